@@ -1,0 +1,1 @@
+"""A sample session with its metadata, for a first run."""

@@ -1,0 +1,131 @@
+"""Every error of ours, in one tree.
+
+::
+
+    TransferServiceError
+    ├── SpreadsheetError        a file of jobs cannot be read at all
+    ├── SubmissionError         a request for jobs cannot be accepted
+    ├── JobError                something asked of a recorded job cannot be done
+    │   ├── JobNotFound
+    │   └── TransitionError     a state may not follow another
+    ├── ExecutorError           a job cannot be started, followed or cancelled
+    └── UploadError             a data transfer job has to stop; carries its exit code
+        ├── RequestError        the job's request cannot be read
+        ├── SourceError         a source folder or file is missing, unreadable or of no use
+        ├── SourceChangedError  a file changed while it was read
+        ├── MetadataError       the metadata contradict the request, or are missing
+        ├── DestinationError    the destination cannot be reached or written
+        ├── DestinationExistsError  the asset is there already
+        ├── TransferError       bytes could not be sent
+        ├── VerificationError   what arrived is not what was there
+        └── CancelledError      the job was told to stop
+
+The text of an error is for the person who made the request: what was found, where, and what would
+be right. Each stands on one line.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a data transfer job ended, as its process's exit code."""
+
+    DONE = 0
+    UNEXPECTED = 1
+    REQUEST = 2
+    SOURCE = 10
+    SOURCE_CHANGED = 11
+    METADATA = 12
+    DESTINATION = 13
+    DESTINATION_EXISTS = 14
+    TRANSFER = 15
+    VERIFICATION = 16
+    CANCELLED = 130
+
+
+class TransferServiceError(Exception):
+    """The root of all errors raised on purpose by this product."""
+
+
+class SpreadsheetError(TransferServiceError):
+    """A file of jobs cannot be read at all."""
+
+
+class SubmissionError(TransferServiceError):
+    """A request for jobs cannot be accepted."""
+
+
+class JobError(TransferServiceError):
+    """Something asked of a recorded job cannot be done."""
+
+
+class JobNotFound(JobError):
+    """No job has this id."""
+
+
+class TransitionError(JobError):
+    """A job cannot go from the state that it is in to the one asked for."""
+
+
+class ExecutorError(TransferServiceError):
+    """A job cannot be started, followed or cancelled."""
+
+
+class UploadError(TransferServiceError):
+    """A data transfer job has to stop."""
+
+    exit_code = ExitCode.UNEXPECTED
+
+
+class RequestError(UploadError):
+    """The job's request cannot be read."""
+
+    exit_code = ExitCode.REQUEST
+
+
+class SourceError(UploadError):
+    """A source folder or file is missing, unreadable or of no use."""
+
+    exit_code = ExitCode.SOURCE
+
+
+class SourceChangedError(UploadError):
+    """A file changed while it was read."""
+
+    exit_code = ExitCode.SOURCE_CHANGED
+
+
+class MetadataError(UploadError):
+    """The metadata contradict the request, or are missing."""
+
+    exit_code = ExitCode.METADATA
+
+
+class DestinationError(UploadError):
+    """The destination cannot be reached or written."""
+
+    exit_code = ExitCode.DESTINATION
+
+
+class DestinationExistsError(UploadError):
+    """The asset is at the destination already."""
+
+    exit_code = ExitCode.DESTINATION_EXISTS
+
+
+class TransferError(UploadError):
+    """Bytes could not be sent."""
+
+    exit_code = ExitCode.TRANSFER
+
+
+class VerificationError(UploadError):
+    """What arrived is not what was there."""
+
+    exit_code = ExitCode.VERIFICATION
+
+
+class CancelledError(UploadError):
+    """The job was told to stop."""
+
+    exit_code = ExitCode.CANCELLED

@@ -1,0 +1,109 @@
+"""What a job is to an executor, and what an executor can do.
+
+An executor knows how to start, list, cancel and describe. It knows nothing of spreadsheets, assets or
+stores of data. Whoever uses one cannot tell which is beneath: this machine or a cluster.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+JobFile = Literal["stdout", "stderr", "events"]
+"""The three files that every job leaves behind: what it said, what it complained of, what it did."""
+
+
+class RunState(StrEnum):
+    """The state of a job in the eyes of whoever runs it."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMEOUT = "TIMEOUT"
+    LOST = "LOST"
+    """The executor has no record of the job."""
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What an executor needs in order to run a job.
+
+    Exactly one of `request` and `script` is what runs: where `script` is empty, the data transfer job is
+    run with `request`; where it is not, the script itself is.
+    """
+
+    job_id: str
+    """Our own id: the same id is never started twice."""
+    name: str
+    request: str = ""
+    """JSON text of the upload settings, handed to the data transfer job as data."""
+    script: str = ""
+    """A script of the user's own, with its `#!` line."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The user's settings for the cluster (`hpc_settings`)."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """What became of one job that was handed over: a reference, or the reason why there is none."""
+
+    job_id: str
+    ref: str | None = None
+    """The executor's own name for the job (a Slurm job id, say)."""
+    error: str | None = None
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    """What the scheduler itself answered, kept as it was."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How a job stands."""
+
+    ref: str
+    state: RunState
+    reason: str = ""
+    """One line, in words, for the status page."""
+    exit_code: int | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class FileChunk:
+    """A piece of one of a job's files."""
+
+    data: bytes
+    offset: int
+    """Where in the file the piece begins, in bytes."""
+    size: int
+    """How long the file is now, in bytes."""
+
+
+class Executor(Protocol):
+    """Where jobs run."""
+
+    name: str
+
+    async def start(self, specs: Sequence[JobSpec]) -> list[Started]:
+        """Take jobs over, each at most once, however often this is called with the same id."""
+        ...
+
+    async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
+        """Tell how the named jobs stand; one that is not known is `LOST`."""
+        ...
+
+    async def cancel(self, ref: str) -> None:
+        """Stop a job, or take it out of the queue. Nothing happens where it has ended already."""
+        ...
+
+    async def read(self, ref: str, file: JobFile, offset: int, limit: int) -> FileChunk:
+        """Read from one of a job's files; a negative offset counts from the end."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and threads. Running jobs go on."""
+        ...

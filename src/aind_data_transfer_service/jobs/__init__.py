@@ -1,0 +1,1 @@
+"""A submitted job's life: record, states, store, submission, monitor."""

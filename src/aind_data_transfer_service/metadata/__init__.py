@@ -1,0 +1,1 @@
+"""The sources of metadata, and the assembly of the documents."""

@@ -1,0 +1,1 @@
+"""The data transfer job itself, run on the machine that can see the data."""
