@@ -1,0 +1,35 @@
+"""What tests share: the rule about missing pieces, free ports, waiting without sleeping blindly."""
+
+import os
+import socket
+import time
+import unittest
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def missing(piece: str) -> Exception:
+    """Say loudly that a piece is not to be had: a skip on a laptop, a failure under ``CI=true``."""
+    message = f"SKIPPED, because {piece} is not to be had on this machine"
+    if os.environ.get("CI") == "true":
+        return AssertionError(f"{piece} is not to be had, and under CI nothing may be skipped")
+    return unittest.SkipTest(message)
+
+
+def free_port() -> int:
+    """Find a port of the loopback interface that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_until(condition: Callable[[], T], seconds: float = 30.0, what: str = "") -> T:
+    """Wait for a condition to hold, and give its value; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s in vain for {what or condition}")
+        time.sleep(0.02)
+    return value
