@@ -5,6 +5,7 @@
     TransferServiceError
     ├── SpreadsheetError        a file of jobs cannot be read at all
     ├── SubmissionError         a request for jobs cannot be accepted
+    │   └── InFlightError       another job is bringing the same asset at this moment
     ├── JobError                something asked of a recorded job cannot be done
     │   ├── JobNotFound
     │   └── TransitionError     a state may not follow another
@@ -53,6 +54,23 @@ class SpreadsheetError(TransferServiceError):
 
 class SubmissionError(TransferServiceError):
     """A request for jobs cannot be accepted."""
+
+
+class InFlightError(SubmissionError):
+    """Another job is bringing the same asset at this moment.
+
+    Attributes
+    ----------
+    job_ids : dict of str to str
+        The job in flight, by the asset's location.
+    """
+
+    def __init__(self, job_ids: dict[str, str]):
+        """Name the jobs that are in the way."""
+        self.job_ids = job_ids
+        super().__init__(
+            "; ".join(f"job {job_id} is bringing {place}" for place, job_id in job_ids.items())
+        )
 
 
 class JobError(TransferServiceError):

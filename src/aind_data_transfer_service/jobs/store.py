@@ -1,0 +1,469 @@
+"""Where jobs are recorded. All that the database does stands here and in `jobs.database`.
+
+The store is called from threads and may be shared by several processes. Every change of a state is checked
+in the transaction that makes it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from aind_data_transfer_service.errors import InFlightError, JobNotFound, TransitionError
+from aind_data_transfer_service.jobs import tables
+from aind_data_transfer_service.jobs.database import Database
+from aind_data_transfer_service.jobs.record import (
+    REQUEST_FIELDS,
+    Job,
+    JobEvent,
+    figures_to_text,
+    storable,
+    utc_now,
+)
+from aind_data_transfer_service.jobs.states import ACTIVE, ENDED, JobState, check_transition
+
+_ROW_FIELDS = tuple(
+    entry.name for entry in fields(Job) if entry.name not in (*REQUEST_FIELDS, "warnings")
+)
+_ROW_COLUMNS = tuple(tables.jobs.c[name] for name in _ROW_FIELDS)
+_FIXED_FIELDS = frozenset({"id", "submitted_at", *REQUEST_FIELDS, "warnings"})
+_CHUNK = 500  # values in one IN list
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuery:
+    """Which jobs to list, and how.
+
+    Attributes
+    ----------
+    states : sequence of JobState
+        Only jobs in one of these; empty for all.
+    text : str
+        Words that must all occur in the job's id, name, submitter, project or subject, in any case.
+    submitter : str
+        Only this person's jobs.
+    since, until : datetime, optional
+        Only jobs submitted at or after, and before.
+    sort : str
+        One of `tables.SORTABLE`.
+    page : int
+        From 1.
+    """
+
+    states: Sequence[JobState] = ()
+    text: str = ""
+    submitter: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    sort: str = "submitted_at"
+    descending: bool = True
+    page: int = 1
+    page_size: int = 50
+
+    def __post_init__(self) -> None:
+        """Refuse what no list can be made of."""
+        if self.sort not in tables.SORTABLE:
+            raise ValueError(f'"{self.sort}" is no column to sort by; take one of {SORT_HINT}')
+        if self.page < 1 or not 1 <= self.page_size <= MAX_PAGE_SIZE:
+            raise ValueError(f"pages count from 1, and hold 1 to {MAX_PAGE_SIZE} jobs")
+
+
+SORT_HINT = ", ".join(tables.SORTABLE)
+MAX_PAGE_SIZE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """One page of a list of jobs, without their long fields."""
+
+    jobs: tuple[Job, ...]
+    total: int
+    """How many jobs the whole list has."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """What is to become of one job."""
+
+    job_id: str
+    state: JobState | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """New values of the job's other fields."""
+    events: Sequence[JobEvent] = ()
+    """What it told since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of several changes: the jobs as they are now, and the changes that could not be made."""
+
+    jobs: tuple[Job, ...]
+    refused: Mapping[str, Exception]
+
+
+class JobStore:
+    """The record of all jobs.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy address of an SQLite file or a PostgreSQL database. Its tables are made, or brought
+        up to date, at once.
+    """
+
+    def __init__(self, url: str):
+        self._database = Database(url)
+        self._database.migrate()
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Record new jobs: all of them, or none.
+
+        Raises
+        ------
+        InFlightError
+            Where a job is not ended yet that brings the same asset. The database itself decides
+            between two that are recorded at the same moment.
+        """
+        for attempt in range(_TRIES):
+            try:
+                with self._database.writing() as connection:
+                    _insert_jobs(connection, jobs)
+                return
+            except sa.exc.IntegrityError:
+                in_the_way = self.in_flight([job.location for job in jobs])
+                if in_the_way:
+                    raise InFlightError(in_the_way) from None
+                if attempt == _TRIES - 1:  # not merely one that ended just now
+                    raise
+
+    def get(self, job_id: str) -> Job:
+        """Read one job, whole.
+
+        Raises
+        ------
+        JobNotFound
+            Where no job has this id.
+        """
+        return self.get_many([job_id])[0]
+
+    def get_many(self, job_ids: Sequence[str]) -> list[Job]:
+        """Read several jobs, whole, in the order of their ids as given."""
+        found: dict[str, Job] = {}
+        with self._database.reading() as connection:
+            for chunk in _chunks(job_ids):
+                query = (
+                    sa.select(*_ROW_COLUMNS, *_REQUEST_COLUMNS)
+                    .join(tables.requests, tables.requests.c.job_seq == tables.jobs.c.seq)
+                    .where(tables.jobs.c.id.in_(chunk))
+                )
+                found.update((row.id, _whole_job(row)) for row in connection.execute(query))
+        for job_id in job_ids:
+            if job_id not in found:
+                raise JobNotFound(f"there is no job {job_id}")
+        return [found[job_id] for job_id in job_ids]
+
+    def find(self, query: JobQuery = JobQuery()) -> JobPage:
+        """List jobs, a page at a time, without their long fields."""
+        conditions = _conditions(query)
+        with self._database.reading() as connection:
+            total = connection.scalar(
+                sa.select(sa.func.count()).select_from(tables.jobs).where(*conditions)
+            )
+            rows = connection.execute(self._page(query, conditions, total)).all()
+        jobs = [_row_job(row) for row in rows]
+        return JobPage(jobs=tuple(jobs), total=total)
+
+    def active(self) -> list[Job]:
+        """List all jobs that have not ended, the oldest first, without their long fields."""
+        states = sorted(state.value for state in ACTIVE)
+        query = (
+            sa.select(*_ROW_COLUMNS)
+            .where(tables.jobs.c.state.in_(states))
+            .order_by(tables.jobs.c.seq)
+        )
+        with self._database.reading() as connection:
+            return [_row_job(row) for row in connection.execute(query)]
+
+    def update(
+        self,
+        job_id: str,
+        *,
+        state: JobState | None = None,
+        events: Sequence[JobEvent] = (),
+        **values: Any,
+    ) -> Job:
+        """Change one job, and give it as it is then, without its long fields.
+
+        Raises
+        ------
+        JobNotFound
+            Where no job has this id.
+        TransitionError
+            Where the state may not follow the one that the job is in.
+        """
+        applied = self.apply([JobChange(job_id, state, values, events)])
+        for error in applied.refused.values():
+            raise error
+        return applied.jobs[0]
+
+    def apply(self, changes: Sequence[JobChange]) -> Applied:
+        """Make several changes in one transaction; one that may not be made leaves the others alone.
+
+        A job that comes to run or to end without a time being named gets the present one.
+        """
+        jobs: list[Job] = []
+        refused: dict[str, Exception] = {}
+        for chunk in _chunks(changes):
+            with self._database.writing() as connection:
+                rows = _lock_rows(connection, [change.job_id for change in chunk])
+                for change in chunk:
+                    if change.job_id not in rows:
+                        refused[change.job_id] = JobNotFound(f"there is no job {change.job_id}")
+                        continue
+                    seq, old = rows[change.job_id]
+                    try:
+                        new = _changed(old, change)
+                    except TransitionError as error:
+                        refused[change.job_id] = error
+                        continue
+                    _write_row(connection, seq, old, new)
+                    _insert_events(connection, seq, change.events)
+                    rows[change.job_id] = (seq, new)
+                    jobs.append(new)
+        return Applied(jobs=tuple(jobs), refused=refused)
+
+    def add_events(self, job_id: str, events: Sequence[JobEvent]) -> None:
+        """Record what a job did."""
+        self.update(job_id, events=events)
+
+    def events(self, job_id: str, limit: int = 2000) -> list[JobEvent]:
+        """List what a job did, in order; the last `limit` events where there are more."""
+        newest = (
+            sa.select(tables.events)
+            .join(tables.jobs, tables.jobs.c.seq == tables.events.c.job_seq)
+            .where(tables.jobs.c.id == job_id)
+            .order_by(tables.events.c.seq.desc())
+            .limit(limit)
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(newest).all()
+        return [_event(row) for row in reversed(rows)]
+
+    def in_flight(self, locations: Iterable[str]) -> dict[str, str]:
+        """Tell which assets are being brought at this moment, and by which job."""
+        found: dict[str, str] = {}
+        with self._database.reading() as connection:
+            for chunk in _chunks(sorted(set(locations) - {""})):
+                query = sa.select(tables.jobs.c.location, tables.jobs.c.id).where(
+                    tables.jobs.c.location.in_(chunk), tables.IN_FLIGHT
+                )
+                found.update((row.location, row.id) for row in connection.execute(query))
+        return found
+
+    def counts(self) -> dict[JobState, int]:
+        """Tell how many jobs are in each state; every state is named."""
+        query = sa.select(tables.jobs.c.state, sa.func.count()).group_by(tables.jobs.c.state)
+        counts = dict.fromkeys(JobState, 0)
+        with self._database.reading() as connection:
+            counts.update((JobState(state), count) for state, count in connection.execute(query))
+        return counts
+
+    def submitters(self) -> list[str]:
+        """List everyone who submitted a job, in order."""
+        query = (
+            sa.select(tables.jobs.c.submitter)
+            .where(tables.jobs.c.submitter != "")
+            .distinct()
+            .order_by(tables.jobs.c.submitter)
+        )
+        with self._database.reading() as connection:
+            return list(connection.scalars(query))
+
+    def ping(self) -> None:
+        """Make sure that the database answers; raises what SQLAlchemy raises where it does not."""
+        with self._database.reading() as connection:
+            connection.execute(sa.select(sa.literal(1)))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    def _page(self, query: JobQuery, conditions: list, total: int) -> sa.Select:
+        """Compose the query for one page.
+
+        The page's rows are found by the index alone and fetched afterwards; a page in the second half
+        is reached from the end of the list.
+        """
+        offset = (query.page - 1) * query.page_size
+        size = max(0, min(query.page_size, total - offset))
+        backwards = offset > total // 2
+        if backwards:
+            offset = max(0, total - offset - size)
+        keys = (
+            sa.select(tables.jobs.c.seq)
+            .where(*conditions)
+            .order_by(*self._order(query.sort, query.descending != backwards))
+            .limit(size)
+            .offset(offset)
+        ).subquery()
+        return (
+            sa.select(*_ROW_COLUMNS)
+            .join(keys, keys.c.seq == tables.jobs.c.seq)
+            .order_by(*self._order(query.sort, query.descending))
+        )
+
+    def _order(self, sort: str, descending: bool) -> list:
+        """Sort by a column, then by age; jobs without a value count as the lowest."""
+        column, seq = tables.jobs.c[sort], tables.jobs.c.seq
+        first = column.desc() if descending else column.asc()
+        if not self._database.is_sqlite and sort in ("started_at", "ended_at"):
+            first = first.nulls_last() if descending else first.nulls_first()
+        return [first, seq.desc() if descending else seq.asc()]
+
+
+_REQUEST_COLUMNS = tuple(tables.requests.c[name] for name in (*REQUEST_FIELDS, "warnings"))
+
+
+def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:
+    """Cut a sequence into pieces that a statement can take."""
+    listed = list(items)
+    for start in range(0, len(listed), _CHUNK):
+        yield listed[start : start + _CHUNK]
+
+
+def _conditions(query: JobQuery) -> list:
+    """Translate the filters."""
+    columns = tables.jobs.c
+    conditions = []
+    if query.states:
+        conditions.append(columns.state.in_(sorted({state.value for state in query.states})))
+    if query.submitter:
+        conditions.append(columns.submitter == storable(query.submitter))
+    if query.since is not None:
+        conditions.append(columns.submitted_at >= query.since)
+    if query.until is not None:
+        conditions.append(columns.submitted_at < query.until)
+    for word in storable(query.text).casefold().split():
+        conditions.append(columns.search.contains(word, autoescape=True))
+    return conditions
+
+
+def _search_text(job: Job) -> str:
+    """Compose what the text filter looks at."""
+    parts = (job.id, job.name, job.submitter, job.project_name, job.subject_id)
+    return storable(" ".join(parts)).casefold()
+
+
+def _row_values(job: Job) -> dict[str, Any]:
+    """Compose a job's row."""
+    values = {name: getattr(job, name) for name in _ROW_FIELDS}
+    for name, value in values.items():
+        if isinstance(value, str):
+            values[name] = storable(str(value))
+    return values
+
+
+def _insert_jobs(connection: sa.Connection, jobs: Sequence[Job]) -> None:
+    """Write new jobs, and what was asked of them."""
+    for chunk in _chunks(jobs):
+        rows = [{**_row_values(job), "search": _search_text(job)} for job in chunk]
+        connection.execute(sa.insert(tables.jobs), rows)
+        ids = [job.id for job in chunk]
+        seqs = dict(
+            connection.execute(
+                sa.select(tables.jobs.c.id, tables.jobs.c.seq).where(tables.jobs.c.id.in_(ids))
+            ).all()
+        )
+        connection.execute(
+            sa.insert(tables.requests),
+            [
+                {
+                    "job_seq": seqs[job.id],
+                    **{name: storable(getattr(job, name)) for name in REQUEST_FIELDS},
+                    "warnings": json.dumps(list(job.warnings)),
+                }
+                for job in chunk
+            ],
+        )
+
+
+def _lock_rows(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, tuple[int, Job]]:
+    """Read rows for a change, in an order in which two changers cannot block each other for ever."""
+    query = (
+        sa.select(tables.jobs.c.seq, *_ROW_COLUMNS)
+        .where(tables.jobs.c.id.in_(job_ids))
+        .order_by(tables.jobs.c.seq)
+        .with_for_update()
+    )
+    return {row.id: (row.seq, _row_job(row)) for row in connection.execute(query)}
+
+
+def _changed(old: Job, change: JobChange) -> Job:
+    """Decide what a job is after a change."""
+    fixed = _FIXED_FIELDS & change.values.keys()
+    if fixed:
+        raise ValueError(f"a job's {', '.join(sorted(fixed))} cannot be changed")
+    now = utc_now()
+    values = dict(change.values, updated_at=now)
+    if change.state is not None:
+        check_transition(old.id, old.state, change.state)
+        values["state"] = change.state
+        if change.state is JobState.RUNNING and old.started_at is None:
+            values.setdefault("started_at", now)
+        if change.state in ENDED and old.ended_at is None and not values.get("ended_at"):
+            values["ended_at"] = now
+    return replace(old, **values)
+
+
+def _write_row(connection: sa.Connection, seq: int, old: Job, new: Job) -> None:
+    """Write what is different."""
+    before, after = _row_values(old), _row_values(new)
+    values = {name: value for name, value in after.items() if value != before[name]}
+    connection.execute(sa.update(tables.jobs).where(tables.jobs.c.seq == seq).values(values))
+
+
+def _insert_events(connection: sa.Connection, seq: int, events: Sequence[JobEvent]) -> None:
+    """Write events."""
+    if events:
+        connection.execute(
+            sa.insert(tables.events),
+            [
+                {
+                    "job_seq": seq,
+                    "time": event.time,
+                    "step": storable(event.step),
+                    "kind": storable(event.kind),
+                    "message": storable(event.message),
+                    "figures": storable(figures_to_text(event.figures)),
+                }
+                for event in events
+            ],
+        )
+
+
+def _row_job(row: sa.Row) -> Job:
+    """Read a job without its long fields."""
+    values = {name: getattr(row, name) for name in _ROW_FIELDS}
+    values["state"] = JobState(values["state"])
+    return Job(**values)
+
+
+def _whole_job(row: sa.Row) -> Job:
+    """Read a job with its long fields."""
+    long_fields = {name: getattr(row, name) for name in REQUEST_FIELDS}
+    return replace(_row_job(row), **long_fields, warnings=tuple(json.loads(row.warnings)))
+
+
+def _event(row: sa.Row) -> JobEvent:
+    """Read an event."""
+    return JobEvent(
+        time=row.time,
+        step=row.step,
+        kind=row.kind,
+        message=row.message,
+        figures=json.loads(row.figures or "{}"),
+    )
