@@ -1,0 +1,176 @@
+"""A local folder that stands for a bucket.
+
+Every object is written to a file of its own beneath `.transfer/` first and then moved into place, so that
+nothing half-written ever bears an asset's name. An ETag is made of size, time and inode: it changes
+whenever the file is written or replaced.
+"""
+
+import itertools
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.upload.store import RECORDS, AssetStore, StoredObject
+
+_PATH_LIMIT = 4095
+
+
+class LocalAssetStore(AssetStore):
+    """A folder in the layout of a bucket.
+
+    Parameters
+    ----------
+    folder : Path
+        The bucket's own folder.
+    """
+
+    proves_by_reading = True
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._incoming = folder / RECORDS / ".incoming"
+        self.key_limit = _PATH_LIMIT - len(os.fsencode(folder)) - 1
+
+    def location(self, key: str) -> str:
+        """Write the place of a key as a path."""
+        return str(self._folder / key)
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Walk the folder of a prefix."""
+        waiting = [str(self._path(prefix))]
+        root = len(str(self._folder)) + 1
+        while waiting:
+            try:
+                with os.scandir(waiting.pop()) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
+                        else:
+                            status = entry.stat(follow_symlinks=False)
+                            yield StoredObject(entry.path[root:], status.st_size, _etag(status))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise DestinationError(f"{error.filename} cannot be listed: {error.strerror}")
+
+    def folders(self, prefix: str = "") -> set[str]:
+        """List the folders directly beneath a prefix, or at the root."""
+        try:
+            with os.scandir(self._path(prefix) if prefix else self._folder) as entries:
+                return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        except OSError as error:
+            raise DestinationError(f"{error.filename} cannot be listed: {error.strerror}")
+
+    def put(self, key: str, data: bytes, new: bool = False) -> str:
+        """Write a file of its own and move it into place."""
+        return self._write(key, (data,), new)
+
+    def put_parts(self, key: str, parts: Iterable[bytes], part_size: int, at_once: int) -> str:
+        """Write parts one after another and move the file into place."""
+        return self._write(key, parts, False)
+
+    def get(self, key: str) -> bytes | None:
+        """Read a file whole."""
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise DestinationError(f"{self.location(key)} cannot be read: {error.strerror}")
+
+    def read(self, key: str, chunk_size: int) -> Iterator[bytes]:
+        """Read a file in pieces."""
+        try:
+            with open(self._path(key), "rb", buffering=0) as file:
+                while chunk := file.read(chunk_size):
+                    yield chunk
+        except OSError as error:
+            raise DestinationError(f"{self.location(key)} cannot be read: {error.strerror}")
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove files, and the folders that become empty."""
+        for key in keys:
+            path = self._path(key)
+            try:
+                path.unlink(missing_ok=True)
+            except NotADirectoryError:
+                continue
+            except OSError as error:
+                raise DestinationError(f"{path} cannot be removed: {error.strerror}")
+            for parent in itertools.takewhile(lambda p: p != self._folder, path.parents):
+                try:
+                    parent.rmdir()
+                except OSError:
+                    break
+
+    def create(self) -> None:
+        """Make the bucket's folder."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DestinationError(f"{self._folder} cannot be made: {error.strerror}")
+
+    def free_bytes(self) -> int:
+        """Tell the room on the disk that the folder is on, or will be on."""
+        existing = next(p for p in (self._folder, *self._folder.parents) if p.exists())
+        return shutil.disk_usage(existing).free
+
+    def settle(self) -> None:
+        """Have the system write everything to disk."""
+        os.sync()
+
+    def clear_unfinished(self, prefix: str) -> None:
+        """Remove what a broken-off transfer of this asset was writing."""
+        shutil.rmtree(self._incoming / prefix, ignore_errors=True)
+
+    def _path(self, key: str) -> Path:
+        """Find the file of a key; a key can never lead out of the bucket."""
+        parts = key.split("/")
+        if any(part in ("", ".", "..") or "\0" in part for part in parts):
+            raise DestinationError(f"{key!r} is no place in {self._folder}")
+        return self._folder.joinpath(*parts)
+
+    def _write(self, key: str, parts: Iterable[bytes], new: bool) -> str:
+        """Write to a file of its own, then give it its name."""
+        path = self._path(key)
+        owner = key.removeprefix(f"{RECORDS}/").split("/")[0]
+        incoming = self._incoming / owner / uuid.uuid4().hex
+        try:
+            incoming.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(incoming, "xb", buffering=0) as file:
+                    for part in parts:
+                        _write_all(file.fileno(), part)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if new:
+                    os.link(incoming, path)
+                    os.unlink(incoming)
+                else:
+                    os.replace(incoming, path)
+            except BaseException:
+                incoming.unlink(missing_ok=True)
+                raise
+            return _etag(os.stat(path))
+        except FileExistsError:
+            if new:
+                raise
+            raise TransferError(f"{path} cannot be written: a file is where a folder must be")
+        except OSError as error:
+            raise TransferError(f"{path} cannot be written: {error.strerror}")
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte, however little the system takes at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _etag(status: os.stat_result) -> str:
+    """Make an ETag of what changes when a file does."""
+    return f"{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ino:x}"

@@ -1,0 +1,186 @@
+"""Where assets live: a bucket, or a local folder in the layout of one.
+
+An asset is everything beneath `<prefix>/` in its bucket. Beside the assets, beneath `.transfer/<prefix>/`,
+lies what is known of each: a mark while its transfer is unfinished, and its manifest once it is verified.
+
+Keys are used as they are: a name that a store would change (control characters, empty or dotted
+parts, backslashes) is refused, see `key_problem`.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+RECORDS = ".transfer"
+"""The folder of a bucket that holds what is known of its assets."""
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
+_FEW = 16
+_ASKED_AT_ONCE = 8
+
+
+class AssetState(StrEnum):
+    """What is at the destination under an asset's name."""
+
+    ABSENT = "absent"
+    PARTIAL = "partial"
+    """A transfer of it began and has not ended."""
+    PRESENT = "present"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object, as the store itself lists it."""
+
+    key: str
+    size: int
+    etag: str
+
+
+def record_folder(prefix: str) -> str:
+    """Tell where the records of an asset lie."""
+    return f"{RECORDS}/{prefix}"
+
+
+def mark_key(prefix: str) -> str:
+    """Tell the key of the mark of an unfinished transfer."""
+    return f"{record_folder(prefix)}/in-progress.json"
+
+
+def manifest_key(prefix: str) -> str:
+    """Tell the key of the manifest of a verified asset."""
+    return f"{record_folder(prefix)}/manifest.jsonl"
+
+
+def key_problem(key: str, limit: int) -> str | None:
+    """Tell, in words, why a key cannot be used as it is; None where it can.
+
+    Parameters
+    ----------
+    key : str
+        The whole key, the asset's prefix included.
+    limit : int
+        How many bytes a key may have at this store.
+    """
+    try:
+        length = len(key.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "the name is not valid UTF-8"
+    if _UNSAFE.search(key):
+        return "the name holds a control character or a backslash"
+    if any(part in ("", ".", "..") for part in key.split("/")):
+        return "the name has an empty or dotted part"
+    if length > limit:
+        return f"its place at the destination would be {length} bytes long, of {limit} possible"
+    return None
+
+
+class AssetStore(ABC):
+    """A bucket. May be used from several threads at once."""
+
+    key_limit: int
+    """How many bytes a key may have."""
+    proves_by_reading = False
+    """Whether verification reads everything back, rather than trust what the store checked itself."""
+
+    @abstractmethod
+    def location(self, key: str) -> str:
+        """Write the place of a key or prefix as people would."""
+
+    @abstractmethod
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """List everything beneath `prefix/`, in no order."""
+
+    @abstractmethod
+    def folders(self, prefix: str = "") -> set[str]:
+        """List the names of the folders directly beneath a prefix (or at the root)."""
+
+    @abstractmethod
+    def put(self, key: str, data: bytes, new: bool = False) -> str:
+        """Store an object and give its ETag; with `new`, refuse to replace one.
+
+        Raises
+        ------
+        FileExistsError
+            With `new`, where there is an object already.
+        """
+
+    @abstractmethod
+    def put_parts(self, key: str, parts: Iterable[bytes], part_size: int, at_once: int) -> str:
+        """Store one object from parts as they come, and give its ETag.
+
+        It appears whole or not at all. At most `at_once` parts are on their way.
+        """
+
+    @abstractmethod
+    def get(self, key: str) -> bytes | None:
+        """Read an object whole; None where there is none."""
+
+    @abstractmethod
+    def read(self, key: str, chunk_size: int) -> Iterator[bytes]:
+        """Read an object in pieces."""
+
+    @abstractmethod
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; one that is not there is no error."""
+
+    @abstractmethod
+    def create(self) -> None:
+        """Make the bucket where that is ours to do; fail in words where it is missing."""
+
+    def free_bytes(self) -> int | None:
+        """Tell how much room is left; None where that has no meaning."""
+        return None
+
+    def settle(self) -> None:
+        """Make sure that what was stored outlives a power cut."""
+
+    def clear_unfinished(self, prefix: str) -> None:
+        """Remove what broken-off uploads beneath a prefix left behind, out of sight."""
+
+    def asset_state(self, prefix: str) -> AssetState:
+        """Tell what is at the destination under an asset's name, and touch nothing."""
+        if any(item.key == mark_key(prefix) for item in self.objects(record_folder(prefix))):
+            return AssetState.PARTIAL
+        present = next(self.objects(prefix), None) is not None
+        return AssetState.PRESENT if present else AssetState.ABSENT
+
+    def asset_states(self, prefixes: Sequence[str]) -> dict[str, AssetState]:
+        """Tell the state of many assets, with as few questions as possible."""
+        wanted = set(prefixes)
+        if len(wanted) > _FEW:
+            taken = self.folders() | self.folders(RECORDS)
+            states = dict.fromkeys(wanted - taken, AssetState.ABSENT)
+            wanted &= taken
+        else:
+            states = {}
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            return states | dict(zip(wanted, pool.map(self.asset_state, wanted)))
+
+
+def open_store(
+    destination_root: str, bucket: str, endpoint_url: str | None = None, quick: bool = False
+) -> AssetStore:
+    """Open a bucket. Nothing is asked or created yet.
+
+    Parameters
+    ----------
+    destination_root : str
+        `s3://`, or the absolute path of the folder that holds the buckets.
+    bucket : str
+        Name of the bucket.
+    endpoint_url : str | None
+        Address of an S3 server other than Amazon's.
+    quick : bool
+        Give up after seconds rather than minutes: for checks that a person waits for.
+    """
+    if destination_root == "s3://":
+        from aind_data_transfer_service.upload.s3_store import S3AssetStore
+
+        return S3AssetStore(bucket, endpoint_url, quick)
+    from aind_data_transfer_service.upload.local_store import LocalAssetStore
+
+    return LocalAssetStore(Path(destination_root) / bucket)

@@ -1,0 +1,203 @@
+"""What is done to a modality's data on their way: nothing, or one zip.
+
+The seam for further ways (compression of ecephys recordings to Zarr): `items_of` decides, and an item that
+is made on the way gives its bytes through `stream`. A zip is a pure function of the files' names, times and
+bytes, so the same source gives the same archive.
+"""
+
+import hashlib
+import io
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from aind_data_transfer_service.upload.source import Scan, SourceFile, read_source
+
+_READ_SIZE = 1 << 20
+_LEVEL = 3
+_EARLIEST, _LATEST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
+_PER_MEMBER = 1024
+"""More than a zip adds for each file, its name aside."""
+PACKED = frozenset(
+    ".7z .avi .bz2 .flac .gz .jpeg .jpg .lz4 .m4v .mkv .mov .mp4 .ogg .png .webm .webp .xlsx .xz "
+    ".zip .zst".split()
+)
+"""Files that would not become smaller: stored in a zip as they are."""
+
+
+@dataclass(frozen=True)
+class FileItem:
+    """A file that is sent as it is."""
+
+    file: SourceFile
+
+    @property
+    def key(self) -> str:
+        """Its place in the asset."""
+        return self.file.key
+
+    @property
+    def source_size(self) -> int:
+        """How many bytes are read for it."""
+        return self.file.size
+
+    @property
+    def largest_size(self) -> int:
+        """How many bytes it can have at the destination at most."""
+        return self.file.size
+
+    @property
+    def file_count(self) -> int:
+        """How many files of the source are in it."""
+        return 1
+
+    @property
+    def mtime_ns(self) -> int:
+        """When it was last written."""
+        return self.file.mtime_ns
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes when the source does."""
+        return f"{self.file.size}-{self.file.mtime_ns}-{self.file.inode}"
+
+    def stream(self, chunk_size: int, on_read: Callable[[int], None]) -> Iterator[bytes]:
+        """Give its bytes, each piece but the last of the size asked for."""
+        for chunk in read_source(self.file, chunk_size):
+            yield chunk
+            on_read(len(chunk))
+
+
+@dataclass(frozen=True)
+class ZipItem:
+    """A folder that is sent as one zip, made while it is sent."""
+
+    key: str
+    files: tuple[SourceFile, ...]
+
+    @property
+    def source_size(self) -> int:
+        """How many bytes are read for it."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def largest_size(self) -> int:
+        """How many bytes it can have at the destination at most."""
+        names = sum(2 * len(file.name.encode()) for file in self.files)
+        packing = self.source_size // 1000
+        return self.source_size + packing + names + _PER_MEMBER * (len(self.files) + 1)
+
+    @property
+    def file_count(self) -> int:
+        """How many files of the source are in it."""
+        return len(self.files)
+
+    @property
+    def mtime_ns(self) -> int:
+        """When the newest of its files was last written."""
+        return max((file.mtime_ns for file in self.files), default=0)
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes when the source does."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(f"{file.name}\0{file.size}-{file.mtime_ns}-{file.inode}\0".encode())
+        return f"zip-{digest.hexdigest()}"
+
+    def stream(self, chunk_size: int, on_read: Callable[[int], None]) -> Iterator[bytes]:
+        """Give the archive's bytes, each piece but the last of the size asked for."""
+        pending = bytearray()
+        for piece in self._pieces(on_read):
+            pending += piece
+            while len(pending) >= chunk_size:
+                yield bytes(pending[:chunk_size])
+                del pending[:chunk_size]
+        if pending:
+            yield bytes(pending)
+
+    def _pieces(self, on_read: Callable[[int], None]) -> Iterator[bytes]:
+        """Write the archive file by file, and give what was written as it comes."""
+        sink = _Sink()
+        with zipfile.ZipFile(sink, "w", allowZip64=True) as archive:
+            for file in self.files:
+                info = zipfile.ZipInfo(file.name, _zip_time(file.mtime_ns))
+                info.external_attr = 0o644 << 16
+                info.file_size = file.size
+                info.compress_type = _method(file.name)
+                with archive.open(info, "w", force_zip64=True) as member:
+                    for chunk in read_source(file, _READ_SIZE):
+                        member.write(chunk)
+                        yield sink.take()
+                        on_read(len(chunk))
+        yield sink.take()
+
+
+Item = FileItem | ZipItem
+
+
+def items_of(
+    scan: Scan, abbreviation: str, compress: bool
+) -> tuple[list[Item], list[str]]:
+    """Decide what is sent for a modality.
+
+    Parameters
+    ----------
+    scan : Scan
+        What its source holds.
+    abbreviation : str
+        Which modality it is.
+    compress : bool
+        Whether the data were asked to be compressed.
+
+    Returns
+    -------
+    tuple[list[Item], list[str]]
+        The items, and warnings for whoever asked.
+    """
+    if compress and abbreviation == "ecephys":
+        warning = f"{scan.tree.folder}: ecephys data travel as they are, not compressed to Zarr"
+        return [FileItem(file) for file in scan.files], [warning]
+    if compress and scan.files:
+        return [ZipItem(f"{scan.tree.folder}/{scan.tree.folder}.zip", tuple(scan.files))], []
+    return [FileItem(file) for file in scan.files], []
+
+
+class _Sink(io.RawIOBase):
+    """Takes what the archive writes and hands it on; it cannot be rewound."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._data = bytearray()
+
+    def writable(self) -> bool:
+        """Tell zipfile that it may write."""
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Keep what is written until it is taken."""
+        self._data += data
+        return len(data)
+
+    def take(self) -> bytes:
+        """Hand over what was written since the last time."""
+        data = bytes(self._data)
+        self._data.clear()
+        return data
+
+
+def _zip_time(mtime_ns: int) -> tuple[int, int, int, int, int, int]:
+    """Write a time as a zip can hold it, in UTC."""
+    try:
+        moment = time.gmtime(mtime_ns // 1_000_000_000)[:6]
+    except (OverflowError, ValueError, OSError):
+        moment = _LATEST
+    return min(max(moment, _EARLIEST), _LATEST)
+
+
+def _method(name: str) -> int:
+    """Choose how a file is packed."""
+    packed = PurePosixPath(name).suffix.lower() in PACKED
+    return zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
