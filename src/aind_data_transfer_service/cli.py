@@ -1,0 +1,101 @@
+"""The command `aind-data-transfer-service`: serve, demo, template, upload.
+
+Each sub-command parses what is its own and hands over; what it needs is imported only then.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aind_data_transfer_service import __version__
+
+APP = "aind_data_transfer_service.server:app"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sub-command; the answer is the process's exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else ""
+    if name in _COMMANDS:
+        return _COMMANDS[name].run(arguments[1:])
+    _parser().parse_args(arguments or ["--help"])
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    summaries = "\n".join(f"  {name:<10}{known.summary}" for name, known in _COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="aind-data-transfer-service",
+        usage="%(prog)s [-h] [--version] COMMAND …",
+        description=f"From a spreadsheet to verified data in the bucket.\n\ncommands:\n{summaries}",
+        epilog="Each command tells more with --help.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
+    return parser
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="aind-data-transfer-service serve")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="interface (default: this machine only)"
+    )
+    parser.add_argument("--port", type=int, default=5000, help="port (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    import uvicorn
+
+    uvicorn.run(APP, host=options.host, port=options.port)
+    return 0
+
+
+def _demo(arguments: Sequence[str]) -> int:
+    from aind_data_transfer_service.demo.tour import main as demo
+
+    return demo(arguments)
+
+
+def _template(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="aind-data-transfer-service template")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        default=Path("job_upload_template.xlsx"),
+        help="where it goes (default: %(default)s)",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite a file that is there")
+    options = parser.parse_args(arguments)
+    from aind_data_transfer_service.configs.template import job_upload_template
+
+    try:
+        with options.file.open("wb" if options.force else "xb") as file:
+            file.write(job_upload_template())
+    except FileExistsError:
+        parser.error(f"{options.file} is there already; --force overwrites it")
+    except OSError as error:
+        parser.error(f"{options.file} cannot be written: {error.strerror}")
+    print(f"wrote {options.file}")
+    return 0
+
+
+def _upload(arguments: Sequence[str]) -> int:
+    from aind_data_transfer_service.upload.job import main as upload
+
+    return upload(arguments)
+
+
+@dataclass(frozen=True)
+class _Command:
+    summary: str
+    run: Callable[[Sequence[str]], int]
+
+
+_COMMANDS = {
+    "serve": _Command("start the web service", _serve),
+    "demo": _Command("send a sample session through a service of its own", _demo),
+    "template": _Command("write the Job Submit Template", _template),
+    "upload": _Command("run one data transfer job here and now", _upload),
+}

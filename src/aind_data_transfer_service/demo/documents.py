@@ -1,0 +1,84 @@
+"""What describes the sample session: its metadata, and the spreadsheet that asks for its upload."""
+
+import csv
+import io
+import json
+from datetime import datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from aind_data_transfer_service.demo.formats import write_json
+from aind_data_transfer_service.demo.session import SUBJECT_ID, SampleSession
+
+PLATFORM = "ecephys"
+FIRST_TIME = datetime(2024, 2, 19, 11, 25, 17)
+"""When the first sample was recorded; each further run of the demo is a day later."""
+
+_DOCUMENTS = ("subject.json", "procedures.json", "rig.json", "session.json")
+_SESSION_LENGTH = timedelta(seconds=30)
+
+
+def acquisition_time(number: int) -> datetime:
+    """Tell when the sample with this number, from 0, was recorded."""
+    return FIRST_TIME + timedelta(days=number)
+
+
+def asset_name(acquired: datetime) -> str:
+    """Name the asset that the service makes of the sample."""
+    return f"{PLATFORM}_{SUBJECT_ID}_{acquired:%Y-%m-%d_%H-%M-%S}"
+
+
+def write_metadata(folder: Path, acquired: datetime, zone: str) -> Path:
+    """Write the sample's metadata documents, with the times of this recording."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start = acquired.replace(tzinfo=ZoneInfo(zone))
+    for name in _DOCUMENTS:
+        write_json(folder / name, _with_times(_document(name), start))
+    return folder
+
+
+def _document(name: str) -> Any:
+    return json.loads((files(__package__) / "metadata" / name).read_text(encoding="utf-8"))
+
+
+def _with_times(value: Any, start: datetime) -> Any:
+    """Put the true times in place of those of the first sample, however deep they lie."""
+    if isinstance(value, list):
+        return [_with_times(item, start) for item in value]
+    if not isinstance(value, dict):
+        return value
+    times = {"start_time": start, "end_time": start + _SESSION_LENGTH}
+    return {
+        key: (
+            times[key.split("_", 1)[1]].isoformat()
+            if key.endswith(("_start_time", "_end_time"))
+            else _with_times(item, start)
+        )
+        for key, item in value.items()
+    }
+
+
+def sample_spreadsheet(session: SampleSession, metadata_dir: Path, acquired: datetime) -> bytes:
+    """Compose the spreadsheet, as a .csv file, that asks for the upload of the session."""
+    row = {
+        "processor_full_name": "Anna Apple",
+        "project_name": "Ephys Platform",
+        "process_capsule_id": "",
+        "platform": PLATFORM,
+        "acq_datetime": f"{acquired:%Y-%m-%d %H:%M:%S}",
+        "subject_id": SUBJECT_ID,
+        "modality0": "ecephys",
+        "modality0.source": session.ecephys,
+        "modality1": "behavior",
+        "modality1.source": session.behavior,
+        "modality2": "behavior-videos",
+        "modality2.source": session.behavior_videos,
+        "metadata_dir": metadata_dir,
+    }
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, row)
+    table.writeheader()
+    table.writerow(row)
+    return text.getvalue().encode("utf-8")
