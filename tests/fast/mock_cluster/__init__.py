@@ -1,0 +1,1 @@
+"""Tests of the mock of the cluster, through HTTP."""
