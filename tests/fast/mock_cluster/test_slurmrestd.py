@@ -1,5 +1,6 @@
 """The mock of slurmrestd, spoken to as a client of the real one would."""
 
+import http.client
 import subprocess
 import sys
 import tempfile
@@ -151,10 +152,12 @@ class MockSlurmrestd(unittest.TestCase):
                 self.assert_refused(self.http.request(method, path), number)
 
     def test_a_request_of_many_megabytes_is_refused(self) -> None:
-        response = self.http.post(
-            "/job/submit", headers={"Content-Length": str(10**9)}, content=b""
-        )
-        self.assertEqual(413, response.status_code)
+        connection = http.client.HTTPConnection("127.0.0.1", self.http.base_url.port)
+        self.addCleanup(connection.close)
+        connection.putrequest("POST", "/job/submit")
+        connection.putheader("Content-Length", str(10**9))
+        connection.endheaders()
+        self.assertEqual(413, connection.getresponse().status)
 
     def test_the_node_is_busy_while_a_job_runs(self) -> None:
         states = [self.http.get("/nodes").json()["nodes"][0]["state"]]
