@@ -1,0 +1,331 @@
+"""The documents that describe an asset, and how those of our own are composed.
+
+A document that someone else wrote is kept byte for byte. Whether it is valid is asked of the models of
+aind-data-schema where these can be had, and of the same release; where not, the answer is `Unknown`.
+"""
+
+import importlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from aind_data_transfer_service.errors import MetadataError
+
+KINDS = (
+    "subject",
+    "procedures",
+    "data_description",
+    "session",
+    "acquisition",
+    "rig",
+    "instrument",
+    "processing",
+)
+"""The documents that an asset can have, each a file of that name with `.json` at its end."""
+RECORD_NAME = "metadata.nd.json"
+"""The one file that repeats all of them."""
+_EXPECTED = ("subject", "procedures", "data_description", "processing")
+_PAIRS = (("session", "acquisition"), ("rig", "instrument"))
+_MODELS = {
+    "subject": ("subject", "Subject"),
+    "procedures": ("procedures", "Procedures"),
+    "data_description": ("data_description", "DataDescription"),
+    "session": ("session", "Session"),
+    "acquisition": ("acquisition", "Acquisition"),
+    "rig": ("rig", "Rig"),
+    "instrument": ("instrument", "Instrument"),
+    "processing": ("processing", "Processing"),
+}
+_SCHEMA_URL = "https://raw.githubusercontent.com/AllenNeuralDynamics/aind-data-schema/main/src/"
+_CODE_URL = "https://github.com/AllenNeuralDynamics/aind-data-transfer-service"
+
+
+class Status(StrEnum):
+    """What is known of a document."""
+
+    VALID = "Valid"
+    INVALID = "Invalid"
+    MISSING = "Missing"
+    UNKNOWN = "Unknown"
+    """It is there, and nothing here can tell whether it is right."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document of an asset."""
+
+    kind: str
+    content: Mapping[str, Any]
+    status: Status
+    source: str
+    """Where it came from, for people."""
+    raw: bytes | None = None
+    """Its bytes, where someone else wrote them."""
+
+    @property
+    def file_name(self) -> str:
+        """The name that it has in the asset."""
+        return f"{self.kind}.json"
+
+    @property
+    def data(self) -> bytes:
+        """The bytes that are stored."""
+        return self.raw if self.raw is not None else to_json(self.content)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the request for an upload says of the asset."""
+
+    asset: str
+    location: str
+    subject_id: str
+    project_name: str
+    processor_full_name: str
+    platform: str
+    """Abbreviation of the platform."""
+    modalities: Sequence[str]
+    """Abbreviations of the modalities, each once."""
+    acquired: datetime
+    """With its zone."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """Something that was done to the data on their way."""
+
+    name: str
+    """One of aind-data-schema's names of processes."""
+    notes: str
+    started: datetime
+    ended: datetime
+    input_location: str
+    output_location: str
+    software_version: str
+    parameters: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+
+
+def to_json(content: Mapping[str, Any]) -> bytes:
+    """Write a document as all of ours are written."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def status_of(kind: str, content: Mapping[str, Any]) -> Status:
+    """Ask the schema whether a document is valid."""
+    model = _model(kind)
+    if model is None:
+        return Status.UNKNOWN
+    release = model.model_fields["schema_version"].default
+    if content.get("schema_version", release) != release:
+        return Status.UNKNOWN
+    try:
+        model.model_validate_json(json.dumps(content))
+    except ValueError:
+        return Status.INVALID
+    return Status.VALID
+
+
+def data_description(facts: Facts, funding: Sequence[Mapping[str, Any]] = ()) -> Document:
+    """Compose `data_description.json` from what was asked for and how the project is funded.
+
+    Where nobody knows of any funding it is written as internal, as the schema wants it, and whoever
+    processes the data is named as the person to turn to.
+    """
+    investigators = [_person(name) for name in _investigators(funding)]
+    sources = [_funding(item) for item in funding if item.get("funder")]
+    content = {
+        "platform": facts.platform,
+        "modality": list(facts.modalities),
+        "subject_id": facts.subject_id,
+        "creation_time": facts.acquired,
+        "institution": "AIND",
+        "funding_source": sources or [{"funder": "AI"}],
+        "investigators": investigators or [_person(facts.processor_full_name)],
+        "project_name": facts.project_name,
+    }
+    try:
+        composed = _schema_description(content)
+    except Exception:  # whatever release of the schema is installed: an asset is never held up by it
+        composed = _plain_description(facts, content)
+    return Document(
+        "data_description", composed, status_of("data_description", composed), "composed here"
+    )
+
+
+def processing(
+    processes: Sequence[Process], processor_full_name: str, earlier: Document | None = None
+) -> Document:
+    """Compose `processing.json`, after what was done earlier where someone says so.
+
+    Raises
+    ------
+    MetadataError
+        Where the earlier document has no list of processes to go on with.
+    """
+    done = [_process(item) for item in processes]
+    if earlier is None:
+        content: dict[str, Any] = {
+            "describedBy": _SCHEMA_URL + "aind_data_schema/core/processing.py",
+            "schema_version": "0.4.7",
+            "processing_pipeline": {
+                "data_processes": done,
+                "processor_full_name": processor_full_name,
+            },
+            "analyses": [],
+        }
+        return Document("processing", content, status_of("processing", content), "composed here")
+    content = json.loads(json.dumps(earlier.content))
+    check_processing(earlier)
+    content["processing_pipeline"]["data_processes"] += done
+    return Document("processing", content, status_of("processing", content), earlier.source)
+
+
+def check_processing(earlier: Document) -> None:
+    """Make sure that an earlier `processing.json` can be gone on with.
+
+    Raises
+    ------
+    MetadataError
+        Where it cannot.
+    """
+    pipeline = earlier.content.get("processing_pipeline")
+    if not (isinstance(pipeline, Mapping) and isinstance(pipeline.get("data_processes"), list)):
+        raise MetadataError(
+            f"{earlier.source} has no list processing_pipeline.data_processes to add this upload to"
+        )
+
+
+def record(
+    facts: Facts, documents: Mapping[str, Document], created: datetime, now: datetime
+) -> dict[str, Any]:
+    """Compose `metadata.nd.json`: every document, and what is known of each."""
+    statuses = {kind: documents[kind].status for kind in documents if kind in KINDS}
+    statuses |= {kind: Status.MISSING for kind in _EXPECTED if kind not in statuses}
+    for first, second in _PAIRS:
+        if first not in statuses and second not in statuses:
+            statuses |= {first: Status.MISSING}
+    return {
+        "describedBy": _SCHEMA_URL + "aind_data_schema/core/metadata.py",
+        "schema_version": "0.2.16",
+        "_id": str(uuid.uuid5(uuid.NAMESPACE_URL, facts.location)),
+        "name": facts.asset,
+        "created": created.isoformat(),
+        "last_modified": now.isoformat(),
+        "location": facts.location,
+        "metadata_status": _overall(statuses),
+        "document_status": {kind: statuses[kind] for kind in KINDS if kind in statuses},
+        "external_links": [],
+        **{kind: documents[kind].content if kind in documents else None for kind in KINDS},
+    }
+
+
+def _overall(statuses: Mapping[str, Status]) -> Status:
+    """Sum up: no subject is the worst that can be said, then an invalid document."""
+    if statuses["subject"] == Status.MISSING:
+        return Status.MISSING
+    for status in (Status.INVALID, Status.UNKNOWN):
+        if status in statuses.values():
+            return status
+    return Status.VALID
+
+
+def _model(kind: str) -> Any:
+    """Import the schema's model of a document; None where it cannot be had."""
+    module, name = _MODELS[kind]
+    try:
+        return getattr(importlib.import_module(f"aind_data_schema.core.{module}"), name)
+    except Exception:  # some of the schema's modules fail in ways of their own with today's pydantic
+        return None
+
+
+def _schema_description(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Have the schema compose the document."""
+    from aind_data_schema.core.data_description import Funding, RawDataDescription
+    from aind_data_schema.models.modalities import Modality
+    from aind_data_schema.models.organizations import Organization
+    from aind_data_schema.models.platforms import Platform
+
+    model = RawDataDescription(
+        **{
+            **content,
+            "platform": Platform.from_abbreviation(content["platform"]),
+            "modality": [Modality.from_abbreviation(name) for name in content["modality"]],
+            "institution": Organization.AIND,
+            "funding_source": [
+                (
+                    Funding(funder=Organization.AI)
+                    if item == {"funder": "AI"}
+                    else Funding.model_validate(item)
+                )
+                for item in content["funding_source"]
+            ],
+        }
+    )
+    return json.loads(model.model_dump_json())
+
+
+def _plain_description(facts: Facts, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Compose the document by rule."""
+    return {
+        "describedBy": _SCHEMA_URL + "aind_data_schema/core/data_description.py",
+        "schema_version": "0.13.4",
+        "license": "CC-BY-4.0",
+        **content,
+        "platform": {"abbreviation": facts.platform},
+        "modality": [{"abbreviation": name} for name in facts.modalities],
+        "creation_time": facts.acquired.isoformat(),
+        "label": None,
+        "name": facts.asset,
+        "institution": {"abbreviation": "AIND"},
+        "funding_source": [
+            {"funder": {"abbreviation": "AI"}} if item == {"funder": "AI"} else item
+            for item in content["funding_source"]
+        ],
+        "data_level": "raw",
+        "related_data": [],
+    }
+
+
+def _investigators(funding: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Take the investigators' names out of what is known of the funding, each once."""
+    names: dict[str, None] = {}
+    for item in funding:
+        value = item.get("investigators") or ()
+        parts = value.split(",") if isinstance(value, str) else value
+        for part in parts:
+            name = part.get("name") if isinstance(part, Mapping) else part
+            if name and str(name).strip():
+                names[str(name).strip()] = None
+    return list(names)
+
+
+def _person(name: str) -> dict[str, Any]:
+    """Write a person as the schema does."""
+    return {"name": name, "abbreviation": None, "registry": None, "registry_identifier": None}
+
+
+def _funding(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what the schema knows of a source of funding."""
+    return {key: item[key] for key in ("funder", "grant_number", "fundee") if key in item}
+
+
+def _process(item: Process) -> dict[str, Any]:
+    """Write what was done as the schema does."""
+    return {
+        "name": item.name,
+        "software_version": item.software_version,
+        "start_date_time": item.started.isoformat(),
+        "end_date_time": item.ended.isoformat(),
+        "input_location": item.input_location,
+        "output_location": item.output_location,
+        "code_url": _CODE_URL,
+        "code_version": item.software_version,
+        "parameters": dict(item.parameters),
+        "outputs": dict(item.outputs),
+        "notes": item.notes,
+    }
