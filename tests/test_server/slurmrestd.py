@@ -224,6 +224,7 @@ def make_server(host: str, port: int, cluster: Cluster) -> ThreadingHTTPServer:
         """One connection."""
 
         protocol_version = "HTTP/1.1"
+        wbufsize = 65536  # head and body leave together
 
         def do_GET(self) -> None:
             """Answer a question."""

@@ -186,7 +186,9 @@ class Container(unittest.TestCase):
             port = free_port()
             command = [sys.executable, "-I", "-c", "import runpy, sys; sys.path.insert(0, '.');"]
             command[-1] += "runpy.run_path('slurmrestd.py', run_name='__main__')"
-            process = subprocess.Popen([*command, "--port", str(port)], cwd=folder)
+            process = subprocess.Popen(
+                [*command, "--port", str(port)], cwd=folder, stdout=subprocess.DEVNULL
+            )
             try:
                 wait_until(lambda: _answers(port), 10, "the mock to come up")
             finally:
