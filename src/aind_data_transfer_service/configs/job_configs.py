@@ -1,0 +1,197 @@
+"""What a user asks for: `BasicUploadJobConfigs`, one asset to upload, and `ModalityConfigs`, one
+of its folders.
+
+Both are plain, frozen models. Nothing is filled in from the environment, and importing this module
+takes neither a server nor a spreadsheet library, so it is also what a client script uses.
+
+The service hands two of its settings to the models as pydantic's validation context::
+
+    BasicUploadJobConfigs.model_validate_json(
+        text, context={"lab_timezone": ZoneInfo("America/Los_Angeles"), "date_order": "MDY"}
+    )
+
+With `lab_timezone`, `acq_datetime` always comes out as the lab's wall clock without a zone; see
+`configs.times`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, TypedDict
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import core_schema
+
+from aind_data_transfer_service.configs import problems, values
+from aind_data_transfer_service.configs.times import DateOrder, parse_acq_datetime
+from aind_data_transfer_service.configs.vocabulary import Modality, Platform
+
+
+class ReadingContext(TypedDict, total=False):
+    """The settings of the service that bear on how a request is read."""
+
+    lab_timezone: ZoneInfo | None
+    date_order: DateOrder
+
+
+class _Rule:
+    """Read a field by a rule of ours alone; write it as what it then is."""
+
+    def __init__(
+        self,
+        rule: Callable[..., Any],
+        accepts: Any,
+        writes: Any = None,
+        *,
+        sees_context: bool = False,
+    ):
+        self.rule, self.accepts, self.writes = rule, accepts, writes
+        self.sees_context = sees_context
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Tell pydantic the rule, and for JSON Schema the types that it takes."""
+        make = (
+            core_schema.with_info_plain_validator_function
+            if self.sees_context
+            else core_schema.no_info_plain_validator_function
+        )
+        accepts = handler.generate_schema(self.accepts)
+        return make(self.rule, json_schema_input_schema=accepts, serialization=self.writes)
+
+
+def _read_time(value: object, info: core_schema.ValidationInfo) -> datetime:
+    """Read a time by the rules of `configs.times`, with the settings in the context."""
+    context: ReadingContext = info.context or {}
+    return parse_acq_datetime(value, context.get("date_order", "MDY"), context.get("lab_timezone"))
+
+
+def _compress(value: object, info: core_schema.ValidationInfo) -> bool:
+    """Decide by the modality where the user did not."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        modality = info.data.get("modality")
+        return modality is not None and modality.abbreviation == "ecephys"
+    return values.flag(value)
+
+
+Text = Annotated[str, _Rule(values.text, str)]
+OptionalText = Annotated[str | None, _Rule(values.optional_text, str | None)]
+Path = Annotated[PurePosixPath, _Rule(values.path, str, core_schema.to_string_ser_schema())]
+OptionalPath = Annotated[
+    PurePosixPath | None,
+    _Rule(values.optional_path, str | None, core_schema.to_string_ser_schema()),
+]
+Flag = Annotated[bool, _Rule(values.flag, bool)]
+Bucket = Annotated[str | None, _Rule(values.bucket, str | None)]
+SubjectId = Annotated[str, _Rule(values.subject_id, str | int)]
+AcqDatetime = Annotated[datetime, _Rule(_read_time, datetime, sees_context=True)]
+Compression = Annotated[bool, _Rule(_compress, bool | None, sees_context=True)]
+Settings = dict[str, Any] | str | None
+ExtraConfigs = Annotated[Settings, _Rule(values.extra_configs, Settings)]
+LogLevel = Annotated[str, _Rule(values.log_level, Literal[values.LOG_LEVELS])]
+
+
+class _Model(BaseModel):
+    """What both models share: frozen, no unknown fields, errors in plain words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_plain_words(cls, data: Any, handler: ModelWrapValidatorHandler) -> Any:
+        """Say what is wrong in the words of this product rather than in pydantic's."""
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise problems.reworded(error, cls.model_fields) from error
+
+
+class ModalityConfigs(_Model):
+    """One folder of data of one kind, and what is to be done with it on the way."""
+
+    modality: Modality
+    """The kind of data; names the folder in the asset."""
+    source: Path
+    """The folder of the data, as the machines that run the job see it."""
+    compress_raw_data: Compression = Field(
+        default=None, validate_default=True
+    )  # type: ignore[assignment]
+    """Whether to compress the data on the way; unless said, yes for ecephys and no for others."""
+    extra_configs: ExtraConfigs = None
+    """More settings for this kind of data: a JSON object, or the path of a file that holds one."""
+    skip_staging: Flag = False
+    """Kept for older scripts: data go straight from the source to the destination in any case."""
+    number: int = Field(default=0, ge=0)
+    """Which one of its kind in the asset, from 0. The job counts anew, whatever is given."""
+
+    @property
+    def default_output_folder_name(self) -> str:
+        """The folder of these data in the asset: `behavior`, the second of a kind `behavior1`."""
+        return f"{self.modality.abbreviation}{self.number or ''}"
+
+
+class BasicUploadJobConfigs(_Model):
+    """One asset to upload: whose, of what, recorded when, and where its folders lie."""
+
+    processor_full_name: Text
+    """The person who submits the job."""
+    project_name: Text
+    """The project, as the lab's list of project names has it."""
+    process_capsule_id: OptionalText = None
+    """Code Ocean capsule or pipeline to run when the data have arrived."""
+    s3_bucket: Bucket = None
+    """The bucket to upload to; without one, the service's default."""
+    platform: Platform
+    """The rig or method of the session."""
+    modalities: list[ModalityConfigs]
+    """The folders to upload, at least one."""
+    subject_id: SubjectId
+    """The subject's id."""
+    acq_datetime: AcqDatetime
+    """When the data were acquired: the lab's wall clock, unless a client gave an offset."""
+    metadata_dir: OptionalPath = None
+    """A folder of metadata documents that are there already."""
+    metadata_dir_force: Flag = False
+    """Whether documents of `metadata_dir` win over those of the metadata service."""
+    force_cloud_sync: Flag = False
+    """Whether to upload into an asset that exists."""
+    dry_run: Flag = False
+    """Whether to only tell what would be done."""
+    log_level: LogLevel = "INFO"
+    """How much the job logs."""
+
+    @field_validator("modalities", mode="after")
+    @classmethod
+    def _number_modalities(cls, modalities: list[ModalityConfigs]) -> list[ModalityConfigs]:
+        """Refuse an empty list, and number the second and further of a kind."""
+        if not modalities:
+            raise ValueError("empty; name at least one modality with its source")
+        return list(_numbered(modalities))
+
+    @property
+    def s3_prefix(self) -> str:
+        """The asset's name: `{platform}_{subject_id}_{YYYY-MM-DD}_{HH-MM-SS}`."""
+        return (
+            f"{self.platform.abbreviation}_{self.subject_id}_{self.acq_datetime:%Y-%m-%d_%H-%M-%S}"
+        )
+
+
+def _numbered(modalities: Iterable[ModalityConfigs]) -> Iterable[ModalityConfigs]:
+    """Give each modality its number among those of its kind."""
+    seen: Counter[str] = Counter()
+    for config in modalities:
+        kind = config.modality.abbreviation
+        number, seen[kind] = seen[kind], seen[kind] + 1
+        yield config if config.number == number else config.model_copy(update={"number": number})

@@ -1,0 +1,95 @@
+"""Errors of the models, in words for the person who made the request."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from aind_data_transfer_service.configs.vocabulary import nearest, quoted
+
+Location = tuple[int | str, ...]
+
+_REWORDED = "job_configs"
+_WORDS = {
+    "missing": "missing; every request needs it",
+    "list_type": "no list; write a list of modalities, each with its source",
+    "model_type": 'no object; write one such as {"modality": …, "source": …}',
+    "model_attributes_type": 'no object; write one such as {"modality": …, "source": …}',
+    "int_parsing": "no whole number",
+    "int_type": "no whole number",
+    "greater_than_equal": "below 0",
+}
+
+
+def reworded(error: ValidationError, known: Iterable[str]) -> ValidationError:
+    """Make pydantic's error anew in plain words, every line of it in its place.
+
+    Parameters
+    ----------
+    error : ValidationError
+        What pydantic found.
+    known : Iterable[str]
+        The fields that the model has, for a guess at what an unknown one was meant to be.
+    """
+    names = list(known)
+    lines = [
+        InitErrorDetails(
+            type=PydanticCustomError(_REWORDED, "{words}", {"words": _words(details, names)}),
+            loc=details["loc"],
+            input=details["input"],
+        )
+        for details in error.errors(include_url=False)
+    ]
+    return ValidationError.from_exception_data(error.title, lines)
+
+
+def explain(error: ValidationError, name: Callable[[Location], str] | None = None) -> list[str]:
+    """List what is wrong, a line each, to be put after the name of a job or row.
+
+    Parameters
+    ----------
+    error : ValidationError
+        What a model found.
+    name : Callable[[Location], str] | None
+        How to name a place; by default as `dotted` does.
+
+    Returns
+    -------
+    list[str]
+        Lines such as `, modalities.0.source: missing; …`, or `: invalid JSON …` where what is wrong has
+        no place.
+    """
+    lines = []
+    for details in error.errors(include_url=False):
+        place = (name or dotted)(details["loc"])
+        lines.append(f"{', ' if place else ''}{place}: {_words(details, ())}")
+    return list(dict.fromkeys(lines))
+
+
+def dotted(location: Sequence[int | str]) -> str:
+    """Name a place in a request: `modalities.0.source`."""
+    return ".".join(str(part) for part in location)
+
+
+def unknown(noun: str, name: str, known: Iterable[str]) -> str:
+    """Say that a field or column is not known, and which one was probably meant."""
+    near = nearest(name, known)
+    hint = f'; did you mean "{near}"?' if near else ""
+    return f"unknown {noun} {quoted(name)}{hint}"
+
+
+def _words(details: ErrorDetails, known: Iterable[str]) -> str:
+    """Say what is wrong with one value."""
+    kind = details["type"]
+    if kind == _REWORDED:
+        return details["msg"]
+    if kind == "value_error":
+        return str(details["ctx"]["error"])
+    if kind == "extra_forbidden":
+        return unknown("field", str(details["loc"][-1]), known)
+    if kind == "json_invalid":
+        return f"no valid JSON: {details['ctx']['error']}"
+    if kind in _WORDS:
+        found = "" if kind == "missing" else f"{quoted(details['input'])} is "
+        return found + _WORDS[kind]
+    return details["msg"]

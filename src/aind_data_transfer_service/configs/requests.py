@@ -1,0 +1,78 @@
+"""Reading the jobs of an API request: JSON texts in, models and errors out."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
+
+from aind_data_transfer_service.configs import problems
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ReadingContext
+from aind_data_transfer_service.configs.times import DateOrder
+from aind_data_transfer_service.configs.vocabulary import quoted
+
+
+class ParsedJobs(NamedTuple):
+    """The good jobs of a request in their order, and what is wrong with the others."""
+
+    configs: list[BasicUploadJobConfigs]
+    errors: list[str]
+
+
+def parse_jobs(
+    texts: Sequence[str],
+    lab_timezone: ZoneInfo | None = None,
+    date_order: DateOrder = "MDY",
+    numbers: Sequence[int] | None = None,
+) -> ParsedJobs:
+    """Read the jobs of a request, each the JSON text of a `BasicUploadJobConfigs`.
+
+    Parameters
+    ----------
+    texts : Sequence[str]
+        A JSON text a job.
+    lab_timezone : ZoneInfo | None
+        The lab's zone, to whose wall clock times with an offset are converted.
+    date_order : DateOrder
+        How dates with slashes are read.
+    numbers : Sequence[int] | None
+        What the jobs are called in errors; by default 1, 2, 3 …
+
+    Returns
+    -------
+    ParsedJobs
+        The good ones, and all errors of all jobs: `job 2, modalities.0.source: …`. Nothing is raised.
+    """
+    context = ReadingContext(lab_timezone=lab_timezone, date_order=date_order)
+    configs: list[BasicUploadJobConfigs] = []
+    errors: list[str] = []
+    first: dict[tuple[str | None, str], int] = {}
+    if not texts:
+        errors.append("there are no jobs in the request; send at least one")
+    for number, text in zip(numbers or range(1, len(texts) + 1), texts, strict=True):
+        found = _parse(text, context)
+        if isinstance(found, list):
+            errors.extend(f"job {number}{line}" for line in found)
+            continue
+        asset = (found.s3_bucket, found.s3_prefix)
+        if asset in first:
+            errors.append(
+                f"job {number}: the same asset as job {first[asset]} ({found.s3_prefix}); "
+                "remove one of them, or correct its platform, subject_id or acq_datetime"
+            )
+            continue
+        first[asset] = number
+        configs.append(found)
+    return ParsedJobs(configs, errors)
+
+
+def _parse(text: object, context: ReadingContext) -> BasicUploadJobConfigs | list[str]:
+    """Read one job, or list what is wrong with it, each line as it goes on after `job 2`."""
+    if not isinstance(text, str):
+        return [f": {quoted(text)} is no text; send the job as a JSON string (model_dump_json)"]
+    try:
+        return BasicUploadJobConfigs.model_validate_json(text, context=dict(context))
+    except ValidationError as error:
+        return problems.explain(error)
+    except UnicodeEncodeError:
+        return [": the text holds half a character (a lone surrogate) and is no JSON"]

@@ -1,0 +1,232 @@
+"""The rules for single values: text, paths, subject ids, buckets, yes and no.
+
+Each function takes what a client or a spreadsheet gave, and returns the value in its one right
+form, or raises `ValueError` with what was found and what would be right.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from aind_data_transfer_service.configs.vocabulary import nearest, quoted
+
+MAX_TEXT = 256
+MAX_PATH_BYTES = 4096
+MAX_JSON_DEPTH = 50
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ODD_BLANKS = re.compile(r"[\u00a0\u2007\u202f]")
+_DRIVE = re.compile(r"[A-Za-z]:([\\/]|$)")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://?")
+_SUBJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+_YES = frozenset({"true", "yes", "y", "1", "t", "on"})
+_NO = frozenset({"false", "no", "n", "0", "f", "off"})
+_PATH_RIGHT = "write the path from the root of the shared drive, for example /shared_drive/690165"
+
+
+def text(value: object) -> str:
+    """Take one line of text: no control characters, no blanks round it, up to 256 characters."""
+    if not isinstance(value, str):
+        raise ValueError(f"{quoted(value)} is no text; write it in quotation marks")
+    stripped = value.strip()
+    if not stripped:
+        raise ValueError("empty; write a text")
+    if not stripped.isprintable():
+        stripped = _ODD_BLANKS.sub(" ", stripped).strip()
+        _refuse_controls(stripped)
+    if len(stripped) > MAX_TEXT:
+        raise ValueError(f"{len(stripped)} characters long; write at most {MAX_TEXT}")
+    return stripped
+
+
+def optional_text(value: object) -> str | None:
+    """Take one line of text; a blank one is none at all."""
+    return None if _is_blank(value) else text(value)
+
+
+def path(value: object) -> PurePosixPath:
+    """Take an absolute POSIX path, as the machines of the cluster see it.
+
+    Blanks round it are dropped. Refused, with what is right: Windows drives and network names,
+    addresses such as `s3://`, relative paths, `..`, the root itself, line breaks, and more than
+    4,096 bytes.
+    """
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        raise ValueError(f"{quoted(value)} is no path; {_PATH_RIGHT}")
+    stripped = value.strip()
+    if not stripped.isprintable():
+        _refuse_controls(stripped)
+    if stripped[:1] != "/" or stripped[:2] == "//" or "/.." in stripped:
+        _refuse_path(stripped)
+    found = PurePosixPath(stripped)
+    if len(stripped) > MAX_PATH_BYTES // 4 and len(os.fsencode(found)) > MAX_PATH_BYTES:
+        raise ValueError(f"{quoted(stripped)} is longer than {MAX_PATH_BYTES} bytes")
+    if len(found.parts) == 1:
+        raise ValueError(f'"{stripped}" is the root of the drive; name a folder beneath it')
+    return found
+
+
+def optional_path(value: object) -> PurePosixPath | None:
+    """Take an absolute POSIX path; a blank one is none at all."""
+    return None if _is_blank(value) else path(value)
+
+
+def subject_id(value: object) -> str:
+    """Take a subject's id: letters, digits, `-` and `.`, at most 64, beginning and ending with
+    letter or digit.
+
+    It is a part of the asset's name, whose parts are set apart by `_`: so it holds neither `_` nor
+    `/`. A whole number becomes its digits (`690165.0`, as spreadsheets keep it, is `690165`).
+    """
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"{quoted(value)} is no subject id; write one such as 690165")
+    stripped = value.strip()
+    if not stripped:
+        raise ValueError("empty; write the subject's id, such as 690165")
+    if not _SUBJECT.fullmatch(stripped):
+        raise ValueError(
+            f"{quoted(stripped)} is no subject id; write letters, digits, - and . only "
+            "(it is a part of the asset's name), for example 690165"
+        )
+    return stripped
+
+
+def bucket(value: object) -> str | None:
+    """Take the name of a bucket: 3 to 63 lower-case letters, digits, `-`, `_` and `.`; blank means
+    none.
+
+    Underscores are not of today's Amazon, but of older buckets and of other stores.
+    """
+    if _is_blank(value):
+        return None
+    if not isinstance(value, str) or not _BUCKET.fullmatch(value.strip()) or ".." in value:
+        raise ValueError(
+            f"{quoted(value)} is no name of a bucket; write 3 to 63 lower-case letters, digits, "
+            "- and . without s3:// or a folder, for example aind-open-data"
+        )
+    return value.strip()
+
+
+def flag(value: object) -> bool:
+    """Take yes or no: TRUE/FALSE, yes/no, y/n, t/f, on/off, 1/0, in any case."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in _YES:
+            return True
+        if word in _NO:
+            return False
+    raise ValueError(f"{quoted(value)} is neither yes nor no; write TRUE or FALSE")
+
+
+def log_level(value: object) -> str:
+    """Take the name of a log level, in any case."""
+    word = value.strip().upper() if isinstance(value, str) else ""
+    if word not in LOG_LEVELS:
+        near = nearest(word, LOG_LEVELS)
+        hint = f'; did you mean "{near}"?' if near else ""
+        raise ValueError(
+            f"{quoted(value)} is no log level{hint}; write one of {', '.join(LOG_LEVELS)}"
+        )
+    return word
+
+
+def extra_configs(value: object) -> dict[str, Any] | str | None:
+    """Take extra settings: a JSON object, its text, or the absolute path of a file with one."""
+    if _is_blank(value):
+        return None
+    if isinstance(value, str) and value.lstrip()[:1] in "{[":
+        return _json_object(value)
+    if isinstance(value, Mapping):
+        try:
+            return _json_object(json.dumps(dict(value), allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"what they hold cannot be written as JSON: {error}") from error
+    try:
+        return str(path(value))
+    except ValueError as error:
+        raise ValueError(f'{error}; or write a JSON object such as {{"key": "value"}}') from error
+
+
+def _json_object(source: str) -> dict[str, Any]:
+    """Read a JSON object, no deeper and no odder than JSON can carry there and back."""
+    try:
+        found = json.loads(source, parse_constant=_no_constant)
+        _refuse_depth(found, MAX_JSON_DEPTH)
+        source.encode()
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds half a character (a lone surrogate)") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{quoted(source)} is no valid JSON object: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(
+            f'{quoted(source)} is no JSON object; write one such as {{"key": "value"}}'
+        )
+    return found
+
+
+def _no_constant(name: str) -> None:
+    """Refuse what is in Python's JSON and in nobody else's."""
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _refuse_depth(value: object, left: int) -> None:
+    """Refuse what is nested deeper than `left` levels."""
+    if isinstance(value, (dict, list)):
+        if left == 0:
+            raise ValueError(f"nested deeper than {MAX_JSON_DEPTH} levels")
+        for item in value.values() if isinstance(value, dict) else value:
+            _refuse_depth(item, left - 1)
+
+
+def _is_blank(value: object) -> bool:
+    """Tell whether an optional value was left out."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _refuse_controls(value: str) -> None:
+    """Refuse line breaks, NUL and the like, and halves of characters."""
+    if found := _CONTROLS.search(value):
+        code = f"U+{ord(found[0]):04X}"
+        raise ValueError(
+            f"{quoted(value)} holds a line break or control character ({code}); remove it"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{quoted(value)} holds half a character; write it anew") from error
+
+
+def _refuse_path(value: str) -> None:
+    """Say why a path is not absolute and POSIX; return where it is."""
+    if not value:
+        raise ValueError(f"empty; {_PATH_RIGHT}")
+    if _DRIVE.match(value):
+        reason = "is a path of a Windows drive, which the cluster does not have"
+    elif value.startswith(("\\\\", "//")):
+        reason = "is a network name of Windows, which the cluster does not know"
+    elif _ADDRESS.match(value):
+        reason = "is an address and no path"
+    elif not value.startswith("/"):
+        reason = "does not begin with /"
+    elif ".." in value.split("/"):
+        reason = "holds .., so that nobody can tell where it leads"
+    else:
+        return
+    raise ValueError(f"{quoted(value)} {reason}; {_PATH_RIGHT}")
