@@ -70,9 +70,10 @@ def _template(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     from aind_data_transfer_service.configs.template import job_upload_template
 
+    data = job_upload_template()
     try:
         with options.file.open("wb" if options.force else "xb") as file:
-            file.write(job_upload_template())
+            file.write(data)
     except FileExistsError:
         parser.error(f"{options.file} is there already; --force overwrites it")
     except OSError as error:

@@ -1,0 +1,1 @@
+"""Tests of the sample session and of the tour that sends it."""

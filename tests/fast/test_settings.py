@@ -1,0 +1,123 @@
+"""Settings: read once, typed, and refused in words."""
+
+import os
+import unittest
+from pathlib import Path
+from unittest import mock
+
+from pydantic import ValidationError
+
+from aind_data_transfer_service import settings as module
+from aind_data_transfer_service.settings import ServiceSettings, UploadSettings
+
+
+def service(**variables: str) -> ServiceSettings:
+    """Read the service's settings from exactly these variables."""
+    with mock.patch.dict(os.environ, {"HOME": "/home/anna", **variables}, clear=True):
+        return ServiceSettings()
+
+
+class Defaults(unittest.TestCase):
+    """With no variable set, everything happens on this machine beneath one folder."""
+
+    def test_everything_lies_beneath_the_data_folder(self) -> None:
+        found = service(DATA_DIR="/data")
+        self.assertEqual("/data/destination", found.destination_root)
+        self.assertEqual("sqlite:////data/jobs.sqlite3", found.resolved_database_url)
+        self.assertEqual(Path("/data/jobs"), found.jobs_dir)
+        self.assertEqual(Path("/data/transfers"), UploadSettings(data_dir="/data").state_dir)
+
+    def test_the_data_folder_is_the_users_own(self) -> None:
+        self.assertEqual(Path("/home/anna/.aind-data-transfer-service"), service().data_dir)
+
+    def test_a_user_without_a_home_has_a_data_folder_too(self) -> None:
+        with mock.patch.object(module.Path, "home", side_effect=RuntimeError("no home")):
+            self.assertTrue(service().data_dir.is_absolute())
+
+    def test_an_empty_variable_is_as_good_as_none(self) -> None:
+        self.assertIsNone(service(HPC_HOST="", METADATA_SERVICE_URL="").hpc_host)
+
+    def test_a_relative_data_folder_is_made_absolute(self) -> None:
+        self.assertEqual(Path.cwd() / "state", service(DATA_DIR="state").data_dir)
+
+
+class Destinations(unittest.TestCase):
+    """Where assets go."""
+
+    def test_what_is_taken(self) -> None:
+        for text, expected in {
+            "s3://": "s3://",
+            "s3:": "s3://",
+            "s3": "s3://",
+            "/mnt/assets": "/mnt/assets",
+            "file:///mnt/my%20assets": "/mnt/my assets",
+        }.items():
+            with self.subTest(text):
+                self.assertEqual(expected, service(DESTINATION=text).destination_root)
+
+    def test_what_is_refused_is_told_what_would_be_right(self) -> None:
+        for text in ("s3://bucket", "assets", "gs://bucket", "file://"):
+            with self.subTest(text), self.assertRaisesRegex(ValidationError, "write s3://"):
+                service(DESTINATION=text)
+
+
+class Values(unittest.TestCase):
+    """Other values that have rules."""
+
+    def test_an_unknown_zone_is_refused(self) -> None:
+        for zone in ("Seattle", "../etc/passwd", "America"):
+            with self.subTest(zone), self.assertRaisesRegex(ValidationError, "is not a time zone"):
+                service(LAB_TIMEZONE=zone)
+
+    def test_source_roots_are_separated_as_the_shell_does(self) -> None:
+        roots = service(SOURCE_ROOTS=os.pathsep.join(("/vast", " ", "/shared drive"))).source_roots
+        self.assertEqual([Path("/vast"), Path("/shared drive")], roots)
+
+    def test_source_roots_may_be_given_as_a_list(self) -> None:
+        self.assertEqual([Path("/vast")], ServiceSettings(source_roots=["/vast"]).source_roots)
+
+    def test_limits_have_to_be_positive(self) -> None:
+        for name in ("SPREADSHEET_MAX_ROWS", "LOCAL_EXECUTOR_SLOTS", "CHECK_TIMEOUT"):
+            with self.subTest(name), self.assertRaises(ValidationError):
+                service(**{name: "0"})
+
+    def test_the_address_of_the_store_is_a_secret(self) -> None:
+        found = service(DATABASE_URL="postgresql+psycopg://u:pass@host/jobs")
+        self.assertNotIn("pass@", repr(found))
+        self.assertEqual("postgresql+psycopg://u:pass@host/jobs", found.resolved_database_url)
+
+    def test_project_names_are_the_metadata_services_unless_told(self) -> None:
+        self.assertEqual("http://aind-metadata-service/project_names", service().project_names_link)
+        found = service(METADATA_SERVICE_URL="http://meta:8000/").project_names_link
+        self.assertEqual("http://meta:8000/project_names", found)
+        self.assertEqual("http://x/p", service(PROJECT_NAMES_URL="http://x/p").project_names_link)
+
+
+class JobEnvironment(unittest.TestCase):
+    """What a job on this machine gets to see."""
+
+    def test_both_agree_on_everything_that_matters(self) -> None:
+        found = service(
+            DATA_DIR="/data",
+            LAB_TIMEZONE="America/Los_Angeles",
+            METADATA_SERVICE_URL="http://meta",
+            AWS_ENDPOINT_URL="http://127.0.0.1:8333",
+        )
+        with mock.patch.dict(os.environ, found.job_environment(), clear=True):
+            job = UploadSettings()
+        for name in (
+            "data_dir",
+            "destination_root",
+            "lab_timezone",
+            "metadata_service_url",
+            "metadata_timeout",
+            "aws_endpoint_url",
+        ):
+            with self.subTest(name):
+                self.assertEqual(getattr(found, name), getattr(job, name))
+
+    def test_secrets_of_the_service_stay_with_it(self) -> None:
+        secrets = dict.fromkeys(module.SECRET_VARIABLES, "sqlite://")
+        with mock.patch.dict(os.environ, secrets):
+            environment = ServiceSettings().job_environment()
+        self.assertFalse(set(secrets) & set(environment))
