@@ -1,0 +1,19 @@
+"""The web service: pages for people, a JSON API for programs.
+
+`uvicorn aind_data_transfer_service.server:app` serves it with the settings of the environment. The
+application is made when it is first asked for, so that importing this package changes nothing.
+"""
+
+from typing import Any
+
+from aind_data_transfer_service.server.app import create_app
+
+__all__ = ["app", "create_app"]
+
+
+def __getattr__(name: str) -> Any:
+    """Make `app` on first use, from the settings of the environment."""
+    if name == "app":
+        globals()["app"] = create_app()
+        return globals()["app"]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

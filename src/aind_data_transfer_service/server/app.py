@@ -1,0 +1,84 @@
+"""The application: everything else in this folder, put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+import aind_data_transfer_service
+from aind_data_transfer_service.jobs.manager import JobManager
+from aind_data_transfer_service.server import failures, pagework
+from aind_data_transfer_service.server.guards import BodyLimit, CrossSiteGuard, SecurityHeaders
+from aind_data_transfer_service.server.metrics import Metrics, RequestTimer
+from aind_data_transfer_service.server.routes import (
+    docs,
+    health,
+    jobs,
+    pages,
+    stream,
+    submission,
+    validation,
+)
+from aind_data_transfer_service.settings import ServiceSettings
+
+DESCRIPTION = """
+Submit recording sessions for upload, and follow them until they are verified at their destination.
+
+Every answer is an envelope: `{"message": …, "data": …}`. Errors come in the same shape, with
+`data.errors`, a list of sentences.
+"""
+
+
+def create_app(
+    settings: ServiceSettings | None = None, manager: JobManager | None = None
+) -> FastAPI:
+    """Make the application.
+
+    Parameters
+    ----------
+    settings : ServiceSettings, optional
+        Default: read from the environment.
+    manager : JobManager, optional
+        Keeper of the jobs; started and stopped with the application. Default: one made with `settings`.
+
+    Returns
+    -------
+    FastAPI
+        The application, whose manager starts when the application does.
+    """
+    settings = settings or ServiceSettings()
+    manager = manager or JobManager(settings)
+    app = FastAPIOffline(
+        docs_url=None,
+        redoc_url=None,
+        title="aind-data-transfer-service",
+        version=aind_data_transfer_service.__version__,
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        strict_content_type=False,
+    )
+    app.state.settings = settings
+    app.state.manager = manager
+    app.state.metrics = Metrics()
+    pagework.install(app)
+    failures.install(app)
+    for module in (validation, submission, stream, jobs, health, docs, pages):
+        app.include_router(module.router)
+    # The last one added sees a request first.
+    app.add_middleware(failures.Failsafe)
+    app.add_middleware(BodyLimit, file_bytes=settings.spreadsheet_max_bytes)
+    app.add_middleware(CrossSiteGuard)
+    app.add_middleware(RequestTimer, metrics=app.state.metrics)
+    app.add_middleware(SecurityHeaders)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Start the manager of jobs before the first request, and stop it after the last."""
+    await app.state.manager.start()
+    try:
+        yield
+    finally:
+        await app.state.manager.stop()

@@ -1,0 +1,153 @@
+"""What a person or a program is told when a request cannot be answered.
+
+Every failure ends here, in an envelope (or, for a browser that asked for a page, on a page). A fault of
+our own is logged with an id, and only the id is shown.
+"""
+
+import logging
+import secrets
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aind_data_transfer_service.errors import (
+    ExecutorError,
+    JobError,
+    JobNotFound,
+    SpreadsheetError,
+    SubmissionError,
+    TransferServiceError,
+)
+from aind_data_transfer_service.server.answers import EnvelopeResponse, failure
+from aind_data_transfer_service.server.pagework import render
+
+logger = logging.getLogger(__name__)
+
+STATUS_OF_ERRORS: tuple[tuple[type[TransferServiceError], int], ...] = (
+    (JobNotFound, 404),
+    (JobError, 409),
+    (SpreadsheetError, 406),
+    (SubmissionError, 406),
+    (ExecutorError, 502),
+    (TransferServiceError, 500),
+)
+"""The first class that fits decides."""
+
+MALFORMED = {
+    "/api/validate_csv": "There were errors",
+    "/api/submit_basic_jobs": "There were errors parsing the basic job configs",
+    "/api/submit_hpc_jobs": "There were errors parsing the job configs",
+}
+"""What a body that cannot be understood is answered with, with status 406 as any other bad job."""
+
+
+def install(app: FastAPI) -> None:
+    """Have every failure of `app` end here."""
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(TransferServiceError, _ours)
+
+
+class Failsafe:
+    """Answers a request that ran into a fault of ours, and logs the fault once."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand around `app`."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through; where it raises, answer in its stead."""
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except Exception:
+            if scope["type"] != "http":
+                raise
+            fault = secrets.token_hex(4)
+            logger.exception(
+                "request failed", extra={"fault": fault, "path": scope.get("path", "")}
+            )
+            if started:  # half an answer is out: breaking off is the only way to say so
+                raise
+            response = _fault_response(Request(scope), fault)
+            await response(scope, receive, send)
+
+
+def sentences(errors: Iterable[Any]) -> list[str]:
+    """Turn the places and messages of a malformed request into sentences.
+
+    Examples
+    --------
+    >>> sentences([{"loc": ("body", "jobs", 1, "script"), "msg": "Input should be text"}])
+    ['job 2, script: Input should be text']
+    """
+    return [_sentence(error) for error in errors]
+
+
+def _sentence(error: Any) -> str:
+    """Name the place of one error as a person would."""
+    place = [part for part in error["loc"] if part not in ("body", "query", "path")]
+    if error.get("type") == "json_invalid":
+        detail = error.get("ctx", {}).get("error", "")
+        return f"the request is no JSON: {detail} at character {error['loc'][-1]}"
+    if len(place) > 1 and place[0] == "jobs" and isinstance(place[1], int):
+        place[:2] = [f"job {place[1] + 1}"]
+    name = ", ".join(str(part) for part in place)
+    message = "is missing" if error.get("type") == "missing" else error["msg"]
+    return f"{name}: {message}" if name else f"the request: {message}"
+
+
+async def _refused(request: Request, error: HTTPException) -> Response:
+    """Answer 404, 405, 413 and the like."""
+    phrase = HTTPStatus(error.status_code).phrase
+    detail = str(error.detail)
+    if error.status_code == 404 and detail == phrase:
+        detail = f"There is nothing at {request.url.path}."
+    elif error.status_code == 405:
+        detail = f"{request.method} is not possible at {request.url.path}."
+    response = _answer(request, error.status_code, phrase, [detail])
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _malformed(request: Request, error: RequestValidationError) -> Response:
+    """Answer a request of the wrong shape, all of its errors at once."""
+    errors = sentences(error.errors())
+    message = MALFORMED.get(request.url.path)
+    if message is None:
+        return _answer(request, 422, "The request could not be understood", errors)
+    kind = "jobs" if request.url.path.endswith("validate_csv") else "responses"
+    return EnvelopeResponse(message, {kind: [], "errors": errors, "warnings": []}, 406)
+
+
+async def _ours(request: Request, error: TransferServiceError) -> Response:
+    """Answer an error that was raised on purpose, in its own words."""
+    status = next(status for kind, status in STATUS_OF_ERRORS if isinstance(error, kind))
+    return _answer(request, status, HTTPStatus(status).phrase, [str(error)])
+
+
+def _fault_response(request: Request, fault: str) -> Response:
+    """Say that this is our fault, and by which word it is found in the log."""
+    said = f"This is a fault of the service. Its log tells more under {fault}."
+    return _answer(request, 500, "Something went wrong", [said])
+
+
+def _answer(request: Request, status: int, message: str, errors: list[str]) -> Response:
+    """Answer a browser with a page, and everyone else with an envelope."""
+    wants_page = "text/html" in request.headers.get("accept", "")
+    if wants_page and not request.url.path.startswith("/api/"):
+        context = {"status": status, "heading": message, "errors": errors}
+        return render(request, "error.html", context, status_code=status)
+    return failure(status, message, errors)

@@ -1,0 +1,44 @@
+"""Whether the service is well, and what it has counted."""
+
+import asyncio
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from aind_data_transfer_service.server.answers import (
+    DOCUMENTED_ERRORS,
+    Envelope,
+    EnvelopeResponse,
+)
+from aind_data_transfer_service.server.routes import Figures, Manager
+
+HEALTH_SECONDS = 5.0
+
+router = APIRouter(tags=["Service"])
+
+
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", response_model=Envelope, responses=DOCUMENTED_ERRORS)
+async def healthz(manager: Manager) -> EnvelopeResponse:
+    """Say whether jobs can be recorded and run: 200, or 503 with what is wrong."""
+    pieces = {
+        "store": asyncio.to_thread(manager.store.ping),
+        "executor": manager.executor.statuses([]),
+    }
+    results = await asyncio.gather(
+        *(asyncio.wait_for(piece, HEALTH_SECONDS) for piece in pieces.values()),
+        return_exceptions=True,
+    )
+    well = {name: not isinstance(result, BaseException) for name, result in zip(pieces, results)}
+    errors = [f"The {name} does not answer." for name, answers in well.items() if not answers]
+    data = {**{name: "ok" if ok else "failed" for name, ok in well.items()}, "errors": errors}
+    if errors:
+        return EnvelopeResponse("Unwell", data, 503)
+    return EnvelopeResponse("OK", data)
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(manager: Manager, figures: Figures) -> Response:
+    """Show the service's figures to Prometheus."""
+    figures.set_jobs(await asyncio.to_thread(manager.store.counts))
+    return Response(figures.page(), media_type=CONTENT_TYPE_LATEST)

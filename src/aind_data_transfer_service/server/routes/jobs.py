@@ -1,0 +1,147 @@
+"""The jobs: a list of them, one of them, its log, and what can be done to it."""
+
+import asyncio
+from datetime import date, datetime, time, timedelta
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, HTTPException, Query
+
+from aind_data_transfer_service.jobs.record import event_to_json, job_to_json
+from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.jobs.store import SORT_HINT, JobQuery
+from aind_data_transfer_service.jobs.tables import SORTABLE
+from aind_data_transfer_service.server.answers import (
+    DOCUMENTED_ERRORS,
+    Envelope,
+    EnvelopeResponse,
+)
+from aind_data_transfer_service.server.routes import Manager, Settings
+
+PAGE_SIZES = (25, 50, 100, 200)
+LOG_BYTES = 256 * 1024
+
+router = APIRouter(prefix="/api/jobs", tags=["Jobs"], responses=DOCUMENTED_ERRORS)
+
+
+def job_query(
+    settings: Settings,
+    state: Annotated[list[JobState | Literal[""]], Query(max_length=20)] = [],
+    text: Annotated[str, Query(max_length=200, description="Part of any name in a job.")] = "",
+    submitter: Annotated[str, Query(max_length=200)] = "",
+    since: Annotated[str, Query(description="Date or time; a date begins in the lab.")] = "",
+    until: Annotated[str, Query(description="Date or time; a date counts to its end.")] = "",
+    sort: Annotated[str, Query(description=f"One of {SORT_HINT}.")] = "submitted_at",
+    order: Literal["asc", "desc"] = "desc",
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    page_size: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> JobQuery:
+    """Read which jobs are asked for."""
+    if sort not in SORTABLE:
+        raise HTTPException(422, f'sort: "{sort}" is no column to sort by; take one of {SORT_HINT}')
+    zone = ZoneInfo(settings.lab_timezone)
+    return JobQuery(
+        states=tuple(JobState(one) for one in state if one),
+        text=text.replace("\0", "").strip(),
+        submitter=submitter.replace("\0", "").strip(),
+        since=_moment("since", since, zone, end=False),
+        until=_moment("until", until, zone, end=True),
+        sort=sort,
+        descending=order == "desc",
+        page=page,
+        page_size=page_size,
+    )
+
+
+Wanted = Annotated[JobQuery, Depends(job_query)]
+
+
+@router.get("", response_model=Envelope)
+async def list_jobs(manager: Manager, query: Wanted) -> EnvelopeResponse:
+    """List jobs: filtered, sorted, a page of them; with how many there are in each state."""
+    found, counts = await asyncio.gather(
+        asyncio.to_thread(manager.store.find, query), asyncio.to_thread(manager.store.counts)
+    )
+    data = {
+        "jobs": [job_to_json(job) for job in found.jobs],
+        "total": found.total,
+        "page": query.page,
+        "page_size": query.page_size,
+        "counts": {state.value: counts.get(state, 0) for state in JobState},
+    }
+    return EnvelopeResponse("Jobs", data)
+
+
+@router.get("/{job_id}", response_model=Envelope)
+async def get_job(job_id: str, manager: Manager) -> EnvelopeResponse:
+    """Show one job and its timeline."""
+    job = await asyncio.to_thread(manager.store.get, job_id)
+    events = await asyncio.to_thread(manager.store.events, job_id)
+    data = {
+        "job": job_to_json(job, full=True),
+        "events": [event_to_json(event) for event in events],
+    }
+    return EnvelopeResponse("Job", data)
+
+
+@router.get("/{job_id}/log", response_model=Envelope)
+async def get_log(
+    job_id: str,
+    manager: Manager,
+    stream: Literal["stdout", "stderr"] = "stderr",
+    offset: Annotated[
+        int, Query(ge=-(2**53), le=2**53, description="Negative: from the end.")
+    ] = -LOG_BYTES,
+    limit: Annotated[int, Query(ge=1, le=LOG_BYTES)] = LOG_BYTES,
+) -> EnvelopeResponse:
+    """Read from what a job has said (`stdout`) or complained of (`stderr`), in bytes."""
+    chunk = await manager.log(job_id, stream, offset, limit)
+    data = chunk.data
+    if chunk.offset + len(data) < chunk.size:
+        data = data[: _whole_characters(data)]
+    text = data.decode("utf-8", "replace")
+    end = chunk.offset + len(data)
+    figures = {"text": text, "offset": chunk.offset, "next_offset": end, "size": chunk.size}
+    return EnvelopeResponse("Log", figures)
+
+
+@router.post("/{job_id}/cancel", response_model=Envelope)
+async def cancel_job(job_id: str, manager: Manager) -> EnvelopeResponse:
+    """Stop a job, or take it out of the queue."""
+    job = await manager.cancel(job_id)
+    return EnvelopeResponse("The job was told to stop", {"job": job_to_json(job)})
+
+
+@router.post("/{job_id}/resubmit", response_model=Envelope)
+async def resubmit_job(job_id: str, manager: Manager) -> EnvelopeResponse:
+    """Submit an ended job once more, as a new job; what has arrived already is not sent again."""
+    job = await manager.resubmit(job_id)
+    return EnvelopeResponse("Submitted the job again", {"job": job_to_json(job)})
+
+
+def _moment(name: str, text: str, zone: ZoneInfo, end: bool) -> datetime | None:
+    """Read a bound of a span of time; what names no zone is the lab's."""
+    text = text.strip()
+    if not text:
+        return None
+    try:
+        if len(text) == 10:
+            day = date.fromisoformat(text) + timedelta(days=1 if end else 0)
+            return datetime.combine(day, time(), zone)
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo else moment.replace(tzinfo=zone)
+    except (ValueError, OverflowError):
+        said = f'{name}: "{text}" is no date; write one such as 2024-02-19 or 2024-02-19T11:25:17'
+        raise HTTPException(422, said) from None
+
+
+def _whole_characters(data: bytes) -> int:
+    """Tell how many of the bytes make whole characters, leaving one that is cut for the next read."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0xC0 == 0x80:
+            continue
+        needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
+        whole = len(data) - back if needed > back else len(data)
+        return whole or len(data)
+    return len(data)

@@ -1,0 +1,115 @@
+"""The pages: submit, status, one job, help."""
+
+import asyncio
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from aind_data_transfer_service.configs.columns import COLUMNS
+from aind_data_transfer_service.configs.vocabulary import MODALITIES, PLATFORMS
+from aind_data_transfer_service.jobs.record import event_to_json, job_to_json
+from aind_data_transfer_service.jobs.store import JobQuery
+from aind_data_transfer_service.server.pagework import render
+from aind_data_transfer_service.server.routes import Manager, Settings
+from aind_data_transfer_service.server.routes.jobs import PAGE_SIZES, Wanted
+
+MAIL_TYPES = (
+    ("BEGIN", "it begins"),
+    ("END", "it ends"),
+    ("FAIL", "it fails"),
+    ("REQUEUE", "it is queued again"),
+    ("ALL", "all of these"),
+)
+
+router = APIRouter(include_in_schema=False, default_response_class=Response)
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def submit_page(request: Request, settings: Settings) -> Response:
+    """Show the page on which jobs are submitted."""
+    context = {"max_bytes": settings.spreadsheet_max_bytes, "mail_types": MAIL_TYPES}
+    return render(request, "submit.html", context)
+
+
+@router.api_route("/jobs", methods=["GET", "HEAD"])
+async def jobs_page(request: Request, manager: Manager, query: Wanted) -> Response:
+    """Show the jobs, as they stand."""
+    store = manager.store
+    found, counts, submitters = await asyncio.gather(
+        asyncio.to_thread(store.find, query),
+        asyncio.to_thread(store.counts),
+        asyncio.to_thread(store.submitters),
+    )
+    context = {
+        "jobs": [job_to_json(job) for job in found.jobs],
+        "total": found.total,
+        "counts": {state.value: count for state, count in counts.items()},
+        "submitters": submitters,
+        "query": query,
+        "asked": _asked(request),
+        "filtered": bool(
+            query.states or query.text or query.submitter or query.since or query.until
+        ),
+        "pages": max(1, -(-found.total // query.page_size)),
+        "page_sizes": PAGE_SIZES,
+        "link": _linker(query, _asked(request)),
+    }
+    return render(request, "jobs.html", context)
+
+
+@router.api_route("/jobs/{job_id}", methods=["GET", "HEAD"])
+async def job_page(request: Request, job_id: str, manager: Manager) -> Response:
+    """Show one job: how it stands, what it did, what it said."""
+    job = await asyncio.to_thread(manager.store.get, job_id)
+    events = await asyncio.to_thread(manager.store.events, job_id)
+    context = {
+        "job": job_to_json(job),
+        "events": [event_to_json(event) for event in events],
+        "settings_text": _pretty(job.upload_job_settings),
+        "hpc_text": _pretty(job.hpc_settings),
+        "is_transfer": not job.script,
+    }
+    return render(request, "job.html", context)
+
+
+@router.api_route("/help", methods=["GET", "HEAD"])
+async def help_page(request: Request, settings: Settings) -> Response:
+    """Explain how jobs are submitted, column by column."""
+    context = {
+        "columns": COLUMNS,
+        "platforms": PLATFORMS,
+        "modalities": MODALITIES,
+        "date_order": settings.date_order,
+    }
+    return render(request, "help.html", context)
+
+
+def _asked(request: Request) -> dict[str, str]:
+    """Repeat what was asked for in words, so that the form shows it again."""
+    names = ("text", "submitter", "since", "until")
+    return {name: request.query_params.get(name, "") for name in names}
+
+
+def _linker(query: JobQuery, asked: dict[str, str]) -> Any:
+    """Make the maker of links to the same list with something changed."""
+    order = "desc" if query.descending else "asc"
+    now = {**asked, "sort": query.sort, "order": order, "page_size": query.page_size}
+    usual = {"sort": "submitted_at", "order": "desc", "page_size": 50, "page": 1}
+
+    def link(**changes: Any) -> str:
+        wanted = now | {"state": [state.value for state in query.states]} | changes
+        kept = {k: v for k, v in wanted.items() if v and v != usual.get(k)}
+        return "?" + urlencode(kept, doseq=True)
+
+    return link
+
+
+def _pretty(text: str) -> str:
+    """Set JSON text on lines; what is no JSON stays as it is."""
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False) if text else ""
+    except ValueError:
+        return text

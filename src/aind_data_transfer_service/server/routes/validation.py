@@ -1,0 +1,58 @@
+"""A spreadsheet of jobs: the template for one, and the check of one."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, File, Response, UploadFile
+
+from aind_data_transfer_service.configs.template import job_upload_template
+from aind_data_transfer_service.server import words
+from aind_data_transfer_service.server.answers import (
+    DOCUMENTED_ERRORS,
+    Envelope,
+    EnvelopeResponse,
+)
+from aind_data_transfer_service.server.routes import Figures, Manager
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+router = APIRouter(prefix="/api", tags=["Spreadsheets"])
+
+
+@router.post("/validate_csv", response_model=Envelope, responses=DOCUMENTED_ERRORS)
+async def validate_csv(
+    manager: Manager,
+    metrics: Figures,
+    file: Annotated[UploadFile, File(description="A .csv or .xlsx file of jobs.")],
+) -> EnvelopeResponse:
+    """Check a spreadsheet of jobs, every cell of it, and the world that its jobs need.
+
+    The good rows are listed as `data.jobs` (JSON text, as the submission routes take it) whether
+    or not there were errors; `data.rows` holds their row numbers, and `data.problems` the errors
+    taken apart into row, column and text.
+    """
+    with metrics.validation_seconds.time():
+        found = await manager.validate_file(file.filename or "", await file.read())
+    metrics.validations.labels("errors" if found.errors else "valid").inc()
+    data = {
+        "jobs": list(found.jobs),
+        "errors": list(found.errors),
+        "warnings": list(found.warnings),
+        "rows": list(found.rows),
+        "problems": [words.problem(error)._asdict() for error in found.errors],
+        "cautions": [words.problem(warning)._asdict() for warning in found.warnings],
+    }
+    if found.errors:
+        return EnvelopeResponse("There were errors", data, 406)
+    return EnvelopeResponse("Valid Data", data)
+
+
+@router.head("/job_upload_template", include_in_schema=False)
+@router.get("/job_upload_template", response_class=Response)
+async def get_job_upload_template() -> Response:
+    """Download the template: a spreadsheet with sample jobs and an explanation of each column."""
+    return Response(
+        await asyncio.to_thread(job_upload_template),
+        media_type=XLSX,
+        headers={"Content-Disposition": "attachment; filename=job_upload_template.xlsx"},
+    )

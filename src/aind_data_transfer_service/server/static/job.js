@@ -1,0 +1,195 @@
+// The page of one job: its state and timeline as they change, its log, and what can be done to it.
+
+import { ask, make, part, post, ROOT, say, showTime, showTimes, tell } from "./common.js";
+import { clock, duration, size } from "./format.js";
+import { isEnded, showProgress, showState } from "./jobrow.js";
+import { follow } from "./live.js";
+
+const $ = (id) => document.getElementById(id);
+const page = $("job");
+const id = page.dataset.job;
+const blank = $("event-row").content.querySelector("li");
+const BAD = new Set(["FAILED", "TIMEOUT", "UNKNOWN"]);
+const LOG_MILLISECONDS = 2000;
+const LOG_CHARACTERS = 1_000_000;
+
+let current = null;
+
+/** Show the job as it stands. */
+function showJob(job) {
+  current = job;
+  showState(page, job);
+  showProgress(page, job);
+  const ended = isEnded(job.state);
+  $("progress-panel").hidden = !job.files_total && job.state !== "RUNNING";
+  const reason = part(page, "reason");
+  reason.hidden = !job.reason;
+  reason.dataset.tone = BAD.has(job.state) ? "error" : "plain";
+  say(reason, job.reason ?? "");
+  const step = part(page, "step-sentence");
+  step.hidden = !job.step || ended;
+  say(step, `Step: ${job.step ?? ""}`);
+  $("warnings").hidden = !job.warnings?.length;
+  part(page, "warnings").replaceChildren(...(job.warnings ?? []).map((one) => make("li", {}, one)));
+  showTime(part(page, "started_at"), job.started_at);
+  showTime(part(page, "ended_at"), job.ended_at);
+  say(part(page, "exit_code"), job.exit_code === null ? "–" : String(job.exit_code));
+  say(part(page, "executor"), job.executor || "–");
+  $("cancel").hidden = ended;
+  $("cancel").disabled = Boolean(job.cancel_requested);
+  say($("cancel"), job.cancel_requested ? "Stopping…" : "Cancel job");
+  $("resubmit").hidden = !ended;
+  showTook();
+}
+
+/** Say how long the job has run. */
+function showTook() {
+  if (!current?.started_at) return say(part(page, "took-sentence"), "");
+  const ended = current.ended_at;
+  const seconds = ((ended ? new Date(ended) : new Date()) - new Date(current.started_at)) / 1000;
+  const words = duration(Math.max(0, seconds));
+  say(part(page, "took-sentence"), ended ? `took ${words}` : `for ${words}`);
+}
+
+/** Show the timeline, adding what is new. */
+function showEvents(events) {
+  const list = $("timeline");
+  const near = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+  list.replaceChildren(...events.map(eventRow));
+  $("timeline-empty").hidden = events.length > 0;
+  if (near) list.scrollTop = list.scrollHeight;
+}
+
+/** Make one entry of the timeline. */
+function eventRow(event) {
+  const row = blank.cloneNode(true);
+  row.dataset.kind = event.kind;
+  say(part(row, "step"), event.step);
+  const words = [event.message, event.kind === "end" ? figures(event.figures ?? {}) : ""];
+  say(part(row, "message"), words.filter(Boolean).join(" · "));
+  showTime(part(row, "time"), event.time, clock);
+  return row;
+}
+
+/** Write the figures of a step that ended. */
+function figures({ files, bytes, seconds }) {
+  const parts = [];
+  if (files !== undefined) parts.push(`${files} ${files === 1 ? "file" : "files"}`);
+  if (bytes !== undefined) parts.push(size(bytes));
+  if (seconds !== undefined) parts.push(duration(seconds));
+  return parts.join(", ");
+}
+
+let asked = 0;
+/** Ask for the job again and show it. */
+async function refresh() {
+  const mine = (asked += 1);
+  try {
+    const { job, events } = await ask(`/api/jobs/${id}`);
+    if (mine !== asked) return;
+    showJob(job);
+    showEvents(events);
+  } catch (error) {
+    if (error.status) tell($("message"), "error", error.message, { list: error.errors });
+  }
+}
+
+let later = null;
+/** Ask for the timeline soon. */
+function refreshSoon() {
+  later ??= setTimeout(() => {
+    later = null;
+    refresh();
+  }, 500);
+}
+
+// The log, read on from where the last answer ended.
+const log = $("log");
+const reading = { stream: "stderr", offset: null, busy: false };
+
+/** Read what the log has more. */
+async function readLog() {
+  if (reading.busy) return;
+  reading.busy = true;
+  const { stream, offset } = reading;
+  try {
+    const from = offset === null ? "" : `&offset=${offset}`;
+    const chunk = await ask(`/api/jobs/${id}/log?stream=${stream}${from}`);
+    if (stream === reading.stream) showLog(chunk, offset === null);
+  } catch (error) {
+    say($("log-note"), error.errors?.[0] ?? error.message);
+  } finally {
+    reading.busy = false;
+    if (stream !== reading.stream) readLog();
+  }
+}
+
+/** Show a piece of the log. */
+function showLog(chunk, first) {
+  reading.offset = chunk.next_offset;
+  if (first) log.replaceChildren();
+  if (chunk.text) {
+    log.append(chunk.text);
+    log.normalize();
+    const text = log.firstChild;
+    if (text.length > LOG_CHARACTERS) text.deleteData(0, text.length - LOG_CHARACTERS);
+    if ($("follow").checked) log.scrollTop = log.scrollHeight;
+  }
+  const cut = first && chunk.offset > 0 ? `The last ${size(chunk.size - chunk.offset)} of ${size(chunk.size)}.` : "";
+  if (!chunk.size) say($("log-note"), "Nothing has been written yet.");
+  else if (first) say($("log-note"), cut || `${size(chunk.size)} in all.`);
+  if (chunk.next_offset < chunk.size && chunk.text) setTimeout(readLog, 0);
+}
+
+for (const choice of document.querySelectorAll('[name="stream"]')) {
+  choice.addEventListener("change", () => {
+    Object.assign(reading, { stream: choice.value, offset: null });
+    log.replaceChildren();
+    say($("log-note"), "Reading…");
+    readLog();
+  });
+}
+$("follow").addEventListener("change", (event) => {
+  if (event.target.checked) log.scrollTop = log.scrollHeight;
+});
+
+$("cancel").addEventListener("click", () => $("confirm").showModal());
+$("confirm").addEventListener("close", async () => {
+  if ($("confirm").returnValue !== "yes") return;
+  $("cancel").disabled = true;
+  try {
+    const { job } = await post(`/api/jobs/${id}/cancel`);
+    tell($("message"), "busy", "The job was told to stop");
+    showJob(job);
+  } catch (error) {
+    $("cancel").disabled = false;
+    tell($("message"), "error", "The job could not be stopped", { list: error.errors });
+  }
+});
+$("resubmit").addEventListener("click", async () => {
+  $("resubmit").disabled = true;
+  try {
+    const { job } = await post(`/api/jobs/${id}/resubmit`);
+    location.href = `${ROOT}/jobs/${job.id}`;
+  } catch (error) {
+    $("resubmit").disabled = false;
+    tell($("message"), "error", "The job could not be submitted again", { list: error.errors });
+  }
+});
+
+follow({
+  onJob(job) {
+    if (job.id !== id) return;
+    showJob(job);
+    refreshSoon();
+  },
+  onCatchUp: refresh,
+  onState() {},
+});
+setInterval(() => {
+  if (current && isEnded(current.state)) return;
+  showTook();
+  if (!document.hidden) readLog();
+}, LOG_MILLISECONDS);
+showTimes();
+readLog();

@@ -1,0 +1,300 @@
+// The submit page: a file is chosen or dropped, checked by the service, shown, and submitted.
+
+import { ask, make, post, Refusal, ROOT, say, showTimes, tell } from "./common.js";
+import { plural, size } from "./format.js";
+
+const $ = (id) => document.getElementById(id);
+const ROWS_AT_ONCE = 200;
+
+const drop = $("drop");
+const message = $("message");
+const button = $("submit");
+
+let checking = null;
+let valid = null; // the jobs that may be submitted, as the service gave them
+let sending = false;
+
+/** Allow Submit only while there is something to submit, and say why where there is not. */
+function allowSubmit(hint) {
+  button.disabled = sending || !valid;
+  say($("submit-hint"), hint);
+}
+
+/** Forget what was read before. */
+function forget() {
+  checking?.abort();
+  valid = null;
+  $("preview").hidden = true;
+}
+
+/** Have a file checked, and show what was found. */
+async function check(file) {
+  if (sending) return;
+  forget();
+  const refused = refusal(file);
+  if (refused) {
+    allowSubmit("Choose a file first.");
+    tell(message, "error", "Error validating jobs from file", { list: [refused] });
+    return;
+  }
+  const mine = (checking = new AbortController());
+  allowSubmit("The file is being checked.");
+  drop.setAttribute("aria-busy", "true");
+  tell(message, "busy", `Checking ${file.name}…`, { detail: size(file.size) });
+  const body = new FormData();
+  body.append("file", file);
+  try {
+    const options = { method: "POST", body, signal: mine.signal };
+    found(file, await ask("/api/validate_csv", options));
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (!(error instanceof Refusal)) throw error;
+    notFound(file, error);
+  } finally {
+    if (checking === mine) drop.removeAttribute("aria-busy");
+  }
+}
+
+/** Say why a file cannot even be sent. */
+function refusal(file) {
+  const most = Number(drop.dataset.maxBytes);
+  if (!/\.(csv|xlsx)$/i.test(file.name)) return `"${file.name}" is neither a .csv nor an .xlsx file.`;
+  if (file.size > most) return `"${file.name}" has ${size(file.size)}; ${size(most)} is the most.`;
+  return "";
+}
+
+/** Show a file without errors. */
+function found(file, data) {
+  valid = data.jobs;
+  tell(message, "good", "Successfully validated jobs from file", {
+    detail: `${plural(data.jobs.length, "job", "jobs")} in ${file.name}.`,
+  });
+  preview(data);
+  allowSubmit(`${plural(data.jobs.length, "job is", "jobs are")} ready to be submitted.`);
+}
+
+/** Show a file with errors. */
+function notFound(file, error) {
+  const problems = error.data.problems ?? [];
+  const bad = new Set(problems.filter((one) => one.row !== null).map((one) => one.row)).size;
+  const general = problems.length ? [] : error.errors;
+  let detail = "";
+  if (problems.length) {
+    const where = bad ? ` in ${plural(bad, "row", "rows")}` : "";
+    detail = `${plural(problems.length, "error", "errors")}${where} of ${file.name}. Correct the file, then choose it again.`;
+  }
+  tell(message, "error", "Error validating jobs from file", { detail, list: general });
+  if (error.data.jobs) preview(error.data);
+  allowSubmit("The file has errors.");
+}
+
+/** Show the rows of a file: the good ones as jobs, the others with their errors. */
+function preview({ jobs, rows = [], problems = [], warnings = [] }) {
+  const entries = jobs.map((text, place) => ({ row: rows[place] ?? place + 1, job: JSON.parse(text) }));
+  const good = new Map(entries.map((entry) => [entry.row, entry]));
+  const bad = new Map();
+  const general = [];
+  for (const problem of problems) {
+    if (problem.row === null) general.push(problem.text);
+    else if (good.has(problem.row)) (good.get(problem.row).problems ??= []).push(problem);
+    else if (bad.has(problem.row)) bad.get(problem.row).problems.push(problem);
+    else bad.set(problem.row, { row: problem.row, problems: [problem] });
+  }
+  const all = [...entries, ...bad.values()];
+  // Rows with errors come first: in a long file they are what one looks for.
+  all.sort((a, b) => Boolean(b.problems) - Boolean(a.problems) || a.row - b.row);
+  $("file-problems").replaceChildren(...notice("error", "The file", general));
+  $("warnings").replaceChildren(...notice("caution", "Worth a look", warnings));
+  $("rows").replaceChildren();
+  showRows(all);
+  $("preview-scroll").hidden = all.length === 0;
+  $("preview").hidden = all.length + general.length + warnings.length === 0;
+}
+
+/** Show some more rows, and a button for the rest. */
+function showRows(all) {
+  const shown = $("rows").childElementCount;
+  const next = all.slice(shown, shown + ROWS_AT_ONCE).map(entryRow);
+  $("rows").append(...next);
+  const count = shown + next.length;
+  $("more").hidden = count === all.length;
+  say($("more-words"), `${count} of ${all.length} rows are shown.`);
+  $("show-more").onclick = () => {
+    showRows(all);
+    $("rows").children[count]?.scrollIntoView({ block: "nearest" });
+  };
+}
+
+/** Make the row of one job or of one row with errors. */
+function entryRow({ row, job, problems }) {
+  const cells = job ? jobCells(job) : [make("td", { colspan: 7 }, errorList(problems))];
+  const head = make("td", { class: "figure" }, String(row));
+  const line = make("tr", { "data-bad": Boolean(problems), "data-row": row }, head, ...cells);
+  if (!job || !problems) return line;
+  cells[3].append(errorList(problems));
+  return line;
+}
+
+/** Name each error's column beside it. */
+function errorList(problems) {
+  const item = ({ column, text }) =>
+    make("li", {}, column ? make("code", {}, column) : null, text);
+  return make("ul", { class: "cell-errors" }, ...problems.map(item));
+}
+
+/** Make the cells of one job. */
+function jobCells(job) {
+  const time = (job.acq_datetime ?? "").replace("T", " ");
+  const platform = short(job.platform);
+  const name = [platform, job.subject_id, time.replace(" ", "_").replaceAll(":", "-").slice(0, 19)];
+  const where = (job.s3_bucket ? `${job.s3_bucket}/` : "") + name.join("_");
+  const pieces = job.modalities.map((one) =>
+    make("div", {}, make("span", {}, short(one.modality)), make("code", {}, one.source)));
+  if (job.metadata_dir) {
+    pieces.push(make("div", { class: "hint" }, make("span", {}, "metadata"), make("code", {}, job.metadata_dir)));
+  }
+  return [
+    make("td", {}, job.subject_id),
+    make("td", {}, platform),
+    make("td", { class: "nowrap" }, time),
+    make("td", { class: "pieces" }, ...pieces),
+    make("td", {}, job.project_name),
+    make("td", {}, job.processor_full_name),
+    make("td", { class: "becomes" }, make("code", {}, where)),
+  ];
+}
+
+/** Take the short name of a platform or modality. */
+const short = (thing) => (typeof thing === "object" && thing ? thing.abbreviation : String(thing ?? ""));
+
+/** Make a box with lines in it, or nothing where there are none. */
+function notice(tone, title, lines) {
+  if (!lines.length) return [];
+  const list = (some) => make("ul", {}, ...some.map((line) => make("li", {}, line)));
+  const box = make("div", { class: "notice", "data-tone": tone }, make("h2", {}, title), list(lines.slice(0, 5)));
+  if (lines.length > 5) {
+    const rest = lines.slice(5, 500);
+    box.append(make("details", {}, make("summary", {}, `${lines.length - 5} more`), list(rest)));
+  }
+  return [box];
+}
+
+// E-mail
+const mailUser = $("mail-user");
+const mailTypes = [...document.querySelectorAll('[name="mail_type"]')];
+const mailAll = mailTypes.find((box) => box.value === "ALL");
+
+mailAll.addEventListener("change", () => {
+  for (const box of mailTypes) {
+    if (box === mailAll) continue;
+    box.disabled = mailAll.checked;
+    if (mailAll.checked) box.checked = false;
+  }
+});
+
+/** Read the e-mail choices: null for none, settings, or an error in words. */
+function mail() {
+  const user = mailUser.value.trim();
+  const types = mailTypes.filter((box) => box.checked).map((box) => box.value);
+  if (!user && !types.length) return { settings: null };
+  if (!user) return { error: "Write the address that the messages go to." };
+  if (!mailUser.checkValidity()) return { error: `"${user}" is no e-mail address.` };
+  if (!types.length) return { error: "Choose when a message is to be sent, or clear the address." };
+  return { settings: { mail_user: user, mail_type: types } };
+}
+
+/** Show an error of the e-mail choices, or none. */
+function showMailError(error = "") {
+  say($("mail-error"), error);
+  $("mail-error").hidden = !error;
+  mailUser.setAttribute("aria-invalid", String(Boolean(error)));
+  if (error) mailUser.focus();
+}
+
+/** Submit what was checked, once. */
+async function submit() {
+  if (sending || !valid) return;
+  const { settings, error } = mail();
+  showMailError(error);
+  if (error) return;
+  sending = true;
+  const jobs = valid;
+  allowSubmit("The jobs are being submitted.");
+  tell(message, "busy", `Submitting ${plural(jobs.length, "job", "jobs")}…`);
+  try {
+    const data = settings
+      ? await post("/api/submit_hpc_jobs", { jobs: jobs.map((text) => hpcJob(text, settings)) })
+      : await post("/api/submit_basic_jobs", { jobs });
+    sending = false;
+    valid = null;
+    submitted(data.responses, data.warnings ?? []);
+  } catch (refused) {
+    sending = false;
+    tell(message, "error", "Error submitting jobs", { detail: refused.message, list: refused.errors ?? [] });
+    allowSubmit("Nothing was submitted. You may try again.");
+  }
+  message.scrollIntoView({ block: "nearest" });
+}
+
+/** Compose the request of one job with settings for the machine. */
+const hpcJob = (text, settings) => ({
+  upload_job_settings: text,
+  hpc_settings: JSON.stringify(settings),
+  script: "",
+});
+
+/** Show what was submitted. */
+function submitted(responses, warnings) {
+  const link = (entry) => make("a", { href: `${ROOT}/jobs/${entry.job_id}` }, entry.name ?? String(entry.job_id));
+  const links = responses.slice(0, 20).map((entry) => make("li", {}, link(entry)));
+  if (responses.length > 20) links.push(make("li", {}, `… and ${responses.length - 20} more.`));
+  const more = make("p", { class: "message-detail" }, "Follow them under ", make("a", { href: `${ROOT}/jobs` }, "Job Status"), ".");
+  tell(message, "good", "Successfuly submitted jobs", {
+    detail: `${plural(responses.length, "job was", "jobs were")} accepted.`,
+    list: warnings,
+    extra: [make("ul", {}, ...links), more],
+  });
+  $("file").value = "";
+  $("preview").hidden = true;
+  allowSubmit("Choose another file to submit more.");
+  message.focus({ preventScroll: true });
+}
+
+// Choosing and dropping
+$("file").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  if (file) check(file);
+});
+// A second choice of the same file, corrected meanwhile, has to be noticed too.
+$("file").addEventListener("click", (event) => {
+  event.target.value = "";
+});
+let depth = 0;
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("dragenter", (event) => {
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  depth += 1;
+  drop.dataset.over = "true";
+});
+addEventListener("dragleave", () => {
+  depth = Math.max(0, depth - 1);
+  if (!depth) delete drop.dataset.over;
+});
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  depth = 0;
+  delete drop.dataset.over;
+  const files = [...(event.dataTransfer?.files ?? [])];
+  if (files.length > 1) {
+    forget();
+    allowSubmit("Choose a file first.");
+    tell(message, "error", "Error validating jobs from file", { list: ["Drop one file at a time."] });
+  } else if (files.length === 1) check(files[0]);
+});
+$("submit-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  submit();
+});
+
+allowSubmit("Choose a file first.");
+showTimes();

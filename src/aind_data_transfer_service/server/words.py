@@ -1,0 +1,140 @@
+"""Figures and states as a person reads them. The scripts of the pages say the same in `format.js`."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from aind_data_transfer_service.jobs.states import ENDED, JobState
+
+SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+class Problem(NamedTuple):
+    """An error of a file of jobs, with its place taken apart."""
+
+    row: int | None
+    column: str
+    text: str
+
+
+_PLACE = re.compile(r"row (\d+)(?:, ([^:]+))?: (.*)", re.DOTALL)
+
+
+def problem(error: str) -> Problem:
+    """Take a message apart into row, column and text.
+
+    Examples
+    --------
+    >>> problem('row 17, modality1: unknown modality "ecefys"')
+    Problem(row=17, column='modality1', text='unknown modality "ecefys"')
+    >>> problem("the file holds no jobs")
+    Problem(row=None, column='', text='the file holds no jobs')
+    """
+    if match := _PLACE.fullmatch(error):
+        return Problem(int(match[1]), match[2] or "", match[3])
+    return Problem(None, "", error)
+
+
+def size(count: float | None) -> str:
+    """Write a number of bytes.
+
+    Examples
+    --------
+    >>> size(999), size(1_234_567), size(None)
+    ('999 B', '1.23 MB', '–')
+    """
+    if count is None:
+        return "–"
+    value, unit = float(count), 0
+    while value >= 999.5 and unit < len(SIZE_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    if unit == 0 or value >= 100:
+        return f"{value:.0f} {SIZE_UNITS[unit]}"
+    return f"{value:.{1 if value >= 10 else 2}f} {SIZE_UNITS[unit]}"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a length of time, in its two largest units.
+
+    Examples
+    --------
+    >>> duration(0.4), duration(75), duration(7_380)
+    ('under 1 s', '1 min 15 s', '2 h 3 min')
+    """
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return "under 1 s"
+    whole = round(seconds)
+    for unit, part, length, sub in (
+        ("d", "h", 86_400, 3_600),
+        ("h", "min", 3_600, 60),
+        ("min", "s", 60, 1),
+    ):
+        if whole >= length:
+            rest = whole % length // sub
+            return f"{whole // length} {unit}" + (f" {rest} {part}" if rest else "")
+    return f"{whole} s"
+
+
+def number(value: float) -> str:
+    """Write a whole number with its thousands set apart."""
+    return f"{value:,.0f}"
+
+
+def utc(moment: str | datetime | None) -> str:
+    """Write a moment in UTC, for readers whose browser runs no scripts."""
+    if not moment:
+        return "–"
+    moment = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def is_ended(state: str) -> bool:
+    """Tell whether nothing more will happen to a job."""
+    return JobState(state) in ENDED
+
+
+def state_name(state: str) -> str:
+    """Write a state as a word in a sentence."""
+    return state.capitalize()
+
+
+def progress_words(job: Mapping[str, Any]) -> str:
+    """Write how far a job is: bytes, files, rate, time left.
+
+    Examples
+    --------
+    >>> progress_words({"state": "RUNNING", "bytes_done": 5_000_000, "bytes_total": 10_000_000,
+    ...     "files_done": 3, "files_total": 7, "bytes_per_second": 2e6, "seconds_left": 2.5})
+    '5.00 MB of 10.0 MB · 3 of 7 files · 2.00 MB/s · 2 s left'
+    """
+    if not job.get("files_total"):
+        return ""
+    if job["state"] == JobState.COMPLETED:
+        return f"{size(job['bytes_total'])} · {_files(job['files_total'])}"
+    parts = [
+        f"{size(job['bytes_done'] or 0)} of {size(job['bytes_total'])}",
+        f"{number(job['files_done'] or 0)} of {_files(job['files_total'])}",
+    ]
+    if job["state"] == JobState.RUNNING:
+        if job.get("bytes_per_second"):
+            parts.append(f"{size(job['bytes_per_second'])}/s")
+        if job.get("seconds_left") is not None:
+            parts.append(f"{duration(job['seconds_left'])} left")
+    return " · ".join(parts)
+
+
+def share(job: Mapping[str, Any]) -> float | None:
+    """Tell how much of a job's bytes have arrived, from 0 to 1."""
+    if not job.get("files_total"):
+        return None
+    if job.get("bytes_total"):
+        return min(1.0, (job["bytes_done"] or 0) / job["bytes_total"])
+    return min(1.0, (job["files_done"] or 0) / job["files_total"])
+
+
+def _files(count: int) -> str:
+    """Write a number of files."""
+    return f"{number(count)} {'file' if count == 1 else 'files'}"
