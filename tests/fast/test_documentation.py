@@ -1,0 +1,82 @@
+"""The documentation says what the code does."""
+
+import re
+import unittest
+from pathlib import Path
+
+from aind_data_transfer_service.errors import ExitCode
+from aind_data_transfer_service.settings import ServiceSettings, UploadSettings
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "doc_template" / "source"
+
+
+def read(path: str) -> str:
+    """Read a file of the repository."""
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+class AdministratorsGuide(unittest.TestCase):
+    """Settings and exit codes."""
+
+    guide = (SOURCE / "administrators_guide.rst").read_text(encoding="utf-8")
+
+    def test_it_has_every_setting_and_no_other(self) -> None:
+        fields = {**ServiceSettings.model_fields, **UploadSettings.model_fields}
+        expected = {(field.alias or name).upper() for name, field in fields.items()}
+        documented = set(re.findall(r"^   \* - ``([A-Z0-9_]+)``$", self.guide, re.MULTILINE))
+        self.assertEqual(expected, documented)
+
+    def test_it_has_the_defaults_of_the_settings(self) -> None:
+        for name, field in ServiceSettings.model_fields.items():
+            if isinstance(field.default, (int, float, str)) and name != "help_url":
+                default = str(field.default).removesuffix(".0")
+                default = default.lower() if isinstance(field.default, bool) else default
+                row = rf"\* - ``{name.upper()}``\n     - ``{re.escape(default)}``"
+                with self.subTest(name):
+                    self.assertRegex(self.guide, row)
+
+    def test_it_has_every_exit_code(self) -> None:
+        documented = re.findall(r"^   \* - (\d+)$", self.guide, re.MULTILINE)
+        self.assertEqual([str(int(code)) for code in ExitCode], documented)
+
+
+class Links(unittest.TestCase):
+    """What a document points to is there."""
+
+    def test_every_relative_link_leads_somewhere(self) -> None:
+        for document in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+            for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", read(document)):
+                with self.subTest(f"{document}: {target}"):
+                    self.assertTrue((ROOT / target).exists())
+
+    def test_the_readme_keeps_the_commands_people_know(self) -> None:
+        readme = read("README.md")
+        for command in (
+            "pip install -e .[dev]",
+            "docker run -p 3000:3000 aind-test-hpc-server",
+            "uvicorn aind_data_transfer_service.server:app --host 0.0.0.0 --port 5000",
+            "coverage run -m unittest discover && coverage report",
+            "sphinx-apidoc -o doc_template/source/ src",
+            "sphinx-build -b html doc_template/source/ doc_template/build/html",
+        ):
+            self.assertIn(command, readme)
+
+
+class Versions(unittest.TestCase):
+    """The exact versions hold names and versions, and no addresses."""
+
+    def test_the_constraints_are_names_and_versions_only(self) -> None:
+        lines = [line for line in read("constraints.txt").splitlines() if line[:1] != "#"]
+        for line in lines:
+            self.assertRegex(line, r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!]+$")
+
+    def test_every_dependency_has_an_exact_version(self) -> None:
+        section = read("pyproject.toml").split("[project.scripts]")[0]
+        wanted = re.findall(r'^    "([A-Za-z0-9_-]+)', section, re.MULTILINE)
+        exact = {_plain(line.split("==")[0]) for line in read("constraints.txt").splitlines()}
+        self.assertEqual([], [name for name in wanted if _plain(name) not in exact])
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
