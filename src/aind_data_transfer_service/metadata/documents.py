@@ -150,7 +150,9 @@ def data_description(facts: Facts, funding: Sequence[Mapping[str, Any]] = ()) ->
     }
     try:
         composed = _schema_description(content)
-    except Exception:  # whatever release of the schema is installed: an asset is never held up by it
+    except (
+        Exception
+    ):  # whatever release of the schema is installed: an asset is never held up by it
         composed = _plain_description(facts, content)
     return Document(
         "data_description", composed, status_of("data_description", composed), "composed here"
@@ -239,7 +241,9 @@ def _model(kind: str) -> Any:
     module, name = _MODELS[kind]
     try:
         return getattr(importlib.import_module(f"aind_data_schema.core.{module}"), name)
-    except Exception:  # some of the schema's modules fail in ways of their own with today's pydantic
+    except (
+        Exception
+    ):  # some of the schema's modules fail in ways of their own with today's pydantic
         return None
 
 

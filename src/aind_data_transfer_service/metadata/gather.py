@@ -86,9 +86,7 @@ class _Gathering:
             names = ", ".join(folder.left_out[:10])
             self.result.warnings.append(f"not taken from metadata_dir: {names}")
 
-    def from_service(
-        self, kind: str, ask: Callable[[MetadataService], Found | None]
-    ) -> None:
+    def from_service(self, kind: str, ask: Callable[[MetadataService], Found | None]) -> None:
         """Take a document from the service, where it has one and may win."""
         held = self.result.documents.get(kind)
         if self._service is None or (held and self._folder_wins):

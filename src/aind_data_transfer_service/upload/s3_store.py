@@ -25,6 +25,7 @@ from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.upload.store import RECORDS, AssetStore, StoredObject
 
 _KEY_LIMIT = 1024
+_OBJECT_LIMIT = 5 * 1024**4
 _NATIVE_CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -56,6 +57,7 @@ class S3AssetStore(AssetStore):
     """
 
     key_limit = _KEY_LIMIT
+    object_limit = _OBJECT_LIMIT
 
     def __init__(self, bucket: str, endpoint_url: str | None = None, quick: bool = False):
         self._bucket = bucket
@@ -221,5 +223,5 @@ def _boto3_credentials() -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    """Take the line of an error that is for people."""
-    return str(error).strip().split("\n", 1)[0][:300]
+    """Take the part of an error that is for people: its first line's last clause."""
+    return str(error).strip().split("\n", 1)[0].rsplit(" - ", 1)[-1][:300]

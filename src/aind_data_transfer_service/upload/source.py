@@ -288,8 +288,6 @@ def _check_name(found: Scan, prefix: str, key: str, path: str, key_limit: int) -
         found.problems.append(f"{shown(path)}: {problem}")
 
 
-def _source_file(
-    tree: Tree, name: str, status: os.stat_result, alone: bool = False
-) -> SourceFile:
+def _source_file(tree: Tree, name: str, status: os.stat_result, alone: bool = False) -> SourceFile:
     """Note a file as it is now."""
     return SourceFile(tree, name, status.st_size, status.st_mtime_ns, status.st_ino, alone)

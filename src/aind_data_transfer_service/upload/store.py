@@ -83,6 +83,8 @@ class AssetStore(ABC):
 
     key_limit: int
     """How many bytes a key may have."""
+    object_limit: int | None = None
+    """How many bytes an object may have."""
     proves_by_reading = False
     """Whether verification reads everything back, rather than trust what the store checked itself."""
 

@@ -139,9 +139,7 @@ class ZipItem:
 Item = FileItem | ZipItem
 
 
-def items_of(
-    scan: Scan, abbreviation: str, compress: bool
-) -> tuple[list[Item], list[str]]:
+def items_of(scan: Scan, abbreviation: str, compress: bool) -> tuple[list[Item], list[str]]:
     """Decide what is sent for a modality.
 
     Parameters

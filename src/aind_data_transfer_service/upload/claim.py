@@ -1,0 +1,155 @@
+"""The right to write an asset, and what is left of an earlier attempt at it.
+
+A job that writes an asset holds a lock on this machine and leaves a mark beside the asset, until the asset is
+verified. A job that finds the mark goes on where the earlier one stopped.
+"""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from aind_data_transfer_service.errors import DestinationError, DestinationExistsError
+from aind_data_transfer_service.upload.manifest import Entry, Journal, read_manifest
+from aind_data_transfer_service.upload.store import (
+    AssetState,
+    AssetStore,
+    manifest_key,
+    mark_key,
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to write an asset."""
+
+    started: datetime
+    """When the first attempt began."""
+    resumed: bool
+    """Whether an earlier attempt left something."""
+    keep_others: bool
+    """Whether files that this job does not send stay where they are."""
+    journal: Journal
+    known: dict[str, Entry]
+    """By path, what earlier transfers are known to have brought."""
+    earlier: dict[str, Entry]
+    """By path, what the asset's manifest of an earlier upload names."""
+
+
+@contextmanager
+def claim_asset(
+    store: AssetStore,
+    prefix: str,
+    state_dir: Path,
+    state: AssetState,
+    force: bool,
+    job_id: str | None,
+    now: Callable[[], datetime],
+) -> Iterator[Claim]:
+    """Hold the right to write an asset.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    state_dir : Path
+        Where this machine keeps what it knows of this transfer.
+    state : AssetState
+        What was found under its name.
+    force : bool
+        Whether to upload into an asset that exists.
+    job_id : str | None
+        Who wants it.
+    now : Callable
+        The clock.
+
+    Raises
+    ------
+    DestinationExistsError
+        Where another job holds it.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with open(state_dir / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DestinationExistsError(
+                f"another job on this machine is sending {store.location(prefix)} just now"
+            ) from error
+        mark = _read_mark(store, prefix) if state == AssetState.PARTIAL else {}
+        started = _time(mark.get("started")) or now()
+        keep = force or bool(mark.get("keep_others"))
+        _write_mark(store, prefix, state, started, keep, job_id)
+        earlier = _earlier(store, prefix) if state != AssetState.ABSENT else {}
+        with Journal(state_dir / "journal.jsonl") as journal:
+            known = earlier | journal.entries()
+            resumed = state != AssetState.ABSENT
+            yield Claim(started, resumed, keep, journal, known, earlier)
+
+
+def release(store: AssetStore, prefix: str, claim: Claim) -> None:
+    """Take the mark away: the asset is whole."""
+    store.delete([mark_key(prefix)])
+    claim.journal.remove()
+
+
+def _read_mark(store: AssetStore, prefix: str) -> dict[str, Any]:
+    """Read what an earlier job left word of; a damaged mark is as good as an empty one."""
+    try:
+        mark = json.loads(store.get(mark_key(prefix)) or b"{}")
+    except ValueError:
+        return {}
+    return mark if isinstance(mark, dict) else {}
+
+
+def _write_mark(
+    store: AssetStore,
+    prefix: str,
+    state: AssetState,
+    started: datetime,
+    keep: bool,
+    job_id: str | None,
+) -> None:
+    """Leave word that this asset is being written."""
+    mark = {
+        "asset": prefix,
+        "job_id": job_id,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": started.isoformat(),
+        "keep_others": keep,
+    }
+    data = json.dumps(mark, indent=2).encode()
+    try:
+        store.put(mark_key(prefix), data, new=state == AssetState.ABSENT)
+    except FileExistsError as error:
+        raise DestinationExistsError(
+            f"another job began to send {store.location(prefix)} at the same moment"
+        ) from error
+
+
+def _earlier(store: AssetStore, prefix: str) -> dict[str, Entry]:
+    """Read the manifest of an earlier upload, where there is one that can be read."""
+    if store.get(manifest_key(prefix)) is None:
+        return {}
+    try:
+        return read_manifest(store, prefix)[1]
+    except DestinationError:  # then nothing is known, and everything is sent again
+        return {}
+
+
+def _time(text: Any) -> datetime | None:
+    """Read a time of a mark."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else None

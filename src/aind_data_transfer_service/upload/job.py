@@ -1,0 +1,544 @@
+"""The data transfer job, from the request to the verified asset.
+
+``python -m aind_data_transfer_service.upload --json-args '{…}'`` runs one job. It tells what it does by events
+(`upload.events`), ends with an `ExitCode`, and the last line of its standard error is the reason where it
+failed.
+"""
+
+import argparse
+import hashlib
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
+
+from aind_data_transfer_service import __version__
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.problems import explain
+from aind_data_transfer_service.errors import (
+    CancelledError,
+    DestinationError,
+    ExitCode,
+    MetadataError,
+    RequestError,
+    UploadError,
+)
+from aind_data_transfer_service.metadata.documents import (
+    RECORD_NAME,
+    Document,
+    Facts,
+    Process,
+    processing,
+    record,
+    to_json,
+)
+from aind_data_transfer_service.metadata.folder import read_folder
+from aind_data_transfer_service.metadata.gather import gather
+from aind_data_transfer_service.metadata.service import MetadataService
+from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.upload import preflight
+from aind_data_transfer_service.upload.claim import Claim, claim_asset, release
+from aind_data_transfer_service.upload.events import Events, Kind, Step
+from aind_data_transfer_service.upload.manifest import Entry, utc, write_manifest
+from aind_data_transfer_service.upload.plan import Plan, already_there
+from aind_data_transfer_service.upload.progress import Progress
+from aind_data_transfer_service.upload.source import Scan, check_sources, listed, scan, shown
+from aind_data_transfer_service.upload.store import (
+    AssetState,
+    AssetStore,
+    key_problem,
+    open_store,
+)
+from aind_data_transfer_service.upload.transfer import Transfer
+from aind_data_transfer_service.upload.transforms import Item, ZipItem, items_of
+from aind_data_transfer_service.upload.verify import stored_objects, verify
+
+_METADATA_ATTEMPTS = 3
+_SOFTWARE = "aind-data-transfer-service"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job did."""
+
+    location: str
+    files: int
+    """How many files of the asset are proven, documents included; planned ones in a dry run."""
+    bytes: int
+    seconds: float
+
+
+class UploadJob:
+    """Brings one session to its destination.
+
+    Parameters
+    ----------
+    config : BasicUploadJobConfigs
+        What was asked for.
+    settings : UploadSettings
+        What the environment says.
+    events : Events | None
+        Is told of everything; by default as the settings say.
+    output : TextIO | None
+        Where a dry run prints its plan; the standard output by default.
+    now : Callable
+        The clock.
+    """
+
+    def __init__(
+        self,
+        config: BasicUploadJobConfigs,
+        settings: UploadSettings,
+        events: Events | None = None,
+        output: TextIO | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ):
+        if config.s3_bucket is None:
+            raise RequestError("s3_bucket: missing; name the bucket to upload to")
+        self._config, self._settings = config, settings
+        self._events = events or Events(settings.upload_events_file, settings.job_id)
+        self._events.asset = self._prefix = config.s3_prefix
+        self._output, self._now = output, now
+        self._store: AssetStore = open_store(
+            settings.destination_root, config.s3_bucket, settings.aws_endpoint_url
+        )
+        self._location = self._store.location(self._prefix)
+        self._began = time.monotonic()
+
+    def run(self) -> Outcome:
+        """Go through all steps.
+
+        Raises
+        ------
+        UploadError
+            Where a step fails; what was sent so far stays, and a further job goes on from there.
+        """
+        scans, state = self._preflight()
+        documents = self._metadata()
+        plan = self._modalities(scans, documents)
+        if self._config.dry_run:
+            return self._show(plan)
+        with self._claim(state) as claim:
+            entries = self._transfer(plan, documents, claim)
+            entries = self._verify(entries, claim)
+            return self._publish(plan, entries, claim)
+
+    def _preflight(self) -> tuple[list[Scan], AssetState]:
+        """Look at the sources and the destination, and write nothing that stays."""
+        with self._events.during(Step.PREFLIGHT, "sources and destination are checked") as figures:
+            check_sources(
+                [(m.default_output_folder_name, m.source) for m in self._config.modalities]
+            )
+            sources = [str(m.source) for m in self._config.modalities]
+            preflight.check_apart(self._store, self._prefix, sources)
+            force = self._config.force_cloud_sync
+            state = preflight.check_free(self._store, self._prefix, force)
+            scans = [
+                scan(
+                    str(modality.source),
+                    modality.default_output_folder_name,
+                    self._prefix,
+                    self._store.key_limit,
+                )
+                for modality in self._config.modalities
+            ]
+            self._tell_of(scans)
+            preflight.check_scans(scans)
+            size = sum(found.size for found in scans)
+            figures.update(files=sum(len(found.files) for found in scans), bytes=size)
+            if not self._config.dry_run:
+                preflight.probe(self._store, self._prefix)
+                there = stored_objects(self._store, self._prefix) if state != "absent" else {}
+                already = sum(item.size for item in there.values())
+                preflight.check_room(self._store, max(0, size - already))
+        return scans, state
+
+    def _tell_of(self, scans: Sequence[Scan]) -> None:
+        """Warn of what lies in the sources and will not arrive."""
+        for found in scans:
+            if not found.files:
+                self._events.warn(f"{found.tree.folder}: {shown(found.tree.root)} holds no files")
+            if found.left_out:
+                names = listed([shown(path) for path in sorted(found.left_out)])
+                self._events.warn(f"left out, for sockets, pipes and devices hold no data: {names}")
+            if found.files and found.empty_folders:
+                names = listed([shown(path) for path in sorted(found.empty_folders)])
+                self._events.warn(f"left out, for a store has no empty folders: {names}")
+
+    def _metadata(self) -> dict[str, Document]:
+        """Gather the documents that describe the asset."""
+        with self._events.during(Step.METADATA, "metadata are gathered") as figures:
+            folder = None
+            if self._config.metadata_dir is not None:
+                folder = read_folder(Path(self._config.metadata_dir))
+                if folder is None:
+                    self._events.warn(f"metadata_dir {self._config.metadata_dir} does not exist")
+            url, timeout = self._settings.metadata_service_url, self._settings.metadata_timeout
+            service = MetadataService(url, timeout, _METADATA_ATTEMPTS) if url else None
+            try:
+                gathered = gather(self._facts(), folder, service, self._config.metadata_dir_force)
+            finally:
+                if service is not None:
+                    service.close()
+            for warning in gathered.warnings:
+                self._events.warn(warning)
+            for document in gathered.documents.values():
+                key = f"{self._prefix}/{document.file_name}"
+                problem = key_problem(key, self._store.key_limit)
+                if problem:
+                    raise MetadataError(f"{shown(document.source)}: {problem}")
+            figures["documents"] = {
+                document.file_name: document.status for document in gathered.documents.values()
+            }
+        return gathered.documents
+
+    def _modalities(self, scans: Sequence[Scan], documents: dict[str, Document]) -> Plan:
+        """Decide for each modality what is sent."""
+        items: list[Item] = []
+        for config, found in zip(self._config.modalities, scans):
+            folder = found.tree.folder
+            with self._events.during(Step.MODALITY, f"{folder} is planned") as figures:
+                chosen, warnings = items_of(
+                    found, config.modality.abbreviation, config.compress_raw_data
+                )
+                for warning in warnings:
+                    self._events.warn(warning)
+                zipped = any(isinstance(item, ZipItem) for item in chosen)
+                figures.update(files=len(found.files), bytes=found.size, zip=zipped)
+                figures["message"] = f"{folder}: {'as one zip' if zipped else 'as it is'}"
+                items += chosen
+        names = {document.file_name for document in documents.values()}
+        plan = Plan(
+            self._prefix,
+            self._location,
+            items,
+            sorted(names | {"processing.json", RECORD_NAME}),
+            [shown(name) for found in scans for name in found.empty_folders],
+            [shown(name) for found in scans for name in found.left_out],
+        )
+        plan.check(self._store.object_limit)
+        return plan
+
+    def _show(self, plan: Plan) -> Outcome:
+        """Print the plan of a dry run."""
+        for line in plan.lines():
+            print(line, file=self._output or sys.stdout)
+        outcome = Outcome(self._location, plan.files_total, plan.bytes_total, self._seconds())
+        self._tell_end(outcome, "dry run: nothing was changed", dry_run=True)
+        return outcome
+
+    def _claim(self, state: AssetState):
+        """Take the right to write the asset."""
+        return claim_asset(
+            self._store,
+            self._prefix,
+            self._settings.state_dir / str(self._config.s3_bucket) / self._prefix,
+            state,
+            self._config.force_cloud_sync,
+            self._settings.job_id,
+            self._now,
+        )
+
+    def _transfer(self, plan: Plan, documents: dict[str, Document], claim: Claim) -> list[Entry]:
+        """Send what is not there yet: the data, then the documents."""
+        with self._events.during(Step.TRANSFER, f"data travel to {self._location}") as figures:
+            there = self._already_there(plan, claim)
+            done = {entry.path for entry in there}
+            waiting = [item for item in plan.items if item.key not in done]
+            with Progress(
+                plan.files_total, plan.bytes_total, self._tell_progress, self._prefix
+            ) as progress:
+                for item in plan.items:
+                    if item.key in done:
+                        progress.already(item.file_count, item.source_size)
+                transfer = Transfer(
+                    self._store,
+                    self._prefix,
+                    progress,
+                    claim.journal.add,
+                    self._settings.upload_connections,
+                )
+                sent = transfer.run(waiting)
+            complete = self._complete(plan, documents, claim)
+            papers = [self._send_document(name, data) for name, data in complete.items()]
+            figures.update(
+                files=plan.files_total,
+                bytes=plan.bytes_total,
+                files_sent=sum(item.file_count for item in waiting),
+                bytes_sent=sum(item.source_size for item in waiting),
+            )
+        return sorted(there + sent + papers, key=lambda entry: entry.path)
+
+    def _already_there(self, plan: Plan, claim: Claim) -> list[Entry]:
+        """Tell what an earlier attempt brought, and clear away the rest of it."""
+        if not claim.resumed:
+            return []
+        try:
+            self._store.clear_unfinished(self._prefix)
+        except DestinationError as error:
+            self._events.warn(str(error))
+        stored = stored_objects(self._store, self._prefix)
+        there = already_there(plan.items, claim.known, stored)
+        if not claim.keep_others:
+            others = stored.keys() - plan.paths()
+            self._store.delete([f"{self._prefix}/{path}" for path in sorted(others)])
+        if there:
+            self._events.emit(
+                Kind.PROGRESS, f"{len(there):,} files are there already, and unchanged"
+            )
+        return there
+
+    def _complete(
+        self, plan: Plan, documents: dict[str, Document], claim: Claim
+    ) -> dict[str, bytes]:
+        """Write the documents that tell of this upload, and give all by name."""
+        ended = self._now()
+        facts = self._facts()
+        written = processing(
+            self._processes(plan, claim.started, ended),
+            self._config.processor_full_name,
+            documents.get("processing"),
+        )
+        everything = {**documents, "processing": written}
+        summary = record(facts, everything, claim.started, ended)
+        complete = {document.file_name: document.data for document in everything.values()}
+        return {**complete, RECORD_NAME: to_json(summary)}
+
+    def _send_document(self, name: str, data: bytes) -> Entry:
+        """Send one document."""
+        etag = self._store.put(f"{self._prefix}/{name}", data)
+        digest = hashlib.sha256(data).hexdigest()
+        now = utc(int(self._now().timestamp() * 1e9))
+        return Entry(name, len(data), digest, now, etag, "document")
+
+    def _verify(self, entries: list[Entry], claim: Claim) -> list[Entry]:
+        """Have the store prove that everything arrived."""
+        with self._events.during(Step.VERIFY, f"{self._location} is verified") as figures:
+            size = sum(entry.size for entry in entries)
+            self._store.settle()
+            with Progress(len(entries), size, self._tell_progress, "verify") as progress:
+                others = verify(
+                    self._store,
+                    self._prefix,
+                    entries,
+                    claim.keep_others,
+                    on_file=lambda entry: progress.add(entry.size, 1),
+                )
+                if not self._store.proves_by_reading:
+                    progress.already(len(entries), size)
+            if others:
+                names = listed([shown(path) for path in others])
+                self._events.warn(f"kept, though this job did not send them: {names}")
+            figures.update(files=len(entries), bytes=size)
+        stored = stored_objects(self._store, self._prefix) if others else {}
+        kept = [claim.earlier[path] for path in others if path in claim.earlier]
+        return entries + [entry for entry in kept if entry.is_stored_as(stored.get(entry.path))]
+
+    def _publish(self, plan: Plan, entries: list[Entry], claim: Claim) -> Outcome:
+        """Put the manifest beside the asset, and call it done."""
+        size = sum(entry.size for entry in entries)
+        header = {
+            "manifest": 1,
+            "asset": self._prefix,
+            "location": self._location,
+            "job_id": self._settings.job_id,
+            "software": f"{_SOFTWARE} {__version__}",
+            "started": claim.started.isoformat(),
+            "verified": self._now().isoformat(),
+            "files": len(entries),
+            "bytes": size,
+            "empty_folders": plan.empty_folders,
+            "left_out": plan.left_out,
+        }
+        write_manifest(self._store, self._prefix, header, entries)
+        release(self._store, self._prefix, claim)
+        outcome = Outcome(self._location, len(entries), size, self._seconds())
+        self._tell_end(outcome, f"{self._location} is complete and verified")
+        return outcome
+
+    def _processes(self, plan: Plan, started: datetime, ended: datetime) -> list[Process]:
+        """Tell what was done to the data on their way."""
+        zone = ZoneInfo(self._settings.lab_timezone)
+        sources = [str(modality.source) for modality in self._config.modalities]
+
+        def process(name: str, notes: str, parameters: dict, outputs: dict) -> Process:
+            return Process(
+                name=name,
+                notes=notes,
+                started=started.astimezone(zone),
+                ended=ended.astimezone(zone),
+                input_location=", ".join(sources),
+                output_location=self._location,
+                software_version=__version__,
+                parameters=parameters,
+                outputs=outputs,
+            )
+
+        done = [
+            process(
+                "Other",
+                f"Data transfer by {_SOFTWARE}",
+                {"force_cloud_sync": self._config.force_cloud_sync},
+                {"files": plan.files_total, "bytes": plan.bytes_total},
+            )
+        ]
+        zips = [item for item in plan.items if isinstance(item, ZipItem)]
+        if zips:
+            done.insert(
+                0,
+                process(
+                    "Compression",
+                    "Folders were packed into one zip each while they were sent",
+                    {"format": "zip", "method": "deflate"},
+                    {"archives": [item.key for item in zips]},
+                ),
+            )
+        return done
+
+    def _facts(self) -> Facts:
+        """Say what the request says of the asset."""
+        zone = ZoneInfo(self._settings.lab_timezone)
+        acquired = self._config.acq_datetime
+        modalities = [m.modality.abbreviation for m in self._config.modalities]
+        return Facts(
+            asset=self._prefix,
+            location=self._location,
+            subject_id=self._config.subject_id,
+            project_name=self._config.project_name,
+            processor_full_name=self._config.processor_full_name,
+            platform=self._config.platform.abbreviation,
+            modalities=list(dict.fromkeys(modalities)),
+            acquired=acquired if acquired.tzinfo else acquired.replace(tzinfo=zone),
+        )
+
+    def _tell_progress(self, figures: dict) -> None:
+        """Tell how far it is."""
+        done, total = figures["files_done"], figures["files_total"]
+        self._events.emit(Kind.PROGRESS, f"{done:,} of {total:,} files", **figures)
+
+    def _tell_end(self, outcome: Outcome, message: str, **more: bool) -> None:
+        """Tell that the job has ended well."""
+        self._events.step = Step.DONE
+        self._events.emit(
+            Kind.END,
+            message,
+            files=outcome.files,
+            bytes=outcome.bytes,
+            seconds=outcome.seconds,
+            location=outcome.location,
+            **more,
+        )
+
+    def _seconds(self) -> float:
+        """Tell how long the job has been running."""
+        return round(time.monotonic() - self._began, 3)
+
+
+def read_request(text: str, settings: UploadSettings) -> BasicUploadJobConfigs:
+    """Read a request, its times by the lab's zone.
+
+    Raises
+    ------
+    RequestError
+        Where it cannot be read, with everything that is wrong.
+    """
+    context = {"lab_timezone": ZoneInfo(settings.lab_timezone), "date_order": "MDY"}
+    try:
+        return BasicUploadJobConfigs.model_validate_json(text, context=context)
+    except ValidationError as error:
+        raise RequestError("; ".join(explain(error))) from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one job as a program and give its exit code."""
+    arguments = _arguments(argv)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    events: Events | None = None
+    try:
+        settings = UploadSettings()
+        events = Events(settings.upload_events_file, settings.job_id)
+        with _Signals():
+            config = read_request(_request_text(arguments, settings), settings)
+            if arguments.dry_run:
+                config = config.model_copy(update={"dry_run": True})
+            logging.getLogger("aind_data_transfer_service").setLevel(config.log_level)
+            UploadJob(config, settings, events).run()
+        return ExitCode.DONE
+    except UploadError as error:
+        return _fail(events, " ".join(str(error).split()), error.exit_code)
+    except ValidationError as error:
+        reason = "; ".join(explain(error))
+        return _fail(events, f"a setting is wrong: {reason}", ExitCode.REQUEST)
+    except Exception as error:
+        logger.exception("the job failed in a way that was not foreseen")
+        words = " ".join(str(error).split())
+        return _fail(events, f"unexpected {type(error).__name__}: {words}", ExitCode.UNEXPECTED)
+    finally:
+        if events is not None:
+            events.close()
+
+
+class _Signals:
+    """Turns SIGTERM and SIGINT into an error, once; a second one has no effect."""
+
+    _NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+    def __enter__(self) -> None:
+        self._before = [signal.signal(number, self._cancel) for number in self._NUMBERS]
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in zip(self._NUMBERS, self._before):
+            signal.signal(number, handler)
+
+    def _cancel(self, *_: object) -> None:
+        for number in self._NUMBERS:
+            signal.signal(number, signal.SIG_IGN)
+        raise CancelledError("cancelled")
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aind_data_transfer_service.upload",
+        description="Bring one session to its destination, described and verified. Without an "
+        "argument the request is read from UPLOAD_JOB_JSON_ARGS.",
+    )
+    request = parser.add_mutually_exclusive_group()
+    request.add_argument("--json-args", metavar="TEXT", help="the request as JSON text")
+    request.add_argument("--json-file", metavar="PATH", help="a file that holds the request")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, change nothing")
+    return parser.parse_args(argv)
+
+
+def _request_text(arguments: argparse.Namespace, settings: UploadSettings) -> str:
+    """Find the request."""
+    if arguments.json_args is not None:
+        return arguments.json_args
+    if arguments.json_file is not None:
+        try:
+            return Path(arguments.json_file).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RequestError(f"{arguments.json_file} cannot be read: {error}") from error
+    if settings.upload_json is not None:
+        return settings.upload_json
+    raise RequestError("no request: give --json-args, --json-file or UPLOAD_JOB_JSON_ARGS")
+
+
+def _fail(events: Events | None, reason: str, code: ExitCode) -> int:
+    """Tell why the job failed, as its last event and its last line."""
+    if events is not None:
+        events.emit(Kind.FAIL, reason, exit_code=int(code))
+    print(reason, file=sys.stderr, flush=True)
+    return int(code)

@@ -1,0 +1,135 @@
+"""The record of what an asset consists of, and the journal of what has arrived so far.
+
+Both hold one JSON object a line. The journal lies on the machine that runs the job and grows file by file, so
+that an interrupted job knows what is proven; the manifest lies beside the verified asset.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from aind_data_transfer_service.errors import DestinationError
+from aind_data_transfer_service.upload.store import AssetStore, StoredObject, manifest_key
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of an asset, as it was sent."""
+
+    path: str
+    """Its place in the asset."""
+    size: int
+    sha256: str
+    mtime: str
+    """When it was last written at the source, in UTC."""
+    etag: str
+    """What the store called it when it had taken it."""
+    source: str
+    """What changes when the source does: by it a file need not be sent again."""
+
+    def is_stored_as(self, stored: StoredObject | None) -> bool:
+        """Tell whether the store lists what was sent."""
+        return stored is not None and (stored.size, stored.etag) == (self.size, self.etag)
+
+
+def utc(mtime_ns: int) -> str:
+    """Write a file's time, to the nanosecond."""
+    seconds, rest = divmod(mtime_ns, 1_000_000_000)
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"@{mtime_ns}"
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def write_manifest(
+    store: AssetStore, prefix: str, header: Mapping[str, Any], entries: Iterable[Entry]
+) -> None:
+    """Put the manifest beside the asset."""
+    lines = [header, *(asdict(entry) for entry in entries)]
+    data = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    store.put(manifest_key(prefix), data.encode())
+
+
+def read_manifest(store: AssetStore, prefix: str) -> tuple[dict[str, Any], dict[str, Entry]]:
+    """Read the manifest of a verified asset: its header and, by path, its entries.
+
+    Raises
+    ------
+    DestinationError
+        Where there is none, or it is damaged.
+    """
+    data = store.get(manifest_key(prefix))
+    if data is None:
+        raise DestinationError(f"{store.location(manifest_key(prefix))} does not exist")
+    try:
+        header, *lines = [json.loads(line) for line in data.decode().splitlines()]
+        return header, {line["path"]: Entry(**line) for line in lines}
+    except (ValueError, TypeError, KeyError) as error:
+        raise DestinationError(
+            f"{store.location(manifest_key(prefix))} is no manifest: {error}"
+        ) from error
+
+
+class Journal:
+    """The journal of one transfer. Threads may add to it at once.
+
+    Parameters
+    ----------
+    file : Path
+        Where it lies.
+    """
+
+    def __init__(self, file: Path):
+        self._file = file
+        self._lock = threading.Lock()
+        self._output: Any = None
+
+    def __enter__(self) -> Self:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._mend()
+        self._output = open(self._file, "ab", buffering=0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._output.close()
+
+    def entries(self) -> dict[str, Entry]:
+        """Tell, by path, what had arrived; the newest word on each file holds."""
+        return {entry.path: entry for entry in self._read()}
+
+    def add(self, entry: Entry) -> None:
+        """Note that a file has arrived."""
+        line = json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n"
+        with self._lock:
+            self._output.write(line)
+
+    def remove(self) -> None:
+        """Forget everything: the asset has its manifest now."""
+        self._file.unlink(missing_ok=True)
+
+    def _mend(self) -> None:
+        """Cut off a last line that was never finished."""
+        if not self._file.exists():
+            return
+        data = self._file.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            os.truncate(self._file, whole)
+
+    def _read(self) -> Iterator[Entry]:
+        """Read what can be read: a damaged line only means that a file is sent again."""
+        try:
+            lines = self._file.read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                yield Entry(**json.loads(line))
+            except (ValueError, TypeError):
+                continue

@@ -1,0 +1,99 @@
+"""What is made sure of before anything is done: the destination is free, writable and large enough."""
+
+import os
+import uuid
+
+from aind_data_transfer_service.errors import (
+    DestinationError,
+    DestinationExistsError,
+    SourceError,
+    TransferError,
+)
+from aind_data_transfer_service.upload.source import Scan, listed
+from aind_data_transfer_service.upload.store import (
+    AssetState,
+    AssetStore,
+    record_folder,
+)
+
+_MARGIN = 64 * 1024**2
+
+
+def check_scans(scans: list[Scan]) -> None:
+    """Make sure that everything found in the sources can be sent.
+
+    Raises
+    ------
+    SourceError
+        Where it cannot, naming what is in the way.
+    """
+    problems = [problem for scan in scans for problem in scan.problems]
+    if problems:
+        raise SourceError(listed(problems))
+
+
+def check_free(store: AssetStore, prefix: str, force: bool) -> AssetState:
+    """Make sure that no finished asset of that name is there, unless that is wanted.
+
+    Raises
+    ------
+    DestinationExistsError
+        Where there is one.
+    """
+    state = store.asset_state(prefix)
+    if state == AssetState.PRESENT and not force:
+        raise DestinationExistsError(
+            f"{store.location(prefix)} exists already; to upload into it all the same, "
+            "set force_cloud_sync"
+        )
+    return state
+
+
+def check_apart(store: AssetStore, prefix: str, sources: list[str]) -> None:
+    """Make sure that the job does not write into what it reads.
+
+    Raises
+    ------
+    SourceError
+        Where the destination lies in a source.
+    """
+    place = os.path.realpath(store.location(prefix))
+    for source in sources:
+        if store.proves_by_reading and place.startswith(os.path.realpath(source) + os.sep):
+            raise SourceError(f"the destination {place} lies in the source {source}")
+
+
+def probe(store: AssetStore, prefix: str) -> None:
+    """Write a small object, read it back and delete it.
+
+    Raises
+    ------
+    DestinationError
+        Where any of it fails.
+    """
+    store.create()
+    key = f"{record_folder(prefix)}/probe-{uuid.uuid4().hex}"
+    said = uuid.uuid4().bytes
+    try:
+        store.put(key, said)
+        found = store.get(key)
+        store.delete([key])
+    except TransferError as error:
+        raise DestinationError(str(error)) from error
+    if found != said:
+        raise DestinationError(f"{store.location(key)} was written and read back otherwise")
+
+
+def check_room(store: AssetStore, needed: int) -> None:
+    """Make sure that there is room for so many bytes.
+
+    Raises
+    ------
+    DestinationError
+        Where there is not.
+    """
+    free = store.free_bytes()
+    if free is not None and free < needed + _MARGIN:
+        raise DestinationError(
+            f"{needed:,} bytes are to be sent, and {store.location('')} has room for {free:,}"
+        )
