@@ -88,6 +88,10 @@ class Executor(Protocol):
 
     name: str
 
+    async def open(self) -> None:
+        """Take up work where a former process of the service left off. Called once, before all else."""
+        ...
+
     async def start(self, specs: Sequence[JobSpec]) -> list[Started]:
         """Take jobs over, each at most once, however often this is called with the same id."""
         ...

@@ -95,6 +95,8 @@ class JobChange:
     """New values of the job's other fields."""
     events: Sequence[JobEvent] = ()
     """What it told since."""
+    from_offset: int | None = None
+    """Where in the file of events these begin; refused where another process has read them already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,6 +409,8 @@ def _changed(old: Job, change: JobChange) -> Job:
     fixed = _FIXED_FIELDS & change.values.keys()
     if fixed:
         raise ValueError(f"a job's {', '.join(sorted(fixed))} cannot be changed")
+    if change.from_offset is not None and change.from_offset != old.events_offset:
+        raise TransitionError(f"the events of job {old.id} have been read by another process")
     now = utc_now()
     values = dict(change.values, updated_at=now)
     if change.state is not None:

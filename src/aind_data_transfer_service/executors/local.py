@@ -1,0 +1,299 @@
+"""Jobs on this machine: a queue on disk, a set number at once.
+
+Each job runs beneath a supervisor of its own, which outlives the service. A service that starts again
+finds its queue, its running jobs and those that ended meanwhile in the jobs' folders.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors import supervisor
+from aind_data_transfer_service.executors.base import (
+    FileChunk,
+    JobFile,
+    JobSpec,
+    RunStatus,
+    Started,
+)
+from aind_data_transfer_service.executors.spool import FILES, VANISHED, JobFolder
+
+logger = logging.getLogger(__name__)
+
+UPLOAD_COMMAND = (sys.executable, "-m", "aind_data_transfer_service.upload")
+NOT_STARTED = "the job's process could not be started"
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class LocalExecutor:
+    """Runs jobs as processes of this machine, in the order in which they came.
+
+    Parameters
+    ----------
+    folder : Path
+        Where each job gets a folder. One service at a time works in it.
+    environment : mapping of str to str
+        The environment of every job, to which the job's own id and files are added.
+    slots : int
+        How many jobs run at once.
+    command : sequence of str
+        The data transfer job; ``--json-file FILE`` is added.
+    grace : float
+        Seconds that a cancelled job has to stop by itself.
+    poll_interval : float
+        Seconds between two looks at the running jobs.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        slots: int = 2,
+        command: Sequence[str] = UPLOAD_COMMAND,
+        grace: float = 10.0,
+        poll_interval: float = 0.2,
+    ):
+        self._spool = _Spool(Path(folder), dict(environment), slots, list(command), grace)
+        self._poll_interval = poll_interval
+        self._turn = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Find the queue and the running jobs again, and begin to work.
+
+        Raises
+        ------
+        ExecutorError
+            Where another service works in the same folder.
+        """
+        await self._in_turn(self._spool.open)
+        self._task = asyncio.create_task(self._work(), name="local executor")
+
+    async def start(self, specs: Sequence[JobSpec]) -> list[Started]:
+        """Put jobs into the queue, each once; the reference is the job's own id."""
+        started = await self._in_turn(self._spool.accept, specs)
+        self._wake.set()
+        return started
+
+    async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
+        """Tell how the named jobs stand."""
+        return await asyncio.to_thread(self._spool.statuses, refs)
+
+    async def cancel(self, ref: str) -> None:
+        """Stop a job with all that it started, or take it out of the queue."""
+        await self._in_turn(self._spool.cancel, ref)
+        self._wake.set()
+
+    async def read(self, ref: str, file: JobFile, offset: int, limit: int) -> FileChunk:
+        """Read from one of a job's files."""
+        return await asyncio.to_thread(self._spool.folder(ref).read, file, offset, limit)
+
+    async def close(self) -> None:
+        """Leave the queue and the running jobs to whoever comes next."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        await self._in_turn(self._spool.close)
+
+    async def _work(self) -> None:
+        """Start what can be started, whenever something may have changed."""
+        while True:
+            self._wake.clear()
+            try:
+                busy = await self._in_turn(self._spool.advance)
+            except OSError:
+                logger.exception("local executor: cannot work in its folder")
+                busy = True
+            try:
+                async with asyncio.timeout(self._poll_interval if busy else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _in_turn(
+        self, function: Callable[P, T], *arguments: P.args, **options: P.kwargs
+    ) -> T:
+        """Run a function in a thread, one such function at a time, to its end."""
+        async with self._turn:
+            task = asyncio.create_task(asyncio.to_thread(function, *arguments, **options))
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                await asyncio.wait([task])
+                raise
+
+
+class _Spool:
+    """The queue itself: files and processes. One thread at a time works on it."""
+
+    def __init__(
+        self,
+        root: Path,
+        environment: dict[str, str],
+        slots: int,
+        command: list[str],
+        grace: float,
+    ):
+        self._root = root
+        self._active = root / ".active"
+        self._environment = environment
+        self._slots = slots
+        self._command = command
+        self._grace = grace
+        self._queue: deque[str] = deque()
+        self._running: set[str] = set()
+        self._children: dict[str, int] = {}
+        self._last_accepted = 0
+        self._lock: int | None = None
+
+    def folder(self, job_id: str) -> JobFolder:
+        """Name a job's folder."""
+        return JobFolder(self._root, job_id)
+
+    def open(self) -> None:
+        """Claim the folder and read what lies in it."""
+        self._active.mkdir(parents=True, exist_ok=True)
+        self._claim()
+        waiting = []
+        for job_id in os.listdir(self._active):
+            folder = self.folder(job_id)
+            if not folder.exists():  # never accepted; whoever handed it over hands it over again
+                self._forget(job_id)
+            elif folder.is_started():
+                self._running.add(job_id)
+            else:
+                waiting.append((folder.accepted(), job_id))
+        self._queue.extend(job_id for _, job_id in sorted(waiting))
+        self._last_accepted = max((accepted for accepted, _ in waiting), default=0)
+
+    def accept(self, specs: Sequence[JobSpec]) -> list[Started]:
+        """Put jobs into the queue."""
+        return [self._accept_one(spec) for spec in specs]
+
+    def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
+        """Tell how jobs stand. Reads files only, so it needs no turn."""
+        return {ref: self.folder(ref).status() for ref in refs}
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a job, or take it out of the queue."""
+        folder = self.folder(job_id)
+        if not folder.exists() or folder.is_ended():
+            return
+        folder.request_cancel()
+        if job_id in self._queue:
+            self._queue.remove(job_id)
+            self._forget(job_id)
+
+    def advance(self) -> bool:
+        """Put away what has ended, start what can be; tell whether to look again soon."""
+        for job_id in list(self._running):
+            if self._has_ended(job_id):
+                self._running.discard(job_id)
+                self._forget(job_id)
+        while self._queue and len(self._running) < self._slots:
+            job_id = self._queue.popleft()
+            self._running.add(job_id)
+            self._launch(self.folder(job_id))
+        return bool(self._running)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _claim(self) -> None:
+        """Make sure that no other service works here."""
+        lock = os.open(self._root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise ExecutorError(
+                f"another service runs jobs in {self._root}; stop it, or give this one "
+                "a DATA_DIR of its own"
+            ) from None
+        self._lock = lock
+
+    def _accept_one(self, spec: JobSpec) -> Started:
+        """Put one job into the queue, unless it is known."""
+        try:
+            folder = self.folder(spec.job_id)
+            if not folder.exists():
+                self._last_accepted = max(self._last_accepted + 1, time.time_ns())
+                (self._active / spec.job_id).touch()
+                folder.create(spec, self._last_accepted)
+                self._queue.append(spec.job_id)
+        except OSError as error:
+            self._forget(spec.job_id)
+            return Started(spec.job_id, error=f"{NOT_STARTED}: {error.strerror or error}")
+        except ExecutorError as error:
+            return Started(spec.job_id, error=str(error))
+        return Started(spec.job_id, ref=spec.job_id)
+
+    def _launch(self, folder: JobFolder) -> None:
+        """Start a job's supervisor, away from our own session."""
+        arguments = [str(folder.path), str(self._grace), *folder.command(self._command)]
+        log = (str(folder.path / "supervisor.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._children[folder.job_id] = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", supervisor.__file__, *arguments],
+                {
+                    **self._environment,
+                    "JOB_ID": folder.job_id,
+                    "UPLOAD_EVENTS_FILE": str(folder.path / FILES["events"]),
+                },
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, *log),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                ],
+                setsid=True,
+            )
+        except OSError as error:
+            folder.record_failure(f"{NOT_STARTED}: {error.strerror}")
+
+    def _has_ended(self, job_id: str) -> bool:
+        """Tell whether nobody stands over a job any more, and see to it that its end is written down."""
+        folder = self.folder(job_id)
+        if self._child_lives(job_id) or folder.is_supervised():
+            return False
+        if not folder.is_ended():
+            if folder.is_started():
+                folder.stop_leftovers()
+                folder.record_failure(VANISHED)
+            elif not folder.is_cancelled():
+                folder.record_failure(NOT_STARTED)
+        return True
+
+    def _child_lives(self, job_id: str) -> bool:
+        """Tell whether a supervisor that we started ourselves lives, and bury it if not."""
+        pid = self._children.get(job_id)
+        if pid is None:
+            return False
+        try:
+            gone = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:  # somebody else buried it
+            gone = True
+        if gone:
+            del self._children[job_id]
+        return not gone
+
+    def _forget(self, job_id: str) -> None:
+        """Take a job off the list of those to look after."""
+        (self._active / job_id).unlink(missing_ok=True)

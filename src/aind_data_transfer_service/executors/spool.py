@@ -1,0 +1,223 @@
+"""The folder of one local job: all that outlives the service.
+
+What the files mean is told in `executors.supervisor`, which writes half of them.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import signal
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.base import (
+    FileChunk,
+    JobFile,
+    JobSpec,
+    RunState,
+    RunStatus,
+)
+from aind_data_transfer_service.executors.supervisor import write_json
+
+FILES: dict[str, str] = {
+    "stdout": "stdout.log",
+    "stderr": "stderr.log",
+    "events": "events.jsonl",
+}
+VANISHED = "the job's process vanished without a word; the machine was restarted, or the process was killed"
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """One job's folder beneath the folder of all jobs."""
+
+    root: Path
+    job_id: str
+
+    def __post_init__(self) -> None:
+        """Refuse an id that would lead elsewhere."""
+        if not _SAFE_ID.fullmatch(self.job_id):
+            raise ExecutorError(f'"{self.job_id}" cannot be the id of a job')
+
+    @property
+    def path(self) -> Path:
+        """Where the folder lies."""
+        return self.root / self.job_id
+
+    def exists(self) -> bool:
+        """Tell whether the job was accepted."""
+        return (self.path / "spec.json").exists()
+
+    def create(self, spec: JobSpec, accepted: int) -> None:
+        """Accept the job: the folder appears whole or not at all, and never twice."""
+        if self.exists():
+            return
+        partial = self.root / f".{self.job_id}.{os.getpid()}.{time.monotonic_ns()}"
+        partial.mkdir(parents=True)
+        document = {**asdict(spec), "settings": dict(spec.settings), "accepted": accepted}
+        (partial / "spec.json").write_text(json.dumps(document), encoding="utf-8")
+        if spec.script:
+            script = partial / "script"
+            script.write_text(spec.script, encoding="utf-8")
+            script.chmod(0o700)
+        else:
+            (partial / "request.json").write_text(spec.request, encoding="utf-8")
+        partial.rename(self.path)
+
+    def accepted(self) -> int:
+        """Tell the job's place in the order of acceptance."""
+        return int(self._document("spec.json").get("accepted", 0))
+
+    def command(self, upload_command: list[str]) -> list[str]:
+        """Compose the command line: the job's own script, or the data transfer job."""
+        script = self.path / "script"
+        if script.exists():
+            return [str(script)]
+        return [*upload_command, "--json-file", str(self.path / "request.json")]
+
+    def is_started(self) -> bool:
+        """Tell whether a supervisor has taken the job up."""
+        return (self.path / "process.json").exists()
+
+    def is_ended(self) -> bool:
+        """Tell whether the job's end is written down."""
+        return (self.path / "exit.json").exists()
+
+    def is_cancelled(self) -> bool:
+        """Tell whether the job was to be cancelled."""
+        return (self.path / "cancel").exists()
+
+    def is_supervised(self) -> bool:
+        """Tell whether a supervisor lives, by trying to take its lock."""
+        try:
+            lock = os.open(self.path / "lock", os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(lock)
+
+    def request_cancel(self) -> None:
+        """Ask for the job's end, for good: first on paper, then aloud."""
+        (self.path / "cancel").touch()
+        if self.is_started() and not self.is_ended() and self.is_supervised():
+            with contextlib.suppress(ProcessLookupError):  # it ended between question and answer
+                os.kill(self._document("process.json")["pid"], signal.SIGTERM)
+
+    def record_failure(self, reason: str) -> None:
+        """Write down an end that the supervisor could not."""
+        if not self.is_ended():
+            ended = {"exit_code": None, "error": reason, "ended": time.time()}
+            write_json(str(self.path / "exit.json"), ended)
+
+    def stop_leftovers(self) -> None:
+        """Kill what still runs of a job whose supervisor is gone."""
+        mark = str(self.path / FILES["events"])
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("UPLOAD_EVENTS_FILE") == mark:
+                    process.kill()
+
+    def status(self) -> RunStatus:
+        """Tell how the job stands, by what lies in its folder."""
+        if not self.exists():
+            return RunStatus(
+                ref=self.job_id, state=RunState.LOST, reason="this machine has no record of the job"
+            )
+        if self.is_ended():
+            return self._ended_status()
+        if not self.is_started():
+            state = RunState.CANCELLED if self.is_cancelled() else RunState.PENDING
+            return RunStatus(ref=self.job_id, state=state)
+        if self.is_supervised():
+            return RunStatus(
+                ref=self.job_id,
+                state=RunState.RUNNING,
+                started_at=_moment(self._document("process.json").get("started")),
+            )
+        if self.is_ended():  # in the meantime
+            return self._ended_status()
+        return RunStatus(ref=self.job_id, state=RunState.FAILED, reason=VANISHED)
+
+    def read(self, file: JobFile, offset: int, limit: int) -> FileChunk:
+        """Read from one of the job's files; one that is not there yet is empty."""
+        try:
+            with open(self.path / FILES[file], "rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                start = max(0, size + offset) if offset < 0 else min(offset, size)
+                stream.seek(start)
+                return FileChunk(
+                    data=stream.read(min(limit, size - start)), offset=start, size=size
+                )
+        except FileNotFoundError:
+            return FileChunk(data=b"", offset=0, size=0)
+
+    def _ended_status(self) -> RunStatus:
+        """Read how the job ended."""
+        ended = self._document("exit.json")
+        state, reason = judge_end(ended, cancelled=self.is_cancelled())
+        return RunStatus(
+            ref=self.job_id,
+            state=state,
+            reason=reason,
+            exit_code=ended.get("exit_code"),
+            started_at=_moment(self._document("process.json").get("started")),
+            ended_at=_moment(ended.get("ended")),
+        )
+
+    def _document(self, name: str) -> dict[str, Any]:
+        """Read one of the folder's documents; one that is missing or damaged is empty."""
+        try:
+            document = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return document if isinstance(document, dict) else {}
+
+
+def judge_end(ended: dict[str, Any], *, cancelled: bool) -> tuple[RunState, str]:
+    """Decide what a job's end means.
+
+    A plain exit code is no reason in words: whoever reads the job's own files knows better.
+    """
+    if ended.get("error"):
+        return RunState.FAILED, ended["error"]
+    if ended.get("exit_code") == 0:
+        return RunState.COMPLETED, ""
+    if ended.get("stopped") and cancelled:
+        return RunState.CANCELLED, ""
+    if ended.get("stopped"):
+        return RunState.FAILED, "the job was told to stop, as when the machine shuts down"
+    number = ended.get("signal")
+    if number is None and ended.get("exit_code") is None:
+        return RunState.FAILED, "the job ended, but the record of its end cannot be read"
+    if number is None:
+        return RunState.FAILED, ""
+    hint = ", as when memory runs out" if number == signal.SIGKILL else ""
+    return RunState.FAILED, f"the job's process was killed by {_signal_name(number)}{hint}"
+
+
+def _signal_name(number: int) -> str:
+    """Name a signal."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _moment(stamp: float | None) -> datetime | None:
+    """Read a time as the supervisor writes it."""
+    return None if stamp is None else datetime.fromtimestamp(stamp, UTC)

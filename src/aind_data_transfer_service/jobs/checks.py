@@ -1,0 +1,330 @@
+"""What is asked of the world before a job is accepted.
+
+Sources, destination, jobs in flight, subject and project: each distinct value is asked about once, all
+at the same time, and nobody waits longer than `CHECK_TIMEOUT`. What is wrong is an error; what could not
+be found out is a warning, and the job itself finds out.
+"""
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.vocabulary import nearest
+from aind_data_transfer_service.errors import TransferServiceError
+from aind_data_transfer_service.jobs.store import JobStore
+from aind_data_transfer_service.jobs.submission import asset_location
+from aind_data_transfer_service.jobs.workers import Workers
+from aind_data_transfer_service.metadata.service import MetadataService
+from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.upload.store import AssetState, open_store
+
+LATE = "did not answer in time"
+
+
+class Labelled(Protocol):
+    """A job to be checked, and how it is called in messages."""
+
+    @property
+    def label(self) -> str:
+        """`row 17`, or `job 3`."""
+        ...
+
+    @property
+    def config(self) -> BasicUploadJobConfigs | None:
+        """What is asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToCheck:
+    """A job to be checked, and how it is called in messages."""
+
+    label: str
+    config: BasicUploadJobConfigs | None
+
+
+@dataclass
+class CheckResult:
+    """What is wrong, and what could not be found out, by the label of the job."""
+
+    errors: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    warnings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def flat_errors(self) -> list[str]:
+        """List all errors, job by job."""
+        return [text for texts in self.errors.values() for text in texts]
+
+    def flat_warnings(self) -> list[str]:
+        """List all warnings, job by job."""
+        return [text for texts in self.warnings.values() for text in texts]
+
+    def add(self, other: "CheckResult") -> None:
+        """Take in what another check found."""
+        for mine, theirs in ((self.errors, other.errors), (self.warnings, other.warnings)):
+            for label, texts in theirs.items():
+                mine[label] += texts
+
+    def in_order(self, labels: Iterable[str]) -> "CheckResult":
+        """Sort by the order of the jobs."""
+        ordered = CheckResult()
+        for label in labels:
+            if label in self.errors:
+                ordered.errors[label] += self.errors[label]
+            if label in self.warnings:
+                ordered.warnings[label] += self.warnings[label]
+        return ordered
+
+
+class Checks:
+    """Asks the world about jobs.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+        Where to ask, and how patiently.
+    store : JobStore
+        Knows which jobs are in flight.
+    """
+
+    def __init__(self, settings: ServiceSettings, store: JobStore):
+        self._settings = settings
+        self._store = store
+        self._roots = [os.path.normpath(root) for root in settings.source_roots]
+        self._folders = Workers("check folders", 8)
+        self._buckets = Workers("check destination", 4)
+        self._documents = Workers("check metadata", 8)
+        self._metadata: MetadataService | None = None
+        if settings.metadata_service_url:
+            patience = min(settings.metadata_timeout, settings.check_timeout)
+            self._metadata = MetadataService(settings.metadata_service_url, patience)
+
+    async def run(self, jobs: Sequence[Labelled]) -> CheckResult:
+        """Check jobs. Bare scripts have nothing to check."""
+        known = [ToCheck(job.label, job.config) for job in jobs if job.config is not None]
+        result = CheckResult()
+        if known:
+            parts = await asyncio.gather(
+                asyncio.to_thread(self._check_sources, known),
+                asyncio.to_thread(self._check_destinations, known),
+                asyncio.to_thread(self._check_in_flight, known),
+                asyncio.to_thread(self._check_subjects, known),
+                asyncio.to_thread(self._check_projects, known),
+            )
+            for part in parts:
+                result.add(part)
+        return result.in_order(job.label for job in known)
+
+    def close(self) -> None:
+        """Let go of connections."""
+        if self._metadata is not None:
+            self._metadata.close()
+
+    def _check_sources(self, jobs: Sequence[ToCheck]) -> CheckResult:
+        """See that source folders exist and can be read, where the service can see them."""
+        result = CheckResult()
+        roots = self._visible_roots()
+        places = list(_source_places(jobs))
+        asked = dict.fromkeys(
+            path for _, _, path, _ in places if not self._roots or _root_of(path, roots)
+        )
+        seen = self._folders.ask(look_at_source, asked, self._settings.check_timeout)
+        for label, place, path, is_needed in places:
+            problem, is_certain = self._judge_source(path, roots, seen)
+            if problem:
+                certain = is_certain and is_needed
+                found = result.errors if certain else result.warnings
+                found[label].append(f"{label}, {place}: {problem}")
+        return result
+
+    def _judge_source(
+        self, path: str, roots: Mapping[str, bool], seen: Mapping[str, object]
+    ) -> tuple[str, bool]:
+        """Say what is wrong with a source, and whether that is certain."""
+        root = _root_of(path, roots)
+        if self._roots and root is None:
+            listed = ", ".join(self._roots)
+            if self._settings.source_roots_strict:
+                return (
+                    f"{path} is beneath none of the folders that may be uploaded ({listed})",
+                    True,
+                )
+            return (
+                f"{path} is not visible from here; only the job can tell whether it exists",
+                False,
+            )
+        if path not in seen:
+            return f"{path} could not be checked: its drive {LATE}", False
+        problem = seen[path]
+        if not problem:
+            return "", False
+        if root is None:
+            return f"{problem} as seen from here; only the job can tell", False
+        if not roots[root]:
+            return f"{path} could not be checked: {root} is not to be seen from here now", False
+        return str(problem), True
+
+    def _visible_roots(self) -> dict[str, bool]:
+        """Tell which of the `SOURCE_ROOTS` are there at this moment."""
+        seen = self._folders.ask(look_at_source, self._roots, self._settings.check_timeout)
+        return {root: seen.get(root) == "" for root in self._roots}
+
+    def _check_destinations(self, jobs: Sequence[ToCheck]) -> CheckResult:
+        """See that nothing lies at the destination under the names of the assets."""
+        result = CheckResult()
+        by_bucket: dict[str, dict[str, list[ToCheck]]] = defaultdict(lambda: defaultdict(list))
+        for job in jobs:
+            if not job.config.force_cloud_sync:
+                bucket = job.config.s3_bucket or self._settings.default_s3_bucket
+                by_bucket[bucket][job.config.s3_prefix].append(job)
+
+        def states(bucket: str) -> dict[str, AssetState]:
+            settings = self._settings
+            store = open_store(
+                settings.destination_root, bucket, settings.aws_endpoint_url, quick=True
+            )
+            return store.asset_states(list(by_bucket[bucket]))
+
+        answers = self._buckets.ask(states, by_bucket, self._settings.check_timeout)
+        for bucket, prefixes in by_bucket.items():
+            answer = answers.get(bucket, LATE)
+            for prefix, holders in prefixes.items():
+                for job in holders:
+                    self._judge_destination(job, bucket, answer, result)
+        return result
+
+    def _judge_destination(
+        self, job: ToCheck, bucket: str, answer: object, result: CheckResult
+    ) -> None:
+        """Say what is at the destination of one job."""
+        if not isinstance(answer, dict):
+            why = f"bucket {bucket} {LATE}" if answer is LATE else _said(answer)
+            result.warnings[job.label].append(
+                f"{job.label}: it could not be checked whether the asset exists already: {why}"
+            )
+        elif answer.get(job.config.s3_prefix) is AssetState.PRESENT:
+            location = asset_location(self._settings, job.config)
+            result.errors[job.label].append(
+                f"{job.label}: {location} exists already; correct the platform, subject_id or "
+                "acq_datetime, or set force_cloud_sync to upload into it"
+            )
+
+    def _check_in_flight(self, jobs: Sequence[ToCheck]) -> CheckResult:
+        """See that no job is bringing the same asset at this moment."""
+        result = CheckResult()
+        places = {job.label: asset_location(self._settings, job.config) for job in jobs}
+        found = self._store.in_flight(places.values())
+        for label, place in places.items():
+            if place in found:
+                result.errors[label].append(in_flight_error(label, place, found[place]))
+        return result
+
+    def _check_subjects(self, jobs: Sequence[ToCheck]) -> CheckResult:
+        """See that the metadata service knows the subjects."""
+        result = CheckResult()
+        service = self._metadata
+        if service is None:
+            return result
+        answers = self._documents.ask(
+            service.subject,
+            dict.fromkeys(job.config.subject_id for job in jobs),
+            self._settings.check_timeout,
+        )
+        for job in jobs:
+            subject_id = job.config.subject_id
+            place = f"{job.label}, subject_id"
+            answer = answers.get(subject_id, LATE)
+            if answer is None and job.config.metadata_dir is None:
+                result.errors[job.label].append(
+                    f'{place}: the metadata service knows no subject "{subject_id}"'
+                )
+            elif answer is None:
+                result.warnings[job.label].append(
+                    f'{place}: the metadata service knows no subject "{subject_id}"; the job fails '
+                    f"unless {job.config.metadata_dir} holds a subject.json"
+                )
+            elif answer is LATE or isinstance(answer, Exception):
+                why = f"the metadata service {LATE}" if answer is LATE else _said(answer)
+                result.warnings[job.label].append(f"{place}: could not be checked: {why}")
+        return result
+
+    def _check_projects(self, jobs: Sequence[ToCheck]) -> CheckResult:
+        """See that the metadata service lists the projects."""
+        result = CheckResult()
+        service = self._metadata
+        if service is None:
+            return result
+        answers = self._documents.ask(
+            lambda _: service.project_names(), ["names"], self._settings.check_timeout
+        )
+        names = answers.get("names", LATE)
+        for job in jobs:
+            place = f"{job.label}, project_name"
+            if not isinstance(names, list) or not names:
+                result.warnings[job.label].append(f"{place}: could not be checked: {_why(names)}")
+            elif job.config.project_name not in names:
+                near = nearest(job.config.project_name, names)
+                hint = f'did you mean "{near}"?' if near else "see the list of project names"
+                result.errors[job.label].append(
+                    f'{place}: "{job.config.project_name}" is no project; {hint}'
+                )
+        return result
+
+
+def look_at_source(path: str) -> str:
+    """Say what is wrong with a folder or file; empty where it can be read."""
+    try:
+        is_folder = os.path.isdir(path)
+        if not is_folder:
+            os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{path} does not exist"
+    except OSError as error:
+        return f"{path} cannot be looked at: {error.strerror}"
+    if not os.access(path, os.R_OK | os.X_OK if is_folder else os.R_OK):
+        return f"{path} cannot be read by the service"
+    return ""
+
+
+def in_flight_error(label: str, location: str, job_id: str) -> str:
+    """Say that another job is bringing the same asset."""
+    return (
+        f"{label}: job {job_id} is bringing {location} at this moment; "
+        "wait for its end, or cancel it"
+    )
+
+
+def _source_places(jobs: Sequence[ToCheck]) -> Iterable[tuple[str, str, str, bool]]:
+    """List label, place, path, and whether the job fails without it, of all that jobs will read."""
+    for job in jobs:
+        is_row = job.label.startswith("row ")
+        for number, modality in enumerate(job.config.modalities):
+            place = f"modality{number}.source" if is_row else f"modalities.{number}.source"
+            yield job.label, place, str(modality.source), True
+        if job.config.metadata_dir is not None:
+            yield job.label, "metadata_dir", str(job.config.metadata_dir), False
+
+
+def _root_of(path: str, roots: Iterable[str]) -> str | None:
+    """Find the root that a path lies beneath."""
+    for root in roots:
+        if path == root or path.startswith(root.rstrip("/") + "/"):
+            return root
+    return None
+
+
+def _why(names: object) -> str:
+    """Say why the names of projects are not to be had."""
+    if names is LATE:
+        return f"the metadata service {LATE}"
+    return _said(names) if isinstance(names, Exception) else "the metadata service lists none"
+
+
+def _said(error: object) -> str:
+    """Say what went wrong; in our own words only where they are ours."""
+    if isinstance(error, TransferServiceError):
+        return str(error)
+    return f"the check itself failed ({type(error).__name__})"

@@ -1,0 +1,77 @@
+"""Changes of jobs, passed on to whoever listens."""
+
+import asyncio
+import weakref
+from collections.abc import Iterable
+
+from aind_data_transfer_service.jobs.record import Job
+
+BACKLOG = 5000
+"""How many changed jobs a listener may leave waiting before it is let go."""
+
+
+class Subscription:
+    """What one listener has yet to hear: of each job, the latest.
+
+    Listening begins when the subscription is made, not when it is first asked. It ends when the feed
+    closes, or when the listener is so far behind that it had better read everything anew.
+    """
+
+    def __init__(self, backlog: int):
+        self._backlog = backlog
+        self._waiting: dict[str, Job] = {}
+        self._news = asyncio.Event()
+        self._over = False
+
+    def __aiter__(self) -> "Subscription":
+        return self
+
+    async def __anext__(self) -> Job:
+        while not self._waiting:
+            if self._over:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        job_id = next(iter(self._waiting))
+        return self._waiting.pop(job_id)
+
+    def offer(self, job: Job) -> None:
+        """Have a changed job heard, in place of an earlier form of it."""
+        if self._over:
+            return
+        self._waiting[job.id] = job
+        if len(self._waiting) > self._backlog:
+            self._waiting.clear()
+            self.close()
+        self._news.set()
+
+    def close(self) -> None:
+        """End the subscription; what waits is still heard."""
+        self._over = True
+        self._news.set()
+
+
+class Feed:
+    """Tells all listeners of each change. To be used from the event loop only."""
+
+    def __init__(self, backlog: int = BACKLOG):
+        self._backlog = backlog
+        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+
+    def subscribe(self) -> Subscription:
+        """Listen from now on; forgotten when nobody holds the subscription any more."""
+        subscription = Subscription(self._backlog)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def publish(self, jobs: Iterable[Job]) -> None:
+        """Tell of changed jobs."""
+        listeners = list(self._subscriptions)
+        for job in jobs:
+            for listener in listeners:
+                listener.offer(job)
+
+    def close(self) -> None:
+        """Let all listeners go."""
+        for listener in list(self._subscriptions):
+            listener.close()

@@ -1,0 +1,77 @@
+"""Handing recorded jobs over to the executor, each exactly once.
+
+A job is recorded before this, and its reference after it. A service that is killed in between hands the job
+over again when it is back; the executor knows it by its id and does not start it twice.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+from aind_data_transfer_service.executors.base import Executor, JobSpec, Started
+from aind_data_transfer_service.jobs.feed import Feed
+from aind_data_transfer_service.jobs.record import Job
+from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.jobs.store import JobChange, JobStore
+
+
+class Handover:
+    """Hands jobs over and records what became of them.
+
+    Parameters
+    ----------
+    store : JobStore
+        Where the jobs are recorded.
+    executor : Executor
+        Who is to run them.
+    feed : Feed
+        Who is to hear of it.
+    """
+
+    def __init__(self, store: JobStore, executor: Executor, feed: Feed):
+        self._store = store
+        self._executor = executor
+        self._feed = feed
+        self._under_way: set[str] = set()
+
+    def is_under_way(self, job_id: str) -> bool:
+        """Tell whether a job is being handed over at this moment."""
+        return job_id in self._under_way
+
+    async def give(self, jobs: Sequence[Job]) -> list[Started]:
+        """Hand jobs over; a job that the executor refuses has failed.
+
+        Raises
+        ------
+        ExecutorError
+            Where it cannot be told which jobs were taken. They stay recorded as they are, and are handed
+            over again later.
+        """
+        ids = {job.id for job in jobs}
+        self._under_way |= ids
+        try:
+            started = await self._executor.start([_spec(job) for job in jobs])
+            changes = [self._change(one) for one in started]
+            applied = await asyncio.to_thread(self._store.apply, changes)
+            self._feed.publish(applied.jobs)
+            return started
+        finally:
+            self._under_way -= ids
+
+    def _change(self, started: Started) -> JobChange:
+        """Decide what to record of one job."""
+        if started.ref is None:
+            return JobChange(started.job_id, JobState.FAILED, {"reason": started.error or ""})
+        values = {"executor": self._executor.name, "executor_ref": started.ref}
+        return JobChange(started.job_id, JobState.PENDING, values)
+
+
+def _spec(job: Job) -> JobSpec:
+    """Compose what an executor needs."""
+    return JobSpec(
+        job_id=job.id,
+        name=job.name,
+        request="" if job.script else job.upload_job_settings,
+        script=job.script,
+        settings=json.loads(job.hpc_settings or "{}"),
+    )

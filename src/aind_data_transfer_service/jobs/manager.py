@@ -1,0 +1,297 @@
+"""The one door to jobs: what the pages and the API may do with them."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from aind_data_transfer_service.errors import (
+    ExecutorError,
+    InFlightError,
+    JobError,
+    SubmissionError,
+)
+from aind_data_transfer_service.executors.base import Executor, FileChunk, JobFile, Started
+from aind_data_transfer_service.executors.choose import choose_executor
+from aind_data_transfer_service.executors.unavailable import UnavailableExecutor
+from aind_data_transfer_service.jobs.checks import Checks, ToCheck, in_flight_error
+from aind_data_transfer_service.jobs.feed import Feed
+from aind_data_transfer_service.jobs.handover import Handover
+from aind_data_transfer_service.jobs.monitor import Monitor
+from aind_data_transfer_service.jobs.record import Job, JobEvent
+from aind_data_transfer_service.jobs.states import ENDED, JobState
+from aind_data_transfer_service.jobs.store import JobPage, JobQuery, JobStore
+from aind_data_transfer_service.jobs.submission import (
+    Drafts,
+    HpcJobRequest,
+    draft_basic,
+    draft_hpc,
+    make_jobs,
+)
+from aind_data_transfer_service.settings import ServiceSettings
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["FileValidation", "HpcJobRequest", "JobManager", "Submission"]
+
+
+@dataclass(frozen=True)
+class FileValidation:
+    """What a spreadsheet holds. The good rows are listed whether or not there are errors."""
+
+    jobs: list[str] = field(default_factory=list)
+    """JSON text of each good row."""
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    """The number of each good row, as the spreadsheet program shows it."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What became of a request for jobs."""
+
+    stage: Literal["ok", "parse", "executor"]
+    """How far it came: `parse` recorded nothing; `executor` recorded all, and some did not start."""
+    responses: list[dict[str, Any]] = field(default_factory=list)
+    """For each job its `job_id`, `name` and `state`, and what the executor answered."""
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class JobManager:
+    """Takes jobs in, sees them through, and tells how they stand.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+        How to do so.
+    store : JobStore, optional
+        Where jobs are recorded; by default the one that the settings name, opened by `start`.
+    executor : Executor, optional
+        Who runs them; by default the one that the settings ask for.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        store: JobStore | None = None,
+        executor: Executor | None = None,
+    ):
+        self.settings = settings
+        self.feed = Feed()
+        self.executor: Executor = executor or choose_executor(settings)
+        self._store = store
+        self._brings_store = store is not None
+        self._checks: Checks | None = None
+        self._handover: Handover | None = None
+        self._monitor: Monitor | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._handing_over: set[asyncio.Task[list[Started]]] = set()
+
+    @property
+    def store(self) -> JobStore:
+        """Where jobs are recorded. Its methods block: call them in a thread."""
+        if self._store is None:
+            raise RuntimeError("the manager of jobs has not been started")
+        return self._store
+
+    async def start(self) -> None:
+        """Open the store, take up the executor's work, and follow the jobs that have not ended."""
+        if self._store is None:
+            url = self.settings.resolved_database_url
+            self._store = await asyncio.to_thread(JobStore, url)
+        self._checks = Checks(self.settings, self._store)
+        self._handover = Handover(self._store, self.executor, self.feed)
+        self._monitor = Monitor(
+            self._store,
+            self.executor,
+            self._handover,
+            self.feed,
+            self.settings.monitor_interval,
+        )
+        await self.executor.open()
+        self._watch = asyncio.create_task(self._monitor.run(), name="job monitor")
+
+    async def stop(self) -> None:
+        """Finish what is half done and let go. Running jobs go on; the next start finds them."""
+        self.feed.close()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self._watch = None
+        await asyncio.gather(*self._handing_over, return_exceptions=True)
+        await self.executor.close()
+        if self._checks is not None:
+            self._checks.close()
+        if self._store is not None and not self._brings_store:
+            await asyncio.to_thread(self._store.close)
+            self._store = None
+
+    async def validate_file(self, filename: str, data: bytes) -> FileValidation:
+        """Check a spreadsheet of jobs: every cell, and the world that the jobs need."""
+        from aind_data_transfer_service.configs.spreadsheet import ReadOptions, read_jobs
+
+        settings = self.settings
+        options = ReadOptions(
+            date_order=settings.date_order,
+            lab_timezone=ZoneInfo(settings.lab_timezone),
+            max_bytes=settings.spreadsheet_max_bytes,
+            max_rows=settings.spreadsheet_max_rows,
+        )
+        read = await asyncio.to_thread(read_jobs, data, filename, options)
+        rows = [(row, ToCheck(f"row {row.number}", row.config)) for row in read.rows]
+        found = await self._checks.run([job for _, job in rows])
+        good = [row for row, job in rows if job.label not in found.errors]
+        jobs = await asyncio.to_thread(lambda: [row.config.model_dump_json() for row in good])
+        return FileValidation(
+            jobs=jobs,
+            errors=[*read.errors, *found.flat_errors()],
+            warnings=found.flat_warnings(),
+            rows=[row.number for row in good],
+        )
+
+    async def submit_basic(self, texts: Sequence[str]) -> Submission:
+        """Submit jobs that are given by their upload settings alone: all of them, or none."""
+        return await self._submit(lambda: draft_basic(texts, self.settings))
+
+    async def submit_hpc(self, items: Sequence[HpcJobRequest]) -> Submission:
+        """Submit jobs that bring settings or scripts of their own: all of them, or none."""
+        return await self._submit(lambda: draft_hpc(items, self.settings))
+
+    async def find(self, query: JobQuery = JobQuery()) -> JobPage:
+        """List jobs, a page at a time."""
+        return await asyncio.to_thread(self.store.find, query)
+
+    async def get(self, job_id: str) -> Job:
+        """Read one job, whole."""
+        return await asyncio.to_thread(self.store.get, job_id)
+
+    async def events(self, job_id: str) -> list[JobEvent]:
+        """List what a job did."""
+        return await asyncio.to_thread(self.store.events, job_id)
+
+    async def counts(self) -> Mapping[JobState, int]:
+        """Tell how many jobs are in each state."""
+        return await asyncio.to_thread(self.store.counts)
+
+    async def cancel(self, job_id: str) -> Job:
+        """Stop a job, or take it out of the queue. Gives the job as it is shortly afterwards.
+
+        Raises
+        ------
+        JobError
+            Where the job has ended already, or another executor has it.
+        ExecutorError
+            Where the executor cannot be reached; the wish is recorded, and tried again.
+        """
+        job = await self.get(job_id)
+        if job.state in ENDED:
+            raise JobError(f"job {job_id} has ended already ({job.state})")
+        if job.executor and job.executor != self.executor.name:
+            raise JobError(
+                f'job {job_id} was given to the executor "{job.executor}", which this service '
+                "does not use now"
+            )
+        job = await asyncio.to_thread(self.store.update, job_id, cancel_requested=True)
+        self.feed.publish([job])
+        if job.executor_ref:
+            await self._monitor.cancel(job)
+            await self._monitor.look()
+        return await self.get(job_id)
+
+    async def resubmit(self, job_id: str) -> Job:
+        """Submit an ended job once more, as a new one.
+
+        Raises
+        ------
+        JobError
+            Where the job has not ended yet.
+        SubmissionError
+            Where the checks find something against it.
+        ExecutorError
+            Where it was recorded but could not be started.
+        """
+        job = await self.get(job_id)
+        if job.state not in ENDED:
+            raise JobError(f"job {job_id} has not ended yet ({job.state}); cancel it first")
+        request = HpcJobRequest(job.upload_job_settings, job.hpc_settings, job.script)
+        submission = await self._submit(
+            lambda: draft_hpc([request], self.settings), resubmit_of=job_id
+        )
+        if submission.stage == "parse":
+            raise SubmissionError(" ".join(_without_number(text) for text in submission.errors))
+        if submission.stage == "executor":
+            raise ExecutorError(" ".join(submission.errors))
+        return await self.get(submission.responses[0]["job_id"])
+
+    async def log(self, job_id: str, stream: JobFile, offset: int, limit: int) -> FileChunk:
+        """Read from one of a job's files; a negative offset counts from the end."""
+        job = await self.get(job_id)
+        if not job.executor_ref or job.executor != self.executor.name:
+            return FileChunk(data=b"", offset=0, size=0)
+        return await self.executor.read(job.executor_ref, stream, offset, limit)
+
+    async def _submit(self, draft: Callable[[], Drafts], resubmit_of: str = "") -> Submission:
+        """Understand, check, record, hand over."""
+        if isinstance(self.executor, UnavailableExecutor):
+            return Submission("executor", errors=[self.executor.reason])
+        drafts = await asyncio.to_thread(draft)
+        if drafts.errors:
+            return Submission("parse", errors=list(drafts.errors))
+        found = await self._checks.run(drafts.drafts)
+        for label, texts in drafts.warnings.items():
+            found.warnings[label] += texts
+        warnings = found.flat_warnings()
+        if found.errors:
+            return Submission("parse", errors=found.flat_errors(), warnings=warnings)
+        jobs = make_jobs(drafts.drafts, found.warnings, self.settings, resubmit_of)
+        try:
+            await asyncio.to_thread(self.store.add, jobs)
+        except InFlightError as error:
+            errors = [
+                in_flight_error(one.label, one.location, error.job_ids[one.location])
+                for one in drafts.drafts
+                if one.location in error.job_ids
+            ]
+            return Submission("parse", errors=errors, warnings=warnings)
+        self.feed.publish(jobs)
+        return await self._hand_over(jobs, warnings)
+
+    async def _hand_over(self, jobs: Sequence[Job], warnings: list[str]) -> Submission:
+        """Have recorded jobs started, whether or not somebody still waits for the answer."""
+        task = asyncio.create_task(self._handover.give(jobs))
+        self._handing_over.add(task)
+        task.add_done_callback(self._handing_over.discard)
+        try:
+            started = await asyncio.shield(task)
+        except ExecutorError as error:
+            logger.warning("submission: the executor does not answer: %s", error)
+            responses = [_response(job, JobState.SUBMITTED) for job in jobs]
+            errors = [f"{error}; the jobs are recorded, and start as soon as that is mended"]
+            return Submission("executor", responses, errors, warnings)
+        by_id = {one.job_id: one for one in started}
+        responses = []
+        errors = []
+        for job in jobs:
+            one = by_id[job.id]
+            state = JobState.FAILED if one.ref is None else JobState.PENDING
+            responses.append(_response(job, state, one))
+            if one.ref is None:
+                errors.append(f"job {job.id} ({job.name}): {one.error}")
+        return Submission("executor" if errors else "ok", responses, errors, warnings)
+
+
+def _response(job: Job, state: JobState, started: Started | None = None) -> dict[str, Any]:
+    """Compose the answer for one job."""
+    answer = dict(started.answer) if started is not None else {}
+    if started is not None and started.error:
+        answer["error"] = started.error
+    return {**answer, "job_id": job.id, "name": job.name, "state": state.value}
+
+
+def _without_number(text: str) -> str:
+    """Leave out which job of a request an error is about, where there is only one."""
+    return text.removeprefix("job 1, ").removeprefix("job 1: ")

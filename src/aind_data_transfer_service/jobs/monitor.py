@@ -1,0 +1,194 @@
+"""Following jobs: one question to the executor for all of them, each interval."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from aind_data_transfer_service.executors.base import Executor, RunState, RunStatus
+from aind_data_transfer_service.jobs.feed import Feed
+from aind_data_transfer_service.jobs.handover import Handover
+from aind_data_transfer_service.jobs.record import Job
+from aind_data_transfer_service.jobs.report import Report, read_events, reason_of_end
+from aind_data_transfer_service.jobs.states import ENDED, JobState, job_state
+from aind_data_transfer_service.jobs.store import JobChange, JobStore
+
+logger = logging.getLogger(__name__)
+
+PIECE = 256 * 1024
+"""Bytes of events read at once; a longer line is no event."""
+PIECES_PER_LOOK = 16
+_LAST_WORDS = 8192
+_READ_AT_ONCE = 16
+_GIVEN_AT_ONCE = 200
+
+
+class Monitor:
+    """Keeps the record of jobs in step with the executor.
+
+    Parameters
+    ----------
+    store : JobStore
+        Where the jobs are recorded.
+    executor : Executor
+        Who runs them.
+    handover : Handover
+        By whom a job that was recorded but not handed over is handed over.
+    feed : Feed
+        Who hears of changes.
+    interval : float
+        Seconds between two looks.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        executor: Executor,
+        handover: Handover,
+        feed: Feed,
+        interval: float,
+    ):
+        self._store = store
+        self._executor = executor
+        self._handover = handover
+        self._feed = feed
+        self._interval = interval
+        self._turn = asyncio.Lock()
+        self._reading = asyncio.Semaphore(_READ_AT_ONCE)
+        self._cancelled: set[str] = set()
+        self._trouble = ""
+
+    async def run(self) -> None:
+        """Look again and again, whatever goes wrong with one look."""
+        while True:
+            try:
+                await self.look()
+                self._trouble = ""
+            except Exception as error:  # the next look may fare better
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    logger.exception("monitor: this look at the jobs failed")
+            await asyncio.sleep(self._interval)
+
+    async def look(self) -> None:
+        """Bring the record of all active jobs up to date."""
+        async with self._turn:
+            jobs = await asyncio.to_thread(self._store.active)
+            self._cancelled &= {job.id for job in jobs}
+            await self._hand_over(jobs)
+            followed = [
+                job for job in jobs if job.executor_ref and job.executor == self._executor.name
+            ]
+            if followed:
+                await self._follow(followed)
+
+    async def cancel(self, job: Job) -> None:
+        """Have the executor stop a job whose cancellation is recorded."""
+        await self._executor.cancel(job.executor_ref)
+        self._cancelled.add(job.id)
+
+    async def _hand_over(self, jobs: Sequence[Job]) -> None:
+        """Hand over what was recorded and, as the service was killed or the executor silent, no more."""
+        left = [
+            job.id
+            for job in jobs
+            if not job.executor_ref and not self._handover.is_under_way(job.id)
+        ]
+        for start in range(0, len(left), _GIVEN_AT_ONCE):
+            ids = left[start : start + _GIVEN_AT_ONCE]
+            whole = await asyncio.to_thread(self._store.get_many, ids)
+            waiting = [job for job in whole if job.state is JobState.SUBMITTED]
+            await self._handover.give(waiting)
+
+    async def _follow(self, jobs: Sequence[Job]) -> None:
+        """Ask for the jobs' states, read their new events, record what changed."""
+        for job in jobs:
+            if job.cancel_requested and job.id not in self._cancelled:
+                await self.cancel(job)
+        statuses = await self._executor.statuses([job.executor_ref for job in jobs])
+        changes = await asyncio.gather(
+            *(self._change(job, statuses[job.executor_ref]) for job in jobs)
+        )
+        needed = [change for change in changes if change is not None]
+        if not needed:
+            return
+        applied = await asyncio.to_thread(self._store.apply, needed)
+        for job_id, error in applied.refused.items():
+            logger.warning("monitor: %s", error, extra={"job_id": job_id})
+        self._feed.publish(applied.jobs)
+
+    async def _change(self, job: Job, status: RunStatus) -> JobChange | None:
+        """Decide what to record of one job; None where nothing is new."""
+        state = job_state(status.state)
+        report = Report()
+        if state is not JobState.PENDING:
+            report = await self._read_events(job, final=state in ENDED)
+        values: dict[str, Any] = dict(report.values)
+        if report.consumed:
+            values["events_offset"] = job.events_offset + report.consumed
+        values |= {
+            name: value
+            for name in ("exit_code", "started_at", "ended_at")
+            if (value := getattr(status, name)) is not None
+        }
+        if state in ENDED:
+            state, values["reason"] = await self._judge(job, status, report)
+            values["seconds_left"] = None
+        else:
+            values["reason"] = status.reason
+        if state is JobState.PENDING:  # never begun, or put back into the queue
+            values["started_at"] = None
+        changed = {name: value for name, value in values.items() if value != getattr(job, name)}
+        if state is job.state and not changed and not report.events:
+            return None
+        return JobChange(job.id, state, changed, report.events, from_offset=job.events_offset)
+
+    async def _judge(self, job: Job, status: RunStatus, report: Report) -> tuple[JobState, str]:
+        """Decide how a job ended, and why.
+
+        Where the executor has forgotten the job, its own last word counts.
+        """
+        failure = report.failure
+        if not failure and status.state is not RunState.COMPLETED:
+            failure = await self._told_failure(job)
+        if status.state is RunState.LOST and (report.is_done or failure):
+            found = RunState.COMPLETED if report.is_done else RunState.FAILED
+            status = replace(status, state=found, reason="")
+        last_words = ""
+        if status.state is RunState.FAILED and not failure and not status.reason:
+            async with self._reading:
+                chunk = await self._executor.read(
+                    job.executor_ref, "stderr", -_LAST_WORDS, _LAST_WORDS
+                )
+            last_words = chunk.data.decode("utf-8", "replace")
+        return job_state(status.state), reason_of_end(status, failure, last_words)
+
+    async def _told_failure(self, job: Job) -> str:
+        """Find what the job told of its failure in an earlier look."""
+        events = await asyncio.to_thread(self._store.events, job.id, 20)
+        return next((event.message for event in reversed(events) if event.kind == "fail"), "")
+
+    async def _read_events(self, job: Job, final: bool) -> Report:
+        """Read what the job has told since the last look; a bounded amount, unless it has ended."""
+        report = Report()
+        pieces = 0
+        while final or pieces < PIECES_PER_LOOK:
+            offset = job.events_offset + report.consumed
+            async with self._reading:
+                chunk = await self._executor.read(job.executor_ref, "events", offset, PIECE)
+            if not chunk.data:
+                break
+            last = chunk.offset + len(chunk.data) >= chunk.size
+            piece = read_events(chunk.data, final=final and last)
+            if not piece.consumed and len(chunk.data) == PIECE:
+                piece = replace(piece, consumed=PIECE, unreadable=1)
+            report += piece
+            pieces += 1
+            if last or not piece.consumed:
+                break
+        if report.unreadable:
+            logger.warning(
+                "monitor: %d lines were no events", report.unreadable, extra={"job_id": job.id}
+            )
+        return report

@@ -1,0 +1,213 @@
+"""What a job tells of itself: its events, and the reason of its end. Nothing here touches a disk."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from aind_data_transfer_service.executors.base import RunState, RunStatus
+from aind_data_transfer_service.jobs.record import JobEvent, utc_now
+
+PROGRESS_FIGURES = (
+    "files_done",
+    "files_total",
+    "bytes_done",
+    "bytes_total",
+    "bytes_per_second",
+    "seconds_left",
+)
+_COUNTS = frozenset(PROGRESS_FIGURES[:4])
+_KINDS = frozenset({"start", "progress", "warning", "end", "fail"})
+_LONGEST_MESSAGE = 4000
+_LONGEST_REASON = 500
+_LARGEST = 2**62
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f]+")
+_MEANINGS = {
+    1: "ended with an error that it did not foresee",
+    2: "could not read its request",
+    10: "found a source folder or file missing or unreadable",
+    11: "found that a file changed while it was read",
+    12: "found the metadata missing or contradictory",
+    13: "could not reach or write the destination",
+    14: "found the asset at the destination already",
+    15: "could not send all bytes",
+    16: "found that what arrived is not what was sent",
+    126: "could not be run",
+    127: "could not be found",
+    130: "was told to stop",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a piece of a job's file of events says.
+
+    Attributes
+    ----------
+    events : tuple of JobEvent
+        All but progress.
+    values : dict
+        The job's fields that follow from it: step and progress.
+    consumed : int
+        How many bytes have been dealt with; a line without its end is not.
+    failure : str
+        The message of the last event of kind `fail`.
+    is_done : bool
+        Whether the last event tells that the job did all it had to.
+    unreadable : int
+        How many lines were no events.
+    """
+
+    events: tuple[JobEvent, ...] = ()
+    values: dict[str, Any] = field(default_factory=dict)
+    consumed: int = 0
+    failure: str = ""
+    is_done: bool = False
+    unreadable: int = 0
+
+    def __add__(self, later: "Report") -> "Report":
+        """Put a later piece after this one."""
+        has_news = bool(later.events or later.values)
+        return Report(
+            events=self.events + later.events,
+            values=self.values | later.values,
+            consumed=self.consumed + later.consumed,
+            failure=later.failure or self.failure,
+            is_done=later.is_done if has_news else self.is_done,
+            unreadable=self.unreadable + later.unreadable,
+        )
+
+
+def read_events(data: bytes, *, final: bool = False) -> Report:
+    """Read lines of events.
+
+    Parameters
+    ----------
+    data : bytes
+        From the start of a line on.
+    final : bool
+        Whether the file has ended, so that a last line without its end is all that there will be.
+    """
+    end = len(data) if final else data.rfind(b"\n") + 1
+    events: list[JobEvent] = []
+    values: dict[str, Any] = {}
+    failure, is_done, unreadable = "", False, 0
+    for line in data[:end].splitlines():
+        if not line.strip():
+            continue
+        event = read_event(line)
+        if event is None:
+            unreadable += 1
+            continue
+        is_done = event.step == "done" and event.kind == "end"
+        values["step"] = event.step
+        if event.kind == "progress":
+            values.update(_progress(event))
+            continue
+        events.append(event)
+        if event.kind == "fail":
+            failure = event.message
+    return Report(tuple(events), values, end, failure, is_done, unreadable)
+
+
+def read_event(line: bytes) -> JobEvent | None:
+    """Read one line; None where it is no event."""
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.get("kind") not in _KINDS:
+        return None
+    step, message = document.get("step", ""), document.get("message", "")
+    if not isinstance(step, str) or not isinstance(message, str):
+        return None
+    figures = document.get("figures")
+    return JobEvent(
+        time=_moment(document.get("time")),
+        step=step[:100],
+        kind=document["kind"],
+        message=message[:_LONGEST_MESSAGE],
+        figures=_plain(figures) if isinstance(figures, dict) else {},
+    )
+
+
+def reason_of_end(status: RunStatus, failure: str, last_words: str) -> str:
+    """Say in one line why a job ended as it did.
+
+    Parameters
+    ----------
+    status : RunStatus
+        The executor's word.
+    failure : str
+        The message of the job's last event of kind `fail`.
+    last_words : str
+        The end of what it complained of (stderr).
+    """
+    if status.state is RunState.COMPLETED:
+        return ""
+    if status.state is RunState.CANCELLED:
+        return status.reason or "cancelled on request"
+    if status.state is not RunState.FAILED:
+        return status.reason or failure or status.state.value.lower()
+    candidates = (failure, status.reason, last_line(last_words), _in_words(status.exit_code))
+    return _one_line(next(text for text in candidates if text))
+
+
+def last_line(text: str) -> str:
+    """Find the last line that says something, free of control characters."""
+    for line in reversed(text.splitlines()):
+        words = _CONTROL.sub(" ", line).strip()
+        if words:
+            return words
+    return ""
+
+
+def _one_line(text: str) -> str:
+    """Fit a text onto a line."""
+    words = _CONTROL.sub(" ", text).strip()
+    return words if len(words) <= _LONGEST_REASON else f"{words[: _LONGEST_REASON - 1]}…"
+
+
+def _in_words(exit_code: int | None) -> str:
+    """Say what an exit code means."""
+    if exit_code is None:
+        return "the job failed and left no word of why"
+    meaning = _MEANINGS.get(exit_code)
+    return f"the job {meaning} (exit code {exit_code})" if meaning else f"exit code {exit_code}"
+
+
+def _progress(event: JobEvent) -> dict[str, Any]:
+    """Pick the figures that a job's record has fields for."""
+    values: dict[str, Any] = {}
+    for name in PROGRESS_FIGURES:
+        figure = event.figures.get(name)
+        if isinstance(figure, bool) or not isinstance(figure, int | float):
+            continue
+        if 0 <= figure < _LARGEST:
+            values[name] = int(figure) if name in _COUNTS else float(figure)
+    if "seconds_left" not in values:
+        values["seconds_left"] = None
+    return values
+
+
+def _plain(figures: dict[str, Any]) -> dict[str, Any]:
+    """Keep what JSON has words for (`NaN` is none), and only one level of it."""
+    return {
+        str(name)[:100]: value[:_LONGEST_MESSAGE] if isinstance(value, str) else value
+        for name, value in list(figures.items())[:100]
+        if value is None
+        or isinstance(value, str | bool)
+        or (isinstance(value, int | float) and math.isfinite(value) and abs(value) < _LARGEST)
+    }
+
+
+def _moment(text: Any) -> datetime:
+    """Read a time; now, where there is none to be read."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return utc_now()

@@ -1,0 +1,284 @@
+"""From a request to jobs that can be recorded. Pure: nothing here asks the world."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.requests import parse_jobs
+from aind_data_transfer_service.jobs.record import Job, new_job_id, storable
+from aind_data_transfer_service.settings import ServiceSettings
+
+MAIL_TYPES = ("BEGIN", "END", "FAIL", "REQUEUE", "ALL")
+NO_MAIL = "no e-mails are sent for jobs that run on this machine"
+_MAIL_USER = re.compile(r"[^\s@,;<>]+(@[^\s@,;<>]+)?")
+_LONGEST_NAME = 256
+_LONGEST_SCRIPT = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class HpcJobRequest:
+    """One job as the API takes it: three texts.
+
+    Attributes
+    ----------
+    upload_job_settings : str
+        JSON text of a `BasicUploadJobConfigs`; of an empty object where the script is all there is.
+    hpc_settings : str
+        JSON text of an object.
+    script : str
+        Empty for the data transfer job.
+    """
+
+    upload_job_settings: str
+    hpc_settings: str = "{}"
+    script: str = ""
+
+    @property
+    def is_bare_script(self) -> bool:
+        """Whether no asset is uploaded by the data transfer job's settings."""
+        try:
+            return json.loads(self.upload_job_settings.strip() or "{}") == {}
+        except (ValueError, RecursionError):
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request that was understood, and how it is called in messages."""
+
+    label: str
+    request: HpcJobRequest
+    hpc_settings: Mapping[str, Any]
+    config: BasicUploadJobConfigs | None
+    """None for a bare script."""
+    location: str
+    """Where the asset goes; empty for a bare script."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """All drafts of a request, or all that is wrong with it."""
+
+    drafts: tuple[Draft, ...] = ()
+    errors: tuple[str, ...] = ()
+    warnings: Mapping[str, list[str]] = field(default_factory=dict)
+    """By label."""
+
+
+def asset_location(settings: ServiceSettings, config: BasicUploadJobConfigs) -> str:
+    """Tell where an asset goes: `s3://bucket/prefix`, or a local path."""
+    bucket = config.s3_bucket or settings.default_s3_bucket
+    root = settings.destination_root
+    base = root if root == "s3://" else f"{root.rstrip('/')}/"
+    return f"{base}{bucket}/{config.s3_prefix}"
+
+
+def draft_basic(texts: Sequence[str], settings: ServiceSettings) -> Drafts:
+    """Understand jobs that are given by their upload settings alone."""
+    requests = [HpcJobRequest(text) for text in texts]
+    return _draft(requests, range(1, len(requests) + 1), set(), settings)
+
+
+def draft_hpc(requests: Sequence[HpcJobRequest], settings: ServiceSettings) -> Drafts:
+    """Understand jobs that bring settings and scripts of their own."""
+    numbers = range(1, len(requests) + 1)
+    bare = {number for number, request in zip(numbers, requests) if request.is_bare_script}
+    return _draft(requests, numbers, bare, settings)
+
+
+def _draft(
+    requests: Sequence[HpcJobRequest],
+    numbers: Sequence[int],
+    bare: set[int],
+    settings: ServiceSettings,
+) -> Drafts:
+    """Understand all requests, or tell everything that is wrong with them."""
+    errors: dict[int, list[str]] = {number: [] for number in numbers}
+    configs, general = _parse_configs(requests, numbers, bare, settings)
+    hpc: dict[int, dict[str, Any]] = {}
+    for number, request in zip(numbers, requests):
+        found = _read_hpc_settings(request.hpc_settings)
+        if isinstance(found, str):
+            errors[number].append(found)
+            found = {}
+        hpc[number] = found
+        errors[number] += _mail_errors(found)
+        errors[number] += _script_errors(request.script, number in bare, settings)
+        if number in bare:
+            errors[number] += _name_errors(found)
+    flat = [f"job {number}, {text}" for number in numbers for text in errors[number]]
+    if general or flat:
+        return Drafts(errors=(*general, *flat))
+    drafts = [
+        _one_draft(number, request, hpc[number], configs.get(number), settings)
+        for number, request in zip(numbers, requests)
+    ]
+    repeated = _repeated(drafts)
+    if repeated:
+        return Drafts(errors=tuple(repeated))
+    mailing = any(draft.hpc_settings.get("mail_type") for draft in drafts)
+    warnings = {
+        draft.label: [f"{draft.label}, mail_type: {NO_MAIL}"]
+        for draft in drafts
+        if mailing and draft.hpc_settings.get("mail_type") and not settings.hpc_host
+    }
+    return Drafts(drafts=tuple(drafts), warnings=warnings)
+
+
+def make_jobs(
+    drafts: Sequence[Draft],
+    warnings: Mapping[str, Sequence[str]],
+    settings: ServiceSettings,
+    resubmit_of: str = "",
+) -> list[Job]:
+    """Compose the records of jobs about to be submitted."""
+    return [
+        _make_job(draft, tuple(warnings.get(draft.label, ())), settings, resubmit_of)
+        for draft in drafts
+    ]
+
+
+def _make_job(
+    draft: Draft, warnings: tuple[str, ...], settings: ServiceSettings, resubmit_of: str
+) -> Job:
+    """Compose one record."""
+    common = {
+        "id": new_job_id(),
+        "hpc_settings": draft.request.hpc_settings.strip() or "{}",
+        "script": draft.request.script.replace("\r\n", "\n"),
+        "warnings": warnings,
+        "resubmit_of": resubmit_of,
+    }
+    config = draft.config
+    if config is None:
+        return Job(name=draft.hpc_settings["name"].strip(), **common)
+    return Job(
+        name=config.s3_prefix,
+        submitter=config.processor_full_name,
+        project_name=config.project_name,
+        platform=config.platform.abbreviation,
+        subject_id=config.subject_id,
+        modalities=",".join(item.default_output_folder_name for item in config.modalities),
+        acq_datetime=config.acq_datetime.isoformat(),
+        location=draft.location,
+        upload_job_settings=config.model_dump_json(),
+        **common,
+    )
+
+
+def _parse_configs(
+    requests: Sequence[HpcJobRequest],
+    numbers: Sequence[int],
+    bare: set[int],
+    settings: ServiceSettings,
+) -> tuple[dict[int, BasicUploadJobConfigs], list[str]]:
+    """Read the upload settings of all jobs that have some."""
+    asked = [(number, request) for number, request in zip(numbers, requests) if number not in bare]
+    if not asked and requests:
+        return {}, []
+    parsed = parse_jobs(
+        [request.upload_job_settings for _, request in asked],
+        ZoneInfo(settings.lab_timezone),
+        settings.date_order,
+        [number for number, _ in asked],
+    )
+    if parsed.errors:
+        return {}, list(parsed.errors)
+    return dict(zip((number for number, _ in asked), parsed.configs, strict=True)), []
+
+
+def _one_draft(
+    number: int,
+    request: HpcJobRequest,
+    hpc_settings: dict[str, Any],
+    config: BasicUploadJobConfigs | None,
+    settings: ServiceSettings,
+) -> Draft:
+    """Put a job's pieces together; a job that names no bucket gets the default one."""
+    location = ""
+    if config is not None:
+        if config.s3_bucket is None:
+            config = config.model_copy(update={"s3_bucket": settings.default_s3_bucket})
+        location = asset_location(settings, config)
+    return Draft(f"job {number}", request, hpc_settings, config, location)
+
+
+def _repeated(drafts: Sequence[Draft]) -> list[str]:
+    """Find jobs that would bring the same asset."""
+    first: dict[str, str] = {}
+    errors = []
+    for draft in drafts:
+        if not draft.location:
+            continue
+        other = first.setdefault(draft.location, draft.label)
+        if other != draft.label:
+            errors.append(f"{draft.label}: the same asset as {other} ({draft.location})")
+    return errors
+
+
+def _read_hpc_settings(text: str) -> dict[str, Any] | str:
+    """Read the settings for the cluster, or tell what is wrong with them."""
+    try:
+        found = json.loads(text.strip() or "{}")
+    except (ValueError, RecursionError) as error:
+        return f"hpc_settings: not JSON ({error}); write an object such as {{}}"
+    if not isinstance(found, dict):
+        return 'hpc_settings: not a JSON object; write one such as {"mail_user": "…"}'
+    return found
+
+
+def _mail_errors(hpc_settings: Mapping[str, Any]) -> list[str]:
+    """Check who gets e-mails, and on what occasions."""
+    errors = []
+    user = hpc_settings.get("mail_user")
+    if user is not None and not (isinstance(user, str) and _MAIL_USER.fullmatch(user)):
+        errors.append(f"hpc_settings.mail_user: {_shown(user)} is no e-mail address")
+    kinds = hpc_settings.get("mail_type")
+    if isinstance(kinds, str):
+        kinds = [kind.strip() for kind in kinds.split(",")]
+    if kinds is not None and not isinstance(kinds, list):
+        kinds = [kinds]
+    for kind in kinds or ():
+        if kind not in MAIL_TYPES:
+            known = ", ".join(MAIL_TYPES)
+            errors.append(f"hpc_settings.mail_type: {_shown(kind)} is unknown; known are {known}")
+    return errors
+
+
+def _script_errors(script: str, is_bare: bool, settings: ServiceSettings) -> list[str]:
+    """Check a script of the user's own."""
+    if not script:
+        if is_bare:
+            return ["upload_job_settings: empty, and there is no script; a job needs one of them"]
+        return []
+    if not settings.allow_custom_scripts:
+        return ["script: scripts of your own are switched off here; leave it empty"]
+    errors = []
+    if not script.startswith("#!"):
+        errors.append('script: does not begin with "#!"; write "#!/bin/bash" on its first line')
+    if storable(script) != script:
+        errors.append("script: holds characters that no script can (NUL, or half of a pair)")
+    if len(script) > _LONGEST_SCRIPT:
+        errors.append(f"script: longer than {_LONGEST_SCRIPT} characters")
+    return errors
+
+
+def _name_errors(hpc_settings: Mapping[str, Any]) -> list[str]:
+    """Check the name of a job that is a script alone."""
+    name = hpc_settings.get("name")
+    if name is None:
+        return ['hpc_settings.name: missing; a script alone needs one, as in {"name": "my job"}']
+    fits = isinstance(name, str) and name.strip() and len(name) <= _LONGEST_NAME
+    if not fits or not name.isprintable():
+        return [f"hpc_settings.name: {_shown(name)} is no name; write up to 256 plain characters"]
+    return []
+
+
+def _shown(value: Any) -> str:
+    """Quote a value of any kind, cut to size."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,0 +1,110 @@
+"""Asking many questions at once, and waiting no longer than there is patience for.
+
+A question to a shared drive or a remote service may never be answered. So these threads are daemons, which
+nobody waits for at exit, and few: when all of them hang, further questions stay unanswered, and no more
+threads are made.
+"""
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+_RAMP_SECONDS = 0.05
+
+
+class Workers:
+    """Threads for questions of one kind.
+
+    Parameters
+    ----------
+    name : str
+        What the threads are called.
+    count : int
+        How many questions are open at once.
+    """
+
+    def __init__(self, name: str, count: int):
+        self._name = name
+        self._count = count
+        self._batches: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._starting = threading.Lock()
+
+    def ask(
+        self, question: Callable[[Q], A], subjects: Iterable[Q], seconds: float
+    ) -> dict[Q, A | Exception]:
+        """Ask about every subject; what has no answer in time is not in the result.
+
+        One thread begins. Quick answers are all its own, as several would only be in each other's way; where
+        answers take time, more join.
+        """
+        batch = _Batch(question, deque(subjects))
+        deadline = time.monotonic() + seconds
+        for number in range(self._count):
+            if batch.is_taken():
+                break
+            self._lend_thread(number)
+            self._batches.put(batch.work)
+            batch.done.wait(min(_RAMP_SECONDS, max(0.0, deadline - time.monotonic())))
+        batch.done.wait(max(0.0, deadline - time.monotonic()))
+        return batch.close()
+
+    def _lend_thread(self, number: int) -> None:
+        """Make sure that there are threads enough."""
+        with self._starting:
+            if len(self._threads) <= min(number, self._count - 1):
+                thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _work(self) -> None:
+        """Work on one batch after another."""
+        while True:
+            self._batches.get()()
+
+
+class _Batch(Generic[Q, A]):
+    """Questions that are asked together."""
+
+    def __init__(self, question: Callable[[Q], A], subjects: deque[Q]):
+        self._question = question
+        self._subjects = subjects
+        self._answers: dict[Q, A | Exception] = {}
+        self._open = len(subjects)
+        self._lock = threading.Lock()
+        self._closed = False
+        self.done = threading.Event()
+        if not subjects:
+            self.done.set()
+
+    def is_taken(self) -> bool:
+        """Tell whether there is nothing left for another thread to do."""
+        return not self._subjects
+
+    def work(self) -> None:
+        """Ask about one subject after another."""
+        while not self._closed:
+            try:
+                subject = self._subjects.popleft()
+            except IndexError:
+                return
+            try:
+                answer: A | Exception = self._question(subject)
+            except Exception as error:  # an answer as well: whoever asked judges it
+                answer = error
+            with self._lock:
+                self._answers[subject] = answer
+                self._open -= 1
+                if not self._open:
+                    self.done.set()
+
+    def close(self) -> dict[Q, A | Exception]:
+        """Ask no more, and give what is answered."""
+        self._closed = True
+        with self._lock:
+            return dict(self._answers)
