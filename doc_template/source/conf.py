@@ -1,5 +1,7 @@
 """How the documentation is built: Sphinx with autodoc, nothing fetched from anywhere."""
 
+# Autodoc imports with TYPE_CHECKING set, which FastAPI does not survive: load it beforehand.
+import aind_data_transfer_service.server  # noqa: F401
 from aind_data_transfer_service import __version__
 
 project = "aind-data-transfer-service"
@@ -13,8 +15,9 @@ napoleon_google_docstring = False
 autodoc_default_options = {"show-inheritance": True}
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # other projects' labels lead nowhere here
 exclude_patterns = ["aind_data_transfer_service.jobs.migrations*"]  # run by Alembic, not imported
-suppress_warnings = ["toc.excluded"]
+suppress_warnings = ["toc.excluded", "ref.python"]
 
 html_theme = "furo"
 html_title = "aind-data-transfer-service"

@@ -1,6 +1,7 @@
 """The documentation says what the code does."""
 
 import re
+import tomllib
 import unittest
 from pathlib import Path
 
@@ -72,8 +73,9 @@ class Versions(unittest.TestCase):
             self.assertRegex(line, r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!]+$")
 
     def test_every_dependency_has_an_exact_version(self) -> None:
-        section = read("pyproject.toml").split("[project.scripts]")[0]
-        wanted = re.findall(r'^    "([A-Za-z0-9_-]+)', section, re.MULTILINE)
+        project = tomllib.loads(read("pyproject.toml"))["project"]
+        needed = project["dependencies"] + project["optional-dependencies"]["dev"]
+        wanted = [re.split(r"[^A-Za-z0-9_-]", requirement)[0] for requirement in needed]
         exact = {_plain(line.split("==")[0]) for line in read("constraints.txt").splitlines()}
         self.assertEqual([], [name for name in wanted if _plain(name) not in exact])
 

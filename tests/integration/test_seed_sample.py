@@ -1,0 +1,80 @@
+"""The sample script that people have, unchanged but for its host: a service with no settings."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import httpx
+
+from aind_data_transfer_service.demo.service import DemoService
+from tests.support import free_port, wait_until
+
+README = Path(__file__).parents[2] / "README.md"
+HOST = "http://aind-data-transfer-service"
+
+
+def sample_script() -> str:
+    """Take the sample out of the README, where people find it."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (script,) = (block for block in blocks if "submit_hpc_jobs" in block)
+    return script
+
+
+class SeedSample(unittest.TestCase):
+    """It is accepted; whether it completes is a matter of its folders."""
+
+    def setUp(self) -> None:
+        """Start a service with a folder of its own and nothing else set."""
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        service = DemoService(self.folder / "service", free_port())
+        service.__enter__()
+        self.addCleanup(service.stop)
+        self.url = service.url
+
+    def submit(self, drive: str) -> dict:
+        """Run the sample as a script; give its job once it has ended."""
+        script = sample_script().replace(HOST, self.url).replace("/shared_drive", drive)
+        path = self.folder / "sample.py"
+        path.write_text(script, encoding="utf-8")
+        environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+        done = subprocess.run(
+            [sys.executable, str(path)], env=environment, capture_output=True, text=True, timeout=60
+        )
+        self.assertEqual(0, done.returncode, done.stderr)
+        status, body = done.stdout.splitlines()
+        self.assertEqual("200", status, body)
+        self.assertIn("'message': 'Submitted Jobs.'", body)
+        job_id = re.search(r"'job_id': '([^']+)'", body)[1]
+        return wait_until(lambda: self.ended(job_id), 30, "the job's end")
+
+    def ended(self, job_id: str) -> dict | None:
+        """Look at the job; None while it goes on."""
+        job = httpx.get(f"{self.url}/api/jobs/{job_id}", trust_env=False).json()["data"]["job"]
+        return job if job["state"] not in ("SUBMITTED", "PENDING", "RUNNING") else None
+
+    def test_with_its_folders_it_completes(self) -> None:
+        drive = self.folder / "shared_drive"
+        session = drive / "vr_foraging" / "690165" / "20240219T112517"
+        for name in ("Behavior", "Behavior videos", "Configs"):
+            (session / name).mkdir(parents=True)
+        (session / "Behavior" / "trials.csv").write_text("trial\n1\n", encoding="utf-8")
+        job = self.submit(str(drive))
+        self.assertEqual(
+            ("COMPLETED", "behavior_690165_2024-02-19_11-25-17"), (job["state"], job["name"])
+        )
+        asset = Path(job["location"])
+        self.assertEqual("select_a_bucket", asset.parent.name)
+        self.assertEqual(
+            "trial\n1\n", (asset / "behavior" / "trials.csv").read_text(encoding="utf-8")
+        )
+
+    def test_without_them_it_fails_and_names_the_folder(self) -> None:
+        job = self.submit("/shared_drive_that_is_not_there")
+        self.assertEqual("FAILED", job["state"])
+        self.assertIn("/shared_drive_that_is_not_there/vr_foraging/690165", job["reason"])
