@@ -40,7 +40,7 @@ def create_app(
     settings : ServiceSettings, optional
         Default: read from the environment.
     manager : JobManager, optional
-        Keeper of the jobs; started and stopped with the application. Default: one made with `settings`.
+        Keeper of the jobs, started and stopped with the application; default: a new one.
 
     Returns
     -------

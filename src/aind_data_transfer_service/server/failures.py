@@ -1,7 +1,7 @@
 """What a person or a program is told when a request cannot be answered.
 
-Every failure ends here, in an envelope (or, for a browser that asked for a page, on a page). A fault of
-our own is logged with an id, and only the id is shown.
+Every failure ends here, in an envelope (or, for a browser that asked for a page, on a page). A
+fault of our own is logged with an id, and only the id is shown.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Figures and states as a person reads them. The scripts of the pages say the same in `format.js`."""
+"""Figures and states as a person reads them; the pages' scripts say the same in `format.js`."""
 
 import re
 from collections.abc import Mapping
@@ -104,16 +104,12 @@ def state_name(state: str) -> str:
 def progress_words(job: Mapping[str, Any]) -> str:
     """Write how far a job is: bytes, files, rate, time left.
 
-    Examples
-    --------
-    >>> progress_words({"state": "RUNNING", "bytes_done": 5_000_000, "bytes_total": 10_000_000,
-    ...     "files_done": 3, "files_total": 7, "bytes_per_second": 2e6, "seconds_left": 2.5})
-    '5.00 MB of 10.0 MB · 3 of 7 files · 2.00 MB/s · 2 s left'
+    Such as `171 GB of 402 GB · 812 of 2,004 files · 356 MB/s · 10 min 49 s left`.
     """
     if not job.get("files_total"):
         return ""
     if job["state"] == JobState.COMPLETED:
-        return f"{size(job['bytes_total'])} · {_files(job['files_total'])}"
+        return _lines([size(job["bytes_total"]), _files(job["files_total"])])
     parts = [
         f"{size(job['bytes_done'] or 0)} of {size(job['bytes_total'])}",
         f"{number(job['files_done'] or 0)} of {_files(job['files_total'])}",
@@ -123,7 +119,7 @@ def progress_words(job: Mapping[str, Any]) -> str:
             parts.append(f"{size(job['bytes_per_second'])}/s")
         if job.get("seconds_left") is not None:
             parts.append(f"{duration(job['seconds_left'])} left")
-    return " · ".join(parts)
+    return _lines(parts)
 
 
 def share(job: Mapping[str, Any]) -> float | None:
@@ -138,3 +134,8 @@ def share(job: Mapping[str, Any]) -> float | None:
 def _files(count: int) -> str:
     """Write a number of files."""
     return f"{number(count)} {'file' if count == 1 else 'files'}"
+
+
+def _lines(parts: list[str]) -> str:
+    """Join parts so that a line breaks between them, never within one."""
+    return " · ".join(part.replace(" ", "\u00a0") for part in parts)

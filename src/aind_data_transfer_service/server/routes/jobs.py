@@ -136,7 +136,7 @@ def _moment(name: str, text: str, zone: ZoneInfo, end: bool) -> datetime | None:
 
 
 def _whole_characters(data: bytes) -> int:
-    """Tell how many of the bytes make whole characters, leaving one that is cut for the next read."""
+    """Tell how many of the bytes make whole characters: one that is cut waits for the next read."""
     for back in range(1, min(4, len(data)) + 1):
         byte = data[-back]
         if byte & 0xC0 == 0x80:

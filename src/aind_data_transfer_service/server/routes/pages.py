@@ -30,7 +30,11 @@ router = APIRouter(include_in_schema=False, default_response_class=Response)
 @router.api_route("/", methods=["GET", "HEAD"])
 async def submit_page(request: Request, settings: Settings) -> Response:
     """Show the page on which jobs are submitted."""
-    context = {"max_bytes": settings.spreadsheet_max_bytes, "mail_types": MAIL_TYPES}
+    context = {
+        "max_bytes": settings.spreadsheet_max_bytes,
+        "mail_types": MAIL_TYPES,
+        "sends_mail": bool(settings.hpc_host),
+    }
     return render(request, "submit.html", context)
 
 

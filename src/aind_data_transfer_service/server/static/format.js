@@ -41,7 +41,7 @@ export const plural = (count, one, many) => `${number(count)} ${count === 1 ? on
 export function progressWords(job) {
   if (!job.files_total) return "";
   const files = plural(job.files_total, "file", "files");
-  if (job.state === "COMPLETED") return `${size(job.bytes_total)} · ${files}`;
+  if (job.state === "COMPLETED") return lines([size(job.bytes_total), files]);
   const parts = [
     `${size(job.bytes_done ?? 0)} of ${size(job.bytes_total)}`,
     `${number(job.files_done ?? 0)} of ${files}`,
@@ -52,8 +52,11 @@ export function progressWords(job) {
       parts.push(`${duration(job.seconds_left)} left`);
     }
   }
-  return parts.join(" · ");
+  return lines(parts);
 }
+
+/** Join parts so that a line breaks between them, never within one. */
+const lines = (parts) => parts.map((one) => one.replaceAll(" ", "\u00a0")).join(" · ");
 
 /** Tell how much of a job's bytes have arrived, from 0 to 1, or null. */
 export function share(job) {

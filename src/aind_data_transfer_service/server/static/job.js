@@ -1,7 +1,7 @@
 // The page of one job: its state and timeline as they change, its log, and what can be done to it.
 
 import { ask, make, part, post, ROOT, say, showTime, showTimes, tell } from "./common.js";
-import { clock, duration, size } from "./format.js";
+import { clock, duration, plural, size } from "./format.js";
 import { isEnded, showProgress, showState } from "./jobrow.js";
 import { follow } from "./live.js";
 
@@ -74,10 +74,10 @@ function eventRow(event) {
 /** Write the figures of a step that ended. */
 function figures({ files, bytes, seconds }) {
   const parts = [];
-  if (files !== undefined) parts.push(`${files} ${files === 1 ? "file" : "files"}`);
+  if (files !== undefined) parts.push(plural(files, "file", "files"));
   if (bytes !== undefined) parts.push(size(bytes));
   if (seconds !== undefined) parts.push(duration(seconds));
-  return parts.join(", ");
+  return parts.map((one) => one.replaceAll(" ", "\u00a0")).join(", ");
 }
 
 let asked = 0;

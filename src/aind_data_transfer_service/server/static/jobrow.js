@@ -40,7 +40,7 @@ export function fillRow(row, job) {
   const link = part(row, "name");
   link.href = `${ROOT}/jobs/${job.id}`;
   say(link, job.name);
-  say(part(row, "meta"), [job.project_name, job.modalities].filter(Boolean).join(" · "));
+  say(part(row, "meta"), [job.project_name, job.modalities.replaceAll(",", ", ")].filter(Boolean).join(" · "));
   const reason = part(row, "reason");
   say(reason, job.reason ?? "");
   reason.title = job.reason ?? "";

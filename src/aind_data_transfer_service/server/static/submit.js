@@ -1,6 +1,6 @@
 // The submit page: a file is chosen or dropped, checked by the service, shown, and submitted.
 
-import { ask, make, post, Refusal, ROOT, say, showTimes, tell } from "./common.js";
+import { ask, make, post, Refusal, ROOT, say, tell } from "./common.js";
 import { plural, size } from "./format.js";
 
 const $ = (id) => document.getElementById(id);
@@ -24,7 +24,15 @@ function allowSubmit(hint) {
 function forget() {
   checking?.abort();
   valid = null;
-  $("preview").hidden = true;
+  clear();
+}
+
+/** Show no rows. */
+function clear() {
+  for (const id of ["file-problems", "warnings", "rows"]) $(id).replaceChildren();
+  $("preview-scroll").hidden = true;
+  $("more").hidden = true;
+  $("preview-empty").hidden = false;
 }
 
 /** Have a file checked, and show what was found. */
@@ -108,7 +116,7 @@ function preview({ jobs, rows = [], problems = [], warnings = [] }) {
   $("rows").replaceChildren();
   showRows(all);
   $("preview-scroll").hidden = all.length === 0;
-  $("preview").hidden = all.length + general.length + warnings.length === 0;
+  $("preview-empty").hidden = all.length + general.length + warnings.length > 0;
 }
 
 /** Show some more rows, and a button for the rest. */
@@ -127,11 +135,11 @@ function showRows(all) {
 
 /** Make the row of one job or of one row with errors. */
 function entryRow({ row, job, problems }) {
-  const cells = job ? jobCells(job) : [make("td", { colspan: 7 }, errorList(problems))];
+  const cells = job ? jobCells(job) : [make("td", { colspan: 5 }, errorList(problems))];
   const head = make("td", { class: "figure" }, String(row));
   const line = make("tr", { "data-bad": Boolean(problems), "data-row": row }, head, ...cells);
   if (!job || !problems) return line;
-  cells[3].append(errorList(problems));
+  cells[3].prepend(errorList(problems));
   return line;
 }
 
@@ -148,19 +156,18 @@ function jobCells(job) {
   const platform = short(job.platform);
   const name = [platform, job.subject_id, time.replace(" ", "_").replaceAll(":", "-").slice(0, 19)];
   const where = (job.s3_bucket ? `${job.s3_bucket}/` : "") + name.join("_");
-  const pieces = job.modalities.map((one) =>
-    make("div", {}, make("span", {}, short(one.modality)), make("code", {}, one.source)));
-  if (job.metadata_dir) {
-    pieces.push(make("div", { class: "hint" }, make("span", {}, "metadata"), make("code", {}, job.metadata_dir)));
-  }
+  const line = (label, value, kind) =>
+    make("div", { class: kind }, make("span", {}, label), make("code", {}, value));
+  const pieces = job.modalities.map((one) => line(short(one.modality), one.source));
+  if (job.metadata_dir) pieces.push(line("metadata", job.metadata_dir, "quiet"));
+  pieces.push(line("becomes", where, "quiet"));
   return [
-    make("td", {}, job.subject_id),
-    make("td", {}, platform),
-    make("td", { class: "nowrap" }, time),
+    make("td", { "data-label": "Subject" }, job.subject_id),
+    make("td", { "data-label": "Platform" }, platform),
+    make("td", { "data-label": "Acquired", class: "nowrap" }, time),
     make("td", { class: "pieces" }, ...pieces),
-    make("td", {}, job.project_name),
-    make("td", {}, job.processor_full_name),
-    make("td", { class: "becomes" }, make("code", {}, where)),
+    make("td", { "data-label": "Project" },
+      make("div", {}, job.project_name, make("span", { class: "meta" }, job.processor_full_name))),
   ];
 }
 
@@ -255,7 +262,7 @@ function submitted(responses, warnings) {
     extra: [make("ul", {}, ...links), more],
   });
   $("file").value = "";
-  $("preview").hidden = true;
+  clear();
   allowSubmit("Choose another file to submit more.");
   message.focus({ preventScroll: true });
 }
@@ -297,4 +304,3 @@ $("submit-form").addEventListener("submit", (event) => {
 });
 
 allowSubmit("Choose a file first.");
-showTimes();

@@ -1,0 +1,102 @@
+"""The application without a network: asked through ASGI, with a real manager of jobs beneath it."""
+
+import tempfile
+import unittest
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from aind_data_transfer_service.executors.base import (
+    FileChunk,
+    JobFile,
+    JobSpec,
+    RunState,
+    RunStatus,
+    Started,
+)
+from aind_data_transfer_service.jobs.manager import JobManager
+from aind_data_transfer_service.server import create_app
+from aind_data_transfer_service.settings import ServiceSettings
+from tests.support.service import LAB
+
+SITE = "http://transfer.example"
+
+
+class HandExecutor:
+    """Runs nothing: its jobs stand as the test says, and have written what the test says."""
+
+    name = "hand"
+
+    def __init__(self) -> None:
+        self.specs: dict[str, JobSpec] = {}
+        self.states: dict[str, RunStatus] = {}
+        self.files: dict[tuple[str, str], bytes] = {}
+        self.refusal: str | None = None
+        self.fault: Exception | None = None
+
+    async def start(self, specs: Sequence[JobSpec]) -> list[Started]:
+        """Take jobs over, or refuse all of them in the words of `refusal`."""
+        if self.refusal:
+            return [Started(spec.job_id, error=self.refusal) for spec in specs]
+        for spec in specs:
+            self.specs[spec.job_id] = spec
+            self.states.setdefault(spec.job_id, RunStatus(spec.job_id, RunState.PENDING))
+        return [Started(spec.job_id, ref=spec.job_id) for spec in specs]
+
+    async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
+        """Tell what the test wrote down, or raise `fault`."""
+        if self.fault:
+            raise self.fault
+        return {ref: self.states.get(ref, RunStatus(ref, RunState.LOST)) for ref in refs}
+
+    async def cancel(self, ref: str) -> None:
+        """End a job."""
+        self.states[ref] = RunStatus(
+            ref, RunState.CANCELLED, exit_code=130, ended_at=datetime.now(UTC)
+        )
+
+    async def read(self, ref: str, file: JobFile, offset: int, limit: int) -> FileChunk:
+        """Read what the test wrote down."""
+        data = self.files.get((ref, file), b"")
+        start = max(0, len(data) + offset) if offset < 0 else min(offset, len(data))
+        return FileChunk(data[start : start + limit], start, len(data))
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+class ApplicationTest(unittest.IsolatedAsyncioTestCase):
+    """A test with an application that has started, and a client that asks it."""
+
+    settings: dict[str, Any] = {}
+    """Fields of `ServiceSettings` that are not as usual."""
+
+    async def asyncSetUp(self) -> None:
+        """Start the application in a data folder of its own."""
+        folder = tempfile.TemporaryDirectory(prefix="application-", ignore_cleanup_errors=True)
+        self.addCleanup(folder.cleanup)
+        self.data_dir = Path(folder.name)
+        usual = {"data_dir": self.data_dir, "lab_timezone": LAB, "monitor_interval": 0.05}
+        settings = ServiceSettings(**(usual | self.settings))
+        self.executor = HandExecutor()
+        self.manager = JobManager(settings, executor=self.executor)
+        self.app = create_app(settings, self.manager)
+        lifespan = self.app.router.lifespan_context(self.app)
+        await self.enterAsyncContext(lifespan)
+        self.client = await self.enterAsyncContext(self.new_client())
+
+    def new_client(self, **options: Any) -> httpx.AsyncClient:
+        """Make a client of the application."""
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url=SITE, **options)
+
+    def envelope(self, response: httpx.Response) -> dict[str, Any]:
+        """Take the data out of an answer, having made sure that it is an envelope."""
+        answer = response.json()
+        self.assertEqual({"message", "data"}, set(answer))
+        self.assertIsInstance(answer["message"], str)
+        self.assertIsInstance(answer["data"], dict)
+        return answer["data"]
