@@ -1,7 +1,7 @@
 """What a job is to an executor, and what an executor can do.
 
-An executor knows how to start, list, cancel and describe. It knows nothing of spreadsheets, assets or
-stores of data. Whoever uses one cannot tell which is beneath: this machine or a cluster.
+An executor knows how to start, list, cancel and describe. It knows nothing of spreadsheets, assets
+or stores of data. Whoever uses one cannot tell which is beneath: this machine or a cluster.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 JobFile = Literal["stdout", "stderr", "events"]
-"""The three files that every job leaves behind: what it said, what it complained of, what it did."""
+"""The files that every job leaves: what it said, what it complained of, what it did."""
 
 
 class RunState(StrEnum):
@@ -31,8 +31,8 @@ class RunState(StrEnum):
 class JobSpec:
     """What an executor needs in order to run a job.
 
-    Exactly one of `request` and `script` is what runs: where `script` is empty, the data transfer job is
-    run with `request`; where it is not, the script itself is.
+    Exactly one of `request` and `script` is what runs: where `script` is empty, the data transfer
+    job is run with `request`; where it is not, the script itself is.
     """
 
     job_id: str
@@ -89,7 +89,7 @@ class Executor(Protocol):
     name: str
 
     async def open(self) -> None:
-        """Take up work where a former process of the service left off. Called once, before all else."""
+        """Take up work where a former process left off. Called once, before all else."""
         ...
 
     async def start(self, specs: Sequence[JobSpec]) -> list[Started]:

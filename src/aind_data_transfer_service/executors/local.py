@@ -1,7 +1,7 @@
 """Jobs on this machine: a queue on disk, a set number at once.
 
-Each job runs beneath a supervisor of its own, which outlives the service. A service that starts again
-finds its queue, its running jobs and those that ended meanwhile in the jobs' folders.
+Each job runs beneath a supervisor of its own, which outlives the service. A service that starts
+again finds its queue, its running jobs and those that ended meanwhile in the jobs' folders.
 """
 
 import asyncio
@@ -269,7 +269,7 @@ class _Spool:
             folder.record_failure(f"{NOT_STARTED}: {error.strerror}")
 
     def _has_ended(self, job_id: str) -> bool:
-        """Tell whether nobody stands over a job any more, and see to it that its end is written down."""
+        """Tell whether nobody stands over a job any more; if so, its end is on paper then."""
         folder = self.folder(job_id)
         if self._child_lives(job_id) or folder.is_supervised():
             return False

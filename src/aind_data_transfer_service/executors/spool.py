@@ -32,7 +32,7 @@ FILES: dict[str, str] = {
     "stderr": "stderr.log",
     "events": "events.jsonl",
 }
-VANISHED = "the job's process vanished without a word; the machine was restarted, or the process was killed"
+VANISHED = "the job's process vanished: the machine was restarted, or the process was killed"
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 

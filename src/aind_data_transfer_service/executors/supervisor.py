@@ -1,8 +1,8 @@
 """Stands over one local job: runs it, passes on a request to stop, and writes down how it ended.
 
-This file is run by itself, as ``python -I -S supervisor.py FOLDER GRACE COMMAND…``, and imports nothing but
-the standard library: it starts quickly, needs little, and outlives the service. The job's folder is all
-that it and the service share:
+This file is run by itself, as ``python -I -S supervisor.py FOLDER GRACE COMMAND…``, and imports
+nothing but the standard library: it starts quickly, needs little, and outlives the service. The
+job's folder is all that it and the service share:
 
 ``lock``
     Held by the supervisor as long as it lives. Whoever can take it knows that nobody runs the job.

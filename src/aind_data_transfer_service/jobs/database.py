@@ -46,8 +46,9 @@ def resolve_url(url: str) -> sa.URL:
 class Database:
     """An engine whose transactions lock as they should.
 
-    Reading takes no lock. Writing takes SQLite's only write lock at its start (`BEGIN IMMEDIATE`), so that
-    two writers wait for one another rather than fail; on PostgreSQL the rows to be changed are locked.
+    Reading takes no lock. Writing takes SQLite's only write lock at its start (`BEGIN IMMEDIATE`),
+    so that two writers wait for one another rather than fail; on PostgreSQL the rows to be changed
+    are locked.
 
     Parameters
     ----------

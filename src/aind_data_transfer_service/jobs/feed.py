@@ -13,8 +13,8 @@ BACKLOG = 5000
 class Subscription:
     """What one listener has yet to hear: of each job, the latest.
 
-    Listening begins when the subscription is made, not when it is first asked. It ends when the feed
-    closes, or when the listener is so far behind that it had better read everything anew.
+    Listening begins when the subscription is made, not when it is first asked. It ends when the
+    feed closes, or when the listener is so far behind that it had better read everything anew.
     """
 
     def __init__(self, backlog: int):

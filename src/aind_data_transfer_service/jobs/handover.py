@@ -1,7 +1,7 @@
 """Handing recorded jobs over to the executor, each exactly once.
 
-A job is recorded before this, and its reference after it. A service that is killed in between hands the job
-over again when it is back; the executor knows it by its id and does not start it twice.
+A job is recorded before this, and its reference after it. A service that is killed in between hands
+the job over again when it is back; the executor knows it by its id and does not start it twice.
 """
 
 import asyncio
@@ -44,8 +44,8 @@ class Handover:
         Raises
         ------
         ExecutorError
-            Where it cannot be told which jobs were taken. They stay recorded as they are, and are handed
-            over again later.
+            Where it cannot be told which jobs were taken. They stay recorded as they are, and are
+            handed over again later.
         """
         ids = {job.id for job in jobs}
         self._under_way |= ids

@@ -54,7 +54,7 @@ class Submission:
     """What became of a request for jobs."""
 
     stage: Literal["ok", "parse", "executor"]
-    """How far it came: `parse` recorded nothing; `executor` recorded all, and some did not start."""
+    """How far it came: after `parse` nothing is recorded; after `executor` some did not start."""
     responses: list[dict[str, Any]] = field(default_factory=list)
     """For each job its `job_id`, `name` and `state`, and what the executor answered."""
     errors: list[str] = field(default_factory=list)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import Executor, RunState, RunStatus
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
@@ -22,6 +23,7 @@ PIECES_PER_LOOK = 16
 _LAST_WORDS = 8192
 _READ_AT_ONCE = 16
 _GIVEN_AT_ONCE = 200
+_TROUBLES_KEPT = 1000
 
 
 class Monitor:
@@ -57,18 +59,15 @@ class Monitor:
         self._turn = asyncio.Lock()
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
         self._cancelled: set[str] = set()
-        self._trouble = ""
+        self._troubles: set[str] = set()
 
     async def run(self) -> None:
         """Look again and again, whatever goes wrong with one look."""
         while True:
             try:
                 await self.look()
-                self._trouble = ""
             except Exception as error:  # the next look may fare better
-                if str(error) != self._trouble:
-                    self._trouble = str(error)
-                    logger.exception("monitor: this look at the jobs failed")
+                self._complain(error)
             await asyncio.sleep(self._interval)
 
     async def look(self) -> None:
@@ -89,7 +88,7 @@ class Monitor:
         self._cancelled.add(job.id)
 
     async def _hand_over(self, jobs: Sequence[Job]) -> None:
-        """Hand over what was recorded and, as the service was killed or the executor silent, no more."""
+        """Hand over what was recorded and no more, as when the service was killed."""
         left = [
             job.id
             for job in jobs
@@ -99,7 +98,11 @@ class Monitor:
             ids = left[start : start + _GIVEN_AT_ONCE]
             whole = await asyncio.to_thread(self._store.get_many, ids)
             waiting = [job for job in whole if job.state is JobState.SUBMITTED]
-            await self._handover.give(waiting)
+            try:
+                await self._handover.give(waiting)
+            except ExecutorError as error:
+                self._complain(error)
+                return
 
     async def _follow(self, jobs: Sequence[Job]) -> None:
         """Ask for the jobs' states, read their new events, record what changed."""
@@ -108,15 +111,28 @@ class Monitor:
                 await self.cancel(job)
         statuses = await self._executor.statuses([job.executor_ref for job in jobs])
         changes = await asyncio.gather(
-            *(self._change(job, statuses[job.executor_ref]) for job in jobs)
+            *(self._change(job, statuses[job.executor_ref]) for job in jobs),
+            return_exceptions=True,
         )
-        needed = [change for change in changes if change is not None]
+        needed = [change for change in changes if isinstance(change, JobChange)]
+        for job, change in zip(jobs, changes):
+            if isinstance(change, Exception):  # the other jobs are none the worse for it
+                self._complain(change, job.id)
         if not needed:
             return
         applied = await asyncio.to_thread(self._store.apply, needed)
         for job_id, error in applied.refused.items():
             logger.warning("monitor: %s", error, extra={"job_id": job_id})
         self._feed.publish(applied.jobs)
+
+    def _complain(self, error: Exception, job_id: str = "") -> None:
+        """Log what went wrong; what goes wrong at every look, only once."""
+        trouble = f"{job_id} {error!r}"
+        if trouble not in self._troubles:
+            if len(self._troubles) >= _TROUBLES_KEPT:
+                self._troubles.clear()
+            self._troubles.add(trouble)
+            logger.error("monitor: %s", error, exc_info=error, extra={"job_id": job_id})
 
     async def _change(self, job: Job, status: RunStatus) -> JobChange | None:
         """Decide what to record of one job; None where nothing is new."""

@@ -1,9 +1,8 @@
-"""What a job tells of itself: its events, and the reason of its end. Nothing here touches a disk."""
+"""What a job tells of itself: its events, and the reason of its end. Pure."""
 
 import json
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any

@@ -1,7 +1,7 @@
 """Where jobs are recorded. All that the database does stands here and in `jobs.database`.
 
-The store is called from threads and may be shared by several processes. Every change of a state is checked
-in the transaction that makes it.
+The store is called from threads and may be shared by several processes. Every change of a state is
+checked in the transaction that makes it.
 """
 
 import json
@@ -96,12 +96,12 @@ class JobChange:
     events: Sequence[JobEvent] = ()
     """What it told since."""
     from_offset: int | None = None
-    """Where in the file of events these begin; refused where another process has read them already."""
+    """Where in the file of events these begin; refused where they have been read already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of several changes: the jobs as they are now, and the changes that could not be made."""
+    """What became of several changes: the jobs as they are now, and what could not be done."""
 
     jobs: tuple[Job, ...]
     refused: Mapping[str, Exception]
@@ -113,8 +113,8 @@ class JobStore:
     Parameters
     ----------
     url : str
-        SQLAlchemy address of an SQLite file or a PostgreSQL database. Its tables are made, or brought
-        up to date, at once.
+        SQLAlchemy address of an SQLite file or a PostgreSQL database. Its tables are made, or
+        brought up to date, at once.
     """
 
     def __init__(self, url: str):
@@ -213,7 +213,7 @@ class JobStore:
         return applied.jobs[0]
 
     def apply(self, changes: Sequence[JobChange]) -> Applied:
-        """Make several changes in one transaction; one that may not be made leaves the others alone.
+        """Make several changes at once; one that may not be made leaves the others alone.
 
         A job that comes to run or to end without a time being named gets the present one.
         """
@@ -297,8 +297,8 @@ class JobStore:
     def _page(self, query: JobQuery, conditions: list, total: int) -> sa.Select:
         """Compose the query for one page.
 
-        The page's rows are found by the index alone and fetched afterwards; a page in the second half
-        is reached from the end of the list.
+        The page's rows are found by the index alone and fetched afterwards; a page in the second
+        half is reached from the end of the list.
         """
         offset = (query.page - 1) * query.page_size
         size = max(0, min(query.page_size, total - offset))
@@ -394,7 +394,7 @@ def _insert_jobs(connection: sa.Connection, jobs: Sequence[Job]) -> None:
 
 
 def _lock_rows(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, tuple[int, Job]]:
-    """Read rows for a change, in an order in which two changers cannot block each other for ever."""
+    """Read rows for a change, in an order in which two changers cannot deadlock."""
     query = (
         sa.select(tables.jobs.c.seq, *_ROW_COLUMNS)
         .where(tables.jobs.c.id.in_(job_ids))

@@ -70,7 +70,7 @@ jobs = sa.Table(
     sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
     _text("search"),
 )
-"""One row a job, but for its long texts. `search` holds in lower case what the text filter looks at."""
+"""One row a job, but for its long texts. `search` is what the text filter looks at."""
 
 requests = sa.Table(
     "job_requests",

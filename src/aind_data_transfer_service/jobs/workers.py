@@ -1,8 +1,8 @@
 """Asking many questions at once, and waiting no longer than there is patience for.
 
-A question to a shared drive or a remote service may never be answered. So these threads are daemons, which
-nobody waits for at exit, and few: when all of them hang, further questions stay unanswered, and no more
-threads are made.
+A question to a shared drive or a remote service may never be answered. So these threads are
+daemons, which nobody waits for at exit, and few: when all of them hang, further questions stay
+unanswered, and no more threads are made.
 """
 
 import queue
@@ -40,8 +40,8 @@ class Workers:
     ) -> dict[Q, A | Exception]:
         """Ask about every subject; what has no answer in time is not in the result.
 
-        One thread begins. Quick answers are all its own, as several would only be in each other's way; where
-        answers take time, more join.
+        One thread begins. Quick answers are all its own, as several would only be in each other's
+        way; where answers take time, more join.
         """
         batch = _Batch(question, deque(subjects))
         deadline = time.monotonic() + seconds
