@@ -14,7 +14,6 @@ With `lab_timezone`, `acq_datetime` always comes out as the lab's wall clock wit
 `configs.times`.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -190,8 +189,8 @@ class BasicUploadJobConfigs(_Model):
 
 def _numbered(modalities: Iterable[ModalityConfigs]) -> Iterable[ModalityConfigs]:
     """Give each modality its number among those of its kind."""
-    seen: Counter[str] = Counter()
+    seen: dict[Modality, int] = {}
     for config in modalities:
-        kind = config.modality.abbreviation
-        number, seen[kind] = seen[kind], seen[kind] + 1
+        number = seen.get(config.modality, 0)
+        seen[config.modality] = number + 1
         yield config if config.number == number else config.model_copy(update={"number": number})

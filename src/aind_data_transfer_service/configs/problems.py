@@ -1,6 +1,6 @@
 """Errors of the models, in words for the person who made the request."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
@@ -13,8 +13,8 @@ _REWORDED = "job_configs"
 _WORDS = {
     "missing": "missing; every request needs it",
     "list_type": "no list; write a list of modalities, each with its source",
-    "model_type": 'no object; write one such as {"modality": …, "source": …}',
-    "model_attributes_type": 'no object; write one such as {"modality": …, "source": …}',
+    "model_type": "no object; write one with a name for each value",
+    "model_attributes_type": "no object; write one with a name for each value",
     "int_parsing": "no whole number",
     "int_type": "no whole number",
     "greater_than_equal": "below 0",
@@ -43,27 +43,25 @@ def reworded(error: ValidationError, known: Iterable[str]) -> ValidationError:
     return ValidationError.from_exception_data(error.title, lines)
 
 
-def explain(error: ValidationError, name: Callable[[Location], str] | None = None) -> list[str]:
-    """List what is wrong, a line each, to be put after the name of a job or row.
+def listed(error: ValidationError) -> list[tuple[Location, str]]:
+    """List what a model found wrong: the place, and the words."""
+    return [(d["loc"], _words(d, ())) for d in error.errors(include_url=False)]
 
-    Parameters
-    ----------
-    error : ValidationError
-        What a model found.
-    name : Callable[[Location], str] | None
-        How to name a place; by default as `dotted` does.
+
+def explain(error: ValidationError) -> list[str]:
+    """List what a model found wrong, a line each, to be put after the name of a job.
 
     Returns
     -------
     list[str]
-        Lines such as `, modalities.0.source: missing; …`, or `: invalid JSON …` where what is wrong has
-        no place.
+        Lines such as `, modalities.0.source: missing; …`, or `: no valid JSON …` where what is
+        wrong has no place.
     """
     lines = []
-    for details in error.errors(include_url=False):
-        place = (name or dotted)(details["loc"])
-        lines.append(f"{', ' if place else ''}{place}: {_words(details, ())}")
-    return list(dict.fromkeys(lines))
+    for location, words in listed(error):
+        place = dotted(location)
+        lines.append(f"{', ' if place else ''}{place}: {words}")
+    return lines
 
 
 def dotted(location: Sequence[int | str]) -> str:
@@ -89,6 +87,8 @@ def _words(details: ErrorDetails, known: Iterable[str]) -> str:
         return unknown("field", str(details["loc"][-1]), known)
     if kind == "json_invalid":
         return f"no valid JSON: {details['ctx']['error']}"
+    if kind == "string_unicode":
+        return "the text holds half a character (a lone surrogate) and is no JSON"
     if kind in _WORDS:
         found = "" if kind == "missing" else f"{quoted(details['input'])} is "
         return found + _WORDS[kind]

@@ -41,7 +41,8 @@ def parse_jobs(
     Returns
     -------
     ParsedJobs
-        The good ones, and all errors of all jobs: `job 2, modalities.0.source: …`. Nothing is raised.
+        The good ones, and all errors of all jobs: `job 2, modalities.0.source: …`. Nothing is
+        raised.
     """
     context = ReadingContext(lab_timezone=lab_timezone, date_order=date_order)
     configs: list[BasicUploadJobConfigs] = []
@@ -74,5 +75,3 @@ def _parse(text: object, context: ReadingContext) -> BasicUploadJobConfigs | lis
         return BasicUploadJobConfigs.model_validate_json(text, context=dict(context))
     except ValidationError as error:
         return problems.explain(error)
-    except UnicodeEncodeError:
-        return [": the text holds half a character (a lone surrogate) and is no JSON"]

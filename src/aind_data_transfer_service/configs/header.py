@@ -1,0 +1,143 @@
+"""The header of a spreadsheet of jobs: which column fills which field, and what is wrong."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aind_data_transfer_service.configs import columns, problems
+from aind_data_transfer_service.configs.columns import Kind, Target
+from aind_data_transfer_service.configs.tables import Row, column_letters
+from aind_data_transfer_service.configs.vocabulary import quoted
+
+_KINDS: dict[str, Kind] = {column.name: column.kind for column in columns.COLUMNS}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where in a row a value stands."""
+
+    index: int
+    column: str
+    field: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header row says."""
+
+    row: int
+    job: tuple[Source, ...]
+    """The columns of the job's own fields."""
+    modalities: tuple[tuple[int, tuple[Source, ...]], ...]
+    """The columns of each modality, by its number and in the order of numbers."""
+    nameless: frozenset[int]
+    """The places of columns without a name."""
+    positions: Mapping[str, int]
+    """Where each column stands, from 0."""
+    width: int
+    missing: frozenset[str]
+    """The columns that are needed and not there."""
+    errors: tuple[str, ...]
+
+
+def count_known(cells: Sequence[object]) -> int:
+    """Count the names of known columns in a row: many of them make it a header."""
+    return sum(
+        columns.target(columns.normalised(cell)) is not None
+        for cell in cells
+        if isinstance(cell, str)
+    )
+
+
+def read_header(row: Row) -> Header:
+    """Read the header row.
+
+    Parameters
+    ----------
+    row : Row
+        The first row that is not blank.
+
+    Returns
+    -------
+    Header
+        Which column fills which field; its `errors` name unknown, duplicate and missing columns.
+    """
+    sources: dict[Target, Source] = {}
+    errors: list[str] = []
+    nameless: set[int] = set()
+    shown = [str(cell) for cell in row.cells]
+    for index, text in enumerate(shown):
+        name = columns.normalised(text)
+        if not name:
+            nameless.add(index)
+            continue
+        target = columns.target(name)
+        if target is None:
+            errors.append(_unknown(row.number, index, text, shown))
+        elif target in sources:
+            errors.append(
+                f"row {row.number}: the column {quoted(target.column)} is there twice, as "
+                f"{column_letters(sources[target].index)} and {column_letters(index)}; "
+                "remove one of them"
+            )
+        else:
+            kind = _KINDS.get(_general(target).column, "text")
+            sources[target] = Source(index, target.column, target.field, kind)
+    missing = _missing(sources)
+    errors.extend(
+        f"row {row.number}: there is no column {quoted(name)}; {why}"
+        for name, why in missing.items()
+    )
+    return Header(
+        row=row.number,
+        job=tuple(source for target, source in sources.items() if target.modality is None),
+        modalities=_by_number(sources),
+        nameless=frozenset(nameless),
+        positions={source.column: source.index for source in sources.values()},
+        width=len(shown),
+        missing=frozenset(missing),
+        errors=tuple(errors),
+    )
+
+
+def _general(target: Target) -> Target:
+    """Find the described column that stands for a column of any modality."""
+    return target if target.modality is None else Target(target.field, 0)
+
+
+def _unknown(row: int, index: int, text: str, shown: Sequence[str]) -> str:
+    """Say that a column is not known."""
+    words = problems.unknown("column", text.strip(), columns.known_names(shown))
+    end = "" if words.endswith("?") else "; the help page lists the known ones"
+    return f"row {row}, column {column_letters(index)}: {words}{end}"
+
+
+def _missing(sources: dict[Target, Source]) -> dict[str, str]:
+    """Find the columns that are needed and not there, with the reason why they are."""
+    there = {source.column for source in sources.values()}
+    missing = {
+        name: "every spreadsheet of jobs needs it"
+        for name in columns.REQUIRED_COLUMNS
+        if name not in there
+    }
+    for number in sorted({t.modality for t in sources if t.modality is not None}):
+        needs = f"the other columns of modality{number} need it"
+        for column in (f"modality{number}", f"modality{number}.source"):
+            if column not in there:
+                missing.setdefault(column, needs)
+        if number and f"modality{number - 1}" not in there:
+            missing.setdefault(
+                f"modality{number - 1}", f"modality{number} is there, and numbers leave no gap"
+            )
+    return missing
+
+
+def _by_number(
+    sources: dict[Target, Source],
+) -> tuple[tuple[int, tuple[Source, ...]], ...]:
+    """Put the columns of each modality together."""
+    groups: dict[int, list[Source]] = {}
+    for target, source in sources.items():
+        if target.modality is not None:
+            groups.setdefault(target.modality, []).append(source)
+    return tuple((number, tuple(groups[number])) for number in sorted(groups))

@@ -1,0 +1,203 @@
+"""Reading a spreadsheet of jobs: every cell checked, every error with its row and column."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from zoneinfo import ZoneInfo
+
+from aind_data_transfer_service.configs import textfile, workbook
+from aind_data_transfer_service.configs.draft import Draft
+from aind_data_transfer_service.configs.header import Header, count_known, read_header
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ReadingContext
+from aind_data_transfer_service.configs.tables import Row, column_letters, is_blank
+from aind_data_transfer_service.configs.times import DateOrder
+from aind_data_transfer_service.configs.vocabulary import quoted
+from aind_data_transfer_service.errors import SpreadsheetError
+
+_UNPACKED = 3
+"""How many times the limit of a file's size its parts may have once they are unpacked."""
+
+_ENOUGH_NAMES = 3
+"""So many names of columns make a row the header of a list of jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """The settings that bear on how a spreadsheet is read."""
+
+    date_order: DateOrder = "MDY"
+    lab_timezone: ZoneInfo | None = None
+    max_bytes: int = 32 * 1024**2
+    max_rows: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """One good row."""
+
+    number: int
+    """As the spreadsheet program shows it."""
+    config: BasicUploadJobConfigs
+
+
+@dataclass(slots=True)
+class ReadResult:
+    """What a spreadsheet holds: its good rows, and what is wrong with the others."""
+
+    rows: list[JobRow] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What the reader had to guess."""
+
+
+def read_jobs(data: bytes, filename: str, options: ReadOptions = ReadOptions()) -> ReadResult:
+    """Read a spreadsheet of jobs.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    filename : str
+        Its name; the ending, in any case, tells .csv from .xlsx.
+    options : ReadOptions
+        Date order, the lab's zone, and limits.
+
+    Returns
+    -------
+    ReadResult
+        All good rows and all errors; nothing is raised for bad input. A file that cannot be read at
+        all is one error.
+    """
+    result = ReadResult()
+    try:
+        rows, date1904 = _open(data, filename, options, result.warnings)
+        _Reader(result, options, date1904).read(rows)
+    except SpreadsheetError as error:
+        result.errors.append(str(error))
+    return result
+
+
+def _open(
+    data: bytes, filename: str, options: ReadOptions, warnings: list[str]
+) -> tuple[Iterator[Row], bool]:
+    """Open a file by its ending, and give the rows of its jobs."""
+    if len(data) > options.max_bytes:
+        raise SpreadsheetError(
+            f"the file has {len(data) / 1024**2:.1f} MiB, and at most "
+            f"{options.max_bytes / 1024**2:g} MiB are read; split it into several"
+        )
+    if not data.strip():
+        raise SpreadsheetError("the file is empty; write a row of column names and a row a job")
+    ending = PurePath(filename.strip()).suffix.lower()
+    if ending == ".csv":
+        if data.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):
+            raise SpreadsheetError(
+                "the file is a workbook, though its name ends in .csv; "
+                "save it as CSV, or give it its right ending"
+            )
+        return textfile.read_rows(data, warnings), False
+    if ending == ".xlsx":
+        sheets = workbook.read_sheets(data, _UNPACKED * options.max_bytes)
+        return iter(_sheet_of_jobs(sheets.sheets).rows), sheets.date1904
+    if ending == ".xls":
+        raise SpreadsheetError(
+            f"{quoted(filename)} is in Excel's old .xls format; open it and save it as Excel Workbook "
+            "(.xlsx) or as CSV"
+        )
+    raise SpreadsheetError(
+        f"{quoted(filename)} is no spreadsheet that can be read; save it as .csv or .xlsx"
+    )
+
+
+def _sheet_of_jobs(sheets: Sequence[workbook.Sheet]) -> workbook.Sheet:
+    """Choose the one sheet that holds jobs; hidden and empty ones do not count."""
+    filled = [sheet for sheet in sheets if sheet.rows and not sheet.hidden]
+    listing = [s for s in filled if count_known(s.rows[0].cells) >= _ENOUGH_NAMES]
+    with_jobs = [sheet for sheet in listing if len(sheet.rows) > 1]
+    if len(with_jobs) > 1:
+        names = ", ".join(quoted(sheet.name) for sheet in with_jobs)
+        raise SpreadsheetError(
+            f"more than one sheet holds jobs: {names}; put them into one file each"
+        )
+    if len(with_jobs or listing or filled) == 1 or with_jobs or listing:
+        return (with_jobs or listing or filled)[0]
+    if any(s.rows and count_known(s.rows[0].cells) >= _ENOUGH_NAMES for s in sheets):
+        raise SpreadsheetError(
+            "the only sheet with jobs is hidden; unhide it and save the file again"
+        )
+    if not filled:
+        raise SpreadsheetError("the file is empty; write a row of column names and a row a job")
+    names = ", ".join(quoted(sheet.name) for sheet in filled)
+    raise SpreadsheetError(
+        f"none of the sheets {names} begins with a row of column names; the template shows them"
+    )
+
+
+class _Reader:
+    """Goes through the rows once, and collects what is good and what is wrong."""
+
+    def __init__(self, result: ReadResult, options: ReadOptions, date1904: bool):
+        self._result = result
+        self._options = options
+        self._date1904 = date1904
+        self._context = dict(
+            ReadingContext(lab_timezone=options.lab_timezone, date_order=options.date_order)
+        )
+        self._assets: dict[tuple[str | None, str], int] = {}
+
+    def read(self, rows: Iterator[Row]) -> None:
+        """Read the header, then every row."""
+        first = next((row for row in rows if not is_blank(*row.cells)), None)
+        if first is None:
+            raise SpreadsheetError("the file is empty; write a row of column names and a row a job")
+        header = read_header(first)
+        self._result.errors.extend(header.errors)
+        count = 0
+        for row in rows:
+            if is_blank(*row.cells):
+                continue
+            count += 1
+            if count > self._options.max_rows:
+                self._result.rows.clear()
+                self._result.errors.clear()
+                raise SpreadsheetError(
+                    f"more than {self._options.max_rows:,} jobs, which is the most that is read; "
+                    "split the file into several"
+                )
+            self._read_row(header, row)
+        if not count:
+            raise SpreadsheetError(
+                f"there are no jobs: no row beneath the column names of row {first.number} is filled"
+            )
+        if header.errors:
+            self._result.rows.clear()
+
+    def _read_row(self, header: Header, row: Row) -> None:
+        """Check one row, and put it among the good ones or say what is wrong with it."""
+        draft = Draft(row, header, self._date1904)
+        if header.nameless or len(row.cells) > header.width:
+            _note_strays(header, row, draft)
+        config = draft.finish(self._context)
+        if config is None:
+            self._result.errors.extend(draft.lines())
+            return
+        asset = (config.s3_bucket, config.s3_prefix)
+        before = self._assets.setdefault(asset, row.number)
+        if before == row.number:
+            self._result.rows.append(JobRow(row.number, config))
+            return
+        self._result.errors.append(
+            f"row {row.number}: the same asset as row {before} ({config.s3_prefix}); remove one "
+            "of them, or correct its platform, subject_id or acq_datetime"
+        )
+
+
+def _note_strays(header: Header, row: Row, draft: Draft) -> None:
+    """Find values in columns that have no name."""
+    for index, cell in enumerate(row.cells):
+        if (index >= header.width or index in header.nameless) and not is_blank(cell):
+            draft.note(
+                f"column {column_letters(index)}",
+                f"{quoted(cell)} stands in a column without a name; write one into row "
+                f"{header.row}, or empty the cell",
+            )

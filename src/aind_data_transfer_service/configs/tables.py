@@ -1,0 +1,51 @@
+"""What both kinds of spreadsheet give: rows of cells with the numbers that a person sees."""
+
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from typing import Any, NamedTuple, NoReturn
+
+from aind_data_transfer_service.errors import SpreadsheetError
+
+Cell = str | int | float | bool | datetime | date | time | timedelta
+
+MAX_COLUMNS = 256
+"""More columns than any list of jobs has."""
+
+MAX_ROW = 1_048_576
+"""The last row of the spreadsheet programs."""
+
+
+class Row(NamedTuple):
+    """A row that is not blank."""
+
+    number: int
+    """As the spreadsheet program shows it, from 1."""
+    cells: Sequence[Any]
+
+
+def is_blank(*cells: Any) -> bool:
+    """Tell whether cells hold nothing but blanks."""
+    for cell in cells:
+        if not isinstance(cell, str) or (cell and not cell.isspace()):
+            return False
+    return True
+
+
+def column_letters(index: int) -> str:
+    """Name a column as the spreadsheet program does: 0 is `A`, 26 is `AA`."""
+    letters = ""
+    index += 1
+    while index:
+        index, rest = divmod(index - 1, 26)
+        letters = chr(65 + rest) + letters
+    return letters
+
+
+def refuse_wide(number: int, cells: Sequence[Any]) -> NoReturn | None:
+    """Refuse a row with something in a column beyond those that any list of jobs has."""
+    if any(cells[MAX_COLUMNS:]):
+        raise SpreadsheetError(
+            f"row {number} reaches beyond column {column_letters(MAX_COLUMNS - 1)} "
+            f"({MAX_COLUMNS} columns); delete what lies beside the table"
+        )
+    return None

@@ -1,0 +1,210 @@
+"""Reading a spreadsheet saved as text (CSV): its encoding, its delimiter, its rows.
+
+Encoding, by the first rule that applies:
+
+1. a byte order mark tells UTF-8, UTF-16 or UTF-32;
+2. zero bytes in every second place tell UTF-16 (little or big end first) without a mark;
+3. what is valid UTF-8 is UTF-8;
+4. anything else is an older program's "CSV": Windows-1252, Mac Roman ("CSV (Macintosh)") or code
+page 437
+   ("CSV (MS-DOS)"), whichever makes the most letters that fit in where they stand; Windows on a
+   tie. This is a guess, so that a warning says which was taken.
+
+Delimiter: of comma, semicolon, tab, `|`, `:` and blank, the one with which the first row holds the
+most names of known columns; the same goes for `"` or `'` round values. A line `sep=;` before it,
+as Excel knows it, settles the matter. Lines end with LF, CRLF or CR. Values in quotation marks may
+hold delimiters and line breaks.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from itertools import product
+
+from aind_data_transfer_service.configs import columns
+from aind_data_transfer_service.configs.tables import MAX_COLUMNS, MAX_ROW, Row, refuse_wide
+from aind_data_transfer_service.errors import SpreadsheetError
+
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+_OLDER = {
+    "cp1252": "Windows-1252",
+    "mac_roman": "Mac Roman",
+    "cp437": "code page 437 (MS-DOS)",
+}
+_LETTERS = frozenset("àáâãäåæçèéêëìíîïñòóôöøùúûüýßÀÁÂÄÅÆÇÈÉÊËÍÎÑÒÓÔÖØÚÛÜ")
+_RARE_LETTERS = frozenset("œšžÿõðþŒŠŽŸÃÕÌÏÙÝÐÞ")
+_SIGNS = frozenset("’‘“”–—…•°µ€£§©®™«»\xa0")
+_WORD = re.compile(r"[^\W\d_]+")
+_SAMPLE = 200_000
+
+_DELIMITERS = (",", ";", "\t", "|", ":", " ")
+_QUOTES = ('"', "'")
+_SEPARATOR_LINE = re.compile(r"\s*\"?sep=(.)\"?[ ,;\t]*(?:\r\n|\r|\n|$)", re.I)
+_MAX_LINE = 1_000_000
+
+
+def read_rows(data: bytes, warnings: list[str]) -> Iterator[Row]:
+    """Read the rows of a text file.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    warnings : list[str]
+        Gets a line where the encoding had to be guessed.
+
+    Yields
+    ------
+    Row
+        Each row that is not blank, with the number under which a spreadsheet program shows it.
+
+    Raises
+    ------
+    SpreadsheetError
+        Where the text cannot be read on; the rows before have been given by then.
+    """
+    text = _decoded(data, warnings)
+    stream = io.StringIO(text, newline="")
+    delimiter, quote = _dialect(text, stream)
+    reader = csv.reader(_lines(stream), delimiter=delimiter, quotechar=quote, strict=True)
+    number = 0
+    try:
+        for number, cells in enumerate(reader, start=1):
+            if number > MAX_ROW:
+                raise SpreadsheetError(f"more than {MAX_ROW:,} rows; no spreadsheet has so many")
+            if len(cells) > MAX_COLUMNS:
+                refuse_wide(number, cells)
+            if any(cells):
+                yield Row(number, cells)
+    except csv.Error as error:
+        raise SpreadsheetError(_why(number + 1, error)) from error
+
+
+def _decoded(data: bytes, warnings: list[str]) -> str:
+    """Decode by the rules of this module."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return _strictly(data, encoding)
+    if b"\0" in data[:_SAMPLE]:
+        return _strictly(data, _unmarked_utf16(data[:_SAMPLE]))
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        text, encoding = _best_older(data)
+        warnings.append(
+            f"the file is not in UTF-8 and was read as {_OLDER[encoding]}; "
+            "look whether letters such as é are right, or save it as CSV UTF-8"
+        )
+        return text
+
+
+def _strictly(data: bytes, encoding: str) -> str:
+    """Decode in an encoding that is known."""
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        name = encoding.removesuffix("-sig").upper()
+        raise SpreadsheetError(
+            f"the file is damaged: it says that it is {name}, and byte {error.start} is not; "
+            "save it again as CSV UTF-8"
+        ) from error
+
+
+def _unmarked_utf16(sample: bytes) -> str:
+    """Tell which UTF-16 it is by where the zero bytes stand."""
+    half = max(1, len(sample) // 2)
+    if sample[1::2].count(0) > 0.7 * half and sample[::2].count(0) < 0.1 * half:
+        return "utf-16-le"
+    if sample[::2].count(0) > 0.7 * half and sample[1::2].count(0) < 0.1 * half:
+        return "utf-16-be"
+    raise SpreadsheetError(
+        "the file is no text, though its name ends in .csv; "
+        "save the spreadsheet as CSV UTF-8 or as .xlsx"
+    )
+
+
+def _best_older(data: bytes) -> tuple[str, str]:
+    """Choose among the encodings of older programs the one that makes the most sense."""
+    readings: list[tuple[float, str]] = []
+    for encoding in _OLDER:
+        try:
+            data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        readings.append((_sense(data, encoding), encoding))
+    best = max(readings, key=lambda reading: reading[0])[1]
+    return data.decode(best), best
+
+
+def _sense(data: bytes, encoding: str) -> float:
+    """Measure how well the letters beyond ASCII fit in where they stand."""
+    sense = 0.0
+    for high in re.finditer(rb"[\x80-\xff]", data[: 10 * _SAMPLE]):
+        before, letter, after = (
+            data[max(0, i) : max(0, i + 1)].decode(encoding, "replace")
+            for i in (high.start() - 1, high.start(), high.start() + 1)
+        )
+        if letter in _LETTERS or letter in _RARE_LETTERS:
+            weight = 1.0 if letter in _LETTERS else 0.5
+            within = after.islower() and before.isalpha()
+            misplaced = letter.isupper() and (before.islower() or within)
+            sense += -1 if misplaced else weight
+        elif letter in _SIGNS:
+            inside = before.isalpha() and after.isalpha() and letter not in "’‘–\xa0"
+            sense += -1 if inside else 0.25
+        else:
+            sense -= 1
+    return sense
+
+
+def _dialect(text: str, stream: io.StringIO) -> tuple[str, str]:
+    """Find the delimiter and the quotation mark, and put the stream behind a `sep=` line."""
+    told = _SEPARATOR_LINE.match(text[:100])
+    if told:
+        stream.seek(told.end())
+        return told[1], '"'
+    lines = re.split(r"\r\n|\r|\n", text[:_SAMPLE])
+    first = next((line for line in lines if any(map(str.isalpha, line))), "")
+
+    def known(choice: tuple[str, str]) -> int:
+        delimiter, quote = choice
+        try:
+            cells = next(csv.reader([first], delimiter=delimiter, quotechar=quote), [])
+        except csv.Error:
+            return 0
+        return sum(columns.target(columns.normalised(cell)) is not None for cell in cells)
+
+    return max(product(_DELIMITERS, _QUOTES), key=known)
+
+
+def _lines(stream: io.StringIO) -> Iterator[str]:
+    """Give line by line, and refuse one that would fill the memory."""
+    for number, line in enumerate(stream, start=1):
+        if len(line) > _MAX_LINE:
+            raise SpreadsheetError(
+                f"line {number} has {len(line):,} characters; no row of jobs is so long"
+            )
+        yield line
+
+
+def _why(number: int, error: csv.Error) -> str:
+    """Say why the text cannot be read on."""
+    if "unexpected end of data" in str(error):
+        reason = "a quotation mark is opened and never closed"
+    elif "expected after" in str(error):
+        reason = "something stands between a closing quotation mark and the next delimiter"
+    elif "field larger" in str(error):
+        reason = "a value is longer than any cell; perhaps a closing quotation mark is missing"
+    else:
+        reason = str(error)
+    return (
+        f"row {number}: {reason}, so that the file cannot be read on from here; "
+        "correct the row, or save the spreadsheet again"
+    )

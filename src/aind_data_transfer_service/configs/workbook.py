@@ -1,0 +1,100 @@
+"""Reading the sheets of an Excel workbook (.xlsx).
+
+Formulas count with the values that were stored with them. A hidden sheet is left alone; hidden rows
+and columns are read, as they would be after saving as CSV.
+"""
+
+import io
+from dataclasses import dataclass
+
+from aind_data_transfer_service.configs import archive
+from aind_data_transfer_service.configs.tables import Cell, Row
+from aind_data_transfer_service.errors import SpreadsheetError
+
+
+class Unusable(str):
+    """A cell without a value of use: its text says why."""
+
+
+ERROR_CELL = Unusable("the cell holds an error such as #REF! or #N/A; correct its formula")
+UNSAVED_FORMULA = Unusable(
+    "the formula has no stored value; open the file in Excel or LibreOffice and save it again"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One sheet that a person can see or has hidden."""
+
+    name: str
+    hidden: bool
+    rows: tuple[Row, ...]
+    """Its rows that are not blank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheets:
+    """The sheets of a workbook in their order."""
+
+    sheets: tuple[Sheet, ...]
+    date1904: bool
+
+
+def read_sheets(data: bytes, max_unpacked: int) -> Sheets:
+    """Read a workbook.
+
+    Parameters
+    ----------
+    data : bytes
+        The .xlsx file.
+    max_unpacked : int
+        How many bytes its parts may have in all once they are unpacked.
+
+    Raises
+    ------
+    SpreadsheetError
+        Where it cannot be read at all.
+    """
+    from python_calamine import (  # imported late: clients never read workbooks
+        CalamineError,
+        CalamineWorkbook,
+        SheetTypeEnum,
+        SheetVisibleEnum,
+    )
+
+    safe = archive.unpack(data, max_unpacked)
+    try:
+        with CalamineWorkbook.from_filelike(io.BytesIO(safe.data)) as workbook:
+            sheets = tuple(
+                Sheet(
+                    meta.name,
+                    meta.visible != SheetVisibleEnum.Visible,
+                    _rows(
+                        workbook.get_sheet_by_index(index).to_python(skip_empty_area=False),
+                        safe.part_of(meta.name),
+                    ),
+                )
+                for index, meta in enumerate(workbook.sheets_metadata)
+                if meta.typ == SheetTypeEnum.WorkSheet
+            )
+    except (CalamineError, ValueError, KeyError, OSError) as error:
+        raise SpreadsheetError(
+            "the file is damaged and cannot be read as a workbook; save it again as .xlsx"
+        ) from error
+    return Sheets(sheets, safe.date1904)
+
+
+def _rows(table: list[list[Cell]], part: archive.Part) -> tuple[Row, ...]:
+    """Number the rows that are not blank, and mark the cells without a value of use."""
+    for row, column in part.formulas:
+        if row < len(table) and column < len(table[row]) and table[row][column] == "":
+            table[row][column] = UNSAVED_FORMULA
+    for row, column in part.errors:
+        if row < len(table):
+            table[row].extend([""] * (column + 1 - len(table[row])))
+            table[row][column] = ERROR_CELL
+    return tuple(
+        Row(number, cells)
+        for number, cells in enumerate(table, start=1)
+        if any(cell != "" for cell in cells)
+    )
