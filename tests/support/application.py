@@ -37,6 +37,9 @@ class HandExecutor:
         self.refusal: str | None = None
         self.fault: Exception | None = None
 
+    async def open(self) -> None:
+        """Do nothing."""
+
     async def start(self, specs: Sequence[JobSpec]) -> list[Started]:
         """Take jobs over, or refuse all of them in the words of `refusal`."""
         if self.refusal:

@@ -6,7 +6,7 @@ application is made when it is first asked for, so that importing this package c
 
 from typing import Any
 
-from aind_data_transfer_service.server.app import create_app
+from aind_data_transfer_service.server.application import create_app
 
 __all__ = ["app", "create_app"]
 

@@ -113,6 +113,8 @@ async def _refused(request: Request, error: HTTPException) -> Response:
     """Answer 404, 405, 413 and the like."""
     phrase = HTTPStatus(error.status_code).phrase
     detail = str(error.detail)
+    if error.status_code == 400 and (message := MALFORMED.get(_route(request))):
+        return _bad_jobs(request, message, [f"the request cannot be read: {detail}"])
     if error.status_code == 404 and detail == phrase:
         detail = f"There is nothing at {request.url.path}."
     elif error.status_code == 405:
@@ -125,11 +127,20 @@ async def _refused(request: Request, error: HTTPException) -> Response:
 async def _malformed(request: Request, error: RequestValidationError) -> Response:
     """Answer a request of the wrong shape, all of its errors at once."""
     errors = sentences(error.errors())
-    message = MALFORMED.get(request.url.path)
-    if message is None:
-        return _answer(request, 422, "The request could not be understood", errors)
-    kind = "jobs" if request.url.path.endswith("validate_csv") else "responses"
+    if message := MALFORMED.get(_route(request)):
+        return _bad_jobs(request, message, errors)
+    return _answer(request, 422, "The request could not be understood", errors)
+
+
+def _bad_jobs(request: Request, message: str, errors: list[str]) -> Response:
+    """Answer a request for jobs that could not even be read."""
+    kind = "jobs" if _route(request) == "/api/validate_csv" else "responses"
     return EnvelopeResponse(message, {kind: [], "errors": errors, "warnings": []}, 406)
+
+
+def _route(request: Request) -> str:
+    """Tell which route a request came to, wherever a proxy has put us."""
+    return getattr(request.scope.get("route"), "path", "")
 
 
 async def _ours(request: Request, error: TransferServiceError) -> Response:
@@ -147,7 +158,8 @@ def _fault_response(request: Request, fault: str) -> Response:
 def _answer(request: Request, status: int, message: str, errors: list[str]) -> Response:
     """Answer a browser with a page, and everyone else with an envelope."""
     wants_page = "text/html" in request.headers.get("accept", "")
-    if wants_page and not request.url.path.startswith("/api/"):
+    path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+    if wants_page and not path.startswith("/api/"):
         context = {"status": status, "heading": message, "errors": errors}
         return render(request, "error.html", context, status_code=status)
     return failure(status, message, errors)

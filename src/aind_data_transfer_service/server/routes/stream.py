@@ -22,10 +22,10 @@ async def stream_jobs(manager: Manager) -> EventSourceResponse:
 
     An event `ready` comes first: from then on nothing is missed.
     """
-    return EventSourceResponse(_changes(manager), ping=PING_SECONDS)
+    return EventSourceResponse(changes(manager), ping=PING_SECONDS)
 
 
-async def _changes(manager: JobManager) -> AsyncIterator[ServerSentEvent]:
+async def changes(manager: JobManager) -> AsyncIterator[ServerSentEvent]:
     """Tell of each change of a job for as long as somebody listens."""
     changes = manager.feed.subscribe()
     yield ServerSentEvent(event="ready", data="{}", retry=3000)

@@ -1,0 +1,1 @@
+"""Tests of the service's routes, guards and words, with no network."""

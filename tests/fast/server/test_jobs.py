@@ -1,0 +1,274 @@
+"""The jobs: list, one, log, cancel, resubmit, changes as they happen."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aind_data_transfer_service.executors.base import RunState, RunStatus
+from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
+from aind_data_transfer_service.jobs.states import JobState
+from tests.support.application import ApplicationTest
+from tests.support.requests import upload_settings
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+class JobsTest(ApplicationTest):
+    """A test with jobs in the store."""
+
+    def add(self, *jobs: dict[str, Any]) -> list[Job]:
+        """Record jobs that ended, unless told otherwise."""
+        usual = {"state": JobState.COMPLETED, "submitted_at": NOON}
+        made = [Job(**({"id": new_job_id(), "name": "a_1_b_c"} | usual | one)) for one in jobs]
+        self.manager.store.add(made)
+        return made
+
+    async def names(self, query: str) -> list[str]:
+        """List the names of the jobs that a query finds."""
+        response = await self.client.get(f"/api/jobs?{query}")
+        self.assertEqual(200, response.status_code, response.text)
+        return [job["name"] for job in self.envelope(response)["jobs"]]
+
+    async def submit(self, **changes: Any) -> str:
+        """Submit a job, and give its id."""
+        body = {"jobs": [upload_settings(self.data_dir, **changes)]}
+        response = await self.client.post("/api/submit_basic_jobs", json=body)
+        return self.envelope(response)["responses"][0]["job_id"]
+
+
+class ListTest(JobsTest):
+    """GET /api/jobs."""
+
+    async def test_filters_narrow_the_list(self) -> None:
+        self.add(
+            {"name": "one", "submitter": "Anna Apple", "state": JobState.FAILED},
+            {"name": "two", "submitter": "Ben Birch", "state": JobState.COMPLETED},
+            {"name": "three", "submitter": "Ben Birch", "state": JobState.CANCELLED},
+        )
+        for query, expected in (
+            ("state=FAILED&state=CANCELLED", {"one", "three"}),
+            ("state=", {"one", "two", "three"}),
+            ("submitter=Ben+Birch", {"two", "three"}),
+            ("text=birch+TWO", {"two"}),
+            ("text=%00one", {"one"}),
+            ("text=%25", set()),
+        ):
+            with self.subTest(query=query):
+                self.assertEqual(expected, set(await self.names(query)))
+
+    async def test_dates_are_the_labs_and_the_last_day_counts(self) -> None:
+        # Los Angeles is eight hours behind: its 4 March ends at 08:00 UTC on the 5th.
+        self.add(
+            {"name": "before", "submitted_at": datetime(2026, 3, 4, 7, 59, tzinfo=UTC)},
+            {"name": "during", "submitted_at": datetime(2026, 3, 5, 7, 59, tzinfo=UTC)},
+            {"name": "after", "submitted_at": datetime(2026, 3, 5, 8, 0, tzinfo=UTC)},
+        )
+        self.assertEqual(["during"], await self.names("since=2026-03-04&until=2026-03-04"))
+        self.assertEqual(["after"], await self.names("since=2026-03-05T00:00:00"))
+        self.assertEqual(["before"], await self.names("until=2026-03-04T08:00:00Z"))
+
+    async def test_the_list_is_sorted_and_paged(self) -> None:
+        self.add(*({"name": f"job {n}"} for n in range(5)))
+        self.assertEqual(["job 0", "job 1"], await self.names("sort=name&order=asc&page_size=2"))
+        self.assertEqual(["job 0"], await self.names("sort=name&page=3&page_size=2"))
+        data = self.envelope(await self.client.get("/api/jobs?page=3&page_size=2"))
+        self.assertEqual((5, 3, 2), (data["total"], data["page"], data["page_size"]))
+        self.assertEqual(5, data["counts"]["COMPLETED"])
+
+    async def test_questions_that_make_no_sense_are_refused_in_words(self) -> None:
+        for query, word in (
+            ("page=0", "page"),
+            ("page=x", "page"),
+            ("page_size=100000", "page_size"),
+            ("state=BROKEN", "state"),
+            ("sort=script", "submitted_at"),
+            ("order=up", "order"),
+            ("since=tomorrow", "since"),
+            ("until=9999-12-31", "until"),
+            ("since=2026-13-01T00:00", "since"),
+        ):
+            with self.subTest(query=query):
+                response = await self.client.get(f"/api/jobs?{query}")
+                self.assertEqual(422, response.status_code, response.text)
+                self.assertIn(word, " ".join(self.envelope(response)["errors"]))
+
+
+class OneJobTest(JobsTest):
+    """GET /api/jobs/{id}, its log, cancel and resubmit."""
+
+    async def test_a_job_comes_with_its_timeline(self) -> None:
+        [job] = self.add({"name": "one", "warnings": ("look twice",)})
+        event = JobEvent(time=NOON, step="verify", kind="end", message="all", figures={"files": 3})
+        self.manager.store.add_events(job.id, [event])
+        data = self.envelope(await self.client.get(f"/api/jobs/{job.id}"))
+        self.assertEqual("one", data["job"]["name"])
+        self.assertEqual(["look twice"], data["job"]["warnings"])
+        self.assertEqual({"files": 3}, data["events"][0]["figures"])
+
+    async def test_an_unknown_job_is_not_found_whatever_is_asked(self) -> None:
+        for method, path in (
+            ("GET", ""),
+            ("GET", "/log"),
+            ("POST", "/cancel"),
+            ("POST", "/resubmit"),
+        ):
+            with self.subTest(path=path):
+                response = await self.client.request(method, f"/api/jobs/nobody{path}")
+                self.assertEqual(404, response.status_code)
+                self.assertIn("nobody", self.envelope(response)["errors"][0])
+
+    async def test_a_log_is_read_on_from_where_it_ended(self) -> None:
+        job = await self.submit()
+        text = "größer\n" * 5
+        self.executor.files[job, "stderr"] = text.encode()
+        read, offset = "", 0
+        for _ in range(100):
+            query = f"/api/jobs/{job}/log?stream=stderr&offset={offset}&limit=4"
+            chunk = self.envelope(await self.client.get(query))
+            self.assertEqual(offset, chunk["offset"])
+            read, offset = read + chunk["text"], chunk["next_offset"]
+            if offset == chunk["size"]:
+                break
+        self.assertEqual(text, read)
+
+    async def test_a_log_that_is_no_text_is_shown_all_the_same(self) -> None:
+        job = await self.submit()
+        self.executor.files[job, "stdout"] = b"\x80" * 50 + b"\xf0"
+        read, offset = "", 0
+        while offset < 51:
+            query = f"/api/jobs/{job}/log?stream=stdout&offset={offset}&limit=1"
+            chunk = self.envelope(await self.client.get(query))
+            self.assertGreater(chunk["next_offset"], offset)
+            read, offset = read + chunk["text"], chunk["next_offset"]
+        self.assertEqual("�" * 51, read)
+
+    async def test_without_an_offset_the_end_of_the_log_is_read(self) -> None:
+        job = await self.submit()
+        self.executor.files[job, "stderr"] = b"x" * 300_000 + b"end"
+        chunk = self.envelope(await self.client.get(f"/api/jobs/{job}/log"))
+        self.assertTrue(chunk["text"].endswith("end"))
+        self.assertEqual(300_003, chunk["next_offset"])
+
+    async def test_a_job_is_cancelled(self) -> None:
+        job = await self.submit()
+        response = await self.client.post(f"/api/jobs/{job}/cancel")
+        self.assertEqual(200, response.status_code, response.text)
+        self.assertTrue(self.envelope(response)["job"]["cancel_requested"])
+        again = await self.client.post(f"/api/jobs/{job}/cancel")
+        self.assertEqual(409, again.status_code)
+        self.assertIn("has ended already", self.envelope(again)["errors"][0])
+
+    async def test_an_ended_job_is_submitted_again_as_a_new_one(self) -> None:
+        job = await self.submit()
+        too_early = await self.client.post(f"/api/jobs/{job}/resubmit")
+        self.assertEqual(409, too_early.status_code)
+        await self.client.post(f"/api/jobs/{job}/cancel")
+        response = await self.client.post(f"/api/jobs/{job}/resubmit")
+        self.assertEqual(200, response.status_code, response.text)
+        new = self.envelope(response)["job"]
+        self.assertEqual(job, new["resubmit_of"])
+        self.assertIn(new["id"], self.executor.specs)
+
+    async def test_an_executor_out_of_reach_is_named_when_a_job_is_submitted_again(self) -> None:
+        job = await self.submit()
+        await self.client.post(f"/api/jobs/{job}/cancel")
+        self.executor.refusal = "the disk is full"
+        response = await self.client.post(f"/api/jobs/{job}/resubmit")
+        self.assertEqual(502, response.status_code)
+        self.assertIn("the disk is full", self.envelope(response)["errors"][0])
+
+
+class StreamTest(JobsTest):
+    """GET /api/jobs/stream."""
+
+    async def test_changes_are_told_as_they_happen(self) -> None:
+        from aind_data_transfer_service.server.routes.stream import changes
+
+        told = changes(self.manager)
+        ready = await anext(told)
+        self.assertEqual("ready", ready.event)
+        job = await self.submit()
+        self.executor.states[job] = RunStatus(job, RunState.RUNNING, started_at=NOON)
+        seen = []
+        async with asyncio.timeout(10):
+            while "RUNNING" not in seen:
+                event = await anext(told)
+                self.assertEqual("job", event.event)
+                seen.append(json.loads(event.data)["state"])
+        self.assertIn(seen[0], ("SUBMITTED", "PENDING"))
+        await told.aclose()
+
+    async def test_the_stream_ends_with_the_service(self) -> None:
+        response = asyncio.create_task(self.client.get("/api/jobs/stream"))
+        async with asyncio.timeout(10):
+            while not response.done():
+                self.manager.feed.close()
+                await asyncio.sleep(0.01)
+        answer = await response
+        self.assertEqual("text/event-stream", answer.headers["content-type"].split(";")[0])
+        self.assertIn("event: ready", answer.text)
+
+
+class HealthTest(JobsTest):
+    """GET /healthz and /metrics."""
+
+    async def test_a_service_that_is_well_says_so(self) -> None:
+        response = await self.client.get("/healthz")
+        self.assertEqual(200, response.status_code)
+        data = self.envelope(response)
+        self.assertEqual({"store": "ok", "executor": "ok", "errors": []}, data)
+        self.assertEqual(200, (await self.client.head("/healthz")).status_code)
+
+    async def test_what_does_not_answer_is_named(self) -> None:
+        self.executor.fault = OSError("gone")
+        response = await self.client.get("/healthz")
+        self.assertEqual(503, response.status_code)
+        data = self.envelope(response)
+        self.assertEqual(("ok", "failed"), (data["store"], data["executor"]))
+        self.assertEqual(["The executor does not answer."], data["errors"])
+
+    async def test_metrics_count_jobs_and_requests(self) -> None:
+        self.add({}, {})
+        await self.submit()
+        await self.client.get("/api/jobs/nobody")
+        await self.client.get("/made/up/address")
+        text = (await self.client.get("/metrics")).text
+        self.assertIn('transfer_service_jobs{state="COMPLETED"} 2.0', text)
+        self.assertIn('submissions_total{outcome="ok",route="submit_basic_jobs"} 1.0', text)
+        self.assertIn("transfer_service_submitted_jobs_total 1.0", text)
+        self.assertRegex(text, r'request_seconds_count\{[^}]*route="/api/jobs/\{job_id\}"')
+        self.assertRegex(text, r'request_seconds_count\{[^}]*route="other"[^}]*status="404"')
+        self.assertNotIn("made/up", text)
+
+
+class EnvelopeTest(JobsTest):
+    """Requests that lead nowhere."""
+
+    async def test_unknown_addresses_and_methods_are_answered_in_the_envelope(self) -> None:
+        for method, path, status in (
+            ("GET", "/api/nothing", 404),
+            ("GET", "/nothing", 404),
+            ("DELETE", "/api/jobs", 405),
+            ("GET", "/api/submit_basic_jobs", 405),
+            ("POST", "/", 405),
+        ):
+            with self.subTest(method=method, path=path):
+                response = await self.client.request(method, path)
+                self.assertEqual(status, response.status_code)
+                self.assertTrue(self.envelope(response)["errors"])
+        self.assertIn("allow", response.headers)
+
+    async def test_the_api_description_names_the_routes_that_scripts_rely_on(self) -> None:
+        paths = (await self.client.get("/openapi.json")).json()["paths"]
+        for path in ("validate_csv", "submit_basic_jobs", "submit_hpc_jobs", "job_upload_template"):
+            self.assertIn(f"/api/{path}", paths)
+
+
+class ManyJobsTest(JobsTest):
+    """A store with a history."""
+
+    async def test_pages_beyond_the_end_are_empty(self) -> None:
+        self.add(*({"submitted_at": NOON - timedelta(days=n)} for n in range(3)))
+        data = self.envelope(await self.client.get("/api/jobs?page=1000000"))
+        self.assertEqual(([], 3), (data["jobs"], data["total"]))

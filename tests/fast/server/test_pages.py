@@ -1,0 +1,90 @@
+"""The pages, as the service writes them."""
+
+from aind_data_transfer_service.jobs.record import JobEvent, new_job_id
+from aind_data_transfer_service.jobs.states import JobState
+from tests.fast.server.test_jobs import NOON, JobsTest
+from tests.support.requests import upload_settings
+
+CRAFTED = "<script>alert(1)</script>\"'"
+
+
+class PagesTest(JobsTest):
+    """What a browser gets."""
+
+    async def page(self, path: str, status: int = 200) -> str:
+        """Ask for a page as a browser does."""
+        response = await self.client.get(path, headers={"accept": "text/html,*/*"})
+        self.assertEqual(status, response.status_code)
+        self.assertTrue(response.headers["content-type"].startswith("text/html"))
+        return response.text
+
+    async def test_every_page_links_to_the_others(self) -> None:
+        for path in ("/", "/jobs", "/help", "/nowhere"):
+            with self.subTest(path=path):
+                text = await self.page(path, 404 if path == "/nowhere" else 200)
+                for words in ("Job Submit Template", "Project Names", "Help", "Job Status"):
+                    self.assertIn(f">{words}</a>", text)
+                self.assertIn("http://aind-metadata-service/project_names", text)
+
+    async def test_pages_answer_head_requests(self) -> None:
+        for path in ("/", "/jobs", "/help"):
+            self.assertEqual(200, (await self.client.head(path)).status_code)
+
+    async def test_the_first_list_is_there_without_scripts(self) -> None:
+        [job] = self.add({"name": "behavior_1_2024-02-19_11-25-17", "submitter": "Anna Apple"})
+        text = await self.page("/jobs")
+        self.assertIn(f'href="/jobs/{job.id}"', text)
+        self.assertIn("2026-03-04 12:00:00 UTC", text)
+        self.assertIn("1–1 of 1", text)
+
+    async def test_an_empty_list_says_what_to_do(self) -> None:
+        self.assertRegex(await self.page("/jobs"), r'id="empty-all" >')
+        self.assertRegex(await self.page("/jobs?state=FAILED"), r'id="empty-filtered" >')
+
+    async def test_links_keep_the_filters(self) -> None:
+        self.add(*({"submitter": "Anna & Co"} for _ in range(60)))
+        text = await self.page("/jobs?submitter=Anna+%26+Co&state=COMPLETED&page=2&page_size=25")
+        self.assertIn("26–50 of 60", text)
+        expected = "?submitter=Anna+%26amp%3B+Co".replace("%26amp%3B", "%26")
+        self.assertIn(f'href="{expected}&amp;page_size=25&amp;state=COMPLETED"', text)
+        self.assertIn("page=3", text)
+
+    async def test_names_cannot_become_markup(self) -> None:
+        [job] = self.add(
+            {
+                "name": CRAFTED,
+                "submitter": CRAFTED,
+                "reason": CRAFTED,
+                "warnings": (CRAFTED,),
+                "upload_job_settings": upload_settings(subject_id=CRAFTED),
+                "hpc_settings": CRAFTED,
+                "location": CRAFTED,
+            }
+        )
+        event = JobEvent(time=NOON, step=CRAFTED, kind="end", message=CRAFTED)
+        self.manager.store.add_events(job.id, [event])
+        for path in ("/jobs", f"/jobs/{job.id}", "/jobs?text=" + CRAFTED):
+            with self.subTest(path=path):
+                self.assertNotIn("<script>", await self.page(path))
+
+    async def test_a_jobs_page_tells_its_outcome(self) -> None:
+        [job, other] = self.add(
+            {"name": "one", "state": JobState.FAILED, "reason": "no folder", "exit_code": 10},
+            {"name": "two", "script": "#!/bin/sh", "hpc_settings": '{"name": "two"}'},
+        )
+        text = await self.page(f"/jobs/{job.id}")
+        self.assertIn("no folder", text)
+        self.assertIn('<dd data-field="exit_code">10</dd>', text)
+        self.assertIn("A script tells no steps", await self.page(f"/jobs/{other.id}"))
+
+    async def test_an_unknown_job_has_a_page_that_says_so(self) -> None:
+        self.assertIn("nobody", await self.page(f"/jobs/nobody{new_job_id()}", 404))
+
+    async def test_a_list_that_makes_no_sense_is_refused_on_a_page(self) -> None:
+        self.assertIn("is no date", await self.page("/jobs?since=tomorrow", 422))
+
+    async def test_help_explains_every_column_and_word(self) -> None:
+        text = await self.page("/help")
+        for word in ("processor_full_name", "metadata_dir", "behavior-videos", "ecephys"):
+            self.assertIn(word, text)
+        self.assertIn("America/Los_Angeles", text)

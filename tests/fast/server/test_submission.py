@@ -1,0 +1,142 @@
+"""Submitting jobs, in both forms."""
+
+import json
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aind_data_transfer_service.jobs.states import JobState
+from tests.support.application import ApplicationTest
+from tests.support.requests import upload_settings
+
+BASIC = "/api/submit_basic_jobs"
+HPC = "/api/submit_hpc_jobs"
+PARSE_ERRORS = {
+    BASIC: "There were errors parsing the basic job configs",
+    HPC: "There were errors parsing the job configs",
+}
+
+
+class SubmitTest(ApplicationTest):
+    """What becomes of jobs that are submitted."""
+
+    def hpc_job(self, **changes: str) -> dict[str, str]:
+        """Compose a job as the sample script does."""
+        usual = {
+            "upload_job_settings": upload_settings(self.data_dir),
+            "hpc_settings": "{}",
+            "script": "",
+        }
+        return usual | changes
+
+    async def test_basic_jobs_are_recorded_and_handed_over(self) -> None:
+        texts = [upload_settings(self.data_dir, subject_id=str(one)) for one in (1, 2)]
+        response = await self.client.post(BASIC, json={"jobs": texts})
+        self.assertEqual(200, response.status_code, response.text)
+        self.assertEqual("Submitted Jobs.", response.json()["message"])
+        data = self.envelope(response)
+        self.assertEqual([], data["errors"])
+        ids = [entry["job_id"] for entry in data["responses"]]
+        self.assertEqual(set(ids), set(self.executor.specs))
+        job = self.envelope(await self.client.get(f"/api/jobs/{ids[1]}"))["job"]
+        self.assertEqual("behavior_2_2024-02-19_11-25-17", job["name"])
+
+    async def test_the_sample_scripts_request_is_taken(self) -> None:
+        response = await self.client.post(HPC, json={"jobs": [self.hpc_job()]})
+        self.assertEqual(200, response.status_code, response.text)
+        self.assertEqual("Submitted Jobs.", response.json()["message"])
+        self.assertTrue(self.envelope(response)["responses"][0]["job_id"])
+
+    async def test_e_mail_choices_reach_the_executor(self) -> None:
+        mail = {"mail_user": "anna@example.org", "mail_type": ["END", "FAIL"]}
+        job = self.hpc_job(hpc_settings=json.dumps(mail))
+        response = await self.client.post(HPC, json={"jobs": [job]})
+        self.assertEqual(200, response.status_code, response.text)
+        [spec] = self.executor.specs.values()
+        self.assertEqual(mail, dict(spec.settings))
+
+    async def test_one_bad_job_and_none_is_submitted(self) -> None:
+        good = upload_settings(self.data_dir)
+        for route, jobs in (
+            (BASIC, [good, upload_settings(self.data_dir, subject_id=None)]),
+            (HPC, [self.hpc_job(), self.hpc_job(upload_job_settings="nonsense")]),
+            (HPC, [self.hpc_job(hpc_settings="[1]")]),
+            (HPC, [self.hpc_job(upload_job_settings="{}")]),
+        ):
+            with self.subTest(route=route):
+                response = await self.client.post(route, json={"jobs": jobs})
+                self.assertEqual(406, response.status_code, response.text)
+                self.assertEqual(PARSE_ERRORS[route], response.json()["message"])
+                self.assertIn("job ", self.envelope(response)["errors"][0])
+        self.assertEqual({}, self.executor.specs)
+
+    async def test_a_refusal_by_the_executor_is_an_error_here(self) -> None:
+        self.executor.refusal = "Invalid partition name specified"
+        response = await self.client.post(BASIC, json={"jobs": [upload_settings(self.data_dir)]})
+        self.assertEqual(500, response.status_code)
+        message = "There were errors submitting jobs to the hpc."
+        self.assertEqual(message, response.json()["message"])
+        data = self.envelope(response)
+        self.assertIn("Invalid partition name specified", data["errors"][0])
+        self.assertEqual(JobState.FAILED, data["responses"][0]["state"])
+
+    async def test_bodies_of_the_wrong_shape_are_errors_in_words(self) -> None:
+        for route in (BASIC, HPC):
+            for body in (
+                b"",
+                b"{",
+                b"\xff\xfe",
+                b"[]",
+                b"null",
+                b"{}",
+                b'{"jobs": null}',
+                b'{"jobs": "text"}',
+                b'{"jobs": []}',
+                b'{"jobs": [1, {}, null, "x"]}',
+                b'{"jobs": ["\\ud800"]}',
+                b"[" * 100_000,
+            ):
+                with self.subTest(route=route, body=body[:40]):
+                    headers = {"content-type": "application/json"}
+                    response = await self.client.post(route, content=body, headers=headers)
+                    self.assertEqual(406, response.status_code, response.text[:300])
+                    self.assertEqual(PARSE_ERRORS[route], response.json()["message"])
+                    data = self.envelope(response)
+                    self.assertTrue(data["errors"])
+                    self.assertEqual([], data["responses"])
+
+    async def test_every_misshapen_job_is_named(self) -> None:
+        jobs = [self.hpc_job(), {"hpc_settings": 5}, self.hpc_job(extra="x")]
+        response = await self.client.post(HPC, json={"jobs": jobs})
+        errors = self.envelope(response)["errors"]
+        self.assertIn("job 2, upload_job_settings: is missing", errors)
+        self.assertTrue(any(one.startswith("job 2, hpc_settings: ") for one in errors), errors)
+        self.assertTrue(any(one.startswith("job 3, extra: ") for one in errors), errors)
+
+    async def test_json_is_read_whatever_its_type_is_called(self) -> None:
+        body = json.dumps({"jobs": [upload_settings(self.data_dir)]})
+        response = await self.client.post(BASIC, content=body)
+        self.assertEqual(200, response.status_code, response.text)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+jobs = st.fixed_dictionaries(
+    {"upload_job_settings": st.text() | json_values},
+    optional={"hpc_settings": st.text() | json_values, "script": st.text() | json_values},
+)
+
+
+class WildTest(ApplicationTest):
+    """Requests that nobody would write."""
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(body=json_values | st.fixed_dictionaries({"jobs": st.lists(jobs | json_values)}))
+    def test_no_request_gets_a_bare_500(self, body: object) -> None:
+        for route in (BASIC, HPC):
+            response = self._asyncioRunner.run(self.client.post(route, json=body))
+            self.assertEqual(406, response.status_code, response.text)
+            self.envelope(response)

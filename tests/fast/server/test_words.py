@@ -1,0 +1,117 @@
+"""What figures look like to a person."""
+
+import unittest
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aind_data_transfer_service.server import words
+
+
+class SizeTest(unittest.TestCase):
+    """Numbers of bytes."""
+
+    def test_sizes_have_three_digits_and_a_unit(self) -> None:
+        for count, expected in (
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.00 kB"),
+            (12_345, "12.3 kB"),
+            (207_300_000, "207 MB"),
+            (999_999_999, "1.00 GB"),
+            (402_000_000_000, "402 GB"),
+            (None, "–"),
+        ):
+            with self.subTest(count=count):
+                self.assertEqual(expected, words.size(count))
+
+    @given(st.integers(min_value=0, max_value=10**19))
+    def test_a_size_is_never_long(self, count: int) -> None:
+        self.assertLessEqual(len(words.size(count)), 8)
+
+
+class DurationTest(unittest.TestCase):
+    """Lengths of time."""
+
+    def test_durations_are_told_in_their_two_largest_units(self) -> None:
+        for seconds, expected in (
+            (0.2, "under 1 s"),
+            (59.4, "59 s"),
+            (60, "1 min"),
+            (75, "1 min 15 s"),
+            (7_380, "2 h 3 min"),
+            (90_000, "1 d 1 h"),
+            (None, "–"),
+        ):
+            with self.subTest(seconds=seconds):
+                self.assertEqual(expected, words.duration(seconds))
+
+
+class ProblemTest(unittest.TestCase):
+    """Errors of a file, taken apart."""
+
+    def test_row_and_column_are_taken_out_of_a_message(self) -> None:
+        found = words.problem('row 17, modality1.source: "a: b" is not an absolute path')
+        self.assertEqual((17, "modality1.source"), found[:2])
+        self.assertEqual('"a: b" is not an absolute path', found.text)
+
+    def test_a_message_about_a_row_as_a_whole_names_no_column(self) -> None:
+        found = words.problem("row 3: the same asset as row 2")
+        self.assertEqual((3, "", "the same asset as row 2"), found)
+
+    def test_a_message_about_the_file_names_neither(self) -> None:
+        found = words.problem("the file holds no jobs")
+        self.assertEqual((None, "", "the file holds no jobs"), found)
+
+    @given(st.text())
+    def test_nothing_of_a_message_is_lost(self, text: str) -> None:
+        self.assertTrue(text.endswith(words.problem(text).text))
+
+
+class ProgressTest(unittest.TestCase):
+    """How far a job is."""
+
+    def job(self, **changes: object) -> dict[str, object]:
+        """Compose a job that is under way."""
+        return {
+            "state": "RUNNING",
+            "bytes_done": 5_000_000,
+            "bytes_total": 10_000_000,
+            "files_done": 3,
+            "files_total": 1_007,
+            "bytes_per_second": 2e6,
+            "seconds_left": 2.5,
+        } | changes
+
+    def said(self, **changes: object) -> str:
+        """Write its progress, with plain blanks."""
+        return words.progress_words(self.job(**changes)).replace("\xa0", " ")
+
+    def test_a_running_job_tells_bytes_files_rate_and_time_left(self) -> None:
+        expected = "5.00 MB of 10.0 MB · 3 of 1,007 files · 2.00 MB/s · 2 s left"
+        self.assertEqual(expected, self.said())
+
+    def test_a_completed_job_tells_what_arrived(self) -> None:
+        self.assertEqual("10.0 MB · 1,007 files", self.said(state="COMPLETED"))
+
+    def test_a_failed_job_tells_how_far_it_came(self) -> None:
+        self.assertEqual(
+            "5.00 MB of 10.0 MB · 3 of 1 file", self.said(state="FAILED", files_total=1)
+        )
+
+    def test_a_job_without_figures_says_nothing(self) -> None:
+        self.assertEqual("", self.said(files_total=None))
+        self.assertIsNone(words.share(self.job(files_total=None)))
+
+    def test_the_share_is_of_bytes_or_where_there_are_none_of_files(self) -> None:
+        self.assertEqual(0.5, words.share(self.job()))
+        self.assertEqual(0.25, words.share(self.job(bytes_total=0, files_total=12)))
+        self.assertEqual(1.0, words.share(self.job(bytes_done=11_000_000)))
+
+
+class MomentTest(unittest.TestCase):
+    """Moments, for readers without scripts."""
+
+    def test_moments_are_written_in_utc(self) -> None:
+        self.assertEqual("2024-02-19 19:25:17 UTC", words.utc("2024-02-19T11:25:17-08:00"))
+        self.assertEqual("–", words.utc(None))
