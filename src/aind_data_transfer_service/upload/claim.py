@@ -1,7 +1,7 @@
 """The right to write an asset, and what is left of an earlier attempt at it.
 
-A job that writes an asset holds a lock on this machine and leaves a mark beside the asset, until the asset is
-verified. A job that finds the mark goes on where the earlier one stopped.
+A job that writes an asset holds a lock on this machine and leaves a mark beside the asset, until
+the asset is verified. A job that finds the mark goes on where the earlier one stopped.
 """
 
 import fcntl

@@ -1,4 +1,4 @@
-"""What a job tells of itself: one JSON object a line, to a file, and one line of text to the log."""
+"""What a job tells of itself: a JSON object a line to a file, and a line of text to the log."""
 
 import json
 import logging

@@ -1,11 +1,10 @@
 """The data transfer job, from the request to the verified asset.
 
-``python -m aind_data_transfer_service.upload --json-args '{…}'`` runs one job. It tells what it does by events
-(`upload.events`), ends with an `ExitCode`, and the last line of its standard error is the reason where it
-failed.
+``python -m aind_data_transfer_service.upload --json-args '{…}'`` runs one job. It tells what it
+does by events (`upload.events`), ends with an `ExitCode`, and the last line of its standard error
+is the reason where it failed.
 """
 
-import argparse
 import hashlib
 import logging
 import signal
@@ -31,25 +30,23 @@ from aind_data_transfer_service.errors import (
     RequestError,
     UploadError,
 )
-from aind_data_transfer_service.metadata.documents import (
-    RECORD_NAME,
-    Document,
-    Facts,
-    Process,
-    processing,
-    record,
-    to_json,
-)
+from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document, Facts
 from aind_data_transfer_service.metadata.folder import read_folder
 from aind_data_transfer_service.metadata.gather import gather
 from aind_data_transfer_service.metadata.service import MetadataService
 from aind_data_transfer_service.settings import UploadSettings
 from aind_data_transfer_service.upload import preflight
 from aind_data_transfer_service.upload.claim import Claim, claim_asset, release
+from aind_data_transfer_service.upload.description import SOFTWARE, complete, facts_of
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.manifest import Entry, utc, write_manifest
 from aind_data_transfer_service.upload.plan import Plan, already_there
 from aind_data_transfer_service.upload.progress import Progress
+from aind_data_transfer_service.upload.request import (
+    find_request,
+    read_arguments,
+    read_request,
+)
 from aind_data_transfer_service.upload.source import Scan, check_sources, listed, scan, shown
 from aind_data_transfer_service.upload.store import (
     AssetState,
@@ -62,7 +59,6 @@ from aind_data_transfer_service.upload.transforms import Item, ZipItem, items_of
 from aind_data_transfer_service.upload.verify import stored_objects, verify
 
 _METADATA_ATTEMPTS = 3
-_SOFTWARE = "aind-data-transfer-service"
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +105,7 @@ class UploadJob:
         self._events = events or Events(settings.upload_events_file, settings.job_id)
         self._events.asset = self._prefix = config.s3_prefix
         self._output, self._now = output, now
+        self._zone = ZoneInfo(settings.lab_timezone)
         self._store: AssetStore = open_store(
             settings.destination_root, config.s3_bucket, settings.aws_endpoint_url
         )
@@ -155,7 +152,9 @@ class UploadJob:
             self._tell_of(scans)
             preflight.check_scans(scans)
             size = sum(found.size for found in scans)
-            figures.update(files=sum(len(found.files) for found in scans), bytes=size)
+            files = sum(len(found.files) for found in scans)
+            figures.update(files=files, bytes=size)
+            figures["message"] = f"{files:,} files, {size:,} bytes"
             if not self._config.dry_run:
                 preflight.probe(self._store, self._prefix)
                 there = stored_objects(self._store, self._prefix) if state != "absent" else {}
@@ -197,9 +196,9 @@ class UploadJob:
                 problem = key_problem(key, self._store.key_limit)
                 if problem:
                     raise MetadataError(f"{shown(document.source)}: {problem}")
-            figures["documents"] = {
-                document.file_name: document.status for document in gathered.documents.values()
-            }
+            found = {d.file_name: d.status for d in gathered.documents.values()}
+            figures["documents"] = found
+            figures["message"] = ", ".join(f"{name} {status}" for name, status in found.items())
         return gathered.documents
 
     def _modalities(self, scans: Sequence[Scan], documents: dict[str, Document]) -> Plan:
@@ -269,15 +268,17 @@ class UploadJob:
                     self._settings.upload_connections,
                 )
                 sent = transfer.run(waiting)
-            complete = self._complete(plan, documents, claim)
-            papers = [self._send_document(name, data) for name, data in complete.items()]
+            started, ended = (t.astimezone(self._zone) for t in (claim.started, self._now()))
+            papers = complete(self._config, self._facts(), plan, documents, started, ended)
+            described = [self._send_document(name, data) for name, data in papers.items()]
             figures.update(
+                message=f"{plan.files_total:,} files have arrived",
                 files=plan.files_total,
                 bytes=plan.bytes_total,
                 files_sent=sum(item.file_count for item in waiting),
                 bytes_sent=sum(item.source_size for item in waiting),
             )
-        return sorted(there + sent + papers, key=lambda entry: entry.path)
+        return sorted(there + sent + described, key=lambda entry: entry.path)
 
     def _already_there(self, plan: Plan, claim: Claim) -> list[Entry]:
         """Tell what an earlier attempt brought, and clear away the rest of it."""
@@ -297,22 +298,6 @@ class UploadJob:
                 Kind.PROGRESS, f"{len(there):,} files are there already, and unchanged"
             )
         return there
-
-    def _complete(
-        self, plan: Plan, documents: dict[str, Document], claim: Claim
-    ) -> dict[str, bytes]:
-        """Write the documents that tell of this upload, and give all by name."""
-        ended = self._now()
-        facts = self._facts()
-        written = processing(
-            self._processes(plan, claim.started, ended),
-            self._config.processor_full_name,
-            documents.get("processing"),
-        )
-        everything = {**documents, "processing": written}
-        summary = record(facts, everything, claim.started, ended)
-        complete = {document.file_name: document.data for document in everything.values()}
-        return {**complete, RECORD_NAME: to_json(summary)}
 
     def _send_document(self, name: str, data: bytes) -> Entry:
         """Send one document."""
@@ -340,6 +325,7 @@ class UploadJob:
                 names = listed([shown(path) for path in others])
                 self._events.warn(f"kept, though this job did not send them: {names}")
             figures.update(files=len(entries), bytes=size)
+            figures["message"] = f"{len(entries):,} files, {size:,} bytes are proven"
         stored = stored_objects(self._store, self._prefix) if others else {}
         kept = [claim.earlier[path] for path in others if path in claim.earlier]
         return entries + [entry for entry in kept if entry.is_stored_as(stored.get(entry.path))]
@@ -352,7 +338,7 @@ class UploadJob:
             "asset": self._prefix,
             "location": self._location,
             "job_id": self._settings.job_id,
-            "software": f"{_SOFTWARE} {__version__}",
+            "software": f"{SOFTWARE} {__version__}",
             "started": claim.started.isoformat(),
             "verified": self._now().isoformat(),
             "files": len(entries),
@@ -366,60 +352,9 @@ class UploadJob:
         self._tell_end(outcome, f"{self._location} is complete and verified")
         return outcome
 
-    def _processes(self, plan: Plan, started: datetime, ended: datetime) -> list[Process]:
-        """Tell what was done to the data on their way."""
-        zone = ZoneInfo(self._settings.lab_timezone)
-        sources = [str(modality.source) for modality in self._config.modalities]
-
-        def process(name: str, notes: str, parameters: dict, outputs: dict) -> Process:
-            return Process(
-                name=name,
-                notes=notes,
-                started=started.astimezone(zone),
-                ended=ended.astimezone(zone),
-                input_location=", ".join(sources),
-                output_location=self._location,
-                software_version=__version__,
-                parameters=parameters,
-                outputs=outputs,
-            )
-
-        done = [
-            process(
-                "Other",
-                f"Data transfer by {_SOFTWARE}",
-                {"force_cloud_sync": self._config.force_cloud_sync},
-                {"files": plan.files_total, "bytes": plan.bytes_total},
-            )
-        ]
-        zips = [item for item in plan.items if isinstance(item, ZipItem)]
-        if zips:
-            done.insert(
-                0,
-                process(
-                    "Compression",
-                    "Folders were packed into one zip each while they were sent",
-                    {"format": "zip", "method": "deflate"},
-                    {"archives": [item.key for item in zips]},
-                ),
-            )
-        return done
-
     def _facts(self) -> Facts:
         """Say what the request says of the asset."""
-        zone = ZoneInfo(self._settings.lab_timezone)
-        acquired = self._config.acq_datetime
-        modalities = [m.modality.abbreviation for m in self._config.modalities]
-        return Facts(
-            asset=self._prefix,
-            location=self._location,
-            subject_id=self._config.subject_id,
-            project_name=self._config.project_name,
-            processor_full_name=self._config.processor_full_name,
-            platform=self._config.platform.abbreviation,
-            modalities=list(dict.fromkeys(modalities)),
-            acquired=acquired if acquired.tzinfo else acquired.replace(tzinfo=zone),
-        )
+        return facts_of(self._config, self._location, self._zone)
 
     def _tell_progress(self, figures: dict) -> None:
         """Tell how far it is."""
@@ -444,24 +379,9 @@ class UploadJob:
         return round(time.monotonic() - self._began, 3)
 
 
-def read_request(text: str, settings: UploadSettings) -> BasicUploadJobConfigs:
-    """Read a request, its times by the lab's zone.
-
-    Raises
-    ------
-    RequestError
-        Where it cannot be read, with everything that is wrong.
-    """
-    context = {"lab_timezone": ZoneInfo(settings.lab_timezone), "date_order": "MDY"}
-    try:
-        return BasicUploadJobConfigs.model_validate_json(text, context=context)
-    except ValidationError as error:
-        raise RequestError("; ".join(explain(error))) from error
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one job as a program and give its exit code."""
-    arguments = _arguments(argv)
+    arguments = read_arguments(argv)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -470,12 +390,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = UploadSettings()
         events = Events(settings.upload_events_file, settings.job_id)
         with _Signals():
-            config = read_request(_request_text(arguments, settings), settings)
+            config = read_request(find_request(arguments, settings), settings)
             if arguments.dry_run:
                 config = config.model_copy(update={"dry_run": True})
             logging.getLogger("aind_data_transfer_service").setLevel(config.log_level)
             UploadJob(config, settings, events).run()
         return ExitCode.DONE
+    except _Cancelled:
+        return _fail(events, "cancelled", CancelledError.exit_code)
     except UploadError as error:
         return _fail(events, " ".join(str(error).split()), error.exit_code)
     except ValidationError as error:
@@ -490,8 +412,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             events.close()
 
 
+class _Cancelled(BaseException):
+    """The job was told to stop: nothing on the way may take this for an error of its own."""
+
+
 class _Signals:
-    """Turns SIGTERM and SIGINT into an error, once; a second one has no effect."""
+    """Turns SIGTERM and SIGINT into `_Cancelled`, once; a second one has no effect."""
 
     _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
@@ -505,35 +431,7 @@ class _Signals:
     def _cancel(self, *_: object) -> None:
         for number in self._NUMBERS:
             signal.signal(number, signal.SIG_IGN)
-        raise CancelledError("cancelled")
-
-
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m aind_data_transfer_service.upload",
-        description="Bring one session to its destination, described and verified. Without an "
-        "argument the request is read from UPLOAD_JOB_JSON_ARGS.",
-    )
-    request = parser.add_mutually_exclusive_group()
-    request.add_argument("--json-args", metavar="TEXT", help="the request as JSON text")
-    request.add_argument("--json-file", metavar="PATH", help="a file that holds the request")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, change nothing")
-    return parser.parse_args(argv)
-
-
-def _request_text(arguments: argparse.Namespace, settings: UploadSettings) -> str:
-    """Find the request."""
-    if arguments.json_args is not None:
-        return arguments.json_args
-    if arguments.json_file is not None:
-        try:
-            return Path(arguments.json_file).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RequestError(f"{arguments.json_file} cannot be read: {error}") from error
-    if settings.upload_json is not None:
-        return settings.upload_json
-    raise RequestError("no request: give --json-args, --json-file or UPLOAD_JOB_JSON_ARGS")
+        raise _Cancelled
 
 
 def _fail(events: Events | None, reason: str, code: ExitCode) -> int:

@@ -1,8 +1,8 @@
 """A local folder that stands for a bucket.
 
-Every object is written to a file of its own beneath `.transfer/` first and then moved into place, so that
-nothing half-written ever bears an asset's name. An ETag is made of size, time and inode: it changes
-whenever the file is written or replaced.
+Every object is written to a file of its own beneath `.transfer/` first and then moved into place,
+so that nothing half-written ever bears an asset's name. An ETag is made of size, time and inode:
+it changes whenever the file is written or replaced.
 """
 
 import itertools

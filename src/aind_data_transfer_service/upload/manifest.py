@@ -1,7 +1,8 @@
 """The record of what an asset consists of, and the journal of what has arrived so far.
 
-Both hold one JSON object a line. The journal lies on the machine that runs the job and grows file by file, so
-that an interrupted job knows what is proven; the manifest lies beside the verified asset.
+Both hold one JSON object a line. The journal lies on the machine that runs the job and grows file
+by file, so that an interrupted job knows what is proven; the manifest lies beside the verified
+asset.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""What is made sure of before anything is done: the destination is free, writable and large enough."""
+"""What is made sure of before anything is done: the destination is free, writable and large
+enough.
+"""
 
 import os
 import uuid

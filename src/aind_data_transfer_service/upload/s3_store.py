@@ -1,9 +1,9 @@
 """A bucket at Amazon S3, or at a server that speaks its language.
 
-The bytes go through obstore, each object with a CRC64NVME of its body, so that the server itself refuses a
-damaged one (`AWS_CHECKSUM_ALGORITHM=SHA256` chooses the other algorithm for servers that lack the first).
-Credentials come from the usual `AWS_*` variables or, where those are not set, from whatever boto3 finds:
-profiles, single sign-on, the machine's role.
+The bytes go through obstore, each object with a CRC64NVME of its body, so that the server itself
+refuses a damaged one (`AWS_CHECKSUM_ALGORITHM=SHA256` chooses the other algorithm for servers
+that lack the first). Credentials come from the usual `AWS_*` variables or, where those are not
+set, from whatever boto3 finds: profiles, single sign-on, the machine's role.
 """
 
 import os

@@ -1,7 +1,8 @@
 """Where assets live: a bucket, or a local folder in the layout of one.
 
-An asset is everything beneath `<prefix>/` in its bucket. Beside the assets, beneath `.transfer/<prefix>/`,
-lies what is known of each: a mark while its transfer is unfinished, and its manifest once it is verified.
+An asset is everything beneath `<prefix>/` in its bucket. Beside the assets, beneath
+`.transfer/<prefix>/`, lies what is known of each: a mark while its transfer is unfinished, and
+its manifest once it is verified.
 
 Keys are used as they are: a name that a store would change (control characters, empty or dotted
 parts, backslashes) is refused, see `key_problem`.
@@ -86,7 +87,7 @@ class AssetStore(ABC):
     object_limit: int | None = None
     """How many bytes an object may have."""
     proves_by_reading = False
-    """Whether verification reads everything back, rather than trust what the store checked itself."""
+    """Whether verification reads everything back, for the store checks nothing by itself."""
 
     @abstractmethod
     def location(self, key: str) -> str:

@@ -1,8 +1,8 @@
 """Moving the bytes: each read once, hashed while it is read, and sent from the same buffer.
 
-Two lanes run side by side, so that neither the link nor the rate of requests idles: large files go in parts,
-small ones in one request each, and a thread whose lane is empty helps in the other. A budget of bytes bounds
-the memory, whatever the data.
+Two lanes run side by side, so that neither the link nor the rate of requests idles: large files
+go in parts, small ones in one request each, and a thread whose lane is empty helps in the other.
+A budget of bytes bounds the memory, whatever the data.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """What is done to a modality's data on their way: nothing, or one zip.
 
-The seam for further ways (compression of ecephys recordings to Zarr): `items_of` decides, and an item that
-is made on the way gives its bytes through `stream`. A zip is a pure function of the files' names, times and
-bytes, so the same source gives the same archive.
+The seam for further ways (compression of ecephys recordings to Zarr): `items_of` decides, and an
+item that is made on the way gives its bytes through `stream`. A zip is a pure function of the
+files' names, times and bytes, so the same source gives the same archive.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """Proof that what is at the destination is what was at the source.
 
-The store itself is asked what it has: every file must be there, nothing else may be, and each must have the
-size and the ETag that the store gave when it took it. An S3 server has by then compared the body of each
-object with the checksum that came along. A local folder checks nothing by itself, so there every file is
-read back and its SHA-256 compared.
+The store itself is asked what it has: every file must be there, nothing else may be, and each
+must have the size and the ETag that the store gave when it took it. An S3 server has by then
+compared the body of each object with the checksum that came along. A local folder checks nothing
+by itself, so there every file is read back and its SHA-256 compared.
 """
 
 import hashlib

@@ -1,0 +1,97 @@
+"""What a job says of its asset: the facts at its start, the documents at its end."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from aind_data_transfer_service import __version__
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.metadata.documents import (
+    RECORD_NAME,
+    Document,
+    Facts,
+    Process,
+    processing,
+    record,
+    to_json,
+)
+from aind_data_transfer_service.upload.plan import Plan
+from aind_data_transfer_service.upload.transforms import ZipItem
+
+SOFTWARE = "aind-data-transfer-service"
+
+
+def facts_of(config: BasicUploadJobConfigs, location: str, zone: ZoneInfo) -> Facts:
+    """Say what the request says of the asset.
+
+    Parameters
+    ----------
+    config : BasicUploadJobConfigs
+        The request.
+    location : str
+        Where the asset will be.
+    zone : ZoneInfo
+        The lab's zone, in which times are that name none.
+    """
+    acquired = config.acq_datetime
+    abbreviations = [m.modality.abbreviation for m in config.modalities]
+    return Facts(
+        asset=config.s3_prefix,
+        location=location,
+        subject_id=config.subject_id,
+        project_name=config.project_name,
+        processor_full_name=config.processor_full_name,
+        platform=config.platform.abbreviation,
+        modalities=list(dict.fromkeys(abbreviations)),
+        acquired=acquired if acquired.tzinfo else acquired.replace(tzinfo=zone),
+    )
+
+
+def complete(
+    config: BasicUploadJobConfigs,
+    facts: Facts,
+    plan: Plan,
+    documents: Mapping[str, Document],
+    started: datetime,
+    ended: datetime,
+) -> dict[str, bytes]:
+    """Write the documents that tell of this upload, and give all of the asset by name.
+
+    Parameters
+    ----------
+    config : BasicUploadJobConfigs
+        The request.
+    facts : Facts
+        What it says of the asset.
+    plan : Plan
+        What was sent.
+    documents : Mapping[str, Document]
+        The other documents, by kind.
+    started, ended : datetime
+        When the data travelled, in the lab's zone.
+    """
+    processes = _processes(config, plan, started, ended)
+    earlier = documents.get("processing")
+    written = processing(processes, config.processor_full_name, earlier)
+    everything = {**documents, "processing": written}
+    files = {document.file_name: document.data for document in everything.values()}
+    return {**files, RECORD_NAME: to_json(record(facts, everything, started, ended))}
+
+
+def _processes(
+    config: BasicUploadJobConfigs, plan: Plan, started: datetime, ended: datetime
+) -> list[Process]:
+    """Tell what was done to the data on their way."""
+    sources = ", ".join(str(modality.source) for modality in config.modalities)
+    frame = (started, ended, sources, plan.location, __version__)
+    done = []
+    archives = [item.key for item in plan.items if isinstance(item, ZipItem)]
+    if archives:
+        notes = "Folders were packed into one zip each while they were sent"
+        parameters = {"format": "zip", "method": "deflate"}
+        done.append(Process("Compression", notes, *frame, parameters, {"archives": archives}))
+    notes = f"Data transfer by {SOFTWARE}"
+    parameters = {"force_cloud_sync": config.force_cloud_sync}
+    outputs = {"files": plan.files_total, "bytes": plan.bytes_total}
+    done.append(Process("Other", notes, *frame, parameters, outputs))
+    return done

