@@ -2,9 +2,9 @@
 
 An .xlsx file is a zip of XML. A few kilobytes of it can unpack to gigabytes, claim a table of
 seventeen billion cells, or repeat one long text a hundred thousand times. So this module unpacks
-only the parts that are needed and only up to a limit, reads through them once to see what they hold,
-and hands on a plain archive of just those parts. What it saw on the way (cells with errors, formulas
-without values) is kept, because libraries for reading do not tell.
+only the parts that are needed and only up to a limit, reads through them once to see what they
+hold, and hands on a plain archive of just those parts. What it saw on the way (cells with errors,
+formulas without values) is kept, because libraries for reading do not tell.
 """
 
 import io
@@ -87,7 +87,7 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
     Raises
     ------
     SpreadsheetError
-        Where it is encrypted, of another format, damaged, or larger inside than a list of jobs can be.
+        Where it is encrypted, of another format, damaged, or larger inside than any list of jobs.
     """
     _refuse_other_formats(data)
     try:
@@ -239,8 +239,8 @@ def _limit(parts: dict[str, Part], members: dict[str, bytes]) -> None:
     for part in parts.values():
         if part.rows * part.columns > MAX_CELLS:
             raise SpreadsheetError(
-                f"a sheet reaches to cell {column_letters(part.columns - 1)}{part.rows}, far beyond "
-                "any list of jobs; delete what lies beside and below the table"
+                f"a sheet reaches to cell {column_letters(part.columns - 1)}{part.rows}, far "
+                "beyond any list of jobs; delete what lies beside and below the table"
             )
     for name, content in members.items():
         if name.lower() == "xl/sharedstrings.xml":

@@ -189,8 +189,9 @@ class BasicUploadJobConfigs(_Model):
 
 def _numbered(modalities: Iterable[ModalityConfigs]) -> Iterable[ModalityConfigs]:
     """Give each modality its number among those of its kind."""
-    seen: dict[Modality, int] = {}
+    seen: dict[str, int] = {}
     for config in modalities:
-        number = seen.get(config.modality, 0)
-        seen[config.modality] = number + 1
+        kind = config.modality.abbreviation
+        number = seen.get(kind, 0)
+        seen[kind] = number + 1
         yield config if config.number == number else config.model_copy(update={"number": number})

@@ -101,8 +101,8 @@ def _open(
         return iter(_sheet_of_jobs(sheets.sheets).rows), sheets.date1904
     if ending == ".xls":
         raise SpreadsheetError(
-            f"{quoted(filename)} is in Excel's old .xls format; open it and save it as Excel Workbook "
-            "(.xlsx) or as CSV"
+            f"{quoted(filename)} is in Excel's old .xls format; open it and save it as "
+            "Excel Workbook (.xlsx) or as CSV"
         )
     raise SpreadsheetError(
         f"{quoted(filename)} is no spreadsheet that can be read; save it as .csv or .xlsx"
@@ -167,7 +167,7 @@ class _Reader:
             self._read_row(header, row)
         if not count:
             raise SpreadsheetError(
-                f"there are no jobs: no row beneath the column names of row {first.number} is filled"
+                f"there are no jobs: no row beneath the column names (row {first.number}) is filled"
             )
         if header.errors:
             self._result.rows.clear()

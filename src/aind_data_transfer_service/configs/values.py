@@ -69,7 +69,7 @@ def path(value: object) -> PurePosixPath:
     found = PurePosixPath(stripped)
     if len(stripped) > MAX_PATH_BYTES // 4 and len(os.fsencode(found)) > MAX_PATH_BYTES:
         raise ValueError(f"{quoted(stripped)} is longer than {MAX_PATH_BYTES} bytes")
-    if str(found) == "/":
+    if not stripped.strip("/.") and str(found) == "/":
         raise ValueError(f'"{stripped}" is the root of the drive; name a folder beneath it')
     return found
 

@@ -85,6 +85,8 @@ class _Term:
         ValueError
             Where it stands for none; the text names the nearest known term and lists all of them.
         """
+        if type(value) is str and (term := cls._by_spelling.get(value)) is not None:
+            return term
         if isinstance(value, cls):
             return value
         spellings = [s for s in _spellings(value) if isinstance(s, str) and s.strip()]
