@@ -117,7 +117,7 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     def _prepare(connection, _record):
         connection.isolation_level = None  # transactions begin where we say so
         connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA cache_size=-65536")
+        connection.execute("PRAGMA mmap_size=1073741824")
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from aind_data_transfer_service.configs.spreadsheet import ReadOptions, read_jobs
 from aind_data_transfer_service.errors import (
     ExecutorError,
     InFlightError,
@@ -132,8 +133,6 @@ class JobManager:
 
     async def validate_file(self, filename: str, data: bytes) -> FileValidation:
         """Check a spreadsheet of jobs: every cell, and the world that the jobs need."""
-        from aind_data_transfer_service.configs.spreadsheet import ReadOptions, read_jobs
-
         settings = self.settings
         options = ReadOptions(
             date_order=settings.date_order,

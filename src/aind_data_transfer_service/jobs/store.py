@@ -7,7 +7,6 @@ checked in the transaction that makes it.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +14,7 @@ import sqlalchemy as sa
 from aind_data_transfer_service.errors import InFlightError, JobNotFound, TransitionError
 from aind_data_transfer_service.jobs import tables
 from aind_data_transfer_service.jobs.database import Database
+from aind_data_transfer_service.jobs.query import JobQuery, count_statement, page_statement
 from aind_data_transfer_service.jobs.record import (
     REQUEST_FIELDS,
     Job,
@@ -33,47 +33,7 @@ _FIXED_FIELDS = frozenset({"id", "submitted_at", *REQUEST_FIELDS, "warnings"})
 _CHUNK = 500  # values in one IN list
 _TRIES = 3
 
-
-@dataclass(frozen=True, slots=True)
-class JobQuery:
-    """Which jobs to list, and how.
-
-    Attributes
-    ----------
-    states : sequence of JobState
-        Only jobs in one of these; empty for all.
-    text : str
-        Words that must all occur in the job's id, name, submitter, project or subject, in any case.
-    submitter : str
-        Only this person's jobs.
-    since, until : datetime, optional
-        Only jobs submitted at or after, and before.
-    sort : str
-        One of `tables.SORTABLE`.
-    page : int
-        From 1.
-    """
-
-    states: Sequence[JobState] = ()
-    text: str = ""
-    submitter: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
-    sort: str = "submitted_at"
-    descending: bool = True
-    page: int = 1
-    page_size: int = 50
-
-    def __post_init__(self) -> None:
-        """Refuse what no list can be made of."""
-        if self.sort not in tables.SORTABLE:
-            raise ValueError(f'"{self.sort}" is no column to sort by; take one of {SORT_HINT}')
-        if self.page < 1 or not 1 <= self.page_size <= MAX_PAGE_SIZE:
-            raise ValueError(f"pages count from 1, and hold 1 to {MAX_PAGE_SIZE} jobs")
-
-
-SORT_HINT = ", ".join(tables.SORTABLE)
-MAX_PAGE_SIZE = 1000
+__all__ = ["Applied", "JobChange", "JobPage", "JobQuery", "JobStore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +130,10 @@ class JobStore:
 
     def find(self, query: JobQuery = JobQuery()) -> JobPage:
         """List jobs, a page at a time, without their long fields."""
-        conditions = _conditions(query)
+        is_sqlite = self._database.is_sqlite
         with self._database.reading() as connection:
-            total = connection.scalar(
-                sa.select(sa.func.count()).select_from(tables.jobs).where(*conditions)
-            )
-            rows = connection.execute(self._page(query, conditions, total)).all()
+            total = connection.scalar(count_statement(query, is_sqlite))
+            rows = connection.execute(page_statement(query, _ROW_COLUMNS, total, is_sqlite)).all()
         jobs = [_row_job(row) for row in rows]
         return JobPage(jobs=tuple(jobs), total=total)
 
@@ -294,38 +252,6 @@ class JobStore:
         """Close all connections."""
         self._database.close()
 
-    def _page(self, query: JobQuery, conditions: list, total: int) -> sa.Select:
-        """Compose the query for one page.
-
-        The page's rows are found by the index alone and fetched afterwards; a page in the second
-        half is reached from the end of the list.
-        """
-        offset = (query.page - 1) * query.page_size
-        size = max(0, min(query.page_size, total - offset))
-        backwards = offset > total // 2
-        if backwards:
-            offset = max(0, total - offset - size)
-        keys = (
-            sa.select(tables.jobs.c.seq)
-            .where(*conditions)
-            .order_by(*self._order(query.sort, query.descending != backwards))
-            .limit(size)
-            .offset(offset)
-        ).subquery()
-        return (
-            sa.select(*_ROW_COLUMNS)
-            .join(keys, keys.c.seq == tables.jobs.c.seq)
-            .order_by(*self._order(query.sort, query.descending))
-        )
-
-    def _order(self, sort: str, descending: bool) -> list:
-        """Sort by a column, then by age; jobs without a value count as the lowest."""
-        column, seq = tables.jobs.c[sort], tables.jobs.c.seq
-        first = column.desc() if descending else column.asc()
-        if not self._database.is_sqlite and sort in ("started_at", "ended_at"):
-            first = first.nulls_last() if descending else first.nulls_first()
-        return [first, seq.desc() if descending else seq.asc()]
-
 
 _REQUEST_COLUMNS = tuple(tables.requests.c[name] for name in (*REQUEST_FIELDS, "warnings"))
 
@@ -335,23 +261,6 @@ def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:
     listed = list(items)
     for start in range(0, len(listed), _CHUNK):
         yield listed[start : start + _CHUNK]
-
-
-def _conditions(query: JobQuery) -> list:
-    """Translate the filters."""
-    columns = tables.jobs.c
-    conditions = []
-    if query.states:
-        conditions.append(columns.state.in_(sorted({state.value for state in query.states})))
-    if query.submitter:
-        conditions.append(columns.submitter == storable(query.submitter))
-    if query.since is not None:
-        conditions.append(columns.submitted_at >= query.since)
-    if query.until is not None:
-        conditions.append(columns.submitted_at < query.until)
-    for word in storable(query.text).casefold().split():
-        conditions.append(columns.search.contains(word, autoescape=True))
-    return conditions
 
 
 def _search_text(job: Job) -> str:

@@ -113,7 +113,8 @@ SORTABLE = (
 """The columns that a list of jobs may be sorted by."""
 
 for _name in SORTABLE:
-    sa.Index(f"jobs_by_{_name}", jobs.c[_name], jobs.c.seq)
+    _covered = () if _name == "state" else (jobs.c.state,)
+    sa.Index(f"jobs_by_{_name}", jobs.c[_name], jobs.c.seq, *_covered)
 
 IN_FLIGHT = sa.text("location != '' AND state IN ('PENDING', 'RUNNING', 'SUBMITTED')")
 """Written out, so that SQLite sees that the partial index serves the query."""

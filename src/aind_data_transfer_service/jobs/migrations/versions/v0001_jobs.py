@@ -68,7 +68,10 @@ def upgrade() -> None:
     for name in _SORTABLE:  # SQLite puts nulls first by itself, and cannot be told to
         nulls_first = postgresql and name in ("started_at", "ended_at")
         column = sa.text(f"{name} NULLS FIRST") if nulls_first else name
-        op.create_index(f"jobs_by_{name}", "jobs", [column, "seq"])
+        covered = [] if name == "state" else ["state"]  # so that filtering needs no look at rows
+        op.create_index(f"jobs_by_{name}", "jobs", [column, "seq", *covered])
+    if not postgresql:
+        op.create_index("jobs_by_text", "jobs", ["search", "state", "submitter", "submitted_at"])
     in_flight = sa.text("location != '' AND state IN ('PENDING', 'RUNNING', 'SUBMITTED')")
     op.create_index(
         "jobs_one_in_flight",
