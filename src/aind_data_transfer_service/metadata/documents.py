@@ -1,7 +1,8 @@
 """The documents that describe an asset, and how those of our own are composed.
 
-A document that someone else wrote is kept byte for byte. Whether it is valid is asked of the models of
-aind-data-schema where these can be had, and of the same release; where not, the answer is `Unknown`.
+A document that someone else wrote is kept byte for byte. Whether it is valid is asked of the
+models of aind-data-schema where these can be had, and of the same release; where not, the answer
+is `Unknown`.
 """
 
 import importlib
@@ -299,7 +300,7 @@ def _investigators(funding: Sequence[Mapping[str, Any]]) -> list[str]:
     """Take the investigators' names out of what is known of the funding, each once."""
     names: dict[str, None] = {}
     for item in funding:
-        value = item.get("investigators") or ()
+        value = item.get("investigators") or item.get("fundee") or ()
         parts = value.split(",") if isinstance(value, str) else value
         for part in parts:
             name = part.get("name") if isinstance(part, Mapping) else part

@@ -34,7 +34,8 @@ def read_folder(path: Path) -> Folder | None:
     Raises
     ------
     MetadataError
-        Where the folder or a document cannot be read, naming every such document and the place in it.
+        Where the folder or a document cannot be read, naming every such document and the place
+        in it.
     """
     found, problems = Folder(), []
     try:

@@ -1,8 +1,9 @@
 """Gathering the documents of an asset, and deciding who wins where two sources have one.
 
-The metadata service wins over the folder, unless `metadata_dir_force` turns that round. What neither has is
-missing, which the asset's record says. A subject is another matter: once there is a source that ought to know
-the subject, a missing or contradicting one stops the job before any byte moves.
+The metadata service wins over the folder, unless `metadata_dir_force` turns that round. What
+neither has is missing, which the asset's record says. A subject is another matter: once there is
+a source that ought to know the subject, a missing or contradicting one stops the job before any
+byte moves.
 """
 
 from collections.abc import Callable

@@ -60,6 +60,11 @@ class S3AssetStore(AssetStore):
     object_limit = _OBJECT_LIMIT
 
     def __init__(self, bucket: str, endpoint_url: str | None = None, quick: bool = False):
+        if endpoint_url and not re.fullmatch(r"https?://[\w.:\[\]-]+/?\S*", endpoint_url):
+            raise DestinationError(
+                f'"{endpoint_url}" is no address of an S3 server; write http:// or https://, '
+                "its name and its port"
+            )
         self._bucket = bucket
         self._endpoint_url = endpoint_url
         patience = _QUICK if quick else _PATIENT

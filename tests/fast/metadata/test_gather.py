@@ -1,0 +1,234 @@
+"""Which document wins, and what stops a job."""
+
+import json
+import os
+import tempfile
+import unittest
+from datetime import UTC, datetime
+from pathlib import Path
+from unittest.mock import patch
+
+from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.documents import (
+    KINDS,
+    Document,
+    Facts,
+    Process,
+    Status,
+    data_description,
+    processing,
+    record,
+    status_of,
+)
+from aind_data_transfer_service.metadata.folder import read_folder
+from aind_data_transfer_service.metadata.gather import gather
+from aind_data_transfer_service.metadata.service import MetadataService
+from tests.support.metadata import MetadataServer
+
+MOMENT = datetime(2024, 2, 19, 19, 25, 17, tzinfo=UTC)
+FACTS = Facts(
+    asset="behavior_690165_2024-02-19_19-25-17",
+    location="s3://bucket/behavior_690165_2024-02-19_19-25-17",
+    subject_id="690165",
+    project_name="Ephys Platform",
+    processor_full_name="Anna Apple",
+    platform="behavior",
+    modalities=["behavior", "behavior-videos"],
+    acquired=MOMENT,
+)
+
+
+class GatherTestCase(unittest.TestCase):
+    """A folder of documents and a service."""
+
+    def setUp(self):
+        """Make both, empty."""
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.server = self.enterContext(MetadataServer())
+        self.service = self.enterContext(
+            MetadataService(self.server.url, attempts=2, sleep=lambda seconds: None)
+        )
+
+    def write(self, kind, **content):
+        """Write a document of the folder."""
+        (self.folder / f"{kind}.json").write_text(json.dumps(content))
+
+    def gather(self, folder_wins=False, service=True):
+        """Gather from both."""
+        used = self.service if service else None
+        return gather(FACTS, read_folder(self.folder), used, folder_wins)
+
+
+class TestWhoWins(GatherTestCase):
+    """The folder or the service."""
+
+    def setUp(self):
+        """Have a subject in both."""
+        super().setUp()
+        self.write("subject", subject_id="690165", origin="folder")
+        self.server.says("/subject/690165", {"subject_id": "690165", "origin": "service"})
+
+    def test_the_service_wins(self):
+        self.assertEqual(self.gather().documents["subject"].content["origin"], "service")
+
+    def test_the_folder_wins_where_that_is_wanted(self):
+        gathered = self.gather(folder_wins=True)
+        self.assertEqual(gathered.documents["subject"].content["origin"], "folder")
+        self.assertNotIn("/subject/690165", self.server.asked)
+
+    def test_the_folder_helps_out_where_the_service_fails(self):
+        self.server.answers["/subject/690165"] = [(500, None)]
+        gathered = self.gather()
+        self.assertEqual(gathered.documents["subject"].content["origin"], "folder")
+        self.assertTrue(any("subject.json is taken" in text for text in gathered.warnings))
+
+    def test_rig_and_instrument_are_those_that_the_session_names(self):
+        self.write("session", rig_id="rig 1")
+        self.write("acquisition", instrument_id="scope")
+        self.server.says("/rig/rig%201", {"rig_id": "rig 1"})
+        self.server.says("/instrument/scope", {"instrument_id": "scope"}, 406)
+        documents = self.gather().documents
+        self.assertEqual(documents["rig"].content, {"rig_id": "rig 1"})
+        self.assertEqual(documents["instrument"].status, Status.INVALID)
+
+
+class TestSubject(GatherTestCase):
+    """A subject that is missing, or another one."""
+
+    def test_without_any_source_a_missing_subject_is_a_warning(self):
+        gathered = self.gather(service=False)
+        self.assertTrue(any("no subject.json" in text for text in gathered.warnings))
+
+    def test_a_subject_that_the_service_does_not_know_stops_the_job(self):
+        with self.assertRaisesRegex(MetadataError, "690165 is not known to .*http://127"):
+            self.gather()
+
+    def test_a_service_that_fails_stops_the_job_where_nobody_else_knows(self):
+        self.server.says("/subject/690165", None, 500)
+        with self.assertRaisesRegex(MetadataError, "no subject.json: .* answered 500"):
+            self.gather()
+
+    def test_every_document_of_another_subject_is_named(self):
+        self.write("subject", name="without an id")
+        self.write("session", subject_id="1")
+        self.write("data_description", subject_id=690165, name=FACTS.asset)
+        with self.assertRaises(MetadataError) as caught:
+            self.gather(service=False)
+        text = str(caught.exception)
+        self.assertIn("subject.json names the subject None", text)
+        self.assertIn("session.json names the subject 1", text)
+        self.assertNotIn("data_description.json", text)
+
+    def test_an_earlier_processing_of_another_shape_stops_the_job(self):
+        self.write("processing", a=1)
+        with self.assertRaisesRegex(MetadataError, "processing_pipeline.data_processes"):
+            self.gather(service=False)
+
+
+class TestDescription(GatherTestCase):
+    """`data_description.json`."""
+
+    def setUp(self):
+        """Have a subject."""
+        super().setUp()
+        self.server.says("/subject/690165", {"subject_id": "690165"})
+
+    def test_it_names_funding_and_investigators_that_the_service_knows(self):
+        funder = {"name": "Simons Foundation", "abbreviation": None}
+        funder |= {
+            "registry": {"name": "Research Organization Registry", "abbreviation": "ROR"},
+            "registry_identifier": "01cmst727",
+        }
+        grant = {"funder": funder, "grant_number": "R01", "investigators": "Bo Bee, Cy Cee"}
+        self.server.says("/funding/Ephys%20Platform", [grant])
+        document = self.gather().documents["data_description"]
+        self.assertEqual(document.status, Status.VALID)
+        self.assertEqual(document.content["funding_source"][0]["grant_number"], "R01")
+        names = [person["name"] for person in document.content["investigators"]]
+        self.assertEqual(names, ["Bo Bee", "Cy Cee"])
+
+    def test_unknown_funding_is_a_warning(self):
+        self.assertTrue(any("knows no funding" in text for text in self.gather().warnings))
+
+    def test_funding_that_cannot_be_asked_for_is_a_warning(self):
+        self.server.says("/funding/Ephys%20Platform", None, 500)
+        self.assertTrue(any("no funding from" in text for text in self.gather().warnings))
+
+    def test_one_of_another_name_is_kept_with_a_warning(self):
+        self.write("data_description", name="other")
+        gathered = self.gather()
+        self.assertEqual(gathered.documents["data_description"].content, {"name": "other"})
+        self.assertTrue(any("speaks of other" in text for text in gathered.warnings))
+
+    def test_it_is_composed_by_rule_where_the_schema_will_not_have_it(self):
+        document = data_description(
+            FACTS, [{"funder": "someone", "investigators": [{"name": "B"}]}]
+        )
+        self.assertEqual(document.status, Status.INVALID)
+        self.assertEqual(document.content["name"], FACTS.asset)
+        self.assertEqual(document.content["funding_source"], [{"funder": "someone"}])
+
+    def test_it_is_composed_without_the_schema_too(self):
+        with patch.dict("sys.modules", {"aind_data_schema.core.data_description": None}):
+            document = data_description(FACTS)
+        self.assertEqual(document.status, Status.UNKNOWN)
+        self.assertEqual(document.content["creation_time"], MOMENT.isoformat())
+        again = status_of("data_description", json.loads(document.data))
+        self.assertIn(again, (Status.VALID, Status.INVALID))
+
+
+class TestDocuments(GatherTestCase):
+    """Status, processing and the record."""
+
+    def test_a_document_of_another_release_is_unknown(self):
+        self.assertEqual(status_of("subject", {"schema_version": "9.9.9"}), Status.UNKNOWN)
+        self.assertEqual(status_of("subject", {"subject_id": "1"}), Status.INVALID)
+
+    def test_processing_is_valid(self):
+        process = Process("Other", "n", MOMENT, MOMENT, "/a", "s3://b", "1", {}, {"files": 1})
+        self.assertEqual(processing([process], "Anna Apple").status, Status.VALID)
+
+    def test_the_record_sums_up(self):
+        def overall(**statuses):
+            documents = {kind: Document(kind, {}, s, "") for kind, s in statuses.items()}
+            return record(FACTS, documents, MOMENT, MOMENT)["metadata_status"]
+
+        everything = dict.fromkeys(KINDS, Status.VALID)
+        self.assertEqual(overall(**everything), "Valid")
+        self.assertEqual(overall(**everything | {"rig": Status.UNKNOWN}), "Unknown")
+        invalid = {"rig": Status.UNKNOWN, "session": Status.INVALID}
+        self.assertEqual(overall(**everything | invalid), "Invalid")
+        self.assertEqual(overall(procedures=Status.VALID), "Missing")
+
+    def test_the_record_of_an_asset_keeps_its_id(self):
+        ids = {record(FACTS, {}, MOMENT, MOMENT)["_id"] for _ in range(2)}
+        self.assertEqual(len(ids), 1)
+
+
+class TestFolder(GatherTestCase):
+    """A folder of documents."""
+
+    def test_every_document_that_cannot_be_read_is_named(self):
+        (self.folder / "list.json").write_text("[]")
+        (self.folder / "latin.json").write_bytes(b'{"a": "\xff"}')
+        (self.folder / "folder.json").mkdir()
+        os.symlink("nowhere", self.folder / "broken.json")
+        with open(self.folder / "huge.json", "wb") as output:
+            output.truncate(300 * 1024**2)
+        with self.assertRaises(MetadataError) as caught:
+            read_folder(self.folder)
+        text = str(caught.exception)
+        for words in ("one JSON object", "not UTF-8", "not a file", "cannot be read", "256 MiB"):
+            self.assertIn(words, text)
+
+    def test_a_byte_order_mark_does_no_harm(self):
+        (self.folder / "rig.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+        document = read_folder(self.folder).documents["rig"]
+        self.assertEqual(document.content, {"a": 1})
+        self.assertTrue(document.data.startswith(b"\xef\xbb\xbf"))
+
+    def test_a_folder_that_is_none(self):
+        self.assertIsNone(read_folder(self.folder / "gone"))
+        (self.folder / "file").touch()
+        with self.assertRaisesRegex(MetadataError, "cannot be read"):
+            read_folder(self.folder / "file")

@@ -1,0 +1,230 @@
+"""The data transfer job against a real S3 server on loopback (SeaweedFS)."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from unittest.mock import patch
+
+from aind_data_transfer_service.errors import (
+    DestinationError,
+    DestinationExistsError,
+    ExitCode,
+    SourceChangedError,
+    VerificationError,
+)
+from aind_data_transfer_service.upload.events import Kind, Step
+from aind_data_transfer_service.upload.store import AssetState, manifest_key, mark_key, open_store
+from tests.support import free_port, seaweedfs, wait_until
+from tests.support.transfer import PREFIX, TransferTestCase
+
+DOCUMENTS = {"data_description.json", "metadata.nd.json", "processing.json"}
+_server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
+
+
+def setUpModule():
+    """Start the server."""
+    global _server
+    _server = seaweedfs.start()
+
+
+def tearDownModule():
+    """Stop it."""
+    _server.stop()
+
+
+class S3TestCase(TransferTestCase):
+    """Gives each test a bucket of its own."""
+
+    destination = "s3://"
+
+    def setUp(self):
+        """Make the bucket."""
+        super().setUp()
+        self.enterContext(patch.dict(os.environ, _server.env))
+        self.endpoint_url = _server.endpoint_url
+        self.bucket = _server.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
+
+    def uploads(self):
+        """List unfinished multipart uploads."""
+        return _server.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+
+
+class TestUpload(S3TestCase):
+    """One job."""
+
+    def test_every_file_arrives_described_and_proven(self):
+        odd = ["a b.txt", 'it\'s "x".txt', "ü+é&=%20#1?.txt", "deep/er/x", "[a]{b}|^`~.csv"]
+        for name in odd:
+            self.write(name, name)
+        self.write("empty.txt", b"")
+        for number in range(100):
+            self.write(f"many/{number}.bin", os.urandom(number * 50))
+        self.write("edge.bin", os.urandom(8 * 1024**2))
+        self.write("large.bin", os.urandom(20 * 1024**2 + 1))
+        zipped = {"modality": "behavior-videos", "source": str(self.source)}
+        modalities = [
+            {"modality": "behavior", "source": str(self.source)},
+            {**zipped, "compress_raw_data": True},
+        ]
+        outcome = self.run_job(modalities=modalities)
+        self.assertEqual(outcome.location, f"s3://{self.bucket}/{PREFIX}")
+        stored = self.stored()
+        files = [p for p in self.source.rglob("*") if p.is_file()]
+        for path in files:
+            name = f"behavior/{path.relative_to(self.source)}"
+            self.assertEqual(stored[name], path.read_bytes(), name)
+        self.assertEqual(len(stored), len(files) + len(DOCUMENTS) + 1)
+        self.assertEqual(set(self.manifest()), set(stored))
+        self.assertIsNone(self.store.get(mark_key(PREFIX)))
+        self.assertEqual(self.store.asset_state(PREFIX), AssetState.PRESENT)
+        self.assertEqual(self.uploads(), [])
+        for name in ("behavior/large.bin", "behavior/a b.txt"):
+            head = _server.client.head_object(
+                Bucket=self.bucket, Key=f"{PREFIX}/{name}", ChecksumMode="ENABLED"
+            )
+            self.assertIn("ChecksumCRC64NVME", head)
+        location = json.loads(stored["metadata.nd.json"])["location"]
+        self.assertEqual(location, outcome.location)
+
+    def test_a_key_beyond_what_s3_takes_is_refused_before_any_byte_moves(self):
+        self.write("/".join(["d" * 100] * 10) + "/file")
+        with self.assertRaisesRegex(Exception, "bytes long, of 1024 possible"):
+            self.run_job()
+        self.assertEqual(self.stored(), {})
+
+    def test_an_existing_asset_is_refused_and_one_that_begins_alike_is_not(self):
+        self.write("a.txt")
+        self.store.put(f"{PREFIX}_sorted/x", b"x")
+        self.run_job()
+        with self.assertRaises(DestinationExistsError):
+            self.run_job()
+        self.write("b.txt")
+        self.run_job(force_cloud_sync=True)
+        self.assertEqual(self.told.figures("transfer", "end")["files_sent"], 1)
+
+    def test_a_failed_job_run_again_sends_only_what_is_missing(self):
+        self.write("a.txt")
+        self.write("large.bin", os.urandom(20 * 1024**2))
+        last = self.write("z.txt")
+        self.told.when(Step.TRANSFER, Kind.START, lambda: last.write_bytes(b"changed"))
+        with self.assertRaises(SourceChangedError):
+            self.run_job(self.settings(upload_connections=1))
+        self.store.put(f"{PREFIX}/behavior/left-over", b"x")
+        self.run_job()
+        self.assertLess(self.told.figures("transfer", "end")["files_sent"], 3)
+        self.assertNotIn("behavior/left-over", self.stored())
+        self.assertEqual(self.stored()["behavior/z.txt"], b"changed")
+
+    def test_a_large_file_that_changes_is_not_stored(self):
+        path = self.write("large.bin", os.urandom(40 * 1024**2))
+        grown = []
+
+        def grow(*_):
+            if not grown:
+                grown.append(os.truncate(path, 41 * 1024**2))
+
+        self.told.when(Step.TRANSFER, Kind.START, grow)
+        with self.assertRaisesRegex(SourceChangedError, "large.bin"):
+            self.run_job()
+        self.assertEqual(self.stored(), {})
+        self.assertEqual(self.uploads(), [])
+
+    def test_an_object_replaced_before_verification_is_found(self):
+        self.write("a.txt")
+        replace = lambda: self.store.put(f"{PREFIX}/behavior/a.txt", b"DATA")  # noqa: E731
+        self.told.when(Step.VERIFY, Kind.START, replace)
+        with self.assertRaisesRegex(VerificationError, "a.txt was replaced there"):
+            self.run_job()
+        self.assertIsNone(self.store.get(manifest_key(PREFIX)))
+
+    def test_wrong_credentials_and_a_missing_bucket_are_told_in_words(self):
+        self.write("a.txt")
+        with patch.dict(os.environ, {"AWS_ACCESS_KEY_ID": "wrong"}):
+            with self.assertRaisesRegex(DestinationError, "not allowed to .*InvalidAccessKeyId"):
+                self.run_job()
+        with self.assertRaisesRegex(DestinationError, 'no bucket "not-there"'):
+            self.run_job(s3_bucket="not-there")
+
+    def test_a_server_that_is_not_there_is_told_in_seconds_where_a_person_waits(self):
+        store = open_store("s3://", "bucket", f"http://127.0.0.1:{free_port()}", quick=True)
+        with self.assertRaisesRegex(DestinationError, "cannot list s3://bucket"):
+            store.asset_state("a")
+
+    def test_states_of_many_assets_take_few_questions(self):
+        self.store.put("a/x", b"")
+        self.store.put(mark_key("b"), b"{}")
+        states = self.store.asset_states(["a", "b", *(f"n{i}" for i in range(50))])
+        self.assertEqual((states["a"], states["b"]), (AssetState.PRESENT, AssetState.PARTIAL))
+        self.assertEqual(states["n7"], AssetState.ABSENT)
+
+    def test_an_object_can_be_read_in_pieces_and_deleted_twice(self):
+        self.store.put("a/x", b"12345")
+        self.assertEqual(b"".join(self.store.read("a/x", 2)), b"12345")
+        self.store.delete(["a/x", "a/none"])
+        self.store.delete([])
+        self.assertIsNone(self.store.get("a/x"))
+        with self.assertRaises(DestinationError):
+            list(self.store.read("a/x", 2))
+
+
+class TestProcess(S3TestCase):
+    """The job as a process that is stopped in the middle."""
+
+    def setUp(self):
+        """Make a session that takes a while."""
+        super().setUp()
+        for number in range(300):
+            self.write(f"{number:03}.bin", os.urandom(2000))
+        self.write("large.bin", os.urandom(60 * 1024**2))
+        self.journal = self.folder / "data/transfers" / self.bucket / PREFIX / "journal.jsonl"
+
+    def start(self):
+        """Start the job."""
+        environment = {
+            **os.environ,
+            "DESTINATION": "s3://",
+            "DATA_DIR": str(self.folder / "data"),
+            "UPLOAD_CONNECTIONS": "2",
+            "UPLOAD_JOB_JSON_ARGS": self.config().model_dump_json(),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "aind_data_transfer_service.upload"],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def stop_in_the_middle(self, number):
+        """Start the job, send a signal when something has arrived, and wait for its end."""
+        job = self.start()
+        arrived = lambda: self.journal.exists() and self.journal.stat().st_size > 3000  # noqa: E731
+        wait_until(arrived, 30, "files to arrive")
+        job.send_signal(number)
+        _, errors = job.communicate(timeout=60)
+        return job.returncode, errors
+
+    def check_the_second_run(self):
+        """Run the job again and see that it went on."""
+        self.run_job()
+        figures = self.told.figures("transfer", "end")
+        self.assertLess(figures["files_sent"], 295)
+        stored = self.stored()
+        for path in self.source.iterdir():
+            self.assertEqual(stored[f"behavior/{path.name}"], path.read_bytes())
+        self.assertEqual(len(stored), 301 + len(DOCUMENTS))
+        self.assertEqual(self.uploads(), [])
+
+    def test_killed_and_started_again_it_goes_on(self):
+        code, _ = self.stop_in_the_middle(signal.SIGKILL)
+        self.assertEqual(code, -signal.SIGKILL)
+        self.assertEqual(self.store.asset_state(PREFIX), AssetState.PARTIAL)
+        self.check_the_second_run()
+
+    def test_told_to_stop_it_ends_cleanly_and_can_be_started_again(self):
+        code, errors = self.stop_in_the_middle(signal.SIGTERM)
+        self.assertEqual(code, ExitCode.CANCELLED)
+        self.assertEqual(errors.splitlines()[-1], "cancelled")
+        self.check_the_second_run()
