@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -24,12 +25,31 @@ COMMAND = (sys.executable, "-m", "aind_data_transfer_service.demo")
 SMALL = ("--seconds", "1")
 
 
-def run_demo(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Run the demo in this process; give its exit code and what it printed."""
+def run_demo(
+    folder: Path, *arguments: str, meanwhile: Callable[[io.StringIO], None] | None = None
+) -> tuple[int, str]:
+    """Run the demo in this process; give its exit code and what it printed.
+
+    `meanwhile` runs in a thread beside it, and may look at what has been printed.
+    """
     out = io.StringIO()
+    thread = threading.Thread(target=meanwhile or (lambda _: None), args=(out,))
     with contextlib.redirect_stdout(out):
+        thread.start()
         code = main(["--folder", str(folder), "--port", str(free_port()), *SMALL, *arguments])
+        thread.join()
     return code, out.getvalue()
+
+
+def printed(out: io.StringIO, words: str) -> bool:
+    """Wait until the demo has printed something; tell whether it came that far."""
+    wait_until(lambda: words in out.getvalue() or "error:" in out.getvalue(), 60, words)
+    return words in out.getvalue()
+
+
+def press_ctrl_c() -> None:
+    """Do what a person does who has seen enough."""
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def files_beneath(folder: Path) -> dict[str, str]:
@@ -76,13 +96,44 @@ class Demo(unittest.TestCase):
         self.assertEqual("690165", subject["subject_id"])
         self.assertTrue((asset / "metadata.nd.json").is_file())
 
-    def test_a_job_that_fails_is_told_with_its_reason_and_its_code(self) -> None:
-        destination = self.folder / "destination" / "aind-data"
-        destination.parent.mkdir(parents=True)
-        destination.write_text("a file stands where the bucket should be", encoding="utf-8")
+    def test_a_job_that_is_refused_is_told_with_the_reason(self) -> None:
+        bucket = self.folder / "destination" / "aind-data"
+        bucket.parent.mkdir(parents=True)
+        bucket.write_text("a file stands where the bucket should be", encoding="utf-8")
         code, text = run_demo(self.folder, "--exit")
         self.assertEqual(1, code, text)
         self.assertRegex(text, "FAILED:|error:")
+
+    def test_a_job_that_fails_is_told_with_its_reason_and_its_code(self) -> None:
+        records = self.folder / "destination" / "aind-data" / ".transfer"
+        records.parent.mkdir(parents=True)
+        records.write_text("a file stands where records go", encoding="utf-8")
+        code, text = run_demo(self.folder, "--exit")
+        self.assertEqual(1, code, text)
+        self.assertRegex(text, r"FAILED: .*\.transfer")
+        self.assertNotIn("Verified", text)
+
+    def test_the_service_stays_up_until_ctrl_c(self) -> None:
+        def look_then_leave(out: io.StringIO) -> None:
+            if not printed(out, "until Ctrl-C"):
+                return
+            page = re.search(r"Page: +(\S+)", out.getvalue())[1]
+            self.pages.append(httpx.get(page, trust_env=False).status_code)
+            press_ctrl_c()
+
+        self.pages: list[int] = []
+        code, text = run_demo(self.folder, meanwhile=look_then_leave)
+        self.assertEqual((0, [200]), (code, self.pages), text)
+
+    def test_a_service_that_ends_by_itself_is_told(self) -> None:
+        def end_it(out: io.StringIO) -> None:
+            if printed(out, "until Ctrl-C"):
+                claim = (self.folder / ".lock").read_text(encoding="utf-8")
+                os.kill(int(claim.split("process ")[1]), signal.SIGTERM)
+
+        code, text = run_demo(self.folder, meanwhile=end_it)
+        self.assertEqual(1, code)
+        self.assertIn("the service ended by itself", text)
 
     def test_a_folder_in_use_is_refused_by_name(self) -> None:
         port = free_port()
@@ -117,13 +168,10 @@ class Demo(unittest.TestCase):
         wait_until(printed, 60, words)
 
     def test_a_stop_in_the_midst_cancels_the_job(self) -> None:
-        def stop_when_submitted() -> None:
-            wait_until(lambda: any(self.folder.glob("service/jobs/*/*")), 60, "a job")
-            os.kill(os.getpid(), signal.SIGINT)
+        def stop_when_submitted(out: io.StringIO) -> None:
+            if printed(out, "Submitted"):
+                press_ctrl_c()
 
-        watcher = threading.Thread(target=stop_when_submitted)
-        watcher.start()
-        code, text = run_demo(self.folder)
-        watcher.join()
+        code, text = run_demo(self.folder, meanwhile=stop_when_submitted)
         self.assertIn(code, (0, 130))  # 0 where the job was quicker than the signal
         self.assertIn("Stopped.", text)

@@ -69,7 +69,8 @@ def make_session(folder: Path, size: SessionSize | None = None) -> SampleSession
     size = size or SessionSize()
     session = SampleSession(folder)
     mark = folder.parent / f".{folder.name}.{_COMPLETE.lower()}"
-    if mark.is_file() and mark.read_text(encoding="utf-8") == repr(size):
+    made = mark.is_file() and mark.read_text(encoding="utf-8") == repr(size)
+    if made and all(source.is_dir() for source in session.sources):
         return session
     mark.unlink(missing_ok=True)
     for source in session.sources:
