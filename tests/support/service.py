@@ -1,4 +1,4 @@
-"""A real service on a free port of the loopback interface, in a thread of the test's own process."""
+"""A real service on a free port of the loopback interface, in a thread of the test's process."""
 
 import tempfile
 import threading

@@ -154,4 +154,4 @@ class ImportTest(TestCase):
         self.assertEqual("aind-data-transfer-service", server.app.title)
         self.assertIs(server.app, server.app)
         with self.assertRaises(AttributeError):
-            server.application
+            server.nothing

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query
 
 from aind_data_transfer_service.jobs.record import event_to_json, job_to_json
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.jobs.store import SORT_HINT, JobQuery
+from aind_data_transfer_service.jobs.store import JobQuery
 from aind_data_transfer_service.jobs.tables import SORTABLE
 from aind_data_transfer_service.server.answers import (
     DOCUMENTED_ERRORS,
@@ -20,6 +20,7 @@ from aind_data_transfer_service.server.routes import Manager, Settings
 
 PAGE_SIZES = (25, 50, 100, 200)
 LOG_BYTES = 256 * 1024
+SORT_HINT = ", ".join(SORTABLE)
 
 router = APIRouter(prefix="/api/jobs", tags=["Jobs"], responses=DOCUMENTED_ERRORS)
 

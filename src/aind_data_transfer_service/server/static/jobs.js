@@ -132,6 +132,14 @@ function takeOver(search) {
   page = Number(wanted.get("page")) || 1;
 }
 
+/** Empty a filter. */
+function clearField(name) {
+  for (const field of form.querySelectorAll(`[name="${name}"]`)) {
+    if (field.type === "checkbox") field.checked = false;
+    else field.value = "";
+  }
+}
+
 let typing = null;
 form.addEventListener("input", (event) => {
   page = 1;
@@ -151,7 +159,10 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest(".pager-links a[href], [data-sort] a, #clear, [data-clear]");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  takeOver(link.search);
+  if (link.matches("#clear, [data-clear]")) {
+    for (const name of FILTERS) clearField(name);
+    page = 1;
+  } else takeOver(link.search);
   go();
 });
 addEventListener("popstate", () => {

@@ -1,0 +1,246 @@
+"""The status pages in a real browser: live, filtered, sorted, paged; a job's own page."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
+from aind_data_transfer_service.jobs.states import JobState
+from tests.support import wait_until
+from tests.support.browser import PageTest
+from tests.support.requests import upload_settings
+from tests.support.service import Service
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+SCRIPT = "#!/bin/sh\necho begun\necho careful >&2\nexec sleep 600\n"
+
+
+class StatusPageTest(PageTest):
+    """A person who waits for jobs."""
+
+    def setUp(self) -> None:
+        """Start a service of the test's own."""
+        super().setUp()
+        self.service = self.enterContext(Service())
+        self.addCleanup(self.page.context.close)  # before the service is stopped
+
+    def add(self, *jobs: dict[str, Any]) -> list[Job]:
+        """Record jobs that ended, unless told otherwise."""
+        usual = {"state": JobState.COMPLETED, "submitted_at": NOON, "name": "a_1_b_c"}
+        made = [Job(**({"id": new_job_id()} | usual | one)) for one in jobs]
+        self.service.manager.store.add(made)
+        return made
+
+    def open(self, path: str = "/jobs") -> None:
+        """Open a page, and wait until it is live."""
+        self.page.goto(self.service.url + path)
+        if self.page.locator("#live").count():
+            self.page.locator('#live[data-live="on"]').wait_for()
+
+    def post(self, path: str, body: Any = None) -> dict[str, Any]:
+        """Ask the service from outside the page."""
+        answer = self.page.request.post(self.service.url + path, data=body)
+        self.assertEqual(200, answer.status, answer.text())
+        return answer.json()["data"]
+
+    def start_script(self, name: str = "long_job") -> str:
+        """Submit a script that runs until it is stopped."""
+        job = {"upload_job_settings": "{}", "hpc_settings": f'{{"name": "{name}"}}'}
+        data = self.post("/api/submit_hpc_jobs", {"jobs": [job | {"script": SCRIPT}]})
+        job_id = data["responses"][0]["job_id"]
+        self.addCleanup(self._stop, job_id)
+        return job_id
+
+    def _stop(self, job_id: str) -> None:
+        """Let no script outlive its test."""
+        job = self.service.manager.store.get(job_id)
+        if job.ended_at is None:
+            httpx.post(f"{self.service.url}/api/jobs/{job_id}/cancel", timeout=20)
+
+    def names(self) -> list[str]:
+        """Read the names in the list."""
+        return self.page.locator("#rows .job-name").all_inner_texts()
+
+    def wait_for_names(self, *names: str) -> None:
+        """Wait until the list shows just these."""
+        self.page.wait_for_function(
+            """names => JSON.stringify(names) === JSON.stringify(
+                [...document.querySelectorAll("#rows .job-name")].map(one => one.textContent))""",
+            arg=list(names),
+        )
+
+    def test_jobs_appear_and_change_without_reloading(self) -> None:
+        self.open()
+        self.page.get_by_text("No jobs yet").wait_for()
+        job_id = self.start_script()
+        self.page.locator(f'tr[data-job="{job_id}"][data-state="RUNNING"]').wait_for()
+        self.assertFalse(self.page.get_by_text("No jobs yet").is_visible())
+        self.post(f"/api/jobs/{job_id}/cancel")
+        self.page.locator(f'tr[data-job="{job_id}"][data-state="CANCELLED"]').wait_for()
+        self.page.locator('[data-count="CANCELLED"]').get_by_text("1", exact=True).wait_for()
+
+    def test_progress_tells_bytes_files_rate_and_time_left(self) -> None:
+        self.add(
+            {
+                "state": JobState.COMPLETED,
+                "name": "behavior_1_2024-02-19_11-25-17",
+                "files_done": 412,
+                "files_total": 412,
+                "bytes_done": 207_300_000,
+                "bytes_total": 207_300_000,
+            }
+        )
+        running = {
+            "name": "behavior_2_2024-02-19_11-25-17",
+            "state": "RUNNING",
+            "files_done": 812,
+            "files_total": 2004,
+            "bytes_done": 171_000_000_000,
+            "bytes_total": 402_000_000_000,
+            "bytes_per_second": 356_000_000,
+            "seconds_left": 649,
+        }
+        self.open()
+        shown = self.page.locator("#rows").inner_text().replace("\xa0", " ")
+        self.assertIn("207 MB · 412 files", shown)
+        said = self.page.evaluate(
+            """async job => {
+                const sheet = document.querySelector('link[rel="stylesheet"]').href;
+                const { progressWords } = await import(sheet.replace("site.css", "format.js"));
+                return progressWords(job);
+            }""",
+            running,
+        )
+        expected = "171 GB of 402 GB · 812 of 2,004 files · 356 MB/s · 10 min 49 s left"
+        self.assertEqual(expected, said.replace("\xa0", " "))
+
+    def test_filters_sorting_and_pages_work_without_reloading_and_go_into_the_address(self) -> None:
+        self.add(
+            *({"name": f"job {n:02}", "submitter": "Anna Apple"} for n in range(30)),
+            {"name": "one of Ben's", "submitter": "Ben Birch", "state": JobState.FAILED},
+        )
+        self.open("/jobs?page_size=25")
+        self.page.evaluate("window.stayed = true")
+        self.assertEqual(25, len(self.names()))
+        self.page.get_by_role("link", name="Next").click()
+        self.page.get_by_text("26–31 of 31").wait_for()
+        self.page.get_by_role("checkbox", name="Failed").check()
+        self.wait_for_names("one of Ben's")
+        self.assertIn("state=FAILED", self.page.url)
+        self.page.go_back()
+        self.page.get_by_text("26–31 of 31").wait_for()
+        self.assertFalse(self.page.get_by_role("checkbox", name="Failed").is_checked())
+        self.page.get_by_label("Search").fill("job 07")
+        self.wait_for_names("job 07")
+        self.page.get_by_role("link", name="Clear filters").click()
+        self.page.get_by_text("1–25 of 31").wait_for()
+        self.page.get_by_label("Submitter").select_option("Ben Birch")
+        self.wait_for_names("one of Ben's")
+        self.page.get_by_label("Submitter").select_option("")
+        self.page.get_by_role("columnheader", name="Job", exact=True).get_by_role("link").click()
+        self.page.locator('th[data-sort="name"][aria-sort="descending"]').wait_for()
+        self.page.locator("#rows tr:first-child").get_by_text("one of Ben's").wait_for()
+        self.assertTrue(self.page.evaluate("window.stayed"))
+
+    def test_an_address_with_filters_opens_as_it_was(self) -> None:
+        self.add({"name": "one"}, {"name": "two", "state": JobState.FAILED})
+        self.open("/jobs?state=FAILED&sort=name&order=asc")
+        self.assertEqual(["two"], self.names())
+        self.assertTrue(self.page.get_by_role("checkbox", name="Failed").is_checked())
+
+    def test_a_filter_that_nothing_fits_says_so(self) -> None:
+        self.add({})
+        self.open("/jobs?text=nothing")
+        self.page.get_by_text("No job fits these filters").wait_for()
+        self.page.get_by_role("link", name="clear the filters").click()
+        self.wait_for_names("a_1_b_c")
+
+    def test_times_are_in_the_readers_zone_and_the_zone_is_named(self) -> None:
+        self.add({})
+        page = self.new_page(timezone_id="Asia/Tokyo")
+        page.goto(self.service.url + "/jobs")
+        page.get_by_text("2026-03-04 21:00").wait_for()
+        self.assertIn("Asia/Tokyo", page.locator("#zone-note").inner_text())
+        page.context.close()
+
+    def test_a_page_that_hears_nothing_asks_again(self) -> None:
+        self.page.route("**/api/jobs/stream", lambda route: route.abort())
+        self.page.goto(self.service.url + "/jobs")
+        self.page.locator('#live[data-live="poll"]').wait_for()
+        self.add({"name": "unheard of"})
+        self.wait_for_names("unheard of")
+
+    def test_a_jobs_page_shows_its_log_and_stops_it(self) -> None:
+        job_id = self.start_script()
+        self.open(f"/jobs/{job_id}")
+        self.page.locator('#job[data-state="RUNNING"]').wait_for()
+        self.page.locator("#log").get_by_text("careful").wait_for()
+        self.page.get_by_role("radio", name="Output").check()
+        self.page.locator("#log").get_by_text("begun").wait_for()
+        self.page.get_by_role("button", name="Cancel job").click()
+        self.page.get_by_role("button", name="Let it run").click()
+        self.assertEqual(JobState.RUNNING, self.service.manager.store.get(job_id).state)
+        self.page.get_by_role("button", name="Cancel job").click()
+        self.page.get_by_role("button", name="Stop the job").click()
+        self.page.locator('#job[data-state="CANCELLED"]').wait_for(timeout=20_000)
+        self.page.get_by_role("button", name="Submit again").wait_for()
+
+    def test_a_failed_job_says_why_and_is_submitted_again(self) -> None:
+        folder = self.service.data_dir / "session"
+        folder.mkdir()
+        text = upload_settings(folder)
+        [job] = self.add(
+            {
+                "name": "behavior_690165_2024-02-19_11-25-17",
+                "state": JobState.FAILED,
+                "reason": "the drive went away",
+                "exit_code": 10,
+                "upload_job_settings": text,
+                "warnings": ("the subject was not looked up",),
+            }
+        )
+        event = JobEvent(time=NOON, step="preflight", kind="fail", message="the drive went away")
+        self.service.manager.store.add_events(job.id, [event])
+        self.open(f"/jobs/{job.id}")
+        self.page.locator(".notice").get_by_text("the drive went away").wait_for()
+        self.page.get_by_text("the subject was not looked up").wait_for()
+        self.page.locator("#timeline").get_by_text("preflight").wait_for()
+        self.page.get_by_role("button", name="Submit again").click()
+        self.page.get_by_role("link", name=job.id).wait_for()  # "Repeats"
+        new_id = self.page.locator("#job").get_attribute("data-job")
+        self.assertEqual(job.id, self.service.manager.store.get(new_id).resubmit_of)
+        store = self.service.manager.store
+        wait_until(lambda: store.get(new_id).ended_at, 60, "the new job to end")
+
+    def test_what_cannot_be_done_is_told(self) -> None:
+        [job] = self.add({"upload_job_settings": "{}", "state": JobState.FAILED})
+        self.open(f"/jobs/{job.id}")
+        self.page.get_by_role("button", name="Submit again").click()
+        self.page.get_by_text("The job could not be submitted again").wait_for()
+
+
+class NarrowAndDarkTest(PageTest):
+    """The same pages on a telephone at night."""
+
+    viewport = {"width": 360, "height": 740}
+
+    def test_no_page_is_wider_than_the_screen(self) -> None:
+        with Service() as service:
+            store = service.manager.store
+            name = "single-plane-ophys_690165-with-a-long-name_2024-02-19_11-25-17"
+            job = Job(
+                id=new_job_id(),
+                name=name,
+                state=JobState.FAILED,
+                reason="/" + "long" * 60,
+                location="s3://" + "bucket" * 20,
+            )
+            store.add([job])
+            page = self.new_page(color_scheme="dark")
+            for path in ("/", "/jobs", f"/jobs/{job.id}", "/help"):
+                with self.subTest(path=path):
+                    page.goto(service.url + path)
+                    width = page.evaluate("document.documentElement.scrollWidth")
+                    self.assertLessEqual(width, 360)
+            page.context.close()
