@@ -66,7 +66,10 @@ def explain(error: ValidationError) -> list[str]:
 
 def dotted(location: Sequence[int | str]) -> str:
     """Name a place in a request: `modalities.0.source`."""
-    return ".".join(str(part) for part in location)
+    return ".".join(
+        quoted(part) if isinstance(part, str) and not part.isidentifier() else str(part)
+        for part in location
+    )
 
 
 def unknown(noun: str, name: str, known: Iterable[str]) -> str:

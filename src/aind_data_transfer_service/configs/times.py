@@ -173,7 +173,9 @@ def _on_the_wall(moment: datetime, lab_timezone: ZoneInfo | None) -> datetime:
         offset = moment.utcoffset()
         if offset is None:
             return moment.replace(tzinfo=None)
-        return moment.replace(tzinfo=UTC if not offset else timezone(offset))
+        if offset % timedelta(minutes=1):
+            return moment.astimezone(UTC)  # JSON has no offsets with seconds
+        return moment.replace(tzinfo=timezone(offset) if offset else UTC)
     except OverflowError as error:
         raise ValueError(f"{moment} does not lie between {FIRST_YEAR} and {LAST_YEAR}") from error
 

@@ -24,6 +24,7 @@ _ODD_BLANKS = re.compile(r"[\u00a0\u2007\u202f]")
 _DRIVE = re.compile(r"[A-Za-z]:([\\/]|$)")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://?")
 _SUBJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
+_WHOLE = re.compile(r"(\d{1,63})(?:\.0+)?", re.A)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 _YES = frozenset({"true", "yes", "y", "1", "t", "on"})
 _NO = frozenset({"false", "no", "n", "0", "f", "off"})
@@ -84,7 +85,7 @@ def subject_id(value: object) -> str:
     letter or digit.
 
     It is a part of the asset's name, whose parts are set apart by `_`: so it holds neither `_` nor
-    `/`. A whole number becomes its digits (`690165.0`, as spreadsheets keep it, is `690165`).
+    `/`. A whole number becomes its digits (`690165.0`, as programs write it, is `690165`).
     """
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
@@ -95,6 +96,8 @@ def subject_id(value: object) -> str:
     stripped = value.strip()
     if not stripped:
         raise ValueError("empty; write the subject's id, such as 690165")
+    if found := _WHOLE.fullmatch(stripped):
+        return found[1]
     if not _SUBJECT.fullmatch(stripped):
         raise ValueError(
             f"{quoted(stripped)} is no subject id; write letters, digits, - and . only "
@@ -139,10 +142,8 @@ def log_level(value: object) -> str:
     word = value.strip().upper() if isinstance(value, str) else ""
     if word not in LOG_LEVELS:
         near = nearest(word, LOG_LEVELS)
-        hint = f'; did you mean "{near}"?' if near else ""
-        raise ValueError(
-            f"{quoted(value)} is no log level{hint}; write one of {', '.join(LOG_LEVELS)}"
-        )
+        hint = f'; did you mean "{near}"?' if near else ";"
+        raise ValueError(f"{quoted(value)} is no log level{hint} Known are {', '.join(LOG_LEVELS)}")
     return word
 
 
