@@ -91,7 +91,7 @@ def page_statement(
 def _page_conditions(query: JobQuery, is_sqlite: bool) -> list[sa.ColumnElement[bool]]:
     """Translate the filters for a walk along the index of the column to sort by.
 
-    A text is looked for first, in a narrow index of its own; the walk then meets keys only, no rows.
+    A text is looked for first, in a narrow index of its own; the walk then meets only keys.
     """
     if not (query.text and is_sqlite):
         return _conditions(query, is_sqlite, indexed=query.sort == "state")

@@ -11,6 +11,9 @@ import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
+Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""Text, sorted the same way everywhere."""
+
 BigNumber = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -33,16 +36,16 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 
 def _text(name: str) -> sa.Column[str]:
     """Make a column of text that is never null."""
-    return sa.Column(name, sa.Text, nullable=False, server_default="")
+    return sa.Column(name, Text, nullable=False, server_default="")
 
 
 jobs = sa.Table(
     "jobs",
     metadata,
     sa.Column("seq", BigNumber, primary_key=True, autoincrement=True),
-    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("id", Text, nullable=False, unique=True),
     _text("name"),
-    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("state", Text, nullable=False),
     _text("reason"),
     _text("submitter"),
     _text("project_name"),
@@ -115,6 +118,15 @@ SORTABLE = (
 for _name in SORTABLE:
     _covered = () if _name == "state" else (jobs.c.state,)
     sa.Index(f"jobs_by_{_name}", jobs.c[_name], jobs.c.seq, *_covered)
+
+sa.Index(
+    "jobs_by_text",
+    jobs.c.search,
+    jobs.c.state,
+    jobs.c.submitter,
+    jobs.c.submitted_at,
+)
+"""What SQLite looks through for a text."""
 
 IN_FLIGHT = sa.text("location != '' AND state IN ('PENDING', 'RUNNING', 'SUBMITTED')")
 """Written out, so that SQLite sees that the partial index serves the query."""

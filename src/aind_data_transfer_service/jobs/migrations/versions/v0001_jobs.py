@@ -9,6 +9,7 @@ branch_labels = None
 depends_on = None
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _MOMENT = sa.DateTime(timezone=True)
 _SORTABLE = (
     "submitted_at",
@@ -26,7 +27,7 @@ _SORTABLE = (
 
 def _text(name: str) -> sa.Column[str]:
     """Make a column of text that is never null."""
-    return sa.Column(name, sa.Text, nullable=False, server_default="")
+    return sa.Column(name, _TEXT, nullable=False, server_default="")
 
 
 def upgrade() -> None:
@@ -34,9 +35,9 @@ def upgrade() -> None:
     op.create_table(
         "jobs",
         sa.Column("seq", _BIG, primary_key=True, autoincrement=True),
-        sa.Column("id", sa.Text, nullable=False, unique=True),
+        sa.Column("id", _TEXT, nullable=False, unique=True),
         _text("name"),
-        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("state", _TEXT, nullable=False),
         _text("reason"),
         _text("submitter"),
         _text("project_name"),
@@ -70,7 +71,7 @@ def upgrade() -> None:
         column = sa.text(f"{name} NULLS FIRST") if nulls_first else name
         covered = [] if name == "state" else ["state"]  # so that filtering needs no look at rows
         op.create_index(f"jobs_by_{name}", "jobs", [column, "seq", *covered])
-    if not postgresql:
+    if not postgresql:  # which has a limit on such entries, and less need
         op.create_index("jobs_by_text", "jobs", ["search", "state", "submitter", "submitted_at"])
     in_flight = sa.text("location != '' AND state IN ('PENDING', 'RUNNING', 'SUBMITTED')")
     op.create_index(
