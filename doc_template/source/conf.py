@@ -12,12 +12,12 @@ version = __version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 napoleon_google_docstring = False
-autodoc_default_options = {"show-inheritance": True}
+napoleon_use_ivar = True
+autodoc_default_options = {"ignore-module-all": True, "show-inheritance": True}
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
-autodoc_inherit_docstrings = False  # other projects' labels lead nowhere here
 exclude_patterns = ["aind_data_transfer_service.jobs.migrations*"]  # run by Alembic, not imported
-suppress_warnings = ["toc.excluded", "ref.python"]
+suppress_warnings = ["toc.excluded", "ref.python", "ref.ref"]
 
 html_theme = "furo"
 html_title = "aind-data-transfer-service"
