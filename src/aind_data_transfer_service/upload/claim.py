@@ -77,13 +77,7 @@ def claim_asset(
         Where another job holds it.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
-    with open(state_dir / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DestinationExistsError(
-                f"another job on this machine is sending {store.location(prefix)} just now"
-            ) from error
+    with _lock(state_dir, store.location(prefix)):
         mark = _read_mark(store, prefix) if state == AssetState.PARTIAL else {}
         started = _time(mark.get("started")) or now()
         keep = force or bool(mark.get("keep_others"))
@@ -93,6 +87,25 @@ def claim_asset(
             known = earlier | journal.entries()
             resumed = state != AssetState.ABSENT
             yield Claim(started, resumed, keep, journal, known, earlier)
+
+
+@contextmanager
+def _lock(state_dir: Path, location: str) -> Iterator[None]:
+    """Hold the lock of an asset on this machine; leave nothing behind once its journal is gone."""
+    path = state_dir / "lock"
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DestinationExistsError(
+                f"another job on this machine is sending {location} just now"
+            ) from error
+        try:
+            yield
+        finally:
+            if os.listdir(state_dir) == [path.name]:
+                path.unlink()
+                state_dir.rmdir()
 
 
 def release(store: AssetStore, prefix: str, claim: Claim) -> None:

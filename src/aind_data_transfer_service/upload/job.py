@@ -149,7 +149,11 @@ class UploadJob:
                 )
                 for modality in self._config.modalities
             ]
-            self._tell_of(scans)
+            for warning in (
+                *preflight.left_behind(scans),
+                *preflight.without_effect(self._config),
+            ):
+                self._events.warn(warning)
             preflight.check_scans(scans)
             size = sum(found.size for found in scans)
             files = sum(len(found.files) for found in scans)
@@ -161,18 +165,6 @@ class UploadJob:
                 already = sum(item.size for item in there.values())
                 preflight.check_room(self._store, max(0, size - already))
         return scans, state
-
-    def _tell_of(self, scans: Sequence[Scan]) -> None:
-        """Warn of what lies in the sources and will not arrive."""
-        for found in scans:
-            if not found.files:
-                self._events.warn(f"{found.tree.folder}: {shown(found.tree.root)} holds no files")
-            if found.left_out:
-                names = listed([shown(path) for path in sorted(found.left_out)])
-                self._events.warn(f"left out, for sockets, pipes and devices hold no data: {names}")
-            if found.files and found.empty_folders:
-                names = listed([shown(path) for path in sorted(found.empty_folders)])
-                self._events.warn(f"left out, for a store has no empty folders: {names}")
 
     def _metadata(self) -> dict[str, Document]:
         """Gather the documents that describe the asset."""
@@ -272,7 +264,8 @@ class UploadJob:
             papers = complete(self._config, self._facts(), plan, documents, started, ended)
             described = [self._send_document(name, data) for name, data in papers.items()]
             figures.update(
-                message=f"{plan.files_total:,} files have arrived",
+                message=f"{plan.files_total:,} files have arrived"
+                + (f", {len(there):,} objects of them earlier" if there else ""),
                 files=plan.files_total,
                 bytes=plan.bytes_total,
                 files_sent=sum(item.file_count for item in waiting),
@@ -293,10 +286,6 @@ class UploadJob:
         if not claim.keep_others:
             others = stored.keys() - plan.paths()
             self._store.delete([f"{self._prefix}/{path}" for path in sorted(others)])
-        if there:
-            self._events.emit(
-                Kind.PROGRESS, f"{len(there):,} files are there already, and unchanged"
-            )
         return there
 
     def _send_document(self, name: str, data: bytes) -> Entry:
@@ -310,7 +299,7 @@ class UploadJob:
         """Have the store prove that everything arrived."""
         with self._events.during(Step.VERIFY, f"{self._location} is verified") as figures:
             size = sum(entry.size for entry in entries)
-            self._store.settle()
+            self._store.settle(self._prefix)
             with Progress(len(entries), size, self._tell_progress, "verify") as progress:
                 others = verify(
                     self._store,

@@ -16,6 +16,7 @@ from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.upload.store import RECORDS, AssetStore, StoredObject
 
 _PATH_LIMIT = 4095
+_OWNED = "~"  # stands in no asset's name
 
 
 class LocalAssetStore(AssetStore):
@@ -120,13 +121,20 @@ class LocalAssetStore(AssetStore):
         existing = next(p for p in (self._folder, *self._folder.parents) if p.exists())
         return shutil.disk_usage(existing).free
 
-    def settle(self) -> None:
-        """Have the system write everything to disk."""
+    def settle(self, prefix: str) -> None:
+        """Have the system write everything to disk; nothing is coming in any more."""
+        self.clear_unfinished(prefix)
         os.sync()
 
     def clear_unfinished(self, prefix: str) -> None:
         """Remove what a broken-off transfer of this asset was writing."""
-        shutil.rmtree(self._incoming / prefix, ignore_errors=True)
+        try:
+            names = os.listdir(self._incoming)
+        except FileNotFoundError:
+            return
+        for name in names:
+            if name.startswith(f"{prefix}{_OWNED}"):
+                (self._incoming / name).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         """Find the file of a key; a key can never lead out of the bucket."""
@@ -139,7 +147,7 @@ class LocalAssetStore(AssetStore):
         """Write to a file of its own, then give it its name."""
         path = self._path(key)
         owner = key.removeprefix(f"{RECORDS}/").split("/")[0]
-        incoming = self._incoming / owner / uuid.uuid4().hex
+        incoming = self._incoming / f"{owner}{_OWNED}{uuid.uuid4().hex}"
         try:
             incoming.parent.mkdir(parents=True, exist_ok=True)
             try:

@@ -4,14 +4,16 @@ enough.
 
 import os
 import uuid
+from collections.abc import Iterator
 
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import (
     DestinationError,
     DestinationExistsError,
     SourceError,
     TransferError,
 )
-from aind_data_transfer_service.upload.source import Scan, listed
+from aind_data_transfer_service.upload.source import Scan, listed, shown
 from aind_data_transfer_service.upload.store import (
     AssetState,
     AssetStore,
@@ -99,3 +101,31 @@ def check_room(store: AssetStore, needed: int) -> None:
         raise DestinationError(
             f"{needed:,} bytes are to be sent, and {store.location('')} has room for {free:,}"
         )
+
+
+def left_behind(scans: list[Scan]) -> Iterator[str]:
+    """Tell what lies in the sources and will not arrive."""
+    for found in scans:
+        if not found.files:
+            yield f"{found.tree.folder}: {shown(found.tree.root)} holds no files"
+        if found.left_out:
+            names = listed([shown(path) for path in sorted(found.left_out)])
+            yield f"left out, for sockets, pipes and devices hold no data: {names}"
+        if found.files and found.empty_folders:
+            names = listed([shown(path) for path in sorted(found.empty_folders)])
+            yield f"left out, for a store has no empty folders: {names}"
+
+
+def without_effect(config: BasicUploadJobConfigs) -> Iterator[str]:
+    """Tell which wishes this release does not fulfil."""
+    if config.process_capsule_id:
+        yield (
+            f"process_capsule_id {config.process_capsule_id}: this release starts no capsule; "
+            "start it by hand once the asset is complete"
+        )
+    for modality in config.modalities:
+        if modality.extra_configs:
+            yield (
+                f"{modality.default_output_folder_name}: extra_configs have no effect on data "
+                "that travel as they are or as a zip"
+            )

@@ -138,8 +138,8 @@ class AssetStore(ABC):
         """Tell how much room is left; None where that has no meaning."""
         return None
 
-    def settle(self) -> None:
-        """Make sure that what was stored outlives a power cut."""
+    def settle(self, prefix: str) -> None:
+        """Make sure that what was stored of an asset outlives a power cut."""
 
     def clear_unfinished(self, prefix: str) -> None:
         """Remove what broken-off uploads beneath a prefix left behind, out of sight."""

@@ -27,7 +27,7 @@ PACKED = frozenset(
 """Files that would not become smaller: stored in a zip as they are."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileItem:
     """A file that is sent as it is."""
 

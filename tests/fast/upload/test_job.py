@@ -106,6 +106,19 @@ class TestWholeJob(TransferTestCase):
         self.assertEqual(self.stored()["ecephys/continuous.dat"], b"12")
         self.assertTrue(any("not compressed" in warning for warning in self.told.warnings()))
 
+    def test_wishes_that_are_not_fulfilled_are_told(self):
+        modality = {"modality": "behavior", "source": str(self.source), "extra_configs": {"a": 1}}
+        self.run_job(process_capsule_id="capsule-1", modalities=[modality])
+        for words in ("capsule-1: this release starts no capsule", "extra_configs have no effect"):
+            self.assertTrue(any(words in text for text in self.told.warnings()), words)
+
+    def test_nothing_of_a_finished_job_stays_on_the_machine(self):
+        self.run_job()
+        state = self.settings().state_dir
+        self.assertEqual([p for p in state.rglob("*") if p.is_file()], [])
+        incoming = self.folder / "store" / self.bucket / ".transfer" / ".incoming"
+        self.assertEqual(os.listdir(incoming), [])
+
     def test_processing_tells_of_this_upload(self):
         self.write("a.txt")
         self.run_job()
@@ -325,6 +338,14 @@ class TestDestination(TransferTestCase):
         (state / "journal.jsonl").write_bytes(b'{"no": "entry"}\n{"torn')
         self.run_job()
         self.assertEqual(self.told.figures("transfer", "end")["files_sent"], 2)
+
+    def test_what_a_killed_job_was_writing_is_removed(self):
+        self.fail_at_the_last_file()
+        incoming = self.folder / "store" / self.bucket / ".transfer" / ".incoming"
+        (incoming / f"{PREFIX}~123").write_bytes(b"half")
+        (incoming / f"{PREFIX}1~123").write_bytes(b"another's")
+        self.run_job()
+        self.assertEqual(os.listdir(incoming), [f"{PREFIX}1~123"])
 
     def test_two_jobs_cannot_write_one_asset_at_once(self):
         self.write("a.txt")

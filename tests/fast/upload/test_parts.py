@@ -29,7 +29,7 @@ from aind_data_transfer_service.upload.store import manifest_key, open_store
 from aind_data_transfer_service.upload.transfer import Transfer, share_out
 from aind_data_transfer_service.upload.transforms import FileItem, ZipItem
 from aind_data_transfer_service.upload.verify import verify
-from tests.support.transfer import TransferTestCase
+from tests.support.transfer import TransferTestCase, as_an_ordinary_user
 
 
 def entry(path="a", size=1, sha256="", etag="e"):
@@ -113,6 +113,16 @@ class TestReading(TransferTestCase):
         os.mkdir(file.path)
         with self.assertRaises(SourceChangedError):
             list(read_source(file, 2))
+
+    def test_a_file_that_may_no_longer_be_read_is_told(self):
+        file = self.found(b"12345")
+        os.chmod(file.path, 0)
+        with as_an_ordinary_user(), self.assertRaisesRegex(SourceError, "cannot be read"):
+            list(read_source(file, 2))
+
+    def test_a_source_that_vanished_is_a_problem_of_the_scan(self):
+        found = scan(str(self.source / "gone"), "behavior", "p", 1024)
+        self.assertIn("cannot be read", found.problems[0])
 
     def test_a_sparse_file_is_read_as_zeros(self):
         os.truncate(self.write("x", b""), 3_000_000)
