@@ -5,6 +5,7 @@ import tomllib
 import unittest
 from pathlib import Path
 
+from aind_data_transfer_service.configs.columns import COLUMNS
 from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.settings import ServiceSettings, UploadSettings
 
@@ -40,6 +41,15 @@ class AdministratorsGuide(unittest.TestCase):
     def test_it_has_every_exit_code(self) -> None:
         documented = re.findall(r"^   \* - (\d+)$", self.guide, re.MULTILINE)
         self.assertEqual([str(int(code)) for code in ExitCode], documented)
+
+
+class UserGuide(unittest.TestCase):
+    """Columns."""
+
+    def test_it_has_every_column_and_no_other(self) -> None:
+        guide = (SOURCE / "user_guide.rst").read_text(encoding="utf-8")
+        documented = re.findall(r"^   \* - ``([a-z0-9_.]+)``$", guide, re.MULTILINE)
+        self.assertEqual(sorted(column.name for column in COLUMNS), sorted(documented))
 
 
 class Links(unittest.TestCase):
