@@ -78,3 +78,39 @@ class SeedSample(unittest.TestCase):
         job = self.submit("/shared_drive_that_is_not_there")
         self.assertEqual("FAILED", job["state"])
         self.assertIn("/shared_drive_that_is_not_there/vr_foraging/690165", job["reason"])
+
+
+class LocalDevelopment(unittest.TestCase):
+    """The commands of the README, as they stand there."""
+
+    def test_the_service_comes_up_in_the_mock_environment(self) -> None:
+        blocks = re.findall(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+        (script,) = (block for block in blocks if "HPC_HOST" in block)
+        port = free_port()
+        script = script.replace("--host 0.0.0.0 --port 5000", f"--host 127.0.0.1 --port {port}")
+        script = script.replace("\nuvicorn ", f"\nexec {sys.executable} -m uvicorn ")
+        with tempfile.TemporaryDirectory() as home:
+            environment = {**os.environ, "HOME": home}
+            with open(Path(home) / "log.txt", "wb") as log:
+                service = subprocess.Popen(
+                    ["bash", "-c", script], env=environment, stdout=log, stderr=log
+                )
+            try:
+                page = wait_until(lambda: answer(f"http://127.0.0.1:{port}/jobs"), 60, "/jobs")
+                self.assertEqual(200, page.status_code)
+                body = {"jobs": [{"upload_job_settings": "{}", "hpc_settings": "{}", "script": ""}]}
+                url = f"http://127.0.0.1:{port}/api/submit_hpc_jobs"
+                refused = httpx.post(url, json=body, trust_env=False)
+                self.assertIn(refused.status_code, (406, 500))
+                self.assertTrue(refused.json()["data"]["errors"])
+            finally:
+                service.terminate()
+                service.wait(30)
+
+
+def answer(url: str) -> httpx.Response | None:
+    """Ask for a page; None while nobody listens."""
+    try:
+        return httpx.get(url, trust_env=False)
+    except httpx.ConnectError:
+        return None
