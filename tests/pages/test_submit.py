@@ -184,7 +184,9 @@ class SubmitPageTest(PageTest):
     def test_two_files_at_once_are_one_too_many(self) -> None:
         self.page.evaluate("""() => {
                 const dataTransfer = new DataTransfer();
-                for (const name of ["a.csv", "b.csv"]) dataTransfer.items.add(new File(["x"], name));
+                for (const name of ["a.csv", "b.csv"]) {
+                    dataTransfer.items.add(new File(["x"], name));
+                }
                 document.getElementById("drop").dispatchEvent(
                     new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
             }""")

@@ -63,6 +63,9 @@ class Failsafe:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through; where it raises, answer in its stead."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
         started = False
 
         async def watch(message: Message) -> None:
@@ -73,8 +76,6 @@ class Failsafe:
         try:
             await self.app(scope, receive, watch)
         except Exception:
-            if scope["type"] != "http":
-                raise
             fault = secrets.token_hex(4)
             logger.exception(
                 "request failed", extra={"fault": fault, "path": scope.get("path", "")}

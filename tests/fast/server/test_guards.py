@@ -4,6 +4,7 @@ from unittest import TestCase
 
 import httpx
 
+from aind_data_transfer_service.server.failures import Failsafe
 from tests.support.application import SITE, ApplicationTest
 from tests.support.requests import csv_file, csv_row, upload_settings
 
@@ -137,12 +138,44 @@ class FaultTest(ApplicationTest):
         self.assertNotIn("Traceback", response.text)
         self.assertIn("content-security-policy", response.headers)
 
+    async def test_an_answer_that_breaks_off_is_seen_to_break_off(self) -> None:
+        async def half(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            raise OSError("gone")
+
+        sent = []
+
+        async def send(message):
+            sent.append(message["type"])
+
+        with self.assertLogs("aind_data_transfer_service.server.failures", "ERROR"):
+            with self.assertRaises(OSError):
+                await Failsafe(half)({"type": "http"}, None, send)
+        self.assertEqual(["http.response.start"], sent)
+
     async def test_a_browser_gets_a_page_instead(self) -> None:
         self.manager._store = None
         with self.assertLogs("aind_data_transfer_service.server.failures", "ERROR"):
             response = await self.client.get("/jobs", headers={"accept": "text/html"})
         self.assertEqual(500, response.status_code)
         self.assertIn("<h1>Something went wrong</h1>", response.text)
+
+
+class WebSocketTest(ApplicationTest):
+    """What is no request at all."""
+
+    async def test_a_web_socket_is_turned_away(self) -> None:
+        answers = []
+
+        async def receive():
+            return {"type": "websocket.connect"}
+
+        async def send(message):
+            answers.append(message["type"])
+
+        scope = {"type": "websocket", "path": "/api/jobs/stream", "headers": []}
+        await self.app(scope, receive, send)
+        self.assertEqual(["websocket.close"], answers)
 
 
 class ImportTest(TestCase):

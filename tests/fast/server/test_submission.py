@@ -1,12 +1,20 @@
 """Submitting jobs, in both forms."""
 
+import asyncio
 import json
+import tempfile
+import unittest
+from urllib.parse import urlencode
 
+import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.states import JobState
-from tests.support.application import ApplicationTest
+from aind_data_transfer_service.server import create_app
+from aind_data_transfer_service.settings import ServiceSettings
+from tests.support.application import SITE, ApplicationTest, HandExecutor
 from tests.support.requests import upload_settings
 
 BASIC = "/api/submit_basic_jobs"
@@ -130,13 +138,40 @@ jobs = st.fixed_dictionaries(
 )
 
 
-class WildTest(ApplicationTest):
+class WildTest(unittest.TestCase):
     """Requests that nobody would write."""
+
+    def setUp(self) -> None:
+        """Start an application, in an event loop that runs while it is asked."""
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        runner = self.enterContext(asyncio.Runner())
+        settings = ServiceSettings(data_dir=folder)
+        app = create_app(settings, JobManager(settings, executor=HandExecutor()))
+        lifespan = app.router.lifespan_context(app)
+        runner.run(lifespan.__aenter__())
+        self.addCleanup(lambda: runner.run(lifespan.__aexit__(None, None, None)))
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        client = httpx.AsyncClient(transport=transport, base_url=SITE)
+        self.get = lambda address: runner.run(client.get(address))
+        self.post = lambda route, body: runner.run(client.post(route, content=json.dumps(body)))
 
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(body=json_values | st.fixed_dictionaries({"jobs": st.lists(jobs | json_values)}))
     def test_no_request_gets_a_bare_500(self, body: object) -> None:
         for route in (BASIC, HPC):
-            response = self._asyncioRunner.run(self.client.post(route, json=body))
+            response = self.post(route, body)
             self.assertEqual(406, response.status_code, response.text)
-            self.envelope(response)
+            self.assertEqual({"message", "data"}, set(response.json()))
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        route=st.sampled_from(["/api/jobs", "/jobs", "/api/jobs/stream/log", "/api/jobs/x/log"]),
+        query=st.dictionaries(
+            st.sampled_from("state text submitter since until sort order page offset".split()),
+            st.text() | st.integers().map(str),
+        ),
+    )
+    def test_no_question_gets_a_bare_500(self, route: str, query: dict[str, str]) -> None:
+        address = f"{route}?{urlencode(query, errors='replace')}"
+        response = self.get(address)
+        self.assertIn(response.status_code, (200, 404, 422), response.text)
