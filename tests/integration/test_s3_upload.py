@@ -8,11 +8,14 @@ import sys
 import uuid
 from unittest.mock import patch
 
+from botocore.exceptions import ClientError
+
 from aind_data_transfer_service.errors import (
     DestinationError,
     DestinationExistsError,
     ExitCode,
     SourceChangedError,
+    SourceError,
     VerificationError,
 )
 from aind_data_transfer_service.upload.events import Kind, Step
@@ -91,7 +94,7 @@ class TestUpload(S3TestCase):
 
     def test_a_key_beyond_what_s3_takes_is_refused_before_any_byte_moves(self):
         self.write("/".join(["d" * 100] * 10) + "/file")
-        with self.assertRaisesRegex(Exception, "bytes long, of 1024 possible"):
+        with self.assertRaisesRegex(SourceError, "bytes long, of 1024 possible"):
             self.run_job()
         self.assertEqual(self.stored(), {})
 
@@ -139,6 +142,12 @@ class TestUpload(S3TestCase):
         with self.assertRaisesRegex(VerificationError, "a.txt was replaced there"):
             self.run_job()
         self.assertIsNone(self.store.get(manifest_key(PREFIX)))
+
+    def test_the_server_itself_refuses_a_body_that_its_checksum_does_not_fit(self):
+        with self.assertRaisesRegex(ClientError, "BadDigest|checksum"):
+            _server.client.put_object(
+                Bucket=self.bucket, Key="x", Body=b"damaged", ChecksumCRC64NVME="AAAAAAAAAAA="
+            )
 
     def test_wrong_credentials_and_a_missing_bucket_are_told_in_words(self):
         self.write("a.txt")
