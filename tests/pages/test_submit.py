@@ -121,9 +121,10 @@ class SubmitPageTest(PageTest):
     def test_two_clicks_submit_once(self) -> None:
         self.choose(csv_file(self.row("4")))
         self.says("Successfully validated jobs from file")
-        self.page.evaluate(
-            "() => { const b = document.getElementById('submit'); b.click(); b.click(); b.click(); }"
-        )
+        self.page.evaluate("""() => {
+                const button = document.getElementById("submit");
+                for (let click = 0; click < 3; click += 1) button.click();
+            }""")
         self.says("Successfuly submitted jobs")
         self.assertTrue(self.submit.is_disabled())
         self.assertEqual(1, len(self.posts))

@@ -5,9 +5,12 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import anyio
+
 from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.server.routes.stream import changes
 from tests.support.application import ApplicationTest
 from tests.support.requests import upload_settings
 
@@ -183,9 +186,8 @@ class StreamTest(JobsTest):
     """GET /api/jobs/stream."""
 
     async def test_changes_are_told_as_they_happen(self) -> None:
-        from aind_data_transfer_service.server.routes.stream import changes
-
-        told = changes(self.manager)
+        stopping = anyio.Event()
+        told = changes(self.manager, stopping)
         ready = await anext(told)
         self.assertEqual("ready", ready.event)
         job = await self.submit()
@@ -197,7 +199,11 @@ class StreamTest(JobsTest):
                 self.assertEqual("job", event.event)
                 seen.append(json.loads(event.data)["state"])
         self.assertIn(seen[0], ("SUBMITTED", "PENDING"))
-        await told.aclose()
+        stopping.set()
+        async with asyncio.timeout(10):
+            with self.assertRaises(StopAsyncIteration):
+                while True:
+                    await anext(told)
 
     async def test_the_stream_ends_with_the_service(self) -> None:
         response = asyncio.create_task(self.client.get("/api/jobs/stream"))

@@ -1,8 +1,10 @@
 """Changes of jobs, as they happen (server-sent events)."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import anyio
 from fastapi import APIRouter
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
@@ -12,6 +14,8 @@ from aind_data_transfer_service.jobs.record import job_to_json
 from aind_data_transfer_service.server.routes import Manager
 
 PING_SECONDS = 15
+LEAVING_SECONDS = 2
+RETRY_MILLISECONDS = 3000
 
 router = APIRouter(prefix="/api", tags=["Jobs"])
 
@@ -20,14 +24,30 @@ router = APIRouter(prefix="/api", tags=["Jobs"])
 async def stream_jobs(manager: Manager) -> EventSourceResponse:
     """Follow all jobs: an event `job` for each change, whose data is the job as JSON.
 
-    An event `ready` comes first: from then on nothing is missed.
+    An event `ready` comes first: from then on nothing is missed. Where a listener falls too far
+    behind, the stream ends; connect again, and read the list anew.
     """
-    return EventSourceResponse(changes(manager), ping=PING_SECONDS)
+    stopping = anyio.Event()
+    return EventSourceResponse(
+        changes(manager, stopping),
+        ping=PING_SECONDS,
+        shutdown_event=stopping,
+        shutdown_grace_period=LEAVING_SECONDS,
+    )
 
 
-async def changes(manager: JobManager) -> AsyncIterator[ServerSentEvent]:
-    """Tell of each change of a job for as long as somebody listens."""
-    changes = manager.feed.subscribe()
-    yield ServerSentEvent(event="ready", data="{}", retry=3000)
-    async for job in changes:
-        yield ServerSentEvent(event="job", data=json.dumps(job_to_json(job)))
+async def changes(manager: JobManager, stopping: anyio.Event) -> AsyncIterator[ServerSentEvent]:
+    """Tell of each change of a job, for as long as somebody listens and the service runs."""
+    subscription = manager.feed.subscribe()
+
+    async def leave() -> None:
+        await stopping.wait()
+        subscription.close()
+
+    leaving = asyncio.create_task(leave(), name="end of a stream")
+    try:
+        yield ServerSentEvent(event="ready", data="{}", retry=RETRY_MILLISECONDS)
+        async for job in subscription:
+            yield ServerSentEvent(event="job", data=json.dumps(job_to_json(job)))
+    finally:
+        leaving.cancel()
