@@ -20,7 +20,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from itertools import product
+from itertools import islice, product
 
 from aind_data_transfer_service.configs import columns
 from aind_data_transfer_service.configs.tables import MAX_COLUMNS, MAX_ROW, Row, refuse_wide
@@ -42,6 +42,9 @@ _LETTERS = frozenset("àáâãäåæçèéêëìíîïñòóôöøùúûüýßÀ
 _RARE_LETTERS = frozenset("œšžÿõðþŒŠŽŸÃÕÌÏÙÝÐÞ")
 _SIGNS = frozenset("’‘“”–—…•°µ€£§©®™«»\xa0")
 _WORD = re.compile(r"[^\W\d_]+")
+_PIECE = re.compile(rb"[^A-Za-z\x80-\xff]?[A-Za-z\x80-\xff]*[\x80-\xff][A-Za-z\x80-\xff]*.?", re.S)
+_ENOUGH = 5_000
+_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _SAMPLE = 200_000
 
 _DELIMITERS = (",", ";", "\t", "|", ":", " ")
@@ -92,7 +95,8 @@ def _decoded(data: bytes, warnings: list[str]) -> str:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return _strictly(data, encoding)
-    if b"\0" in data[:_SAMPLE]:
+    controls = len(_CONTROLS.findall(data[:_SAMPLE]))
+    if controls > len(data[:_SAMPLE]) / 20:
         return _strictly(data, _unmarked_utf16(data[:_SAMPLE]))
     try:
         return data.decode("utf-8")
@@ -144,21 +148,29 @@ def _best_older(data: bytes) -> tuple[str, str]:
 
 
 def _sense(data: bytes, encoding: str) -> float:
-    """Measure how well the letters beyond ASCII fit in where they stand."""
+    """Measure how well the letters and signs beyond ASCII fit in where they stand."""
+    pieces = {found[0] for found in islice(_PIECE.finditer(data), _ENOUGH)}
+    return sum(_sense_of(piece.decode(encoding, "replace")) for piece in pieces)
+
+
+def _sense_of(piece: str) -> float:
+    """Measure one word, with the character before and after it."""
     sense = 0.0
-    for high in re.finditer(rb"[\x80-\xff]", data[: 10 * _SAMPLE]):
-        before, letter, after = (
-            data[max(0, i) : max(0, i + 1)].decode(encoding, "replace")
-            for i in (high.start() - 1, high.start(), high.start() + 1)
-        )
-        if letter in _LETTERS or letter in _RARE_LETTERS:
-            weight = 1.0 if letter in _LETTERS else 0.5
-            within = after.islower() and before.isalpha()
-            misplaced = letter.isupper() and (before.islower() or within)
-            sense += -1 if misplaced else weight
-        elif letter in _SIGNS:
-            inside = before.isalpha() and after.isalpha() and letter not in "’‘–\xa0"
-            sense += -1 if inside else 0.25
+    for word in _WORD.findall(piece):
+        odd = [letter for letter in word if letter > "\x7f"]
+        if not odd or len(word) == 1:
+            continue
+        likely = word.islower() or word.isupper() or word.istitle()
+        if likely and _LETTERS.union(_RARE_LETTERS).issuperset(odd):
+            sense += 1 if _LETTERS.issuperset(odd) else 0.5
+        else:
+            sense -= 1
+    for before, sign, after in zip(" " + piece, piece, piece[1:] + " ", strict=False):
+        if sign <= "\x7f" or sign.isalpha():
+            continue
+        if sign in _SIGNS:
+            joins = before.isalpha() and after.isalpha() and sign not in "’‘–\xa0"
+            sense += -0.5 if joins else 0.5
         else:
             sense -= 1
     return sense
