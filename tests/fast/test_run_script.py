@@ -1,0 +1,54 @@
+"""The door to everything: `./run`, up to where it needs a network."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ("bash", "cat", "cksum", "dirname", "id")
+
+
+def run(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    """Run `./run` of a folder."""
+    return subprocess.run(
+        [str(folder / "run"), *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+class RunScript(unittest.TestCase):
+    """What it says when it cannot do anything."""
+
+    def test_without_a_command_it_explains_itself(self) -> None:
+        for arguments in ((), ("sing",)):
+            done = run(*arguments)
+            self.assertEqual(2, done.returncode)
+            self.assertIn("./run demo [--exit]", done.stderr)
+        self.assertEqual(0, run("--help").returncode)
+
+    def test_without_a_python_it_says_what_is_needed(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for file in ("run", "pyproject.toml", "constraints.txt"):
+                shutil.copy(ROOT / file, folder)
+            (folder / "bin").mkdir()
+            for tool in TOOLS:
+                (folder / "bin" / tool).symlink_to(shutil.which(tool))
+            (folder / "bin" / "python3").write_text("#!/bin/sh\nexit 1\n")  # one that is too old
+            (folder / "bin" / "python3").chmod(0o755)
+            done = run("demo", folder=folder, PATH=str(folder / "bin"), PYTHON="")
+            self.assertFalse((folder / ".venv").exists())
+        self.assertEqual(1, done.returncode)
+        self.assertIn("no Python 3.11 or newer was found", done.stderr)
+        self.assertIn("PYTHON=/path/to/python3 ./run", done.stderr)
+
+    def test_continuous_integration_runs_the_same_tests(self) -> None:
+        script = ROOT / ".ci" / "run"
+        self.assertTrue(os.access(script, os.X_OK))
+        self.assertRegex(script.read_text(encoding="utf-8"), r'exec ".*/\.\./run" test\n')
