@@ -7,7 +7,6 @@ of the job may be a column, and any field of a modality, as `modality0.source`,
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -227,11 +226,10 @@ def target(name: str) -> Target | None:
     return Target(field, number) if field in MODALITY_COLUMNS else None
 
 
-def known_names(headers: Iterable[str]) -> list[str]:
-    """List the names that a header may have been meant to be, in a file that has these headers."""
-    numbers = {int(n) for header in headers for n in re.findall(r"(?<!\d)\d{1,2}(?!\d)", header)}
+def known_names(header: str) -> list[str]:
+    """List the names that a header may have been meant to be, with the numbers that it holds."""
     names = [column.name for column in COLUMNS]
-    for number in sorted(numbers | {0, 1}):
+    for number in {0, 1, *map(int, re.findall(r"(?<!\d)\d{1,2}(?!\d)", header, re.A))}:
         names.append(f"modality{number}")
         names.extend(f"modality{number}.{field}" for field in sorted(MODALITY_COLUMNS))
     return list(dict.fromkeys(names))

@@ -73,7 +73,7 @@ def read_header(row: Row) -> Header:
             continue
         target = columns.target(name)
         if target is None:
-            errors.append(_unknown(row.number, index, text, shown))
+            errors.append(_unknown(row.number, index, text))
         elif target in sources:
             errors.append(
                 f"row {row.number}: the column {quoted(target.column)} is there twice, as "
@@ -105,9 +105,9 @@ def _general(target: Target) -> Target:
     return target if target.modality is None else Target(target.field, 0)
 
 
-def _unknown(row: int, index: int, text: str, shown: Sequence[str]) -> str:
+def _unknown(row: int, index: int, text: str) -> str:
     """Say that a column is not known."""
-    words = problems.unknown("column", text.strip(), columns.known_names(shown))
+    words = problems.unknown("column", text.strip(), columns.known_names(text))
     end = "" if words.endswith("?") else "; the help page lists the known ones"
     return f"row {row}, column {column_letters(index)}: {words}{end}"
 

@@ -9,7 +9,7 @@ from aind_data_transfer_service.configs import textfile, workbook
 from aind_data_transfer_service.configs.draft import Draft
 from aind_data_transfer_service.configs.header import Header, count_known, read_header
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ReadingContext
-from aind_data_transfer_service.configs.tables import Row, column_letters, is_blank
+from aind_data_transfer_service.configs.tables import Row, column_letters, is_blank, refuse_wide
 from aind_data_transfer_service.configs.times import DateOrder
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import SpreadsheetError
@@ -150,12 +150,14 @@ class _Reader:
         first = next((row for row in rows if not is_blank(*row.cells)), None)
         if first is None:
             raise SpreadsheetError("the file is empty; write a row of column names and a row a job")
+        refuse_wide(first)
         header = read_header(first)
         self._result.errors.extend(header.errors)
         count = 0
         for row in rows:
             if is_blank(*row.cells):
                 continue
+            refuse_wide(row)
             count += 1
             if count > self._options.max_rows:
                 self._result.rows.clear()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from aind_data_transfer_service.errors import SpreadsheetError
 
@@ -41,11 +41,10 @@ def column_letters(index: int) -> str:
     return letters
 
 
-def refuse_wide(number: int, cells: Sequence[Any]) -> NoReturn | None:
+def refuse_wide(row: Row) -> None:
     """Refuse a row with something in a column beyond those that any list of jobs has."""
-    if any(cells[MAX_COLUMNS:]):
+    if len(row.cells) > MAX_COLUMNS and not is_blank(*row.cells[MAX_COLUMNS:]):
         raise SpreadsheetError(
-            f"row {number} reaches beyond column {column_letters(MAX_COLUMNS - 1)} "
+            f"row {row.number} reaches beyond column {column_letters(MAX_COLUMNS - 1)} "
             f"({MAX_COLUMNS} columns); delete what lies beside the table"
         )
-    return None

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from itertools import islice, product
 
 from aind_data_transfer_service.configs import columns
-from aind_data_transfer_service.configs.tables import MAX_COLUMNS, MAX_ROW, Row, refuse_wide
+from aind_data_transfer_service.configs.tables import MAX_ROW, Row
 from aind_data_transfer_service.errors import SpreadsheetError
 
 _MARKS = (
@@ -82,8 +82,6 @@ def read_rows(data: bytes, warnings: list[str]) -> Iterator[Row]:
         for number, cells in enumerate(reader, start=1):
             if number > MAX_ROW:
                 raise SpreadsheetError(f"more than {MAX_ROW:,} rows; no spreadsheet has so many")
-            if len(cells) > MAX_COLUMNS:
-                refuse_wide(number, cells)
             if any(cells):
                 yield Row(number, cells)
     except csv.Error as error:

@@ -14,6 +14,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -96,14 +97,7 @@ class _Term:
                 return term
         if not spellings:
             raise ValueError(f"{quoted(value)} is no {cls.noun}; write one of {cls._listed()}")
-        raise ValueError(cls._unknown(spellings[0]))
-
-    @classmethod
-    def _unknown(cls, word: str) -> str:
-        """Say that a word is not known, and which would be."""
-        near = nearest(word, (s for t in cls.known() for s in (t.abbreviation, t.name)))
-        hint = f'; did you mean "{cls._by_spelling[folded(near)].abbreviation}"?' if near else ";"
-        return f"unknown {cls.noun} {quoted(word)}{hint} Known are {cls._listed()}"
+        raise ValueError(_unknown(cls, spellings[0]))
 
     @classmethod
     def _listed(cls) -> str:
@@ -149,6 +143,14 @@ class Modality(_Term):
     __slots__ = ()
     noun = "modality"
     _by_spelling = {}
+
+
+@lru_cache(maxsize=1024)
+def _unknown(kind: type[_Term], word: str) -> str:
+    """Say that a word is not known, and which would be. The same slip often fills a column."""
+    near = nearest(word, (s for t in kind.known() for s in (t.abbreviation, t.name)))
+    hint = f'; did you mean "{kind.parse(near)}"?' if near else ";"
+    return f"unknown {kind.noun} {quoted(word)}{hint} Known are {kind._listed()}"
 
 
 def _spellings(value: object) -> tuple[object, ...]:

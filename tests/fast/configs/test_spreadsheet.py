@@ -135,7 +135,7 @@ class RowsTest(unittest.TestCase):
 
 
 class WrongRowsTest(unittest.TestCase):
-    """Every error of every row is told, with its row and column; the good rows are given all the same."""
+    """Every error of every row is told, with row and column; good rows are given all the same."""
 
     def errors(self, *table):
         found = read_csv(table)
@@ -190,7 +190,8 @@ class WrongRowsTest(unittest.TestCase):
                 )
             ),
             [
-                "row 2, modality0: empty, though modality1 is filled; leave no gap between modalities"
+                "row 2, modality0: empty, though modality1 is filled; "
+                "leave no gap between modalities"
             ],
         )
 
@@ -248,9 +249,11 @@ class WrongColumnsTest(unittest.TestCase):
             self.errors(row(platfrom="x", modality1__sorce="x", zzz="x", modality2__souce=1)),
             [
                 'row 1, column L: unknown column "platfrom"; did you mean "platform"?',
-                'row 1, column M: unknown column "modality1.sorce"; did you mean "modality1.source"?',
+                'row 1, column M: unknown column "modality1.sorce"; '
+                'did you mean "modality1.source"?',
                 'row 1, column N: unknown column "zzz"; the help page lists the known ones',
-                'row 1, column O: unknown column "modality2.souce"; did you mean "modality2.source"?',
+                'row 1, column O: unknown column "modality2.souce"; '
+                'did you mean "modality2.source"?',
             ],
         )
 
@@ -276,7 +279,8 @@ class WrongColumnsTest(unittest.TestCase):
         self.assertEqual(
             self.errors(row() | {"modality2": None, "modality3.source": None}),
             [
-                'row 1: there is no column "modality2.source"; the other columns of modality2 need it',
+                'row 1: there is no column "modality2.source"; '
+                "the other columns of modality2 need it",
                 'row 1: there is no column "modality3"; the other columns of modality3 need it',
             ],
         )
