@@ -34,6 +34,8 @@ _ENVIRONMENT.globals.update(
     is_ended=words.is_ended,
     progress_words=words.progress_words,
     share=words.share,
+    timeline=words.timeline,
+    progress_heading=words.progress_heading,
 )
 _ENVIRONMENT.filters.update(
     size=words.size,
@@ -41,6 +43,7 @@ _ENVIRONMENT.filters.update(
     number=words.number,
     utc=words.utc,
     state_name=words.state_name,
+    without_label=words.without_label,
 )
 
 

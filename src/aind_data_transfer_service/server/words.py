@@ -1,7 +1,7 @@
 """Figures and states as a person reads them; the pages' scripts say the same in `format.js`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -34,6 +34,20 @@ def problem(error: str) -> Problem:
     if match := _PLACE.fullmatch(error):
         return Problem(int(match[1]), match[2] or "", match[3])
     return Problem(None, "", error)
+
+
+def without_label(text: str) -> str:
+    """Leave out which job of a request a message is about, where a page is about that job.
+
+    Examples
+    --------
+    >>> without_label("job 2, metadata_dir: does not exist")
+    'metadata_dir: does not exist'
+    """
+    return _LABEL.sub("", text)
+
+
+_LABEL = re.compile(r"\A(?:job|row) \d+(?:, |: )")
 
 
 def size(count: float | None) -> str:
@@ -129,6 +143,35 @@ def share(job: Mapping[str, Any]) -> float | None:
     if job.get("bytes_total"):
         return min(1.0, (job["bytes_done"] or 0) / job["bytes_total"])
     return min(1.0, (job["files_done"] or 0) / job["files_total"])
+
+
+def progress_heading(state: str) -> str:
+    """Say what the figures of a job's progress mean in its state."""
+    if state == JobState.COMPLETED:
+        return "Arrived and verified"
+    return "How far it came" if is_ended(state) else "Progress"
+
+
+def timeline(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Make the entries of a job's timeline: a step that has ended is one entry, with its seconds.
+
+    Parameters
+    ----------
+    events : Sequence[Mapping[str, Any]]
+        Events as `event_to_json` writes them, in their order.
+    """
+    entries: list[dict[str, Any]] = []
+    begun: dict[str, dict[str, Any]] = {}
+    for event in events:
+        entry = {**event, "seconds": None}
+        if event["kind"] == "start":
+            begun[event["step"]] = entry
+        elif event["kind"] in ("end", "fail") and (start := begun.pop(event["step"], None)):
+            taken = datetime.fromisoformat(event["time"]) - datetime.fromisoformat(start["time"])
+            entry["seconds"] = taken.total_seconds()
+            entries.remove(start)
+        entries.append(entry)
+    return entries
 
 
 def _files(count: int) -> str:

@@ -109,6 +109,52 @@ class ProgressTest(unittest.TestCase):
         self.assertEqual(1.0, words.share(self.job(bytes_done=11_000_000)))
 
 
+class TimelineTest(unittest.TestCase):
+    """What a job did, made short."""
+
+    def event(self, second: float, step: str, kind: str) -> dict[str, object]:
+        """Compose an event."""
+        time = f"2026-03-04T12:00:{second:09.6f}+00:00"
+        return {"time": time, "step": step, "kind": kind, "message": ""}
+
+    def test_a_step_that_has_ended_is_one_entry_with_its_seconds(self) -> None:
+        entries = words.timeline(
+            [
+                self.event(1, "metadata", "start"),
+                self.event(2, "metadata", "warning"),
+                self.event(3.5, "metadata", "end"),
+                self.event(4, "transfer", "start"),
+            ]
+        )
+        found = [(entry["step"], entry["kind"], entry["seconds"]) for entry in entries]
+        expected = [
+            ("metadata", "warning", None),
+            ("metadata", "end", 2.5),
+            ("transfer", "start", None),
+        ]
+        self.assertEqual(expected, found)
+
+    def test_each_round_of_a_step_is_an_entry(self) -> None:
+        kinds = ("start", "end", "start", "fail", "end")
+        events = [self.event(n, "modality", kind) for n, kind in enumerate(kinds)]
+        entries = words.timeline(events)
+        self.assertEqual(["end", "fail", "end"], [entry["kind"] for entry in entries])
+        self.assertEqual([1.0, 1.0, None], [entry["seconds"] for entry in entries])
+
+
+class HeadingTest(unittest.TestCase):
+    """What figures mean."""
+
+    def test_figures_are_headed_by_what_they_mean(self) -> None:
+        self.assertEqual("Arrived and verified", words.progress_heading("COMPLETED"))
+        self.assertEqual("How far it came", words.progress_heading("FAILED"))
+        self.assertEqual("Progress", words.progress_heading("RUNNING"))
+
+    def test_a_message_loses_the_number_of_its_job(self) -> None:
+        self.assertEqual("is away", words.without_label("job 12: is away"))
+        self.assertEqual("a: job 1, b", words.without_label("row 3, a: job 1, b"))
+
+
 class MomentTest(unittest.TestCase):
     """Moments, for readers without scripts."""
 

@@ -65,6 +65,30 @@ export function share(job) {
   return Math.min(1, (job.files_done ?? 0) / job.files_total);
 }
 
+/** Say what the figures of a job's progress mean in its state. */
+export function progressHeading(state) {
+  if (state === "COMPLETED") return "Arrived and verified";
+  return ["SUBMITTED", "PENDING", "RUNNING"].includes(state) ? "Progress" : "How far it came";
+}
+
+/** Make the entries of a job's timeline: a step that has ended is one entry, with its seconds. */
+export function timeline(events) {
+  const entries = [];
+  const begun = new Map();
+  for (const event of events) {
+    const entry = { ...event, seconds: null };
+    const start = begun.get(event.step);
+    if (event.kind === "start") begun.set(event.step, entry);
+    else if ((event.kind === "end" || event.kind === "fail") && start) {
+      entry.seconds = (new Date(event.time) - new Date(start.time)) / 1000;
+      entries.splice(entries.indexOf(start), 1);
+      begun.delete(event.step);
+    }
+    entries.push(entry);
+  }
+  return entries;
+}
+
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const SHORT = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const FULL = new Intl.DateTimeFormat("en-GB", {

@@ -1,7 +1,7 @@
 // The page of one job: its state and timeline as they change, its log, and what can be done to it.
 
-import { ask, make, part, post, ROOT, say, showTime, showTimes, tell } from "./common.js";
-import { clock, duration, plural, size } from "./format.js";
+import { ask, part, post, ROOT, say, showTime, showTimes, tell } from "./common.js";
+import { clock, duration, progressHeading, size, timeline } from "./format.js";
 import { isEnded, showProgress, showState } from "./jobrow.js";
 import { follow } from "./live.js";
 
@@ -21,6 +21,7 @@ function showJob(job) {
   showState(page, job);
   showProgress(page, job);
   const ended = isEnded(job.state);
+  say($("progress-heading"), progressHeading(job.state));
   $("progress-panel").hidden = !job.files_total && job.state !== "RUNNING";
   const reason = part(page, "reason");
   reason.hidden = !job.reason;
@@ -29,8 +30,6 @@ function showJob(job) {
   const step = part(page, "step-sentence");
   step.hidden = !job.step || ended;
   say(step, `Step: ${job.step ?? ""}`);
-  $("warnings").hidden = !job.warnings?.length;
-  part(page, "warnings").replaceChildren(...(job.warnings ?? []).map((one) => make("li", {}, one)));
   showTime(part(page, "started_at"), job.started_at);
   showTime(part(page, "ended_at"), job.ended_at);
   say(part(page, "exit_code"), job.exit_code === null ? "–" : String(job.exit_code));
@@ -55,7 +54,7 @@ function showTook() {
 function showEvents(events) {
   const list = $("timeline");
   const near = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
-  list.replaceChildren(...events.map(eventRow));
+  list.replaceChildren(...timeline(events).map(eventRow));
   $("timeline-empty").hidden = events.length > 0;
   if (near) list.scrollTop = list.scrollHeight;
 }
@@ -65,19 +64,10 @@ function eventRow(event) {
   const row = blank.cloneNode(true);
   row.dataset.kind = event.kind;
   say(part(row, "step"), event.step);
-  const words = [event.message, event.kind === "end" ? figures(event.figures ?? {}) : ""];
-  say(part(row, "message"), words.filter(Boolean).join(" · "));
+  say(part(row, "message"), event.message);
+  say(part(row, "seconds"), event.seconds ? duration(event.seconds) : "");
   showTime(part(row, "time"), event.time, clock);
   return row;
-}
-
-/** Write the figures of a step that ended. */
-function figures({ files, bytes, seconds }) {
-  const parts = [];
-  if (files !== undefined) parts.push(plural(files, "file", "files"));
-  if (bytes !== undefined) parts.push(size(bytes));
-  if (seconds !== undefined) parts.push(duration(seconds));
-  return parts.map((one) => one.replaceAll(" ", "\u00a0")).join(", ");
 }
 
 let asked = 0;
