@@ -11,7 +11,8 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -21,6 +22,7 @@ from aind_data_transfer_service.executors.base import (
     FileChunk,
     JobFile,
     JobSpec,
+    RunState,
     RunStatus,
     Started,
 )
@@ -94,12 +96,14 @@ class LocalExecutor:
 
     async def cancel(self, ref: str) -> None:
         """Stop a job with all that it started, or take it out of the queue."""
-        await self._in_turn(self._spool.cancel, ref)
+        with _in_words(f"job {ref} cannot be cancelled"):
+            await self._in_turn(self._spool.cancel, ref)
         self._wake.set()
 
     async def read(self, ref: str, file: JobFile, offset: int, limit: int) -> FileChunk:
         """Read from one of a job's files."""
-        return await asyncio.to_thread(self._spool.folder(ref).read, file, offset, limit)
+        with _in_words(f"{file} of job {ref} cannot be read"):
+            return await asyncio.to_thread(self._spool.folder(ref).read, file, offset, limit)
 
     async def close(self) -> None:
         """Leave the queue and the running jobs to whoever comes next."""
@@ -137,6 +141,15 @@ class LocalExecutor:
                 raise
 
 
+@contextmanager
+def _in_words(failure: str) -> Iterator[None]:
+    """Say what a failure of the disk means."""
+    try:
+        yield
+    except OSError as error:
+        raise ExecutorError(f"{failure}: {error.strerror or error}") from error
+
+
 class _Spool:
     """The queue itself: files and processes. One thread at a time works on it."""
 
@@ -157,6 +170,7 @@ class _Spool:
         self._queue: deque[str] = deque()
         self._running: set[str] = set()
         self._children: dict[str, int] = {}
+        self._troubled: set[str] = set()
         self._last_accepted = 0
         self._lock: int | None = None
 
@@ -186,7 +200,7 @@ class _Spool:
 
     def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
         """Tell how jobs stand. Reads files only, so it needs no turn."""
-        return {ref: self.folder(ref).status() for ref in refs}
+        return {ref: self._status(ref) for ref in refs}
 
     def cancel(self, job_id: str) -> None:
         """Stop a job, or take it out of the queue."""
@@ -201,9 +215,14 @@ class _Spool:
     def advance(self) -> bool:
         """Put away what has ended, start what can be; tell whether to look again soon."""
         for job_id in list(self._running):
-            if self._has_ended(job_id):
-                self._running.discard(job_id)
-                self._forget(job_id)
+            try:
+                if self._has_ended(job_id):
+                    self._running.discard(job_id)
+                    self._forget(job_id)
+            except OSError:  # the other jobs are none the worse for it
+                if job_id not in self._troubled:
+                    self._troubled.add(job_id)
+                    logger.exception("local executor: job %s cannot be looked after", job_id)
         while self._queue and len(self._running) < self._slots:
             job_id = self._queue.popleft()
             self._running.add(job_id)
@@ -228,6 +247,14 @@ class _Spool:
                 "a DATA_DIR of its own"
             ) from None
         self._lock = lock
+
+    def _status(self, job_id: str) -> RunStatus:
+        """Tell how one job stands; one whose files cannot be read may well go on."""
+        try:
+            return self.folder(job_id).status()
+        except OSError as error:
+            reason = f"the job's folder cannot be read: {error.strerror or error}"
+            return RunStatus(ref=job_id, state=RunState.RUNNING, reason=reason)
 
     def _accept_one(self, spec: JobSpec) -> Started:
         """Put one job into the queue, unless it is known."""

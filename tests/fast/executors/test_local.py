@@ -1,0 +1,280 @@
+"""The local executor, with real processes."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import psutil
+
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.base import JobSpec, RunState
+from aind_data_transfer_service.executors.choose import choose_executor
+from aind_data_transfer_service.executors.local import LocalExecutor
+from aind_data_transfer_service.settings import ServiceSettings
+from tests.support.executor_contract import ExecutorContract, a_script
+
+SHOW_REQUEST = (sys.executable, "-c", "import sys; print(sys.argv[1], open(sys.argv[2]).read())")
+
+
+class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
+    """The contract, and what is this executor's own affair."""
+
+    async def asyncSetUp(self):
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name) / "jobs"
+        self.executor = self.make()
+        await self.executor.open()
+        self.addAsyncCleanup(self.tidy)
+
+    async def tidy(self):
+        for path in self.folder.glob("*/process.json"):
+            if not (path.parent / "exit.json").exists():
+                await self.executor.cancel(path.parent.name)
+                await self.until("its end", lambda: _exists(path.parent / "exit.json"))
+        await self.executor.close()
+
+    def make(self, **values) -> LocalExecutor:
+        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+        usual = {"slots": 1, "command": SHOW_REQUEST, "grace": 0.5, "poll_interval": 0.02}
+        return LocalExecutor(self.folder, environment, **(usual | values))
+
+    async def restart(self, **values):
+        """Leave everything to a new executor, as when the service starts again."""
+        await self.executor.close()
+        self.executor = self.make(**values)
+        await self.executor.open()
+
+    def supervisor_of(self, ref: str) -> int:
+        return json.loads((self.folder / ref / "process.json").read_text())["pid"]
+
+    async def test_the_data_transfer_job_gets_its_request_as_a_file(self):
+        request = json.dumps({"text": "O'Brien $(id) \n ünï"})
+        [ref] = await self.begin(JobSpec("j1", "asset", request=request))
+        await self.wait_for(ref, RunState.COMPLETED)
+        said = (await self.executor.read(ref, "stdout", 0, 999)).data.decode()
+        self.assertEqual(said, f"--json-file {request}\n")
+
+    async def test_several_slots_run_several_jobs_at_once(self):
+        await self.restart(slots=2)
+        refs = await self.begin(*(a_script("echo on; sleep 60") for _ in range(3)))
+        await self.said(refs[0], b"on")
+        await self.said(refs[1], b"on")
+        self.assertEqual((await self.status(refs[2])).state, RunState.PENDING)
+
+    async def test_a_killed_process_is_told_by_its_signal(self):
+        [ref] = await self.begin(a_script("kill -9 $$"))
+        status = await self.wait_for(ref, RunState.FAILED)
+        self.assertIn("killed by SIGKILL, as when memory runs out", status.reason)
+        self.assertIsNone(status.exit_code)
+        [ref] = await self.begin(a_script("kill -SEGV $$"))
+        self.assertIn("killed by SIGSEGV", (await self.wait_for(ref, RunState.FAILED)).reason)
+        [ref] = await self.begin(a_script("kill -40 $$"))
+        self.assertRegex((await self.wait_for(ref, RunState.FAILED)).reason, "signal 40|SIGRT")
+
+    async def test_a_job_whose_supervisor_is_killed_fails_and_nothing_of_it_goes_on(self):
+        [ref, following] = await self.begin(
+            a_script("echo pid=$$", "sleep 300"), a_script("exit 0")
+        )
+        await self.said(ref, b"pid=")
+        pid = int((await self.executor.read(ref, "stdout", 0, 99)).data.split(b"=")[1])
+        os.kill(self.supervisor_of(ref), signal.SIGKILL)
+        status = await self.wait_for(ref, RunState.FAILED)
+        self.assertIn("vanished", status.reason)
+        await self.wait_for(following, RunState.COMPLETED)
+        self.assertFalse(_lives(pid))
+        self.assertIn("vanished", (await self.status(ref)).reason)
+
+    async def test_a_job_that_the_machine_stops_says_so(self):
+        [ref] = await self.begin(a_script("echo on", "sleep 300"))
+        await self.said(ref, b"on")
+        os.kill(self.supervisor_of(ref), signal.SIGTERM)
+        status = await self.wait_for(ref, RunState.FAILED)
+        self.assertIn("told to stop, as when the machine shuts down", status.reason)
+
+    async def test_a_job_that_ends_well_although_cancelled_has_completed(self):
+        [ref] = await self.begin(a_script("trap 'exit 0' TERM", "echo on", "sleep 300 & wait"))
+        await self.said(ref, b"on")
+        await self.executor.cancel(ref)
+        await self.wait_for(ref, RunState.COMPLETED)
+
+    async def test_a_restart_finds_running_ended_and_waiting_jobs_again(self):
+        [running, waiting, dropped, last] = await self.begin(
+            a_script("echo one", "until [ -e go ]; do sleep 0.05; done", "echo two", "exit 5"),
+            a_script("echo second"),
+            a_script("echo never"),
+            a_script("echo third"),
+        )
+        await self.said(running, b"one")
+        await self.executor.cancel(dropped)
+        await self.restart()
+        self.assertEqual((await self.status(running)).state, RunState.RUNNING)
+        self.assertEqual((await self.status(waiting)).state, RunState.PENDING)
+        await self.executor.close()
+        (self.folder / running / "go").touch()
+        await self.until("the job's end", lambda: _exists(self.folder / running / "exit.json"))
+        self.executor = self.make()
+        await self.executor.open()
+        self.assertEqual((await self.status(running)).exit_code, 5)
+        await self.wait_for(waiting, RunState.COMPLETED)
+        await self.wait_for(last, RunState.COMPLETED)
+        self.assertEqual((await self.status(dropped)).state, RunState.CANCELLED)
+        said = await self.executor.read(running, "stdout", 0, 99)
+        self.assertEqual(said.data, b"one\ntwo\n")
+
+    async def test_a_running_job_is_cancelled_by_a_service_that_did_not_start_it(self):
+        [ref] = await self.begin(a_script("echo on", "sleep 300"))
+        await self.said(ref, b"on")
+        await self.restart()
+        await self.executor.cancel(ref)
+        await self.wait_for(ref, RunState.CANCELLED)
+
+    async def test_a_job_that_vanished_while_the_service_was_away_has_failed(self):
+        [ref] = await self.begin(a_script("echo on", "sleep 300"))
+        await self.said(ref, b"on")
+        supervisor = self.supervisor_of(ref)
+        await self.executor.close()
+        os.kill(supervisor, signal.SIGKILL)
+        self.executor = self.make()
+        await self.executor.open()
+        self.assertIn("vanished", (await self.wait_for(ref, RunState.FAILED)).reason)
+
+    async def test_a_job_that_was_launched_but_not_noted_is_not_run_twice(self):
+        """The service was killed between the start of the supervisor and everything after it."""
+        spec = a_script("echo once; sleep 1")
+        [ref] = await self.begin(spec)
+        await self.said(ref, b"once")
+        process = self.folder / ref / "process.json"
+        noted = process.read_bytes()
+        process.unlink()
+        await self.restart()
+        await self.until("a second supervisor", lambda: _several_supervisors(self.folder / ref))
+        process.write_bytes(noted)
+        await self.wait_for(ref, RunState.COMPLETED)
+        [last] = await self.begin(a_script("exit 0"))
+        await self.wait_for(last, RunState.COMPLETED)
+        self.assertEqual((await self.executor.read(ref, "stdout", 0, 99)).data, b"once\n")
+
+    async def test_a_job_that_was_half_accepted_is_accepted_anew(self):
+        await self.executor.close()
+        (self.folder / ".active" / "half").touch()
+        self.executor = self.make()
+        await self.executor.open()
+        self.assertEqual((await self.status("half")).state, RunState.LOST)
+        [ref] = await self.begin(a_script("exit 0", job_id="half"))
+        await self.wait_for(ref, RunState.COMPLETED)
+
+    async def test_two_services_do_not_work_in_one_folder(self):
+        with self.assertRaisesRegex(ExecutorError, "another service runs jobs in .*DATA_DIR"):
+            await self.make().open()
+
+    async def test_a_script_that_cannot_be_run_fails_in_words(self):
+        [ref] = await self.begin(JobSpec("j1", "n", script="#!/no/such/program\n"))
+        status = await self.wait_for(ref, RunState.FAILED)
+        self.assertRegex(status.reason, "cannot be run: No such file")
+
+    async def test_a_job_that_cannot_be_written_down_is_refused_in_words(self):
+        (self.folder / "blocked").touch()
+        [started] = await self.executor.start([a_script("exit 0", job_id="blocked")])
+        self.assertIsNone(started.ref)
+        self.assertIn("could not be started", started.error)
+        [started] = await self.executor.start([a_script("exit 0", job_id="../x")])
+        self.assertIn("cannot be the id", started.error)
+
+    async def test_a_damaged_record_of_the_end_is_a_failure_in_words(self):
+        [ref] = await self.begin(a_script("exit 0"))
+        await self.wait_for(ref, RunState.COMPLETED)
+        (self.folder / ref / "exit.json").write_text("{half")
+        status = await self.status(ref)
+        self.assertEqual(status.state, RunState.FAILED)
+        self.assertIn("cannot be read", status.reason)
+
+    async def test_a_supervisor_that_dies_at_once_is_a_failed_start(self):
+        spec = a_script("echo never")
+        [held, ref] = await self.begin(a_script("echo on; sleep 60"), spec)
+        await self.said(held, b"on")
+        (self.folder / ref / "lock").symlink_to("/no/such/folder/lock")
+        await self.executor.cancel(held)
+        self.assertIn("could not be started", (await self.wait_for(ref, RunState.FAILED)).reason)
+
+    async def test_a_job_whose_folder_is_broken_holds_up_nobody_else(self):
+        await self.restart(slots=2)
+        [held, broken, last] = await self.begin(
+            a_script("echo on; sleep 60"), a_script("sleep 60"), a_script("exit 0")
+        )
+        await self.said(held, b"on")
+        lock = self.folder / broken / "lock"
+        await self.until("the second job", lambda: _exists(self.folder / broken / "process.json"))
+        await self.restart(slots=2)
+        lock.rename(lock.with_name("kept"))
+        lock.mkdir()
+        with self.assertLogs("aind_data_transfer_service.executors.local", "ERROR"):
+            await self.executor.cancel(held)
+            await self.wait_for(last, RunState.COMPLETED)
+        status = await self.status(broken)
+        self.assertEqual(status.state, RunState.RUNNING, "nobody knows better")
+        self.assertIn("cannot be read", status.reason)
+        with self.assertRaisesRegex(ExecutorError, f"job {broken} cannot be cancelled"):
+            await self.executor.cancel(broken)
+        (self.folder / broken / "stdout.log").unlink()
+        (self.folder / broken / "stdout.log").mkdir()
+        with self.assertRaisesRegex(ExecutorError, f"stdout of job {broken} cannot be read"):
+            await self.executor.read(broken, "stdout", 0, 10)
+        lock.rmdir()
+        lock.with_name("kept").rename(lock)
+
+    async def test_the_service_may_stop_while_somebody_submits(self):
+        task = asyncio.create_task(self.executor.start([a_script("exit 0") for _ in range(50)]))
+        await asyncio.sleep(0)
+        task.cancel()
+        with self.assertRaises(asyncio.CancelledError):
+            await task
+        folders = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
+        self.assertIn(len(folders), (0, 50), "all were accepted, or none")
+
+
+class ChoiceTest(unittest.IsolatedAsyncioTestCase):
+    """Which executor the settings ask for."""
+
+    async def test_this_machine_unless_a_cluster_is_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = choose_executor(ServiceSettings(data_dir=folder))
+        self.assertEqual(chosen.name, "local")
+
+    async def test_a_cluster_is_refused_in_words_while_pages_work(self):
+        chosen = choose_executor(ServiceSettings(hpc_host="slurm"))
+        await chosen.open()
+        [started] = await chosen.start([a_script("exit 0")])
+        self.assertIn("cannot run jobs on a cluster", started.error)
+        for ask in (
+            chosen.statuses([]),
+            chosen.cancel("1"),
+            chosen.read("1", "stdout", 0, 1),
+        ):
+            with self.assertRaisesRegex(ExecutorError, "unset HPC_HOST"):
+                await ask
+        await chosen.close()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def _exists(path: Path) -> bool:
+    return path.exists()
+
+
+async def _several_supervisors(folder: Path) -> bool:
+    found = 0
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        found += str(folder) in command and any("supervisor.py" in part for part in command)
+    return found > 1
