@@ -58,6 +58,10 @@ class Feed:
         self._backlog = backlog
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
 
+    def __len__(self) -> int:
+        """Tell how many listen."""
+        return len(self._subscriptions)
+
     def subscribe(self) -> Subscription:
         """Listen from now on; forgotten when nobody holds the subscription any more."""
         subscription = Subscription(self._backlog)
