@@ -1,8 +1,9 @@
 """Every environment variable, once.
 
-`ServiceSettings` is what the web service reads, `UploadSettings` what a data transfer job reads; each is
-read once, at start-up, and passed on. With no variable set, everything happens on this machine beneath
-`DATA_DIR`: jobs run as local processes and assets arrive in a local folder, in the layout of a bucket.
+`ServiceSettings` is what the web service reads, `UploadSettings` what a data transfer job reads;
+each is read once, at start-up, and passed on. With no variable set, everything happens on this
+machine beneath `DATA_DIR`: jobs run as local processes and assets arrive in a local folder, in the
+layout of a bucket.
 """
 
 import os
@@ -150,8 +151,8 @@ class ServiceSettings(_Settings):
     def job_environment(self) -> dict[str, str]:
         """Compose the environment of a job that is started on this machine.
 
-        It is the service's own, less the secrets that a job has no use for, with the settings that both
-        must agree on written out.
+        It is the service's own, less the secrets that a job has no use for, with the settings that
+        both must agree on written out.
         """
         environment = {k: v for k, v in os.environ.items() if k not in SECRET_VARIABLES}
         environment.update(
