@@ -16,8 +16,6 @@ from rich.progress import (
     Progress,
     TaskProgressColumn,
     TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from tzlocal import get_localzone_name
 
@@ -65,14 +63,14 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; the answer is the process's exit code."""
     options = parser().parse_args(argv)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return Tour(console, options.folder.absolute(), SessionSize(options.seconds)).run(
             options.port, stay=not options.exit
         )
     except DemoError as error:
-        console.print(f"[red]error:[/] {escape(str(error))}")
+        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         return NOT_VERIFIED
     except KeyboardInterrupt:
         console.print("\nStopped.")
@@ -106,7 +104,7 @@ class Tour:
         return VERIFIED if view.completed else NOT_VERIFIED
 
     def _say(self, text: str) -> None:
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True)
 
     def _make_session(self) -> SampleSession:
         folder = self._folder / "shared_drive" / "690165"
@@ -144,26 +142,26 @@ class Tour:
 
     def _watch(self, client: ServiceClient, job_id: str) -> JobView:
         progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description:>9}"),
             BarColumn(),
             TaskProgressColumn(),
             DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[pace]}"),
             console=self._console,
         )
         told = 0
         with progress:
-            bar = progress.add_task("waiting", total=None)
+            bar = progress.add_task("waiting", total=None, pace="")
             for view in client.follow(job_id):
                 for event in view.events[told:]:
-                    _tell(progress.console.print, event)
+                    _tell(self._say, event)
                 told = len(view.events)
                 progress.update(
                     bar,
                     description=view.job["step"] or view.job["state"].lower(),
                     total=view.job["bytes_total"] or None,
                     completed=view.job["bytes_done"] or 0,
+                    pace=_pace(view.job),
                 )
         return view
 
@@ -197,3 +195,10 @@ def _tell(say: Callable[[str], None], event: dict[str, Any]) -> None:
         return
     colour = {"warning": "yellow", "fail": "red"}.get(event["kind"], "dim")
     say(f"  [{colour}]{event['step']:>9} {event['kind']:<7}[/] {escape(event['message'])}")
+
+
+def _pace(job: dict[str, Any]) -> str:
+    """Say how fast the bytes move and how long it will take, as far as the service knows."""
+    rate, left = job["bytes_per_second"], job["seconds_left"]
+    words = [f"{rate / 1e6:,.0f} MB/s"] if rate else []
+    return ", ".join([*words, *([f"{left:.0f} s left"] if left else [])])
