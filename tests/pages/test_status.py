@@ -171,6 +171,18 @@ class StatusPageTest(PageTest):
         self.add({"name": "unheard of"})
         self.wait_for_names("unheard of")
 
+    def test_a_page_that_nobody_looks_at_lets_go_of_its_connection(self) -> None:
+        self.open()
+        hide = """hidden => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }"""
+        self.page.evaluate(hide, True)
+        self.page.locator('#live[data-live="off"]').wait_for()
+        self.add({"name": "while away"})
+        self.page.evaluate(hide, False)
+        self.wait_for_names("while away")
+
     def test_a_jobs_page_shows_its_log_and_stops_it(self) -> None:
         job_id = self.start_script()
         self.open(f"/jobs/{job_id}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 
+from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
@@ -233,6 +234,11 @@ class HealthTest(JobsTest):
         data = self.envelope(response)
         self.assertEqual(("ok", "failed"), (data["store"], data["executor"]))
         self.assertEqual(["The executor does not answer."], data["errors"])
+
+    async def test_a_cluster_that_this_release_cannot_use_is_named(self) -> None:
+        self.executor.fault = ExecutorError("the cluster is out of reach")
+        response = await self.client.get("/healthz")
+        self.assertEqual(["the cluster is out of reach"], self.envelope(response)["errors"])
 
     async def test_metrics_count_jobs_and_requests(self) -> None:
         self.add({}, {})

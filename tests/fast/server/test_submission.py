@@ -121,10 +121,15 @@ class SubmitTest(ApplicationTest):
         self.assertTrue(any(one.startswith("job 2, hpc_settings: ") for one in errors), errors)
         self.assertTrue(any(one.startswith("job 3, extra: ") for one in errors), errors)
 
-    async def test_json_is_read_whatever_its_type_is_called(self) -> None:
-        body = json.dumps({"jobs": [upload_settings(self.data_dir)]})
-        response = await self.client.post(BASIC, content=body)
-        self.assertEqual(200, response.status_code, response.text)
+    async def test_json_is_read_whatever_its_sender_calls_it(self) -> None:
+        types = ("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
+        for number, kind in enumerate(types):
+            with self.subTest(kind=kind):
+                text = upload_settings(self.data_dir, subject_id=str(number))
+                headers = {"content-type": kind} if kind else {}
+                body = json.dumps({"jobs": [text]})
+                response = await self.client.post(BASIC, content=body, headers=headers)
+                self.assertEqual(200, response.status_code, response.text)
 
 
 json_values = st.recursive(

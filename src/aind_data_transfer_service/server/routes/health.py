@@ -5,6 +5,7 @@ import asyncio
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.server.answers import (
     DOCUMENTED_ERRORS,
     Envelope,
@@ -29,9 +30,13 @@ async def healthz(manager: Manager) -> EnvelopeResponse:
         *(asyncio.wait_for(piece, HEALTH_SECONDS) for piece in pieces.values()),
         return_exceptions=True,
     )
-    well = {name: not isinstance(result, BaseException) for name, result in zip(pieces, results)}
-    errors = [f"The {name} does not answer." for name, answers in well.items() if not answers]
-    data = {**{name: "ok" if ok else "failed" for name, ok in well.items()}, "errors": errors}
+    faults = {
+        name: _fault(name, result)
+        for name, result in zip(pieces, results)
+        if isinstance(result, BaseException)
+    }
+    errors = list(faults.values())
+    data = {**{name: "failed" if name in faults else "ok" for name in pieces}, "errors": errors}
     if errors:
         return EnvelopeResponse("Unwell", data, 503)
     return EnvelopeResponse("OK", data)
@@ -42,3 +47,10 @@ async def metrics(manager: Manager, figures: Figures) -> Response:
     """Show the service's figures to Prometheus."""
     figures.set_jobs(await asyncio.to_thread(manager.store.counts))
     return Response(figures.page(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _fault(name: str, error: BaseException) -> str:
+    """Say what is wrong with a piece; only words that were written for people are passed on."""
+    if isinstance(error, TransferServiceError):
+        return str(error)
+    return f"The {name} does not answer."

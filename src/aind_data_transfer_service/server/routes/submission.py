@@ -1,8 +1,10 @@
 """Submitting jobs: all of a request's jobs, or none of them."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, Submission
@@ -15,7 +17,23 @@ from aind_data_transfer_service.server.failures import MALFORMED
 from aind_data_transfer_service.server.metrics import Metrics
 from aind_data_transfer_service.server.routes import Figures, Manager
 
-router = APIRouter(prefix="/api", tags=["Submission"])
+
+class JsonRoute(APIRoute):
+    """A route that reads a body as JSON, whatever its sender says that it is."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
+        """Make the handler of this route."""
+        handle = super().get_route_handler()
+
+        async def read_as_json(request: Request) -> Response:
+            headers = [pair for pair in request.scope["headers"] if pair[0] != b"content-type"]
+            headers.append((b"content-type", b"application/json"))
+            return await handle(Request({**request.scope, "headers": headers}, request.receive))
+
+        return read_as_json
+
+
+router = APIRouter(prefix="/api", tags=["Submission"], route_class=JsonRoute)
 
 
 class BasicJobs(BaseModel):

@@ -56,7 +56,7 @@ function showEvents(events) {
   const near = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
   list.replaceChildren(...timeline(events).map(eventRow));
   $("timeline-empty").hidden = events.length > 0;
-  if (near) list.scrollTop = list.scrollHeight;
+  if (near && current?.state === "RUNNING") list.scrollTop = list.scrollHeight;
 }
 
 /** Make one entry of the timeline. */
@@ -65,7 +65,7 @@ function eventRow(event) {
   row.dataset.kind = event.kind;
   say(part(row, "step"), event.step);
   say(part(row, "message"), event.message);
-  say(part(row, "seconds"), event.seconds ? duration(event.seconds) : "");
+  say(part(row, "seconds"), event.seconds >= 1 ? duration(event.seconds) : "");
   showTime(part(row, "time"), event.time, clock);
   return row;
 }

@@ -18,7 +18,7 @@ export function follow({ onJob, onCatchUp, onState }) {
     onState("poll");
     poll ??= setInterval(() => {
       onCatchUp();
-      if (source.readyState === EventSource.CLOSED) open();
+      if (source?.readyState === EventSource.CLOSED) open();
     }, POLL_MILLISECONDS);
   };
 
@@ -35,14 +35,22 @@ export function follow({ onJob, onCatchUp, onState }) {
     source.addEventListener("error", startPolling);
   };
 
-  // A page that nobody looks at, or that lies in the browser's cache, holds no connection open.
-  addEventListener("pagehide", () => {
+  const close = () => {
     clearInterval(poll);
     poll = null;
-    source.close();
+    source?.close();
+    source = null;
+    onState("off");
+  };
+
+  // A page that nobody looks at holds no connection: browsers allow six to a service, in all tabs.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) close();
+    else if (!source) open();
   });
-  addEventListener("pageshow", (event) => {
-    if (event.persisted) open();
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", () => {
+    if (!source && !document.hidden) open();
   });
-  open();
+  if (!document.hidden) open();
 }
