@@ -1,0 +1,228 @@
+"""What is asked of the world before a job is accepted."""
+
+import socket
+import tempfile
+import threading
+import time
+import unittest
+from pathlib import Path
+
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.jobs.checks import CheckResult, Checks, ToCheck, look_at_source
+from aind_data_transfer_service.jobs.store import JobStore
+from aind_data_transfer_service.jobs.workers import Workers
+from aind_data_transfer_service.settings import ServiceSettings
+from tests.support.jobs import a_job, a_request
+from tests.support.metadata import MetadataServer
+
+
+class ChecksTest(unittest.IsolatedAsyncioTestCase):
+    """Each check, by itself, on a world that a test makes."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.vast = self.folder / "vast"
+        (self.vast / "here").mkdir(parents=True)
+        self.store = JobStore(f"sqlite:///{self.folder / 'jobs.sqlite3'}")
+        self.addCleanup(self.store.close)
+
+    async def check(self, *jobs: ToCheck, **settings) -> CheckResult:
+        checks = Checks(ServiceSettings(data_dir=self.folder / "data", **settings), self.store)
+        try:
+            return await checks.run(jobs)
+        finally:
+            checks.close()
+
+    def job(self, label: str = "row 2", source: str = "", **values) -> ToCheck:
+        text = a_request(source or str(self.vast / "here"), **values)
+        return ToCheck(label, BasicUploadJobConfigs.model_validate_json(text))
+
+    def assert_found(self, result: CheckResult, errors: list[str], warnings: list[str]):
+        for found, wanted in (
+            (result.flat_errors(), errors),
+            (result.flat_warnings(), warnings),
+        ):
+            self.assertEqual(len(found), len(wanted), found)
+            for text, pattern in zip(found, wanted):
+                self.assertRegex(text, pattern)
+
+    async def test_a_job_with_nothing_against_it(self):
+        self.assert_found(await self.check(self.job()), [], [])
+        roots = [self.vast]
+        self.assert_found(await self.check(self.job(), source_roots=roots), [], [])
+
+    async def test_a_bare_script_has_nothing_to_check(self):
+        self.assert_found(await self.check(ToCheck("job 1", None)), [], [])
+
+    async def test_a_missing_source_beneath_a_root_is_an_error_that_names_row_and_column(self):
+        result = await self.check(
+            self.job("row 17", str(self.vast / "gone")),
+            self.job("job 3", str(self.vast / "gone"), subject_id="2"),
+            source_roots=[self.vast],
+        )
+        self.assert_found(
+            result,
+            [
+                r"^row 17, modality0\.source: .*/vast/gone does not exist$",
+                r"^job 3, modalities\.0\.source: .*gone does not exist$",
+            ],
+            [],
+        )
+
+    async def test_a_missing_source_is_a_warning_where_no_roots_are_named(self):
+        result = await self.check(self.job(source="/shared_drive/x"))
+        self.assert_found(result, [], ["/shared_drive/x does not exist as seen from here"])
+
+    async def test_a_source_beneath_no_root_is_a_warning_or_where_strict_an_error(self):
+        job = self.job(source=str(self.folder / "vast2" / "x"))
+        result = await self.check(job, source_roots=[self.vast])
+        self.assert_found(result, [], ["not visible from here"])
+        result = await self.check(job, source_roots=[self.vast], source_roots_strict=True)
+        self.assert_found(result, ["beneath none of the folders that may be uploaded .*vast"], [])
+
+    async def test_a_root_that_is_not_mounted_makes_warnings_only(self):
+        away = self.folder / "away"
+        result = await self.check(self.job(source=str(away / "x")), source_roots=[away])
+        self.assert_found(result, [], ["away is not to be seen from here now"])
+
+    async def test_a_missing_folder_of_metadata_is_a_warning(self):
+        job = self.job("row 4", metadata_dir=str(self.vast / "Config"))
+        result = await self.check(job, source_roots=[self.vast])
+        self.assert_found(result, [], ["^row 4, metadata_dir: .*Config does not exist"])
+
+    async def test_an_asset_that_is_there_is_an_error_unless_forced(self):
+        job = self.job()
+        asset = self.folder / "data" / "destination" / "aind-data" / job.config.s3_prefix
+        asset.mkdir(parents=True)
+        (asset / "file").touch()
+        result = await self.check(job)
+        self.assert_found(result, ["row 2: .*exists already; .*force_cloud_sync"], [])
+        self.assert_found(await self.check(self.job(force_cloud_sync=True)), [], [])
+        near = self.job(acq_datetime="2024-02-19T11:25:18")
+        self.assert_found(await self.check(near), [], [])
+
+    async def test_many_assets_are_looked_for_at_once(self):
+        jobs = [self.job(f"row {number}", subject_id=str(number)) for number in range(2, 60)]
+        asset = self.folder / "data" / "destination" / "aind-data" / jobs[40].config.s3_prefix
+        asset.mkdir(parents=True)
+        (asset / "file").touch()
+        self.assert_found(await self.check(*jobs), ["^row 42: "], [])
+
+    async def test_a_destination_that_does_not_answer_is_a_warning_in_time(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            start = time.monotonic()
+            result = await self.check(
+                self.job(), destination="s3://", aws_endpoint_url=url, check_timeout=0.3
+            )
+        self.assertLess(time.monotonic() - start, 3)
+        self.assert_found(result, [], ["could not be checked whether the asset exists .*in time"])
+
+    async def test_a_destination_that_is_not_there_is_a_warning(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        result = await self.check(self.job(), destination="s3://", aws_endpoint_url=url)
+        self.assert_found(result, [], ["could not be checked whether the asset exists"])
+
+    async def test_an_asset_in_flight_is_an_error_that_names_the_job(self):
+        job = self.job()
+        place = f"{self.folder}/data/destination/aind-data/{job.config.s3_prefix}"
+        other = a_job(location=place)
+        self.store.add([other])
+        result = await self.check(job)
+        self.assert_found(result, [f"^row 2: job {other.id} is bringing .* wait for its end"], [])
+
+    async def test_subject_and_project_are_asked_about_once_each(self):
+        with MetadataServer() as server:
+            server.says("/subject/690165", {"subject_id": "690165"})
+            server.says("/project_names", ["Ephys Platform", "Thalamus"])
+            jobs = [self.job(f"row {number}", subject_id="690165") for number in range(2, 40)]
+            result = await self.check(*jobs, metadata_service_url=server.url)
+            self.assert_found(result, [], [])
+            self.assertEqual(len(server.asked), 2)
+
+    async def test_an_unknown_subject_and_project_are_errors_with_a_hint(self):
+        with MetadataServer() as server:
+            server.says("/project_names", ["Ephys Platform", "Thalamus"])
+            result = await self.check(
+                self.job(project_name="Ephis platform"),
+                self.job("row 3", project_name="q", metadata_dir=str(self.vast / "here")),
+                metadata_service_url=server.url,
+            )
+        self.assert_found(
+            result,
+            [
+                'row 2, subject_id: the metadata service knows no subject "690165"',
+                'row 2, project_name: "Ephis platform" .* did you mean "Ephys Platform"',
+                'row 3, project_name: "q" is no project; see the list',
+            ],
+            ["row 3, subject_id: .* unless .*here holds a subject.json"],
+        )
+
+    async def test_a_metadata_service_that_fails_makes_warnings_only(self):
+        with MetadataServer() as server:
+            server.says("/project_names", None, 500).says("/subject/690165", None, 503)
+            result = await self.check(self.job(), metadata_service_url=server.url)
+        self.assert_found(
+            result,
+            [],
+            ["subject_id: could not be checked: .*503", "project_name: could not be .*500"],
+        )
+        with MetadataServer() as server:
+            server.says("/project_names", []).says("/subject/690165", {"a": 1})
+            result = await self.check(self.job(), metadata_service_url=server.url)
+        self.assert_found(result, [], ["project_name: could not be checked: .* lists none"])
+
+    async def test_a_metadata_service_that_is_silent_makes_warnings_in_time(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            result = await self.check(self.job(), metadata_service_url=url, check_timeout=0.2)
+        self.assert_found(result, [], ["subject_id: .*in time", "project_name: .*in time"])
+
+    def test_looking_at_a_source(self):
+        file = self.vast / "file"
+        file.touch()
+        loop = self.vast / "loop"
+        loop.symlink_to(loop)
+        self.assertEqual(look_at_source(str(self.vast)), "")
+        self.assertEqual(look_at_source(str(file)), "")
+        self.assertIn("does not exist", look_at_source(str(file / "below")))
+        self.assertIn("cannot be looked at", look_at_source(str(loop)))
+        self.assertIn("cannot be looked at", look_at_source("/" + "x" * 5000))
+
+
+class WorkersTest(unittest.TestCase):
+    """Many questions at once, with bounded patience."""
+
+    def test_every_subject_gets_its_answer_even_a_failure(self):
+        answers = Workers("w", 4).ask(lambda number: 10 // number, range(-50, 50), 10)
+        self.assertEqual(len(answers), 100)
+        self.assertEqual(answers[5], 2)
+        self.assertIsInstance(answers[0], ZeroDivisionError)
+        self.assertEqual(Workers("w", 4).ask(str, [], 10), {})
+
+    def test_slow_questions_are_asked_at_the_same_time(self):
+        together = threading.Barrier(3)
+        answers = Workers("w", 3).ask(lambda _: together.wait(10), range(3), 10)
+        self.assertEqual(len(answers), 3)
+
+    def test_what_hangs_is_left_out_and_a_later_batch_does_not_hang(self):
+        hang = threading.Event()
+        self.addCleanup(hang.set)
+        workers = Workers("w", 3)
+        answers = workers.ask(
+            lambda s: hang.wait() if s == "hangs" else s, ["hangs", "a", "b"], 0.5
+        )
+        self.assertEqual(answers, {"a": "a", "b": "b"})
+        self.assertEqual(workers.ask(str, [1], 5), {1: "1"})
+
+    def test_when_every_thread_hangs_there_are_no_more(self):
+        hang = threading.Event()
+        self.addCleanup(hang.set)
+        workers = Workers("hanging workers", 2)
+        for _ in range(5):
+            self.assertEqual(workers.ask(lambda _: hang.wait(), range(4), 0.05), {})
+        names = [thread.name for thread in threading.enumerate()]
+        self.assertEqual(names.count("hanging workers"), 2)

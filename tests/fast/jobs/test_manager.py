@@ -1,0 +1,531 @@
+"""The door to jobs: submission, cancelling, resubmission, logs; and the monitor behind it."""
+
+import asyncio
+import json
+import tempfile
+import unittest
+from pathlib import Path
+
+from aind_data_transfer_service.errors import (
+    ExecutorError,
+    JobError,
+    JobNotFound,
+    SubmissionError,
+)
+from aind_data_transfer_service.executors.base import RunState
+from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
+from aind_data_transfer_service.jobs.states import ENDED, JobState
+from aind_data_transfer_service.jobs.store import JobQuery, JobStore
+from aind_data_transfer_service.settings import ServiceSettings
+from tests.support.jobs import NOON, ToldExecutor, a_job, a_request, event_line
+
+SCRIPT = "#!/bin/bash\necho hi\n"
+
+
+class ManagerTest(unittest.IsolatedAsyncioTestCase):
+    """A manager whose jobs do what the test tells them to."""
+
+    async def asyncSetUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.source = self.folder / "source"
+        self.source.mkdir()
+        self.executor = ToldExecutor()
+        self.manager = self.make()
+        await self.manager.start()
+        self.addAsyncCleanup(self.stop)
+
+    async def stop(self):
+        await self.manager.stop()
+
+    def make(self, **settings) -> JobManager:
+        usual = {
+            "data_dir": self.folder,
+            "lab_timezone": "America/Los_Angeles",
+            "monitor_interval": 0.01,
+        }
+        return JobManager(ServiceSettings(**(usual | settings)), executor=self.executor)
+
+    async def restart(self, **settings):
+        await self.manager.stop()
+        self.manager = self.make(**settings)
+        await self.manager.start()
+
+    def request(self, **values) -> str:
+        return a_request(str(self.source), **values)
+
+    async def submit(self, **values) -> str:
+        submission = await self.manager.submit_basic([self.request(**values)])
+        self.assertEqual(submission.stage, "ok", submission.errors)
+        return submission.responses[0]["job_id"]
+
+    async def until(self, job_id: str, *states: JobState):
+        async with asyncio.timeout(10):
+            while (job := await self.manager.get(job_id)).state not in states:
+                await asyncio.sleep(0.01)
+        return job
+
+    async def until_true(self, ask):
+        async with asyncio.timeout(10):
+            while not (answer := await ask()):
+                await asyncio.sleep(0.01)
+        return answer
+
+
+class SubmissionTest(ManagerTest):
+    """All of a request's jobs, or none."""
+
+    async def test_a_job_is_recorded_and_handed_over(self):
+        submission = await self.manager.submit_basic([self.request()])
+        [response] = submission.responses
+        name = "behavior_690165_2024-02-19_11-25-17"
+        self.assertEqual((response["name"], response["state"]), (name, "PENDING"))
+        self.assertEqual(response["slot"], 1, "what the executor answered is passed on")
+        job = await self.manager.get(response["job_id"])
+        self.assertEqual(job.location, f"{self.folder}/destination/aind-data/{name}")
+        self.assertEqual((job.executor, job.executor_ref), ("told", f"ref-{job.id}"))
+        self.assertEqual((job.submitter, job.modalities), ("Anna Apple", "behavior"))
+        request = json.loads(self.executor.specs[job.id].request)
+        self.assertEqual(request["s3_bucket"], "aind-data", "the default is filled in")
+        self.assertEqual(request["acq_datetime"], "2024-02-19T11:25:17")
+
+    async def test_times_with_an_offset_become_the_labs(self):
+        job_id = await self.submit(acq_datetime="2024-02-19T19:25:17Z")
+        job = await self.manager.get(job_id)
+        self.assertEqual(job.acq_datetime, "2024-02-19T11:25:17")
+
+    async def test_one_bad_job_and_nothing_is_recorded(self):
+        submission = await self.manager.submit_basic(
+            [self.request(), self.request(platform="x"), "{"]
+        )
+        self.assertEqual((submission.stage, submission.responses), ("parse", []))
+        self.assertTrue(any(text.startswith("job 2, platform") for text in submission.errors))
+        self.assertTrue(any(text.startswith("job 3") for text in submission.errors))
+        self.assertEqual((await self.manager.find()).total, 0)
+        self.assertEqual(self.executor.specs, {})
+
+    async def test_the_checks_decide_too_and_warnings_are_kept_with_the_job(self):
+        (self.folder / "roots").mkdir()
+        await self.restart(source_roots=[self.folder / "roots"])
+        submission = await self.manager.submit_basic([self.request()])
+        self.assertEqual(submission.stage, "ok")
+        [warning] = submission.warnings
+        job = await self.manager.get(submission.responses[0]["job_id"])
+        self.assertEqual(job.warnings, (warning,))
+        await self.restart(source_roots=[self.folder / "roots"], source_roots_strict=True)
+        submission = await self.manager.submit_basic([self.request(subject_id="2")])
+        self.assertEqual(submission.stage, "parse")
+
+    async def test_the_same_asset_twice_in_a_request_is_refused(self):
+        submission = await self.manager.submit_basic(
+            [self.request(), self.request(s3_bucket="aind-data")]
+        )
+        self.assertEqual(submission.stage, "parse")
+        self.assertRegex(submission.errors[0], "job 2: the same asset as job 1")
+
+    async def test_two_submissions_of_one_asset_at_once_name_the_job_in_flight(self):
+        results = await asyncio.gather(
+            *(self.manager.submit_basic([self.request()]) for _ in range(6))
+        )
+        [winner] = [one for one in results if one.stage == "ok"]
+        job_id = winner.responses[0]["job_id"]
+        for loser in results:
+            if loser is not winner:
+                self.assertEqual((loser.stage, loser.responses), ("parse", []))
+                self.assertRegex(loser.errors[0], f"job 1: job {job_id} is bringing .* cancel it")
+        self.assertEqual(len(self.executor.specs), 1)
+
+    async def test_a_job_that_the_executor_refuses_has_failed_and_the_others_go_on(self):
+        original = self.executor.start
+
+        async def refuse_first(specs):
+            self.executor.refusals = {specs[0].job_id: "no such partition"}
+            return await original(specs)
+
+        self.executor.start = refuse_first
+        submission = await self.manager.submit_basic([self.request(), self.request(subject_id="2")])
+        self.assertEqual(submission.stage, "executor")
+        first, second = submission.responses
+        self.assertEqual((first["state"], second["state"]), ("FAILED", "PENDING"))
+        self.assertIn("no such partition", first["error"])
+        self.assertEqual(len(submission.errors), 1)
+        job = await self.manager.get(first["job_id"])
+        self.assertEqual((job.state, job.reason), (JobState.FAILED, "no such partition"))
+
+    async def test_jobs_wait_for_an_executor_that_does_not_answer(self):
+        self.executor.silent = "the cluster does not answer"
+        with self.assertLogs("aind_data_transfer_service", "WARNING"):
+            submission = await self.manager.submit_basic([self.request()])
+        self.assertEqual(submission.stage, "executor")
+        self.assertIn("start as soon as that is mended", submission.errors[0])
+        job_id = submission.responses[0]["job_id"]
+        self.assertEqual((await self.manager.get(job_id)).state, JobState.SUBMITTED)
+        self.executor.silent = ""
+        await self.until(job_id, JobState.PENDING)
+        self.assertEqual(list(self.executor.specs), [job_id])
+
+    async def test_somebody_who_goes_away_does_not_leave_a_job_half_submitted(self):
+        gate = asyncio.Event()
+        original = self.executor.start
+
+        async def slow(specs):
+            await gate.wait()
+            return await original(specs)
+
+        self.executor.start = slow
+        task = asyncio.create_task(self.manager.submit_basic([self.request()]))
+        await self.until_true(lambda: self._recorded())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        gate.set()
+        [job] = (await self.manager.find()).jobs
+        await self.until(job.id, JobState.PENDING)
+        self.assertEqual(list(self.executor.specs), [job.id])
+
+    async def _recorded(self):
+        return (await self.manager.find()).total
+
+    async def test_a_cluster_that_this_release_cannot_use_is_told_plainly(self):
+        await self.manager.stop()
+        self.manager = JobManager(ServiceSettings(data_dir=self.folder, hpc_host="slurm"))
+        await self.manager.start()
+        submission = await self.manager.submit_basic([self.request()])
+        self.assertEqual((submission.stage, submission.responses), ("executor", []))
+        self.assertIn("unset HPC_HOST", submission.errors[0])
+        self.assertEqual((await self.manager.find()).total, 0)
+
+
+class HpcSubmissionTest(ManagerTest):
+    """Jobs with settings and scripts of their own."""
+
+    async def hpc(self, *items: HpcJobRequest):
+        return await self.manager.submit_hpc(items)
+
+    async def test_an_empty_script_is_the_data_transfer_job(self):
+        submission = await self.hpc(HpcJobRequest(self.request(), '{"qos": "dev"}', ""))
+        self.assertEqual(submission.stage, "ok", submission.errors)
+        [spec] = self.executor.specs.values()
+        self.assertEqual((spec.script, spec.settings), ("", {"qos": "dev"}))
+        self.assertIn("690165", spec.request)
+
+    async def test_a_script_alone_is_a_job_by_the_name_that_it_gives(self):
+        for empty in ("{}", "", " { } "):
+            submission = await self.hpc(HpcJobRequest(empty, '{"name": " my job "}', SCRIPT))
+            self.assertEqual(submission.responses[0]["name"], "my job", submission.errors)
+        job = await self.manager.get(submission.responses[0]["job_id"])
+        self.assertEqual((job.location, job.upload_job_settings), ("", ""))
+        self.assertEqual(self.executor.specs[job.id].script, SCRIPT)
+
+    async def test_a_script_with_upload_settings_is_the_job_of_that_asset(self):
+        script = SCRIPT.replace("\n", "\r\n")
+        submission = await self.hpc(HpcJobRequest(self.request(), "{}", script))
+        [spec] = self.executor.specs.values()
+        self.assertEqual((spec.script, spec.request), (SCRIPT, ""))
+        self.assertEqual(submission.responses[0]["name"], "behavior_690165_2024-02-19_11-25-17")
+
+    async def test_all_that_is_wrong_is_told_at_once(self):
+        submission = await self.hpc(
+            HpcJobRequest("{}", "{}", ""),
+            HpcJobRequest(self.request(), "[]", "echo"),
+            HpcJobRequest(self.request(platform="x"), "{", ""),
+            HpcJobRequest("{}", '{"name": "a\\nb"}', SCRIPT + "\0"),
+            HpcJobRequest(
+                self.request(subject_id="5"),
+                '{"mail_user": "a b", "mail_type": ["END", "LATER", 3]}',
+            ),
+            HpcJobRequest("{}", '{"name": "x", "mail_type": 7}', "#!" + "x" * 2**20),
+            HpcJobRequest("[" * 100_000, "[" * 100_000, ""),
+        )
+        self.assertEqual(submission.stage, "parse")
+        said = "\n".join(submission.errors)
+        for pattern in (
+            "job 1, upload_job_settings: empty, and there is no script",
+            "job 1, hpc_settings.name: missing",
+            "job 2, hpc_settings: not a JSON object",
+            'job 2, script: does not begin with "#!"',
+            "job 3, platform",
+            "job 3, hpc_settings: not JSON",
+            "job 4, hpc_settings.name: .*is no name",
+            "job 4, script: holds characters",
+            'job 5, hpc_settings.mail_user: "a b" is no e-mail address',
+            'job 5, hpc_settings.mail_type: "LATER" is unknown; known are BEGIN, END',
+            "job 5, hpc_settings.mail_type: 3 is unknown",
+            "job 6, hpc_settings.mail_type: 7",
+            "job 6, script: longer than",
+            "job 7",
+        ):
+            self.assertRegex(said, pattern)
+
+    async def test_mail_choices_are_accepted_with_a_warning_that_nothing_is_sent_here(self):
+        for number, kinds in enumerate((["BEGIN", "ALL"], "END, FAIL")):
+            settings = json.dumps({"mail_user": "anna@lab.org", "mail_type": kinds})
+            submission = await self.hpc(
+                HpcJobRequest(self.request(subject_id=str(number)), settings)
+            )
+            self.assertEqual(submission.stage, "ok", submission.errors)
+            self.assertIn("job 1, mail_type: no e-mails are sent", submission.warnings[0])
+
+    async def test_scripts_can_be_switched_off(self):
+        await self.restart(allow_custom_scripts=False)
+        submission = await self.hpc(HpcJobRequest(self.request(), "{}", SCRIPT))
+        self.assertIn("switched off", submission.errors[0])
+
+
+class FollowingTest(ManagerTest):
+    """The monitor keeps the record in step."""
+
+    async def test_a_job_is_followed_to_its_end(self):
+        job_id = await self.submit()
+        self.executor.tell(job_id, RunState.RUNNING, started_at=NOON)
+        self.executor.write(job_id, "events", event_line("preflight", "start"))
+        self.executor.write(
+            job_id, "events", event_line("transfer", "progress", bytes_done=3, seconds_left=9)
+        )
+        job = await self.until(job_id, JobState.RUNNING)
+        self.assertEqual((job.step, job.bytes_done, job.seconds_left), ("transfer", 3, 9.0))
+        self.assertEqual(job.started_at, NOON)
+        self.executor.write(job_id, "events", event_line("done", "end")[:-1])
+        self.executor.tell(job_id, RunState.COMPLETED, exit_code=0)
+        job = await self.until(job_id, JobState.COMPLETED)
+        self.assertEqual((job.step, job.seconds_left, job.exit_code), ("done", None, 0))
+        events = await self.manager.events(job_id)
+        self.assertEqual([event.step for event in events], ["preflight", "done"])
+
+    async def test_each_event_is_recorded_once_although_lines_come_in_halves(self):
+        job_id = await self.submit()
+        self.executor.tell(job_id, RunState.RUNNING)
+        data = b"".join(event_line("transfer", "warning", f"ü{n}") for n in range(20))
+        for start in range(0, len(data), 100):
+            self.executor.write(job_id, "events", data[start : start + 100])
+            await asyncio.sleep(0.01)
+        self.executor.tell(job_id, RunState.COMPLETED)
+        await self.until(job_id, JobState.COMPLETED)
+        events = await self.manager.events(job_id)
+        self.assertEqual([event.message for event in events], [f"ü{n}" for n in range(20)])
+
+    async def test_a_line_without_end_does_not_hold_up_what_follows(self):
+        job_id = await self.submit()
+        with self.assertLogs("aind_data_transfer_service", "WARNING"):
+            self.executor.write(job_id, "events", b"x" * 2_000_000 + b"\n")
+            self.executor.write(job_id, "events", event_line("transfer", "start"))
+            self.executor.tell(job_id, RunState.RUNNING)
+            await self.until_true(lambda: self.manager.events(job_id))
+
+    async def test_the_reason_is_the_jobs_own_word_even_if_told_long_before(self):
+        job_id = await self.submit()
+        self.executor.tell(job_id, RunState.RUNNING)
+        self.executor.write(job_id, "events", event_line("preflight", "fail", "no such folder"))
+        await self.until_true(lambda: self.manager.events(job_id))
+        self.executor.write(job_id, "stderr", b"something else\n")
+        self.executor.tell(job_id, RunState.FAILED, exit_code=10)
+        job = await self.until(job_id, JobState.FAILED)
+        self.assertEqual((job.reason, job.exit_code), ("no such folder", 10))
+
+    async def test_the_last_complaint_is_the_reason_where_there_is_no_word(self):
+        job_id = await self.submit()
+        self.executor.write(job_id, "stderr", b"Traceback\nKeyError: 'x'\n\n")
+        self.executor.tell(job_id, RunState.FAILED, exit_code=1)
+        self.assertEqual((await self.until(job_id, JobState.FAILED)).reason, "KeyError: 'x'")
+
+    async def test_a_forgotten_job_ends_by_its_own_last_word(self):
+        ids = [await self.submit(subject_id=str(number)) for number in (1, 2, 3)]
+        self.executor.write(ids[0], "events", event_line("done", "end"))
+        self.executor.write(ids[1], "events", event_line("verify", "fail", "differs"))
+        for job_id in ids:
+            self.executor.tell(job_id, RunState.LOST, reason="forgotten")
+        self.assertEqual((await self.until(ids[0], *ENDED)).state, JobState.COMPLETED)
+        second = await self.until(ids[1], *ENDED)
+        self.assertEqual((second.state, second.reason), (JobState.FAILED, "differs"))
+        third = await self.until(ids[2], *ENDED)
+        self.assertEqual((third.state, third.reason), (JobState.UNKNOWN, "forgotten"))
+
+    async def test_one_question_is_asked_for_all_jobs_and_none_for_no_jobs(self):
+        self.assertEqual(self.executor.questions, 0)
+        await self.manager.submit_basic([self.request(subject_id=str(n)) for n in range(30)])
+        before = self.executor.questions
+        await asyncio.sleep(0.2)
+        self.assertLess(self.executor.questions - before, 25)
+
+    async def test_trouble_is_told_once_and_does_not_stop_the_following(self):
+        job_id = await self.submit()
+        with self.assertLogs("aind_data_transfer_service", "ERROR") as logs:
+            self.executor.silent = "out of order"
+            await asyncio.sleep(0.15)
+            self.executor.silent = ""
+            self.executor.tell(job_id, RunState.COMPLETED)
+            await self.until(job_id, JobState.COMPLETED)
+        self.assertEqual(len(logs.records), 1)
+
+    async def test_one_job_whose_files_cannot_be_read_does_not_hold_up_the_others(self):
+        broken, sound = await self.submit(), await self.submit(subject_id="2")
+        original = self.executor.read
+
+        async def read(ref, *arguments):
+            if ref == f"ref-{broken}":
+                raise ExecutorError("its disk is gone")
+            return await original(ref, *arguments)
+
+        self.executor.read = read
+        with self.assertLogs("aind_data_transfer_service", "ERROR"):
+            self.executor.tell(broken, RunState.RUNNING)
+            self.executor.tell(sound, RunState.RUNNING)
+            await self.until(sound, JobState.RUNNING)
+
+    async def test_changes_are_published(self):
+        listener = self.manager.feed.subscribe()
+        job_id = await self.submit()
+        self.executor.tell(job_id, RunState.COMPLETED)
+        states = []
+        async for job in listener:
+            states.append(job.state)
+            if job.state in ENDED:
+                break
+        self.assertEqual(states[-1], JobState.COMPLETED)
+        await self.manager.stop()
+        self.assertEqual([job async for job in listener], [])
+
+    async def test_a_service_killed_before_handing_over_does_so_when_it_is_back(self):
+        await self.manager.stop()
+        store = JobStore(self.manager.settings.resolved_database_url)
+        jobs = [a_job() for _ in range(3)]
+        store.add(jobs)
+        store.close()
+        self.manager = self.make()
+        await self.manager.start()
+        for job in jobs:
+            await self.until(job.id, JobState.PENDING)
+        self.assertEqual(self.executor.specs[jobs[0].id].request, jobs[0].upload_job_settings)
+
+    async def test_a_store_of_the_callers_own_is_left_open(self):
+        await self.manager.stop()
+        store = JobStore(self.manager.settings.resolved_database_url)
+        self.addCleanup(store.close)
+        manager = JobManager(self.manager.settings, store, ToldExecutor())
+        await manager.start()
+        await manager.stop()
+        self.assertEqual(manager.store.find().total, 0)
+        with self.assertRaisesRegex(RuntimeError, "not been started"):
+            _ = self.make().store
+
+
+class CancelTest(ManagerTest):
+    """Cancelling, resubmission and logs."""
+
+    async def test_cancelling_is_recorded_and_passed_on_once(self):
+        job_id = await self.submit()
+        job = await self.manager.cancel(job_id)
+        self.assertTrue(job.cancel_requested)
+        await asyncio.sleep(0.05)
+        self.assertEqual(self.executor.cancelled, [f"ref-{job_id}"])
+        self.executor.tell(job_id, RunState.CANCELLED)
+        job = await self.until(job_id, JobState.CANCELLED)
+        self.assertEqual(job.reason, "cancelled on request")
+
+    async def test_a_wish_that_could_not_be_passed_on_is_passed_on_later(self):
+        job_id = await self.submit()
+        self.executor.silent = "out of order"
+        with self.assertLogs("aind_data_transfer_service", "ERROR"):
+            with self.assertRaises(ExecutorError):
+                await self.manager.cancel(job_id)
+            await asyncio.sleep(0.05)
+        self.executor.silent = ""
+        await self.until_true(lambda: self._passed_on())
+
+    async def _passed_on(self):
+        return self.executor.cancelled
+
+    async def test_a_job_that_was_not_handed_over_is_cancelled_when_it_is(self):
+        self.executor.silent = "out of order"
+        with self.assertLogs("aind_data_transfer_service", "WARNING"):
+            submission = await self.manager.submit_basic([self.request()])
+            job = await self.manager.cancel(submission.responses[0]["job_id"])
+            self.assertEqual((job.state, job.cancel_requested), (JobState.SUBMITTED, True))
+        self.executor.silent = ""
+        await self.until_true(lambda: self._passed_on())
+
+    async def test_what_has_ended_or_is_unknown_cannot_be_cancelled(self):
+        job_id = await self.submit()
+        self.executor.tell(job_id, RunState.COMPLETED)
+        await self.until(job_id, JobState.COMPLETED)
+        with self.assertRaisesRegex(JobError, "has ended already .COMPLETED"):
+            await self.manager.cancel(job_id)
+        with self.assertRaises(JobNotFound):
+            await self.manager.cancel("nowhere")
+
+    async def test_a_job_of_another_executor_is_left_to_it(self):
+        job = a_job()
+        self.manager.store.add([job])
+        self.manager.store.update(
+            job.id, executor="slurm", executor_ref="7", state=JobState.PENDING
+        )
+        with self.assertRaisesRegex(JobError, '"slurm", which this service does not use'):
+            await self.manager.cancel(job.id)
+        self.assertEqual((await self.manager.log(job.id, "stdout", 0, 10)).data, b"")
+
+    async def test_an_ended_job_is_submitted_again_as_a_new_one(self):
+        first = await self.submit()
+        with self.assertRaisesRegex(JobError, "has not ended yet .*cancel it first"):
+            await self.manager.resubmit(first)
+        self.executor.tell(first, RunState.FAILED)
+        await self.until(first, JobState.FAILED)
+        second = await self.manager.resubmit(first)
+        self.assertNotEqual(second.id, first)
+        self.assertEqual((second.resubmit_of, second.state), (first, JobState.PENDING))
+        self.assertEqual(self.executor.specs[second.id].request, self.executor.specs[first].request)
+        with self.assertRaisesRegex(SubmissionError, f"^job {second.id} is bringing"):
+            await self.manager.resubmit(first)
+
+    async def test_a_script_is_submitted_again_with_its_name(self):
+        submission = await self.manager.submit_hpc([HpcJobRequest("{}", '{"name": "n"}', SCRIPT)])
+        first = submission.responses[0]["job_id"]
+        self.executor.tell(first, RunState.FAILED)
+        await self.until(first, JobState.FAILED)
+        second = await self.manager.resubmit(first)
+        self.assertEqual((second.name, second.script), ("n", SCRIPT))
+        self.executor.tell(second.id, RunState.FAILED)
+        await self.until(second.id, JobState.FAILED)
+        self.executor.silent = "out of order"
+        with self.assertLogs("aind_data_transfer_service", "WARNING"):
+            with self.assertRaisesRegex(ExecutorError, "out of order"):
+                await self.manager.resubmit(second.id)
+
+    async def test_a_log_is_read_from_the_executor(self):
+        job_id = await self.submit()
+        self.executor.write(job_id, "stdout", b"0123456789")
+        chunk = await self.manager.log(job_id, "stdout", -4, 2)
+        self.assertEqual((chunk.data, chunk.offset, chunk.size), (b"67", 6, 10))
+
+    async def test_lists_counts_and_people(self):
+        await self.submit()
+        self.assertEqual((await self.manager.find(JobQuery(text="anna"))).total, 1)
+        self.assertEqual((await self.manager.counts())[JobState.PENDING], 1)
+
+
+class FileTest(ManagerTest):
+    """Checking a spreadsheet."""
+
+    async def test_good_rows_are_listed_beside_the_errors_of_the_others(self):
+        lines = [
+            "processor_full_name,project_name,platform,acq_datetime,subject_id,"
+            "modality0,modality0.source",
+            f"Anna,P,behavior,2024-02-19 11:25:17,1,behavior,{self.source}",
+            f"Anna,P,behaviour!,2024-02-19 11:25:17,2,behavior,{self.source}",
+            f"Anna,P,behavior,2024-02-19 11:25:17,3,behavior,{self.folder}/gone",
+        ]
+        await self.restart(source_roots=[self.folder])
+        found = await self.manager.validate_file("jobs.csv", "\n".join(lines).encode())
+        self.assertEqual(found.rows, [2])
+        self.assertEqual(len(found.errors), 2)
+        self.assertTrue(found.errors[0].startswith("row 3, platform"), found.errors)
+        self.assertIn("row 4, modality0.source", found.errors[1])
+        submission = await self.manager.submit_basic(found.jobs)
+        self.assertEqual(submission.stage, "ok")
+
+    async def test_a_file_that_is_none_is_an_error_not_an_accident(self):
+        found = await self.manager.validate_file("jobs.xlsx", b"\x00\x01")
+        self.assertEqual((found.jobs, found.rows), ([], []))
+        self.assertEqual(len(found.errors), 1)
+
+
+del ManagerTest
