@@ -1,8 +1,8 @@
 """How fast spreadsheets of jobs are checked: rows a second, and memory at the peak.
 
 Each row names two modalities, and a row counts as checked when its JSON text is there, as the page
-needs it. Each measurement runs in a process of its own, so that the peak of memory is its own; the best
-of three readings counts for speed. Run it with::
+needs it. Each measurement runs in a process of its own, so that its peak of memory is its own; the
+best of three readings counts for speed. Run it with::
 
     python benchmarks/validation.py
 """
@@ -109,9 +109,8 @@ def main() -> None:
     import tempfile
 
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(
-        f"{'file':<6}{'rows':>8}{'rows/s':>10}{'goal':>9}{'now in use':>12}{'peak MB':>9}{'goal':>6}"
-    )
+    titles = f"{'file':<6}{'rows':>8}{'rows/s':>10}{'goal':>9}{'now in use':>12}"
+    print(f"{titles}{'peak MB':>9}{'goal':>6}")
     with tempfile.TemporaryDirectory() as folder:
         for ending in GOALS:
             for count in SIZES:

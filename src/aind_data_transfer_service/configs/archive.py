@@ -19,9 +19,9 @@ from aind_data_transfer_service.configs.tables import column_letters
 from aind_data_transfer_service.errors import SpreadsheetError
 
 MAX_CELLS = 3_000_000
-"""The largest table, blank cells included, that is read: twenty thousand rows of 150 columns."""
+"""How many cells the tables may span in all, blank ones too: 20,000 rows of 150 columns."""
 
-MAX_CHARACTERS = 256 * 1024**2
+MAX_CHARACTERS = 64 * 1024**2
 """How much text the cells of a workbook may hold in all, a repeated text counted each time."""
 
 _MAX_MEMBERS = 2_000
@@ -236,8 +236,10 @@ def _place(reference: str) -> Place:
 
 def _limit(parts: dict[str, Part], members: dict[str, bytes]) -> None:
     """Refuse tables and texts that would fill the memory."""
+    total = 0
     for part in parts.values():
-        if part.rows * part.columns > MAX_CELLS:
+        total += part.rows * part.columns
+        if total > MAX_CELLS:
             raise SpreadsheetError(
                 f"a sheet reaches to cell {column_letters(part.columns - 1)}{part.rows}, far "
                 "beyond any list of jobs; delete what lies beside and below the table"

@@ -5,6 +5,7 @@ and columns are read, as they would be after saving as CSV.
 """
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aind_data_transfer_service.configs import archive
@@ -55,33 +56,34 @@ def read_sheets(data: bytes, max_unpacked: int) -> Sheets:
     SpreadsheetError
         Where it cannot be read at all.
     """
-    from python_calamine import (  # imported late: clients never read workbooks
-        CalamineError,
-        CalamineWorkbook,
-        SheetTypeEnum,
-        SheetVisibleEnum,
-    )
+    from python_calamine import CalamineError  # imported late: clients never read workbooks
 
     safe = archive.unpack(data, max_unpacked)
     try:
-        with CalamineWorkbook.from_filelike(io.BytesIO(safe.data)) as workbook:
-            sheets = tuple(
-                Sheet(
-                    meta.name,
-                    meta.visible != SheetVisibleEnum.Visible,
-                    _rows(
-                        workbook.get_sheet_by_index(index).to_python(skip_empty_area=False),
-                        safe.part_of(meta.name),
-                    ),
-                )
-                for index, meta in enumerate(workbook.sheets_metadata)
-                if meta.typ == SheetTypeEnum.WorkSheet
-            )
+        return Sheets(tuple(_sheets(safe)), safe.date1904)
     except (CalamineError, ValueError, KeyError, OSError) as error:
         raise SpreadsheetError(
             "the file is damaged and cannot be read as a workbook; save it again as .xlsx"
         ) from error
-    return Sheets(sheets, safe.date1904)
+    except BaseException as error:
+        if not isinstance(error, OverflowError) and type(error).__name__ != "PanicException":
+            raise  # the library's panics stand outside Exception and have no importable name
+        raise SpreadsheetError(
+            "the file is damaged, or a cell with a date format holds a number that is no date; "
+            "correct it and save the file again as .xlsx"
+        ) from error
+
+
+def _sheets(safe: archive.Workbook) -> Iterator[Sheet]:
+    """Read each sheet of cells; charts are none."""
+    from python_calamine import CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
+
+    with CalamineWorkbook.from_filelike(io.BytesIO(safe.data)) as workbook:
+        for meta in workbook.sheets_metadata:
+            if meta.typ == SheetTypeEnum.WorkSheet:
+                table = workbook.get_sheet_by_name(meta.name).to_python(skip_empty_area=False)
+                hidden = meta.visible != SheetVisibleEnum.Visible
+                yield Sheet(meta.name, hidden, _rows(table, safe.part_of(meta.name)))
 
 
 def _rows(table: list[list[Cell]], part: archive.Part) -> tuple[Row, ...]:

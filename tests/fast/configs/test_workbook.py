@@ -183,7 +183,7 @@ class SheetsTest(unittest.TestCase):
             Empty=[], Notes=notes, Jobs=[row()], Old=rows(2), Begun=[dict.fromkeys(row())]
         )
         book["Old"].sheet_state = "hidden"
-        book.create_chartsheet("Chart")
+        book.create_chartsheet("Chart", 1)
         result = read(saved(book))
         self.assertEqual((result.errors, len(result.rows)), ([], 1))
 
@@ -320,6 +320,13 @@ class RefusedFilesTest(unittest.TestCase):
             result = read(damaged)
             self.assertTrue(len(result.rows) == 3 or result.errors)
 
+    def test_a_date_that_no_calendar_has(self):
+        for value, number_format in ((1e300, "[h]:mm"), (-1e300, "yyyy-mm-dd"), (1e300, "h:mm")):
+            with self.subTest(value=value, number_format=number_format):
+                result = read(saved(book_with("E2", value, number_format)))
+                self.assertEqual(result.rows, [])
+                self.assertRegex(result.errors[0], "holds a number that is no date|no date and")
+
     def test_parts_that_are_missing_or_no_xml(self):
         for part, content in (
             ("sheet1", b"<worksheet"),
@@ -371,6 +378,12 @@ class RefusedFilesTest(unittest.TestCase):
         )
         self.assertIn("reaches to cell DKJ2001", self.only_error(data))
 
+    def test_many_sheets_of_many_cells(self):
+        book = workbook(**{f"Sheet {n}": [row()] for n in range(5)})
+        for sheet in book.worksheets:
+            sheet["A65000"] = "x"
+        self.assertIn("a sheet reaches to cell K65000", self.only_error(saved(book)))
+
     def test_a_claimed_dimension_alone_is_nothing(self):
         data = with_parts(
             xlsx_file([row()]),
@@ -400,8 +413,8 @@ class RefusedFilesTest(unittest.TestCase):
                 f"<sst><si><t>{'x' * length}</t></si><si/></sst>",
             )
 
-        self.assertIn("million characters in all", self.only_error(repeated(30_000, 10_000)))
-        self.assertIn("more than 32,767 characters", self.only_error(repeated(1_000_000, 300)))
+        self.assertIn("million characters in all", self.only_error(repeated(30_000, 3_000)))
+        self.assertIn("more than 32,767 characters", self.only_error(repeated(1_000_000, 100)))
 
 
 class LargeFilesTest(unittest.TestCase):
