@@ -7,8 +7,10 @@ could not be found out is a warning, and the job itself finds out.
 
 import asyncio
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,6 +25,7 @@ from aind_data_transfer_service.settings import ServiceSettings
 from aind_data_transfer_service.upload.store import AssetState, open_store
 
 LATE = "did not answer in time"
+_CHECKS_AT_ONCE = 20  # threads of their own: a slow drive must not hold up the pages
 
 
 class Labelled(Protocol):
@@ -94,6 +97,7 @@ class Checks:
         self._settings = settings
         self._store = store
         self._roots = [os.path.normpath(root) for root in settings.source_roots]
+        self._pool = ThreadPoolExecutor(_CHECKS_AT_ONCE, "checks")
         self._folders = Workers("check folders", 8)
         self._buckets = Workers("check destination", 4)
         self._documents = Workers("check metadata", 8)
@@ -107,31 +111,36 @@ class Checks:
         known = [ToCheck(job.label, job.config) for job in jobs if job.config is not None]
         result = CheckResult()
         if known:
-            parts = await asyncio.gather(
-                asyncio.to_thread(self._check_sources, known),
-                asyncio.to_thread(self._check_destinations, known),
-                asyncio.to_thread(self._check_in_flight, known),
-                asyncio.to_thread(self._check_subjects, known),
-                asyncio.to_thread(self._check_projects, known),
+            checks = (
+                self._check_sources,
+                self._check_destinations,
+                self._check_in_flight,
+                self._check_subjects,
+                self._check_projects,
             )
-            for part in parts:
+            loop = asyncio.get_running_loop()
+            parts = [loop.run_in_executor(self._pool, check, known) for check in checks]
+            for part in await asyncio.gather(*parts):
                 result.add(part)
         return result.in_order(job.label for job in known)
 
     def close(self) -> None:
         """Let go of connections."""
+        self._pool.shutdown(wait=False)
         if self._metadata is not None:
             self._metadata.close()
 
     def _check_sources(self, jobs: Sequence[ToCheck]) -> CheckResult:
         """See that source folders exist and can be read, where the service can see them."""
         result = CheckResult()
+        deadline = time.monotonic() + self._settings.check_timeout
         roots = self._visible_roots()
         places = list(_source_places(jobs))
         asked = dict.fromkeys(
             path for _, _, path, _ in places if not self._roots or _root_of(path, roots)
         )
-        seen = self._folders.ask(look_at_source, asked, self._settings.check_timeout)
+        patience = max(0.1, deadline - time.monotonic())
+        seen = self._folders.ask(look_at_source, asked, patience)
         for label, place, path, is_needed in places:
             problem, is_certain = self._judge_source(path, roots, seen)
             if problem:

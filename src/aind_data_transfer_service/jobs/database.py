@@ -8,6 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 
 from aind_data_transfer_service.errors import TransferServiceError
 
@@ -88,7 +89,13 @@ class Database:
             config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
             config.set_main_option("path_separator", "os")
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise TransferServiceError(
+                    f"the database is not of this release, perhaps of a later one ({error}); "
+                    "use the release that wrote it, or name another DATABASE_URL"
+                ) from error
 
     def close(self) -> None:
         """Close all connections."""

@@ -61,6 +61,17 @@ class OpeningTest(unittest.TestCase):
             for store in stores:
                 store.close()
 
+    def test_a_database_of_a_later_release_is_left_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            url = f"sqlite:///{folder}/jobs.sqlite3"
+            JobStore(url).close()
+            connection = sqlite3.connect(f"{folder}/jobs.sqlite3")
+            with connection:
+                connection.execute("UPDATE alembic_version SET version_num = '9999'")
+            connection.close()
+            with self.assertRaisesRegex(TransferServiceError, "perhaps of a later one"):
+                JobStore(url)
+
     def test_postgresql_is_spoken_to_by_psycopg_whatever_the_address_says(self):
         for scheme in ("postgres", "postgresql", "postgresql+psycopg"):
             url = resolve_url(f"{scheme}://user:secret@host/jobs")
