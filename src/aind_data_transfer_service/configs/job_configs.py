@@ -182,9 +182,8 @@ class BasicUploadJobConfigs(_Model):
     @property
     def s3_prefix(self) -> str:
         """The asset's name: `{platform}_{subject_id}_{YYYY-MM-DD}_{HH-MM-SS}`."""
-        return (
-            f"{self.platform.abbreviation}_{self.subject_id}_{self.acq_datetime:%Y-%m-%d_%H-%M-%S}"
-        )
+        moment = self.acq_datetime.isoformat("_", "seconds")[:19].replace(":", "-")
+        return f"{self.platform.abbreviation}_{self.subject_id}_{moment}"
 
 
 def _numbered(modalities: Iterable[ModalityConfigs]) -> Iterable[ModalityConfigs]:

@@ -49,18 +49,11 @@ def listed(error: ValidationError) -> list[tuple[Location, str]]:
 
 
 def explain(error: ValidationError) -> list[str]:
-    """List what a model found wrong, a line each, to be put after the name of a job.
-
-    Returns
-    -------
-    list[str]
-        Lines such as `, modalities.0.source: missing; …`, or `: no valid JSON …` where what is
-        wrong has no place.
-    """
+    """List what a model found wrong, a line each: `modalities.0.source: missing; …`."""
     lines = []
     for location, words in listed(error):
         place = dotted(location)
-        lines.append(f"{', ' if place else ''}{place}: {words}")
+        lines.append(f"{place}: {words}" if place else words)
     return lines
 
 

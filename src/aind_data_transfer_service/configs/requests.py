@@ -74,4 +74,5 @@ def _parse(text: object, context: ReadingContext) -> BasicUploadJobConfigs | lis
     try:
         return BasicUploadJobConfigs.model_validate_json(text, context=dict(context))
     except ValidationError as error:
-        return problems.explain(error)
+        found = problems.listed(error)
+        return [f", {problems.dotted(at)}: {words}" if at else f": {words}" for at, words in found]

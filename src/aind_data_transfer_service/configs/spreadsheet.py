@@ -9,7 +9,13 @@ from aind_data_transfer_service.configs import textfile, workbook
 from aind_data_transfer_service.configs.draft import Draft
 from aind_data_transfer_service.configs.header import Header, count_known, read_header
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ReadingContext
-from aind_data_transfer_service.configs.tables import Row, column_letters, is_blank, refuse_wide
+from aind_data_transfer_service.configs.tables import (
+    MAX_COLUMNS,
+    Row,
+    column_letters,
+    is_blank,
+    refuse_wide,
+)
 from aind_data_transfer_service.configs.times import DateOrder
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import SpreadsheetError
@@ -157,7 +163,8 @@ class _Reader:
         for row in rows:
             if is_blank(*row.cells):
                 continue
-            refuse_wide(row)
+            if len(row.cells) > MAX_COLUMNS:
+                refuse_wide(row)
             count += 1
             if count > self._options.max_rows:
                 self._result.rows.clear()

@@ -63,6 +63,9 @@ _ISO = re.compile(
 _FORMS = tuple(
     re.compile(form, re.I | re.A)
     for form in (
+        # 2/19/2024 11:25 AM, 19.02.2024 11:25
+        r"(?P<first>\d{1,2})(?P<mark>[-/.])(?P<other>\d{1,2})(?P=mark)(?P<year>\d{4}|\d{2})"
+        rf"{_GAP}{_CLOCK}{_ZONE}",
         # 2024/2/19 11:25 and 2024-02-19_11-25-17, as an asset's name has it
         rf"(?P<year>\d{{4}})([-/.])(?P<month>\d{{1,2}})\2(?P<day>\d{{1,2}}){_GAP}{_CLOCK}{_ZONE}",
         r"(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})[_T ]"
@@ -70,9 +73,6 @@ _FORMS = tuple(
         # 20240219T112517
         r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})[T_ ]?(?P<hour>\d{2})(?P<minute>\d{2})"
         rf"(?P<second>\d{{2}})(?:[.,](?P<fraction>\d+))?{_ZONE}",
-        # 2/19/2024 11:25 AM, 19.02.2024 11:25
-        r"(?P<first>\d{1,2})(?P<mark>[-/.])(?P<other>\d{1,2})(?P=mark)(?P<year>\d{4}|\d{2})"
-        rf"{_GAP}{_CLOCK}{_ZONE}",
         # 19-Feb-2024 11:25, Mon, 19 Feb 2024 11:25:17 GMT
         rf"{_WEEKDAY}(?P<day>\d{{1,2}})\.?[- ]{_MONTH_NAME}[-, ] ?(?P<year>\d{{4}}|\d{{2}})"
         rf"{_GAP}{_CLOCK}{_ZONE}",

@@ -58,10 +58,10 @@ def path(value: object) -> PurePosixPath:
     addresses such as `s3://`, relative paths, `..`, the root itself, line breaks, and more than
     4,096 bytes.
     """
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
     if not isinstance(value, str):
-        raise ValueError(f"{quoted(value)} is no path; {_PATH_RIGHT}")
+        if not isinstance(value, os.PathLike) or not isinstance(os.fspath(value), str):
+            raise ValueError(f"{quoted(value)} is no path; {_PATH_RIGHT}")
+        value = os.fspath(value)
     stripped = value.strip()
     if not stripped.isprintable():
         _refuse_controls(stripped)
