@@ -1,11 +1,13 @@
 """What is asked of the world before a job is accepted."""
 
+import os
 import socket
 import tempfile
 import threading
 import time
 import unittest
 from pathlib import Path
+from unittest.mock import patch
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.jobs.checks import CheckResult, Checks, ToCheck, look_at_source
@@ -27,6 +29,11 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         (self.vast / "here").mkdir(parents=True)
         self.store = JobStore(f"sqlite:///{self.folder / 'jobs.sqlite3'}")
         self.addCleanup(self.store.close)
+        credentials = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        region = {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+        environment = patch.dict(os.environ, credentials | region)
+        environment.start()
+        self.addCleanup(environment.stop)
 
     async def check(self, *jobs: ToCheck, **settings) -> CheckResult:
         checks = Checks(ServiceSettings(data_dir=self.folder / "data", **settings), self.store)
