@@ -29,7 +29,8 @@ export async function ask(path, options = {}) {
   let envelope;
   try {
     envelope = await response.json();
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     const said = `It answered ${response.status} ${response.statusText} and no more.`;
     throw new Refusal(response.status, "The answer could not be understood", { errors: [said] });
   }

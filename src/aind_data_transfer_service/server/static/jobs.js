@@ -42,6 +42,7 @@ async function refresh({ announce = false } = {}) {
   } catch (error) {
     if (error.name === "AbortError") return;
     say($("announce"), error.errors?.[0] ?? error.message);
+    later ??= setTimeout(refresh, 5000);
   } finally {
     if (asking === mine) table.setAttribute("aria-busy", "false");
   }
