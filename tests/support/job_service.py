@@ -4,8 +4,9 @@
 
     python -m tests.support.job_service DATA_DIR
 
-It says `ready`. Then it reads lines of JSON, each a list of requests to submit
-(`[upload_job_settings, hpc_settings, script]`), and answers each with the ids of the jobs, once they are handed over.
+It says `ready`. Then it reads lines of JSON, each a list of requests to submit, and answers each
+with the ids of the jobs, once they are handed over. A request is a list of three texts:
+`[upload_job_settings, hpc_settings, script]`.
 """
 
 import asyncio
