@@ -82,6 +82,7 @@ class SubmitPageTest(PageTest):
         self.page.locator('#job[data-state="COMPLETED"]').wait_for(timeout=60_000)
         self.assertEqual("COMPLETED", badge.inner_text())
         self.page.get_by_text("3 files", exact=False).first.wait_for()
+        self.page.locator("#log").get_by_text("is complete and verified").wait_for()
         asset = "destination/aind-data/behavior_690165_2024-02-19_11-25-17/behavior/trial 0.csv"
         arrived = self.service.data_dir / asset
         self.assertEqual((self.session / "trial 0.csv").read_bytes(), arrived.read_bytes())

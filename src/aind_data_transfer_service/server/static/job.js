@@ -95,17 +95,21 @@ function refreshSoon() {
 
 // The log, read on from where the last answer ended.
 const log = $("log");
-const reading = { stream: "stderr", offset: null, busy: false };
+const reading = { stream: "stderr", begin: 0, offset: null, busy: false, settled: false };
 
 /** Read what the log has more. */
 async function readLog() {
   if (reading.busy) return;
   reading.busy = true;
   const { stream, offset } = reading;
+  const last = Boolean(current && isEnded(current.state)); // nothing is written after this
   try {
     const from = offset === null ? "" : `&offset=${offset}`;
     const chunk = await ask(`/api/jobs/${id}/log?stream=${stream}${from}`);
-    if (stream === reading.stream) showLog(chunk, offset === null);
+    if (stream === reading.stream) {
+      showLog(chunk, offset === null);
+      reading.settled = last && chunk.next_offset >= chunk.size;
+    }
   } catch (error) {
     say($("log-note"), error.errors?.[0] ?? error.message);
   } finally {
@@ -117,7 +121,10 @@ async function readLog() {
 /** Show a piece of the log. */
 function showLog(chunk, first) {
   reading.offset = chunk.next_offset;
-  if (first) log.replaceChildren();
+  if (first) {
+    reading.begin = chunk.offset;
+    log.replaceChildren();
+  }
   if (chunk.text) {
     log.append(chunk.text);
     log.normalize();
@@ -125,15 +132,20 @@ function showLog(chunk, first) {
     if (text.length > LOG_CHARACTERS) text.deleteData(0, text.length - LOG_CHARACTERS);
     if ($("follow").checked) log.scrollTop = log.scrollHeight;
   }
-  const cut = first && chunk.offset > 0 ? `The last ${size(chunk.size - chunk.offset)} of ${size(chunk.size)}.` : "";
-  if (!chunk.size) say($("log-note"), "Nothing has been written yet.");
-  else if (first) say($("log-note"), cut || `${size(chunk.size)} in all.`);
+  say($("log-note"), logNote(chunk.size));
   if (chunk.next_offset < chunk.size && chunk.text) setTimeout(readLog, 0);
+}
+
+/** Say how much of the log is shown. */
+function logNote(all) {
+  if (!all) return "Nothing has been written yet.";
+  const shown = all - reading.begin;
+  return reading.begin ? `The last ${size(shown)} of ${size(all)}.` : `${size(all)} in all.`;
 }
 
 for (const choice of document.querySelectorAll('[name="stream"]')) {
   choice.addEventListener("change", () => {
-    Object.assign(reading, { stream: choice.value, offset: null });
+    Object.assign(reading, { stream: choice.value, offset: null, settled: false });
     log.replaceChildren();
     say($("log-note"), "Reading…");
     readLog();
@@ -177,9 +189,9 @@ follow({
   onState() {},
 });
 setInterval(() => {
-  if (current && isEnded(current.state)) return;
-  showTook();
-  if (!document.hidden) readLog();
+  if (document.hidden) return;
+  if (current && !isEnded(current.state)) showTook();
+  if (!reading.settled) readLog();
 }, LOG_MILLISECONDS);
 showTimes();
 readLog();
