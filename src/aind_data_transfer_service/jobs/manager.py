@@ -148,7 +148,7 @@ class JobManager:
         return FileValidation(
             jobs=jobs,
             errors=[*read.errors, *found.flat_errors()],
-            warnings=found.flat_warnings(),
+            warnings=[*read.warnings, *found.flat_warnings()],
             rows=[row.number for row in good],
         )
 

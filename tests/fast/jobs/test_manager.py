@@ -522,6 +522,16 @@ class FileTest(ManagerTest):
         submission = await self.manager.submit_basic(found.jobs)
         self.assertEqual(submission.stage, "ok")
 
+    async def test_what_the_reading_of_the_file_had_to_guess_is_told(self):
+        lines = [
+            "processor_full_name,project_name,platform,acq_datetime,subject_id,"
+            "modality0,modality0.source",
+            f"Zoë Müller,P,behavior,2024-02-19 11:25:17,1,behavior,{self.source}",
+        ]
+        found = await self.manager.validate_file("jobs.csv", "\n".join(lines).encode("cp1252"))
+        self.assertEqual(found.errors, [])
+        self.assertTrue(any("Windows-1252" in warning for warning in found.warnings))
+
     async def test_a_file_that_is_none_is_an_error_not_an_accident(self):
         found = await self.manager.validate_file("jobs.xlsx", b"\x00\x01")
         self.assertEqual((found.jobs, found.rows), ([], []))
