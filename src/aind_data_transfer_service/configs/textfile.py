@@ -6,9 +6,8 @@ Encoding, by the first rule that applies:
 2. zero bytes in every second place tell UTF-16 (little or big end first) without a mark;
 3. what is valid UTF-8 is UTF-8;
 4. anything else is an older program's "CSV": Windows-1252, Mac Roman ("CSV (Macintosh)") or code
-page 437
-   ("CSV (MS-DOS)"), whichever makes the most letters that fit in where they stand; Windows on a
-   tie. This is a guess, so that a warning says which was taken.
+   page 437 ("CSV (MS-DOS)"), whichever makes the most letters that fit in where they stand; Windows
+   on a tie. This is a guess, so that a warning says which was taken.
 
 Delimiter: of comma, semicolon, tab, `|`, `:` and blank, the one with which the first row holds the
 most names of known columns; the same goes for `"` or `'` round values. A line `sep=;` before it,

@@ -166,7 +166,7 @@ class S3AssetStore(AssetStore):
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            client = boto3.client("s3", endpoint_url=self._endpoint_url)
+            client = boto3.Session().client("s3", endpoint_url=self._endpoint_url)
             pages = client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self._bucket, Prefix=f"{prefix}/"
             )

@@ -41,6 +41,7 @@ async def changes(manager: JobManager, stopping: anyio.Event) -> AsyncIterator[S
     subscription = manager.feed.subscribe()
 
     async def leave() -> None:
+        """End the subscription when the service stops."""
         await stopping.wait()
         subscription.close()
 

@@ -26,6 +26,7 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def read_as_json(request: Request) -> Response:
+            """Hand the request on with the type that its body has here."""
             headers = [pair for pair in request.scope["headers"] if pair[0] != b"content-type"]
             headers.append((b"content-type", b"application/json"))
             return await handle(Request({**request.scope, "headers": headers}, request.receive))
