@@ -197,7 +197,7 @@ class StoreContract:
         jobs = [
             a_job(
                 name=f"n{number % 7}",
-                submitter=f"s{number % 3}",
+                submitter=f"person-{number % 3}",
                 started_at=NOON + timedelta(hours=number % 5) if number % 4 else None,
             )
             for number in range(23)
@@ -206,7 +206,7 @@ class StoreContract:
         numbers = {job.id: number for number, job in enumerate(jobs)}
         for sort in SORTABLE:
             for descending in (True, False):
-                for text in ("", "s1"):
+                for text in ("", "person-1"):
                     query = JobQuery(sort=sort, descending=descending, page_size=5, text=text)
                     listed = [
                         job.id for page in range(1, 7) for job in self._page(query, page).jobs
