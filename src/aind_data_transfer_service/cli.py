@@ -83,7 +83,7 @@ def _template(arguments: Sequence[str]) -> int:
 
 
 def _upload(arguments: Sequence[str]) -> int:
-    from aind_data_transfer_service.upload.job import main as upload
+    from aind_data_transfer_service.upload.program import main as upload
 
     return upload(arguments)
 

@@ -25,6 +25,7 @@ The text of an error is for the person who made the request: what was found, whe
 be right. Each stands on one line.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -138,9 +139,20 @@ class TransferError(UploadError):
 
 
 class VerificationError(UploadError):
-    """What arrived is not what was there."""
+    """What arrived is not what was there.
+
+    Attributes
+    ----------
+    paths : sequence of str
+        The files that are not, by their places in the asset.
+    """
 
     exit_code = ExitCode.VERIFICATION
+
+    def __init__(self, message: str, paths: Sequence[str] = ()):
+        """Say what is wrong, and with which files."""
+        self.paths = paths
+        super().__init__(message)
 
 
 class CancelledError(UploadError):

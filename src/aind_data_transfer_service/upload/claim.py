@@ -13,15 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from aind_data_transfer_service.errors import DestinationError, DestinationExistsError
+from aind_data_transfer_service.errors import (
+    DestinationError,
+    DestinationExistsError,
+    TransferError,
+)
 from aind_data_transfer_service.upload.manifest import Entry, Journal, read_manifest
 from aind_data_transfer_service.upload.store import (
     AssetState,
     AssetStore,
     manifest_key,
     mark_key,
+    record_folder,
 )
 
 
@@ -76,30 +81,47 @@ def claim_asset(
     DestinationExistsError
         Where another job holds it.
     """
-    state_dir.mkdir(parents=True, exist_ok=True)
     with _lock(state_dir, store.location(prefix)):
-        mark = _read_mark(store, prefix) if state == AssetState.PARTIAL else {}
-        started = _time(mark.get("started")) or now()
-        keep = force or bool(mark.get("keep_others"))
-        _write_mark(store, prefix, state, started, keep, job_id)
-        earlier = _earlier(store, prefix) if state != AssetState.ABSENT else {}
+        mark = _read_mark(store, prefix) if state == AssetState.PARTIAL else None
+        started = _time(mark.get("started")) if mark else None
+        started = started or now()
+        keep = force or bool(mark and mark.get("keep_others"))
+        _write_mark(store, prefix, mark is None, started, keep, job_id)
+        resumed = mark is not None or _is_taken(store, prefix, force)
+        earlier = _earlier(store, prefix) if resumed else {}
         with Journal(state_dir / "journal.jsonl") as journal:
             known = earlier | journal.entries()
-            resumed = state != AssetState.ABSENT
             yield Claim(started, resumed, keep, journal, known, earlier)
+
+
+def _is_taken(store: AssetStore, prefix: str, force: bool) -> bool:
+    """Tell whether there is an asset, now that nobody else can begin one.
+
+    It may have been completed since the destination was looked at, by a job on another machine.
+    """
+    taken = next(store.objects(prefix), None) is not None
+    if taken and not force:
+        store.delete([mark_key(prefix)])
+        raise DestinationExistsError(
+            f"another job completed {store.location(prefix)} meanwhile; to upload into it all the "
+            "same, set force_cloud_sync"
+        )
+    return taken
+
+
+def _unwritable(state_dir: Path, error: OSError) -> TransferError:
+    """Say that this machine cannot keep the record of a transfer."""
+    return TransferError(
+        f"the record of this transfer cannot be kept in {state_dir}: {error.strerror}; set "
+        "UPLOAD_STATE_DIR to a folder that can be written"
+    )
 
 
 @contextmanager
 def _lock(state_dir: Path, location: str) -> Iterator[None]:
     """Hold the lock of an asset on this machine; leave nothing behind once its journal is gone."""
     path = state_dir / "lock"
-    with open(path, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DestinationExistsError(
-                f"another job on this machine is sending {location} just now"
-            ) from error
+    with _locked(path, location):
         try:
             yield
         finally:
@@ -108,16 +130,43 @@ def _lock(state_dir: Path, location: str) -> Iterator[None]:
                 state_dir.rmdir()
 
 
+def _locked(path: Path, location: str) -> IO[str]:
+    """Open a file and lock it; once more where whoever held it removed it in between."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = open(path, "w")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _unwritable(path.parent, error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise DestinationExistsError(
+                f"another job on this machine is sending {location} just now"
+            ) from error
+        if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+            return lock
+        lock.close()
+
+
 def release(store: AssetStore, prefix: str, claim: Claim) -> None:
-    """Take the mark away: the asset is whole."""
-    store.delete([mark_key(prefix)])
+    """Leave nothing beside the asset but its manifest; last of all the mark goes: it is whole."""
     claim.journal.remove()
+    beside = [item.key for item in store.objects(record_folder(prefix))]
+    store.delete([key for key in beside if key not in (manifest_key(prefix), mark_key(prefix))])
+    store.delete([mark_key(prefix)])
 
 
-def _read_mark(store: AssetStore, prefix: str) -> dict[str, Any]:
-    """Read what an earlier job left word of; a damaged mark is as good as an empty one."""
+def _read_mark(store: AssetStore, prefix: str) -> dict[str, Any] | None:
+    """Read what an earlier job left word of, if any; a damaged mark is as good as an empty one."""
+    data = store.get(mark_key(prefix))
+    if data is None:
+        return None
     try:
-        mark = json.loads(store.get(mark_key(prefix)) or b"{}")
+        mark = json.loads(data)
     except ValueError:
         return {}
     return mark if isinstance(mark, dict) else {}
@@ -126,7 +175,7 @@ def _read_mark(store: AssetStore, prefix: str) -> dict[str, Any]:
 def _write_mark(
     store: AssetStore,
     prefix: str,
-    state: AssetState,
+    new: bool,
     started: datetime,
     keep: bool,
     job_id: str | None,
@@ -142,7 +191,7 @@ def _write_mark(
     }
     data = json.dumps(mark, indent=2).encode()
     try:
-        store.put(mark_key(prefix), data, new=state == AssetState.ABSENT)
+        store.put(mark_key(prefix), data, new)
     except FileExistsError as error:
         raise DestinationExistsError(
             f"another job began to send {store.location(prefix)} at the same moment"

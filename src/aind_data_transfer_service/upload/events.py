@@ -66,7 +66,8 @@ class Events:
         self.step = Step.PREFLIGHT
         self._job_id = job_id
         self._now = now
-        self._output = None
+        self._output: Any = None
+        self._torn = False
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._output = open(file, "ab", buffering=0)
@@ -90,7 +91,18 @@ class Events:
         fields = {"job_id": self._job_id, "asset": self.asset, "step": self.step.value}
         logger.log(_LEVELS.get(kind, logging.INFO), "%s: %s", self.step, message, extra=fields)
         if self._output is not None:
-            self._output.write(json.dumps(event, ensure_ascii=False).encode() + b"\n")
+            self._write(json.dumps(event, ensure_ascii=False).encode() + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        """Append a line; a disk that is full stops the telling, not the job."""
+        data = b"\n" + line if self._torn else line
+        written: int | None = 0
+        try:
+            written = self._output.write(data)
+        except OSError as error:
+            if not self._torn:
+                logger.error("events cannot be written: %s", error.strerror)
+        self._torn = written != len(data)
 
     def warn(self, message: str) -> None:
         """Tell of something that whoever asked for the job should know."""

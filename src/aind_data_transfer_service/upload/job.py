@@ -1,13 +1,10 @@
 """The data transfer job, from the request to the verified asset.
 
-``python -m aind_data_transfer_service.upload --json-args '{…}'`` runs one job. It tells what it
-does by events (`upload.events`), ends with an `ExitCode`, and the last line of its standard error
-is the reason where it failed.
+`UploadJob.run` is the list of its steps. It tells what it does by events (`upload.events`), and
+raises what stops it.
 """
 
 import hashlib
-import logging
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,18 +14,13 @@ from pathlib import Path
 from typing import TextIO
 from zoneinfo import ZoneInfo
 
-from pydantic import ValidationError
-
 from aind_data_transfer_service import __version__
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.configs.problems import explain
 from aind_data_transfer_service.errors import (
-    CancelledError,
     DestinationError,
-    ExitCode,
     MetadataError,
     RequestError,
-    UploadError,
+    VerificationError,
 )
 from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document, Facts
 from aind_data_transfer_service.metadata.folder import read_folder
@@ -42,12 +34,14 @@ from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.manifest import Entry, utc, write_manifest
 from aind_data_transfer_service.upload.plan import Plan, already_there
 from aind_data_transfer_service.upload.progress import Progress
-from aind_data_transfer_service.upload.request import (
-    find_request,
-    read_arguments,
-    read_request,
+from aind_data_transfer_service.upload.source import (
+    Scan,
+    check_sources,
+    check_still,
+    listed,
+    scan,
+    shown,
 )
-from aind_data_transfer_service.upload.source import Scan, check_sources, listed, scan, shown
 from aind_data_transfer_service.upload.store import (
     AssetState,
     AssetStore,
@@ -59,8 +53,6 @@ from aind_data_transfer_service.upload.transforms import Item, ZipItem, items_of
 from aind_data_transfer_service.upload.verify import stored_objects, verify
 
 _METADATA_ATTEMPTS = 3
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,6 +81,8 @@ class UploadJob:
         Where a dry run prints its plan; the standard output by default.
     now : Callable
         The clock.
+    on_proven : Callable
+        Is called when the asset is whole: from then on the job is not to be stopped any more.
     """
 
     def __init__(
@@ -98,13 +92,14 @@ class UploadJob:
         events: Events | None = None,
         output: TextIO | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_proven: Callable[[], None] = lambda: None,
     ):
         if config.s3_bucket is None:
             raise RequestError("s3_bucket: missing; name the bucket to upload to")
         self._config, self._settings = config, settings
         self._events = events or Events(settings.upload_events_file, settings.job_id)
         self._events.asset = self._prefix = config.s3_prefix
-        self._output, self._now = output, now
+        self._output, self._now, self._on_proven = output, now, on_proven
         self._zone = ZoneInfo(settings.lab_timezone)
         self._store: AssetStore = open_store(
             settings.destination_root, config.s3_bucket, settings.aws_endpoint_url
@@ -127,6 +122,7 @@ class UploadJob:
             return self._show(plan)
         with self._claim(state) as claim:
             entries = self._transfer(plan, documents, claim)
+            self._compare_sources(scans)
             entries = self._verify(entries, claim)
             return self._publish(plan, entries, claim)
 
@@ -140,15 +136,7 @@ class UploadJob:
             preflight.check_apart(self._store, self._prefix, sources)
             force = self._config.force_cloud_sync
             state = preflight.check_free(self._store, self._prefix, force)
-            scans = [
-                scan(
-                    str(modality.source),
-                    modality.default_output_folder_name,
-                    self._prefix,
-                    self._store.key_limit,
-                )
-                for modality in self._config.modalities
-            ]
+            scans = self._scan()
             for warning in (
                 *preflight.left_behind(scans),
                 *preflight.without_effect(self._config),
@@ -165,6 +153,23 @@ class UploadJob:
                 already = sum(item.size for item in there.values())
                 preflight.check_room(self._store, max(0, size - already))
         return scans, state
+
+    def _scan(self) -> list[Scan]:
+        """Find everything in the sources."""
+        return [
+            scan(
+                str(modality.source),
+                modality.default_output_folder_name,
+                self._prefix,
+                self._store.key_limit,
+            )
+            for modality in self._config.modalities
+        ]
+
+    def _compare_sources(self, scans: Sequence[Scan]) -> None:
+        """Make sure that what was sent is still what the sources hold."""
+        for found, now in zip(scans, self._scan()):
+            check_still(found, now)
 
     def _metadata(self) -> dict[str, Document]:
         """Gather the documents that describe the asset."""
@@ -301,13 +306,17 @@ class UploadJob:
             size = sum(entry.size for entry in entries)
             self._store.settle(self._prefix)
             with Progress(len(entries), size, self._tell_progress, "verify") as progress:
-                others = verify(
-                    self._store,
-                    self._prefix,
-                    entries,
-                    claim.keep_others,
-                    on_file=lambda entry: progress.add(entry.size, 1),
-                )
+                try:
+                    others = verify(
+                        self._store,
+                        self._prefix,
+                        entries,
+                        claim.keep_others,
+                        on_file=lambda entry: progress.add(entry.size, 1),
+                    )
+                except VerificationError as error:
+                    claim.journal.doubt(error.paths)
+                    raise
                 if not self._store.proves_by_reading:
                     progress.already(len(entries), size)
             if others:
@@ -336,6 +345,7 @@ class UploadJob:
             "left_out": plan.left_out,
         }
         write_manifest(self._store, self._prefix, header, entries)
+        self._on_proven()
         release(self._store, self._prefix, claim)
         outcome = Outcome(self._location, len(entries), size, self._seconds())
         self._tell_end(outcome, f"{self._location} is complete and verified")
@@ -366,67 +376,3 @@ class UploadJob:
     def _seconds(self) -> float:
         """Tell how long the job has been running."""
         return round(time.monotonic() - self._began, 3)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one job as a program and give its exit code."""
-    arguments = read_arguments(argv)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    events: Events | None = None
-    try:
-        settings = UploadSettings()
-        events = Events(settings.upload_events_file, settings.job_id)
-        with _Signals():
-            config = read_request(find_request(arguments, settings), settings)
-            if arguments.dry_run:
-                config = config.model_copy(update={"dry_run": True})
-            logging.getLogger("aind_data_transfer_service").setLevel(config.log_level)
-            UploadJob(config, settings, events).run()
-        return ExitCode.DONE
-    except _Cancelled:
-        return _fail(events, "cancelled", CancelledError.exit_code)
-    except UploadError as error:
-        return _fail(events, " ".join(str(error).split()), error.exit_code)
-    except ValidationError as error:
-        reason = "; ".join(explain(error))
-        return _fail(events, f"a setting is wrong: {reason}", ExitCode.REQUEST)
-    except BaseException as error:  # obstore's panics are no Exception
-        logger.exception("the job failed in a way that was not foreseen")
-        words = " ".join(str(error).split())
-        return _fail(events, f"unexpected {type(error).__name__}: {words}", ExitCode.UNEXPECTED)
-    finally:
-        if events is not None:
-            events.close()
-
-
-class _Cancelled(BaseException):
-    """The job was told to stop: nothing on the way may take this for an error of its own."""
-
-
-class _Signals:
-    """Turns SIGTERM and SIGINT into `_Cancelled`, once; a second one has no effect."""
-
-    _NUMBERS = (signal.SIGTERM, signal.SIGINT)
-
-    def __enter__(self) -> None:
-        self._before = [signal.signal(number, self._cancel) for number in self._NUMBERS]
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in zip(self._NUMBERS, self._before):
-            signal.signal(number, handler)
-
-    def _cancel(self, *_: object) -> None:
-        for number in self._NUMBERS:
-            signal.signal(number, signal.SIG_IGN)
-        raise _Cancelled
-
-
-def _fail(events: Events | None, reason: str, code: ExitCode) -> int:
-    """Tell why the job failed, as its last event and its last line."""
-    if events is not None:
-        events.emit(Kind.FAIL, reason, exit_code=int(code))
-    print(reason, file=sys.stderr, flush=True)
-    return int(code)

@@ -28,6 +28,7 @@ class LocalAssetStore(AssetStore):
         The bucket's own folder.
     """
 
+    is_local = True
     proves_by_reading = True
 
     def __init__(self, folder: Path):
@@ -154,6 +155,8 @@ class LocalAssetStore(AssetStore):
                 with open(incoming, "xb", buffering=0) as file:
                     for part in parts:
                         _write_all(file.fileno(), part)
+                    if key.startswith(f"{RECORDS}/"):  # the word of an asset outlives a power cut
+                        os.fsync(file.fileno())
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if new:
                     os.link(incoming, path)

@@ -5,6 +5,7 @@ by file, so that an interrupted job knows what is proven; the manifest lies besi
 asset.
 """
 
+import contextlib
 import json
 import os
 import threading
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from aind_data_transfer_service.errors import DestinationError
+from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.upload.store import AssetStore, StoredObject, manifest_key
 
 
@@ -69,7 +70,7 @@ def read_manifest(store: AssetStore, prefix: str) -> tuple[dict[str, Any], dict[
     if data is None:
         raise DestinationError(f"{store.location(manifest_key(prefix))} does not exist")
     try:
-        header, *lines = [json.loads(line) for line in data.decode().splitlines()]
+        header, *lines = [json.loads(line) for line in data.decode().split("\n") if line]
         return header, {line["path"]: Entry(**line) for line in lines}
     except (ValueError, TypeError, KeyError) as error:
         raise DestinationError(
@@ -94,11 +95,12 @@ class Journal:
     def __enter__(self) -> Self:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self._mend()
-        self._output = open(self._file, "ab", buffering=0)
+        self._output = open(self._file, "ab")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._output.close()
+        with contextlib.suppress(OSError):  # what could not be written was told when it was added
+            self._output.close()
 
     def entries(self) -> dict[str, Entry]:
         """Tell, by path, what had arrived; the newest word on each file holds."""
@@ -108,7 +110,16 @@ class Journal:
         """Note that a file has arrived."""
         line = json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n"
         with self._lock:
-            self._output.write(line)
+            try:
+                self._output.write(line)
+                self._output.flush()
+            except OSError as error:
+                raise TransferError(f"{self._file} cannot be written: {error.strerror}") from error
+
+    def doubt(self, paths: Iterable[str]) -> None:
+        """Note that files are not what they were taken for: they will be sent again."""
+        for path in paths:
+            self.add(Entry(path, 0, "", "", "", ""))
 
     def remove(self) -> None:
         """Forget everything: the asset has its manifest now."""

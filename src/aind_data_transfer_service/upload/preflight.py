@@ -54,17 +54,22 @@ def check_free(store: AssetStore, prefix: str, force: bool) -> AssetState:
 
 
 def check_apart(store: AssetStore, prefix: str, sources: list[str]) -> None:
-    """Make sure that the job does not write into what it reads.
+    """Make sure that the job does not write into what it reads, nor reads what it writes.
 
     Raises
     ------
     SourceError
-        Where the destination lies in a source.
+        Where the destination lies in a source, or a source in the destination.
     """
+    if not store.is_local:
+        return
     place = os.path.realpath(store.location(prefix))
     for source in sources:
-        if store.proves_by_reading and place.startswith(os.path.realpath(source) + os.sep):
-            raise SourceError(f"the destination {place} lies in the source {source}")
+        real = os.path.realpath(source)
+        if (place + os.sep).startswith(real.rstrip(os.sep) + os.sep):
+            raise SourceError(f"the destination {place} lies in the source {shown(source)}")
+        if real.startswith(place + os.sep):
+            raise SourceError(f"the source {shown(source)} lies in the destination {place}")
 
 
 def probe(store: AssetStore, prefix: str) -> None:

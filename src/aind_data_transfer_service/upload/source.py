@@ -15,6 +15,7 @@ odd name                   spaces, quotes, Unicode and the like arrive as they a
 =========================  ======================================================================
 
 Whatever stops a job stops it before any byte moves, and everything found wrong is named at once.
+Once all is sent the source is looked at again: what came, went or changed meanwhile fails the job.
 """
 
 import os
@@ -142,6 +143,35 @@ def scan(root: str, folder: str, prefix: str, key_limit: int) -> Scan:
         found.problems.append(f"{shown(root)} cannot be read: {error.strerror}")
     found.files.sort(key=lambda file: file.name)
     return found
+
+
+def check_still(found: Scan, now: Scan) -> None:
+    """Make sure that a source is what it was when the job began.
+
+    Parameters
+    ----------
+    found, now : Scan
+        What it held then, and what it holds at present.
+
+    Raises
+    ------
+    SourceChangedError
+        Where anything came, went or changed: the asset would be neither the one nor the other.
+    """
+    before = {file.name: file for file in found.files}
+    after = {file.name: file for file in now.files}
+    problems = [f"{shown(after[name].path)} appeared" for name in after.keys() - before.keys()]
+    for name, file in before.items():
+        if name not in after:
+            problems.append(f"{shown(file.path)} vanished")
+        elif file != after[name]:
+            problems.append(f"{shown(file.path)} changed")
+    problems += now.problems
+    if problems:
+        raise SourceChangedError(
+            f"the source changed while the job ran: {listed(sorted(problems))}; wait until nothing "
+            "writes to it and submit again"
+        )
 
 
 def read_source(file: SourceFile, chunk_size: int) -> Iterator[bytes]:

@@ -86,6 +86,8 @@ class AssetStore(ABC):
     """How many bytes a key may have."""
     object_limit: int | None = None
     """How many bytes an object may have."""
+    is_local = False
+    """Whether keys are paths of this machine."""
     proves_by_reading = False
     """Whether verification reads everything back, for the store checks nothing by itself."""
 

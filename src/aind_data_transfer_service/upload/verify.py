@@ -27,24 +27,26 @@ def stored_objects(store: AssetStore, prefix: str) -> dict[str, StoredObject]:
 
 def compare(
     entries: Sequence[Entry], stored: Mapping[str, StoredObject]
-) -> tuple[list[str], list[str]]:
+) -> tuple[dict[str, str], list[str]]:
     """Compare what was sent with what the store lists.
 
     Returns
     -------
-    tuple[list[str], list[str]]
-        What is wrong, and the paths that nobody sent.
+    tuple[dict[str, str], list[str]]
+        By path, what is wrong, and the paths that nobody sent.
     """
-    problems = []
+    problems = {}
     for entry in entries:
         found = stored.get(entry.path)
         path = shown(entry.path)
         if found is None:
-            problems.append(f"{path} is missing")
+            problems[entry.path] = f"{path} is missing"
         elif found.size != entry.size:
-            problems.append(f"{path} has {found.size:,} bytes there, {entry.size:,} were sent")
+            problems[entry.path] = (
+                f"{path} has {found.size:,} bytes there, {entry.size:,} were sent"
+            )
         elif found.etag != entry.etag:
-            problems.append(
+            problems[entry.path] = (
                 f"{path} was replaced there: its ETag is {found.etag}, not {entry.etag}"
             )
     expected = {entry.path for entry in entries}
@@ -91,13 +93,13 @@ def verify(
     """
     problems, others = compare(entries, stored_objects(store, prefix))
     if others and not keep_others:
-        problems += [f"{shown(path)} is there, and nobody sent it" for path in others]
+        problems |= {path: f"{shown(path)} is there, and nobody sent it" for path in others}
     if not problems and (store.proves_by_reading if deep is None else deep):
-
         problems = _read_all_back(store, prefix, entries, readers, on_file)
     if problems:
         place = store.location(prefix)
-        raise VerificationError(f"{place} is not what was sent: {listed(problems)}")
+        words = listed(list(problems.values()))
+        raise VerificationError(f"{place} is not what was sent: {words}", list(problems))
     return others
 
 
@@ -107,8 +109,8 @@ def _read_all_back(
     entries: Sequence[Entry],
     readers: int,
     on_file: Callable[[Entry], None],
-) -> list[str]:
-    """Read every file at the destination, and tell which have other bytes."""
+) -> dict[str, str]:
+    """Read every file at the destination, and tell by path which have other bytes."""
     stop = threading.Event()
 
     def check(entry: Entry) -> str | None:
@@ -118,7 +120,8 @@ def _read_all_back(
 
     pool = ThreadPoolExecutor(readers)
     try:
-        return [problem for problem in pool.map(check, entries) if problem]
+        told = zip(entries, pool.map(check, entries))
+        return {entry.path: problem for entry, problem in told if problem}
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)

@@ -6,12 +6,14 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import ExitCode
-from aind_data_transfer_service.upload.job import main
+from aind_data_transfer_service.upload.program import main
 from tests.support.transfer import PREFIX, TransferTestCase
 
 
@@ -96,7 +98,7 @@ class TestProgram(TransferTestCase):
         self.assertEqual((event["step"], event["message"]), ("preflight", line))
 
     def test_what_nobody_foresaw_still_ends_in_one_line(self):
-        with patch("aind_data_transfer_service.upload.job.UploadJob.run") as run:
+        with patch("aind_data_transfer_service.upload.program.UploadJob.run") as run:
             run.side_effect = RuntimeError("odd\nthing")
             code = self.run_main("--json-args", self.config().model_dump_json())
         self.assertEqual(code, ExitCode.UNEXPECTED)
@@ -129,3 +131,22 @@ class TestProgram(TransferTestCase):
         event, line = self.last()
         self.assertEqual((event["message"], line), ("cancelled", "cancelled"))
         self.assertEqual(event["figures"], {"exit_code": 130})
+
+    def test_a_signal_comes_too_late_once_the_asset_is_whole(self):
+        with patch("aind_data_transfer_service.upload.job.release") as release:
+            release.side_effect = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+            code = self.run_main("--json-args", self.config().model_dump_json())
+        self.assertEqual(code, 0)
+        self.assertEqual(self.last()[0]["step"], "done")
+
+    def test_a_full_disk_beneath_the_log_leaves_the_exit_code_as_it_is(self):
+        gone = [{"modality": "behavior", "source": "/no/such/folder"}]
+        request = self.config(modalities=gone).model_dump_json()
+        environment = {**self.environment, "PATH": os.environ["PATH"]}
+        with open("/dev/full", "wb") as full:
+            ended = subprocess.run(
+                [sys.executable, "-m", "aind_data_transfer_service.upload", "--json-args", request],
+                stderr=full,
+                env=environment,
+            )
+        self.assertEqual(ended.returncode, ExitCode.SOURCE)
