@@ -14,6 +14,8 @@ from aind_data_transfer_service.configs.tables import Cell
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.configs.workbook import Unusable
 
+_LONGEST_CLOCK = timedelta(days=10_000)
+
 
 def meant(cell: Cell, kind: Kind, date1904: bool = False) -> Any:
     """Give what a cell that is not blank means in a column of some kind.
@@ -67,6 +69,8 @@ def _moment(cell: Cell, date1904: bool) -> datetime:
         return cell
     if isinstance(cell, date):
         raise ValueError(times.date_cell_without_time(cell))
+    if isinstance(cell, timedelta) and cell > _LONGEST_CLOCK:  # a date in a format such as [h]:mm
+        return times.from_serial(cell / timedelta(days=1), date1904)
     if isinstance(cell, (time, timedelta)):
         raise ValueError(f"{quoted(str(cell))} is a time without a date; {times.RIGHT}")
     if isinstance(cell, bool):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aind_data_transfer_service.configs import columns, problems
+from aind_data_transfer_service.configs.cells import as_text
 from aind_data_transfer_service.configs.columns import Kind, Target
 from aind_data_transfer_service.configs.tables import Row, column_letters
 from aind_data_transfer_service.configs.vocabulary import quoted
@@ -65,7 +66,7 @@ def read_header(row: Row) -> Header:
     sources: dict[Target, Source] = {}
     errors: list[str] = []
     nameless: set[int] = set()
-    shown = [str(cell) for cell in row.cells]
+    shown = [as_text(cell) if isinstance(cell, float) else str(cell) for cell in row.cells]
     for index, text in enumerate(shown):
         name = columns.normalised(text)
         if not name:

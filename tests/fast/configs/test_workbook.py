@@ -106,6 +106,20 @@ class CellsTest(unittest.TestCase):
                     result = read(saved(book))
                     self.assertEqual(result.rows[0].config.acq_datetime, exact)
 
+    def test_a_date_and_time_shown_as_hours(self):
+        for epoch in (openpyxl.utils.datetime.WINDOWS_EPOCH, openpyxl.utils.datetime.MAC_EPOCH):
+            book = workbook(Jobs=[row()])
+            book.epoch = epoch
+            book["Jobs"]["E2"] = ACQUIRED
+            book["Jobs"]["E2"].number_format = "[h]:mm:ss"
+            with self.subTest(epoch=epoch):
+                [job] = read(saved(book)).rows
+                self.assertEqual(job.config.acq_datetime, ACQUIRED)
+
+    def test_a_number_as_the_name_of_a_column(self):
+        book = book_with("M1", 5)
+        self.assertIn('column M: unknown column "5"', read(saved(book)).errors[0])
+
     def test_times_that_the_file_holds_in_iso(self):
         book = workbook(Jobs=[row(acq_datetime=ACQUIRED)])
         book.iso_dates = True
