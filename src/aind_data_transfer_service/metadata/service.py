@@ -18,6 +18,7 @@ V2_PATH = "/api/v2"
 _USABLE = {200: True, 300: True, 207: False, 400: False, 406: False}
 """Status codes that come with a document, and whether the service holds it to be valid."""
 _RETRY_SECONDS = 0.5
+_NO_JSON = object()
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,13 @@ class MetadataService:
         self, response: httpx.Response, data: Any, address: str
     ) -> tuple[Any, bool, str] | None:
         """Take what a response carries, by its status code."""
-        if response.status_code == 404:
+        if response.status_code == 404 and data is not _NO_JSON:
             return None
         valid = _USABLE.get(response.status_code)
         if valid is None or (data is None and response.status_code != 200):
             raise MetadataError(f"{address} answered {response.status_code}")
+        if data is _NO_JSON:  # the page of a proxy, or of another service altogether
+            raise MetadataError(f"{address} answered something that is no JSON")
         return data, valid, address
 
     def _get(self, address: str) -> httpx.Response:
@@ -165,8 +168,8 @@ class MetadataService:
 
 
 def _json(response: httpx.Response) -> Any:
-    """Read a body as JSON; None where it is something else."""
+    """Read a body as JSON; `_NO_JSON` where it is something else."""
     try:
         return response.json()
-    except ValueError:
-        return None
+    except (ValueError, RecursionError):
+        return _NO_JSON

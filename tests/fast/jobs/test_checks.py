@@ -182,6 +182,20 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             result = await self.check(self.job(), metadata_service_url=server.url)
         self.assert_found(result, [], ["project_name: could not be checked: .* lists none"])
 
+    async def test_a_page_in_place_of_a_metadata_service_makes_warnings_only(self):
+        for status in (200, 404):
+            with MetadataServer() as server:
+                for path in ("/subject/690165", "/project_names"):
+                    for start in ("", "/api/v2"):
+                        server.says(start + path, b"<html>Log in</html>", status)
+                result = await self.check(self.job(), metadata_service_url=server.url)
+            with self.subTest(status):
+                self.assert_found(
+                    result,
+                    [],
+                    ["subject_id: could not be checked", "project_name: could not be checked"],
+                )
+
     async def test_a_metadata_service_that_is_silent_makes_warnings_in_time(self):
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"http://127.0.0.1:{silent.getsockname()[1]}"

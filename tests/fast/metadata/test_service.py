@@ -91,6 +91,9 @@ class TestService(unittest.TestCase):
         with self.assertRaisesRegex(MetadataError, "no list"):
             self.ask(self.serve().says("/project_names", {"a": 1})).project_names()
 
-    def test_an_answer_that_is_no_json_is_no_document(self):
-        service = self.ask(self.serve().says("/subject/1", b"<html>"))
-        self.assertIsNone(service.subject("1"))
+    def test_an_answer_that_is_no_json_tells_nothing_of_the_document(self):
+        for status in (200, 404):
+            server = self.serve().says("/subject/1", b"<html>", status)
+            server.says("/api/v2/subject/1", b"<html>", status)
+            with self.subTest(status), self.assertRaisesRegex(MetadataError, "answered"):
+                self.ask(server).subject("1")
