@@ -224,6 +224,7 @@ def _read_hpc_settings(text: str) -> dict[str, Any] | str:
     """Read the settings for the cluster, or tell what is wrong with them."""
     try:
         found = json.loads(text.strip() or "{}")
+        json.dumps(found, allow_nan=False)
     except (ValueError, RecursionError) as error:
         return f"hpc_settings: not JSON ({error}); write an object such as {{}}"
     if not isinstance(found, dict):

@@ -46,6 +46,16 @@ MALFORMED = {
 }
 """What a body that cannot be understood is answered with, with status 406 as any other bad job."""
 
+_JSON_TEXT = "write it as JSON text, as model_dump_json() and json.dumps() make it"
+_WORDS = {
+    "missing": "is missing",
+    "list_type": "is no list",
+    "too_short": "is empty; send at least one job",
+    "model_attributes_type": "is no JSON object",
+    "extra_forbidden": "is not known; a job has upload_job_settings, hpc_settings and script",
+    "string_unicode": "holds half a character (a lone surrogate)",
+}
+
 
 def install(app: FastAPI) -> None:
     """Have every failure of `app` end here."""
@@ -91,8 +101,8 @@ def sentences(errors: Iterable[Any]) -> list[str]:
 
     Examples
     --------
-    >>> sentences([{"loc": ("body", "jobs", 1, "script"), "msg": "Input should be text"}])
-    ['job 2, script: Input should be text']
+    >>> sentences([{"loc": ("body", "jobs", 1, "script"), "msg": "…", "type": "missing"}])
+    ['job 2, script: is missing']
     """
     return [_sentence(error) for error in errors]
 
@@ -105,9 +115,12 @@ def _sentence(error: Any) -> str:
         return f"the request is no JSON: {detail} at character {error['loc'][-1]}"
     if len(place) > 1 and place[0] == "jobs" and isinstance(place[1], int):
         place[:2] = [f"job {place[1] + 1}"]
-    name = ", ".join(str(part) for part in place)
-    message = "is missing" if error.get("type") == "missing" else error["msg"]
-    return f"{name}: {message}" if name else f"the request: {message}"
+    name = ", ".join(str(part) for part in place) or "the request"
+    kind = error.get("type")
+    if kind == "string_type":
+        is_script = bool(place) and place[-1] == "script"
+        return f"{name}: {'is no text' if is_script else 'is no text; ' + _JSON_TEXT}"
+    return f"{name}: {_WORDS.get(kind, error['msg'])}"
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:

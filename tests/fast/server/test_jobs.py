@@ -89,6 +89,8 @@ class ListTest(JobsTest):
             ("sort=script", "submitted_at"),
             ("order=up", "order"),
             ("since=tomorrow", "since"),
+            ("since=0001-01-01T00:00:00%2B23:00", "since"),
+            ("until=9999-12-31T23:00:00-23:00", "until"),
             ("until=9999-12-31", "until"),
             ("since=2026-13-01T00:00", "since"),
         ):

@@ -118,8 +118,29 @@ class SubmitTest(ApplicationTest):
         response = await self.client.post(HPC, json={"jobs": jobs})
         errors = self.envelope(response)["errors"]
         self.assertIn("job 2, upload_job_settings: is missing", errors)
-        self.assertTrue(any(one.startswith("job 2, hpc_settings: ") for one in errors), errors)
-        self.assertTrue(any(one.startswith("job 3, extra: ") for one in errors), errors)
+        self.assertTrue(any(one.startswith("job 2, hpc_settings: is no text; ") for one in errors))
+        self.assertTrue(any(one.startswith("job 3, extra: is not known; ") for one in errors))
+
+    async def test_errors_of_shape_say_what_would_be_right(self) -> None:
+        for route, body, words in (
+            (BASIC, {"jobs": [{}]}, "job 1: is no text; write it as JSON text, as model_dump_json"),
+            (BASIC, {"jobs": {}}, "jobs: is no list"),
+            (BASIC, {"jobs": []}, "jobs: is empty; send at least one job"),
+            (BASIC, [], "the request: is no JSON object"),
+            (HPC, {"jobs": ["{}"]}, "job 1: is no JSON object"),
+            (HPC, {"jobs": [self.hpc_job(script=None)]}, "job 1, script: is no text"),
+            (HPC, {"jobs": [self.hpc_job(hpc_settings='{"a": NaN}')]}, "job 1, hpc_settings: not"),
+            (
+                HPC,
+                {"jobs": [self.hpc_job(hpc_settings='{"a": 1e999}')]},
+                "job 1, hpc_settings: not",
+            ),
+        ):
+            with self.subTest(words):
+                response = await self.client.post(route, json=body)
+                self.assertEqual(406, response.status_code, response.text)
+                [error] = self.envelope(response)["errors"]
+                self.assertTrue(error.startswith(words), error)
 
     async def test_json_is_read_whatever_its_sender_calls_it(self) -> None:
         types = ("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data")

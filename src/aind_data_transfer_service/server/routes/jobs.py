@@ -1,7 +1,7 @@
 """The jobs: a list of them, one of them, its log, and what can be done to it."""
 
 import asyncio
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -21,13 +21,14 @@ from aind_data_transfer_service.server.routes import Manager, Settings
 PAGE_SIZES = (25, 50, 100, 200)
 LOG_BYTES = 256 * 1024
 SORT_HINT = ", ".join(SORTABLE)
+StateName = Literal[("", *(state.value for state in JobState))]  # type: ignore[valid-type]
 
 router = APIRouter(prefix="/api/jobs", tags=["Jobs"], responses=DOCUMENTED_ERRORS)
 
 
 def job_query(
     settings: Settings,
-    state: Annotated[list[JobState | Literal[""]], Query(max_length=20)] = [],
+    state: Annotated[list[StateName], Query(max_length=20)] = [],
     text: Annotated[str, Query(max_length=200, description="Part of any name in a job.")] = "",
     submitter: Annotated[str, Query(max_length=200)] = "",
     since: Annotated[str, Query(description="Date or time; a date begins in the lab.")] = "",
@@ -128,9 +129,10 @@ def _moment(name: str, text: str, zone: ZoneInfo, end: bool) -> datetime | None:
     try:
         if len(text) == 10:
             day = date.fromisoformat(text) + timedelta(days=1 if end else 0)
-            return datetime.combine(day, time(), zone)
+            return datetime.combine(day, time(), zone).astimezone(UTC)
         moment = datetime.fromisoformat(text)
-        return moment if moment.tzinfo else moment.replace(tzinfo=zone)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+        return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         said = f'{name}: "{text}" is no date; write one such as 2024-02-19 or 2024-02-19T11:25:17'
         raise HTTPException(422, said) from None
