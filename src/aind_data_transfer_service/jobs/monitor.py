@@ -24,6 +24,7 @@ _LAST_WORDS = 8192
 _READ_AT_ONCE = 16
 _GIVEN_AT_ONCE = 200
 _TROUBLES_KEPT = 1000
+_NO_WORD = (RunState.LOST, RunState.FAILED, RunState.TIMEOUT)
 
 
 class Monitor:
@@ -163,14 +164,16 @@ class Monitor:
     async def _judge(self, job: Job, status: RunStatus, report: Report) -> tuple[JobState, str]:
         """Decide how a job ended, and why.
 
-        Where the executor has forgotten the job, its own last word counts.
+        Where the executor does not know how it ended, the job's own last word counts: one that was
+        killed when its asset was whole and all was told has done what it had to.
         """
-        failure = report.failure
-        if not failure and status.state is not RunState.COMPLETED:
-            failure = await self._told_failure(job)
-        if status.state is RunState.LOST and (report.is_done or failure):
-            found = RunState.COMPLETED if report.is_done else RunState.FAILED
-            status = replace(status, state=found, reason="")
+        failure, is_done = report.failure, report.is_done
+        if status.state is not RunState.COMPLETED and not (failure or is_done):
+            failure, is_done = await self._told_end(job)
+        if status.exit_code is None and status.state in _NO_WORD and is_done:
+            status = replace(status, state=RunState.COMPLETED, reason="")
+        if status.state is RunState.LOST and failure:
+            status = replace(status, state=RunState.FAILED, reason="")
         last_words = ""
         if status.state is RunState.FAILED and not failure and not status.reason:
             async with self._reading:
@@ -180,10 +183,11 @@ class Monitor:
             last_words = chunk.data.decode("utf-8", "replace")
         return job_state(status.state), reason_of_end(status, failure, last_words)
 
-    async def _told_failure(self, job: Job) -> str:
-        """Find what the job told of its failure in an earlier look."""
+    async def _told_end(self, job: Job) -> tuple[str, bool]:
+        """Find what the job told in earlier looks: of its failure, and whether it was done."""
         events = await asyncio.to_thread(self._store.events, job.id, 20)
-        return next((event.message for event in reversed(events) if event.kind == "fail"), "")
+        failure = next((event.message for event in reversed(events) if event.kind == "fail"), "")
+        return failure, bool(events) and (events[-1].step, events[-1].kind) == ("done", "end")
 
     async def _read_events(self, job: Job, final: bool) -> Report:
         """Read what the job has told since the last look; a bounded amount, unless it has ended."""

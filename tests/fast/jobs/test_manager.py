@@ -328,6 +328,26 @@ class FollowingTest(ManagerTest):
         self.executor.tell(job_id, RunState.FAILED, exit_code=1)
         self.assertEqual((await self.until(job_id, JobState.FAILED)).reason, "KeyError: 'x'")
 
+    async def test_a_job_killed_after_it_had_told_that_all_was_done_is_completed(self):
+        for told_before in (False, True):
+            job_id = await self.submit(subject_id=f"7{int(told_before)}")
+            self.executor.tell(job_id, RunState.RUNNING)
+            self.executor.write(job_id, "events", event_line("done", "end", "verified"))
+            if told_before:
+                await self.until_true(lambda: self.manager.events(job_id))
+            self.executor.tell(job_id, RunState.FAILED, reason="the job's process was killed")
+            job = await self.until(job_id, *ENDED)
+            self.assertEqual((job.state, job.reason), (JobState.COMPLETED, ""), told_before)
+
+    async def test_a_job_killed_before_that_has_failed(self):
+        job_id = await self.submit()
+        self.executor.tell(job_id, RunState.RUNNING)
+        self.executor.write(job_id, "events", event_line("verify", "end", "proven"))
+        await self.until_true(lambda: self.manager.events(job_id))
+        self.executor.tell(job_id, RunState.FAILED, reason="the job's process was killed")
+        job = await self.until(job_id, *ENDED)
+        self.assertEqual(job.reason, "the job's process was killed")
+
     async def test_a_forgotten_job_ends_by_its_own_last_word(self):
         ids = [await self.submit(subject_id=str(number)) for number in (1, 2, 3)]
         self.executor.write(ids[0], "events", event_line("done", "end"))
