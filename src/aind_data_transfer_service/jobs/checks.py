@@ -9,7 +9,7 @@ import asyncio
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -26,6 +26,10 @@ from aind_data_transfer_service.upload.store import AssetState, open_store
 
 LATE = "did not answer in time"
 _CHECKS_AT_ONCE = 20  # threads of their own: a slow drive must not hold up the pages
+
+
+class _Forbidden(str):
+    """What is wrong with a folder that no job may read."""
 
 
 class Labelled(Protocol):
@@ -140,14 +144,33 @@ class Checks:
             path for _, _, path, _ in places if not self._roots or _root_of(path, roots)
         )
         patience = max(0.1, deadline - time.monotonic())
-        seen = self._folders.ask(look_at_source, asked, patience)
+        seen = self._folders.ask(self._look(), asked, patience)
         for label, place, path, is_needed in places:
             problem, is_certain = self._judge_source(path, roots, seen)
             if problem:
-                certain = is_certain and is_needed
+                certain = is_certain and (is_needed or isinstance(problem, _Forbidden))
                 found = result.errors if certain else result.warnings
                 found[label].append(f"{label}, {place}: {problem}")
         return result
+
+    def _look(self) -> Callable[[str], str]:
+        """Make the question about a source; where roots are strict, links are followed, too."""
+        if not self._settings.source_roots_strict:
+            return look_at_source
+        real = self._folders.ask(os.path.realpath, self._roots, self._settings.check_timeout)
+        allowed = [*self._roots, *(str(found) for found in real.values())]
+
+        def look(path: str) -> str:
+            problem = look_at_source(path)
+            if problem or _root_of(found := os.path.realpath(path), allowed):
+                return problem
+            return _Forbidden(f"{path} leads to {found}, which {self._beneath_none()}")
+
+        return look
+
+    def _beneath_none(self) -> str:
+        """Say that a folder is none that jobs may read."""
+        return f"is beneath none of the folders that may be uploaded ({', '.join(self._roots)})"
 
     def _judge_source(
         self, path: str, roots: Mapping[str, bool], seen: Mapping[str, object]
@@ -155,12 +178,8 @@ class Checks:
         """Say what is wrong with a source, and whether that is certain."""
         root = _root_of(path, roots)
         if self._roots and root is None:
-            listed = ", ".join(self._roots)
             if self._settings.source_roots_strict:
-                return (
-                    f"{path} is beneath none of the folders that may be uploaded ({listed})",
-                    True,
-                )
+                return _Forbidden(f"{path} {self._beneath_none()}"), True
             return (
                 f"{path} is not visible from here; only the job can tell whether it exists",
                 False,
@@ -174,7 +193,7 @@ class Checks:
             return f"{problem} as seen from here; only the job can tell", False
         if not roots[root]:
             return f"{path} could not be checked: {root} is not to be seen from here now", False
-        return str(problem), True
+        return problem if isinstance(problem, _Forbidden) else str(problem), True
 
     def _visible_roots(self) -> dict[str, bool]:
         """Tell which of the `SOURCE_ROOTS` are there at this moment."""

@@ -89,6 +89,31 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         result = await self.check(job, source_roots=[self.vast], source_roots_strict=True)
         self.assert_found(result, ["beneath none of the folders that may be uploaded .*vast"], [])
 
+    async def test_strict_roots_hold_for_links_and_for_folders_of_metadata(self):
+        (self.folder / "elsewhere").mkdir()
+        (self.vast / "link").symlink_to(self.folder / "elsewhere")
+        (self.vast / "inner").symlink_to(self.vast / "here")
+        (self.folder / "mount").symlink_to(self.vast)
+        strict = {
+            "source_roots": [self.vast, self.folder / "mount"],
+            "source_roots_strict": True,
+        }
+        for source in ("vast/here", "vast/inner", "mount/here", "mount/inner"):
+            with self.subTest(source):
+                job = self.job(source=str(self.folder / source))
+                self.assert_found(await self.check(job, **strict), [], [])
+        job = self.job(source=f"{self.vast}/link", metadata_dir=f"{self.folder}/elsewhere")
+        self.assert_found(
+            await self.check(job, **strict),
+            [
+                r"modality0\.source: .*/link leads to .*/elsewhere, which is beneath none of",
+                r"metadata_dir: .*/elsewhere is beneath none of the folders",
+            ],
+            [],
+        )
+        loose = await self.check(job, source_roots=[self.vast])
+        self.assert_found(loose, [], ["metadata_dir: .*not visible from here"])
+
     async def test_a_root_that_is_not_mounted_makes_warnings_only(self):
         away = self.folder / "away"
         result = await self.check(self.job(source=str(away / "x")), source_roots=[away])
