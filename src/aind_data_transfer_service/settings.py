@@ -9,13 +9,24 @@ layout of a bucket.
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from tzlocal import get_localzone_name
+
+from aind_data_transfer_service.configs import values
+from aind_data_transfer_service.configs.vocabulary import quoted
 
 SECRET_VARIABLES = ("DATABASE_URL", "HPC_TOKEN", "HPC_PASSWORD", "HPC_AWS_SECRET_ACCESS_KEY")
 """What the service knows and a job that it starts has no use for."""
@@ -53,6 +64,36 @@ def _valid_destination(value: str) -> str:
     return value
 
 
+def _absolute_folders(value: list[Path]) -> list[Path]:
+    """Refuse folders whose meaning depends on where the process stands."""
+    for folder in value:
+        if not folder.is_absolute():
+            raise ValueError(f'"{folder}" is no absolute path; write one such as /shared_drive')
+    return value
+
+
+def _web_address(value: str) -> str:
+    """Refuse an address at which no web server can answer."""
+    try:
+        parts = urlsplit(value)
+        is_right = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise ValueError(f'"{value}" is no web address; write one such as http://host:8000')
+    return value
+
+
+def _link(value: str) -> str:
+    """Take the address of a page, or its path on this service."""
+    return value if value.startswith("/") else _web_address(value)
+
+
+def _bucket(value: str) -> str:
+    """Refuse what cannot be the name of a bucket."""
+    return values.bucket(value) or ""
+
+
 def _default_data_dir() -> Path:
     """Keep state in the user's own folder, where there is one."""
     try:
@@ -63,7 +104,11 @@ def _default_data_dir() -> Path:
 
 ZoneName = Annotated[str, AfterValidator(_known_zone)]
 Destination = Annotated[str, AfterValidator(_valid_destination)]
-Folders = Annotated[list[Path], NoDecode, BeforeValidator(_split_paths)]
+Folders = Annotated[
+    list[Path], NoDecode, BeforeValidator(_split_paths), AfterValidator(_absolute_folders)
+]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+Link = Annotated[str, AfterValidator(_link)]
 
 
 class _Settings(BaseSettings):
@@ -79,11 +124,11 @@ class _Settings(BaseSettings):
     """`s3://`, or a local folder that stands for the store; default: `DATA_DIR/destination`."""
     lab_timezone: ZoneName = Field(default_factory=get_localzone_name)
     """The zone of times that name none, and of the time in an asset's name."""
-    metadata_service_url: str | None = None
+    metadata_service_url: WebAddress | None = None
     """Address of the lab's metadata service; without one, documents come from `metadata_dir`."""
-    metadata_timeout: float = Field(default=10.0, gt=0)
+    metadata_timeout: float = Field(default=10.0, gt=0, le=3600)
     """Seconds to wait for one answer of the metadata service."""
-    aws_endpoint_url: str | None = None
+    aws_endpoint_url: WebAddress | None = None
     """Address of an S3 server other than Amazon's. A job can never set it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -104,7 +149,7 @@ class ServiceSettings(_Settings):
 
     database_url: SecretStr | None = None
     """SQLAlchemy address; default: SQLite at `DATA_DIR/jobs.sqlite3`."""
-    default_s3_bucket: str = "aind-data"
+    default_s3_bucket: Annotated[str, AfterValidator(_bucket)] = "aind-data"
     """The bucket of a job that names none."""
     date_order: Literal["MDY", "DMY"] = "MDY"
     """How dates with slashes are read."""
@@ -114,19 +159,26 @@ class ServiceSettings(_Settings):
     """Folders that the service can see as the jobs see them."""
     source_roots_strict: bool = False
     """Refuse a source beneath none of `SOURCE_ROOTS` rather than warn of it."""
-    check_timeout: float = Field(default=5.0, gt=0)
+    check_timeout: float = Field(default=5.0, gt=0, le=3600)
     """Seconds that the checks of one request may take before what is left becomes a warning."""
-    project_names_url: str | None = None
+    project_names_url: Link | None = None
     """Where the page's link "Project Names" leads."""
-    help_url: str = "/help"
+    help_url: Link = "/help"
     allow_custom_scripts: bool = True
     """Whether a job may bring a script of its own."""
     local_executor_slots: int = Field(default=2, gt=0)
     """How many jobs this machine runs at once."""
-    monitor_interval: float = Field(default=1.0, gt=0)
+    monitor_interval: float = Field(default=1.0, gt=0, le=3600)
     """Seconds between two looks at the executor."""
     hpc_host: str | None = None
     """Host of slurmrestd; where it is set, jobs run on the cluster."""
+
+    @model_validator(mode="after")
+    def _strict_about_something(self) -> Self:
+        """Refuse a strictness that would hold for no folder."""
+        if self.source_roots_strict and not self.source_roots:
+            raise ValueError("SOURCE_ROOTS_STRICT is set, and SOURCE_ROOTS names no folder")
+        return self
 
     @property
     def resolved_database_url(self) -> str:
@@ -186,3 +238,16 @@ class UploadSettings(_Settings):
     def state_dir(self) -> Path:
         """Where records of unfinished transfers lie."""
         return self.upload_state_dir or self.data_dir / "transfers"
+
+
+def explain_settings(error: ValidationError) -> list[str]:
+    """List what is wrong with the environment, a line a variable: `CHECK_TIMEOUT: "abc" …`."""
+    lines = []
+    for details in error.errors(include_url=False):
+        variable = ".".join(str(part) for part in details["loc"]).upper()
+        if details["type"] == "value_error":
+            words = str(details["ctx"]["error"])
+        else:
+            words = f"{quoted(details['input'])} is refused: {details['msg']}"
+        lines.append(f"{variable}: {words}" if variable else words)
+    return lines

@@ -81,6 +81,39 @@ class Values(unittest.TestCase):
             with self.subTest(name), self.assertRaises(ValidationError):
                 service(**{name: "0"})
 
+    def test_values_that_could_never_work_are_refused_in_words(self) -> None:
+        for name, value, words in (
+            ("CHECK_TIMEOUT", "inf", "CHECK_TIMEOUT: .*less than or equal to 3600"),
+            ("CHECK_TIMEOUT", "abc", 'CHECK_TIMEOUT: "abc" is refused: .*valid number'),
+            ("METADATA_TIMEOUT", "nan", "METADATA_TIMEOUT: "),
+            ("SOURCE_ROOTS", "vast", 'SOURCE_ROOTS: "vast" is no absolute path; write one such as'),
+            (
+                "SOURCE_ROOTS_STRICT",
+                "yes",
+                "^SOURCE_ROOTS_STRICT is set, and SOURCE_ROOTS names no",
+            ),
+            ("METADATA_SERVICE_URL", "meta:8000", "METADATA_SERVICE_URL: .* no web address; write"),
+            ("AWS_ENDPOINT_URL", "http://[", "AWS_ENDPOINT_URL: .* no web address; write"),
+            ("HELP_URL", "javascript:alert(1)", "HELP_URL: .* no web address"),
+            ("DEFAULT_S3_BUCKET", "s3://x/y", "DEFAULT_S3_BUCKET: .* no name of a bucket; write"),
+        ):
+            with self.subTest(name), self.assertRaises(ValidationError) as caught:
+                service(**{name: value})
+            [line] = module.explain_settings(caught.exception)
+            self.assertRegex(line, words)
+
+    def test_links_may_lead_to_this_service(self) -> None:
+        self.assertEqual("/names", service(PROJECT_NAMES_URL="/names").project_names_link)
+
+    def test_the_service_says_what_is_wrong_with_its_settings_and_ends(self) -> None:
+        from aind_data_transfer_service import server
+
+        variables = {"CHECK_TIMEOUT": "x", "DATE_ORDER": "YMD"}
+        with mock.patch.dict(os.environ, variables), self.assertRaises(SystemExit) as caught:
+            server.__getattr__("app")
+        for name in variables:
+            self.assertIn(f"\n  {name}: ", str(caught.exception))
+
     def test_the_address_of_the_store_is_a_secret(self) -> None:
         found = service(DATABASE_URL="postgresql+psycopg://u:pass@host/jobs")
         self.assertNotIn("pass@", repr(found))

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from aind_data_transfer_service.configs.spreadsheet import ReadOptions, read_jobs
 from aind_data_transfer_service.errors import (
     ExecutorError,
     InFlightError,
     JobError,
     SubmissionError,
+    TransferServiceError,
 )
 from aind_data_transfer_service.executors.base import Executor, FileChunk, JobFile, Started
 from aind_data_transfer_service.executors.choose import choose_executor
@@ -102,8 +105,7 @@ class JobManager:
     async def start(self) -> None:
         """Open the store, take up the executor's work, and follow the jobs that have not ended."""
         if self._store is None:
-            url = self.settings.resolved_database_url
-            self._store = await asyncio.to_thread(JobStore, url)
+            self._store = await asyncio.to_thread(self._open_store)
         self._checks = Checks(self.settings, self._store)
         self._handover = Handover(self._store, self.executor, self.feed)
         self._monitor = Monitor(
@@ -115,6 +117,18 @@ class JobManager:
         )
         await self.executor.open()
         self._watch = asyncio.create_task(self._monitor.run(), name="job monitor")
+
+    def _open_store(self) -> JobStore:
+        """Open the store, or say in words why that cannot be."""
+        try:
+            return JobStore(self.settings.resolved_database_url)
+        except OSError as error:
+            why = f"{error.strerror}: {error.filename}"
+        except SQLAlchemyError as error:
+            why = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise TransferServiceError(
+            f"the store of jobs cannot be opened: {why}; see DATABASE_URL and DATA_DIR"
+        )
 
     async def stop(self) -> None:
         """Finish what is half done and let go. Running jobs go on; the next start finds them."""

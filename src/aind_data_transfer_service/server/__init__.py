@@ -6,7 +6,10 @@ application is made when it is first asked for, so that importing this package c
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from aind_data_transfer_service.server.application import create_app
+from aind_data_transfer_service.settings import explain_settings
 
 __all__ = ["app", "create_app"]
 
@@ -14,6 +17,10 @@ __all__ = ["app", "create_app"]
 def __getattr__(name: str) -> Any:
     """Make `app` on first use, from the settings of the environment."""
     if name == "app":
-        globals()["app"] = create_app()
+        try:
+            globals()["app"] = create_app()
+        except ValidationError as error:
+            lines = "\n  ".join(explain_settings(error))
+            raise SystemExit(f"The service cannot start with these settings:\n  {lines}") from None
         return globals()["app"]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

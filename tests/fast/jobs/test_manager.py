@@ -11,6 +11,7 @@ from aind_data_transfer_service.errors import (
     JobError,
     JobNotFound,
     SubmissionError,
+    TransferServiceError,
 )
 from aind_data_transfer_service.executors.base import RunState
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
@@ -185,6 +186,17 @@ class SubmissionTest(ManagerTest):
 
     async def _recorded(self):
         return (await self.manager.find()).total
+
+    async def test_a_store_that_cannot_be_opened_is_told_in_words_without_its_password(self):
+        (self.folder / "file").touch()
+        for change in (
+            {"data_dir": self.folder / "file" / "below"},
+            {"database_url": "postgresql://anna:hunter2@127.0.0.1:1/jobs"},
+        ):
+            with self.subTest(change), self.assertRaises(TransferServiceError) as caught:
+                await self.make(**change).start()
+            self.assertRegex(str(caught.exception), "^the store of jobs cannot be opened: .")
+            self.assertNotIn("hunter2", str(caught.exception))
 
     async def test_a_cluster_that_this_release_cannot_use_is_told_plainly(self):
         await self.manager.stop()
