@@ -112,7 +112,7 @@ class SubmitPageTest(PageTest):
     def test_files_that_cannot_be_right_are_refused_before_they_are_sent(self) -> None:
         for data, name, words in (
             (b"x", "jobs.docx", "neither a .csv nor an .xlsx"),
-            (b"x" * 100_001, "jobs.csv", "is the most"),
+            (b"x" * 100_001, "jobs.csv", "0.1 MiB is the most"),
         ):
             self.choose(data, name)
             self.says("Error validating jobs from file")

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.vocabulary import nearest
 from aind_data_transfer_service.errors import TransferServiceError
@@ -244,7 +246,15 @@ class Checks:
         """See that no job is bringing the same asset at this moment."""
         result = CheckResult()
         places = {job.label: asset_location(self._settings, job.config) for job in jobs}
-        found = self._store.in_flight(places.values())
+        try:
+            found = self._store.in_flight(places.values())
+        except SQLAlchemyError:
+            for label in places:
+                result.warnings[label].append(
+                    f"{label}: it could not be checked whether another job is bringing the asset: "
+                    "the store of jobs does not answer"
+                )
+            return result
         for label, place in places.items():
             if place in found:
                 result.errors[label].append(in_flight_error(label, place, found[place]))

@@ -53,6 +53,7 @@ _WORDS = {
     "too_short": "is empty; send at least one job",
     "model_attributes_type": "is no JSON object",
     "extra_forbidden": "is not known; a job has upload_job_settings, hpc_settings and script",
+    "value_error": "is no file; send one as multipart/form-data, with its name",
     "string_unicode": "holds half a character (a lone surrogate)",
 }
 

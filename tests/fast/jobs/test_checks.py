@@ -9,6 +9,8 @@ import unittest
 from pathlib import Path
 from unittest.mock import patch
 
+from sqlalchemy.exc import OperationalError
+
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.jobs.checks import CheckResult, Checks, ToCheck, look_at_source
 from aind_data_transfer_service.jobs.store import JobStore
@@ -165,6 +167,11 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         self.store.add([other])
         result = await self.check(job)
         self.assert_found(result, [f"^row 2: job {other.id} is bringing .* wait for its end"], [])
+
+    async def test_a_store_that_does_not_answer_is_a_warning(self):
+        with patch.object(self.store, "in_flight", side_effect=OperationalError("", {}, None)):
+            result = await self.check(self.job())
+        self.assert_found(result, [], ["^row 2: .* the store of jobs does not answer$"])
 
     async def test_subject_and_project_are_asked_about_once_each(self):
         with MetadataServer() as server:

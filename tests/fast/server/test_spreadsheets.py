@@ -61,6 +61,12 @@ class ValidateTest(ApplicationTest):
                 self.assertIn(response.status_code, (400, 406), response.text)
                 self.assertTrue(self.envelope(response)["errors"])
 
+    async def test_a_text_in_place_of_the_file_is_told_in_words(self) -> None:
+        response = await self.client.post("/api/validate_csv", data={"file": "text"})
+        self.assertEqual(406, response.status_code)
+        [error] = self.envelope(response)["errors"]
+        self.assertTrue(error.startswith("file: is no file; send one as multipart"), error)
+
     async def test_files_that_are_no_spreadsheets_are_errors_in_words(self) -> None:
         for name, data in (
             ("jobs.xlsx", b"PK\x03\x04 nonsense"),

@@ -67,7 +67,8 @@ async function check(file) {
 function refusal(file) {
   const most = Number(drop.dataset.maxBytes);
   if (!/\.(csv|xlsx)$/i.test(file.name)) return `"${file.name}" is neither a .csv nor an .xlsx file.`;
-  if (file.size > most) return `"${file.name}" has ${size(file.size)}; ${size(most)} is the most.`;
+  const mebibytes = (count) => `${(count / 1048576).toLocaleString("en", { maximumFractionDigits: 1 })} MiB`;
+  if (file.size > most) return `"${file.name}" has ${mebibytes(file.size)}; ${mebibytes(most)} is the most.`;
   return "";
 }
 
