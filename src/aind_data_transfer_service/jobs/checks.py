@@ -117,6 +117,7 @@ class Checks:
         known = [ToCheck(job.label, job.config) for job in jobs if job.config is not None]
         result = CheckResult()
         if known:
+            self._check_repeated(known, result)
             checks = (
                 self._check_sources,
                 self._check_destinations,
@@ -241,6 +242,17 @@ class Checks:
                 f"{job.label}: {location} exists already; correct the platform, subject_id or "
                 "acq_datetime, or set force_cloud_sync to upload into it"
             )
+
+    def _check_repeated(self, jobs: Sequence[ToCheck], result: CheckResult) -> None:
+        """See that no two jobs bring the same asset, whether or not they name its bucket."""
+        first: dict[str, str] = {}
+        for job in jobs:
+            location = asset_location(self._settings, job.config)
+            other = first.setdefault(location, job.label)
+            if other != job.label:
+                result.errors[job.label].append(
+                    f"{job.label}: the same asset as {other} ({location})"
+                )
 
     def _check_in_flight(self, jobs: Sequence[ToCheck]) -> CheckResult:
         """See that no job is bringing the same asset at this moment."""

@@ -117,9 +117,6 @@ def _draft(
         _one_draft(number, request, hpc[number], configs.get(number), settings)
         for number, request in zip(numbers, requests)
     ]
-    repeated = _repeated(drafts)
-    if repeated:
-        return Drafts(errors=tuple(repeated))
     mailing = any(draft.hpc_settings.get("mail_type") for draft in drafts)
     warnings = {
         draft.label: [f"{draft.label}, mail_type: {NO_MAIL}"]
@@ -205,19 +202,6 @@ def _one_draft(
             config = config.model_copy(update={"s3_bucket": settings.default_s3_bucket})
         location = asset_location(settings, config)
     return Draft(f"job {number}", request, hpc_settings, config, location)
-
-
-def _repeated(drafts: Sequence[Draft]) -> list[str]:
-    """Find jobs that would bring the same asset."""
-    first: dict[str, str] = {}
-    errors = []
-    for draft in drafts:
-        if not draft.location:
-            continue
-        other = first.setdefault(draft.location, draft.label)
-        if other != draft.label:
-            errors.append(f"{draft.label}: the same asset as {other} ({draft.location})")
-    return errors
 
 
 def _read_hpc_settings(text: str) -> dict[str, Any] | str:

@@ -160,6 +160,10 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         result = await self.check(self.job(), destination="s3://", aws_endpoint_url=url)
         self.assert_found(result, [], ["could not be checked whether the asset exists"])
 
+    async def test_an_asset_twice_is_an_error_even_where_only_one_job_names_its_bucket(self):
+        result = await self.check(self.job(), self.job("row 3", s3_bucket="aind-data"))
+        self.assert_found(result, [r"^row 3: the same asset as row 2 \(.*/aind-data/behavior_"], [])
+
     async def test_an_asset_in_flight_is_an_error_that_names_the_job(self):
         job = self.job()
         place = f"{self.folder}/data/destination/aind-data/{job.config.s3_prefix}"
@@ -177,7 +181,10 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         with MetadataServer() as server:
             server.says("/subject/690165", {"subject_id": "690165"})
             server.says("/project_names", ["Ephys Platform", "Thalamus"])
-            jobs = [self.job(f"row {number}", subject_id="690165") for number in range(2, 40)]
+            jobs = [
+                self.job(f"row {number}", acq_datetime=f"2024-02-19T11:25:{number}")
+                for number in range(10, 40)
+            ]
             result = await self.check(*jobs, metadata_service_url=server.url)
             self.assert_found(result, [], [])
             self.assertEqual(len(server.asked), 2)
@@ -187,7 +194,12 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             server.says("/project_names", ["Ephys Platform", "Thalamus"])
             result = await self.check(
                 self.job(project_name="Ephis platform"),
-                self.job("row 3", project_name="q", metadata_dir=str(self.vast / "here")),
+                self.job(
+                    "row 3",
+                    project_name="q",
+                    metadata_dir=str(self.vast / "here"),
+                    acq_datetime="2024-02-20T11:25:17",
+                ),
                 metadata_service_url=server.url,
             )
         self.assert_found(
