@@ -135,6 +135,23 @@ class TestUpload(S3TestCase):
         self.assertEqual(self.stored(), {})
         self.assertEqual(self.uploads(), [])
 
+    def test_an_upload_that_breaks_off_half_way_leaves_nothing_behind(self):
+        other = _server.client.create_multipart_upload(Bucket=self.bucket, Key="a/x.bin.2")
+
+        def parts():
+            yield from [os.urandom(8 * 1024**2)] * 4
+            raise SourceChangedError("it changed")
+
+        with self.assertRaisesRegex(SourceChangedError, "it changed"):
+            self.store.put_parts("a/x.bin", parts(), 8 * 1024**2, 2)
+        left = [upload["UploadId"] for upload in self.uploads()]
+        self.assertEqual(left, [other["UploadId"]], "that of another file is let alone")
+
+    def test_a_name_that_no_xml_can_hold_is_refused_before_any_byte_moves(self):
+        self.write("u\uffffv")
+        with self.assertRaisesRegex(SourceError, "U\\+FFFF"):
+            self.run_job()
+
     def test_an_object_replaced_before_verification_is_found(self):
         self.write("a.txt")
         replace = lambda: self.store.put(f"{PREFIX}/behavior/a.txt", b"DATA")  # noqa: E731
@@ -236,4 +253,5 @@ class TestProcess(S3TestCase):
         code, errors = self.stop_in_the_middle(signal.SIGTERM)
         self.assertEqual(code, ExitCode.CANCELLED)
         self.assertEqual(errors.splitlines()[-1], "cancelled")
+        self.assertEqual(self.uploads(), [])
         self.check_the_second_run()

@@ -89,7 +89,7 @@ def start() -> SeaweedFS:
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         "-master.telemetry=false",
-        "-master.volumeSizeLimitMB=1024",
+        "-master.volumeSizeLimitMB=64",  # each bucket takes seven volumes, of a small disk too
         "-volume.max=0",
         "-filer",
         "-s3",

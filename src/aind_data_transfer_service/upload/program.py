@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "botocore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     events: Events | None = None
     try:
         settings = UploadSettings()

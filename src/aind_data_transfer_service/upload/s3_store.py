@@ -6,9 +6,10 @@ that lack the first). Credentials come from the usual `AWS_*` variables or, wher
 set, from whatever boto3 finds: profiles, single sign-on, the machine's role.
 """
 
+import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +24,8 @@ from obstore.store import S3Store
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.upload.store import RECORDS, AssetStore, StoredObject
+
+logger = logging.getLogger(__name__)
 
 _KEY_LIMIT = 1024
 _OBJECT_LIMIT = 5 * 1024**4
@@ -126,6 +129,7 @@ class S3AssetStore(AssetStore):
                 self._store, key, source, chunk_size=part_size, max_concurrency=at_once
             )
         except Exception as error:
+            self._give_up(key)
             if source.failure is not None:  # the reading failed, not the sending
                 raise source.failure
             raise TransferError(self._words("write", key, error)) from error
@@ -162,21 +166,33 @@ class S3AssetStore(AssetStore):
 
     def clear_unfinished(self, prefix: str) -> None:
         """Abort multipart uploads beneath a prefix that were never completed."""
+        self._abort(f"{prefix}/", lambda key: True)
+
+    def _give_up(self, key: str) -> None:
+        """Abort the upload of one object, as far as that can be done."""
+        try:
+            self._abort(key, lambda found: found == key)
+        except DestinationError as error:  # the next attempt at this asset will do it
+            logger.warning("%s", error)
+
+    def _abort(self, start: str, wanted: Callable[[str], bool]) -> None:
+        """Abort multipart uploads whose keys start in this way and are wanted."""
         import boto3
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             client = boto3.Session().client("s3", endpoint_url=self._endpoint_url)
             pages = client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._bucket, Prefix=f"{prefix}/"
+                Bucket=self._bucket, Prefix=start
             )
-            for upload in [u for page in pages for u in page.get("Uploads", [])]:
+            uploads = [u for page in pages for u in page.get("Uploads", []) if wanted(u["Key"])]
+            for upload in uploads:
                 client.abort_multipart_upload(
                     Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                 )
         except (BotoCoreError, ClientError) as error:
             raise DestinationError(
-                f"unfinished uploads beneath {self.location(prefix)} cannot be removed: "
+                f"unfinished uploads of {self.location(start)} cannot be removed: "
                 f"{_first_line(error)}"
             )
 

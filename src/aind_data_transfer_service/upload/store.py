@@ -4,8 +4,8 @@ An asset is everything beneath `<prefix>/` in its bucket. Beside the assets, ben
 `.transfer/<prefix>/`, lies what is known of each: a mark while its transfer is unfinished, and
 its manifest once it is verified.
 
-Keys are used as they are: a name that a store would change (control characters, empty or dotted
-parts, backslashes) is refused, see `key_problem`.
+Keys are used as they are: a name that a store would change (control characters, the two that no
+XML can hold, empty or dotted parts, backslashes) is refused, see `key_problem`.
 """
 
 import re
@@ -18,7 +18,7 @@ from pathlib import Path
 
 RECORDS = ".transfer"
 """The folder of a bucket that holds what is known of its assets."""
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ufffe\uffff]")
 _FEW = 16
 _ASKED_AT_ONCE = 8
 
@@ -71,7 +71,9 @@ def key_problem(key: str, limit: int) -> str | None:
     except UnicodeEncodeError:
         return "the name is not valid UTF-8"
     if _UNSAFE.search(key):
-        return "the name holds a control character or a backslash"
+        return (
+            "the name holds a control character, a backslash or one that is none (U+FFFE, U+FFFF)"
+        )
     if any(part in ("", ".", "..") for part in key.split("/")):
         return "the name has an empty or dotted part"
     if length > limit:
