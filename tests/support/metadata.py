@@ -19,6 +19,7 @@ class MetadataServer:
         self.second_generation = second_generation
         self.answers: dict[str, list[tuple[int, Any]]] = {}
         self.asked: list[str] = []
+        self.logins: list[str | None] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -26,6 +27,7 @@ class MetadataServer:
 
             def do_GET(self) -> None:
                 """Answer as the server was told to."""
+                outer.logins.append(self.headers.get("Authorization"))
                 status, body = outer.answer(self.path)
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)

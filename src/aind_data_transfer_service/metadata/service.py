@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 
@@ -41,6 +41,7 @@ class MetadataService:
     ----------
     url : str
         Address of the service; with `/api/v2` at its end only the second generation is asked.
+        A name and password in it are used, and never shown.
     timeout : float
         Seconds to wait for one answer.
     attempts : int
@@ -56,13 +57,13 @@ class MetadataService:
         attempts: int = 1,
         sleep: Callable[[float], None] = time.sleep,
     ):
-        self.url = url.rstrip("/")
+        self.url, login = _without_login(url.rstrip("/"))
         self._v2_only = self.url.endswith(V2_PATH)
         self._root = self.url.removesuffix(V2_PATH)
         self._second_generation = self._v2_only
         self._attempts = max(1, attempts)
         self._sleep = sleep
-        self._client = httpx.Client(timeout=timeout, follow_redirects=True)
+        self._client = httpx.Client(timeout=timeout, follow_redirects=True, auth=login)
 
     def __enter__(self) -> "MetadataService":
         return self
@@ -165,6 +166,17 @@ class MetadataService:
                     return response
                 problem = f"{address} answered {response.status_code}"
         raise MetadataError(problem)
+
+
+def _without_login(url: str) -> tuple[str, tuple[str, str] | None]:
+    """Part an address from the name and password that it may hold."""
+    start, separator, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    login, at, host = place.rpartition("@")
+    if not at:
+        return url, None
+    name, _, password = login.partition(":")
+    return f"{start}{separator}{host}{slash}{path}", (unquote(name), unquote(password))
 
 
 def _json(response: httpx.Response) -> Any:

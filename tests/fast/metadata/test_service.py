@@ -1,5 +1,6 @@
 """The client of the metadata service, against servers of both generations."""
 
+import base64
 import unittest
 
 from aind_data_transfer_service.errors import MetadataError
@@ -80,6 +81,17 @@ class TestService(unittest.TestCase):
             MetadataService(f"http://127.0.0.1:{free_port()}").subject("1")
         with self.assertRaisesRegex(MetadataError, "cannot be reached"):
             MetadataService("no address").subject("1")
+
+    def test_a_password_in_the_address_is_used_and_never_shown(self):
+        server = self.serve().says("/subject/1", SUBJECT).says("/subject/2", None, 500)
+        service = MetadataService(server.url.replace("//", "//anna:p%40ss@"))
+        self.addCleanup(service.close)
+        self.assertEqual(service.subject("1").source, f"{server.url}/subject/1")
+        self.assertEqual(server.logins, ["Basic " + base64.b64encode(b"anna:p@ss").decode()])
+        with self.assertRaises(MetadataError) as raised:
+            service.subject("2")
+        for text in (str(raised.exception), service.url):
+            self.assertNotIn("anna", text)
 
     def test_names_are_quoted(self):
         server = self.serve().says("/funding/Ephys%20%2F%20Platform", [{"funder": "x"}])
