@@ -7,6 +7,7 @@ is `Unknown`.
 
 import importlib
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ KINDS = (
 """The documents that an asset can have, each a file of that name with `.json` at its end."""
 RECORD_NAME = "metadata.nd.json"
 """The one file that repeats all of them."""
+_HALF = re.compile("[\ud800-\udfff]")
 _EXPECTED = ("subject", "procedures", "data_description", "processing")
 _PAIRS = (("session", "acquisition"), ("rig", "instrument"))
 _MODELS = {
@@ -112,8 +114,11 @@ class Process:
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:
-    """Write a document as all of ours are written."""
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    """Write a document as all of ours are written; what UTF-8 has no bytes for is escaped."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    if not text.isascii():
+        text = _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+    return (text + "\n").encode()
 
 
 def status_of(kind: str, content: Mapping[str, Any]) -> Status:

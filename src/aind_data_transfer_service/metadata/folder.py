@@ -50,7 +50,7 @@ def read_folder(path: Path) -> Folder | None:
             continue
         try:
             document = _read(path / name)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             problems.append(f"{path / name}: {_words(error)}")
         else:
             found.documents[document.kind] = document
@@ -67,7 +67,7 @@ def _read(path: Path) -> Document:
     if status.st_size > _LARGEST:
         raise ValueError(f"is larger than a document may be ({_LARGEST >> 20} MiB)")
     raw = path.read_bytes()
-    content = json.loads(raw.decode("utf-8-sig"))
+    content = json.loads(raw.decode("utf-8-sig"), parse_constant=lambda _: None)  # NaN is no JSON
     if not isinstance(content, dict):
         raise ValueError("holds something other than one JSON object")
     kind = path.name.removesuffix(".json")
@@ -79,6 +79,8 @@ def _words(error: Exception) -> str:
     """Say what is wrong with a document."""
     if isinstance(error, json.JSONDecodeError):
         return f"is not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return "is not UTF-8 text"
     if isinstance(error, OSError):

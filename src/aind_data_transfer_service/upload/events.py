@@ -91,7 +91,7 @@ class Events:
         fields = {"job_id": self._job_id, "asset": self.asset, "step": self.step.value}
         logger.log(_LEVELS.get(kind, logging.INFO), "%s: %s", self.step, message, extra=fields)
         if self._output is not None:
-            self._write(json.dumps(event, ensure_ascii=False).encode() + b"\n")
+            self._write(json.dumps(event).encode() + b"\n")
 
     def _write(self, line: bytes) -> None:
         """Append a line; a disk that is full stops the telling, not the job."""

@@ -19,6 +19,7 @@ from aind_data_transfer_service.metadata.documents import (
     processing,
     record,
     status_of,
+    to_json,
 )
 from aind_data_transfer_service.metadata.folder import read_folder
 from aind_data_transfer_service.metadata.gather import gather
@@ -220,6 +221,20 @@ class TestFolder(GatherTestCase):
         text = str(caught.exception)
         for words in ("one JSON object", "not UTF-8", "not a file", "cannot be read", "256 MiB"):
             self.assertIn(words, text)
+
+    def test_what_json_has_no_word_for_is_null_in_the_record_and_halves_are_escaped(self):
+        path = self.folder / "session.json"
+        path.write_bytes(b'{"nothing": NaN, "half": "\\ud800", "whole": "\xc3\xbc"}')
+        document = read_folder(self.folder).documents["session"]
+        self.assertEqual(document.data, path.read_bytes())
+        text = to_json(document.content)
+        self.assertEqual(json.loads(text), {"nothing": None, "half": "\ud800", "whole": "ü"})
+        self.assertIn("ü".encode(), text)
+
+    def test_a_document_that_is_nested_too_deeply_is_named(self):
+        (self.folder / "session.json").write_bytes(b'{"a":' * 100_000)
+        with self.assertRaisesRegex(MetadataError, "session.json: is nested too deeply"):
+            read_folder(self.folder)
 
     def test_a_byte_order_mark_does_no_harm(self):
         (self.folder / "rig.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
