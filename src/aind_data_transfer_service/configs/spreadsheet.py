@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import PurePath
 from zoneinfo import ZoneInfo
 
@@ -25,6 +26,9 @@ _UNPACKED = 3
 
 _ENOUGH_NAMES = 3
 """So many names of columns make a row the header of a list of jobs."""
+
+_FEW_ROWS = 20
+"""So far down the column names are looked for, to say where they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,8 @@ class _Reader:
         if first is None:
             raise SpreadsheetError("the file is empty; write a row of column names and a row a job")
         refuse_wide(first)
+        if not count_known(first.cells):
+            rows = _refuse_title(first, rows)
         header = read_header(first)
         self._result.errors.extend(header.errors)
         count = 0
@@ -199,6 +205,18 @@ class _Reader:
             f"row {row.number}: the same asset as row {before} ({config.s3_prefix}); remove one "
             "of them, or correct its platform, subject_id or acq_datetime"
         )
+
+
+def _refuse_title(first: Row, rows: Iterator[Row]) -> Iterator[Row]:
+    """Refuse what stands above the column names; give back the rows that were looked at."""
+    ahead = list(islice(rows, _FEW_ROWS))
+    for row in ahead:
+        if count_known(row.cells) >= _ENOUGH_NAMES:
+            raise SpreadsheetError(
+                f"row {first.number}: something stands above the column names, which are in row "
+                f"{row.number}; delete what is above them"
+            )
+    return chain(ahead, rows)
 
 
 def _note_strays(header: Header, row: Row, draft: Draft) -> None:

@@ -9,10 +9,10 @@ Encoding, by the first rule that applies:
    page 437 ("CSV (MS-DOS)"), whichever makes the most letters that fit in where they stand; Windows
    on a tie. This is a guess, so that a warning says which was taken.
 
-Delimiter: of comma, semicolon, tab, `|`, `:` and blank, the one with which the first row holds the
-most names of known columns; the same goes for `"` or `'` round values. A line `sep=;` before it,
-as Excel knows it, settles the matter. Lines end with LF, CRLF or CR. Values in quotation marks may
-hold delimiters and line breaks.
+Delimiter: of comma, semicolon, tab, `|`, `:` and blank, the one with which one of the first rows
+holds the most names of known columns; the same goes for `"` or `'` round values. A line `sep=;` at
+the top, as Excel knows it, settles the matter. Lines end with LF, CRLF or CR. Values in quotation
+marks may hold delimiters and line breaks.
 """
 
 import csv
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from itertools import islice, product
 
 from aind_data_transfer_service.configs import columns
-from aind_data_transfer_service.configs.tables import MAX_ROW, Row
+from aind_data_transfer_service.configs.tables import MAX_COLUMNS, MAX_ROW, Row
 from aind_data_transfer_service.errors import SpreadsheetError
 
 _MARKS = (
@@ -50,6 +50,7 @@ _DELIMITERS = (",", ";", "\t", "|", ":", " ")
 _QUOTES = ('"', "'")
 _SEPARATOR_LINE = re.compile(r"\s*\"?sep=(.)\"?[ ,;\t]*(?:\r\n|\r|\n|$)", re.I)
 _MAX_LINE = 1_000_000
+_FIRST_LINES = 20
 
 
 def read_rows(data: bytes, warnings: list[str]) -> Iterator[Row]:
@@ -180,17 +181,21 @@ def _dialect(text: str, stream: io.StringIO) -> tuple[str, str]:
         stream.seek(told.end())
         return told[1], '"'
     lines = re.split(r"\r\n|\r|\n", text[:_SAMPLE])
-    first = next((line for line in lines if any(map(str.isalpha, line))), "")
+    first = list(islice((line for line in lines if any(map(str.isalpha, line))), _FIRST_LINES))
 
     def known(choice: tuple[str, str]) -> int:
-        delimiter, quote = choice
-        try:
-            cells = next(csv.reader([first], delimiter=delimiter, quotechar=quote), [])
-        except csv.Error:
-            return 0
-        return sum(columns.target(columns.normalised(cell)) is not None for cell in cells)
+        return max((_count_known(line, *choice) for line in first), default=0)
 
     return max(product(_DELIMITERS, _QUOTES), key=known)
+
+
+def _count_known(line: str, delimiter: str, quote: str) -> int:
+    """Count the names of known columns in a line, were it written like this."""
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, quotechar=quote), [])
+    except csv.Error:
+        return 0
+    return sum(columns.target(columns.normalised(cell)) is not None for cell in cells[:MAX_COLUMNS])
 
 
 def _lines(stream: io.StringIO) -> Iterator[str]:

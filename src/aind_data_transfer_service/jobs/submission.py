@@ -80,23 +80,18 @@ def asset_location(settings: ServiceSettings, config: BasicUploadJobConfigs) -> 
 def draft_basic(texts: Sequence[str], settings: ServiceSettings) -> Drafts:
     """Understand jobs that are given by their upload settings alone."""
     requests = [HpcJobRequest(text) for text in texts]
-    return _draft(requests, range(1, len(requests) + 1), set(), settings)
+    return _draft(requests, set(), settings)
 
 
 def draft_hpc(requests: Sequence[HpcJobRequest], settings: ServiceSettings) -> Drafts:
     """Understand jobs that bring settings and scripts of their own."""
-    numbers = range(1, len(requests) + 1)
-    bare = {number for number, request in zip(numbers, requests) if request.is_bare_script}
-    return _draft(requests, numbers, bare, settings)
+    bare = {number for number, request in enumerate(requests, start=1) if request.is_bare_script}
+    return _draft(requests, bare, settings)
 
 
-def _draft(
-    requests: Sequence[HpcJobRequest],
-    numbers: Sequence[int],
-    bare: set[int],
-    settings: ServiceSettings,
-) -> Drafts:
+def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceSettings) -> Drafts:
     """Understand all requests, or tell everything that is wrong with them."""
+    numbers = range(1, len(requests) + 1)
     errors: dict[int, list[str]] = {number: [] for number in numbers}
     configs, general = _parse_configs(requests, numbers, bare, settings)
     hpc: dict[int, dict[str, Any]] = {}
@@ -117,11 +112,10 @@ def _draft(
         _one_draft(number, request, hpc[number], configs.get(number), settings)
         for number, request in zip(numbers, requests)
     ]
-    mailing = any(draft.hpc_settings.get("mail_type") for draft in drafts)
     warnings = {
         draft.label: [f"{draft.label}, mail_type: {NO_MAIL}"]
         for draft in drafts
-        if mailing and draft.hpc_settings.get("mail_type") and not settings.hpc_host
+        if draft.hpc_settings.get("mail_type") and not settings.hpc_host
     }
     return Drafts(drafts=tuple(drafts), warnings=warnings)
 

@@ -301,6 +301,17 @@ class WrongColumnsTest(unittest.TestCase):
             ],
         )
 
+    def test_a_title_above_the_column_names(self):
+        for delimiter in ",;\t":
+            text = "Jobs of Anna\r\n\r\n" + csv_text([row()]).replace(",", delimiter)
+            [error] = read_jobs(text.encode(), "jobs.csv").errors
+            with self.subTest(delimiter):
+                self.assertEqual(
+                    error,
+                    "row 1: something stands above the column names, which are in row 3; delete "
+                    "what is above them",
+                )
+
     def test_a_file_without_a_header(self):
         text = csv_text([row()]).split("\r\n", 1)[1]
         errors = read_jobs((text * 2).encode(), "jobs.csv").errors
