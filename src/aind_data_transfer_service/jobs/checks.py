@@ -146,8 +146,8 @@ class Checks:
         asked = dict.fromkeys(
             path for _, _, path, _ in places if not self._roots or _root_of(path, roots)
         )
-        patience = max(0.1, deadline - time.monotonic())
-        seen = self._folders.ask(self._look(), asked, patience)
+        look = self._look(deadline - time.monotonic())
+        seen = self._folders.ask(look, asked, max(0.1, deadline - time.monotonic()))
         for label, place, path, is_needed in places:
             problem, is_certain = self._judge_source(path, roots, seen)
             if problem:
@@ -156,11 +156,11 @@ class Checks:
                 found[label].append(f"{label}, {place}: {problem}")
         return result
 
-    def _look(self) -> Callable[[str], str]:
+    def _look(self, patience: float) -> Callable[[str], str]:
         """Make the question about a source; where roots are strict, links are followed, too."""
         if not self._settings.source_roots_strict:
             return look_at_source
-        real = self._folders.ask(os.path.realpath, self._roots, self._settings.check_timeout)
+        real = self._folders.ask(os.path.realpath, self._roots, max(0.1, patience))
         allowed = [*self._roots, *(str(found) for found in real.values())]
 
         def look(path: str) -> str:

@@ -116,6 +116,24 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         loose = await self.check(job, source_roots=[self.vast])
         self.assert_found(loose, [], ["metadata_dir: .*not visible from here"])
 
+    async def test_a_drive_that_hangs_makes_warnings_in_time(self):
+        released = threading.Event()
+        self.addCleanup(released.set)
+
+        def hang(*_) -> str:
+            released.wait()
+            return ""
+
+        name = "aind_data_transfer_service.jobs.checks"
+        for strict in (False, True):
+            roots = {"source_roots": [self.vast], "source_roots_strict": strict}
+            with patch(f"{name}.look_at_source", hang), patch(f"{name}.os.path.realpath", hang):
+                start = time.monotonic()
+                result = await self.check(self.job(), check_timeout=0.4, **roots)
+            with self.subTest(strict=strict):
+                self.assertLess(time.monotonic() - start, 0.4 + 1)
+                self.assert_found(result, [], ["could not be checked: its drive did not answer"])
+
     async def test_a_root_that_is_not_mounted_makes_warnings_only(self):
         away = self.folder / "away"
         result = await self.check(self.job(source=str(away / "x")), source_roots=[away])
