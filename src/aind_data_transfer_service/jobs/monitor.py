@@ -109,7 +109,10 @@ class Monitor:
         """Ask for the jobs' states, read their new events, record what changed."""
         for job in jobs:
             if job.cancel_requested and job.id not in self._cancelled:
-                await self.cancel(job)
+                try:
+                    await self.cancel(job)
+                except ExecutorError as error:  # the other jobs are none the worse for it
+                    self._complain(error, job.id)
         statuses = await self._executor.statuses([job.executor_ref for job in jobs])
         changes = await asyncio.gather(
             *(self._change(job, statuses[job.executor_ref]) for job in jobs),

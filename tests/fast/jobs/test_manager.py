@@ -467,6 +467,22 @@ class CancelTest(ManagerTest):
     async def _passed_on(self):
         return self.executor.cancelled
 
+    async def test_a_job_that_cannot_be_cancelled_does_not_hold_up_the_others(self):
+        stuck, other = [await self.submit(subject_id=str(number)) for number in (1, 2)]
+        cancel = self.executor.cancel
+
+        async def refuse(ref):
+            if ref == f"ref-{stuck}":
+                raise ExecutorError("its folder cannot be read")
+            await cancel(ref)
+
+        self.executor.cancel = refuse
+        with self.assertLogs("aind_data_transfer_service.jobs.monitor", "ERROR"):
+            with self.assertRaises(ExecutorError):
+                await self.manager.cancel(stuck)
+            self.executor.tell(other, RunState.COMPLETED)
+            self.assertEqual((await self.until(other, *ENDED)).state, JobState.COMPLETED)
+
     async def test_a_job_that_was_not_handed_over_is_cancelled_when_it_is(self):
         self.executor.silent = "out of order"
         with self.assertLogs("aind_data_transfer_service", "WARNING"):
