@@ -10,7 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -80,7 +80,8 @@ def _web_address(value: str) -> str:
     except ValueError:
         is_right = False
     if not is_right:
-        raise ValueError(f'"{value}" is no web address; write one such as http://host:8000')
+        shown = value.rpartition("@")[2]  # without a password
+        raise ValueError(f'"{shown}" is no web address; write one such as http://host:8000')
     return value
 
 
@@ -198,6 +199,8 @@ class ServiceSettings(_Settings):
         if self.project_names_url:
             return self.project_names_url
         base = self.metadata_service_url or "http://aind-metadata-service"
+        parts = urlsplit(base)  # the address may hold a password, which is not the readers'
+        base = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         return f"{base.rstrip('/')}/project_names"
 
     def job_environment(self) -> dict[str, str]:

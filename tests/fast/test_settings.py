@@ -102,6 +102,13 @@ class Values(unittest.TestCase):
             [line] = module.explain_settings(caught.exception)
             self.assertRegex(line, words)
 
+    def test_a_password_in_an_address_is_not_shown(self) -> None:
+        found = service(METADATA_SERVICE_URL="http://anna:hunter2@meta:8000/")
+        self.assertEqual("http://meta:8000/project_names", found.project_names_link)
+        with self.assertRaises(ValidationError) as caught:
+            service(METADATA_SERVICE_URL="ftp://anna:hunter2@meta")
+        self.assertNotIn("hunter2", " ".join(module.explain_settings(caught.exception)))
+
     def test_links_may_lead_to_this_service(self) -> None:
         self.assertEqual("/names", service(PROJECT_NAMES_URL="/names").project_names_link)
 
