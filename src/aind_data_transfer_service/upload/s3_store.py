@@ -202,6 +202,8 @@ class S3AssetStore(AssetStore):
         place = self.location(key)
         if "NoSuchBucket" in text:
             return f'there is no bucket "{self._bucket}"; name one that exists in s3_bucket'
+        if "error sending request" in text:
+            return f"cannot {doing} {place}: no answer from {self._endpoint_url or 'Amazon S3'}"
         code = re.search(r"<Code>([^<]*)</Code>", text)
         words = re.search(r"<Message>([^<]*)</Message>", text)
         reason = ": ".join(match.group(1) for match in (code, words) if match)

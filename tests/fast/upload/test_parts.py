@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import threading
 import tracemalloc
 import zipfile
@@ -201,6 +202,24 @@ class TestTransfer(TransferTestCase):
         with self.assertRaisesRegex(TransferError, "the line is dead"):
             Transfer(self.store, "p", progress, fail, connections=2).run(self.items())
         self.assertLess(len(arrived), 10)
+
+    def test_whoever_stops_it_waits_until_its_threads_have_broken_off(self):
+        """A thread that is killed in an upload leaves parts behind that nobody sees."""
+        self.write("a")
+        ended = threading.Event()
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGTERM, before)
+
+        def arrived(entry):
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(0.3)  # the time that it takes to clear away
+            ended.set()
+
+        progress = Progress(1, 4, lambda figures: None, bar=False)
+        transfer = Transfer(self.store, "p", progress, arrived, connections=1)
+        with self.assertRaises(KeyboardInterrupt):
+            transfer.run(self.items())
+        self.assertTrue(ended.is_set())
 
     def test_large_files_break_off_when_another_fails(self):
         os.truncate(self.write("large", b""), 100_000_000)
