@@ -7,9 +7,10 @@
     ├── Unauthorised            the token is not accepted
     ├── TokenUnavailable        there is no token: the file or command that yields it fails
     ├── Refused                 Slurm says no, in its own words
-    │   └── NoSuchJob           Slurm does not know the job, or no longer
+    │   ├── NoSuchJob           Slurm does not know the job, or no longer
+    │   └── NotExpressible      the cluster's dialect has no word for what is asked
     ├── NotSlurm                something answers that is not slurmrestd
-    └── AnswerLost              the request was sent and its answer lost: it may have been carried out
+    └── AnswerLost              its answer was lost: it may have been carried out
 
 Each message says what was found and what to do next, on one line, and never holds a token.
 """
@@ -24,7 +25,18 @@ class SlurmError(ExecutorError):
 
 
 class Unreachable(SlurmError):
-    """The service cannot be reached, or did not answer a question; nothing was carried out."""
+    """The service cannot be reached, or did not answer a question; nothing was carried out.
+
+    Attributes
+    ----------
+    perhaps_token : bool
+        Whether the token may be to blame: slurmctld drops a request whose token it rejects.
+    """
+
+    def __init__(self, message: str, *, perhaps_token: bool = False):
+        """Say what is not there."""
+        super().__init__(message)
+        self.perhaps_token = perhaps_token
 
 
 class Unauthorised(SlurmError):
@@ -76,6 +88,10 @@ class Refused(SlurmError):
 
 class NoSuchJob(Refused):
     """Slurm does not know the job, or has forgotten it."""
+
+
+class NotExpressible(Refused):
+    """The dialect that the cluster speaks has no word for a property that was asked for."""
 
 
 class NotSlurm(SlurmError):

@@ -46,7 +46,9 @@ class Submitted:
 
     slurm_id: int
     raw: Mapping[str, Any] = field(default_factory=dict)
-    """The answer as it came, warnings included."""
+    """The answer as it came."""
+    complaints: tuple[str, ...] = ()
+    """What Slurm said of the job that it accepted: that it is held, say."""
 
 
 @dataclass(frozen=True)
