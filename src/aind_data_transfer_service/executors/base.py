@@ -54,6 +54,11 @@ class Started:
     ref: str | None = None
     """The executor's own name for the job (a Slurm job id, say)."""
     error: str | None = None
+    again: bool = False
+    """Whether nothing is decided yet, so that the job is to be handed over again; `error` says why.
+
+    It was not taken, or nobody knows whether it was; in neither case is it going to run twice.
+    """
     answer: Mapping[str, Any] = field(default_factory=dict)
     """What the scheduler itself answered, kept as it was."""
 
