@@ -1,0 +1,243 @@
+"""Jobs on a real Slurm cluster: slurmctld, slurmd and slurmrestd on loopback."""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import unittest
+import uuid
+from pathlib import Path
+from unittest.mock import patch
+
+import httpx
+
+from aind_data_transfer_service.executors.choose import make_client
+from aind_data_transfer_service.executors.slurm import SlurmExecutor
+from aind_data_transfer_service.settings import HpcSettings
+from tests.support import seaweedfs, slurm, wait_until
+from tests.support.executor_contract import ExecutorContract
+from tests.support.requests import upload_settings
+from tests.support.service import Service
+
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "UNKNOWN")
+
+
+class ClusterTest(unittest.IsolatedAsyncioTestCase):
+    """A cluster of one node that runs one job at once, shared by the tests of a class."""
+
+    cluster: slurm.SlurmCluster
+    options: dict = {"cpus": 1}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.cluster = slurm.start(**cls.options)
+        cls.addClassCleanup(cls.cluster.stop)
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm logs of O'Brien 100% "))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def hpc(self, **values) -> HpcSettings:
+        """Make the settings of a service that uses the cluster."""
+        defaults = {
+            "host": "127.0.0.1",
+            "port": self.cluster.port,
+            "username": self.cluster.username,
+            "token": self.cluster.token(),
+            "partition": self.cluster.partition,
+            "current_working_directory": str(self.folder),
+            "logging_directory": str(self.folder),
+            "python": sys.executable,
+        }
+        return HpcSettings(**(defaults | values))
+
+    def make(self, **values) -> SlurmExecutor:
+        """Make an executor for the cluster."""
+        hpc = self.hpc(**values)
+        return SlurmExecutor(make_client(hpc), hpc, {}, settle=0.5)
+
+
+class SlurmContractTest(ExecutorContract, ClusterTest):
+    """What every executor has to do."""
+
+    patience = 30.0
+
+    async def asyncSetUp(self):
+        self.executor = self.make()
+        await self.executor.open()
+        self.addAsyncCleanup(self.executor.close)
+
+
+class ServiceTest(ClusterTest):
+    """The whole main path: HTTP, service, slurmrestd, node, bucket, verified asset."""
+
+    options = {"cpus": 4}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.s3 = seaweedfs.start()
+        cls.addClassCleanup(cls.s3.stop)
+
+    def setUp(self) -> None:
+        """Start a service as the variables of its environment say."""
+        super().setUp()
+        self.bucket = self.s3.create_bucket(f"recordings-{uuid.uuid4().hex[:12]}")
+        self.logs = self.folder / "logs"
+        self.logs.mkdir()
+        self.source = self.folder / "Behavior"
+        self.source.mkdir()
+        for number in range(30):
+            (self.source / f"lick's $(id) {number}.bin").write_bytes(os.urandom(50_000))
+        variables = {
+            "HPC_HOST": "127.0.0.1",
+            "HPC_PORT": str(self.cluster.port),
+            "HPC_USERNAME": self.cluster.username,
+            "HPC_PASSWORD": "password",
+            "HPC_TOKEN_COMMAND": f"scontrol token username={self.cluster.username} lifespan=600",
+            "HPC_PARTITION": self.cluster.partition,
+            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
+            "HPC_LOGGING_DIRECTORY": str(self.logs),
+            "HPC_PYTHON": sys.executable,
+            "HPC_AWS_ACCESS_KEY_ID": self.s3.env["AWS_ACCESS_KEY_ID"],
+            "HPC_AWS_SECRET_ACCESS_KEY": self.s3.env["AWS_SECRET_ACCESS_KEY"],
+            "HPC_AWS_DEFAULT_REGION": self.s3.env["AWS_DEFAULT_REGION"],
+            "HPC_STAGING_DIRECTORY": "/hpc/staging_dir",
+            "HPC_AWS_PARAM_STORE_NAME": "/param/store/name",
+            "HPC_MINIMUM_CPUS_PER_NODE": "1",
+            "HPC_MEMORY_PER_CPU": "500",
+            "HPC_NODES": "[1,1]",
+            "HPC_TASKS": "1",
+            "HPC_TIME_LIMIT": "360",
+            "AWS_ENDPOINT_URL": self.s3.endpoint_url,
+            "SLURM_CONF": str(self.cluster.conf),
+        }
+        self.enterContext(patch.dict(os.environ, variables))
+        self.service = self.enterContext(
+            Service(default_s3_bucket=self.bucket, source_roots=[self.folder])
+        )
+        self.api = self.enterContext(
+            httpx.Client(base_url=self.service.url, trust_env=False, timeout=60)
+        )
+
+    def submit(self, *requests: dict) -> list[dict]:
+        """Submit jobs and give the answers, one each."""
+        answer = self.api.post("/api/submit_hpc_jobs", json={"jobs": list(requests)})
+        self.assertEqual((200, "Submitted Jobs."), (answer.status_code, answer.json()["message"]))
+        return answer.json()["data"]["responses"]
+
+    def job(self, job_id: str) -> dict:
+        """Ask for a job as it stands."""
+        return self.api.get(f"/api/jobs/{job_id}").json()["data"]["job"]
+
+    def end_of(self, job_id: str) -> dict:
+        """Wait for a job's end."""
+        return wait_until(
+            lambda: job if (job := self.job(job_id))["state"] in ENDED else None, 60, "its end"
+        )
+
+    def request(self, script: str = "", hpc_settings: dict | None = None, **changes) -> dict:
+        """Write one job as the API takes it."""
+        return {
+            "upload_job_settings": "{}" if script else upload_settings(self.source, **changes),
+            "hpc_settings": json.dumps(hpc_settings or {}),
+            "script": script,
+        }
+
+    def test_a_session_becomes_a_verified_asset(self):
+        mail = {"mail_user": "anna@example.org", "mail_type": ["END", "FAIL"]}
+        [answer] = self.submit(self.request(hpc_settings=mail, processor_full_name="Ann O'Brien"))
+        shown = self.cluster.run("scontrol", "show", "job", str(answer["slurm_job_id"]))
+        job = self.end_of(answer["job_id"])
+        self.assertEqual(("COMPLETED", "", 0), (job["state"], job["reason"], job["exit_code"]))
+        asset = "behavior_690165_2024-02-19_11-25-17"
+        self.assertEqual(f"s3://{self.bucket}/{asset}", job["location"])
+        for path in self.source.iterdir():
+            key = f"{asset}/behavior/{path.name}"
+            stored = self.s3.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            self.assertEqual(path.read_bytes(), stored)
+        self.s3.client.head_object(Bucket=self.bucket, Key=f".transfer/{asset}/manifest.jsonl")
+        self.assertEqual(job["files_done"], job["files_total"])
+        page = self.api.get("/jobs").text
+        self.assertIn("COMPLETED", page)
+        self.assertIn(asset, page)
+        log = self.api.get(f"/api/jobs/{job['id']}/log?stream=stderr").json()["data"]["text"]
+        self.assertIn("verif", log)
+        for line in (f"JobName={asset}", "TimeLimit=06:00:00", "MailUser=anna@example.org"):
+            self.assertIn(line, shown)
+        self.assertNotIn(self.s3.env["AWS_SECRET_ACCESS_KEY"], shown)
+        again = self.api.post("/api/submit_hpc_jobs", json={"jobs": [self.request()]})
+        self.assertEqual(406, again.status_code, "the service looks with the keys of the jobs")
+        self.assertIn("exists already", again.json()["data"]["errors"][0])
+        self.assert_keys_are_nowhere()
+
+    def assert_keys_are_nowhere(self) -> None:
+        """Search every file of the service and of the cluster's logs."""
+        secret = self.s3.env["AWS_SECRET_ACCESS_KEY"].encode()
+        files = [*self.service.data_dir.rglob("*"), *self.folder.rglob("*")]
+        for path in [*files, *self.cluster.folder.glob("*.log")]:
+            if path.is_file():
+                self.assertNotIn(secret, path.read_bytes(), path)
+
+    def test_a_job_without_its_folders_fails_and_names_them(self):
+        [answer] = self.submit(
+            self.request(
+                modalities=[
+                    {"modality": {"abbreviation": "behavior"}, "source": "/not/on/the/node"}
+                ]
+            )
+        )
+        job = self.end_of(answer["job_id"])
+        self.assertEqual(("FAILED", 10), (job["state"], job["exit_code"]))
+        self.assertIn("/not/on/the/node", job["reason"])
+
+    def test_what_the_cluster_may_not_be_asked_is_told_before_anything_is_sent(self):
+        wrong = {"tme_limit": 5, "environment": {"A": "b"}, "standard_out": "/etc/x", "tasks": "x"}
+        body = {"jobs": [self.request(hpc_settings=wrong)]}
+        answer = self.api.post("/api/submit_hpc_jobs", json=body)
+        self.assertEqual(406, answer.status_code)
+        errors = "\n".join(answer.json()["data"]["errors"])
+        for words in ("did you mean time_limit", "environment", "standard_out", "tasks"):
+            self.assertIn(words, errors)
+
+    def test_a_refusal_of_slurms_is_told_in_its_words(self):
+        body = {"jobs": [self.request(hpc_settings={"partition": "nowhere"})]}
+        answer = self.api.post("/api/submit_hpc_jobs", json=body)
+        self.assertEqual(500, answer.status_code)
+        self.assertIn("artition", answer.json()["data"]["errors"][0])
+        [response] = answer.json()["data"]["responses"]
+        self.assertEqual("FAILED", response["state"])
+        self.assertTrue(response["errors"])
+
+    def test_a_waiting_job_says_why_and_is_cancelled(self):
+        script = "#!/bin/bash\necho never\n"
+        held = {"name": "held", "hold": True}
+        [answer] = self.submit(self.request(script, held))
+        job = wait_until(
+            lambda: job if (job := self.job(answer["job_id"]))["reason"] else None, 20, "a reason"
+        )
+        self.assertEqual("PENDING", job["state"])
+        self.assertIn("is held by", job["reason"])
+        self.assertEqual(200, self.api.post(f"/api/jobs/{job['id']}/cancel").status_code)
+        self.assertEqual("CANCELLED", self.end_of(job["id"])["state"])
+
+    def test_a_cluster_that_is_away_keeps_jobs_for_later(self):
+        self.cluster.kill("slurmrestd")
+        try:
+            body = {"jobs": [self.request()]}
+            answer = self.api.post("/api/submit_hpc_jobs", json=body)
+            self.assertEqual(500, answer.status_code)
+            [response] = answer.json()["data"]["responses"]
+            self.assertEqual("SUBMITTED", response["state"])
+            self.assertEqual(503, self.api.get("/healthz").status_code)
+        finally:
+            self.cluster.start_daemon("slurmrestd")
+        self.assertEqual("COMPLETED", self.end_of(response["job_id"])["state"])
+        self.assertEqual(200, self.api.get("/healthz").status_code)
+
+
+class EndsTest(ClusterTest):
+    """How jobs end that do not end by themselves."""
+
+    options = {"cpus": 2, "min_job_age": 2}
