@@ -16,7 +16,6 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.executors.base import Executor, FileChunk, JobFile, Started
 from aind_data_transfer_service.executors.choose import choose_executor
-from aind_data_transfer_service.executors.unavailable import UnavailableExecutor
 from aind_data_transfer_service.jobs.checks import Checks, ToCheck, in_flight_error
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
@@ -235,8 +234,6 @@ class JobManager:
 
     async def _submit(self, draft: Callable[[], Drafts], resubmit_of: str = "") -> Submission:
         """Understand, check, record, hand over."""
-        if isinstance(self.executor, UnavailableExecutor):
-            return Submission("executor", errors=[self.executor.reason])
         drafts = await asyncio.to_thread(draft)
         if drafts.errors:
             return Submission("parse", errors=list(drafts.errors))
