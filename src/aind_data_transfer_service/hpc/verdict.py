@@ -29,6 +29,8 @@ _NO_CONNECTION = frozenset({1800})
 """slurmrestd could not connect to slurmctld: nothing was carried out."""
 _NO_ANSWER = frozenset({-1, 1801, 1802, 1803, 5004, 5005})
 """slurmrestd got no answer from slurmctld: it is gone, or it rejects the token without a word."""
+_NO_NODE = 2018
+"""v0.0.36 says so of the list of all nodes where it got no answer."""
 _BAD_CREDENTIALS = frozenset({1007, 2002, 6001, 6002, 6003})
 _NO_SUCH_JOB = frozenset({2017, 2021})
 """Unknown, or ended already."""
@@ -142,6 +144,7 @@ def _judge_failure(
             f"{place}: slurmrestd cannot reach slurmctld ({words}); is slurmctld running?"
         )
     silent = not complaints or bool(numbers & _NO_ANSWER)
+    silent = silent or (_NO_NODE in numbers and not what.changes)
     silent = silent or _says(words, "Zero Bytes", "Unknown error 5005", "Unspecified error")
     if answer.status >= 500 and silent:
         _judge_silence(what, place, token, words)
