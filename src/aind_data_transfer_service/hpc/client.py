@@ -1,6 +1,7 @@
 """An asynchronous client of slurmrestd."""
 
 import asyncio
+import ssl
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from aind_data_transfer_service.hpc.models import (
     Submitted,
 )
 from aind_data_transfer_service.hpc.tokens import TokenSource
-from aind_data_transfer_service.hpc.verdict import Answer, Exchange, judge, read_answer
+from aind_data_transfer_service.hpc.verdict import CERTAIN, Answer, Exchange, judge, read_answer
 
 T = TypeVar("T")
 _CONNECTIONS = 16
@@ -82,7 +83,7 @@ class SlurmClient:
         self._asking = asyncio.Lock()
         self._http = httpx.AsyncClient(
             base_url=self.base_url,
-            verify=_trust(ca),
+            verify=_trust(ca) if self.base_url.startswith("https:") else False,
             timeout=httpx.Timeout(timeout, pool=None, connect=min(timeout, 10.0)),
             limits=httpx.Limits(
                 max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS
@@ -149,7 +150,7 @@ class SlurmClient:
         """
         dialect = await self.dialect()
         what = Exchange("GET", dialect.path("jobs"))
-        query = {} if updated_since is None else {"update_time": int(updated_since.timestamp())}
+        query = {} if updated_since is None else {"update_time": dialect.time(updated_since)}
         return await self._ask_for(reading.read_jobs, what, params=query)
 
     async def job(self, job_id: int) -> SlurmJob | None:
@@ -175,9 +176,11 @@ class SlurmClient:
         what = Exchange("DELETE", dialect.path("job", int(job_id)), job_id=int(job_id))
         try:
             await self._ask(what, params={"signal": signal} if signal else {})
-        except NoSuchJob as error:
+        except Refused as error:
             await self._sure_of(error)
-            return False
+            if isinstance(error, NoSuchJob):
+                return False
+            raise
         return True
 
     async def ping(self) -> list[Pinged]:
@@ -190,14 +193,19 @@ class SlurmClient:
         dialect = await self.dialect()
         return await self._ask_for(reading.read_nodes, Exchange("GET", dialect.path("nodes")))
 
-    async def _sure_of(self, error: NoSuchJob) -> None:
-        """Make sure that a job is unknown.
+    async def _sure_of(self, error: Refused) -> None:
+        """Make sure that it is slurmctld who says no to something about a job.
 
-        v0.0.36 says "unknown job" as well where slurmctld is down or rejects the token, and no
-        number to tell; a ping fails there.
+        Where slurmctld is down or rejects the token, slurmrestd of v0.0.36 says "unknown job" all
+        the same, with no number, and that of v0.0.41 says "Operation not permitted".
         """
-        if not any(complaint.number for complaint in error.complaints):
-            await self.ping()
+        if any(complaint.number in CERTAIN for complaint in error.complaints):
+            return
+        if not any(controller.up for controller in await self.ping()):
+            raise Unreachable(
+                f"{self.base_url}: no slurmctld answers slurmrestd; is one running?",
+                perhaps_token=True,
+            ) from error
 
     async def _listed_paths(self) -> list[str]:
         """Ask the server which paths it has."""
@@ -286,10 +294,8 @@ class SlurmClient:
         return f"{what.method} {self.base_url}{what.path}"
 
 
-def _trust(ca: Path | None) -> Any:
+def _trust(ca: Path | None) -> ssl.SSLContext:
     """Trust the system's certificates, and those of a file where one is named."""
-    import ssl
-
     context = ssl.create_default_context()
     if ca is not None:
         try:

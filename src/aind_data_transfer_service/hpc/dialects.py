@@ -63,6 +63,11 @@ class Dialect:
         """Give the path of `jobs`, `job/17`, …"""
         return "/".join([self.prefix, *(str(part) for part in parts)])
 
+    def time(self, moment: datetime) -> str:
+        """Write a time as a query takes it."""
+        seconds = int(moment.timestamp())
+        return str(seconds) if self.version < _FIRST_WITH_STRUCTS else f"uts{seconds}"
+
     def submission(self, submission: Submission) -> dict[str, Any]:
         """Write the body of a submission.
 

@@ -32,8 +32,8 @@ _NO_ANSWER = frozenset({-1, 1801, 1802, 1803, 5004, 5005})
 _NO_NODE = 2018
 """v0.0.36 says so of the list of all nodes where it got no answer."""
 _BAD_CREDENTIALS = frozenset({1007, 2002, 6001, 6002, 6003})
-_NO_SUCH_JOB = frozenset({2017, 2021})
-"""Unknown, or ended already."""
+CERTAIN = frozenset({2017, 2021})
+"""A job is unknown, or ended already: only slurmctld knows to say that."""
 _NO_CHANGE = 304
 _NEW_TOKEN = "make a new one with `scontrol token`, and see HPC_TOKEN, HPC_TOKEN_FILE"
 
@@ -165,7 +165,7 @@ def _judge_silence(what: Exchange, place: str, token: str, words: str) -> None:
 
 
 def _is_no_such_job(complaints: tuple[SlurmComplaint, ...], numbers: set[int]) -> bool:
-    if numbers & _NO_SUCH_JOB:
+    if numbers & CERTAIN:
         return True
     return not numbers and any(
         _says(complaint.text, "unknown job", "Invalid job id", "already complet")
