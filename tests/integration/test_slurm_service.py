@@ -1,22 +1,27 @@
 """Jobs on a real Slurm cluster: slurmctld, slurmd and slurmrestd on loopback."""
 
+import asyncio
 import json
 import os
+import random
 import shutil
 import sys
 import tempfile
 import unittest
 import uuid
+from collections import Counter
 from pathlib import Path
 from unittest.mock import patch
 
 import httpx
 
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.base import RunState
 from aind_data_transfer_service.executors.choose import make_client
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.settings import HpcSettings
 from tests.support import seaweedfs, slurm, wait_until
-from tests.support.executor_contract import ExecutorContract
+from tests.support.executor_contract import ExecutorContract, a_script
 from tests.support.requests import upload_settings
 from tests.support.service import Service
 
@@ -238,6 +243,167 @@ class ServiceTest(ClusterTest):
 
 
 class EndsTest(ClusterTest):
-    """How jobs end that do not end by themselves."""
+    """How jobs end that do not end by themselves, and what is left of those that Slurm forgot."""
 
     options = {"cpus": 2, "min_job_age": 2}
+
+    async def asyncSetUp(self):
+        self.executor = self.make()
+        self.addAsyncCleanup(self.executor.close)
+
+    async def begin(self, *lines: str, **settings) -> str:
+        """Start a script and give its reference."""
+        [started] = await self.executor.start([a_script(*lines, settings=settings)])
+        self.assertIsNone(started.error)
+        return started.ref
+
+    async def until(self, ref: str, *states: RunState, seconds: float = 30.0, reason: str = ""):
+        """Wait until a job is in one of the states, for a reason."""
+        async with asyncio.timeout(seconds):
+            while True:
+                status = (await self.executor.statuses([ref]))[ref]
+                if status.state in states and reason in status.reason:
+                    return status
+                await asyncio.sleep(0.05)
+
+    def number(self, ref: str) -> str:
+        """Slurm's own number of a job."""
+        return ref.split(":")[0]
+
+    async def test_a_forgotten_job_keeps_its_end(self):
+        good = await self.begin("echo said")
+        bad = await self.begin("exit 17")
+        stopped = await self.begin("sleep 60")
+        await self.until(stopped, RunState.RUNNING)
+        await self.executor.cancel(stopped)
+        await self.until(stopped, RunState.CANCELLED)
+        for ref in (good, bad, stopped):
+            wait_until(lambda: not self.is_listed(ref), 60, "Slurm to forget it")
+        found = await self.executor.statuses([good, bad, stopped])
+        self.assertEqual(found[good].state, RunState.COMPLETED)
+        self.assertEqual((found[bad].state, found[bad].exit_code), (RunState.FAILED, 17))
+        self.assertEqual(found[stopped].state, RunState.CANCELLED)
+        self.assertEqual((await self.executor.read(good, "stdout", 0, 99)).data, b"said\n")
+        (self.folder / f"{good.split(':')[1]}.end").unlink()
+        lost = (await self.executor.statuses([good]))[good]
+        self.assertEqual(lost.state, RunState.LOST)
+        self.assertIn("forgotten", lost.reason)
+
+    def is_listed(self, ref: str) -> bool:
+        """Ask Slurm itself."""
+        return f"JobId={self.number(ref)} " in self.cluster.run("scontrol", "-o", "show", "jobs")
+
+    async def test_a_job_that_is_cancelled_on_the_cluster_says_so(self):
+        ref = await self.begin("sleep 60")
+        await self.until(ref, RunState.RUNNING)
+        self.cluster.run("scancel", self.number(ref))
+        status = await self.until(ref, RunState.CANCELLED)
+        self.assertIn("cancelled on the cluster", status.reason)
+
+    async def test_a_job_that_is_queued_again_runs_again_and_says_so(self):
+        ref = await self.begin("echo run", "touch begun", "[ -e go ] || sleep 60", requeue=True)
+        wait_until((self.folder / "begun").exists, 30, "the job to begin")
+        self.cluster.run("scontrol", "requeuehold", self.number(ref))
+        await self.until(ref, RunState.PENDING, reason="back into the queue")
+        (self.folder / "go").touch()
+        self.cluster.run("scontrol", "release", self.number(ref))
+        self.start_now(ref)
+        await self.until(ref, RunState.COMPLETED)
+        said = await self.executor.read(ref, "stdout", 0, 99)
+        self.assertEqual(said.data.count(b"run\n"), 2)
+
+    async def test_a_job_that_can_never_start_says_why(self):
+        first = await self.begin("exit 1")
+        await self.until(first, RunState.FAILED)
+        ref = await self.begin("exit 0", dependency=f"afterok:{self.number(first)}")
+        await self.until(ref, RunState.PENDING, reason="can never start")
+        await self.executor.cancel(ref)
+
+    async def test_a_job_that_reaches_its_time_limit_says_so(self):
+        ref = await self.begin("trap 'echo asked' TERM", "sleep 100 & wait; wait", time_limit=9)
+        await self.until(ref, RunState.RUNNING)
+        self.cluster.run("scontrol", "update", f"JobId={self.number(ref)}", "EndTime=now+2")
+        status = await self.until(ref, RunState.TIMEOUT, seconds=60)
+        self.assertIn("stopped at its time limit", status.reason)
+        self.assertEqual((await self.executor.read(ref, "stdout", 0, 99)).data, b"asked\n")
+
+    def start_now(self, ref: str) -> None:
+        """Spare a job that was put back into the queue the two minutes that Slurm lets it wait."""
+        self.cluster.run("scontrol", "update", f"JobId={self.number(ref)}", "StartTime=now")
+
+    async def test_a_node_that_goes_down_puts_its_job_back_into_the_queue(self):
+        ref = await self.begin("[ -e go ] || sleep 60")
+        await self.until(ref, RunState.RUNNING)
+        node = ("scontrol", "update", f"NodeName={self.cluster.node}")
+        self.cluster.run(*node, "State=DOWN", "Reason=test")
+        await self.until(ref, RunState.PENDING, reason="back into the queue")
+        (self.folder / "go").touch()
+        await asyncio.to_thread(self.cluster.wait_for_node, "idle")
+        self.start_now(ref)
+        await self.until(ref, RunState.COMPLETED)
+
+    async def test_a_job_that_waits_for_a_drained_node_says_so(self):
+        node = ("scontrol", "update", f"NodeName={self.cluster.node}")
+        self.cluster.run(*node, "State=DRAIN", "Reason=test")
+        try:
+            ref = await self.begin("exit 0")
+            await self.until(ref, RunState.PENDING, reason="not to be had now")
+        finally:
+            self.cluster.run(*node, "State=RESUME")
+        await self.until(ref, RunState.COMPLETED)
+
+    async def test_a_token_that_runs_out_is_replaced(self):
+        tokens = self.folder / "token"
+        tokens.write_text(self.cluster.token(lifespan=2))
+        executor = self.make(token=None, token_file=tokens)
+        self.addAsyncCleanup(executor.close)
+        [first] = await executor.start([a_script("exit 0")])
+        self.assertIsNone(first.error)
+        await asyncio.sleep(3.5)  # the life of the token
+        [second] = await executor.start([a_script("exit 0")])
+        self.assertTrue(second.again)
+        tokens.write_text(self.cluster.token())
+        [third] = await executor.start([a_script("exit 0")])
+        self.assertIsNone(third.error)
+
+
+class StormTest(ClusterTest):
+    """Daemons are killed while jobs are submitted: nothing is lost, nothing runs twice."""
+
+    options = {"cpus": 8}
+
+    async def test_daemons_die_in_the_middle_of_a_submission(self):
+        specs = [a_script(f'echo run >> "{index}.ran"') for index in range(200)]
+        hpc = self.hpc(timeout=5)
+        executor = SlurmExecutor(make_client(hpc), hpc, {}, settle=0.5)
+        self.addAsyncCleanup(executor.close)
+        storm = asyncio.create_task(self.storm())
+        refs: dict[str, str] = {}
+        async with asyncio.timeout(120):
+            while len(refs) < len(specs):
+                left = [spec for spec in specs if spec.job_id not in refs]
+                try:
+                    found = await executor.start(left)
+                except ExecutorError:
+                    found = []
+                self.assertEqual([one.error for one in found if not one.ref and not one.again], [])
+                refs |= {one.job_id: one.ref for one in found if one.ref}
+                await asyncio.sleep(0.1)
+            await storm
+            while True:
+                statuses = await executor.statuses(list(refs.values()))
+                states = Counter(status.state for status in statuses.values())
+                if not states.keys() & {RunState.PENDING, RunState.RUNNING}:
+                    break
+                await asyncio.sleep(0.5)
+        self.assertEqual(states, {RunState.COMPLETED: 200})
+        ran = {path.name: path.read_text() for path in self.folder.glob("*.ran")}
+        self.assertEqual(ran, {f"{index}.ran": "run\n" for index in range(200)})
+
+    async def storm(self) -> None:
+        """Kill daemons at moments that nobody chose."""
+        chance = random.Random(20260101)
+        for _ in range(4):
+            await asyncio.sleep(chance.uniform(0.05, 0.6))
+            name = chance.choice(["slurmrestd", "slurmctld"])
+            await asyncio.to_thread(self.cluster.restart, name)

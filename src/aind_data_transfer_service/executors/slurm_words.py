@@ -16,8 +16,8 @@ WAITING = {
     "Licenses": "waits for a licence",
     "Reservation": "waits for its reservation",
     "BadConstraints": "asks for what no node has",
-    "ReqNodeNotAvail": "asks for a node that is not to be had now",
-    "NodeDown": "asks for a node that is down",
+    "ReqNodeNotAvail": "the nodes that it needs are not to be had now: down, drained or reserved",
+    "NodeDown": "a node that it needs is down",
     "PartitionDown": "its partition is down",
     "PartitionInactive": "its partition starts no jobs now",
     "PartitionNodeLimit": "asks for more nodes than its partition gives",
@@ -63,8 +63,9 @@ def run_status(ref: str, job: SlurmJob, cancelled: bool = False) -> RunStatus:
 
 def waiting_reason(reason: str) -> str:
     """Say why a job waits."""
-    if reason in WAITING:
-        return WAITING[reason]
+    known = WAITING.get(reason.partition(",")[0])  # what follows a comma are names of nodes
+    if known is not None:
+        return known
     if reason.startswith(_NODES_DOWN):
         return "waits for nodes that are down, drained or reserved"
     if reason in _HELD_AGAIN:
