@@ -25,7 +25,7 @@ class Reply:
     """An answer."""
 
     status: int = 200
-    body: Any = field(default_factory=dict)
+    body: Any = field(default_factory=lambda: {"jobs": [], "errors": []})
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
 

@@ -149,7 +149,7 @@ class SlurmClient:
             any has, it lists all; so do servers of v0.0.36 always.
         """
         dialect = await self.dialect()
-        what = Exchange("GET", dialect.path("jobs"))
+        what = Exchange("GET", dialect.path("jobs"), lists_jobs=True)
         query = {} if updated_since is None else {"update_time": dialect.time(updated_since)}
         return await self._ask_for(reading.read_jobs, what, params=query)
 
@@ -254,9 +254,9 @@ class SlurmClient:
                 raise self._lost(what, error) from error
             response = await self._send_again(token, what, **request)
         if len(response.content) > _IN_A_THREAD:
-            answer = await asyncio.to_thread(read_answer, response)
+            answer = await asyncio.to_thread(read_answer, response, what)
         else:
-            answer = read_answer(response)
+            answer = read_answer(response, what)
         judge(answer, what, self._place(what), token)
         return answer
 

@@ -35,6 +35,10 @@ _BAD_CREDENTIALS = frozenset({1007, 2002, 6001, 6002, 6003})
 CERTAIN = frozenset({2017, 2021})
 """A job is unknown, or ended already: only slurmctld knows to say that."""
 _NO_CHANGE = 304
+_CHECK = (
+    "Is that slurmrestd, not a proxy or another service, and does HPC_API_ENDPOINT name what it "
+    "serves?"
+)
 _NEW_TOKEN = "make a new one with `scontrol token`, and see HPC_TOKEN, HPC_TOKEN_FILE"
 
 
@@ -48,6 +52,8 @@ class Exchange:
     """Whether it must not be done twice."""
     job_id: int | None = None
     """The job that it is about."""
+    lists_jobs: bool = False
+    """Whether the answer is a list of jobs, which may be long."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +71,12 @@ class Answer:
     location: str = ""
 
 
-def read_answer(response: httpx.Response) -> Answer:
+def read_answer(response: httpx.Response, what: Exchange) -> Answer:
     """Read what came back, whatever it is."""
     content = response.content
-    try:
-        body = json.loads(content) if content else None
-    except (ValueError, RecursionError):
-        body = None
+    body = reading.read_listing(content) if what.lists_jobs else None
+    if body is None:
+        body = _read_json(content)
     is_json = isinstance(body, dict)
     start = "" if is_json else content[:2000].decode("utf-8", "replace")
     return Answer(
@@ -85,6 +90,14 @@ def read_answer(response: httpx.Response) -> Answer:
     )
 
 
+def _read_json(content: bytes) -> Any:
+    """Read JSON; None where it is something else."""
+    try:
+        return json.loads(content) if content else None
+    except (ValueError, RecursionError):
+        return None
+
+
 def judge(answer: Answer, what: Exchange, place: str, token: str) -> None:
     """Raise what an answer amounts to; return where it is a good one."""
     if answer.status == 401:
@@ -96,6 +109,8 @@ def judge(answer: Answer, what: Exchange, place: str, token: str) -> None:
     if what.changes and reading.read_slurm_id(answer.body):
         return  # accepted: Slurm gives an id to nothing else; what it complains of is advice
     if 200 <= answer.status < 300 and not complaints:
+        if what.lists_jobs and not isinstance(answer.body.get("jobs"), list):
+            raise NotSlurm(f"{place} answered {answer.status} without a list of jobs. {_CHECK}")
         return
     _judge_failure(answer, complaints, what, place, token)
 
@@ -114,10 +129,7 @@ def _judge_other(answer: Answer, what: Exchange, place: str) -> None:
         raise AnswerLost(f"{place} answered {said}; it may have been carried out all the same")
     if answer.status >= 500:
         raise Unreachable(f"{place} answered {said}.{elsewhere} Is slurmrestd running behind it?")
-    raise NotSlurm(
-        f"{place} answered {said}.{elsewhere} Is that slurmrestd, not a proxy or another service, "
-        "and does HPC_API_ENDPOINT name what it serves?"
-    )
+    raise NotSlurm(f"{place} answered {said}.{elsewhere} {_CHECK}")
 
 
 def _judge_failure(

@@ -133,6 +133,12 @@ class OtherServers(_WithServer):
     async def test_forbidden(self) -> None:
         self.assertIsInstance(await self.asking(Reply(403, PAGE, HTML)), Unauthorised)
 
+    async def test_json_of_another_service_is_no_empty_list_of_jobs(self) -> None:
+        for body in ({"message": "hello"}, {"jobs": None}, {"jobs": {"1": "x"}}):
+            error = await self.asking(Reply(200, body))
+            self.assertIsInstance(error, NotSlurm)
+            self.assertIn("without a list of jobs", str(error))
+
     async def test_json_that_is_no_object_and_json_without_end(self) -> None:
         for body in (b"[]", b"null", b"7", b"[" * 100_000, b"\xff\xfe", b""):
             self.assertIsInstance(await self.asking(Reply(200, body)), NotSlurm)
