@@ -75,6 +75,8 @@ class RunStatus:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     node: str = ""
+    decisive: bool = False
+    """Whether the reason is the cause, of which what the job says of its end is the effect."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ class Executor(Protocol):
     """Where jobs run."""
 
     name: str
+
+    @property
+    def token_ends(self) -> datetime | None:
+        """When the token ends by which the executor is let in; None where there is none."""
+        ...
 
     async def open(self) -> None:
         """Take up work where a former process left off. Called once, before all else."""

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from aind_data_transfer_service.errors import ExecutorError
@@ -85,6 +86,11 @@ class SlurmExecutor:
         self._lost: dict[str, float] = {}
         self._cancelled: dict[str, None] = {}
         self._has_looked = False
+
+    @property
+    def token_ends(self) -> datetime | None:
+        """When the token in hand ends, where it says so."""
+        return self._client.tokens.expires_at
 
     async def open(self) -> None:
         """Warn of what is amiss; the cluster itself may be down, and is asked when it is needed."""

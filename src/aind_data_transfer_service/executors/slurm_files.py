@@ -19,6 +19,7 @@ FORGOTTEN = (
     "Slurm has forgotten the job, and it left no word of its end in the folder of logs; "
     "look for the asset at its destination, or resubmit"
 )
+NEVER_BEGAN = "Slurm no longer knows the job, and it never began: resubmit it"
 _SMALL = 4096
 
 
@@ -63,7 +64,8 @@ class LogFolder:
             found = None
         code = found.get("exit_code") if isinstance(found, dict) else None
         if not isinstance(code, int):
-            return RunStatus(ref=ref, state=RunState.LOST, reason=FORGOTTEN)
+            never = self.is_there() and self.claim(job_id) is None
+            return RunStatus(ref, RunState.LOST, NEVER_BEGAN if never else FORGOTTEN)
         state, reason = RunState.FAILED, ""
         if code == 0:
             state = RunState.COMPLETED

@@ -44,7 +44,7 @@ me="${SLURM_JOB_ID:?only Slurm runs this}"
 # Submitted twice, a job still runs once.
 printf '%s\n' "$me" >"$base.claim.$me" && ln "$base.claim.$me" "$base.claim" 2>/dev/null
 rm -f "$base.claim.$me"
-claimed=$(cat "$base.claim") || { echo "nothing can be written to the folder of logs" >&2; exit 1; }
+claimed=$(cat "$base.claim") || { echo "the folder of logs cannot be written to" >&2; exit 1; }
 if [ "$claimed" != "$me" ]; then
     echo "this job runs as Slurm job $claimed; as Slurm job $me it does nothing" >&2
     exit 0

@@ -9,7 +9,7 @@ WAITING = {
     "Resources": "waits for nodes to become free",
     "Priority": "waits behind jobs of higher priority",
     "Dependency": "waits for the job that it depends on",
-    "DependencyNeverSatisfied": "can never start: the job that it depends on did not end as it had to",
+    "DependencyNeverSatisfied": "can never start: the job that it depends on ended otherwise",
     "BeginTime": "waits for the time at which it may begin",
     "JobHeldUser": "is held by its user",
     "JobHeldAdmin": "is held by an administrator of the cluster",
@@ -33,6 +33,7 @@ _NODES_DOWN = "Nodes_required_for_job_are_DOWN"
 _HELD_AGAIN = ("launch_failed_requeued_held", "job_requeued_in_held_state")
 _QUEUED_AGAIN = frozenset({"REQUEUED", "REQUEUE", "REQUEUE_FED"})
 _HELD = frozenset({"REQUEUE_HOLD", "SPECIAL_EXIT"})
+_DECISIVE = frozenset({"BOOT_FAIL", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"})
 _PLAIN = frozenset({"", "None", "NonZeroExitCode", "JobLaunchFailure"})
 
 
@@ -58,6 +59,7 @@ def run_status(ref: str, job: SlurmJob, cancelled: bool = False) -> RunStatus:
         started_at=None if state is RunState.PENDING else job.started,
         ended_at=job.ended if is_over else None,
         node=job.nodes,
+        decisive=job.state in _DECISIVE and is_over,
     )
 
 

@@ -274,6 +274,9 @@ class FollowingTest(SlurmTest):
     async def test_a_forgotten_job_that_left_nothing_is_lost_in_words(self):
         status = await self.status("55:j1")
         self.assertEqual(status.state, RunState.LOST)
+        self.assertIn("it never began", status.reason)
+        (self.folder / "j1.claim").write_text("55")
+        status = await self.status("55:j1")
         self.assertIn("Slurm has forgotten the job", status.reason)
 
     async def test_another_job_with_the_same_number_is_not_taken_for_ours(self):

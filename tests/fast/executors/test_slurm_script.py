@@ -154,7 +154,7 @@ class RequestTest(ScriptTest):
         hpc = self.hpc(logging_directory="/no/such/folder")
         done = self.run_job(JobSpec("j", "n", request="{}"), hpc=hpc)
         self.assertEqual(done.returncode, 1)
-        self.assertIn(b"nothing can be written to the folder of logs", done.stderr)
+        self.assertIn(b"the folder of logs cannot be written to", done.stderr)
 
     def test_output_that_goes_elsewhere_is_found_under_the_jobs_name_too(self):
         command = self.command(JobSpec("j", "n", request="text"), 12, self.hpc())
