@@ -56,7 +56,7 @@ rm -f "$base.end"
 [ -e "$base.err" ] || ln "$(readlink "/proc/$$/fd/2")" "$base.err" 2>/dev/null
 
 input=$base@INPUT@
-base64 -d >"$input" <<'END-OF-DATA' || { echo "the request cannot be written to $input" >&2; exit 1; }
+base64 -d >"$input" <<'END-OF-DATA' || { echo "$input cannot be written" >&2; exit 1; }
 @DATA@
 END-OF-DATA
 @COMMAND@ &
