@@ -30,7 +30,7 @@ from aind_data_transfer_service.executors.slurm_script import (
     compose_environment,
     compose_script,
 )
-from aind_data_transfer_service.executors.slurm_words import run_status
+from aind_data_transfer_service.executors.slurm_words import LOST_BY_CLUSTER, run_status
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmError
 from aind_data_transfer_service.hpc.models import SlurmJob, Submission
@@ -63,6 +63,9 @@ class SlurmExecutor:
         What the service and every job must agree on.
     settle : float
         Seconds after a lost answer in which the job may still turn up; it is not sent again before.
+    keep : float
+        Seconds after a submission in which Slurm's controller may have written nothing down yet.
+        Where it dies within them, it comes back without the job, and is given it again.
     """
 
     name = "slurm"
@@ -74,16 +77,19 @@ class SlurmExecutor:
         environment: Mapping[str, str],
         *,
         settle: float = 10.0,
+        keep: float = 60.0,
     ):
         self._client = client
         self._hpc = hpc
         self._environment = dict(environment)
         self._settle = settle
+        self._keep = keep
         self._folder = LogFolder(hpc.logging_directory)
         self._turns = asyncio.Semaphore(hpc.submissions_at_once)
         self._under_way: dict[str, asyncio.Task[Started]] = {}
         self._known: dict[str, int] = {}
         self._lost: dict[str, float] = {}
+        self._fresh: dict[str, tuple[float, JobSpec]] = {}
         self._cancelled: dict[str, None] = {}
         self._has_looked = False
 
@@ -124,6 +130,9 @@ class SlurmExecutor:
             return {}
         listed = await self._look()
         await self._end_duplicates(refs, listed)
+        ids = {_parts(ref)[1] for ref in refs}
+        if gone := [job_id for job_id in self._fresh if job_id in ids and job_id not in listed]:
+            listed |= await self._give_again(gone)
         return await asyncio.to_thread(self._judge_all, refs, listed)
 
     async def cancel(self, ref: str) -> None:
@@ -132,6 +141,9 @@ class SlurmExecutor:
         if not job_id:
             return
         _remember(self._cancelled, job_id, None)
+        self._fresh.pop(job_id, None)
+        if not self._has_looked:
+            await self._look()
         number = self._known.get(job_id, number)
         job = await self._client.job(number)
         if job is None or marked_id(job.comment) != job_id or job.has_ended:
@@ -168,7 +180,36 @@ class SlurmExecutor:
             if job_id not in self._known or len(jobs) > 1:
                 _remember(self._known, job_id, min(job.job_id for job in jobs))
         self._has_looked = True
+        self._forget_fresh(listed)
         return listed
+
+    def _forget_fresh(self, listed: Mapping[str, list[SlurmJob]]) -> None:
+        """Let go of jobs that have begun, or that the controller has written down by now."""
+        now = time.monotonic()
+        for job_id, (sent, _) in list(self._fresh.items()):
+            jobs = listed.get(job_id)
+            if jobs and (now > sent + self._keep or any(job.state != "PENDING" for job in jobs)):
+                del self._fresh[job_id]
+
+    async def _give_again(self, job_ids: Sequence[str]) -> dict[str, list[SlurmJob]]:
+        """Submit jobs again with which the controller did not come back; none that ever began."""
+        if not await asyncio.to_thread(self._folder.is_there):
+            return {}
+        halt = _Halt()
+        specs = [self._fresh.pop(job_id)[1] for job_id in job_ids]
+        for spec in specs:
+            self._known.pop(spec.job_id, None)
+        found = await asyncio.gather(*(self._once(spec, halt) for spec in specs))
+        given = {}
+        for spec, one in zip(specs, found):
+            if one.again:
+                self._fresh.setdefault(spec.job_id, (time.monotonic(), spec))
+            if one.again or one.job_id in self._known:
+                number = self._known.get(one.job_id, 0)
+                given[one.job_id] = [SlurmJob(number, "PENDING", reason=LOST_BY_CLUSTER)]
+        if given:
+            logger.warning("slurm: the cluster lost %d jobs; they are submitted again", len(given))
+        return given
 
     async def _look_for(self, found: list[Started]) -> list[Started]:
         """Look for jobs whose answers were lost."""
@@ -218,9 +259,10 @@ class SlurmExecutor:
         except ExecutorError as error:
             return Started(job_id, error=str(error))
         async with self._turns:
-            number = self._known.get(job_id)
-            if number is None:
-                number = await asyncio.to_thread(self._folder.claim, job_id)
+            if job_id in self._known:
+                self._fresh.setdefault(job_id, (time.monotonic(), spec))
+                return self._started(job_id, self._known[job_id])
+            number = await asyncio.to_thread(self._folder.claim, job_id)
             if number is not None:
                 return self._started(job_id, number)
             if halt.reason:
@@ -250,6 +292,7 @@ class SlurmExecutor:
             halt.reason = str(error)
             return Started(job_id, error=str(error), again=True)
         self._lost.pop(job_id, None)
+        self._fresh[job_id] = (time.monotonic(), spec)
         _remember(self._known, job_id, answer.slurm_id)
         return self._started(job_id, answer.slurm_id, answer.raw)
 

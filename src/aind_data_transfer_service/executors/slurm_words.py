@@ -5,7 +5,10 @@ import signal
 from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.hpc.models import SlurmJob
 
+LOST_BY_CLUSTER = "LostByCluster"
+"""Not a word of Slurm's: its controller came back without a job that it had taken."""
 WAITING = {
+    LOST_BY_CLUSTER: "was lost by the cluster before it began, and is submitted again",
     "Resources": "waits for nodes to become free",
     "Priority": "waits behind jobs of higher priority",
     "Dependency": "waits for the job that it depends on",

@@ -96,7 +96,7 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
         self.executor = self.make()
         await self.executor.open()
 
-    def make(self, settle: float = 60.0, **values) -> SlurmExecutor:
+    def make(self, settle: float = 60.0, keep: float = 60.0, **values) -> SlurmExecutor:
         """Make an executor."""
         hpc = HpcSettings(
             host="slurm",
@@ -106,7 +106,7 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
             logging_directory=str(self.folder),
             **values,
         )
-        return SlurmExecutor(self.client, hpc, {"DESTINATION": "s3://"}, settle=settle)
+        return SlurmExecutor(self.client, hpc, {"DESTINATION": "s3://"}, settle=settle, keep=keep)
 
     async def begin(self, *ids: str) -> list[str]:
         """Start jobs and give their references."""
@@ -278,6 +278,52 @@ class FollowingTest(SlurmTest):
         (self.folder / "j1.claim").write_text("55")
         status = await self.status("55:j1")
         self.assertIn("Slurm has forgotten the job", status.reason)
+
+    async def test_a_job_with_which_the_controller_did_not_come_back_is_submitted_again(self):
+        refs = await self.begin("j1", "j2", "j3")
+        self.client.become(102, state="RUNNING")
+        await self.executor.statuses(refs)
+        (self.folder / "j2.claim").write_text("102")
+        self.client.listed.clear()
+        with self.assertLogs("aind_data_transfer_service.executors.slurm", "WARNING"):
+            found = await self.executor.statuses(refs)
+        self.assertIn("lost by the cluster", found[refs[0]].reason)
+        self.assertEqual(
+            [found[ref].state for ref in refs],
+            [RunState.PENDING, RunState.LOST, RunState.PENDING],
+            "one that began is not begun again",
+        )
+        self.assertEqual(len(self.client.submissions), 5)
+        found = await self.executor.statuses(refs)
+        self.assertEqual(found[refs[0]].reason, "")
+        await self.executor.cancel(refs[0])
+        self.client.listed.clear()
+        self.assertEqual((await self.status(refs[0])).state, RunState.LOST, "it was cancelled")
+
+    async def test_a_job_that_cannot_be_submitted_again_yet_waits(self):
+        [ref] = await self.begin("j1")
+        self.client.listed.clear()
+        self.client.faults = [DOWN, LOST]
+        self.client.keep_lost = False
+        for _ in range(3):
+            with self.assertLogs("aind_data_transfer_service.executors.slurm", "WARNING"):
+                status = await self.status(ref)
+            self.assertEqual(status.state, RunState.PENDING)
+
+    async def test_a_job_that_was_long_since_written_down_is_not_submitted_again(self):
+        self.executor = self.make(keep=0)
+        [ref] = await self.begin("j1")
+        await self.status(ref)
+        self.client.listed.clear()
+        self.assertEqual((await self.status(ref)).state, RunState.LOST)
+        self.assertEqual(len(self.client.submissions), 1)
+
+    async def test_a_service_that_starts_again_cancels_by_the_mark(self):
+        [ref] = await self.begin("j1")
+        self.client.listed[900] = replace(self.client.listed.pop(101), job_id=900)
+        self.executor = self.make()
+        await self.executor.cancel(ref)
+        self.assertEqual(self.client.cancelled, [900])
 
     async def test_another_job_with_the_same_number_is_not_taken_for_ours(self):
         self.client.listed[55] = SlurmJob(55, "RUNNING", comment="aind-data-transfer-service:other")
