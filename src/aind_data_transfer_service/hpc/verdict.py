@@ -5,6 +5,7 @@ answers 500 with an empty list of errors where slurmctld is down (v0.0.36), the 
 rejects an expired token, and 200 with an error where a job is accepted but held.
 """
 
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,9 +26,13 @@ from aind_data_transfer_service.hpc.errors import (
 )
 from aind_data_transfer_service.hpc.tokens import expiry, is_jwt
 
-_NO_CONNECTION = frozenset({1800})
+_NO_CONNECTION = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, 1800})
 """slurmrestd could not connect to slurmctld: nothing was carried out."""
-_NO_ANSWER = frozenset({-1, 1801, 1802, 1803, 5004, 5005})
+_BROKEN = frozenset(
+    {errno.ECONNABORTED, errno.ECONNRESET, errno.ENOTCONN, errno.EPIPE, errno.ETIMEDOUT}
+)
+"""The connection between slurmrestd and slurmctld broke; the operating system's own numbers."""
+_NO_ANSWER = frozenset({-1, 1801, 1802, 1803, 5004, 5005}) | _BROKEN
 """slurmrestd got no answer from slurmctld: it is gone, or it rejects the token without a word."""
 _NO_NODE = 2018
 """v0.0.36 says so of the list of all nodes where it got no answer."""

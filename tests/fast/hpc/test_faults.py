@@ -193,6 +193,7 @@ class WordsOfSlurm(_WithServer):
             {"error_code": 5005, "error": "Zero Bytes were transmitted or received"},
             {"error_code": 5004, "error": "Socket timed out on send/recv operation"},
             {"error_number": -1, "error": "Unspecified error", "description": "Failed"},
+            {"error_code": 104, "error": "Connection reset by peer"},
         ):
             answer = errors(complaint)
             self.assertIsInstance(await self.submitting(answer), AnswerLost)
