@@ -2,18 +2,22 @@
 
 Real daemons, from Debian's packages (`PACKAGES`), each in the foreground as a child of the tests,
 with ports and folders of their own. Needs root, as slurmd does. Nothing is installed here.
+
+A second generation of Slurm may lie in a folder of its own (`slurm_next`): its daemons are run
+there by chroot, each with mounts that nobody else sees.
 """
 
 import os
 import pwd
 import secrets
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.support import free_port, missing, wait_until
@@ -30,7 +34,11 @@ PACKAGES = (
 """What Debian calls the packages; `./run test` installs them."""
 
 _DAEMONS = ("munged", "slurmctld", "slurmd", "slurmrestd")
-_DIALECTS = "openapi/v0.0.36,openapi/v0.0.37,openapi/v0.0.38"
+_SPEAKING = ("-s", "openapi/v0.0.36,openapi/v0.0.37,openapi/v0.0.38")
+_SPEAKING_NEXT = (
+    *("-a", "rest_auth/jwt", "-s", "openapi/slurmctld"),
+    *("-d", "v0.0.40,v0.0.41,v0.0.42"),
+)
 
 _SLURM_CONF = """\
 ClusterName=tests
@@ -42,7 +50,6 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
 AuthAltTypes=auth/jwt
 AuthAltParameters=jwt_key={folder}/jwt.key
-CryptoType=crypto/munge
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -98,21 +105,38 @@ class SlurmCluster:
         memory: int = 64_000,
         min_job_age: int = 300,
         kill_wait: int = 2,
-        dialects: str = _DIALECTS,
         extra: str = "",
+        root: Path | None = None,
     ) -> None:
-        """Write the configuration; `start` brings the daemons up."""
+        """Write the configuration; `start` brings the daemons up.
+
+        Parameters
+        ----------
+        cpus, memory : int
+            What the node pretends to have: with one CPU, one job runs at once.
+        min_job_age : int
+            Seconds that an ended job is remembered, more or less: Slurm forgets once a minute.
+        kill_wait : int
+            Seconds between SIGTERM and SIGKILL.
+        extra : str
+            More lines of slurm.conf.
+        root : Path, optional
+            The folder that holds another generation of Slurm, and a Debian around it.
+        """
+        self._root = root
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-test-"))
         self.folder.chmod(0o755)
         self.username = pwd.getpwuid(os.geteuid()).pw_name
         self.host = self.node = socket.gethostname().split(".")[0]
         self.port = free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        self._dialects = dialects
         self._processes: dict[str, subprocess.Popen] = {}
         for name in ("state", "spool", "munge"):
             (self.folder / name).mkdir(mode=0o755)
         self._write_keys()
+        if root:
+            (root / self.folder.relative_to("/")).mkdir(parents=True, exist_ok=True)
+            (self.folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
         self.conf = self.folder / "slurm.conf"
         self.conf.write_text(
             _SLURM_CONF.format(
@@ -141,27 +165,28 @@ class SlurmCluster:
 
     def run(self, *command: str) -> str:
         """Run one of Slurm's own commands against this cluster, and give what it says."""
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        done = subprocess.run(
+            self._inside(command), env=self.environment, capture_output=True, text=True
+        )
         if done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
 
     def start_daemon(self, name: str) -> None:
         """Start one daemon, and wait until it answers."""
-        before = dict(self.environment)
-        command, identity, answers = self._recipes()[name]
+        environment = dict(self.environment)
+        command, user, answers = self._recipes()[name]
         if name == "slurmrestd":
-            before["SLURM_JWT"] = "daemon"
+            environment["SLURM_JWT"] = "daemon"
         with open(self.folder / f"{name}.log", "ab") as log:
             self._processes[name] = process = subprocess.Popen(
-                command,
-                env=before,
+                self._inside(command, user),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
-                **identity,
             )
 
         def ready() -> bool:
@@ -212,11 +237,15 @@ class SlurmCluster:
         for name in reversed(_DAEMONS):
             self.kill(name, signal.SIGTERM if name == "munged" else signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._root:
+            (self._root / self.folder.relative_to("/")).rmdir()
 
     def _cancel_all(self) -> None:
         """Leave no job's processes behind."""
         subprocess.run(
-            ["scancel", "--user", self.username], env=self.environment, capture_output=True
+            self._inside(["scancel", "--user", self.username]),
+            env=self.environment,
+            capture_output=True,
         )
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and self.run("squeue", "-h", "-o", "%i").strip():
@@ -228,12 +257,47 @@ class SlurmCluster:
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o400)
         for path in (self.folder / "munge", key):
-            shutil.chown(path, *_munge_user())
+            os.chown(path, *self._ids("munge"))
         jwt = self.folder / "jwt.key"
         jwt.write_bytes(secrets.token_bytes(32))
         jwt.chmod(0o600)
 
-    def _recipes(self) -> dict[str, tuple[list, dict, Callable[[], bool]]]:
+    def _inside(self, command: Sequence[str], user: str = "root") -> list[str]:
+        """Give the command that runs another as a user, in the folder of the generation.
+
+        The last of the chain replaces the ones before it: the process started is the daemon.
+        """
+        if not self._root:
+            uid, gid = self._ids(user)
+            as_user = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
+            return [*(as_user if user != "root" else []), *command]
+        root, folder = shlex.quote(str(self._root)), shlex.quote(str(self.folder))
+        script = (
+            f"mount --rbind /dev {root}/dev && mount --bind /proc {root}/proc"
+            f" && mount --bind {folder} {root}{folder}"
+            f' && exec chroot --userspec={user}: {root} "$@"'
+        )
+        return [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-ec",
+            script,
+            "-",
+            *command,
+        ]
+
+    def _ids(self, user: str) -> tuple[int, int]:
+        """Look a user up, in the folder of the generation."""
+        lines = ((self._root or Path("/")) / "etc" / "passwd").read_text().splitlines()
+        for name, _, uid, gid, *_ in (line.split(":") for line in lines):
+            if name == user:
+                return int(uid), int(gid)
+        raise missing(f"Slurm (it needs the user {user})")
+
+    def _recipes(self) -> dict[str, tuple[list[str], str, Callable[[], bool]]]:
         """Tell how each daemon is started, as whom, and how one sees that it answers."""
         munge = self.folder / "munge"
         munge_command = [
@@ -247,20 +311,32 @@ class SlurmCluster:
             f"--log-file={munge}/log",
         ]
         conf = str(self.conf)
+        speaking = _SPEAKING_NEXT if self._root else _SPEAKING
         return {
-            "munged": (munge_command, _as(*_munge_user()), (munge / "socket").exists),
-            "slurmctld": (["/usr/sbin/slurmctld", "-D", "-f", conf], {}, self._controller_answers),
-            "slurmd": (["/usr/sbin/slurmd", "-D", "-f", conf, "-N", self.host], {}, lambda: True),
+            "munged": (munge_command, "munge", (munge / "socket").exists),
+            "slurmctld": (
+                ["/usr/sbin/slurmctld", "-D", "-f", conf],
+                "root",
+                self._controller_answers,
+            ),
+            "slurmd": (
+                ["/usr/sbin/slurmd", "-D", "-f", conf, "-N", self.host],
+                "root",
+                lambda: True,
+            ),
             "slurmrestd": (
-                ["/usr/sbin/slurmrestd", "-s", self._dialects, f"127.0.0.1:{self.port}"],
-                _as("nobody", "nogroup"),
+                ["/usr/sbin/slurmrestd", *speaking, f"127.0.0.1:{self.port}"],
+                "nobody",
                 lambda: _listens(self.port),
             ),
         }
 
     def _controller_answers(self) -> bool:
         said = subprocess.run(
-            ["scontrol", "ping"], env=self.environment, capture_output=True, text=True
+            self._inside(["scontrol", "ping"]),
+            env=self.environment,
+            capture_output=True,
+            text=True,
         )
         return "is UP" in said.stdout
 
@@ -270,23 +346,13 @@ def start(**options) -> SlurmCluster:
     if os.geteuid() != 0:
         raise missing("Slurm (its daemons need root)")
     absent = [name for name in (*_DAEMONS, "scontrol", "sinfo") if not _find(name)]
-    if absent:
+    if absent and not options.get("root"):
         raise missing(f"Slurm ({', '.join(absent)}; Debian's packages {' '.join(PACKAGES)})")
     return SlurmCluster(**options).start()
 
 
 def _find(name: str) -> str | None:
     return shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
-
-
-def _munge_user() -> tuple[str, str]:
-    """Name the user and group that Debian runs munge as."""
-    return "munge", "munge"
-
-
-def _as(user: str, group: str) -> dict:
-    """Give what starts a process as another user."""
-    return {"user": user, "group": group, "extra_groups": []}
 
 
 def _listens(port: int) -> bool:

@@ -170,7 +170,8 @@ class SlurmClient:
         Returns
         -------
         bool
-            False where Slurm does not know the job, or it has ended.
+            False where Slurm says that it does not know the job, or that it has ended. True is no
+            proof of the contrary: v0.0.40 says nothing, and up to v0.0.38 the ended are not told.
         """
         dialect = await self.dialect()
         what = Exchange("DELETE", dialect.path("job", int(job_id)), job_id=int(job_id))

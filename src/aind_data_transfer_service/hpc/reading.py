@@ -217,6 +217,19 @@ def read_complaints(answer: Mapping[str, Any], key: str = "errors") -> tuple[Slu
     return tuple(complaints)
 
 
+def read_statuses(answer: Mapping[str, Any]) -> tuple[SlurmComplaint, ...]:
+    """Read what v0.0.41 and later say of the cancelling of each job, beside the list of errors."""
+    told = (raw["error"] for raw in _records(answer.get("status")) if "error" in raw)
+    errors = [error for error in _records(list(told)) if read_number(error.get("code"))]
+    return tuple(
+        SlurmComplaint(
+            read_number(error.get("code")),
+            _one_line(_text(error.get("message") or error.get("string"))) or "an error",
+        )
+        for error in errors
+    )
+
+
 def read_slurm_id(answer: Mapping[str, Any]) -> int | None:
     """Read the id that a submission was given; None where there is none."""
     result = answer.get("result")

@@ -26,17 +26,26 @@ from aind_data_transfer_service.hpc.errors import (
 )
 from aind_data_transfer_service.hpc.tokens import expiry, is_jwt
 
-_NO_CONNECTION = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, 1800})
+_NO_CONNECTION = frozenset({1800})
 """slurmrestd could not connect to slurmctld: nothing was carried out."""
 _BROKEN = frozenset(
-    {errno.ECONNABORTED, errno.ECONNRESET, errno.ENOTCONN, errno.EPIPE, errno.ETIMEDOUT}
+    {
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ENOTCONN,
+        errno.EPIPE,
+        errno.ETIMEDOUT,
+    }
 )
 """The connection between slurmrestd and slurmctld broke; the operating system's own numbers."""
 _NO_ANSWER = frozenset({-1, 1801, 1802, 1803, 5004, 5005}) | _BROKEN
 """slurmrestd got no answer from slurmctld: it is gone, or it rejects the token without a word."""
 _NO_NODE = 2018
 """v0.0.36 says so of the list of all nodes where it got no answer."""
-_BAD_CREDENTIALS = frozenset({1007, 2002, 6001, 6002, 6003})
+_BAD_CREDENTIALS = frozenset({1007, 6001, 6002, 6003})
 CERTAIN = frozenset({2017, 2021})
 """A job is unknown, or ended already: only slurmctld knows to say that."""
 _NO_CHANGE = 304
@@ -111,6 +120,8 @@ def judge(answer: Answer, what: Exchange, place: str, token: str) -> None:
         _judge_other(answer, what, place)
         return
     complaints = reading.read_complaints(answer.body)
+    if what.job_id is not None:
+        complaints += reading.read_statuses(answer.body)
     if what.changes and reading.read_slurm_id(answer.body):
         return  # accepted: Slurm gives an id to nothing else; what it complains of is advice
     if 200 <= answer.status < 300 and not complaints:

@@ -194,6 +194,7 @@ class WordsOfSlurm(_WithServer):
             {"error_code": 5004, "error": "Socket timed out on send/recv operation"},
             {"error_number": -1, "error": "Unspecified error", "description": "Failed"},
             {"error_code": 104, "error": "Connection reset by peer"},
+            {"error_code": 111, "error": "Connection refused"},
         ):
             answer = errors(complaint)
             self.assertIsInstance(await self.submitting(answer), AnswerLost)
@@ -222,6 +223,20 @@ class WordsOfSlurm(_WithServer):
         client = await self.talk(Reply())
         self.assertTrue(await client.cancel(9, "SIGTERM"))
         self.assertEqual("/slurm/v0.0.38/job/9?signal=SIGTERM", self.server.seen[0].path)
+
+    async def test_what_later_releases_say_of_each_cancelled_job_is_read(self) -> None:
+        def status(code: int, text: str) -> Reply:
+            return Reply(
+                body={"errors": [], "status": [{"error": {"code": code, "message": text}}]}
+            )
+
+        client = await self.talk(
+            status(0, ""), status(2021, "Job/step already completed"), status(2002, "Access denied")
+        )
+        self.assertTrue(await client.cancel(9))
+        self.assertFalse(await client.cancel(9))
+        with self.assertRaisesRegex(SlurmError, "Access denied"):
+            await client.cancel(9)
 
     async def test_a_long_answer_is_read_whole(self) -> None:
         jobs = [{"job_id": n, "job_state": "RUNNING", "comment": "x" * 200} for n in range(1, 3000)]
