@@ -1,14 +1,15 @@
 """Every environment variable, once.
 
-`ServiceSettings` is what the web service reads, `UploadSettings` what a data transfer job reads;
-each is read once, at start-up, and passed on. With no variable set, everything happens on this
-machine beneath `DATA_DIR`: jobs run as local processes and assets arrive in a local folder, in the
-layout of a bucket.
+`ServiceSettings` is what the web service reads, `HpcSettings` its part about the cluster, and
+`UploadSettings` what a data transfer job reads; each is read once, at start-up, and passed on. With
+no variable set, everything happens on this machine beneath `DATA_DIR`: jobs run as local processes
+and assets arrive in a local folder, in the layout of a bucket.
 """
 
+import json
 import os
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
@@ -28,7 +29,13 @@ from tzlocal import get_localzone_name
 from aind_data_transfer_service.configs import values
 from aind_data_transfer_service.configs.vocabulary import quoted
 
-SECRET_VARIABLES = ("DATABASE_URL", "HPC_TOKEN", "HPC_PASSWORD", "HPC_AWS_SECRET_ACCESS_KEY")
+SECRET_VARIABLES = (
+    "DATABASE_URL",
+    "HPC_TOKEN",
+    "HPC_PASSWORD",
+    "HPC_AWS_SECRET_ACCESS_KEY",
+    "HPC_AWS_SESSION_TOKEN",
+)
 """What the service knows and a job that it starts has no use for."""
 
 
@@ -95,6 +102,37 @@ def _bucket(value: str) -> str:
     return values.bucket(value) or ""
 
 
+def _split_names(value: Any) -> Any:
+    """Take names that are separated by commas."""
+    if isinstance(value, str):
+        return frozenset(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _node_counts(value: Any) -> Any:
+    """Take `2`, `1-4` or `[1,4]`: how many nodes, or the least and the most."""
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            value = json.loads(text if "-" not in text else f"[{text.replace('-', ',')}]")
+        except ValueError:
+            value = None
+    counts = [value, value] if isinstance(value, int) else value
+    if isinstance(counts, list | tuple) and len(counts) == 2:
+        least, most = counts
+        if isinstance(least, int) and isinstance(most, int) and 1 <= least <= most:
+            return (least, most)
+    raise ValueError("write how many nodes, as 1, or the least and the most, as [1,2]")
+
+
+def _node_path(value: PurePosixPath) -> PurePosixPath:
+    """Refuse a path that is not absolute, or that Slurm or a container would take apart."""
+    text = str(value)
+    if not value.is_absolute() or not text.isprintable() or any(sign in text for sign in "\\:,"):
+        raise ValueError(f"write an absolute path on the nodes, without : , or \\, not {text!r}")
+    return value
+
+
 def _default_data_dir() -> Path:
     """Keep state in the user's own folder, where there is one."""
     try:
@@ -110,6 +148,10 @@ Folders = Annotated[
 ]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Link = Annotated[str, AfterValidator(_link)]
+Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_names)]
+NodeCounts = Annotated[tuple[int, int], NoDecode, BeforeValidator(_node_counts)]
+NodePath = Annotated[PurePosixPath, AfterValidator(_node_path)]
+NodePaths = Annotated[list[NodePath], NoDecode, BeforeValidator(_split_paths)]
 
 
 class _Settings(BaseSettings):
@@ -145,6 +187,97 @@ class _Settings(BaseSettings):
         return self.destination or str(self.data_dir / "destination")
 
 
+class HpcSettings(BaseSettings):
+    """What the web service reads of the cluster: every variable begins with `HPC_`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HPC_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    host: str | None = None
+    """Host of slurmrestd; where it is set, jobs run on the cluster."""
+    port: int = Field(default=6820, gt=0, lt=65536)
+    scheme: Literal["http", "https"] = "http"
+    api_endpoint: str | None = None
+    """Pins the dialect, as `slurm/v0.0.38`; otherwise found out from the server."""
+    ca_file: Path | None = None
+    """Certificates to trust, for https."""
+    timeout: float = Field(default=30.0, gt=0)
+    """Seconds to wait for one answer of the cluster."""
+    username: str | None = None
+    """In whose name jobs are submitted."""
+    password: SecretStr | None = None
+    """Read so that set-ups that have it go on working; slurmrestd takes tokens only."""
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    """Holds the token; read again when the token is refused."""
+    token_command: str | None = None
+    """Prints a token, as `scontrol token username=svc`; run again when the token is refused."""
+    partition: str | None = None
+    sif_location: NodePath | None = None
+    """The container that holds the data transfer job; without one it runs as it is installed."""
+    python: str = "python"
+    """The Python that has the data transfer job, in the container or on the nodes."""
+    bind_paths: NodePaths = []
+    """Folders of the nodes that the container is to see besides those that it sees anyway."""
+    current_working_directory: NodePath | None = None
+    logging_directory: NodePath | None = None
+    """Where jobs leave their logs and events. The service reads them there."""
+    staging_directory: NodePath | None = None
+    """Kept for set-ups that have it; nothing is staged."""
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: SecretStr | None = None
+    aws_session_token: SecretStr | None = None
+    aws_default_region: str | None = None
+    aws_param_store_name: str | None = None
+    """Handed to the jobs as `AWS_PARAM_STORE_NAME`."""
+    minimum_cpus_per_node: int | None = Field(default=None, gt=0)
+    memory_per_cpu: int | None = Field(default=None, gt=0)
+    """Megabytes."""
+    nodes: NodeCounts | None = None
+    tasks: int | None = Field(default=None, gt=0)
+    time_limit: int | None = Field(default=None, gt=0)
+    """Minutes."""
+    qos: str | None = None
+    account: str | None = None
+    user_settings: Names | None = None
+    """The job properties that users may set themselves."""
+    submissions_at_once: int = Field(default=8, gt=0, le=64)
+    """How many jobs are on their way to slurmrestd at the same time."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "HpcSettings":
+        """Name everything that a cluster needs and that is not there."""
+        if not self.host:
+            return self
+        needed = ("username", "current_working_directory", "logging_directory")
+        missing = [f"HPC_{name.upper()}" for name in needed if not getattr(self, name)]
+        tokens = [name for name in ("token", "token_file", "token_command") if getattr(self, name)]
+        if not tokens:
+            missing.append("one of HPC_TOKEN, HPC_TOKEN_FILE and HPC_TOKEN_COMMAND")
+        if missing:
+            raise ValueError(f"HPC_HOST is set, so these are needed too: {', '.join(missing)}")
+        if len(tokens) > 1:
+            names = " and ".join(f"HPC_{name.upper()}" for name in tokens)
+            raise ValueError(f"{names} are set; set one of them, so that it is clear which counts")
+        return self
+
+    @property
+    def url(self) -> str:
+        """The address of slurmrestd."""
+        host = f"[{self.host}]" if self.host and ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def _own_variables(value: Any) -> Any:
+    """Disregard a variable `HPC`, which clusters have for purposes of their own."""
+    return HpcSettings() if isinstance(value, str) else value
+
+
 class ServiceSettings(_Settings):
     """What the web service reads from its environment."""
 
@@ -171,8 +304,25 @@ class ServiceSettings(_Settings):
     """How many jobs this machine runs at once."""
     monitor_interval: float = Field(default=1.0, gt=0, le=3600)
     """Seconds between two looks at the executor."""
-    hpc_host: str | None = None
-    """Host of slurmrestd; where it is set, jobs run on the cluster."""
+    hpc: Annotated[HpcSettings, NoDecode, BeforeValidator(_own_variables)] = Field(
+        default_factory=HpcSettings
+    )
+    """What is known of the cluster."""
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether jobs run on a cluster rather than on this machine."""
+        return bool(self.hpc.host)
+
+    @property
+    def destination_root(self) -> str:
+        """`s3://`, or the absolute path of the folder that holds the buckets.
+
+        Where nothing is said, jobs on a cluster send to S3, and jobs on this machine to a folder.
+        """
+        if self.destination is None and self.on_cluster:
+            return "s3://"
+        return super().destination_root
 
     @model_validator(mode="after")
     def _strict_about_something(self) -> Self:
@@ -210,12 +360,15 @@ class ServiceSettings(_Settings):
         both must agree on written out.
         """
         environment = {k: v for k, v in os.environ.items() if k not in SECRET_VARIABLES}
-        environment.update(
-            DATA_DIR=str(self.data_dir),
-            DESTINATION=self.destination_root,
-            LAB_TIMEZONE=self.lab_timezone,
-            METADATA_TIMEOUT=str(self.metadata_timeout),
-        )
+        return environment | self.agreed_environment() | {"DATA_DIR": str(self.data_dir)}
+
+    def agreed_environment(self) -> dict[str, str]:
+        """Write out the settings that the service and a job anywhere must agree on."""
+        environment = {
+            "DESTINATION": self.destination_root,
+            "LAB_TIMEZONE": self.lab_timezone,
+            "METADATA_TIMEOUT": str(self.metadata_timeout),
+        }
         if self.metadata_service_url:
             environment["METADATA_SERVICE_URL"] = self.metadata_service_url
         if self.aws_endpoint_url:

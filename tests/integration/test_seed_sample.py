@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import httpx
 
 from aind_data_transfer_service.demo.service import DemoService
 from tests.support import free_port, wait_until
+from tests.test_server.cluster import Cluster, Pace
+from tests.test_server.slurmrestd import make_server
 
 README = Path(__file__).parents[2] / "README.md"
 HOST = "http://aind-data-transfer-service"
@@ -88,6 +91,7 @@ class LocalDevelopment(unittest.TestCase):
         (script,) = (block for block in blocks if "HPC_HOST" in block)
         port = free_port()
         script = script.replace("--host 0.0.0.0 --port 5000", f"--host 127.0.0.1 --port {port}")
+        script = script.replace("HPC_PORT=3000", f"HPC_PORT={self.mock_cluster()}")
         script = script.replace("\nuvicorn ", f"\nexec {sys.executable} -m uvicorn ")
         with tempfile.TemporaryDirectory() as home:
             environment = {**os.environ, "HOME": home}
@@ -98,14 +102,35 @@ class LocalDevelopment(unittest.TestCase):
             try:
                 page = wait_until(lambda: answer(f"http://127.0.0.1:{port}/jobs"), 60, "/jobs")
                 self.assertEqual(200, page.status_code)
-                body = {"jobs": [{"upload_job_settings": "{}", "hpc_settings": "{}", "script": ""}]}
-                url = f"http://127.0.0.1:{port}/api/submit_hpc_jobs"
-                refused = httpx.post(url, json=body, trust_env=False)
-                self.assertIn(refused.status_code, (406, 500))
-                self.assertTrue(refused.json()["data"]["errors"])
+                self.submit_and_follow(f"http://127.0.0.1:{port}")
             finally:
                 service.terminate()
                 service.wait(30)
+
+    def mock_cluster(self) -> int:
+        """Serve the mock as its container does, only faster; give its port."""
+        server = make_server("127.0.0.1", 0, Cluster(Pace(pending=0.3, run=0.5)))
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        self.addCleanup(thread.join, 10)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return server.server_address[1]
+
+    def submit_and_follow(self, url: str) -> None:
+        """Submit a job, see it end and see it on the page."""
+        job = {"upload_job_settings": "{}", "hpc_settings": '{"name": "mine"}'}
+        body = {"jobs": [job | {"script": "#!/bin/bash\n"}]}
+        accepted = httpx.post(f"{url}/api/submit_hpc_jobs", json=body, trust_env=False)
+        self.assertEqual(200, accepted.status_code, accepted.text)
+        job_id = accepted.json()["data"]["responses"][0]["job_id"]
+
+        def state() -> str:
+            found = httpx.get(f"{url}/api/jobs/{job_id}", trust_env=False).json()
+            return found["data"]["job"]["state"]
+
+        wait_until(lambda: state() == "COMPLETED", 30, "the mock job to end")
+        self.assertIn("mine", httpx.get(f"{url}/jobs", trust_env=False).text)
 
 
 def answer(url: str) -> httpx.Response | None:

@@ -29,6 +29,7 @@ class HandExecutor:
     """Runs nothing: its jobs stand as the test says, and have written what the test says."""
 
     name = "hand"
+    token_ends: datetime | None = None
 
     def __init__(self) -> None:
         self.specs: dict[str, JobSpec] = {}

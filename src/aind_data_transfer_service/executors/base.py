@@ -54,6 +54,11 @@ class Started:
     ref: str | None = None
     """The executor's own name for the job (a Slurm job id, say)."""
     error: str | None = None
+    again: bool = False
+    """Whether nothing is decided yet, so that the job is to be handed over again; `error` says why.
+
+    It was not taken, or nobody knows whether it was; in neither case is it going to run twice.
+    """
     answer: Mapping[str, Any] = field(default_factory=dict)
     """What the scheduler itself answered, kept as it was."""
 
@@ -70,6 +75,8 @@ class RunStatus:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     node: str = ""
+    decisive: bool = False
+    """Whether the reason is the cause, of which what the job says of its end is the effect."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,11 @@ class Executor(Protocol):
     """Where jobs run."""
 
     name: str
+
+    @property
+    def token_ends(self) -> datetime | None:
+        """When the token ends by which the executor is let in; None where there is none."""
+        ...
 
     async def open(self) -> None:
         """Take up work where a former process left off. Called once, before all else."""

@@ -56,6 +56,7 @@ class LocalExecutor:
     """
 
     name = "local"
+    token_ends = None
 
     def __init__(
         self,

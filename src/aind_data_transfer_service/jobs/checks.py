@@ -23,8 +23,8 @@ from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.jobs.submission import asset_location
 from aind_data_transfer_service.jobs.workers import Workers
 from aind_data_transfer_service.metadata.service import MetadataService
-from aind_data_transfer_service.settings import ServiceSettings
-from aind_data_transfer_service.upload.store import AssetState, open_store
+from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
+from aind_data_transfer_service.upload.store import AssetState, S3Keys, open_store
 
 LATE = "did not answer in time"
 _CHECKS_AT_ONCE = 20  # threads of their own: a slow drive must not hold up the pages
@@ -215,7 +215,11 @@ class Checks:
         def states(bucket: str) -> dict[str, AssetState]:
             settings = self._settings
             store = open_store(
-                settings.destination_root, bucket, settings.aws_endpoint_url, quick=True
+                settings.destination_root,
+                bucket,
+                settings.aws_endpoint_url,
+                quick=True,
+                keys=_job_keys(settings.hpc),
             )
             return store.asset_states(list(by_bucket[bucket]))
 
@@ -378,3 +382,16 @@ def _said(error: object) -> str:
     if isinstance(error, TransferServiceError):
         return str(error)
     return f"the check itself failed ({type(error).__name__})"
+
+
+def _job_keys(hpc: HpcSettings) -> S3Keys | None:
+    """Look at the destination as the jobs on the cluster do; None where they bring no keys."""
+    if not hpc.host or not hpc.aws_access_key_id or not hpc.aws_secret_access_key:
+        return None
+    session = hpc.aws_session_token
+    return S3Keys(
+        hpc.aws_access_key_id,
+        hpc.aws_secret_access_key.get_secret_value(),
+        session.get_secret_value() if session else None,
+        hpc.aws_default_region,
+    )

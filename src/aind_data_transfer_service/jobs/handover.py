@@ -41,6 +41,8 @@ class Handover:
     async def give(self, jobs: Sequence[Job]) -> list[Started]:
         """Hand jobs over; a job that the executor refuses has failed.
 
+        One of which nothing is decided stays recorded as it is, and is handed over again later.
+
         Raises
         ------
         ExecutorError
@@ -51,7 +53,7 @@ class Handover:
         self._under_way |= ids
         try:
             started = await self._executor.start([_spec(job) for job in jobs])
-            changes = [self._change(one) for one in started]
+            changes = [self._change(one) for one in started if not one.again]
             applied = await asyncio.to_thread(self._store.apply, changes)
             self._feed.publish(applied.jobs)
             return started

@@ -19,7 +19,6 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.executors.base import Executor, FileChunk, JobFile, Started
 from aind_data_transfer_service.executors.choose import choose_executor
-from aind_data_transfer_service.executors.unavailable import UnavailableExecutor
 from aind_data_transfer_service.jobs.checks import Checks, ToCheck, in_flight_error
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
@@ -249,8 +248,6 @@ class JobManager:
 
     async def _submit(self, draft: Callable[[], Drafts], resubmit_of: str = "") -> Submission:
         """Understand, check, record, hand over."""
-        if isinstance(self.executor, UnavailableExecutor):
-            return Submission("executor", errors=[self.executor.reason])
         drafts = await asyncio.to_thread(draft)
         if drafts.errors:
             return Submission("parse", errors=list(drafts.errors))
@@ -286,15 +283,33 @@ class JobManager:
             errors = [f"{error}; the jobs are recorded, and start as soon as that is mended"]
             return Submission("executor", responses, errors, warnings)
         by_id = {one.job_id: one for one in started}
-        responses = []
-        errors = []
-        for job in jobs:
-            one = by_id[job.id]
-            state = JobState.FAILED if one.ref is None else JobState.PENDING
-            responses.append(_response(job, state, one))
-            if one.ref is None:
-                errors.append(f"job {job.id} ({job.name}): {one.error}")
+        responses = [_response(job, _state(by_id[job.id]), by_id[job.id]) for job in jobs]
+        errors = [
+            f"job {job.id} ({job.name}): {by_id[job.id].error}"
+            for job in jobs
+            if by_id[job.id].error and not by_id[job.id].again
+        ]
+        errors += _undecided([one for one in started if one.again])
         return Submission("executor" if errors else "ok", responses, errors, warnings)
+
+
+def _state(started: Started) -> JobState:
+    """Say what state a job is in, as far as the handover goes."""
+    if started.again:
+        return JobState.SUBMITTED
+    return JobState.FAILED if started.ref is None else JobState.PENDING
+
+
+def _undecided(started: Sequence[Started]) -> list[str]:
+    """Say, once for each reason, that jobs are going to be handed over again."""
+    reasons: dict[str, list[str]] = {}
+    for one in started:
+        reasons.setdefault(one.error or "", []).append(one.job_id)
+    return [
+        f"{reason}; {'job' if len(ids) == 1 else 'jobs'} {', '.join(ids)}: recorded, and handed "
+        "over again as soon as that is mended"
+        for reason, ids in reasons.items()
+    ]
 
 
 def _response(job: Job, state: JobState, started: Started | None = None) -> dict[str, Any]:

@@ -151,6 +151,8 @@ def reason_of_end(status: RunStatus, failure: str, last_words: str) -> str:
         return status.reason or "cancelled on request"
     if status.state is not RunState.FAILED:
         return status.reason or failure or status.state.value.lower()
+    if status.decisive:
+        failure = ""
     candidates = (failure, status.reason, last_line(last_words), _in_words(status.exit_code))
     return _one_line(next(text for text in candidates if text))
 

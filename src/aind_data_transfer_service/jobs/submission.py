@@ -9,11 +9,13 @@ from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.requests import parse_jobs
+from aind_data_transfer_service.executors.slurm_properties import setting_errors
 from aind_data_transfer_service.jobs.record import Job, new_job_id, storable
 from aind_data_transfer_service.settings import ServiceSettings
 
 MAIL_TYPES = ("BEGIN", "END", "FAIL", "REQUEUE", "ALL")
 NO_MAIL = "no e-mails are sent for jobs that run on this machine"
+_MAIL = frozenset({"mail_user", "mail_type"})
 _MAIL_USER = re.compile(r"[^\s@,;<>]+(@[^\s@,;<>]+)?")
 _LONGEST_NAME = 256
 _LONGEST_SCRIPT = 1024**2
@@ -102,6 +104,7 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
             found = {}
         hpc[number] = found
         errors[number] += _mail_errors(found)
+        errors[number] += _cluster_errors(found, settings)
         errors[number] += _script_errors(request.script, number in bare, settings)
         if number in bare:
             errors[number] += _name_errors(found)
@@ -115,7 +118,7 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
     warnings = {
         draft.label: [f"{draft.label}, mail_type: {NO_MAIL}"]
         for draft in drafts
-        if draft.hpc_settings.get("mail_type") and not settings.hpc_host
+        if draft.hpc_settings.get("mail_type") and not settings.on_cluster
     }
     return Drafts(drafts=tuple(drafts), warnings=warnings)
 
@@ -226,6 +229,17 @@ def _mail_errors(hpc_settings: Mapping[str, Any]) -> list[str]:
             known = ", ".join(MAIL_TYPES)
             errors.append(f"hpc_settings.mail_type: {_shown(kind)} is unknown; known are {known}")
     return errors
+
+
+def _cluster_errors(hpc_settings: Mapping[str, Any], settings: ServiceSettings) -> list[str]:
+    """Check what is asked of the cluster, where there is one; what is said above is not repeated.
+
+    On this machine nothing else has a meaning, and nothing is refused.
+    """
+    if not settings.on_cluster:
+        return []
+    asked = {name: value for name, value in hpc_settings.items() if name not in _MAIL}
+    return setting_errors(asked, settings.hpc)
 
 
 def _script_errors(script: str, is_bare: bool, settings: ServiceSettings) -> list[str]:

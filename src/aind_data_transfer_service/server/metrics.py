@@ -1,7 +1,9 @@
 """What the service counts, for Prometheus at `/metrics`."""
 
+import math
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,6 +44,11 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+        self.token_seconds = Gauge(
+            f"{PREFIX}_cluster_token_seconds",
+            "Seconds until the token for the cluster ends; infinite where that is not known.",
+            registry=self.registry,
+        )
         self.requests = Histogram(
             f"{PREFIX}_request_seconds",
             "Time until the answer to a request began, by route, method and status.",
@@ -49,6 +56,11 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+
+    def set_token(self, ends: datetime | None) -> None:
+        """Take over when the token ends, if it does."""
+        left = math.inf if ends is None else (ends - datetime.now(UTC)).total_seconds()
+        self.token_seconds.set(left)
 
     def set_jobs(self, counts: Mapping[JobState, int]) -> None:
         """Take over how many jobs are in each state now."""

@@ -36,6 +36,7 @@ _ENVIRONMENT.globals.update(
     share=words.share,
     timeline=words.timeline,
     progress_heading=words.progress_heading,
+    place=words.place,
 )
 _ENVIRONMENT.filters.update(
     size=words.size,

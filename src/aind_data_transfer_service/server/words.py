@@ -36,6 +36,19 @@ def problem(error: str) -> Problem:
     return Problem(None, "", error)
 
 
+def place(executor: str, ref: str) -> str:
+    """Say who runs a job.
+
+    Examples
+    --------
+    >>> place("slurm", "1234:2n11ca3ggp3n"), place("local", "2n11ca3ggp3n"), place("", "")
+    ('Slurm, as its job 1234', 'local', '–')
+    """
+    if executor == "slurm" and ref:
+        return f"Slurm, as its job {ref.partition(':')[0]}"
+    return executor or "–"
+
+
 def without_label(text: str) -> str:
     """Leave out which job of a request a message is about, where a page is about that job.
 

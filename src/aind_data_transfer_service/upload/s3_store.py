@@ -23,7 +23,7 @@ from obstore.exceptions import (
 from obstore.store import S3Store
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
-from aind_data_transfer_service.upload.store import RECORDS, AssetStore, StoredObject
+from aind_data_transfer_service.upload.store import RECORDS, AssetStore, S3Keys, StoredObject
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,20 @@ class S3AssetStore(AssetStore):
         Address of a server other than Amazon's.
     quick : bool
         Give up after seconds rather than minutes.
+    keys : S3Keys | None
+        Credentials other than those of the environment.
     """
 
     key_limit = _KEY_LIMIT
     object_limit = _OBJECT_LIMIT
 
-    def __init__(self, bucket: str, endpoint_url: str | None = None, quick: bool = False):
+    def __init__(
+        self,
+        bucket: str,
+        endpoint_url: str | None = None,
+        quick: bool = False,
+        keys: S3Keys | None = None,
+    ):
         if endpoint_url and not re.fullmatch(r"https?://[\w.:\[\]-]+/?\S*", endpoint_url):
             raise DestinationError(
                 f'"{endpoint_url}" is no address of an S3 server; write http:// or https://, '
@@ -76,7 +84,10 @@ class S3AssetStore(AssetStore):
             config["endpoint"] = endpoint_url
         if "AWS_CHECKSUM_ALGORITHM" not in os.environ:
             config["checksum_algorithm"] = "CRC64NVME"
-        if not any(os.environ.get(name) for name in _NATIVE_CREDENTIALS):
+        self._keys = keys
+        if keys is not None:
+            config |= keys.settings()
+        elif not any(os.environ.get(name) for name in _NATIVE_CREDENTIALS):
             config["credential_provider"] = _boto3_credentials()
         try:
             self._store = S3Store(
@@ -177,11 +188,10 @@ class S3AssetStore(AssetStore):
 
     def _abort(self, start: str, wanted: Callable[[str], bool]) -> None:
         """Abort multipart uploads whose keys start in this way and are wanted."""
-        import boto3
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            client = boto3.Session().client("s3", endpoint_url=self._endpoint_url)
+            client = self._session().client("s3", endpoint_url=self._endpoint_url)
             pages = client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self._bucket, Prefix=start
             )
@@ -195,6 +205,18 @@ class S3AssetStore(AssetStore):
                 f"unfinished uploads of {self.location(start)} cannot be removed: "
                 f"{_first_line(error)}"
             )
+
+    def _session(self) -> Any:
+        """Open a session of boto3 with the credentials that count."""
+        import boto3
+
+        given = self._keys.settings() if self._keys else {}
+        return boto3.Session(
+            **{
+                "region_name" if name == "region" else f"aws_{name}": value
+                for name, value in given.items()
+            }
+        )
 
     def _words(self, doing: str, key: str, error: Exception) -> str:
         """Say what went wrong, where, and what would help."""

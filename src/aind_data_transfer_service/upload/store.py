@@ -12,7 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -39,6 +39,20 @@ class StoredObject:
     key: str
     size: int
     etag: str
+
+
+@dataclass(frozen=True)
+class S3Keys:
+    """Credentials for S3 that do not come from the environment."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    region: str | None = None
+
+    def settings(self) -> dict[str, str]:
+        """Name what is there as obstore and boto3 do (boto3 with `aws_` before the keys)."""
+        return {name: value for name, value in vars(self).items() if value}
 
 
 def record_folder(prefix: str) -> str:
@@ -169,7 +183,11 @@ class AssetStore(ABC):
 
 
 def open_store(
-    destination_root: str, bucket: str, endpoint_url: str | None = None, quick: bool = False
+    destination_root: str,
+    bucket: str,
+    endpoint_url: str | None = None,
+    quick: bool = False,
+    keys: "S3Keys | None" = None,
 ) -> AssetStore:
     """Open a bucket. Nothing is asked or created yet.
 
@@ -183,11 +201,13 @@ def open_store(
         Address of an S3 server other than Amazon's.
     quick : bool
         Give up after seconds rather than minutes: for checks that a person waits for.
+    keys : S3Keys | None
+        Credentials other than those of the environment.
     """
     if destination_root == "s3://":
         from aind_data_transfer_service.upload.s3_store import S3AssetStore
 
-        return S3AssetStore(bucket, endpoint_url, quick)
+        return S3AssetStore(bucket, endpoint_url, quick, keys)
     from aind_data_transfer_service.upload.local_store import LocalAssetStore
 
     return LocalAssetStore(Path(destination_root) / bucket)

@@ -15,7 +15,7 @@ from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec, RunState
 from aind_data_transfer_service.executors.choose import choose_executor
 from aind_data_transfer_service.executors.local import LocalExecutor
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
 from tests.support.executor_contract import ExecutorContract, a_script
 
 SHOW_REQUEST = (sys.executable, "-c", "import sys; print(sys.argv[1], open(sys.argv[2]).read())")
@@ -246,18 +246,16 @@ class ChoiceTest(unittest.IsolatedAsyncioTestCase):
             chosen = choose_executor(ServiceSettings(data_dir=folder))
         self.assertEqual(chosen.name, "local")
 
-    async def test_a_cluster_is_refused_in_words_while_pages_work(self):
-        chosen = choose_executor(ServiceSettings(hpc_host="slurm"))
-        await chosen.open()
-        [started] = await chosen.start([a_script("exit 0")])
-        self.assertIn("cannot run jobs on a cluster", started.error)
-        for ask in (
-            chosen.statuses([]),
-            chosen.cancel("1"),
-            chosen.read("1", "stdout", 0, 1),
-        ):
-            with self.assertRaisesRegex(ExecutorError, "unset HPC_HOST"):
-                await ask
+    async def test_a_cluster_where_one_is_named(self):
+        hpc = HpcSettings(
+            host="slurm",
+            username="svc",
+            token="t",
+            current_working_directory="/work",
+            logging_directory="/logs",
+        )
+        chosen = choose_executor(ServiceSettings(hpc=hpc))
+        self.assertEqual(chosen.name, "slurm")
         await chosen.close()
 
 

@@ -13,11 +13,11 @@ from aind_data_transfer_service.errors import (
     SubmissionError,
     TransferServiceError,
 )
-from aind_data_transfer_service.executors.base import RunState
+from aind_data_transfer_service.executors.base import RunState, Started
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery, JobStore
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
 from tests.support.jobs import NOON, ToldExecutor, a_job, a_request, event_line
 
 SCRIPT = "#!/bin/bash\necho hi\n"
@@ -198,14 +198,23 @@ class SubmissionTest(ManagerTest):
             self.assertRegex(str(caught.exception), "^the store of jobs cannot be opened: .")
             self.assertNotIn("hunter2", str(caught.exception))
 
-    async def test_a_cluster_that_this_release_cannot_use_is_told_plainly(self):
-        await self.manager.stop()
-        self.manager = JobManager(ServiceSettings(data_dir=self.folder, hpc_host="slurm"))
-        await self.manager.start()
-        submission = await self.manager.submit_basic([self.request()])
-        self.assertEqual((submission.stage, submission.responses), ("executor", []))
-        self.assertIn("unset HPC_HOST", submission.errors[0])
-        self.assertEqual((await self.manager.find()).total, 0)
+    async def test_jobs_of_which_nothing_is_decided_are_handed_over_again(self):
+        original = self.executor.start
+
+        async def lose_first(specs):
+            taken = await original(specs[1:])
+            return [Started(specs[0].job_id, error="the answer was lost", again=True), *taken]
+
+        self.executor.start = lose_first
+        submission = await self.manager.submit_basic([self.request(), self.request(subject_id="2")])
+        self.executor.start = original
+        first, second = submission.responses
+        self.assertEqual((first["state"], second["state"]), ("SUBMITTED", "PENDING"))
+        self.assertEqual(submission.stage, "executor")
+        self.assertEqual(len(submission.errors), 1)
+        self.assertIn(first["job_id"], submission.errors[0])
+        self.assertIn("handed over again", submission.errors[0])
+        await self.until(first["job_id"], JobState.PENDING)
 
 
 class HpcSubmissionTest(ManagerTest):
@@ -277,6 +286,23 @@ class HpcSubmissionTest(ManagerTest):
             )
             self.assertEqual(submission.stage, "ok", submission.errors)
             self.assertIn("job 1, mail_type: no e-mails are sent", submission.warnings[0])
+
+    async def test_on_a_cluster_mails_are_sent_and_what_it_is_asked_is_checked(self):
+        hpc = HpcSettings(
+            host="slurm",
+            username="svc",
+            token="t",
+            current_working_directory="/work",
+            logging_directory="/logs",
+        )
+        await self.restart(hpc=hpc, destination=str(self.folder / "destination"))
+        good = json.dumps({"mail_user": "anna@lab.org", "mail_type": ["END"], "time_limit": "90"})
+        submission = await self.hpc(HpcJobRequest(self.request(), good))
+        self.assertEqual((submission.stage, submission.warnings), ("ok", []))
+        bad = json.dumps({"tme_limit": 1, "environment": {"A": "b"}, "mail_type": "LATER"})
+        submission = await self.hpc(HpcJobRequest(self.request(subject_id="2"), bad))
+        self.assertEqual((submission.stage, len(submission.errors)), ("parse", 3))
+        self.assertIn("did you mean time_limit?", "".join(submission.errors))
 
     async def test_scripts_can_be_switched_off(self):
         await self.restart(allow_custom_scripts=False)

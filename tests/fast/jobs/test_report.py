@@ -121,6 +121,8 @@ class ReasonTest(unittest.TestCase):
         failed = status(RunState.FAILED, exit_code=10, reason="killed")
         self.assertEqual(reason_of_end(failed, "no folder", "x"), "no folder")
         self.assertEqual(reason_of_end(failed, "", "x"), "killed")
+        failed = status(RunState.FAILED, reason="the node failed", decisive=True)
+        self.assertEqual(reason_of_end(failed, "told to stop", "x"), "the node failed")
         failed = status(RunState.FAILED, exit_code=3)
         self.assertEqual(reason_of_end(failed, "", "a\n\x1b[31mb\x1b[0m \n\n"), "b")
         self.assertEqual(reason_of_end(failed, "", ""), "exit code 3")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -237,7 +238,15 @@ class HealthTest(JobsTest):
         self.assertEqual(("ok", "failed"), (data["store"], data["executor"]))
         self.assertEqual(["The executor does not answer."], data["errors"])
 
-    async def test_a_cluster_that_this_release_cannot_use_is_named(self) -> None:
+    async def test_when_the_token_of_a_cluster_ends_is_told(self) -> None:
+        self.executor.token_ends = datetime.now(UTC) + timedelta(hours=1)
+        data = self.envelope(await self.client.get("/healthz"))
+        self.assertEqual(self.executor.token_ends.isoformat(), data["token_ends"])
+        page = (await self.client.get("/metrics")).text
+        left = re.search(r"^transfer_service_cluster_token_seconds (\S+)$", page, re.MULTILINE)[1]
+        self.assertAlmostEqual(3600, float(left), delta=60)
+
+    async def test_a_cluster_that_is_out_of_reach_is_named(self) -> None:
         self.executor.fault = ExecutorError("the cluster is out of reach")
         response = await self.client.get("/healthz")
         self.assertEqual(["the cluster is out of reach"], self.envelope(response)["errors"])

@@ -37,6 +37,8 @@ async def healthz(manager: Manager) -> EnvelopeResponse:
     }
     errors = list(faults.values())
     data = {**{name: "failed" if name in faults else "ok" for name in pieces}, "errors": errors}
+    if manager.executor.token_ends is not None:
+        data["token_ends"] = manager.executor.token_ends.isoformat()
     if errors:
         return EnvelopeResponse("Unwell", data, 503)
     return EnvelopeResponse("OK", data)
@@ -45,6 +47,7 @@ async def healthz(manager: Manager) -> EnvelopeResponse:
 @router.get("/metrics", response_class=Response)
 async def metrics(manager: Manager, figures: Figures) -> Response:
     """Show the service's figures to Prometheus."""
+    figures.set_token(manager.executor.token_ends)
     figures.set_jobs(await asyncio.to_thread(manager.store.counts))
     return Response(figures.page(), media_type=CONTENT_TYPE_LATEST)
 

@@ -96,6 +96,11 @@ const FULL = new Intl.DateTimeFormat("en-GB", {
   hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "long",
 });
 
+/** Say who runs a job. */
+export function place({ executor, executor_ref: ref }) {
+  return executor === "slurm" && ref ? `Slurm, as its job ${ref.split(":")[0]}` : executor || "–";
+}
+
 /** Write a day as 2024-02-19, in the reader's zone. */
 function day(moment) {
   const two = (part) => String(part).padStart(2, "0");

@@ -1,7 +1,7 @@
 // The page of one job: its state and timeline as they change, its log, and what can be done to it.
 
 import { ask, part, post, ROOT, say, showTime, showTimes, tell } from "./common.js";
-import { clock, duration, progressHeading, size, timeline } from "./format.js";
+import { clock, duration, place, progressHeading, size, timeline } from "./format.js";
 import { isEnded, showProgress, showState } from "./jobrow.js";
 import { follow } from "./live.js";
 
@@ -33,7 +33,7 @@ function showJob(job) {
   showTime(part(page, "started_at"), job.started_at);
   showTime(part(page, "ended_at"), job.ended_at);
   say(part(page, "exit_code"), job.exit_code === null ? "–" : String(job.exit_code));
-  say(part(page, "executor"), job.executor || "–");
+  say(part(page, "executor"), place(job));
   $("cancel").hidden = ended;
   $("cancel").disabled = Boolean(job.cancel_requested);
   say($("cancel"), job.cancel_requested ? "Stopping…" : "Cancel job");

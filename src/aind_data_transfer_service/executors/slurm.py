@@ -1,0 +1,339 @@
+"""Jobs on a Slurm cluster, through slurmrestd.
+
+Each job bears a mark in its comment, by which it is found again: after an answer that was lost, and
+after a restart of the service. A reference is Slurm's number and our own id, `1234:01jx…`; Slurm
+counts from one again when it is set up anew, and then the mark tells whose job it is.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.base import (
+    FileChunk,
+    JobFile,
+    JobSpec,
+    RunState,
+    RunStatus,
+    Started,
+)
+from aind_data_transfer_service.executors.slurm_files import LogFolder
+from aind_data_transfer_service.executors.slurm_properties import job_properties, marked_id
+from aind_data_transfer_service.executors.slurm_script import (
+    check_id,
+    compose_environment,
+    compose_script,
+)
+from aind_data_transfer_service.executors.slurm_words import LOST_BY_CLUSTER, run_status
+from aind_data_transfer_service.hpc.client import SlurmClient
+from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmError
+from aind_data_transfer_service.hpc.models import SlurmJob, Submission
+from aind_data_transfer_service.settings import HpcSettings
+
+logger = logging.getLogger(__name__)
+
+_REF = re.compile(r"([0-9]{1,18})(?::([A-Za-z0-9][A-Za-z0-9_-]{0,63}))?")
+_REMEMBERED = 50_000
+V = TypeVar("V")
+
+
+@dataclass
+class _Halt:
+    """Why the rest of a request is not sent; empty while it is."""
+
+    reason: str = ""
+
+
+class SlurmExecutor:
+    """Runs jobs on a cluster.
+
+    Parameters
+    ----------
+    client : SlurmClient
+        Who speaks to slurmrestd; closed with the executor.
+    hpc : HpcSettings
+        What is known of the cluster.
+    environment : mapping of str to str
+        What the service and every job must agree on.
+    settle : float
+        Seconds after a lost answer in which the job may still turn up; it is not sent again before.
+    keep : float
+        Seconds after a submission in which Slurm's controller may have written nothing down yet.
+        Where it dies within them, it comes back without the job, and is given it again.
+    """
+
+    name = "slurm"
+
+    def __init__(
+        self,
+        client: SlurmClient,
+        hpc: HpcSettings,
+        environment: Mapping[str, str],
+        *,
+        settle: float = 10.0,
+        keep: float = 60.0,
+    ):
+        self._client = client
+        self._hpc = hpc
+        self._environment = dict(environment)
+        self._settle = settle
+        self._keep = keep
+        self._folder = LogFolder(hpc.logging_directory)
+        self._turns = asyncio.Semaphore(hpc.submissions_at_once)
+        self._under_way: dict[str, asyncio.Task[Started]] = {}
+        self._known: dict[str, int] = {}
+        self._lost: dict[str, float] = {}
+        self._fresh: dict[str, tuple[float, JobSpec]] = {}
+        self._cancelled: dict[str, None] = {}
+        self._has_looked = False
+
+    @property
+    def token_ends(self) -> datetime | None:
+        """When the token in hand ends, where it says so."""
+        return self._client.tokens.expires_at
+
+    async def open(self) -> None:
+        """Warn of what is amiss; the cluster itself may be down, and is asked when it is needed."""
+        if not await asyncio.to_thread(self._folder.is_there):
+            logger.warning(
+                "slurm: HPC_LOGGING_DIRECTORY (%s) cannot be seen from here; jobs run, but their "
+                "progress and logs are not shown",
+                self._folder.path,
+            )
+
+    async def start(self, specs: Sequence[JobSpec]) -> list[Started]:
+        """Submit jobs, several at a time, each once; look first where one may be there already.
+
+        Raises
+        ------
+        ExecutorError
+            Where the cluster cannot be asked; nothing was sent then.
+        """
+        if not self._has_looked or any(spec.job_id in self._lost for spec in specs):
+            await self._look()
+        halt = _Halt()
+        found = await asyncio.gather(*(self._once(spec, halt) for spec in specs))
+        if any(one.job_id in self._lost for one in found):
+            found = await self._look_for(found)
+        return found
+
+    async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
+        """Tell how the named jobs stand; one question to Slurm for all of them."""
+        if not refs:
+            await self._ping()
+            return {}
+        listed = await self._look()
+        await self._end_duplicates(refs, listed)
+        ids = {_parts(ref)[1] for ref in refs}
+        if gone := [job_id for job_id in self._fresh if job_id in ids and job_id not in listed]:
+            listed |= await self._give_again(gone)
+        return await asyncio.to_thread(self._judge_all, refs, listed)
+
+    async def cancel(self, ref: str) -> None:
+        """Cancel a job."""
+        number, job_id = _parts(ref)
+        if not job_id:
+            return
+        _remember(self._cancelled, job_id, None)
+        self._fresh.pop(job_id, None)
+        if not self._has_looked:
+            await self._look()
+        number = self._known.get(job_id, number)
+        job = await self._client.job(number)
+        if job is None or marked_id(job.comment) != job_id or job.has_ended:
+            return
+        await self._client.cancel(number)
+
+    async def read(self, ref: str, file: JobFile, offset: int, limit: int) -> FileChunk:
+        """Read from one of a job's files in the folder of logs."""
+        _, job_id = _parts(ref)
+        return await asyncio.to_thread(self._folder.read, job_id, file, offset, limit)
+
+    async def close(self) -> None:
+        """Let go of the connections, after what is being sent."""
+        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        await self._client.aclose()
+
+    async def _ping(self) -> None:
+        """Make sure that a controller is there."""
+        controllers = await self._client.ping()
+        if not any(controller.up for controller in controllers):
+            names = ", ".join(controller.host for controller in controllers) or "none is named"
+            raise ExecutorError(
+                f"slurmrestd answers, but no controller of the cluster does: {names}"
+            )
+
+    async def _look(self) -> dict[str, list[SlurmJob]]:
+        """Ask for all jobs and remember ours, by our own ids."""
+        listed: dict[str, list[SlurmJob]] = {}
+        for job in await self._client.jobs():
+            if job_id := marked_id(job.comment):
+                listed.setdefault(job_id, []).append(job)
+        for job_id, jobs in listed.items():
+            self._lost.pop(job_id, None)
+            if job_id not in self._known or len(jobs) > 1:
+                _remember(self._known, job_id, min(job.job_id for job in jobs))
+        self._has_looked = True
+        self._forget_fresh(listed)
+        return listed
+
+    def _forget_fresh(self, listed: Mapping[str, list[SlurmJob]]) -> None:
+        """Let go of jobs that have begun, or that the controller has written down by now."""
+        now = time.monotonic()
+        for job_id, (sent, _) in list(self._fresh.items()):
+            jobs = listed.get(job_id)
+            if jobs and (now > sent + self._keep or any(job.state != "PENDING" for job in jobs)):
+                del self._fresh[job_id]
+
+    async def _give_again(self, job_ids: Sequence[str]) -> dict[str, list[SlurmJob]]:
+        """Submit jobs again with which the controller did not come back; none that ever began."""
+        if not await asyncio.to_thread(self._folder.is_there):
+            return {}
+        halt = _Halt()
+        specs = [self._fresh.pop(job_id)[1] for job_id in job_ids]
+        for spec in specs:
+            self._known.pop(spec.job_id, None)
+        found = await asyncio.gather(*(self._once(spec, halt) for spec in specs))
+        given = {}
+        for spec, one in zip(specs, found):
+            if one.again:
+                self._fresh.setdefault(spec.job_id, (time.monotonic(), spec))
+            if one.again or one.job_id in self._known:
+                number = self._known.get(one.job_id, 0)
+                given[one.job_id] = [SlurmJob(number, "PENDING", reason=LOST_BY_CLUSTER)]
+        if given:
+            logger.warning("slurm: the cluster lost %d jobs; they are submitted again", len(given))
+        return given
+
+    async def _look_for(self, found: list[Started]) -> list[Started]:
+        """Look for jobs whose answers were lost."""
+        try:
+            await self._look()
+        except ExecutorError as error:
+            logger.warning("slurm: cannot look for jobs whose answers were lost: %s", error)
+        return [
+            (
+                self._started(one.job_id, self._known[one.job_id])
+                if one.again and one.job_id in self._known
+                else one
+            )
+            for one in found
+        ]
+
+    async def _end_duplicates(
+        self, refs: Iterable[str], listed: Mapping[str, list[SlurmJob]]
+    ) -> None:
+        """Cancel what was sent twice after all; the script of the second would do nothing."""
+        for job_id in {_parts(ref)[1] for ref in refs}:
+            jobs = listed.get(job_id, [])
+            if len(jobs) < 2:
+                continue
+            kept = await asyncio.to_thread(self._folder.claim, job_id) or self._known[job_id]
+            for job in jobs:
+                if job.job_id != kept and not job.has_ended:
+                    logger.warning(
+                        "slurm: job %s came twice; Slurm job %d is cancelled", job_id, job.job_id
+                    )
+                    await self._client.cancel(job.job_id)
+
+    async def _once(self, spec: JobSpec, halt: "_Halt") -> Started:
+        """Submit a job, unless it was, or is being submitted."""
+        task = self._under_way.get(spec.job_id)
+        if task is None:
+            task = asyncio.create_task(self._submit(spec, halt))
+            self._under_way[spec.job_id] = task
+            task.add_done_callback(lambda _: self._under_way.pop(spec.job_id))
+        return await asyncio.shield(task)
+
+    async def _submit(self, spec: JobSpec, halt: "_Halt") -> Started:
+        """Submit a job, unless it is known or may still turn up."""
+        job_id = spec.job_id
+        try:
+            check_id(job_id)
+        except ExecutorError as error:
+            return Started(job_id, error=str(error))
+        async with self._turns:
+            if job_id in self._known:
+                self._fresh.setdefault(job_id, (time.monotonic(), spec))
+                return self._started(job_id, self._known[job_id])
+            number = await asyncio.to_thread(self._folder.claim, job_id)
+            if number is not None:
+                return self._started(job_id, number)
+            if halt.reason:
+                return Started(job_id, error=halt.reason, again=True)
+            if time.monotonic() < self._lost.get(job_id, 0.0):
+                reason = "the cluster's answer was lost; whether it has the job shows in a moment"
+                return Started(job_id, error=reason, again=True)
+            return await self._send(spec, halt)
+
+    async def _send(self, spec: JobSpec, halt: "_Halt") -> Started:
+        """Send a job, and say what became of it."""
+        job_id = spec.job_id
+        submission = Submission(
+            script=compose_script(spec, self._hpc),
+            properties=job_properties(spec, self._hpc),
+            environment=compose_environment(spec, self._hpc, self._environment),
+        )
+        try:
+            answer = await self._client.submit(submission)
+        except AnswerLost as error:
+            self._lost[job_id] = time.monotonic() + self._settle
+            halt.reason = str(error)
+            return Started(job_id, error=str(error), again=True)
+        except Refused as error:
+            return Started(job_id, error=str(error), answer=error.answer)
+        except SlurmError as error:
+            halt.reason = str(error)
+            return Started(job_id, error=str(error), again=True)
+        self._lost.pop(job_id, None)
+        self._fresh[job_id] = (time.monotonic(), spec)
+        _remember(self._known, job_id, answer.slurm_id)
+        return self._started(job_id, answer.slurm_id, answer.raw)
+
+    @staticmethod
+    def _started(job_id: str, number: int, answer: Mapping[str, Any] | None = None) -> Started:
+        """Say as what a job was taken."""
+        return Started(
+            job_id, f"{number}:{job_id}", answer={**(answer or {}), "slurm_job_id": number}
+        )
+
+    def _judge_all(
+        self, refs: Iterable[str], listed: Mapping[str, list[SlurmJob]]
+    ) -> dict[str, RunStatus]:
+        """Say how jobs stand. Reads files of those that Slurm does not list."""
+        return {ref: self._judge(ref, listed) for ref in refs}
+
+    def _judge(self, ref: str, listed: Mapping[str, list[SlurmJob]]) -> RunStatus:
+        """Say how one job stands."""
+        number, job_id = _parts(ref)
+        if not job_id:
+            return RunStatus(ref, RunState.LOST, f'"{ref}" is none of this service\'s jobs')
+        jobs = listed.get(job_id)
+        if not jobs:
+            return self._folder.end(ref, job_id)
+        if len(jobs) > 1:  # only one of them does the work
+            number = self._folder.claim(job_id) or self._known.get(job_id, number)
+        job = next((job for job in jobs if job.job_id == number), jobs[0])
+        return run_status(ref, job, cancelled=job_id in self._cancelled)
+
+
+def _parts(ref: str) -> tuple[int, str]:
+    """Take a reference apart: Slurm's number, and our own id, empty in a reference of another's."""
+    found = _REF.fullmatch(ref)
+    if not found:
+        raise ExecutorError(f'"{ref}" is no reference to a job on the cluster')
+    return int(found[1]), found[2] or ""
+
+
+def _remember(memory: dict[str, V], key: str, value: V) -> None:
+    """Keep a bounded number of things in mind, the newest of them."""
+    memory.pop(key, None)
+    memory[key] = value
+    while len(memory) > _REMEMBERED:
+        del memory[next(iter(memory))]

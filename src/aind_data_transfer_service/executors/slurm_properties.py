@@ -1,0 +1,113 @@
+"""What a job on the cluster asks of Slurm: the site's settings, and the user's over them. Pure."""
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from aind_data_transfer_service.executors.base import JobSpec
+from aind_data_transfer_service.executors.slurm_script import ENDINGS, job_file
+from aind_data_transfer_service.hpc.properties import read_properties
+from aind_data_transfer_service.settings import HpcSettings
+
+ALWAYS = frozenset({"name", "mail_user", "mail_type"})
+"""What users may always say."""
+NEVER = frozenset({"array"})
+"""What would make of one job several, of which only one could be followed."""
+PROTECTED = frozenset({"account", "environment", "group_id", "user_id"})
+"""What users may not say unless `HPC_USER_SETTINGS` names it."""
+LOG_PATHS = frozenset({"standard_in", "standard_out", "standard_error"})
+WORK_PATH = "current_working_directory"
+_MARK = "aind-data-transfer-service:"
+_MARKED = re.compile(rf"{_MARK}([A-Za-z0-9][A-Za-z0-9_-]{{0,63}})(?:\s|$)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_LONGEST_COMMENT = 500
+_JOINED = {'"': ": "}  # a problem begins with the property's name, quoted where there is none such
+
+
+def mark_of(job_id: str) -> str:
+    """Compose what a job's comment begins with."""
+    return f"{_MARK}{job_id}"
+
+
+def marked_id(comment: str) -> str:
+    """Read our own id of a job from its comment; empty where it is none of ours."""
+    found = _MARKED.match(comment)
+    return found[1] if found else ""
+
+
+def job_properties(spec: JobSpec, hpc: HpcSettings) -> dict[str, Any]:
+    """Compose the properties of a job, by their names in v0.0.36."""
+    found: dict[str, Any] = {
+        "current_working_directory": str(hpc.current_working_directory),
+        "standard_out": _pattern(job_file(hpc.logging_directory, spec.job_id, ENDINGS["stdout"])),
+        "standard_error": _pattern(job_file(hpc.logging_directory, spec.job_id, ENDINGS["stderr"])),
+        "open_mode": "append",
+        "name": spec.name,
+        "partition": hpc.partition,
+        "qos": hpc.qos,
+        "account": hpc.account,
+        "minimum_cpus_per_node": hpc.minimum_cpus_per_node,
+        "memory_per_cpu": hpc.memory_per_cpu,
+        "nodes": list(hpc.nodes) if hpc.nodes else None,
+        "tasks": hpc.tasks,
+        "time_limit": hpc.time_limit,
+    }
+    user, _ = read_properties(spec.settings)
+    user.pop("environment", None)
+    if "memory_per_node" in user:  # Slurm takes one of the two
+        found["memory_per_cpu"] = None
+    found |= user
+    found["name"] = _CONTROL.sub(" ", str(found["name"])).strip() or spec.job_id
+    comment = _CONTROL.sub(" ", str(user.get("comment") or ""))[:_LONGEST_COMMENT]
+    found["comment"] = f"{mark_of(spec.job_id)} {comment}".strip()
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def setting_errors(settings: Mapping[str, Any], hpc: HpcSettings) -> list[str]:
+    """Tell everything that is wrong with what a user asks of the cluster."""
+    found, problems = read_properties(settings)
+    errors = [f"hpc_settings{_JOINED.get(text[0], '.')}{text}" for text in problems]
+    for name, value in found.items():
+        words = _refusal(name, value, hpc)
+        if words:
+            errors.append(f"hpc_settings.{name}: {words}")
+    return errors
+
+
+def _refusal(name: str, value: Any, hpc: HpcSettings) -> str:
+    """Say why users may not set a property so; empty where they may."""
+    if name in NEVER:
+        return "a transfer is one job, and cannot be an array; submit several jobs"
+    if name in ALWAYS:
+        return ""
+    allowed = hpc.user_settings
+    if allowed is None:
+        if name in PROTECTED:
+            return "is set by this site, and not to be changed (HPC_USER_SETTINGS); leave it out"
+        return _path_refusal(name, value, hpc)
+    if name not in allowed:
+        listed = ", ".join(sorted(allowed | ALWAYS))
+        return f"not to be set here; this site lets users set {listed}"
+    return ""
+
+
+def _path_refusal(name: str, value: Any, hpc: HpcSettings) -> str:
+    """Keep paths inside of the folders that are there for them."""
+    folders = [hpc.logging_directory]
+    if name == WORK_PATH:
+        folders.append(hpc.current_working_directory)
+    elif name not in LOG_PATHS:
+        return ""
+    if name == "standard_in" and value == "/dev/null":
+        return ""
+    if isinstance(value, str):
+        path = PurePosixPath(value)
+        if ".." not in path.parts and any(path.is_relative_to(folder) for folder in folders):
+            return ""
+    return f"write a path beneath {' or '.join(map(str, folders))}"
+
+
+def _pattern(path: PurePosixPath) -> str:
+    """Write a path so that Slurm, which replaces `%j` and the like, leaves it as it is."""
+    return str(path).replace("%", "%%")

@@ -1,0 +1,163 @@
+"""The batch script of a job on the cluster, and what it leaves behind. Pure.
+
+The script is the same few lines for every job. What differs from job to job goes in as data: in
+base64, into a file of the job's own. So no text in any field can become code.
+
+In the folder of logs, a job leaves these files, each with the job's id before its ending:
+
+=================  ==================================================================
+``.out``           what it said
+``.err``           what it complained of
+``.events.jsonl``  what it did, one JSON object a line
+``.request.json``  what it was asked for, or ``.script``: the script of the user's own
+``.claim``         as which Slurm job it runs; a second one with the same id does nothing
+``.end``           how it ended, for when Slurm has forgotten it
+=================  ==================================================================
+"""
+
+import base64
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.base import JobSpec
+from aind_data_transfer_service.hpc.properties import read_properties
+from aind_data_transfer_service.settings import HpcSettings
+
+ENDINGS = {"stdout": ".out", "stderr": ".err", "events": ".events.jsonl"}
+CLAIM = ".claim"
+END = ".end"
+MODULE = "aind_data_transfer_service.upload"
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+_CONTAINER_PREFIXES = ("SINGULARITYENV_", "APPTAINERENV_")
+_CONTAINER_BINDS = ("SINGULARITY_BIND", "APPTAINER_BIND")
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+_SCRIPT = r"""#!/bin/bash
+# Job @ID@ of the data transfer service.
+set -u
+base=@BASE@
+me="${SLURM_JOB_ID:?only Slurm runs this}"
+
+# Submitted twice, a job still runs once.
+printf '%s\n' "$me" >"$base.claim.$me" && ln "$base.claim.$me" "$base.claim" 2>/dev/null
+rm -f "$base.claim.$me"
+claimed=$(cat "$base.claim") || { echo "the folder of logs cannot be written to" >&2; exit 1; }
+if [ "$claimed" != "$me" ]; then
+    echo "this job runs as Slurm job $claimed; as Slurm job $me it does nothing" >&2
+    exit 0
+fi
+rm -f "$base.end"
+
+# Where the user sent the output elsewhere, it is to be found here too.
+[ -e "$base.out" ] || ln "$(readlink "/proc/$$/fd/1")" "$base.out" 2>/dev/null
+[ -e "$base.err" ] || ln "$(readlink "/proc/$$/fd/2")" "$base.err" 2>/dev/null
+
+input=$base@INPUT@
+base64 -d >"$input" <<'END-OF-DATA' || { echo "$input cannot be written" >&2; exit 1; }
+@DATA@
+END-OF-DATA
+@COMMAND@ &
+child=$!
+woken=1 stopped=false code=
+pass_on() { woken=1; kill -s "$1" "$child" 2>/dev/null; }
+trap 'stopped=true; pass_on TERM' TERM
+trap 'pass_on INT' INT
+trap 'pass_on USR1' USR1
+trap 'pass_on USR2' USR2
+while [ -n "$woken" ]; do
+    woken=
+    wait "$child"
+    now=$?
+    if [ -z "$code" ] || [ "$now" != 127 ]; then code=$now; fi
+done
+printf '{"slurm_job_id": %s, "exit_code": %s, "stopped": %s, "ended": %s}\n' \
+    "$me" "$code" "$stopped" "$(date +%s)" >"$base.end.$me" && mv -f "$base.end.$me" "$base.end"
+exit "$code"
+"""
+
+
+def check_id(job_id: str) -> str:
+    """Refuse an id that cannot be part of a file's name.
+
+    Raises
+    ------
+    ExecutorError
+        Where it cannot.
+    """
+    if not _SAFE_ID.fullmatch(job_id):
+        raise ExecutorError(f'"{job_id}" cannot be the id of a job')
+    return job_id
+
+
+def job_file(folder: PurePosixPath, job_id: str, ending: str) -> PurePosixPath:
+    """Name one of a job's files."""
+    return folder / f"{check_id(job_id)}{ending}"
+
+
+def compose_script(spec: JobSpec, hpc: HpcSettings) -> str:
+    """Write the batch script of a job."""
+    base = str(job_file(hpc.logging_directory, spec.job_id, ""))
+    data = base64.encodebytes((spec.script or spec.request).encode()).decode("ascii").strip()
+    parts = {
+        "@ID@": spec.job_id,
+        "@BASE@": shlex.quote(base),
+        "@INPUT@": ".script" if spec.script else ".request.json",
+        "@COMMAND@": _command(spec, hpc),
+        "@DATA@": data,
+    }
+    return re.sub("@[A-Z]+@", lambda found: parts[found[0]], _SCRIPT)
+
+
+def compose_environment(
+    spec: JobSpec, hpc: HpcSettings, agreed: Mapping[str, str]
+) -> dict[str, str]:
+    """Compose the environment of a job; the keys for AWS travel here and nowhere else.
+
+    Parameters
+    ----------
+    spec : JobSpec
+        The job. Variables of the user's own (`environment` among the settings) come first, so that
+        they cannot replace ours.
+    hpc : HpcSettings
+        What is known of the cluster.
+    agreed : mapping of str to str
+        What the service and the job must agree on.
+    """
+    secret = hpc.aws_secret_access_key
+    session = hpc.aws_session_token
+    ours = {
+        **agreed,
+        "JOB_ID": spec.job_id,
+        "DATA_DIR": str(hpc.current_working_directory),
+        "UPLOAD_STATE_DIR": str(hpc.current_working_directory / "transfers"),
+        "UPLOAD_EVENTS_FILE": str(job_file(hpc.logging_directory, spec.job_id, ENDINGS["events"])),
+        "AWS_ACCESS_KEY_ID": hpc.aws_access_key_id,
+        "AWS_SECRET_ACCESS_KEY": secret and secret.get_secret_value(),
+        "AWS_SESSION_TOKEN": session and session.get_secret_value(),
+        "AWS_DEFAULT_REGION": hpc.aws_default_region,
+        "AWS_PARAM_STORE_NAME": hpc.aws_param_store_name,
+    }
+    ours = {name: value for name, value in ours.items() if value}
+    found = {"PATH": PATH, "LANG": "C.UTF-8"}
+    found |= read_properties(spec.settings)[0].get("environment", {})
+    found |= ours
+    if hpc.sif_location and not spec.script:
+        binds = [hpc.logging_directory, hpc.current_working_directory, *hpc.bind_paths]
+        found |= {
+            prefix + name: value for prefix in _CONTAINER_PREFIXES for name, value in ours.items()
+        }
+        found |= dict.fromkeys(_CONTAINER_BINDS, ",".join(map(str, binds)))
+    return found
+
+
+def _command(spec: JobSpec, hpc: HpcSettings) -> str:
+    """Write the command line; `$input` is the file that holds the request or the script."""
+    if spec.script:
+        return '{ chmod 700 "$input" && exec "$input"; }'
+    words = [hpc.python, "-m", MODULE, "--json-file"]
+    if hpc.sif_location:
+        words = ["singularity", "exec", "--cleanenv", str(hpc.sif_location), *words]
+    return f'{shlex.join(words)} "$input"'

@@ -1,0 +1,198 @@
+"""Slurm's states and reasons in words. Pure."""
+
+import signal
+
+from aind_data_transfer_service.executors.base import RunState, RunStatus
+from aind_data_transfer_service.hpc.models import SlurmJob
+
+LOST_BY_CLUSTER = "LostByCluster"
+"""Not a word of Slurm's: its controller came back without a job that it had taken."""
+WAITING = {
+    LOST_BY_CLUSTER: "was lost by the cluster before it began, and is submitted again",
+    "Resources": "waits for nodes to become free",
+    "Priority": "waits behind jobs of higher priority",
+    "Dependency": "waits for the job that it depends on",
+    "DependencyNeverSatisfied": "can never start: the job that it depends on ended otherwise",
+    "BeginTime": "waits for the time at which it may begin",
+    "JobHeldUser": "is held by its user",
+    "JobHeldAdmin": "is held by an administrator of the cluster",
+    "Licenses": "waits for a licence",
+    "Reservation": "waits for its reservation",
+    "BadConstraints": "asks for what no node has",
+    "ReqNodeNotAvail": "the nodes that it needs are not to be had now: down, drained or reserved",
+    "NodeDown": "a node that it needs is down",
+    "PartitionDown": "its partition is down",
+    "PartitionInactive": "its partition starts no jobs now",
+    "PartitionNodeLimit": "asks for more nodes than its partition gives",
+    "PartitionTimeLimit": "asks for more time than its partition gives",
+    "JobLaunchFailure": "could not be started",
+    "InvalidAccount": "its account is not valid",
+    "InvalidQOS": "its QOS is not valid",
+    "Cleaning": "is put back into the queue while the node tidies up",
+    "None": "",
+}
+_LIMITS = ("Assoc", "QOS", "MaxCpu", "MaxJobs", "MaxMem", "MaxNode", "AccountM", "AccountG")
+_NODES_DOWN = "Nodes_required_for_job_are_DOWN"
+_HELD_AGAIN = ("launch_failed_requeued_held", "job_requeued_in_held_state")
+_QUEUED_AGAIN = frozenset({"REQUEUED", "REQUEUE", "REQUEUE_FED"})
+_HELD = frozenset({"REQUEUE_HOLD", "SPECIAL_EXIT"})
+_DECISIVE = frozenset({"BOOT_FAIL", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"})
+_PLAIN = frozenset({"", "None", "NonZeroExitCode", "JobLaunchFailure"})
+
+
+def run_status(ref: str, job: SlurmJob, cancelled: bool = False) -> RunStatus:
+    """Say how a job stands.
+
+    Parameters
+    ----------
+    ref : str
+        The executor's name of the job.
+    job : SlurmJob
+        As Slurm lists it.
+    cancelled : bool
+        Whether we asked for its end.
+    """
+    state, reason = _judge(job, cancelled)
+    is_over = state not in (RunState.PENDING, RunState.RUNNING)
+    return RunStatus(
+        ref=ref,
+        state=state,
+        reason=reason,
+        exit_code=_exit_code(job) if is_over else None,
+        started_at=None if state is RunState.PENDING else job.started,
+        ended_at=job.ended if is_over else None,
+        node=job.nodes,
+        decisive=job.state in _DECISIVE and is_over,
+    )
+
+
+def waiting_reason(reason: str) -> str:
+    """Say why a job waits."""
+    known = WAITING.get(reason.partition(",")[0])  # what follows a comma are names of nodes
+    if known is not None:
+        return known
+    if reason.startswith(_NODES_DOWN):
+        return "waits for nodes that are down, drained or reserved"
+    if reason in _HELD_AGAIN:
+        return "is held: it could not be started, and an administrator has to release it"
+    if reason.startswith(_LIMITS):
+        return f"waits: a limit of the cluster is reached ({reason})"
+    return f"waits ({reason})" if reason else ""
+
+
+def _judge(job: SlurmJob, cancelled: bool) -> tuple[RunState, str]:
+    """Decide on the state, and say why."""
+    if job.flags & _HELD:
+        return RunState.PENDING, "was put back into the queue and is held there"
+    if job.flags & _QUEUED_AGAIN and job.state != "RUNNING":
+        return RunState.PENDING, _queued_again(job)
+    if job.state == "PENDING":
+        return RunState.PENDING, _queued_again(job) if job.restarts else waiting_reason(job.reason)
+    if job.state == "SUSPENDED" or job.flags & {"STOPPED", "SUSPENDED"}:
+        return RunState.RUNNING, "is suspended by the cluster"
+    if job.state == "RUNNING":
+        if "CONFIGURING" in job.flags:
+            return RunState.PENDING, "its node is being made ready"
+        return RunState.RUNNING, ""
+    if "COMPLETING" in job.flags:
+        return RunState.RUNNING, "is ending"
+    if job.state in _ENDS:
+        run_state, words = _ENDS[job.state]
+        return run_state, words(job, cancelled)
+    return RunState.RUNNING, f"is {job.state}, in Slurm's word"
+
+
+def _queued_again(job: SlurmJob) -> str:
+    """Say that a job waits once more."""
+    why = waiting_reason(job.reason)
+    times = f" ({job.restarts} times so far)" if job.restarts > 1 else ""
+    return f"was put back into the queue{times}" + (f" and {why}" if why else "")
+
+
+def _completed(job: SlurmJob, cancelled: bool) -> str:
+    return ""
+
+
+def _cancelled(job: SlurmJob, cancelled: bool) -> str:
+    """Say whether it was us."""
+    if cancelled:
+        return ""
+    never = " before it began" if not job.nodes else ""
+    return f"cancelled on the cluster{never}, not from here"
+
+
+def _failed(job: SlurmJob, cancelled: bool) -> str:
+    """Leave a plain exit code to the job's own words."""
+    if job.signal:
+        return _killed(job.signal)
+    if job.exit_code is not None and 128 < job.exit_code <= 128 + signal.NSIG:
+        number = job.exit_code - 128
+        return _killed(number) if number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS) else ""
+    if job.reason == "JobLaunchFailure":
+        return f"could not be started{_on(job)}: see that node's log"
+    return "" if job.reason in _PLAIN else f"failed ({job.reason})"
+
+
+def _timeout(job: SlurmJob, cancelled: bool) -> str:
+    """Name the limit."""
+    limit = f" of {job.time_limit_minutes} minutes" if job.time_limit_minutes else ""
+    return f"stopped at its time limit{limit}; resubmit it to go on, or set a longer time_limit"
+
+
+def _out_of_memory(job: SlurmJob, cancelled: bool) -> str:
+    """Name the memory."""
+    given = ""
+    if job.memory_per_cpu_mb:
+        given = f" ({job.memory_per_cpu_mb} MB per CPU)"
+    elif job.memory_per_node_mb:
+        given = f" ({job.memory_per_node_mb} MB)"
+    return f"ran out of memory{given}; resubmit it with more memory_per_cpu"
+
+
+def _node_fail(job: SlurmJob, cancelled: bool) -> str:
+    return f"the node failed{_on(job)}; resubmit the job to go on"
+
+
+def _boot_fail(job: SlurmJob, cancelled: bool) -> str:
+    return f"the node could not be started{_on(job)}; resubmit the job"
+
+
+def _preempted(job: SlurmJob, cancelled: bool) -> str:
+    return "made way for a job of higher priority; resubmit it to go on"
+
+
+def _deadline(job: SlurmJob, cancelled: bool) -> str:
+    return "stopped at its deadline; resubmit it with a later one"
+
+
+_ENDS = {
+    "COMPLETED": (RunState.COMPLETED, _completed),
+    "CANCELLED": (RunState.CANCELLED, _cancelled),
+    "FAILED": (RunState.FAILED, _failed),
+    "TIMEOUT": (RunState.TIMEOUT, _timeout),
+    "DEADLINE": (RunState.TIMEOUT, _deadline),
+    "OUT_OF_MEMORY": (RunState.FAILED, _out_of_memory),
+    "NODE_FAIL": (RunState.FAILED, _node_fail),
+    "BOOT_FAIL": (RunState.FAILED, _boot_fail),
+    "PREEMPTED": (RunState.FAILED, _preempted),
+}
+
+
+def _on(job: SlurmJob) -> str:
+    """Name the node."""
+    return f" ({job.nodes})" if job.nodes else ""
+
+
+def _exit_code(job: SlurmJob) -> int | None:
+    """Give the exit code; Slurm says 0 of what never ran."""
+    return job.exit_code if job.state in ("COMPLETED", "FAILED") else None
+
+
+def _killed(number: int) -> str:
+    """Name the signal."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    hint = ", as when memory runs out" if number == signal.SIGKILL else ""
+    return f"the job's process was killed by {name}{hint}"

@@ -1,0 +1,235 @@
+"""The job properties of Slurm's REST interface, by their v0.0.36 names.
+
+People write them in `hpc_settings`, by the names of Slurm's own documentation of v0.0.36; the names
+of later releases are understood too. What a later dialect calls them is the dialect's affair.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aind_data_transfer_service.configs.vocabulary import nearest
+
+_MAX_SHOWN = 80
+_YES = frozenset({"true", "yes", "1"})
+_NO = frozenset({"false", "no", "0"})
+
+
+class _Bad(Exception):
+    """A value is not what its property takes; the text says what would be right."""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _Bad("a text")
+    if "\0" in str(value):
+        raise _Bad("a text without NUL characters")
+    return str(value)
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool):
+        raise _Bad("a whole number")
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
+        return int(value)
+    raise _Bad("a whole number")
+
+
+def _truth(value: Any) -> bool:
+    word = str(value).strip().lower() if isinstance(value, bool | int | str) else ""
+    if word not in _YES | _NO:
+        raise _Bad("true or false")
+    return word in _YES
+
+
+def _from_json(value: Any) -> Any:
+    """Read a list that was written as text, as environment variables have to."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise _Bad("a list") from error
+    return value
+
+
+def _nodes(value: Any) -> list[int]:
+    """Take `2`, `[1, 2]`, `"[1,2]"` or `"1-2"` as the fewest and the most nodes."""
+    right = "the fewest and the most nodes, such as [1, 1]"
+    value = _from_json(value)
+    if isinstance(value, str):
+        value = value.split("-")
+    counts = value if isinstance(value, list | tuple) else [value]
+    try:
+        numbers = [_integer(count) for count in counts]
+    except _Bad as error:
+        raise _Bad(right) from error
+    if not 1 <= len(numbers) <= 2 or numbers[0] < 1 or numbers[-1] < numbers[0]:
+        raise _Bad(right)
+    return [numbers[0], numbers[-1]]
+
+
+def _words(value: Any) -> list[str]:
+    value = _from_json(value)
+    if not isinstance(value, list | tuple):
+        raise _Bad("a list of texts")
+    return [_text(item) for item in value]
+
+
+def _listed(value: Any) -> list[str]:
+    """Take a list, or words with commas between them."""
+    value = _from_json(value)
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise _Bad("a list of words, such as END,FAIL")
+    return [_text(item).strip() for item in items if _text(item).strip()]
+
+
+def _environment(value: Any) -> dict[str, str]:
+    """Take names with values, or a list of `NAME=value`."""
+    if isinstance(value, list | tuple) and all(isinstance(x, str) and "=" in x for x in value):
+        value = dict(item.split("=", 1) for item in value)
+    if not isinstance(value, Mapping):
+        raise _Bad('names with values, such as {"NAME": "value"}')
+    for name in value:
+        if not re.fullmatch(r"[^=\0]+", str(name)):
+            raise _Bad("names with values; a name is neither empty nor has a = in it")
+    return {str(name): _text(item) for name, item in value.items()}
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def choice(value: Any) -> str:
+        word = str(value).strip().lower()
+        if word not in choices:
+            raise _Bad("one of " + ", ".join(choices))
+        return word
+
+    return choice
+
+
+PROPERTIES: Mapping[str, Callable[[Any], Any]] = {
+    "account": _text,
+    "account_gather_freqency": _text,  # so spelled by Slurm
+    "argv": _words,
+    "array": _text,
+    "batch_features": _text,
+    "begin_time": _text,
+    "burst_buffer": _text,
+    "cluster_constraints": _text,
+    "comment": _text,
+    "constraints": _text,
+    "core_specification": _integer,
+    "cores_per_socket": _integer,
+    "cpu_binding": _text,
+    "cpu_binding_hint": _text,
+    "cpu_frequency": _text,
+    "cpus_per_gpu": _text,
+    "cpus_per_task": _integer,
+    "current_working_directory": _text,
+    "deadline": _text,
+    "delay_boot": _integer,
+    "dependency": _text,
+    "distribution": _text,
+    "environment": _environment,
+    "exclusive": _one_of("user", "mcs", "true", "false"),
+    "get_user_environment": _truth,
+    "gpu_binding": _text,
+    "gpu_frequency": _text,
+    "gpus": _text,
+    "gpus_per_node": _text,
+    "gpus_per_socket": _text,
+    "gpus_per_task": _text,
+    "gres": _text,
+    "gres_flags": _one_of("disable-binding", "enforce-binding"),
+    "hold": _truth,
+    "kill_on_invalid_dependency": _truth,
+    "licenses": _text,
+    "mail_type": _listed,
+    "mail_user": _text,
+    "mcs_label": _text,
+    "memory_binding": _text,
+    "memory_per_cpu": _integer,
+    "memory_per_gpu": _integer,
+    "memory_per_node": _integer,
+    "minimum_cpus_per_node": _integer,
+    "minimum_nodes": _truth,
+    "name": _text,
+    "nice": _integer,
+    "no_kill": _truth,
+    "nodes": _nodes,
+    "open_mode": _one_of("append", "truncate"),
+    "partition": _text,
+    "priority": _integer,
+    "qos": _text,
+    "requeue": _truth,
+    "reservation": _text,
+    "signal": _text,
+    "sockets_per_node": _integer,
+    "spread_job": _truth,
+    "standard_error": _text,
+    "standard_in": _text,
+    "standard_out": _text,
+    "tasks": _integer,
+    "tasks_per_core": _integer,
+    "tasks_per_node": _integer,
+    "tasks_per_socket": _integer,
+    "thread_specification": _integer,
+    "threads_per_core": _integer,
+    "time_limit": _integer,
+    "time_minimum": _integer,
+    "wait_all_nodes": _truth,
+    "wckey": _text,
+}
+"""Every job property of v0.0.36, and what reads its value."""
+
+LATER_NAMES: Mapping[str, str] = {
+    "account_gather_frequency": "account_gather_freqency",
+    "cluster_constraint": "cluster_constraints",
+    "standard_input": "standard_in",
+    "standard_output": "standard_out",
+}
+"""What later releases call a property, and what v0.0.36 does."""
+
+
+def read_properties(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Check job properties, and put their values into one form.
+
+    Parameters
+    ----------
+    given : Mapping
+        Properties as a person or an environment variable wrote them: numbers may be texts, a list
+        may be JSON. A property that is None is left out.
+
+    Returns
+    -------
+    tuple of dict and list of str
+        The properties by their v0.0.36 names, and what is wrong, one sentence a property.
+    """
+    properties: dict[str, Any] = {}
+    problems: list[str] = []
+    for written, value in given.items():
+        name = LATER_NAMES.get(written, written)
+        read = PROPERTIES.get(name)
+        if read is None:
+            problems.append(_unknown(str(written)))
+        elif name in properties:
+            problems.append(f"{written}: is the same as {name}, which is there too; give one")
+        elif value is not None:
+            try:
+                properties[name] = read(value)
+            except _Bad as right:
+                problems.append(f"{written}: {_shown(value)} is wrong here; write {right}")
+    return properties, problems
+
+
+def _unknown(name: str) -> str:
+    guess = nearest(name, PROPERTIES)
+    meant = f"; did you mean {guess}?" if guess else "; see job properties of Slurm's REST API"
+    return f"{_shown(name)} is no job property of Slurm{meant}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"

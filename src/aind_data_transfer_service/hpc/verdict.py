@@ -1,0 +1,221 @@
+"""What an answer of slurmrestd means: done, refused, not accepted, not there, or nobody knows.
+
+slurmrestd passes on what it heard from slurmctld, and not always well. A real one of Slurm 22.05
+answers 500 with an empty list of errors where slurmctld is down (v0.0.36), the same where slurmctld
+rejects an expired token, and 200 with an error where a job is accepted but held.
+"""
+
+import errno
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from aind_data_transfer_service.hpc import reading
+from aind_data_transfer_service.hpc.errors import (
+    AnswerLost,
+    NoSuchJob,
+    NotSlurm,
+    Refused,
+    SlurmComplaint,
+    Unauthorised,
+    Unreachable,
+)
+from aind_data_transfer_service.hpc.tokens import expiry, is_jwt
+
+_NO_CONNECTION = frozenset({1800})
+"""slurmrestd could not connect to slurmctld: nothing was carried out."""
+_BROKEN = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ENOTCONN,
+        errno.EPIPE,
+        errno.ETIMEDOUT,
+    }
+)
+"""The connection between slurmrestd and slurmctld broke; the operating system's own numbers."""
+_NO_ANSWER = frozenset({-1, 1801, 1802, 1803, 5004, 5005}) | _BROKEN
+"""slurmrestd got no answer from slurmctld: it is gone, or it rejects the token without a word."""
+_NO_NODE = 2018
+"""v0.0.36 says so of the list of all nodes where it got no answer."""
+_BAD_CREDENTIALS = frozenset({1007, 6001, 6002, 6003})
+CERTAIN = frozenset({2017, 2021})
+"""A job is unknown, or ended already: only slurmctld knows to say that."""
+_NO_CHANGE = 304
+_CHECK = (
+    "Is that slurmrestd, not a proxy or another service, and does HPC_API_ENDPOINT name what it "
+    "serves?"
+)
+_NEW_TOKEN = "make a new one with `scontrol token`, and see HPC_TOKEN, HPC_TOKEN_FILE"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What is asked for."""
+
+    method: str
+    path: str
+    changes: bool = False
+    """Whether it must not be done twice."""
+    job_id: int | None = None
+    """The job that it is about."""
+    lists_jobs: bool = False
+    """Whether the answer is a list of jobs, which may be long."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, as far as it could be read."""
+
+    status: int
+    body: Mapping[str, Any] = field(default_factory=dict)
+    """Empty where it was no JSON object."""
+    is_json: bool = False
+    content_type: str = ""
+    start: str = ""
+    """How it begins, in one line, where it was no JSON."""
+    size: int = 0
+    location: str = ""
+
+
+def read_answer(response: httpx.Response, what: Exchange) -> Answer:
+    """Read what came back, whatever it is."""
+    content = response.content
+    body = reading.read_listing(content) if what.lists_jobs else None
+    if body is None:
+        body = _read_json(content)
+    is_json = isinstance(body, dict)
+    start = "" if is_json else content[:2000].decode("utf-8", "replace")
+    return Answer(
+        status=response.status_code,
+        body=body if is_json else {},
+        is_json=is_json,
+        content_type=response.headers.get("content-type", "").split(";")[0].strip().lower(),
+        start=" ".join(start.split())[:120],
+        size=len(content),
+        location=response.headers.get("location", ""),
+    )
+
+
+def _read_json(content: bytes) -> Any:
+    """Read JSON; None where it is something else."""
+    try:
+        return json.loads(content) if content else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def judge(answer: Answer, what: Exchange, place: str, token: str) -> None:
+    """Raise what an answer amounts to; return where it is a good one."""
+    if answer.status == 401:
+        raise Unauthorised(_rejected(place, token))
+    if not answer.is_json:
+        _judge_other(answer, what, place)
+        return
+    complaints = reading.read_complaints(answer.body)
+    if what.job_id is not None:
+        complaints += reading.read_statuses(answer.body)
+    if what.changes and reading.read_slurm_id(answer.body):
+        return  # accepted: Slurm gives an id to nothing else; what it complains of is advice
+    if 200 <= answer.status < 300 and not complaints:
+        if what.lists_jobs and not isinstance(answer.body.get("jobs"), list):
+            raise NotSlurm(f"{place} answered {answer.status} without a list of jobs. {_CHECK}")
+        return
+    _judge_failure(answer, complaints, what, place, token)
+
+
+def _judge_other(answer: Answer, what: Exchange, place: str) -> None:
+    """Judge what is no JSON."""
+    if answer.status == _NO_CHANGE and not what.changes:
+        return
+    said = f"{answer.status} {answer.content_type or 'without a type'}: {answer.start or 'empty'}"
+    if answer.status == 403:
+        raise Unauthorised(f"{place} is forbidden ({said})")
+    elsewhere = f" It points to {answer.location}." if answer.location else ""
+    html = answer.content_type == "text/html"
+    damaged = 200 <= answer.status < 300 and not html
+    if what.changes and (damaged or answer.status >= 500):
+        raise AnswerLost(f"{place} answered {said}; it may have been carried out all the same")
+    if answer.status >= 500:
+        raise Unreachable(f"{place} answered {said}.{elsewhere} Is slurmrestd running behind it?")
+    raise NotSlurm(f"{place} answered {said}.{elsewhere} {_CHECK}")
+
+
+def _judge_failure(
+    answer: Answer,
+    complaints: tuple[SlurmComplaint, ...],
+    what: Exchange,
+    place: str,
+    token: str,
+) -> None:
+    """Judge what Slurm complains of."""
+    numbers = {complaint.number for complaint in complaints if complaint.number is not None}
+    words = "; ".join(map(str, complaints)) or f"{answer.status} without a reason"
+    if numbers & _BAD_CREDENTIALS or "uthentication" in words:
+        raise Unauthorised(f"{_rejected(place, token)} (Slurm says: {words})")
+    if what.job_id is not None and _is_no_such_job(complaints, numbers):
+        raise NoSuchJob(
+            f"Slurm does not know job {what.job_id}, or it has ended: {words}",
+            complaints,
+            answer.status,
+            dict(answer.body),
+        )
+    if numbers & _NO_CONNECTION or _says(words, "connect failure", "Unknown error 1800"):
+        raise Unreachable(
+            f"{place}: slurmrestd cannot reach slurmctld ({words}); is slurmctld running?"
+        )
+    silent = not complaints or bool(numbers & _NO_ANSWER)
+    silent = silent or (_NO_NODE in numbers and not what.changes)
+    silent = silent or _says(words, "Zero Bytes", "Unknown error 5005", "Unspecified error")
+    if answer.status >= 500 and silent:
+        _judge_silence(what, place, token, words)
+    raise Refused(f"Slurm refuses: {words}", complaints, answer.status, dict(answer.body))
+
+
+def _judge_silence(what: Exchange, place: str, token: str, words: str) -> None:
+    """Judge that slurmrestd got no answer: slurmctld drops a request whose token it rejects."""
+    if _has_ended(token) or not is_jwt(token):
+        raise Unauthorised(f"{_rejected(place, token)} (Slurm says: {words})")
+    text = (
+        f"{place}: slurmrestd got no answer from slurmctld ({words}); it is not running, "
+        "or it rejects the token"
+    )
+    if what.changes:
+        raise AnswerLost(f"{text}. It may have been carried out all the same")
+    raise Unreachable(text, perhaps_token=True)
+
+
+def _is_no_such_job(complaints: tuple[SlurmComplaint, ...], numbers: set[int]) -> bool:
+    if numbers & CERTAIN:
+        return True
+    return not numbers and any(
+        _says(complaint.text, "unknown job", "Invalid job id", "already complet")
+        for complaint in complaints
+    )
+
+
+def _says(text: str, *phrases: str) -> bool:
+    return any(phrase.lower() in text.lower() for phrase in phrases)
+
+
+def _has_ended(token: str) -> bool:
+    ends = expiry(token)
+    return ends is not None and ends <= datetime.now(UTC)
+
+
+def _rejected(place: str, token: str) -> str:
+    ended = expiry(token)
+    if _has_ended(token):
+        why = f"it ended at {ended:%Y-%m-%d %H:%M:%S} UTC"
+    elif not is_jwt(token):
+        why = "it does not look like one of Slurm's"
+    else:
+        why = "is it HPC_USERNAME's, and of this cluster?"
+    return f"{place}: the token is not accepted; {why}; {_NEW_TOKEN}"

@@ -1,0 +1,392 @@
+"""The executor for a cluster, against a client that does as it is told."""
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+import unittest
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.base import JobSpec, RunState
+from aind_data_transfer_service.executors.slurm import SlurmExecutor
+from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmComplaint, Unreachable
+from aind_data_transfer_service.hpc.models import Pinged, SlurmJob, Submission, Submitted
+from aind_data_transfer_service.settings import HpcSettings
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+DOWN = Unreachable("the cluster cannot be reached")
+LOST = AnswerLost("the answer was lost")
+
+
+class FakeClient:
+    """A cluster in memory. `faults` are raised by the next submissions, one each."""
+
+    def __init__(self):
+        self.listed: dict[int, SlurmJob] = {}
+        self.submissions: list[Submission] = []
+        self.faults: list[Exception | None] = []
+        self.keep_lost = True
+        self.down: Exception | None = None
+        self.looks = 0
+        self.cancelled: list[int] = []
+        self.at_once = self.most_at_once = 0
+        self.controllers = [Pinged("ctl", True)]
+        self.is_closed = False
+
+    async def submit(self, submission: Submission) -> Submitted:
+        """Take a job."""
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0.001)
+        self.at_once -= 1
+        fault = self.faults.pop(0) if self.faults else None
+        if fault and not (isinstance(fault, AnswerLost) and self.keep_lost):
+            raise fault
+        self.submissions.append(submission)
+        number = len(self.listed) + 101
+        comment = submission.properties["comment"]
+        self.listed[number] = SlurmJob(number, "PENDING", comment=comment, submitted=NOW)
+        if fault:
+            raise fault
+        return Submitted(number, {"job_id": number, "step_id": "BATCH"})
+
+    async def jobs(self, updated_since=None) -> list[SlurmJob]:
+        """List the jobs."""
+        self.looks += 1
+        if self.down:
+            raise self.down
+        return list(self.listed.values())
+
+    async def job(self, job_id: int) -> SlurmJob | None:
+        """Show a job."""
+        return self.listed.get(job_id)
+
+    async def cancel(self, job_id: int, signal=None) -> bool:
+        """Cancel a job."""
+        self.cancelled.append(job_id)
+        self.become(job_id, state="CANCELLED")
+        return True
+
+    async def ping(self) -> list[Pinged]:
+        """Name the controllers."""
+        if self.down:
+            raise self.down
+        return self.controllers
+
+    async def aclose(self) -> None:
+        """Note it."""
+        self.is_closed = True
+
+    def become(self, number: int, **values) -> None:
+        """Change a job."""
+        self.listed[number] = replace(self.listed[number], **values)
+
+
+class SlurmTest(unittest.IsolatedAsyncioTestCase):
+    """An executor with a cluster in memory."""
+
+    async def asyncSetUp(self):
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.client = FakeClient()
+        self.executor = self.make()
+        await self.executor.open()
+
+    def make(self, settle: float = 60.0, keep: float = 60.0, **values) -> SlurmExecutor:
+        """Make an executor."""
+        hpc = HpcSettings(
+            host="slurm",
+            username="svc",
+            token="t",
+            current_working_directory="/work",
+            logging_directory=str(self.folder),
+            **values,
+        )
+        return SlurmExecutor(self.client, hpc, {"DESTINATION": "s3://"}, settle=settle, keep=keep)
+
+    async def begin(self, *ids: str) -> list[str]:
+        """Start jobs and give their references."""
+        found = await self.executor.start([a_job(job_id) for job_id in ids])
+        self.assertEqual([one.error for one in found], [None] * len(ids))
+        return [one.ref for one in found]
+
+    async def status(self, ref: str):
+        """Ask for one job."""
+        return (await self.executor.statuses([ref]))[ref]
+
+
+def a_job(job_id: str, **values) -> JobSpec:
+    """Make a transfer job."""
+    return JobSpec(**({"job_id": job_id, "name": f"job {job_id}", "request": "{}"} | values))
+
+
+class SubmissionTest(SlurmTest):
+    """Each job once, whatever happens to the answers."""
+
+    async def test_a_job_bears_a_mark_and_slurms_number_is_told(self):
+        [started] = await self.executor.start([a_job("j1")])
+        self.assertEqual(started.ref, "101:j1")
+        self.assertEqual(started.answer, {"job_id": 101, "step_id": "BATCH", "slurm_job_id": 101})
+        comment = self.client.submissions[0].properties["comment"]
+        self.assertEqual(comment, "aind-data-transfer-service:j1")
+
+    async def test_many_are_sent_at_once_but_not_too_many(self):
+        refs = await self.begin(*(f"j{number}" for number in range(40)))
+        self.assertEqual(len(set(refs)), 40)
+        self.assertEqual(self.client.most_at_once, 8)
+        self.assertEqual(self.client.looks, 1)
+
+    async def test_the_same_job_at_the_same_time_is_sent_once(self):
+        found = await asyncio.gather(*(self.begin("j1", "j1") for _ in range(3)))
+        self.assertEqual({ref for refs in found for ref in refs}, {"101:j1"})
+        self.assertEqual(len(self.client.submissions), 1)
+
+    async def test_a_service_that_starts_again_finds_what_was_sent(self):
+        await self.begin("j1")
+        self.executor = self.make()
+        self.assertEqual(await self.begin("j1", "j2"), ["101:j1", "102:j2"])
+        self.assertEqual(len(self.client.submissions), 2)
+
+    async def test_a_job_that_ran_and_was_forgotten_is_not_sent_again(self):
+        (self.folder / "j1.claim").write_text("77\n")
+        self.assertEqual(await self.begin("j1"), ["77:j1"])
+        self.assertEqual(self.client.submissions, [])
+
+    async def test_a_job_whose_answer_was_lost_is_found_by_its_mark(self):
+        self.client.faults = [LOST]
+        self.assertEqual(await self.begin("j1"), ["101:j1"])
+        self.assertEqual(len(self.client.submissions), 1)
+
+    async def test_a_job_that_was_lost_on_the_way_is_sent_again_but_not_at_once(self):
+        self.client.faults, self.client.keep_lost = [LOST], False
+        [started] = await self.executor.start([a_job("j1")])
+        self.assertEqual((started.ref, started.again), (None, True))
+        [started] = await self.executor.start([a_job("j1")])
+        self.assertTrue(started.again)
+        self.assertIn("whether it has the job shows", started.error)
+        self.assertEqual(self.client.submissions, [])
+        self.executor = self.make(settle=0.0)
+        self.client.faults = [LOST]
+        await self.executor.start([a_job("j1")])
+        self.assertEqual(await self.begin("j1"), ["101:j1"])
+        self.assertEqual(len(self.client.submissions), 1)
+
+    async def test_a_job_that_turns_up_late_is_taken_as_it_is(self):
+        self.client.faults, self.client.keep_lost = [LOST], False
+        await self.executor.start([a_job("j1")])
+        self.client.listed[500] = SlurmJob(500, "RUNNING", comment="aind-data-transfer-service:j1")
+        self.assertEqual(await self.begin("j1"), ["500:j1"])
+
+    async def test_while_nobody_can_look_nothing_is_decided(self):
+        await self.begin("j0")
+        self.client.faults, self.client.down = [LOST], DOWN
+        with self.assertLogs("aind_data_transfer_service.executors.slurm", "WARNING"):
+            [started] = await self.executor.start([a_job("j1")])
+        self.assertTrue(started.again)
+        with self.assertRaisesRegex(ExecutorError, "cannot be reached"):
+            await self.executor.start([a_job("j1")])
+        self.client.down = None
+        self.assertEqual(await self.begin("j1"), ["102:j1"])
+
+    async def test_a_refusal_is_the_jobs_own_and_told_in_slurms_words(self):
+        complaint = SlurmComplaint(2000, "Invalid partition name specified")
+        answer = {"errors": [{"error": complaint.text}]}
+        self.client.faults = [
+            None,
+            Refused("no: Invalid partition name", (complaint,), 500, answer),
+        ]
+        first, second, third = await self.executor.start([a_job(x) for x in ("a", "b", "c")])
+        self.assertEqual((first.error, third.error), (None, None))
+        self.assertEqual((second.ref, second.again), (None, False))
+        self.assertIn("Invalid partition", second.error)
+        self.assertEqual(second.answer, answer)
+
+    async def test_a_cluster_that_goes_away_leaves_the_rest_for_later(self):
+        self.client.faults = [None] * 3 + [DOWN] * 50
+        found = await self.executor.start([a_job(f"j{number}") for number in range(40)])
+        taken = [one for one in found if one.ref]
+        later = [one for one in found if one.again]
+        self.assertEqual((len(taken), len(taken) + len(later)), (3, 40))
+        self.assertGreater(len(self.client.faults), 30, "the others are not even tried")
+        self.client.faults = []
+        self.assertEqual(len(await self.begin(*(f"j{number}" for number in range(40)))), 40)
+        self.assertEqual(len(self.client.submissions), 40)
+
+    async def test_nothing_is_sent_while_it_is_not_known_what_is_there(self):
+        self.client.down = DOWN
+        with self.assertRaisesRegex(ExecutorError, "cannot be reached"):
+            await self.executor.start([a_job("j1")])
+        self.client.down = None
+        await self.begin("j1")
+
+    async def test_an_id_that_no_file_can_have_is_refused(self):
+        [started] = await self.executor.start([a_job("../x")])
+        self.assertIn("cannot be the id", started.error)
+        self.assertFalse(started.again)
+
+    async def test_keys_are_in_the_environment_and_nowhere_else(self):
+        self.executor = self.make(aws_access_key_id="AKIA1", aws_secret_access_key="s3cr3t")
+        [started] = await self.executor.start([a_job("j1")])
+        [submission] = self.client.submissions
+        self.assertEqual(submission.environment["AWS_SECRET_ACCESS_KEY"], "s3cr3t")
+        self.assertEqual(submission.environment["DESTINATION"], "s3://")
+        shown = [submission.script, json.dumps(dict(submission.properties)), repr(submission)]
+        self.assertNotIn("s3cr3t", "".join([*shown, repr(started)]))
+
+    async def test_closing_waits_for_what_is_on_its_way(self):
+        task = asyncio.create_task(self.executor.start([a_job("j1")]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await self.executor.close()
+        self.assertTrue(self.client.is_closed)
+
+
+class FollowingTest(SlurmTest):
+    """How jobs stand."""
+
+    async def test_one_question_is_enough_for_all(self):
+        refs = await self.begin(*(f"j{number}" for number in range(30)))
+        self.client.looks = 0
+        found = await self.executor.statuses(refs)
+        self.assertEqual(self.client.looks, 1)
+        self.assertEqual({one.state for one in found.values()}, {RunState.PENDING})
+
+    async def test_a_forgotten_job_is_told_by_what_it_left(self):
+        for text, state, code in (
+            ('{"exit_code": 0, "ended": 1767322800}', RunState.COMPLETED, 0),
+            ('{"exit_code": 14, "stopped": false, "ended": 1e300}', RunState.FAILED, 14),
+            ('{"exit_code": 130, "stopped": true}', RunState.CANCELLED, 130),
+            ('{"exit_code": "x"}', RunState.LOST, None),
+            ("[1]", RunState.LOST, None),
+            ("half {", RunState.LOST, None),
+        ):
+            with self.subTest(text):
+                (self.folder / "j1.end").write_text(text)
+                status = await self.status("55:j1")
+                self.assertEqual((status.state, status.exit_code), (state, code))
+
+    async def test_a_forgotten_job_that_left_nothing_is_lost_in_words(self):
+        status = await self.status("55:j1")
+        self.assertEqual(status.state, RunState.LOST)
+        self.assertIn("it never began", status.reason)
+        (self.folder / "j1.claim").write_text("55")
+        status = await self.status("55:j1")
+        self.assertIn("Slurm has forgotten the job", status.reason)
+
+    async def test_a_job_with_which_the_controller_did_not_come_back_is_submitted_again(self):
+        refs = await self.begin("j1", "j2", "j3")
+        self.client.become(102, state="RUNNING")
+        await self.executor.statuses(refs)
+        (self.folder / "j2.claim").write_text("102")
+        self.client.listed.clear()
+        with self.assertLogs("aind_data_transfer_service.executors.slurm", "WARNING"):
+            found = await self.executor.statuses(refs)
+        self.assertIn("lost by the cluster", found[refs[0]].reason)
+        self.assertEqual(
+            [found[ref].state for ref in refs],
+            [RunState.PENDING, RunState.LOST, RunState.PENDING],
+            "one that began is not begun again",
+        )
+        self.assertEqual(len(self.client.submissions), 5)
+        found = await self.executor.statuses(refs)
+        self.assertEqual(found[refs[0]].reason, "")
+        await self.executor.cancel(refs[0])
+        self.client.listed.clear()
+        self.assertEqual((await self.status(refs[0])).state, RunState.LOST, "it was cancelled")
+
+    async def test_a_job_that_cannot_be_submitted_again_yet_waits(self):
+        [ref] = await self.begin("j1")
+        self.client.listed.clear()
+        self.client.faults = [DOWN, LOST]
+        self.client.keep_lost = False
+        for _ in range(3):
+            with self.assertLogs("aind_data_transfer_service.executors.slurm", "WARNING"):
+                status = await self.status(ref)
+            self.assertEqual(status.state, RunState.PENDING)
+
+    async def test_a_job_that_was_long_since_written_down_is_not_submitted_again(self):
+        self.executor = self.make(keep=0)
+        [ref] = await self.begin("j1")
+        await self.status(ref)
+        self.client.listed.clear()
+        self.assertEqual((await self.status(ref)).state, RunState.LOST)
+        self.assertEqual(len(self.client.submissions), 1)
+
+    async def test_a_service_that_starts_again_cancels_by_the_mark(self):
+        [ref] = await self.begin("j1")
+        self.client.listed[900] = replace(self.client.listed.pop(101), job_id=900)
+        self.executor = self.make()
+        await self.executor.cancel(ref)
+        self.assertEqual(self.client.cancelled, [900])
+
+    async def test_another_job_with_the_same_number_is_not_taken_for_ours(self):
+        self.client.listed[55] = SlurmJob(55, "RUNNING", comment="aind-data-transfer-service:other")
+        self.assertEqual((await self.status("55:j1")).state, RunState.LOST)
+        await self.executor.cancel("55:j1")
+        self.assertEqual(self.client.cancelled, [])
+
+    async def test_a_job_that_came_twice_is_followed_where_it_runs(self):
+        [ref] = await self.begin("j1")
+        self.client.listed[300] = replace(self.client.listed[101], job_id=300, state="RUNNING")
+        (self.folder / "j1.claim").write_text("300")
+        with self.assertLogs("aind_data_transfer_service.executors.slurm", "WARNING"):
+            self.assertEqual((await self.status(ref)).state, RunState.RUNNING)
+        self.assertEqual(self.client.cancelled, [101])
+
+    async def test_who_cancelled_is_told_apart(self):
+        here, there = await self.begin("j1", "j2")
+        await self.executor.cancel(here)
+        self.client.become(102, state="CANCELLED")
+        self.assertEqual((await self.status(here)).reason, "")
+        self.assertIn("not from here", (await self.status(there)).reason)
+        self.assertEqual(self.client.cancelled, [101])
+        await self.executor.cancel(there)
+        self.assertEqual(self.client.cancelled, [101], "it had ended")
+
+    async def test_health_is_whether_a_controller_answers(self):
+        self.assertEqual(await self.executor.statuses([]), {})
+        self.client.controllers = [Pinged("ctl", False)]
+        with self.assertRaisesRegex(ExecutorError, "no controller of the cluster does: ctl"):
+            await self.executor.statuses([])
+        self.client.down = DOWN
+        with self.assertRaisesRegex(ExecutorError, "cannot be reached"):
+            await self.executor.statuses([])
+
+    async def test_a_reference_of_another_executor_is_refused_in_words(self):
+        for ref in ("01jabc", "../1", "1:../x", "1:", ""):
+            with self.subTest(ref), self.assertRaisesRegex(ExecutorError, "no reference"):
+                await self.executor.cancel(ref)
+        self.assertIn("none of this service's", (await self.status("404")).reason)
+
+
+class FilesTest(SlurmTest):
+    """The folder of logs."""
+
+    async def test_a_folder_that_cannot_be_seen_is_told_when_the_service_starts(self):
+        shutil.rmtree(self.folder)
+        with self.assertLogs("aind_data_transfer_service.executors.slurm", "WARNING") as logs:
+            await self.executor.open()
+        self.folder.mkdir()
+        self.assertIn("HPC_LOGGING_DIRECTORY", logs.output[0])
+
+    async def test_links_and_pipes_are_not_followed(self):
+        (self.folder / "j1.out").symlink_to("/proc/self/environ")
+        os.mkfifo(self.folder / "j1.err")
+        (self.folder / "j1.events.jsonl").mkdir()
+        (self.folder / "j1.claim").symlink_to("/etc/hostname")
+        for file in ("stdout", "stderr", "events"):
+            with self.subTest(file), self.assertRaisesRegex(ExecutorError, "cannot be read"):
+                await self.executor.read("101:j1", file, 0, 10)
+        self.assertEqual(await self.begin("j1"), ["101:j1"])
+
+    async def test_a_file_is_read_in_pieces(self):
+        (self.folder / "j1.out").write_bytes(b"0123456789")
+        piece = await self.executor.read("9:j1", "stdout", -4, 2)
+        self.assertEqual((piece.data, piece.offset, piece.size), (b"67", 6, 10))
+        self.assertEqual((await self.executor.read("9:j1", "stderr", 5, 2)).size, 0)

@@ -1,0 +1,259 @@
+"""The batch script: run by bash, with whatever people write."""
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.base import JobSpec
+from aind_data_transfer_service.executors.slurm_script import (
+    compose_environment,
+    compose_script,
+    job_file,
+)
+from aind_data_transfer_service.settings import HpcSettings
+
+HOSTILE = 'O\'Brien "$(touch pwned)" `touch pwned`; touch pwned\nEND-OF-DATA\ntouch pwned \\ % ü ☃'
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300)
+PYTHON = """#!/bin/bash
+printf '%s\\n' "$@" > "$ARGUMENTS"
+cat "$4"
+[ -z "${WAIT:-}" ] || { trap 'echo asked; exit 7' TERM; echo on; sleep 60 & wait; }
+exit "${CODE:-0}"
+"""
+SINGULARITY = """#!/bin/bash
+# As the real one does it: nothing but what bears the prefix reaches the command.
+echo "container: $1 $2 $3" >&2
+shift 3
+while IFS= read -r -d '' pair; do
+    case "$pair" in SINGULARITYENV_*) kept+=("${pair#SINGULARITYENV_}") ;; esac
+done < <(env -0)
+exec env -i PATH="$PATH" "${kept[@]}" "$@"
+"""
+
+
+class ScriptTest(unittest.TestCase):
+    """A folder of logs, and stand-ins for Python and Singularity."""
+
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="logs of O'Brien $(id) "))
+        self.addCleanup(shutil.rmtree, self.folder)
+        for name, text in (("a python", PYTHON), ("singularity", SINGULARITY)):
+            (self.folder / name).write_text(text)
+            (self.folder / name).chmod(0o700)
+
+    def hpc(self, **values) -> HpcSettings:
+        """Make settings of a cluster."""
+        defaults = {
+            "host": "slurm",
+            "username": "svc",
+            "token": "t",
+            "current_working_directory": "/work",
+            "logging_directory": str(self.folder),
+            "python": str(self.folder / "a python"),
+        }
+        return HpcSettings(**(defaults | values))
+
+    def command(self, spec: JobSpec, slurm_id: int, hpc: HpcSettings, **variables: str):
+        """Compose what bash is to run, and where."""
+        environment = compose_environment(spec, hpc, {"ARGUMENTS": str(self.folder / "arguments")})
+        environment["PATH"] = f"{self.folder}:{environment['PATH']}"
+        environment |= {"SLURM_JOB_ID": str(slurm_id), **variables}
+        script = self.folder / "slurm_script"
+        script.write_text(compose_script(spec, hpc), encoding="utf-8")
+        return {"args": ["bash", str(script)], "env": environment, "cwd": self.folder}
+
+    def run_job(self, spec: JobSpec, slurm_id: int = 12, hpc: HpcSettings | None = None, **more):
+        """Run a job as Slurm would."""
+        command = self.command(spec, slurm_id, hpc or self.hpc(), **more)
+        return subprocess.run(**command, capture_output=True, timeout=30)
+
+    def end(self, job_id: str) -> dict:
+        """Read how a job ended."""
+        return json.loads((self.folder / f"{job_id}.end").read_text())
+
+    def assert_inert(self):
+        """Nothing of what was written was run."""
+        self.assertEqual([], list(self.folder.rglob("pwned")))
+
+
+class RequestTest(ScriptTest):
+    """The data transfer job."""
+
+    def test_the_request_arrives_as_it_was_and_is_not_run(self):
+        done = self.run_job(JobSpec("job1", HOSTILE, request=HOSTILE))
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(done.stdout.decode(), HOSTILE)
+        self.assertEqual((self.folder / "job1.request.json").read_text(), HOSTILE)
+        arguments = (self.folder / "arguments").read_text().splitlines()
+        self.assertEqual(arguments[:3], ["-m", "aind_data_transfer_service.upload", "--json-file"])
+        self.assertEqual(arguments[3:], [str(self.folder / "job1.request.json")])
+        self.assert_inert()
+
+    @settings(max_examples=25, deadline=None)
+    @given(TEXTS)
+    def test_any_text_is_inert(self, text):
+        for ending in (".claim", ".end", ".out", ".err"):
+            (self.folder / f"any{ending}").unlink(missing_ok=True)
+        done = self.run_job(JobSpec("any", "n", request=text))
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, text.encode(), b""))
+
+    def test_text_that_looks_like_a_part_of_the_script_is_left_alone(self):
+        for text in ("@DATA@", "@COMMAND@", "DATA", base64.b64decode("DATA").decode("latin-1")):
+            with self.subTest(text):
+                (self.folder / "j.claim").unlink(missing_ok=True)
+                self.assertEqual(
+                    self.run_job(JobSpec("j", "n", request=text)).stdout.decode(), text
+                )
+
+    def test_the_end_is_written_down(self):
+        self.assertEqual(self.run_job(JobSpec("j", "n", request="{}"), CODE="14").returncode, 14)
+        end = self.end("j")
+        self.assertEqual((end["slurm_job_id"], end["exit_code"], end["stopped"]), (12, 14, False))
+        self.assertAlmostEqual(end["ended"], time.time(), delta=60)
+
+    def test_a_request_to_stop_is_passed_on_and_waited_for(self):
+        command = self.command(JobSpec("j", "n", request="{}"), 12, self.hpc(), WAIT="1")
+        process = subprocess.Popen(**command, stdout=subprocess.PIPE, process_group=0)
+        self.addCleanup(process.stdout.close)
+        while process.stdout.readline() not in (b"{}on\n", b"on\n"):
+            self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.stdout.readline(), b"asked\n")
+        self.assertEqual(process.wait(30), 7)
+        kill_group(process.pid)
+        self.assertEqual((self.end("j")["exit_code"], self.end("j")["stopped"]), (7, True))
+
+    def test_a_job_sent_twice_runs_once(self):
+        spec = JobSpec("j", "n", request="{}")
+        self.run_job(spec, 12, CODE="3")
+        second = self.run_job(spec, 13)
+        self.assertEqual((second.returncode, second.stdout), (0, b""))
+        self.assertIn(b"runs as Slurm job 12; as Slurm job 13 it does nothing", second.stderr)
+        self.assertEqual(self.end("j")["slurm_job_id"], 12)
+
+    def test_a_job_that_slurm_queues_again_runs_again(self):
+        spec = JobSpec("j", "n", request="{}")
+        self.run_job(spec, 12, CODE="3")
+        self.assertEqual(self.run_job(spec, 12).stdout, b"{}")
+        self.assertEqual(self.end("j")["exit_code"], 0)
+
+    def test_without_a_folder_of_logs_a_job_fails_and_says_so(self):
+        hpc = self.hpc(logging_directory="/no/such/folder")
+        done = self.run_job(JobSpec("j", "n", request="{}"), hpc=hpc)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"the folder of logs cannot be written to", done.stderr)
+
+    def test_output_that_goes_elsewhere_is_found_under_the_jobs_name_too(self):
+        command = self.command(JobSpec("j", "n", request="text"), 12, self.hpc())
+        with open(self.folder / "elsewhere.txt", "wb") as stdout:
+            subprocess.run(**command, stdout=stdout, check=True, timeout=30)
+        self.assertEqual((self.folder / "j.out").read_text(), "text")
+
+    def test_an_id_cannot_lead_elsewhere(self):
+        for job_id in ("../x", "", "a b", "-x", "a/b", "a\nb"):
+            with self.subTest(job_id), self.assertRaises(ExecutorError):
+                compose_script(JobSpec(job_id, "n", request="{}"), self.hpc())
+
+
+class ContainerTest(ScriptTest):
+    """The data transfer job in its container."""
+
+    def setUp(self):
+        super().setUp()
+        self.boxed = self.hpc(
+            sif_location="/images/it's $(id).sif",
+            aws_access_key_id="AKIA1",
+            aws_secret_access_key="s3cr3t",
+            aws_default_region="us-west-2",
+            aws_param_store_name="/a/b",
+            bind_paths="/vast:/data",
+        )
+
+    def test_it_runs_there_and_sees_only_what_it_needs(self):
+        (self.folder / "a python").write_text("#!/bin/bash\nenv\n")
+        done = self.run_job(JobSpec("j", "n", request="{}"), hpc=self.boxed, OTHER="x")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr, b"container: exec --cleanenv /images/it's $(id).sif\n")
+        seen = dict(line.split("=", 1) for line in done.stdout.decode().splitlines())
+        self.assertEqual(seen["AWS_SECRET_ACCESS_KEY"], "s3cr3t")
+        self.assertEqual(seen["AWS_PARAM_STORE_NAME"], "/a/b")
+        self.assertEqual(seen["UPLOAD_EVENTS_FILE"], f"{self.folder}/j.events.jsonl")
+        self.assertEqual(seen["JOB_ID"], "j")
+        self.assertNotIn("OTHER", seen)
+
+    def test_it_sees_the_folders_that_are_named(self):
+        found = compose_environment(JobSpec("j", "n", request="{}"), self.boxed, {})
+        self.assertEqual(found["SINGULARITY_BIND"], f"{self.folder},/work,/vast,/data")
+        self.assertEqual(found["APPTAINERENV_AWS_ACCESS_KEY_ID"], "AKIA1")
+
+    def test_keys_are_in_the_environment_only(self):
+        spec = JobSpec("j", "n", request="{}")
+        self.assertNotIn("s3cr3t", compose_script(spec, self.boxed))
+        self.assertNotIn("s3cr3t", repr(self.boxed))
+
+
+class CustomScriptTest(ScriptTest):
+    """A script of the user's own."""
+
+    def test_it_runs_as_it_is_with_its_own_interpreter(self):
+        script = f"#!{sys.executable}\nimport os\nprint(os.environ['JOB_ID'], '''{HOSTILE}''')\n"
+        done = self.run_job(JobSpec("j", "n", script=script))
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(done.stdout.decode().split("\n")[0], "j " + HOSTILE.split("\n")[0])
+        self.assert_inert()
+
+    def test_it_gets_a_request_to_stop(self):
+        script = "#!/bin/bash\ntrap 'echo asked; exit 3' TERM\necho on\nsleep 60 & wait\n"
+        command = self.command(JobSpec("j", "n", script=script), 12, self.hpc())
+        process = subprocess.Popen(**command, stdout=subprocess.PIPE, process_group=0)
+        self.addCleanup(process.stdout.close)
+        self.assertEqual(process.stdout.readline(), b"on\n")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.stdout.readline(), b"asked\n")
+        self.assertEqual(process.wait(30), 3)
+        kill_group(process.pid)
+
+    def test_it_runs_outside_of_the_container(self):
+        done = self.run_job(
+            JobSpec("j", "n", script="#!/bin/sh\nexit 5\n"), hpc=self.hpc(sif_location="/a.sif")
+        )
+        self.assertEqual((done.returncode, done.stderr), (5, b""))
+
+    def test_one_that_cannot_be_run_says_so(self):
+        done = self.run_job(JobSpec("j", "n", script="#!/no/such/program\n"))
+        self.assertIn(done.returncode, (126, 127))
+        self.assertRegex(done.stderr, b"j.script: .*(cannot execute|No such file|bad interpreter)")
+
+    def test_variables_of_the_users_do_not_replace_ours(self):
+        spec = JobSpec(
+            "j", "n", script="#!/bin/sh\n", settings={"environment": {"JOB_ID": "x", "MINE": 1}}
+        )
+        found = compose_environment(spec, self.hpc(), {})
+        self.assertEqual((found["JOB_ID"], found["MINE"]), ("j", "1"))
+
+
+class FilesTest(unittest.TestCase):
+    """Names of files."""
+
+    def test_each_has_the_jobs_name(self):
+        hpc = HpcSettings(logging_directory="/logs")
+        self.assertEqual(str(job_file(hpc.logging_directory, "j", ".out")), "/logs/j.out")
+
+
+def kill_group(group: int) -> None:
+    """End whatever is left of a group of processes."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)

@@ -1,0 +1,152 @@
+"""The client against a real Slurm of the newer generation, in every dialect that it speaks."""
+
+import asyncio
+import signal
+import unittest
+from datetime import UTC, datetime, timedelta
+
+from aind_data_transfer_service.hpc.client import SlurmClient
+from aind_data_transfer_service.hpc.errors import Refused, Unauthorised, Unreachable
+from aind_data_transfer_service.hpc.tokens import FixedToken
+from tests.support import slurm, slurm_next
+from tests.support.slurm_client_contract import SlurmClientContract, a_submission
+
+CLUSTER: slurm.SlurmCluster = None  # type: ignore[assignment]
+
+
+def setUpModule() -> None:
+    """Start the cluster that all tests use."""
+    global CLUSTER
+    CLUSTER = slurm.start(root=slurm_next.provide())
+
+
+def tearDownModule() -> None:
+    """Stop it."""
+    CLUSTER.stop()
+
+
+class _OnSlurm(unittest.IsolatedAsyncioTestCase):
+    endpoint: str | None = None
+
+    async def asyncSetUp(self) -> None:
+        self.token = await asyncio.to_thread(CLUSTER.token)
+        self.client = self.a_client(self.token)
+
+    def a_client(self, token: str, endpoint: str | None = None) -> SlurmClient:
+        """Make a client that is closed in the end."""
+        client = SlurmClient(
+            CLUSTER.endpoint,
+            CLUSTER.username,
+            FixedToken(token),
+            dialect=endpoint or self.endpoint,
+        )
+        self.addAsyncCleanup(client.aclose)
+        return client
+
+
+class Newest(SlurmClientContract, _OnSlurm):
+    """The dialect is found out."""
+
+    async def test_the_newest_dialect_is_chosen(self) -> None:
+        self.assertEqual("v0.0.42", str(await self.client.dialect()))
+
+    async def test_a_held_job_waits_and_a_signal_is_told(self) -> None:
+        held = await self.client.submit(a_submission("exit 0", hold=True))
+        job = await self.client.job(held.slurm_id)
+        self.assertEqual(("PENDING", "JobHeldUser"), (job.state, job.reason))
+        killed = await self.client.submit(a_submission("kill -9 $$"))
+        job = await self.ended(killed.slurm_id)
+        self.assertEqual(("FAILED", None, 9), (job.state, job.exit_code, job.signal))
+
+    async def test_an_unknown_partition_is_refused_in_words(self) -> None:
+        with self.assertRaisesRegex(Refused, "Invalid partition name specified"):
+            await self.client.submit(a_submission("exit 0", partition="nope"))
+
+
+class V40(SlurmClientContract, _OnSlurm):
+    """The oldest dialect of this generation, by name."""
+
+    endpoint = "slurm/v0.0.40"
+    tells_of_the_unknown = False
+
+
+class V41(SlurmClientContract, _OnSlurm):
+    """The one between, by name."""
+
+    endpoint = "slurm/v0.0.41"
+
+
+class EveryDialect(_OnSlurm):
+    """What is the same in all of them."""
+
+    ENDPOINTS = ("slurm/v0.0.40", "slurm/v0.0.41", "slurm/v0.0.42")
+
+    async def test_properties_of_every_kind_are_understood(self) -> None:
+        given = {
+            "account_gather_freqency": "task=30",
+            "argv": ["a"],
+            "begin_time": "2040-01-01T00:00:00",
+            "deadline": "2041-01-01T00:00:00",
+            "exclusive": "true",
+            "gres_flags": "disable-binding",
+            "kill_on_invalid_dependency": True,
+            "mail_type": ["ALL"],
+            "mail_user": "someone@example.org",
+            "memory_per_node": 100,
+            "minimum_nodes": True,
+            "nice": 5,
+            "no_kill": True,
+            "open_mode": "append",
+            "priority": 7,
+            "signal": "B:TERM@60",
+            "spread_job": True,
+            "standard_in": "/dev/null",
+            "time_minimum": 3,
+            "wait_all_nodes": True,
+        }
+        for endpoint in self.ENDPOINTS:
+            client = self.a_client(self.token, endpoint)
+            for name, value in given.items():
+                with self.subTest(endpoint=endpoint, name=name):
+                    submission = a_submission("exit 0", hold=True, **{name: value})
+                    submitted = await client.submit(submission)
+                    self.assertTrue(await client.cancel(submitted.slurm_id))
+
+    async def test_that_nothing_has_changed_is_an_empty_list(self) -> None:
+        await self.client.submit(a_submission("exit 0"))
+        now = datetime.now(UTC)
+        for endpoint in self.ENDPOINTS:
+            client = self.a_client(self.token, endpoint)
+            self.assertEqual([], await client.jobs(now + timedelta(hours=1)))
+            self.assertTrue(await client.jobs(now - timedelta(hours=1)))
+
+    async def test_a_token_of_another_cluster_is_not_accepted(self) -> None:
+        for endpoint in self.ENDPOINTS:
+            client = self.a_client(self.token[:-6] + "abcdef", endpoint)
+            asked = (client.jobs, client.nodes, lambda: client.job(1), lambda: client.cancel(1))
+            asked += (lambda: client.submit(a_submission("exit 0")),)
+            for ask in asked:
+                with self.assertRaises(Unauthorised):
+                    await ask()
+
+    async def test_slurmctld_is_not_there_and_no_job_seems_gone(self) -> None:
+        submitted = await self.client.submit(a_submission("sleep 30"))
+        await asyncio.to_thread(CLUSTER.kill, "slurmctld", signal.SIGTERM)
+        try:
+            for endpoint in self.ENDPOINTS:
+                client = self.a_client(self.token, endpoint)
+                asked = (client.jobs, client.nodes, lambda: client.job(submitted.slurm_id))
+                asked += (lambda: client.cancel(submitted.slurm_id),)
+                asked += (lambda: client.submit(a_submission("exit 0")),)
+                results = await asyncio.gather(*(ask() for ask in asked), return_exceptions=True)
+                for result in results:
+                    self.assertIsInstance(result, Unreachable, endpoint)
+                self.assertFalse(any(controller.up for controller in await client.ping()))
+        finally:
+            await asyncio.to_thread(CLUSTER.start_daemon, "slurmctld")
+        job = await self.client.job(submitted.slurm_id)
+        self.assertIn(job.state, ("PENDING", "RUNNING"))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,409 @@
+"""Jobs on a real Slurm cluster: slurmctld, slurmd and slurmrestd on loopback."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import unittest
+import uuid
+from collections import Counter
+from pathlib import Path
+from unittest.mock import patch
+
+import httpx
+
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.base import RunState
+from aind_data_transfer_service.executors.choose import make_client
+from aind_data_transfer_service.executors.slurm import SlurmExecutor
+from aind_data_transfer_service.settings import HpcSettings
+from tests.support import seaweedfs, slurm, wait_until
+from tests.support.executor_contract import ExecutorContract, a_script
+from tests.support.requests import upload_settings
+from tests.support.service import Service
+
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "UNKNOWN")
+
+
+class ClusterTest(unittest.IsolatedAsyncioTestCase):
+    """A cluster of one node that runs one job at once, shared by the tests of a class."""
+
+    cluster: slurm.SlurmCluster
+    options: dict = {"cpus": 1}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.cluster = slurm.start(**cls.options)
+        cls.addClassCleanup(cls.cluster.stop)
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm logs of O'Brien 100% "))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def hpc(self, **values) -> HpcSettings:
+        """Make the settings of a service that uses the cluster."""
+        defaults = {
+            "host": "127.0.0.1",
+            "port": self.cluster.port,
+            "username": self.cluster.username,
+            "token": self.cluster.token(),
+            "partition": self.cluster.partition,
+            "current_working_directory": str(self.folder),
+            "logging_directory": str(self.folder),
+            "python": sys.executable,
+        }
+        return HpcSettings(**(defaults | values))
+
+    def make(self, **values) -> SlurmExecutor:
+        """Make an executor for the cluster."""
+        hpc = self.hpc(**values)
+        return SlurmExecutor(make_client(hpc), hpc, {}, settle=0.5)
+
+
+class SlurmContractTest(ExecutorContract, ClusterTest):
+    """What every executor has to do."""
+
+    patience = 30.0
+
+    async def asyncSetUp(self):
+        self.executor = self.make()
+        await self.executor.open()
+        self.addAsyncCleanup(self.executor.close)
+
+
+class ServiceTest(ClusterTest):
+    """The whole main path: HTTP, service, slurmrestd, node, bucket, verified asset."""
+
+    options = {"cpus": 4}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.s3 = seaweedfs.start()
+        cls.addClassCleanup(cls.s3.stop)
+
+    def setUp(self) -> None:
+        """Start a service as the variables of its environment say."""
+        super().setUp()
+        self.bucket = self.s3.create_bucket(f"recordings-{uuid.uuid4().hex[:12]}")
+        self.logs = self.folder / "logs"
+        self.logs.mkdir()
+        self.source = self.folder / "Behavior"
+        self.source.mkdir()
+        for number in range(30):
+            (self.source / f"lick's $(id) {number}.bin").write_bytes(os.urandom(50_000))
+        variables = {
+            "HPC_HOST": "127.0.0.1",
+            "HPC_PORT": str(self.cluster.port),
+            "HPC_USERNAME": self.cluster.username,
+            "HPC_PASSWORD": "password",
+            "HPC_TOKEN_COMMAND": f"scontrol token username={self.cluster.username} lifespan=600",
+            "HPC_PARTITION": self.cluster.partition,
+            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
+            "HPC_LOGGING_DIRECTORY": str(self.logs),
+            "HPC_PYTHON": sys.executable,
+            "HPC_AWS_ACCESS_KEY_ID": self.s3.env["AWS_ACCESS_KEY_ID"],
+            "HPC_AWS_SECRET_ACCESS_KEY": self.s3.env["AWS_SECRET_ACCESS_KEY"],
+            "HPC_AWS_DEFAULT_REGION": self.s3.env["AWS_DEFAULT_REGION"],
+            "HPC_STAGING_DIRECTORY": "/hpc/staging_dir",
+            "HPC_AWS_PARAM_STORE_NAME": "/param/store/name",
+            "HPC_MINIMUM_CPUS_PER_NODE": "1",
+            "HPC_MEMORY_PER_CPU": "500",
+            "HPC_NODES": "[1,1]",
+            "HPC_TASKS": "1",
+            "HPC_TIME_LIMIT": "360",
+            "AWS_ENDPOINT_URL": self.s3.endpoint_url,
+            "SLURM_CONF": str(self.cluster.conf),
+        }
+        self.enterContext(patch.dict(os.environ, variables))
+        self.service = self.enterContext(
+            Service(default_s3_bucket=self.bucket, source_roots=[self.folder])
+        )
+        self.api = self.enterContext(
+            httpx.Client(base_url=self.service.url, trust_env=False, timeout=60)
+        )
+
+    def submit(self, *requests: dict) -> list[dict]:
+        """Submit jobs and give the answers, one each."""
+        answer = self.api.post("/api/submit_hpc_jobs", json={"jobs": list(requests)})
+        self.assertEqual((200, "Submitted Jobs."), (answer.status_code, answer.json()["message"]))
+        return answer.json()["data"]["responses"]
+
+    def job(self, job_id: str) -> dict:
+        """Ask for a job as it stands."""
+        return self.api.get(f"/api/jobs/{job_id}").json()["data"]["job"]
+
+    def end_of(self, job_id: str) -> dict:
+        """Wait for a job's end."""
+        return wait_until(
+            lambda: job if (job := self.job(job_id))["state"] in ENDED else None, 60, "its end"
+        )
+
+    def request(self, script: str = "", hpc_settings: dict | None = None, **changes) -> dict:
+        """Write one job as the API takes it."""
+        return {
+            "upload_job_settings": "{}" if script else upload_settings(self.source, **changes),
+            "hpc_settings": json.dumps(hpc_settings or {}),
+            "script": script,
+        }
+
+    def test_a_session_becomes_a_verified_asset(self):
+        mail = {"mail_user": "anna@example.org", "mail_type": ["END", "FAIL"]}
+        [answer] = self.submit(self.request(hpc_settings=mail, processor_full_name="Ann O'Brien"))
+        shown = self.cluster.run("scontrol", "show", "job", str(answer["slurm_job_id"]))
+        job = self.end_of(answer["job_id"])
+        self.assertEqual(("COMPLETED", "", 0), (job["state"], job["reason"], job["exit_code"]))
+        asset = "behavior_690165_2024-02-19_11-25-17"
+        self.assertEqual(f"s3://{self.bucket}/{asset}", job["location"])
+        for path in self.source.iterdir():
+            key = f"{asset}/behavior/{path.name}"
+            stored = self.s3.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            self.assertEqual(path.read_bytes(), stored)
+        self.s3.client.head_object(Bucket=self.bucket, Key=f".transfer/{asset}/manifest.jsonl")
+        self.assertEqual(job["files_done"], job["files_total"])
+        page = self.api.get("/jobs").text
+        self.assertIn("COMPLETED", page)
+        self.assertIn(asset, page)
+        log = self.api.get(f"/api/jobs/{job['id']}/log?stream=stderr").json()["data"]["text"]
+        self.assertIn("verif", log)
+        for line in (f"JobName={asset}", "TimeLimit=06:00:00", "MailUser=anna@example.org"):
+            self.assertIn(line, shown)
+        self.assertNotIn(self.s3.env["AWS_SECRET_ACCESS_KEY"], shown)
+        again = self.api.post("/api/submit_hpc_jobs", json={"jobs": [self.request()]})
+        self.assertEqual(406, again.status_code, "the service looks with the keys of the jobs")
+        self.assertIn("exists already", again.json()["data"]["errors"][0])
+        self.assert_keys_are_nowhere()
+
+    def assert_keys_are_nowhere(self) -> None:
+        """Search every file of the service and of the cluster's logs."""
+        secret = self.s3.env["AWS_SECRET_ACCESS_KEY"].encode()
+        files = [*self.service.data_dir.rglob("*"), *self.folder.rglob("*")]
+        for path in [*files, *self.cluster.folder.glob("*.log")]:
+            if path.is_file():
+                self.assertNotIn(secret, path.read_bytes(), path)
+
+    def test_a_job_without_its_folders_fails_and_names_them(self):
+        [answer] = self.submit(
+            self.request(
+                modalities=[
+                    {"modality": {"abbreviation": "behavior"}, "source": "/not/on/the/node"}
+                ]
+            )
+        )
+        job = self.end_of(answer["job_id"])
+        self.assertEqual(("FAILED", 10), (job["state"], job["exit_code"]))
+        self.assertIn("/not/on/the/node", job["reason"])
+
+    def test_what_the_cluster_may_not_be_asked_is_told_before_anything_is_sent(self):
+        wrong = {"tme_limit": 5, "environment": {"A": "b"}, "standard_out": "/etc/x", "tasks": "x"}
+        body = {"jobs": [self.request(hpc_settings=wrong)]}
+        answer = self.api.post("/api/submit_hpc_jobs", json=body)
+        self.assertEqual(406, answer.status_code)
+        errors = "\n".join(answer.json()["data"]["errors"])
+        for words in ("did you mean time_limit", "environment", "standard_out", "tasks"):
+            self.assertIn(words, errors)
+
+    def test_a_refusal_of_slurms_is_told_in_its_words(self):
+        body = {"jobs": [self.request(hpc_settings={"partition": "nowhere"})]}
+        answer = self.api.post("/api/submit_hpc_jobs", json=body)
+        self.assertEqual(500, answer.status_code)
+        self.assertIn("artition", answer.json()["data"]["errors"][0])
+        [response] = answer.json()["data"]["responses"]
+        self.assertEqual("FAILED", response["state"])
+        self.assertTrue(response["errors"])
+
+    def test_a_waiting_job_says_why_and_is_cancelled(self):
+        script = "#!/bin/bash\necho never\n"
+        held = {"name": "held", "hold": True}
+        [answer] = self.submit(self.request(script, held))
+        job = wait_until(
+            lambda: job if (job := self.job(answer["job_id"]))["reason"] else None, 20, "a reason"
+        )
+        self.assertEqual("PENDING", job["state"])
+        self.assertIn("is held by", job["reason"])
+        self.assertEqual(200, self.api.post(f"/api/jobs/{job['id']}/cancel").status_code)
+        self.assertEqual("CANCELLED", self.end_of(job["id"])["state"])
+
+    def test_a_cluster_that_is_away_keeps_jobs_for_later(self):
+        self.cluster.kill("slurmrestd")
+        try:
+            body = {"jobs": [self.request()]}
+            answer = self.api.post("/api/submit_hpc_jobs", json=body)
+            self.assertEqual(500, answer.status_code)
+            [response] = answer.json()["data"]["responses"]
+            self.assertEqual("SUBMITTED", response["state"])
+            self.assertEqual(503, self.api.get("/healthz").status_code)
+        finally:
+            self.cluster.start_daemon("slurmrestd")
+        self.assertEqual("COMPLETED", self.end_of(response["job_id"])["state"])
+        self.assertEqual(200, self.api.get("/healthz").status_code)
+
+
+class EndsTest(ClusterTest):
+    """How jobs end that do not end by themselves, and what is left of those that Slurm forgot."""
+
+    options = {"cpus": 2, "min_job_age": 2}
+
+    async def asyncSetUp(self):
+        self.executor = self.make()
+        self.addAsyncCleanup(self.executor.close)
+
+    async def begin(self, *lines: str, **settings) -> str:
+        """Start a script and give its reference."""
+        [started] = await self.executor.start([a_script(*lines, settings=settings)])
+        self.assertIsNone(started.error)
+        return started.ref
+
+    async def until(self, ref: str, *states: RunState, seconds: float = 30.0, reason: str = ""):
+        """Wait until a job is in one of the states, for a reason."""
+        async with asyncio.timeout(seconds):
+            while True:
+                status = (await self.executor.statuses([ref]))[ref]
+                if status.state in states and reason in status.reason:
+                    return status
+                await asyncio.sleep(0.05)
+
+    def number(self, ref: str) -> str:
+        """Slurm's own number of a job."""
+        return ref.split(":")[0]
+
+    async def test_a_forgotten_job_keeps_its_end(self):
+        good = await self.begin("echo said")
+        bad = await self.begin("exit 17")
+        stopped = await self.begin("sleep 60")
+        await self.until(stopped, RunState.RUNNING)
+        await self.executor.cancel(stopped)
+        await self.until(stopped, RunState.CANCELLED)
+        for ref in (good, bad, stopped):
+            wait_until(lambda: not self.is_listed(ref), 60, "Slurm to forget it")
+        found = await self.executor.statuses([good, bad, stopped])
+        self.assertEqual(found[good].state, RunState.COMPLETED)
+        self.assertEqual((found[bad].state, found[bad].exit_code), (RunState.FAILED, 17))
+        self.assertEqual(found[stopped].state, RunState.CANCELLED)
+        self.assertEqual((await self.executor.read(good, "stdout", 0, 99)).data, b"said\n")
+        (self.folder / f"{good.split(':')[1]}.end").unlink()
+        lost = (await self.executor.statuses([good]))[good]
+        self.assertEqual(lost.state, RunState.LOST)
+        self.assertIn("forgotten", lost.reason)
+
+    def is_listed(self, ref: str) -> bool:
+        """Ask Slurm itself."""
+        return f"JobId={self.number(ref)} " in self.cluster.run("scontrol", "-o", "show", "jobs")
+
+    async def test_a_job_that_is_cancelled_on_the_cluster_says_so(self):
+        ref = await self.begin("sleep 60")
+        await self.until(ref, RunState.RUNNING)
+        self.cluster.run("scancel", self.number(ref))
+        status = await self.until(ref, RunState.CANCELLED)
+        self.assertIn("cancelled on the cluster", status.reason)
+
+    async def test_a_job_that_is_queued_again_runs_again_and_says_so(self):
+        ref = await self.begin("echo run", "touch begun", "[ -e go ] || sleep 60", requeue=True)
+        wait_until((self.folder / "begun").exists, 30, "the job to begin")
+        self.cluster.run("scontrol", "requeuehold", self.number(ref))
+        await self.until(ref, RunState.PENDING, reason="back into the queue")
+        (self.folder / "go").touch()
+        self.cluster.run("scontrol", "release", self.number(ref))
+        self.start_now(ref)
+        await self.until(ref, RunState.COMPLETED)
+        said = await self.executor.read(ref, "stdout", 0, 99)
+        self.assertEqual(said.data.count(b"run\n"), 2)
+
+    async def test_a_job_that_can_never_start_says_why(self):
+        first = await self.begin("exit 1")
+        await self.until(first, RunState.FAILED)
+        ref = await self.begin("exit 0", dependency=f"afterok:{self.number(first)}")
+        await self.until(ref, RunState.PENDING, reason="can never start")
+        await self.executor.cancel(ref)
+
+    async def test_a_job_that_reaches_its_time_limit_says_so(self):
+        ref = await self.begin("trap 'echo asked' TERM", "sleep 100 & wait; wait", time_limit=9)
+        await self.until(ref, RunState.RUNNING)
+        self.cluster.run("scontrol", "update", f"JobId={self.number(ref)}", "EndTime=now+2")
+        status = await self.until(ref, RunState.TIMEOUT, seconds=60)
+        self.assertIn("stopped at its time limit", status.reason)
+        self.assertEqual((await self.executor.read(ref, "stdout", 0, 99)).data, b"asked\n")
+
+    def start_now(self, ref: str) -> None:
+        """Spare a job that was put back into the queue the two minutes that Slurm lets it wait."""
+        self.cluster.run("scontrol", "update", f"JobId={self.number(ref)}", "StartTime=now")
+
+    async def test_a_node_that_goes_down_puts_its_job_back_into_the_queue(self):
+        ref = await self.begin("[ -e go ] || sleep 60")
+        await self.until(ref, RunState.RUNNING)
+        node = ("scontrol", "update", f"NodeName={self.cluster.node}")
+        self.cluster.run(*node, "State=DOWN", "Reason=test")
+        await self.until(ref, RunState.PENDING, reason="back into the queue")
+        (self.folder / "go").touch()
+        await asyncio.to_thread(self.cluster.wait_for_node, "idle")
+        self.start_now(ref)
+        await self.until(ref, RunState.COMPLETED)
+
+    async def test_a_job_that_waits_for_a_drained_node_says_so(self):
+        node = ("scontrol", "update", f"NodeName={self.cluster.node}")
+        self.cluster.run(*node, "State=DRAIN", "Reason=test")
+        try:
+            ref = await self.begin("exit 0")
+            await self.until(ref, RunState.PENDING, reason="not to be had now")
+        finally:
+            self.cluster.run(*node, "State=RESUME")
+        await self.until(ref, RunState.COMPLETED)
+
+    async def test_a_token_that_runs_out_is_replaced(self):
+        tokens = self.folder / "token"
+        tokens.write_text(self.cluster.token(lifespan=2))
+        executor = self.make(token=None, token_file=tokens)
+        self.addAsyncCleanup(executor.close)
+        [first] = await executor.start([a_script("exit 0")])
+        self.assertIsNone(first.error)
+        await asyncio.sleep(3.5)  # the life of the token
+        [second] = await executor.start([a_script("exit 0")])
+        self.assertTrue(second.again)
+        tokens.write_text(self.cluster.token())
+        [third] = await executor.start([a_script("exit 0")])
+        self.assertIsNone(third.error)
+
+
+class StormTest(ClusterTest):
+    """Daemons are killed while jobs are submitted: nothing is lost, nothing runs twice."""
+
+    options = {"cpus": 8}
+
+    async def test_daemons_die_in_the_middle_of_a_submission(self):
+        specs = [a_script(f'echo run >> "{index}.ran"') for index in range(200)]
+        hpc = self.hpc(timeout=5)
+        executor = SlurmExecutor(make_client(hpc), hpc, {}, settle=0.5)
+        self.addAsyncCleanup(executor.close)
+        storm = asyncio.create_task(self.storm())
+        refs: dict[str, str] = {}
+        async with asyncio.timeout(120):
+            while len(refs) < len(specs):
+                left = [spec for spec in specs if spec.job_id not in refs]
+                try:
+                    found = await executor.start(left)
+                except ExecutorError:
+                    found = []
+                self.assertEqual([one.error for one in found if not one.ref and not one.again], [])
+                refs |= {one.job_id: one.ref for one in found if one.ref}
+                await asyncio.sleep(0.1)
+            await storm
+            while True:
+                statuses = await executor.statuses(list(refs.values()))
+                states = Counter(status.state for status in statuses.values())
+                if not states.keys() & {RunState.PENDING, RunState.RUNNING}:
+                    break
+                await asyncio.sleep(0.5)
+        self.assertEqual(states, {RunState.COMPLETED: 200})
+        ran = {path.name: path.read_text() for path in self.folder.glob("*.ran")}
+        self.assertEqual(ran, {f"{index}.ran": "run\n" for index in range(200)})
+
+    async def storm(self) -> None:
+        """Kill daemons at moments that nobody chose."""
+        chance = random.Random(20260101)
+        for _ in range(4):
+            await asyncio.sleep(chance.uniform(0.05, 0.6))
+            name = chance.choice(["slurmrestd", "slurmctld"])
+            await asyncio.to_thread(self.cluster.restart, name)

@@ -1,0 +1,360 @@
+"""A Slurm cluster of the tests' own: munge, slurmctld, slurmd and slurmrestd on loopback.
+
+Real daemons, from Debian's packages (`PACKAGES`), each in the foreground as a child of the tests,
+with ports and folders of their own. Needs root, as slurmd does. Nothing is installed here.
+
+A second generation of Slurm may lie in a folder of its own (`slurm_next`): its daemons are run
+there by chroot, each with mounts that nobody else sees.
+"""
+
+import os
+import pwd
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.support import free_port, missing, wait_until
+
+PACKAGES = (
+    "slurmctld",
+    "slurmd",
+    "slurm-client",
+    "slurmrestd",
+    "slurm-wlm-basic-plugins",
+    "slurm-wlm-jwt-plugin",
+    "munge",
+)
+"""What Debian calls the packages; `./run test` installs them."""
+
+_DAEMONS = ("munged", "slurmctld", "slurmd", "slurmrestd")
+_SPEAKING = ("-s", "openapi/v0.0.36,openapi/v0.0.37,openapi/v0.0.38")
+_SPEAKING_NEXT = (
+    *("-a", "rest_auth/jwt", "-s", "openapi/slurmctld"),
+    *("-d", "v0.0.40,v0.0.41,v0.0.42"),
+)
+
+_SLURM_CONF = """\
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ctld_port}
+SlurmdPort={node_port}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key={folder}/jwt.key
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1
+SlurmdParameters=config_overrides
+MpiDefault=none
+ReturnToService=2
+MinJobAge={min_job_age}
+MaxJobCount=100000
+KillWait={kill_wait}
+MessageTimeout=10
+SlurmctldTimeout=300
+SlurmdTimeout=300
+SlurmctldDebug=info
+SlurmdDebug=info
+{extra}
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
+PartitionName={partition} Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+"""
+
+
+class SlurmCluster:
+    """A cluster of one node.
+
+    Attributes
+    ----------
+    endpoint : str
+        Address of slurmrestd, such as `http://127.0.0.1:40123`.
+    username : str
+        Whose tokens `token` makes: jobs run as this user.
+    partition : str
+        The name of the only partition.
+    node : str
+        The name of the only node.
+    folder : Path
+        Configuration, state and logs of all daemons.
+    """
+
+    partition = "part"
+
+    def __init__(
+        self,
+        *,
+        cpus: int = 8,
+        memory: int = 64_000,
+        min_job_age: int = 300,
+        kill_wait: int = 2,
+        extra: str = "",
+        root: Path | None = None,
+    ) -> None:
+        """Write the configuration; `start` brings the daemons up.
+
+        Parameters
+        ----------
+        cpus, memory : int
+            What the node pretends to have: with one CPU, one job runs at once.
+        min_job_age : int
+            Seconds that an ended job is remembered, more or less: Slurm forgets once a minute.
+        kill_wait : int
+            Seconds between SIGTERM and SIGKILL.
+        extra : str
+            More lines of slurm.conf.
+        root : Path, optional
+            The folder that holds another generation of Slurm, and a Debian around it.
+        """
+        self._root = root
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm-test-"))
+        self.folder.chmod(0o755)
+        self.username = pwd.getpwuid(os.geteuid()).pw_name
+        self.host = self.node = socket.gethostname().split(".")[0]
+        self.port = free_port()
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self._processes: dict[str, subprocess.Popen] = {}
+        for name in ("state", "spool", "munge"):
+            (self.folder / name).mkdir(mode=0o755)
+        self._write_keys()
+        if root:
+            (root / self.folder.relative_to("/")).mkdir(parents=True, exist_ok=True)
+            (self.folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
+        self.conf = self.folder / "slurm.conf"
+        self.conf.write_text(
+            _SLURM_CONF.format(
+                host=self.host,
+                ctld_port=free_port(),
+                node_port=free_port(),
+                folder=self.folder,
+                min_job_age=min_job_age,
+                kill_wait=kill_wait,
+                cpus=cpus,
+                memory=memory,
+                partition=self.partition,
+                extra=extra,
+            )
+        )
+        self.environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "SLURM_CONF": str(self.conf),
+            "LANG": "C.UTF-8",
+        }
+
+    def token(self, lifespan: int = 3600) -> str:
+        """Make a token that lasts so many seconds."""
+        said = self.run("scontrol", "token", f"username={self.username}", f"lifespan={lifespan}")
+        return said.strip().removeprefix("SLURM_JWT=")
+
+    def run(self, *command: str) -> str:
+        """Run one of Slurm's own commands against this cluster, and give what it says."""
+        done = subprocess.run(
+            self._inside(command), env=self.environment, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def start_daemon(self, name: str) -> None:
+        """Start one daemon, and wait until it answers."""
+        environment = dict(self.environment)
+        command, user, answers = self._recipes()[name]
+        if name == "slurmrestd":
+            environment["SLURM_JWT"] = "daemon"
+        with open(self.folder / f"{name}.log", "ab") as log:
+            self._processes[name] = process = subprocess.Popen(
+                self._inside(command, user),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+            )
+
+        def ready() -> bool:
+            if process.poll() is not None:
+                raise AssertionError(f"{name} ended at once: {self.log(name)[-800:]}")
+            return answers()
+
+        wait_until(ready, 30, f"{name} to answer; it says: {self.log(name)[-300:]}")
+
+    def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """End one daemon, abruptly unless told otherwise; the jobs of slurmd run on."""
+        process = self._processes.pop(name, None)
+        if process is not None:
+            process.send_signal(how)
+            process.wait(30)
+
+    def restart(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """End one daemon and start it again."""
+        self.kill(name, how)
+        self.start_daemon(name)
+
+    def log(self, name: str) -> str:
+        """Give what a daemon has said."""
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def start(self) -> "SlurmCluster":
+        """Bring all daemons up, and wait for the node to be ready for jobs."""
+        try:
+            for name in _DAEMONS:
+                self.start_daemon(name)
+            self.wait_for_node("idle")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def wait_for_node(self, state: str) -> None:
+        """Wait until the node is in a state, as sinfo writes it."""
+        wait_until(
+            lambda: self.run("sinfo", "-h", "-o", "%T").strip() == state, 30, f"a node {state}"
+        )
+
+    def stop(self) -> None:
+        """Cancel what runs, end the daemons, remove their files."""
+        if {"slurmctld", "slurmd", "munged"} <= set(self._processes):
+            self._cancel_all()
+        for name in reversed(_DAEMONS):
+            self.kill(name, signal.SIGTERM if name == "munged" else signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._root:
+            (self._root / self.folder.relative_to("/")).rmdir()
+
+    def _cancel_all(self) -> None:
+        """Leave no job's processes behind."""
+        subprocess.run(
+            self._inside(["scancel", "--user", self.username]),
+            env=self.environment,
+            capture_output=True,
+        )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and self.run("squeue", "-h", "-o", "%i").strip():
+            time.sleep(0.05)
+
+    def _write_keys(self) -> None:
+        """Write munge's key and the tokens' key, each for its daemon alone."""
+        key = self.folder / "munge" / "key"
+        key.write_bytes(secrets.token_bytes(128))
+        key.chmod(0o400)
+        for path in (self.folder / "munge", key):
+            os.chown(path, *self._ids("munge"))
+        jwt = self.folder / "jwt.key"
+        jwt.write_bytes(secrets.token_bytes(32))
+        jwt.chmod(0o600)
+
+    def _inside(self, command: Sequence[str], user: str = "root") -> list[str]:
+        """Give the command that runs another as a user, in the folder of the generation.
+
+        The last of the chain replaces the ones before it: the process started is the daemon.
+        """
+        if not self._root:
+            uid, gid = self._ids(user)
+            as_user = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
+            return [*(as_user if user != "root" else []), *command]
+        root, folder = shlex.quote(str(self._root)), shlex.quote(str(self.folder))
+        script = (
+            f"mount --rbind /dev {root}/dev && mount --bind /proc {root}/proc"
+            f" && mount --bind {folder} {root}{folder}"
+            f' && exec chroot --userspec={user}: {root} "$@"'
+        )
+        return [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-ec",
+            script,
+            "-",
+            *command,
+        ]
+
+    def _ids(self, user: str) -> tuple[int, int]:
+        """Look a user up, in the folder of the generation."""
+        lines = ((self._root or Path("/")) / "etc" / "passwd").read_text().splitlines()
+        for name, _, uid, gid, *_ in (line.split(":") for line in lines):
+            if name == user:
+                return int(uid), int(gid)
+        raise missing(f"Slurm (it needs the user {user})")
+
+    def _recipes(self) -> dict[str, tuple[list[str], str, Callable[[], bool]]]:
+        """Tell how each daemon is started, as whom, and how one sees that it answers."""
+        munge = self.folder / "munge"
+        munge_command = [
+            "/usr/sbin/munged",
+            "--foreground",
+            "--force",
+            f"--key-file={munge}/key",
+            f"--socket={munge}/socket",
+            f"--pid-file={munge}/pid",
+            f"--seed-file={munge}/seed",
+            f"--log-file={munge}/log",
+        ]
+        conf = str(self.conf)
+        speaking = _SPEAKING_NEXT if self._root else _SPEAKING
+        return {
+            "munged": (munge_command, "munge", (munge / "socket").exists),
+            "slurmctld": (
+                ["/usr/sbin/slurmctld", "-D", "-f", conf],
+                "root",
+                self._controller_answers,
+            ),
+            "slurmd": (
+                ["/usr/sbin/slurmd", "-D", "-f", conf, "-N", self.host],
+                "root",
+                lambda: True,
+            ),
+            "slurmrestd": (
+                ["/usr/sbin/slurmrestd", *speaking, f"127.0.0.1:{self.port}"],
+                "nobody",
+                lambda: _listens(self.port),
+            ),
+        }
+
+    def _controller_answers(self) -> bool:
+        said = subprocess.run(
+            self._inside(["scontrol", "ping"]),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        return "is UP" in said.stdout
+
+
+def start(**options) -> SlurmCluster:
+    """Start a cluster; skipped or failed, by the rule, where its pieces are not to be had."""
+    if os.geteuid() != 0:
+        raise missing("Slurm (its daemons need root)")
+    absent = [name for name in (*_DAEMONS, "scontrol", "sinfo") if not _find(name)]
+    if absent and not options.get("root"):
+        raise missing(f"Slurm ({', '.join(absent)}; Debian's packages {' '.join(PACKAGES)})")
+    return SlurmCluster(**options).start()
+
+
+def _find(name: str) -> str | None:
+    return shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
