@@ -274,6 +274,7 @@ class SlurmCluster:
         root, folder = shlex.quote(str(self._root)), shlex.quote(str(self.folder))
         script = (
             f"mount --rbind /dev {root}/dev && mount --bind /proc {root}/proc"
+            f" && touch {root}/etc/hosts && mount --bind /etc/hosts {root}/etc/hosts"
             f" && mount --bind {folder} {root}{folder}"
             f' && exec chroot --userspec={user}: {root} "$@"'
         )

@@ -171,7 +171,8 @@ class SlurmClient:
         -------
         bool
             False where Slurm says that it does not know the job, or that it has ended. True is no
-            proof of the contrary: v0.0.40 says nothing, and up to v0.0.38 the ended are not told.
+            proof of the contrary: v0.0.40 and v0.0.41 say nothing, those up to v0.0.38 not of the
+            ended.
         """
         dialect = await self.dialect()
         what = Exchange("DELETE", dialect.path("job", int(job_id)), job_id=int(job_id))

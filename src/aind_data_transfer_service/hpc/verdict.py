@@ -46,8 +46,9 @@ _NO_ANSWER = frozenset({-1, 1801, 1802, 1803, 5004, 5005}) | _BROKEN
 _NO_NODE = 2018
 """v0.0.36 says so of the list of all nodes where it got no answer."""
 _BAD_CREDENTIALS = frozenset({1007, 6001, 6002, 6003})
-CERTAIN = frozenset({2017, 2021})
-"""A job is unknown, or ended already: only slurmctld knows to say that."""
+CERTAIN = frozenset({2002, 2017, 2021})
+"""A job is somebody else's, unknown, or ended already: only slurmctld knows to say that."""
+_NO_SUCH_JOB = frozenset({2017, 2021})
 _NO_CHANGE = 304
 _CHECK = (
     "Is that slurmrestd, not a proxy or another service, and does HPC_API_ENDPOINT name what it "
@@ -193,7 +194,7 @@ def _judge_silence(what: Exchange, place: str, token: str, words: str) -> None:
 
 
 def _is_no_such_job(complaints: tuple[SlurmComplaint, ...], numbers: set[int]) -> bool:
-    if numbers & CERTAIN:
+    if numbers & _NO_SUCH_JOB:
         return True
     return not numbers and any(
         _says(complaint.text, "unknown job", "Invalid job id", "already complet")
