@@ -20,7 +20,7 @@ from aind_data_transfer_service.executors.base import RunState
 from aind_data_transfer_service.executors.choose import make_client
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.settings import HpcSettings
-from tests.support import seaweedfs, slurm, wait_until
+from tests.support import seaweedfs, slurm, slurm_next, wait_until
 from tests.support.executor_contract import ExecutorContract, a_script
 from tests.support.requests import upload_settings
 from tests.support.service import Service
@@ -36,11 +36,17 @@ class ClusterTest(unittest.IsolatedAsyncioTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.cluster = slurm.start(**cls.options)
+        cls.cluster = cls.start_cluster()
         cls.addClassCleanup(cls.cluster.stop)
 
+    @classmethod
+    def start_cluster(cls) -> slurm.SlurmCluster:
+        """Bring the daemons up."""
+        return slurm.start(**cls.options)
+
     def setUp(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="slurm logs of O'Brien 100% "))
+        prefix = "logs of O'Brien 100% "
+        self.folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.cluster.folder))
         self.addCleanup(shutil.rmtree, self.folder)
 
     def hpc(self, **values) -> HpcSettings:
@@ -72,6 +78,15 @@ class SlurmContractTest(ExecutorContract, ClusterTest):
         self.executor = self.make()
         await self.executor.open()
         self.addAsyncCleanup(self.executor.close)
+
+
+class NextContractTest(SlurmContractTest):
+    """The same on the newer generation of Slurm."""
+
+    @classmethod
+    def start_cluster(cls) -> slurm.SlurmCluster:
+        """Bring the daemons of the newer generation up."""
+        return slurm.start(root=slurm_next.provide(), **cls.options)
 
 
 class ServiceTest(ClusterTest):
