@@ -133,6 +133,7 @@ class SlurmExecutor:
         ids = {_parts(ref)[1] for ref in refs}
         if gone := [job_id for job_id in self._fresh if job_id in ids and job_id not in listed]:
             listed |= await self._give_again(gone)
+        self._forget_fresh()
         return await asyncio.to_thread(self._judge_all, refs, listed)
 
     async def cancel(self, ref: str) -> None:
@@ -180,16 +181,12 @@ class SlurmExecutor:
             if job_id not in self._known or len(jobs) > 1:
                 _remember(self._known, job_id, min(job.job_id for job in jobs))
         self._has_looked = True
-        self._forget_fresh(listed)
         return listed
 
-    def _forget_fresh(self, listed: Mapping[str, list[SlurmJob]]) -> None:
-        """Let go of jobs that have begun, or that the controller has written down by now."""
-        now = time.monotonic()
-        for job_id, (sent, _) in list(self._fresh.items()):
-            jobs = listed.get(job_id)
-            if jobs and (now > sent + self._keep or any(job.state != "PENDING" for job in jobs)):
-                del self._fresh[job_id]
+    def _forget_fresh(self) -> None:
+        """Let go of jobs that the controller has written down by now."""
+        old = time.monotonic() - self._keep
+        self._fresh = {one: known for one, known in self._fresh.items() if known[0] >= old}
 
     async def _give_again(self, job_ids: Sequence[str]) -> dict[str, list[SlurmJob]]:
         """Submit jobs again with which the controller did not come back; none that ever began."""
@@ -284,6 +281,7 @@ class SlurmExecutor:
             answer = await self._client.submit(submission)
         except AnswerLost as error:
             self._lost[job_id] = time.monotonic() + self._settle
+            self._fresh[job_id] = (time.monotonic(), spec)
             halt.reason = str(error)
             return Started(job_id, error=str(error), again=True)
         except Refused as error:

@@ -49,6 +49,10 @@ if [ "$claimed" != "$me" ]; then
     echo "this job runs as Slurm job $claimed; as Slurm job $me it does nothing" >&2
     exit 0
 fi
+if grep -qs '"exit_code": 0,' "$base.end"; then  # queued again by a controller that missed its end
+    echo "this job has done its work already" >&2
+    exit 0
+fi
 rm -f "$base.end"
 
 # Where the user sent the output elsewhere, it is to be found here too.

@@ -113,7 +113,7 @@ class RequestTest(ScriptTest):
     def test_text_that_looks_like_a_part_of_the_script_is_left_alone(self):
         for text in ("@DATA@", "@COMMAND@", "DATA", base64.b64decode("DATA").decode("latin-1")):
             with self.subTest(text):
-                (self.folder / "j.claim").unlink(missing_ok=True)
+                (self.folder / "j.end").unlink(missing_ok=True)
                 self.assertEqual(
                     self.run_job(JobSpec("j", "n", request=text)).stdout.decode(), text
                 )
@@ -149,6 +149,13 @@ class RequestTest(ScriptTest):
         self.run_job(spec, 12, CODE="3")
         self.assertEqual(self.run_job(spec, 12).stdout, b"{}")
         self.assertEqual(self.end("j")["exit_code"], 0)
+
+    def test_a_job_that_has_done_its_work_does_not_do_it_again(self):
+        spec = JobSpec("j", "n", request="{}")
+        self.run_job(spec, 12)
+        again = self.run_job(spec, 12)
+        self.assertEqual((again.returncode, again.stdout), (0, b""))
+        self.assertEqual(again.stderr, b"this job has done its work already\n")
 
     def test_without_a_folder_of_logs_a_job_fails_and_says_so(self):
         hpc = self.hpc(logging_directory="/no/such/folder")
