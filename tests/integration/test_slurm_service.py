@@ -288,8 +288,8 @@ class EndsTest(ClusterTest):
     async def test_a_forgotten_job_keeps_its_end(self):
         good = await self.begin("echo said")
         bad = await self.begin("exit 17")
-        stopped = await self.begin("sleep 60")
-        await self.until(stopped, RunState.RUNNING)
+        stopped = await self.begin("touch begun; sleep 60")
+        wait_until((self.folder / "begun").exists, 30, "the job to begin")
         await self.executor.cancel(stopped)
         await self.until(stopped, RunState.CANCELLED)
         for ref in (good, bad, stopped):

@@ -116,7 +116,8 @@ class ExecutorContract:
     async def test_jobs_wait_for_their_turn_and_start_in_order(self):
         holder = a_script("echo holding; sleep 60")
         others = [a_script("date +%s.%N") for _ in range(3)]
-        [held, *refs] = await self.begin(holder, *others)
+        [held] = await self.begin(holder)
+        refs = [ref for one in others for ref in await self.begin(one)]
         await self.said(held, b"holding")
         states = await self.executor.statuses(refs)
         self.assertEqual({one.state for one in states.values()}, {RunState.PENDING})
