@@ -72,7 +72,7 @@ class ClusterTest(unittest.IsolatedAsyncioTestCase):
 class SlurmContractTest(ExecutorContract, ClusterTest):
     """What every executor has to do."""
 
-    patience = 30.0
+    patience = 120.0
 
     async def asyncSetUp(self):
         self.executor = self.make()
@@ -272,7 +272,7 @@ class EndsTest(ClusterTest):
         self.assertIsNone(started.error)
         return started.ref
 
-    async def until(self, ref: str, *states: RunState, seconds: float = 30.0, reason: str = ""):
+    async def until(self, ref: str, *states: RunState, seconds: float = 120.0, reason: str = ""):
         """Wait until a job is in one of the states, for a reason."""
         async with asyncio.timeout(seconds):
             while True:
@@ -289,11 +289,11 @@ class EndsTest(ClusterTest):
         good = await self.begin("echo said")
         bad = await self.begin("exit 17")
         stopped = await self.begin("touch begun; sleep 60")
-        wait_until((self.folder / "begun").exists, 30, "the job to begin")
+        wait_until((self.folder / "begun").exists, 120, "the job to begin")
         await self.executor.cancel(stopped)
         await self.until(stopped, RunState.CANCELLED)
         for ref in (good, bad, stopped):
-            wait_until(lambda: not self.is_listed(ref), 60, "Slurm to forget it")
+            wait_until(lambda: not self.is_listed(ref), 150, "Slurm to forget it")
         found = await self.executor.statuses([good, bad, stopped])
         self.assertEqual(found[good].state, RunState.COMPLETED)
         self.assertEqual((found[bad].state, found[bad].exit_code), (RunState.FAILED, 17))
@@ -317,7 +317,7 @@ class EndsTest(ClusterTest):
 
     async def test_a_job_that_is_queued_again_runs_again_and_says_so(self):
         ref = await self.begin("echo run", "touch begun", "[ -e go ] || sleep 60", requeue=True)
-        wait_until((self.folder / "begun").exists, 30, "the job to begin")
+        wait_until((self.folder / "begun").exists, 120, "the job to begin")
         self.cluster.run("scontrol", "requeuehold", self.number(ref))
         await self.until(ref, RunState.PENDING, reason="back into the queue")
         (self.folder / "go").touch()

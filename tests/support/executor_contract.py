@@ -23,7 +23,7 @@ class ExecutorContract:
     """
 
     executor: Executor
-    patience = 20.0
+    patience = 60.0
 
     async def begin(self, *specs: JobSpec) -> list[str]:
         """Start jobs and give their references."""

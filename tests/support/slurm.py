@@ -194,7 +194,7 @@ class SlurmCluster:
                 raise AssertionError(f"{name} ended at once: {self.log(name)[-800:]}")
             return answers()
 
-        wait_until(ready, 30, f"{name} to answer; it says: {self.log(name)[-300:]}")
+        wait_until(ready, 90, f"{name} to answer; it says: {self.log(name)[-300:]}")
 
     def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         """End one daemon, abruptly unless told otherwise; the jobs of slurmd run on."""
@@ -227,7 +227,9 @@ class SlurmCluster:
     def wait_for_node(self, state: str) -> None:
         """Wait until the node is in a state, as sinfo writes it."""
         wait_until(
-            lambda: self.run("sinfo", "-h", "-o", "%T").strip() == state, 30, f"a node {state}"
+            lambda: self.run("sinfo", "-h", "-o", "%T").strip() == state,
+            90,
+            f"a node {state}; slurmd says: {self.log('slurmd')[-300:]}",
         )
 
     def stop(self) -> None:

@@ -29,7 +29,7 @@ class SlurmClientContract:
     """
 
     client: SlurmClient
-    patience = 20.0
+    patience = 60.0
     tells_of_the_unknown = True
     """Whether the cancelling of a job that nobody knows is told apart from a good one."""
 
