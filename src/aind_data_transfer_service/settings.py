@@ -183,7 +183,7 @@ class _Settings(BaseSettings):
 
     @property
     def destination_root(self) -> str:
-        """`s3://`, or the absolute path of the folder that holds the buckets."""
+        """Name the place of all buckets: `s3://`, or the absolute path of a folder."""
         return self.destination or str(self.data_dir / "destination")
 
 
@@ -316,7 +316,7 @@ class ServiceSettings(_Settings):
 
     @property
     def destination_root(self) -> str:
-        """`s3://`, or the absolute path of the folder that holds the buckets.
+        """Name the place of all buckets: `s3://`, or the absolute path of a folder.
 
         Where nothing is said, jobs on a cluster send to S3, and jobs on this machine to a folder.
         """

@@ -251,7 +251,7 @@ class ChoiceTest(unittest.IsolatedAsyncioTestCase):
             host="slurm",
             username="svc",
             token="t",
-            current_working_directory="/work",
+            current_working_directory="/hpc",
             logging_directory="/logs",
         )
         chosen = choose_executor(ServiceSettings(hpc=hpc))

@@ -102,7 +102,7 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
             host="slurm",
             username="svc",
             token="t",
-            current_working_directory="/work",
+            current_working_directory="/hpc",
             logging_directory=str(self.folder),
             **values,
         )

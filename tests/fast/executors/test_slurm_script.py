@@ -60,7 +60,7 @@ class ScriptTest(unittest.TestCase):
             "host": "slurm",
             "username": "svc",
             "token": "t",
-            "current_working_directory": "/work",
+            "current_working_directory": "/hpc",
             "logging_directory": str(self.folder),
             "python": str(self.folder / "a python"),
         }
@@ -203,7 +203,7 @@ class ContainerTest(ScriptTest):
 
     def test_it_sees_the_folders_that_are_named(self):
         found = compose_environment(JobSpec("j", "n", request="{}"), self.boxed, {})
-        self.assertEqual(found["SINGULARITY_BIND"], f"{self.folder},/work,/vast,/data")
+        self.assertEqual(found["SINGULARITY_BIND"], f"{self.folder},/hpc,/vast,/data")
         self.assertEqual(found["APPTAINERENV_AWS_ACCESS_KEY_ID"], "AKIA1")
 
     def test_keys_are_in_the_environment_only(self):

@@ -102,7 +102,7 @@ class PropertiesTest(unittest.TestCase):
 
     def hpc(self, **values) -> HpcSettings:
         """Make settings."""
-        return HpcSettings(current_working_directory="/work", logging_directory="/logs", **values)
+        return HpcSettings(current_working_directory="/hpc", logging_directory="/logs", **values)
 
     def ask(self, hpc: HpcSettings | None = None, **settings):
         """Compose the properties of a job."""
@@ -133,7 +133,7 @@ class PropertiesTest(unittest.TestCase):
                 "nodes": [1, 2],
                 "tasks": 1,
                 "time_limit": 360,
-                "current_working_directory": "/work",
+                "current_working_directory": "/hpc",
                 "standard_out": "/logs/j1.out",
                 "standard_error": "/logs/j1.err",
                 "open_mode": "append",
@@ -172,7 +172,7 @@ class PropertiesTest(unittest.TestCase):
             ("standard_out", "/etc/x", "beneath /logs"),
             ("standard_error", "/logs/../x", "beneath /logs"),
             ("standard_in", "x", "beneath /logs"),
-            ("current_working_directory", "/elsewhere", "beneath /logs or /work"),
+            ("current_working_directory", "/elsewhere", "beneath /logs or /hpc"),
         ):
             with self.subTest(name):
                 [error] = setting_errors({name: value}, self.hpc())
@@ -184,7 +184,7 @@ class PropertiesTest(unittest.TestCase):
             "time_limit": 5,
             "standard_output": "/logs/x",
             "standard_in": "/dev/null",
-            "current_working_directory": "/work/x",
+            "current_working_directory": "/hpc/x",
             "mail_type": ["END"],
             "hold": True,
         }

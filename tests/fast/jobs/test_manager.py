@@ -292,7 +292,7 @@ class HpcSubmissionTest(ManagerTest):
             host="slurm",
             username="svc",
             token="t",
-            current_working_directory="/work",
+            current_working_directory="/hpc",
             logging_directory="/logs",
         )
         await self.restart(hpc=hpc, destination=str(self.folder / "destination"))
