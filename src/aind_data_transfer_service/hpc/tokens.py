@@ -5,6 +5,7 @@ import base64
 import binascii
 import json
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,7 +89,7 @@ class FixedToken:
         return await self.current()
 
 
-class _Fetched:
+class _Fetched(ABC):
     """A token that can be fetched again, kept until it is about to end."""
 
     renewable = True
@@ -127,8 +128,9 @@ class _Fetched:
             if self._now() >= ends:
                 raise
 
+    @abstractmethod
     async def _fetch(self) -> str:
-        raise NotImplementedError
+        """Fetch a fresh one."""
 
 
 class FileToken(_Fetched):
