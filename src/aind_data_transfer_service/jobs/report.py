@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.jobs.record import JobEvent, utc_now
 
@@ -25,18 +26,18 @@ _LONGEST_REASON = 500
 _LARGEST = 2**62
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f]+")
 _MEANINGS = {
-    1: "ended with an error that it did not foresee",
-    2: "could not read its request",
-    10: "found a source folder or file missing or unreadable",
-    11: "found that a file changed while it was read",
-    12: "found the metadata missing or contradictory",
-    13: "could not reach or write the destination",
-    14: "found the asset at the destination already",
-    15: "could not send all bytes",
-    16: "found that what arrived is not what was sent",
+    ExitCode.UNEXPECTED: "ended with an error that it did not foresee",
+    ExitCode.REQUEST: "could not read its request",
+    ExitCode.SOURCE: "found a source folder or file missing or unreadable",
+    ExitCode.SOURCE_CHANGED: "found that a file changed while it was read",
+    ExitCode.METADATA: "found the metadata missing or contradictory",
+    ExitCode.DESTINATION: "could not reach or write the destination",
+    ExitCode.DESTINATION_EXISTS: "found the asset at the destination already",
+    ExitCode.TRANSFER: "could not send all bytes",
+    ExitCode.VERIFICATION: "found that what arrived is not what was sent",
     126: "could not be run",
     127: "could not be found",
-    130: "was told to stop",
+    ExitCode.CANCELLED: "was told to stop",
 }
 
 

@@ -39,11 +39,6 @@ class Plan:
         """How many bytes of the source will be read."""
         return sum(item.source_size for item in self.items)
 
-    @property
-    def largest_total(self) -> int:
-        """How many bytes the asset can need at the destination at most."""
-        return sum(item.largest_size for item in self.items)
-
     def paths(self) -> set[str]:
         """Name every place in the asset that will be filled."""
         return {item.key for item in self.items} | set(self.documents)
