@@ -20,7 +20,8 @@ from aind_data_transfer_service.metadata.documents import (
     status_of,
 )
 from aind_data_transfer_service.metadata.folder import Folder
-from aind_data_transfer_service.metadata.service import Found, MetadataService
+from aind_data_transfer_service.metadata.service import MetadataService
+from aind_data_transfer_service.metadata.sources import Found
 
 _NAMES_THE_SUBJECT = ("subject", "procedures", "data_description", "session", "acquisition")
 _NAMED_BY = {"rig": ("session", "rig_id"), "instrument": ("acquisition", "instrument_id")}

@@ -6,13 +6,13 @@ The first answers `GET /subject/{id}` with an envelope `{"message", "data"}`; th
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
 import httpx
 
 from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.sources import Found, SourceBase
 
 V2_PATH = "/api/v2"
 _USABLE = {200: True, 300: True, 207: False, 400: False, 406: False}
@@ -21,18 +21,7 @@ _RETRY_SECONDS = 0.5
 _NO_JSON = object()
 
 
-@dataclass(frozen=True)
-class Found:
-    """A document that a source of metadata had."""
-
-    document: dict[str, Any]
-    valid: bool
-    """Whether the source itself holds the document to be valid."""
-    source: str
-    """Where it came from, for people: an address or a path."""
-
-
-class MetadataService:
+class MetadataService(SourceBase):
     """Asks for documents by id, and gives None where there is none.
 
     May be used from several threads at once.
@@ -49,6 +38,9 @@ class MetadataService:
     sleep : Callable
         How to wait between two attempts.
     """
+
+    name = "service"
+    kinds = frozenset({"subject", "procedures", "instrument", "rig", "project_names", "funding"})
 
     def __init__(
         self,
