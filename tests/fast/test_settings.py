@@ -31,7 +31,7 @@ class Defaults(unittest.TestCase):
         self.assertEqual(Path("/home/anna/.aind-data-transfer-service"), service().data_dir)
 
     def test_a_user_without_a_home_has_a_data_folder_too(self) -> None:
-        with mock.patch.object(module.Path, "home", side_effect=RuntimeError("no home")):
+        with mock.patch.object(Path, "home", side_effect=RuntimeError("no home")):
             self.assertTrue(service().data_dir.is_absolute())
 
     def test_an_empty_variable_is_as_good_as_none(self) -> None:

@@ -1,0 +1,48 @@
+"""What the service and a data transfer job agree on."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from tzlocal import get_localzone_name
+
+from aind_data_transfer_service.settings.kinds import (
+    Destination,
+    WebAddress,
+    ZoneName,
+    default_data_dir,
+)
+
+
+class CommonSettings(BaseSettings):
+    """What the service and the job agree on."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """Where the service keeps its database, its jobs' files and the local destination."""
+    destination: Destination | None = None
+    """`s3://`, or a local folder that stands for the store; default: `DATA_DIR/destination`."""
+    lab_timezone: ZoneName = Field(default_factory=get_localzone_name)
+    """The zone of times that name none, and of the time in an asset's name."""
+    metadata_service_url: WebAddress | None = None
+    """Address of the lab's metadata service; without one, documents come from `metadata_dir`."""
+    metadata_timeout: float = Field(default=10.0, gt=0, le=3600)
+    """Seconds to wait for one answer of the metadata service."""
+    aws_endpoint_url: WebAddress | None = None
+    """Address of an S3 server other than Amazon's. A job can never set it."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("data_dir", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        """Make the folder independent of where the process stands."""
+        return value.expanduser().absolute()
+
+    @property
+    def destination_root(self) -> str:
+        """Name the place of all buckets: `s3://`, or the absolute path of a folder."""
+        return self.destination or str(self.data_dir / "destination")

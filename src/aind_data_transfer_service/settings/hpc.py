@@ -1,0 +1,95 @@
+"""What the service knows of the cluster."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from aind_data_transfer_service.settings.kinds import Names, NodeCounts, NodePath, NodePaths
+
+
+class HpcSettings(BaseSettings):
+    """What the web service reads of the cluster: every variable begins with `HPC_`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HPC_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    host: str | None = None
+    """Host of slurmrestd; where it is set, jobs run on the cluster."""
+    port: int = Field(default=6820, gt=0, lt=65536)
+    scheme: Literal["http", "https"] = "http"
+    api_endpoint: str | None = None
+    """Pins the dialect, as `slurm/v0.0.38`; otherwise found out from the server."""
+    ca_file: Path | None = None
+    """Certificates to trust, for https."""
+    timeout: float = Field(default=30.0, gt=0)
+    """Seconds to wait for one answer of the cluster."""
+    username: str | None = None
+    """In whose name jobs are submitted."""
+    password: SecretStr | None = None
+    """Read so that set-ups that have it go on working; slurmrestd takes tokens only."""
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    """Holds the token; read again when the token is refused."""
+    token_command: str | None = None
+    """Prints a token, as `scontrol token username=svc`; run again when the token is refused."""
+    partition: str | None = None
+    sif_location: NodePath | None = None
+    """The container that holds the data transfer job; without one it runs as it is installed."""
+    python: str = "python"
+    """The Python that has the data transfer job, in the container or on the nodes."""
+    bind_paths: NodePaths = []
+    """Folders of the nodes that the container is to see besides those that it sees anyway."""
+    current_working_directory: NodePath | None = None
+    logging_directory: NodePath | None = None
+    """Where jobs leave their logs and events. The service reads them there."""
+    staging_directory: NodePath | None = None
+    """Kept for set-ups that have it; nothing is staged."""
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: SecretStr | None = None
+    aws_session_token: SecretStr | None = None
+    aws_default_region: str | None = None
+    aws_param_store_name: str | None = None
+    """Handed to the jobs as `AWS_PARAM_STORE_NAME`."""
+    minimum_cpus_per_node: int | None = Field(default=None, gt=0)
+    memory_per_cpu: int | None = Field(default=None, gt=0)
+    """Megabytes."""
+    nodes: NodeCounts | None = None
+    tasks: int | None = Field(default=None, gt=0)
+    time_limit: int | None = Field(default=None, gt=0)
+    """Minutes."""
+    qos: str | None = None
+    account: str | None = None
+    user_settings: Names | None = None
+    """The job properties that users may set themselves."""
+    submissions_at_once: int = Field(default=8, gt=0, le=64)
+    """How many jobs are on their way to slurmrestd at the same time."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "HpcSettings":
+        """Name everything that a cluster needs and that is not there."""
+        if not self.host:
+            return self
+        needed = ("username", "current_working_directory", "logging_directory")
+        missing = [f"HPC_{name.upper()}" for name in needed if not getattr(self, name)]
+        tokens = [name for name in ("token", "token_file", "token_command") if getattr(self, name)]
+        if not tokens:
+            missing.append("one of HPC_TOKEN, HPC_TOKEN_FILE and HPC_TOKEN_COMMAND")
+        if missing:
+            raise ValueError(f"HPC_HOST is set, so these are needed too: {', '.join(missing)}")
+        if len(tokens) > 1:
+            names = " and ".join(f"HPC_{name.upper()}" for name in tokens)
+            raise ValueError(f"{names} are set; set one of them, so that it is clear which counts")
+        return self
+
+    @property
+    def url(self) -> str:
+        """The address of slurmrestd."""
+        host = f"[{self.host}]" if self.host and ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"

@@ -1,0 +1,129 @@
+"""What a variable of the environment can be: paths, addresses, names, each checked."""
+
+import json
+import os
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import NoDecode
+
+from aind_data_transfer_service.configs import values
+
+
+def _split_paths(value: Any) -> Any:
+    """Take folders as the shell writes them: separated by `:` (`;` on Windows)."""
+    if isinstance(value, str):
+        return [part for part in value.split(os.pathsep) if part.strip()]
+    return value
+
+
+def _known_zone(value: str) -> str:
+    """Refuse a time zone that the zone database does not have."""
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(
+            f'"{value}" is not a time zone; write a name such as America/Los_Angeles'
+        ) from error
+    return value
+
+
+def _valid_destination(value: str) -> str:
+    """Take `s3://`, a `file://` address or an absolute folder; refuse anything else."""
+    if value.rstrip("/") == "s3:" or value == "s3":
+        return "s3://"
+    if value.startswith("file://"):
+        value = unquote(urlsplit(value).path)
+    if not Path(value).is_absolute():
+        raise ValueError(
+            f'"{value}" is no destination; write s3:// (each job names its bucket) '
+            "or an absolute folder"
+        )
+    return value
+
+
+def _absolute_folders(value: list[Path]) -> list[Path]:
+    """Refuse folders whose meaning depends on where the process stands."""
+    for folder in value:
+        if not folder.is_absolute():
+            raise ValueError(f'"{folder}" is no absolute path; write one such as /shared_drive')
+    return value
+
+
+def _web_address(value: str) -> str:
+    """Refuse an address at which no web server can answer."""
+    try:
+        parts = urlsplit(value)
+        is_right = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_right = False
+    if not is_right:
+        shown = value.rpartition("@")[2]  # without a password
+        raise ValueError(f'"{shown}" is no web address; write one such as http://host:8000')
+    return value
+
+
+def _link(value: str) -> str:
+    """Take the address of a page, or its path on this service."""
+    return value if value.startswith("/") else _web_address(value)
+
+
+def bucket_name(value: str) -> str:
+    """Refuse what cannot be the name of a bucket."""
+    return values.bucket(value) or ""
+
+
+def _split_names(value: Any) -> Any:
+    """Take names that are separated by commas."""
+    if isinstance(value, str):
+        return frozenset(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _node_counts(value: Any) -> Any:
+    """Take `2`, `1-4` or `[1,4]`: how many nodes, or the least and the most."""
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            value = json.loads(text if "-" not in text else f"[{text.replace('-', ',')}]")
+        except ValueError:
+            value = None
+    counts = [value, value] if isinstance(value, int) else value
+    if isinstance(counts, list | tuple) and len(counts) == 2:
+        least, most = counts
+        if isinstance(least, int) and isinstance(most, int) and 1 <= least <= most:
+            return (least, most)
+    raise ValueError("write how many nodes, as 1, or the least and the most, as [1,2]")
+
+
+def _node_path(value: PurePosixPath) -> PurePosixPath:
+    """Refuse a path that is not absolute, or that Slurm or a container would take apart."""
+    text = str(value)
+    if not value.is_absolute() or not text.isprintable() or any(sign in text for sign in "\\:,"):
+        raise ValueError(f"write an absolute path on the nodes, without : , or \\, not {text!r}")
+    return value
+
+
+def default_data_dir() -> Path:
+    """Keep state in the user's own folder, where there is one."""
+    try:
+        return Path.home() / ".aind-data-transfer-service"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "aind-data-transfer-service"
+
+
+ZoneName = Annotated[str, AfterValidator(_known_zone)]
+Destination = Annotated[str, AfterValidator(_valid_destination)]
+Folders = Annotated[
+    list[Path], NoDecode, BeforeValidator(_split_paths), AfterValidator(_absolute_folders)
+]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+Link = Annotated[str, AfterValidator(_link)]
+Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_names)]
+NodeCounts = Annotated[tuple[int, int], NoDecode, BeforeValidator(_node_counts)]
+NodePath = Annotated[PurePosixPath, AfterValidator(_node_path)]
+NodePaths = Annotated[list[NodePath], NoDecode, BeforeValidator(_split_paths)]

@@ -1,0 +1,131 @@
+"""What the web service reads from its environment."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    model_validator,
+)
+from pydantic_settings import NoDecode
+
+from aind_data_transfer_service.settings.common import CommonSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.kinds import Folders, Link, bucket_name
+
+SECRET_VARIABLES = (
+    "DATABASE_URL",
+    "HPC_TOKEN",
+    "HPC_PASSWORD",
+    "HPC_AWS_SECRET_ACCESS_KEY",
+    "HPC_AWS_SESSION_TOKEN",
+)
+"""What the service knows and a job that it starts has no use for."""
+
+
+def _own_variables(value: Any) -> Any:
+    """Disregard a variable `HPC`, which clusters have for purposes of their own."""
+    return HpcSettings() if isinstance(value, str) else value
+
+
+class ServiceSettings(CommonSettings):
+    """What the web service reads from its environment."""
+
+    database_url: SecretStr | None = None
+    """SQLAlchemy address; default: SQLite at `DATA_DIR/jobs.sqlite3`."""
+    default_s3_bucket: Annotated[str, AfterValidator(bucket_name)] = "aind-data"
+    """The bucket of a job that names none."""
+    date_order: Literal["MDY", "DMY"] = "MDY"
+    """How dates with slashes are read."""
+    spreadsheet_max_bytes: int = Field(default=32 * 1024**2, gt=0)
+    spreadsheet_max_rows: int = Field(default=20_000, gt=0)
+    source_roots: Folders = []
+    """Folders that the service can see as the jobs see them."""
+    source_roots_strict: bool = False
+    """Refuse a source beneath none of `SOURCE_ROOTS` rather than warn of it."""
+    check_timeout: float = Field(default=5.0, gt=0, le=3600)
+    """Seconds that the checks of one request may take before what is left becomes a warning."""
+    project_names_url: Link | None = None
+    """Where the page's link "Project Names" leads."""
+    help_url: Link = "/help"
+    allow_custom_scripts: bool = True
+    """Whether a job may bring a script of its own."""
+    local_executor_slots: int = Field(default=2, gt=0)
+    """How many jobs this machine runs at once."""
+    monitor_interval: float = Field(default=1.0, gt=0, le=3600)
+    """Seconds between two looks at the executor."""
+    hpc: Annotated[HpcSettings, NoDecode, BeforeValidator(_own_variables)] = Field(
+        default_factory=HpcSettings
+    )
+    """What is known of the cluster."""
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether jobs run on a cluster rather than on this machine."""
+        return bool(self.hpc.host)
+
+    @property
+    def destination_root(self) -> str:
+        """Name the place of all buckets: `s3://`, or the absolute path of a folder.
+
+        Where nothing is said, jobs on a cluster send to S3, and jobs on this machine to a folder.
+        """
+        if self.destination is None and self.on_cluster:
+            return "s3://"
+        return super().destination_root
+
+    @model_validator(mode="after")
+    def _strict_about_something(self) -> Self:
+        """Refuse a strictness that would hold for no folder."""
+        if self.source_roots_strict and not self.source_roots:
+            raise ValueError("SOURCE_ROOTS_STRICT is set, and SOURCE_ROOTS names no folder")
+        return self
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The address of the store of jobs."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'jobs.sqlite3'}"
+
+    @property
+    def jobs_dir(self) -> Path:
+        """Where the local executor keeps each job's files."""
+        return self.data_dir / "jobs"
+
+    @property
+    def project_names_link(self) -> str:
+        """Where the full list of project names is to be had."""
+        if self.project_names_url:
+            return self.project_names_url
+        base = self.metadata_service_url or "http://aind-metadata-service"
+        parts = urlsplit(base)  # the address may hold a password, which is not the readers'
+        base = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return f"{base.rstrip('/')}/project_names"
+
+    def job_environment(self) -> dict[str, str]:
+        """Compose the environment of a job that is started on this machine.
+
+        It is the service's own, less the secrets that a job has no use for, with the settings that
+        both must agree on written out.
+        """
+        environment = {k: v for k, v in os.environ.items() if k not in SECRET_VARIABLES}
+        return environment | self.agreed_environment() | {"DATA_DIR": str(self.data_dir)}
+
+    def agreed_environment(self) -> dict[str, str]:
+        """Write out the settings that the service and a job anywhere must agree on."""
+        environment = {
+            "DESTINATION": self.destination_root,
+            "LAB_TIMEZONE": self.lab_timezone,
+            "METADATA_TIMEOUT": str(self.metadata_timeout),
+        }
+        if self.metadata_service_url:
+            environment["METADATA_SERVICE_URL"] = self.metadata_service_url
+        if self.aws_endpoint_url:
+            environment["AWS_ENDPOINT_URL"] = self.aws_endpoint_url
+        return environment
