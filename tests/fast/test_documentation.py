@@ -7,7 +7,12 @@ from pathlib import Path
 
 from aind_data_transfer_service.configs.columns import COLUMNS
 from aind_data_transfer_service.errors import ExitCode
-from aind_data_transfer_service.settings import HpcSettings, ServiceSettings, UploadSettings
+from aind_data_transfer_service.settings import (
+    HpcSettings,
+    LabtracksSettings,
+    ServiceSettings,
+    UploadSettings,
+)
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "doc_template" / "source"
@@ -43,6 +48,23 @@ class AdministratorsGuide(unittest.TestCase):
     def test_it_has_every_exit_code(self) -> None:
         documented = re.findall(r"^   \* - (\d+)$", self.guide, re.MULTILINE)
         self.assertEqual([str(int(code)) for code in ExitCode], documented)
+
+
+class MetadataSources(unittest.TestCase):
+    """Settings of the systems that metadata come from."""
+
+    page = (SOURCE / "metadata_sources.rst").read_text(encoding="utf-8")
+    systems = (LabtracksSettings,)
+
+    def test_it_has_every_setting_and_its_default_and_no_other(self) -> None:
+        expected = {}
+        for system in self.systems:
+            prefix = system.model_config["env_prefix"]
+            for name, field in system.model_fields.items():
+                default = "" if field.default is None else f"``{field.default}``"
+                expected[f"{prefix}{name}".upper()] = default
+        rows = re.findall(r"^   \* - ``([A-Z0-9_]+)``\n     - ?(.*)$", self.page, re.MULTILINE)
+        self.assertEqual(expected, dict(rows))
 
 
 class UserGuide(unittest.TestCase):

@@ -8,7 +8,7 @@ from unittest import mock
 from pydantic import ValidationError
 
 from aind_data_transfer_service import settings as module
-from aind_data_transfer_service.settings import ServiceSettings, UploadSettings
+from aind_data_transfer_service.settings import LabtracksSettings, ServiceSettings, UploadSettings
 
 
 def service(**variables: str) -> ServiceSettings:
@@ -246,3 +246,58 @@ class Cluster(unittest.TestCase):
 
     def test_a_variable_that_clusters_have_is_no_concern_of_ours(self) -> None:
         self.assertFalse(service(HPC="/opt/hpc").on_cluster)
+
+
+class Systems(unittest.TestCase):
+    """What is known of the systems that metadata come from."""
+
+    login = {
+        "LABTRACKS_SERVER": "labtracks.example.org",
+        "LABTRACKS_DATABASE": "colony",
+        "LABTRACKS_USER": "reader",
+        "LABTRACKS_PASSWORD": "hunter2",
+    }
+
+    def labtracks(self, **variables: str) -> LabtracksSettings:
+        """Read what is said of LabTracks from exactly these variables."""
+        with mock.patch.dict(os.environ, variables, clear=True):
+            return LabtracksSettings()
+
+    def refused(self, **variables: str) -> str:
+        """Have variables refused, and give the one line that says why."""
+        with self.assertRaises(ValidationError) as caught:
+            self.labtracks(**variables)
+        self.assertNotIn("hunter2", str(caught.exception))
+        [line] = module.explain_settings(caught.exception)
+        return line
+
+    def test_nothing_said_is_no_error(self) -> None:
+        self.assertFalse(self.labtracks().is_set)
+        self.assertFalse(self.labtracks(**dict.fromkeys(self.login, "")).is_set)
+
+    def test_all_of_it_is_taken_and_the_password_not_shown(self) -> None:
+        found = self.labtracks(**self.login)
+        self.assertTrue(found.is_set)
+        self.assertEqual(("labtracks.example.org", 1433), (found.server, found.port))
+        self.assertNotIn("hunter2", f"{found!r} {found} {found.model_dump()}")
+
+    def test_a_part_of_it_is_refused_with_what_is_missing(self) -> None:
+        for name in self.login:
+            with self.subTest(name):
+                line = self.refused(**{name: self.login[name]})
+                self.assertEqual(3, sum(other in line for other in self.login))
+                self.assertNotIn(name, line)
+
+    def test_values_that_cannot_work_are_refused_by_the_variables_name(self) -> None:
+        for name, value, words in (
+            ("SERVER", "db\\colony", "write the name of the host alone"),
+            ("SERVER", "db,1433", "write the name of the host alone"),
+            ("PORT", "abc", '"abc" is refused'),
+            ("PORT", "70000", "less than 65536"),
+        ):
+            with self.subTest(value):
+                line = self.refused(**(self.login | {f"LABTRACKS_{name}": value}))
+                self.assertRegex(line, f"^LABTRACKS_{name}: .*{words}")
+        with self.assertRaises(ValidationError) as caught:
+            service(HPC_PORT="abc")
+        self.assertEqual("HPC_PORT", module.explain_settings(caught.exception)[0].split(":")[0])

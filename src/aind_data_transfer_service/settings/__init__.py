@@ -1,9 +1,10 @@
 """Every environment variable, once.
 
-`ServiceSettings` is what the web service reads, `HpcSettings` its part about the cluster, and
-`UploadSettings` what a data transfer job reads; each is read once, at start-up, and passed on. With
-no variable set, everything happens on this machine beneath `DATA_DIR`: jobs run as local processes
-and assets arrive in a local folder, in the layout of a bucket.
+`ServiceSettings` is what the web service reads, `HpcSettings` its part about the cluster,
+`UploadSettings` what a data transfer job reads, and `LabtracksSettings` what it has to know of a
+system that metadata come from; each is read once, at start-up, and passed on. With no variable set,
+everything happens on this machine beneath `DATA_DIR`: jobs run as local processes and assets arrive
+in a local folder, in the layout of a bucket.
 """
 
 from pydantic import ValidationError
@@ -11,22 +12,31 @@ from pydantic import ValidationError
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import SECRET_VARIABLES, ServiceSettings
+from aind_data_transfer_service.settings.sources import LabtracksSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 
 __all__ = [
     "SECRET_VARIABLES",
     "HpcSettings",
+    "LabtracksSettings",
     "ServiceSettings",
     "UploadSettings",
     "explain_settings",
 ]
 
+_PREFIXES = {
+    model.__name__: model.model_config["env_prefix"] for model in (HpcSettings, LabtracksSettings)
+}
+"""How the variables begin that a class of settings reads, where they begin alike."""
+
 
 def explain_settings(error: ValidationError) -> list[str]:
     """List what is wrong with the environment, a line a variable: `CHECK_TIMEOUT: "abc" …`."""
     lines = []
+    prefix = _PREFIXES.get(error.title, "")
     for details in error.errors(include_url=False):
-        variable = ".".join(str(part) for part in details["loc"]).upper()
+        name = ".".join(str(part) for part in details["loc"])
+        variable = f"{prefix}{name}".upper() if name else ""
         if details["type"] == "value_error":
             words = str(details["ctx"]["error"])
         else:
