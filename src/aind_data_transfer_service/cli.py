@@ -1,4 +1,4 @@
-"""The command `aind-data-transfer-service`: serve, demo, template, upload.
+"""The command `aind-data-transfer-service`: serve, demo, template, upload, verify, clean.
 
 Each sub-command parses what is its own and hands over; what it needs is imported only then.
 """
@@ -88,6 +88,12 @@ def _upload(arguments: Sequence[str]) -> int:
     return upload(arguments)
 
 
+def _verify(arguments: Sequence[str]) -> int:
+    from aind_data_transfer_service.upload.audit import main as verify
+
+    return verify(arguments)
+
+
 @dataclass(frozen=True)
 class _Command:
     summary: str
@@ -99,4 +105,5 @@ _COMMANDS = {
     "demo": _Command("send a sample session through a service of its own", _demo),
     "template": _Command("write the Job Submit Template", _template),
     "upload": _Command("run one data transfer job here and now", _upload),
+    "verify": _Command("prove again that an asset is what was sent", _verify),
 }

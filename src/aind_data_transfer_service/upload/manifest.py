@@ -6,6 +6,7 @@ asset.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import threading
@@ -16,7 +17,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
-from aind_data_transfer_service.upload.store import AssetStore, StoredObject, manifest_key
+from aind_data_transfer_service.upload.store import (
+    AssetStore,
+    StoredObject,
+    manifest_key,
+    record_folder,
+)
+
+_PIECE = 8 * 1024**2
+"""How much of a manifest is read or written at once."""
+_PIECES_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +62,87 @@ def utc(mtime_ns: int) -> str:
 def write_manifest(
     store: AssetStore, prefix: str, header: Mapping[str, Any], entries: Iterable[Entry]
 ) -> None:
-    """Put the manifest beside the asset."""
-    lines = [header, *(asdict(entry) for entry in entries)]
-    data = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    store.put(manifest_key(prefix), data.encode())
+    """Put the manifest beside the asset, in pieces where it is large."""
+    pieces = _pieces(header, entries)
+    first = next(pieces)
+    rest = next(pieces, None)
+    if rest is None:
+        store.put(manifest_key(prefix), first)
+    else:
+        parts = itertools.chain((first, rest), pieces)
+        store.put_parts(manifest_key(prefix), parts, _PIECE, _PIECES_AT_ONCE)
+
+
+class Manifest:
+    """The manifest of a verified asset, read as often as its entries are asked for.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+
+    Raises
+    ------
+    DestinationError
+        Where there is none, or it does not begin as one does.
+    """
+
+    def __init__(self, store: AssetStore, prefix: str):
+        self._store, self._key = store, manifest_key(prefix)
+        if all(item.key != self._key for item in store.objects(record_folder(prefix))):
+            raise DestinationError(f"{store.location(self._key)} does not exist")
+        self.header: dict[str, Any] = next(self._lines(), {})
+        """What is said of the asset as a whole."""
+        if "manifest" not in self.header:
+            raise self._damaged("its first line is not that of a manifest")
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Give its entries, in the order of their paths.
+
+        Raises
+        ------
+        DestinationError
+            Where it is damaged, or names more or fewer files than its first line says.
+        """
+        files = size = 0
+        try:
+            for line in itertools.islice(self._lines(), 1, None):
+                entry = Entry(**line)
+                files, size = files + 1, size + entry.size
+                yield entry
+        except TypeError as error:
+            raise self._damaged(str(error)) from error
+        said = self.header.get("files"), self.header.get("bytes")
+        if said != (files, size):
+            raise self._damaged(
+                f"it names {files} files of {size} bytes, and its first line says {said[0]} of "
+                f"{said[1]}"
+            )
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """Read it line by line."""
+        rest = b""
+        for piece in self._store.read(self._key, _PIECE):
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from (self._parse(line) for line in lines if line)
+        if rest:
+            yield self._parse(rest)
+
+    def _parse(self, line: bytes) -> dict[str, Any]:
+        """Read one line."""
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise self._damaged(str(error)) from error
+        if not isinstance(value, dict):
+            raise self._damaged("a line of it is no JSON object")
+        return value
+
+    def _damaged(self, reason: str) -> DestinationError:
+        """Say that it cannot be used."""
+        return DestinationError(f"{self._store.location(self._key)} is no manifest: {reason}")
 
 
 def read_manifest(store: AssetStore, prefix: str) -> tuple[dict[str, Any], dict[str, Entry]]:
@@ -66,16 +153,24 @@ def read_manifest(store: AssetStore, prefix: str) -> tuple[dict[str, Any], dict[
     DestinationError
         Where there is none, or it is damaged.
     """
-    data = store.get(manifest_key(prefix))
-    if data is None:
-        raise DestinationError(f"{store.location(manifest_key(prefix))} does not exist")
-    try:
-        header, *lines = [json.loads(line) for line in data.decode().split("\n") if line]
-        return header, {line["path"]: Entry(**line) for line in lines}
-    except (ValueError, TypeError, KeyError) as error:
-        raise DestinationError(
-            f"{store.location(manifest_key(prefix))} is no manifest: {error}"
-        ) from error
+    manifest = Manifest(store, prefix)
+    return manifest.header, {entry.path: entry for entry in manifest}
+
+
+def _pieces(header: Mapping[str, Any], entries: Iterable[Entry]) -> Iterator[bytes]:
+    """Write a manifest in pieces, each but the last of the same size."""
+    pending = bytearray(_line(header))
+    for entry in entries:
+        pending += _line(asdict(entry))
+        if len(pending) >= _PIECE:
+            yield bytes(pending[:_PIECE])
+            del pending[:_PIECE]
+    yield bytes(pending)
+
+
+def _line(content: Mapping[str, Any]) -> bytes:
+    """Write one line."""
+    return json.dumps(content, ensure_ascii=False).encode() + b"\n"
 
 
 class Journal:

@@ -4,12 +4,18 @@ The store itself is asked what it has: every file must be there, nothing else ma
 must have the size and the ETag that the store gave when it took it. An S3 server has by then
 compared the body of each object with the checksum that came along. A local folder checks nothing
 by itself, so there every file is read back and its SHA-256 compared.
+
+What was sent and what is listed are gone through side by side, so that a million files take no
+more memory than a thousand where both come in much the same order.
 """
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
 
 from aind_data_transfer_service.errors import VerificationError
 from aind_data_transfer_service.upload.manifest import Entry
@@ -17,6 +23,31 @@ from aind_data_transfer_service.upload.source import listed, shown
 from aind_data_transfer_service.upload.store import AssetStore, StoredObject
 
 _READ_SIZE = 4 * 1024**2
+_AHEAD = 4
+"""How many files a reader may have waiting for it."""
+
+
+class Fault(StrEnum):
+    """What can be wrong with a file of an asset."""
+
+    MISSING = "missing"
+    SIZE = "size"
+    REPLACED = "replaced"
+    """The store's own name for its content, the ETag, is another."""
+    BYTES = "bytes"
+    FOREIGN = "foreign"
+    """It is there, and nobody sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A file that is not what was sent."""
+
+    path: str
+    """Its place in the asset."""
+    fault: Fault
+    words: str
+    """What is wrong, for people."""
 
 
 def stored_objects(store: AssetStore, prefix: str) -> dict[str, StoredObject]:
@@ -25,38 +56,52 @@ def stored_objects(store: AssetStore, prefix: str) -> dict[str, StoredObject]:
     return {item.key[skip:]: item for item in store.objects(prefix)}
 
 
-def compare(
-    entries: Sequence[Entry], stored: Mapping[str, StoredObject]
-) -> tuple[dict[str, str], list[str]]:
-    """Compare what was sent with what the store lists.
+def differences(
+    entries: Iterable[Entry], stored: Iterable[StoredObject], skip: int, by_etag: bool = True
+) -> Iterator[Difference]:
+    """Compare what was sent with what the store lists, the order of either being no matter.
 
-    Returns
-    -------
-    tuple[dict[str, str], list[str]]
-        By path, what is wrong, and the paths that nobody sent.
+    Parameters
+    ----------
+    entries : Iterable[Entry]
+        What was sent.
+    stored : Iterable[StoredObject]
+        What the store lists.
+    skip : int
+        How many characters of each key come before the place in the asset.
+    by_etag : bool
+        Whether the ETag has to be the same.
     """
-    problems = {}
-    for entry in entries:
-        found = stored.get(entry.path)
-        path = shown(entry.path)
-        if found is None:
-            problems[entry.path] = f"{path} is missing"
-        elif found.size != entry.size:
-            problems[entry.path] = (
-                f"{path} has {found.size:,} bytes there, {entry.size:,} were sent"
-            )
-        elif found.etag != entry.etag:
-            problems[entry.path] = (
-                f"{path} was replaced there: its ETag is {found.etag}, not {entry.etag}"
-            )
-    expected = {entry.path for entry in entries}
-    return problems, sorted(stored.keys() - expected)
+    sent: dict[str, Entry] = {}
+    found: dict[str, StoredObject] = {}
+    left, right = iter(entries), iter(stored)
+    more = True
+    while more:
+        entry, item = next(left, None), next(right, None)
+        more = entry is not None or item is not None
+        if entry is not None:
+            match = found.pop(entry.path, None)
+            if match is None:
+                sent[entry.path] = entry
+            else:
+                yield from _difference(entry, match, by_etag)
+        if item is not None:
+            path = item.key[skip:]
+            first = sent.pop(path, None)
+            if first is None:
+                found[path] = item
+            else:
+                yield from _difference(first, item, by_etag)
+    for path in sent:
+        yield Difference(path, Fault.MISSING, f"{shown(path)} is missing")
+    for path in sorted(found):
+        yield Difference(path, Fault.FOREIGN, f"{shown(path)} is there, and nobody sent it")
 
 
 def verify(
     store: AssetStore,
     prefix: str,
-    entries: Sequence[Entry],
+    entries: Iterable[Entry],
     keep_others: bool = False,
     readers: int = 8,
     deep: bool | None = None,
@@ -70,8 +115,8 @@ def verify(
         Where it is.
     prefix : str
         Name of the asset.
-    entries : Sequence[Entry]
-        What was sent.
+    entries : Iterable[Entry]
+        What was sent; it is gone through twice where files are read back.
     keep_others : bool
         Whether there may be files that nobody sent.
     readers : int
@@ -91,49 +136,85 @@ def verify(
     VerificationError
         Where anything differs, naming it.
     """
-    problems, others = compare(entries, stored_objects(store, prefix))
-    if others and not keep_others:
-        problems |= {path: f"{shown(path)} is there, and nobody sent it" for path in others}
+    problems, others = [], []
+    for difference in differences(entries, store.objects(prefix), len(prefix) + 1):
+        if keep_others and difference.fault == Fault.FOREIGN:
+            others.append(difference.path)
+        else:
+            problems.append(difference)
     if not problems and (store.proves_by_reading if deep is None else deep):
-        problems = _read_all_back(store, prefix, entries, readers, on_file)
+        problems = list(read_back(store, prefix, entries, readers, on_file))
     if problems:
-        place = store.location(prefix)
-        words = listed(list(problems.values()))
-        raise VerificationError(f"{place} is not what was sent: {words}", list(problems))
+        words = listed([difference.words for difference in problems])
+        paths = [difference.path for difference in problems]
+        raise VerificationError(f"{store.location(prefix)} is not what was sent: {words}", paths)
     return others
 
 
-def _read_all_back(
+def read_back(
     store: AssetStore,
     prefix: str,
-    entries: Sequence[Entry],
-    readers: int,
-    on_file: Callable[[Entry], None],
-) -> dict[str, str]:
-    """Read every file at the destination, and tell by path which have other bytes."""
+    entries: Iterable[Entry],
+    readers: int = 8,
+    on_file: Callable[[Entry], None] = lambda entry: None,
+) -> Iterator[Difference]:
+    """Read every file at the destination, and tell which have other bytes than were sent.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    entries : Iterable[Entry]
+        What was sent.
+    readers : int
+        How many files are read at once.
+    on_file : Callable
+        Is told of each file that was read, from several threads.
+    """
     stop = threading.Event()
 
-    def check(entry: Entry) -> str | None:
-        problem = _read_back(store, prefix, entry, stop)
+    def check(entry: Entry) -> Difference | None:
+        found = _read(store, prefix, entry, stop)
         on_file(entry)
-        return problem
+        return found
 
     pool = ThreadPoolExecutor(readers)
+    waiting: deque = deque()
     try:
-        told = zip(entries, pool.map(check, entries))
-        return {entry.path: problem for entry, problem in told if problem}
+        for entry in entries:
+            waiting.append(pool.submit(check, entry))
+            if len(waiting) >= readers * _AHEAD and (found := waiting.popleft().result()):
+                yield found
+        while waiting:
+            if found := waiting.popleft().result():
+                yield found
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _read_back(store: AssetStore, prefix: str, entry: Entry, stop: threading.Event) -> str | None:
+def _difference(entry: Entry, found: StoredObject, by_etag: bool) -> Iterator[Difference]:
+    """Compare one file with what the store lists of it."""
+    path = shown(entry.path)
+    if found.size != entry.size:
+        words = f"{path} has {found.size:,} bytes there, {entry.size:,} were sent"
+        yield Difference(entry.path, Fault.SIZE, words)
+    elif by_etag and found.etag != entry.etag:
+        words = f"{path} was replaced there: its ETag is {found.etag}, not {entry.etag}"
+        yield Difference(entry.path, Fault.REPLACED, words)
+
+
+def _read(store: AssetStore, prefix: str, entry: Entry, stop: threading.Event) -> Difference | None:
     """Read a file at the destination and compare its hash."""
     digest = hashlib.sha256()
     for chunk in store.read(f"{prefix}/{entry.path}", _READ_SIZE):
-        digest.update(chunk)
         if stop.is_set():
             break
+        digest.update(chunk)
     if digest.hexdigest() == entry.sha256:
         return None
-    return f"{shown(entry.path)} has other bytes there: their SHA-256 is {digest.hexdigest()}"
+    path, found = shown(entry.path), digest.hexdigest()
+    words = f"{path} has other bytes there: their SHA-256 is {found}, not {entry.sha256}"
+    return Difference(entry.path, Fault.BYTES, words)

@@ -1,0 +1,51 @@
+"""What the commands beside the upload share: how they end, and what they say last."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from aind_data_transfer_service.configs.problems import explain
+from aind_data_transfer_service.errors import ExitCode, UploadError
+from aind_data_transfer_service.settings import UploadSettings
+
+logger = logging.getLogger(__name__)
+
+
+def as_program(work: Callable[[UploadSettings], None]) -> int:
+    """Do something with the settings of the environment, and give the process's exit code.
+
+    The last line of the standard error is the reason where it failed.
+
+    Parameters
+    ----------
+    work : Callable
+        What is done; it raises what stops it.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+    try:
+        work(UploadSettings())
+    except UploadError as error:
+        return _fail(str(error), error.exit_code)
+    except ValidationError as error:
+        return _fail(f"a setting is wrong: {'; '.join(explain(error))}", ExitCode.REQUEST)
+    except KeyboardInterrupt:
+        return _fail("cancelled", ExitCode.CANCELLED)
+    except BrokenPipeError:  # whoever read the output has heard enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.UNEXPECTED
+    except Exception as error:
+        logger.exception("this was not foreseen")
+        return _fail(f"unexpected {type(error).__name__}: {error}", ExitCode.UNEXPECTED)
+    return ExitCode.DONE
+
+
+def _fail(reason: str, code: ExitCode) -> int:
+    """Print the reason on one line."""
+    print(" ".join(reason.split()), file=sys.stderr)
+    return int(code)

@@ -1,0 +1,90 @@
+"""`verify` and `clean` against a real S3 server on loopback (SeaweedFS)."""
+
+import contextlib
+import io
+import json
+import os
+import uuid
+from unittest.mock import patch
+
+from aind_data_transfer_service import cli
+from aind_data_transfer_service.errors import ExitCode
+from tests.support import seaweedfs
+from tests.support.transfer import PREFIX, TransferTestCase
+
+_server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
+
+
+def setUpModule():
+    """Start the server."""
+    global _server
+    _server = seaweedfs.start()
+
+
+def tearDownModule():
+    """Stop it."""
+    _server.stop()
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Run a command; give its exit code and what it printed."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main(arguments)
+    return code, out.getvalue(), err.getvalue()
+
+
+class S3CommandTestCase(TransferTestCase):
+    """Gives each test a bucket of its own."""
+
+    destination = "s3://"
+
+    def setUp(self):
+        """Make the bucket."""
+        super().setUp()
+        self.enterContext(patch.dict(os.environ, _server.env))
+        self.endpoint_url = _server.endpoint_url
+        self.bucket = _server.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
+        self.asset = f"s3://{self.bucket}/{PREFIX}"
+
+
+class TestVerify(S3CommandTestCase):
+    """An asset proven again."""
+
+    def setUp(self):
+        """Bring the asset."""
+        super().setUp()
+        for name in ("a.txt", "a-b.txt", "aa/b.txt", "ü/é.txt"):
+            self.write(name, name)
+        self.write("large.bin", os.urandom(20 * 1024**2 + 1))
+        self.run_job()
+
+    def test_an_untouched_asset_is_proven_by_listing_and_by_reading(self):
+        for arguments in ((), ("--deep",)):
+            code, out, err = run("verify", *arguments, self.asset)
+            self.assertEqual((code, err), (0, ""))
+            self.assertIn("8 files", out)
+
+    def test_whatever_was_done_to_it_is_found(self):
+        large = f"{PREFIX}/behavior/large.bin"
+        self.store.put(f"{PREFIX}/behavior/a.txt", b"A.TXT")
+        self.store.put(f"{PREFIX}/behavior/foreign", b"")
+        self.store.delete([large])
+        for arguments in ((), ("--deep",)):
+            code, out, _ = run("verify", "--json", *arguments, self.asset)
+            self.assertEqual(code, ExitCode.VERIFICATION)
+            found = {d["path"]: d["fault"] for d in json.loads(out)["differences"]}
+            changed = "bytes" if arguments else "replaced"
+            self.assertEqual(
+                found,
+                {
+                    "behavior/a.txt": changed,
+                    "behavior/foreign": "foreign",
+                    "behavior/large.bin": "missing",
+                },
+            )
+
+    def test_a_bucket_that_is_not_there_is_told(self):
+        code, _, err = run("verify", f"s3://nowhere-{uuid.uuid4().hex}/asset")
+        self.assertEqual(code, ExitCode.DESTINATION)
+        self.assertIn("nowhere-", err)
