@@ -1,0 +1,58 @@
+"""What `deploy/` holds fits the code."""
+
+import configparser
+import re
+import shlex
+import unittest
+from pathlib import Path
+
+import yaml
+
+from aind_data_transfer_service.cli import APP
+from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+AWS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
+
+
+class Unit(configparser.ConfigParser):
+    """A unit of systemd: names keep their case, and may come several times."""
+
+    optionxform = staticmethod(str)
+
+
+class DeployTest(unittest.TestCase):
+    """The unit, the environment, the compose file and the image's definition."""
+
+    def unit(self) -> configparser.SectionProxy:
+        """Read what the unit says of the service."""
+        parser = Unit(strict=False, interpolation=None)
+        parser.read(DEPLOY / "aind-data-transfer-service.service")
+        return parser["Service"]
+
+    def test_the_environment_names_settings_that_exist(self) -> None:
+        text = (DEPLOY / "service.env").read_text()
+        named = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", text, re.MULTILINE))
+        known = {name.upper() for name in ServiceSettings.model_fields}
+        known |= {f"HPC_{name.upper()}" for name in HpcSettings.model_fields}
+        self.assertTrue(named)
+        self.assertEqual(set(), named - known - AWS)
+
+    def test_the_unit_starts_the_service_and_lets_its_jobs_live(self) -> None:
+        unit = self.unit()
+        self.assertIn(APP, shlex.split(unit["ExecStart"]))
+        self.assertEqual("process", unit["KillMode"])
+
+    def test_the_compose_file_builds_and_starts_the_service(self) -> None:
+        compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+        service = compose["services"]["service"]
+        self.assertIn(APP, service["command"])
+        self.assertTrue((DEPLOY / service["build"] / "Dockerfile").is_file())
+        self.assertEqual(set(service["secrets"]), set(compose["secrets"]))
+
+    def test_the_image_takes_files_that_exist(self) -> None:
+        text = (DEPLOY / "job.def").read_text()
+        files = re.findall(r"^    (\S+) /opt/src/", text, re.MULTILINE)
+        self.assertTrue(files)
+        for name in files:
+            self.assertTrue((DEPLOY.parent / name).exists(), name)
