@@ -4,11 +4,12 @@ A job that writes an asset holds a lock on this machine and leaves a mark beside
 the asset is verified. A job that finds the mark goes on where the earlier one stopped.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +21,7 @@ from aind_data_transfer_service.errors import (
     DestinationExistsError,
     TransferError,
 )
-from aind_data_transfer_service.upload.manifest import Entry, Journal, read_manifest
+from aind_data_transfer_service.upload.manifest import Entry, Journal, Manifest
 from aind_data_transfer_service.upload.store import (
     AssetState,
     AssetStore,
@@ -41,10 +42,29 @@ class Claim:
     keep_others: bool
     """Whether files that this job does not send stay where they are."""
     journal: Journal
-    known: dict[str, Entry]
-    """By path, what earlier transfers are known to have brought."""
-    earlier: dict[str, Entry]
-    """By path, what the asset's manifest of an earlier upload names."""
+    earlier: "Earlier"
+    """What the asset's manifest of an earlier upload names."""
+
+
+class Earlier(Iterable[Entry]):
+    """The manifest of an earlier upload, as far as there is one that can be read.
+
+    What cannot be read is not known, and sent again.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    """
+
+    def __init__(self, store: AssetStore, prefix: str):
+        self._store, self._prefix = store, prefix
+
+    def __iter__(self) -> Iterator[Entry]:
+        with contextlib.suppress(DestinationError):
+            yield from Manifest(self._store, self._prefix)
 
 
 @contextmanager
@@ -88,10 +108,8 @@ def claim_asset(
         keep = force or bool(mark and mark.get("keep_others"))
         _write_mark(store, prefix, mark is None, started, keep, job_id)
         resumed = mark is not None or _is_taken(store, prefix, force)
-        earlier = _earlier(store, prefix) if resumed else {}
         with Journal(state_dir / "journal.jsonl") as journal:
-            known = earlier | journal.entries()
-            yield Claim(started, resumed, keep, journal, known, earlier)
+            yield Claim(started, resumed, keep, journal, Earlier(store, prefix))
 
 
 def _is_taken(store: AssetStore, prefix: str, force: bool) -> bool:
@@ -196,16 +214,6 @@ def _write_mark(
         raise DestinationExistsError(
             f"another job began to send {store.location(prefix)} at the same moment"
         ) from error
-
-
-def _earlier(store: AssetStore, prefix: str) -> dict[str, Entry]:
-    """Read the manifest of an earlier upload, where there is one that can be read."""
-    if store.get(manifest_key(prefix)) is None:
-        return {}
-    try:
-        return read_manifest(store, prefix)[1]
-    except DestinationError:  # then nothing is known, and everything is sent again
-        return {}
 
 
 def _time(text: Any) -> datetime | None:

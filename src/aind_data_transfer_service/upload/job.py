@@ -5,11 +5,14 @@ raises what stops it.
 """
 
 import hashlib
+import heapq
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import TextIO
 from zoneinfo import ZoneInfo
@@ -28,11 +31,12 @@ from aind_data_transfer_service.metadata.gather import gather
 from aind_data_transfer_service.metadata.service import MetadataService
 from aind_data_transfer_service.settings import UploadSettings
 from aind_data_transfer_service.upload import preflight
+from aind_data_transfer_service.upload.arrivals import Arrivals, missing
 from aind_data_transfer_service.upload.claim import Claim, claim_asset, release
 from aind_data_transfer_service.upload.description import SOFTWARE, complete, facts_of
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.manifest import Entry, utc, write_manifest
-from aind_data_transfer_service.upload.plan import Plan, already_there
+from aind_data_transfer_service.upload.plan import Plan, Series
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.source import (
     Scan,
@@ -50,7 +54,7 @@ from aind_data_transfer_service.upload.store import (
 )
 from aind_data_transfer_service.upload.transfer import Transfer
 from aind_data_transfer_service.upload.transforms import Item, ZipItem, items_of
-from aind_data_transfer_service.upload.verify import stored_objects, verify
+from aind_data_transfer_service.upload.verify import verify
 
 _METADATA_ATTEMPTS = 3
 
@@ -121,10 +125,10 @@ class UploadJob:
         if self._config.dry_run:
             return self._show(plan)
         with self._claim(state) as claim:
-            entries = self._transfer(plan, documents, claim)
+            arrivals = self._transfer(plan, documents, claim)
             self._compare_sources(scans)
-            entries = self._verify(entries, claim)
-            return self._publish(plan, entries, claim)
+            kept = self._verify(arrivals, claim)
+            return self._publish(plan, arrivals, kept, claim)
 
     def _preflight(self) -> tuple[list[Scan], AssetState]:
         """Look at the sources and the destination, and write nothing that stays."""
@@ -149,8 +153,8 @@ class UploadJob:
             figures["message"] = f"{files:,} files, {size:,} bytes"
             if not self._config.dry_run:
                 preflight.probe(self._store, self._prefix)
-                there = stored_objects(self._store, self._prefix) if state != "absent" else {}
-                already = sum(item.size for item in there.values())
+                there = self._store.objects(self._prefix) if state != "absent" else ()
+                already = sum(item.size for item in there)
                 preflight.check_room(self._store, max(0, size - already))
         return scans, state
 
@@ -200,7 +204,7 @@ class UploadJob:
 
     def _modalities(self, scans: Sequence[Scan], documents: dict[str, Document]) -> Plan:
         """Decide for each modality what is sent."""
-        items: list[Item] = []
+        parts: list[Sequence[Item]] = []
         for config, found in zip(self._config.modalities, scans):
             folder = found.tree.folder
             with self._events.during(Step.MODALITY, f"{folder} is planned") as figures:
@@ -212,12 +216,12 @@ class UploadJob:
                 zipped = any(isinstance(item, ZipItem) for item in chosen)
                 figures.update(files=len(found.files), bytes=found.size, zip=zipped)
                 figures["message"] = f"{folder}: {'as one zip' if zipped else 'as it is'}"
-                items += chosen
+                parts.append(chosen)
         names = {document.file_name for document in documents.values()}
         plan = Plan(
             self._prefix,
             self._location,
-            items,
+            Series(parts),
             sorted(names | {"processing.json", RECORD_NAME}),
             [shown(name) for found in scans for name in found.empty_folders],
             [shown(name) for found in scans for name in found.left_out],
@@ -245,51 +249,50 @@ class UploadJob:
             self._now,
         )
 
-    def _transfer(self, plan: Plan, documents: dict[str, Document], claim: Claim) -> list[Entry]:
+    def _transfer(self, plan: Plan, documents: dict[str, Document], claim: Claim) -> Arrivals:
         """Send what is not there yet: the data, then the documents."""
         with self._events.during(Step.TRANSFER, f"data travel to {self._location}") as figures:
-            there = self._already_there(plan, claim)
-            done = {entry.path for entry in there}
-            waiting = [item for item in plan.items if item.key not in done]
+            arrivals = Arrivals(plan.items, claim.journal)
+            there = self._already_there(plan, arrivals, claim)
+            waiting = missing(plan.items, there)
             with Progress(
                 plan.files_total, plan.bytes_total, self._tell_progress, self._prefix
             ) as progress:
-                for item in plan.items:
-                    if item.key in done:
-                        progress.already(item.file_count, item.source_size)
+                for item in itertools.compress(plan.items, there):
+                    progress.already(item.file_count, item.source_size)
                 transfer = Transfer(
                     self._store,
                     self._prefix,
                     progress,
-                    claim.journal.add,
+                    arrivals.add,
                     self._settings.upload_connections,
                 )
-                sent = transfer.run(waiting)
+                transfer.run(waiting)
             started, ended = (t.astimezone(self._zone) for t in (claim.started, self._now()))
             papers = complete(self._config, self._facts(), plan, documents, started, ended)
-            described = [self._send_document(name, data) for name, data in papers.items()]
+            arrivals.describe(self._send_document(name, data) for name, data in papers.items())
             figures.update(
                 message=f"{plan.files_total:,} files have arrived"
-                + (f", {len(there):,} objects of them earlier" if there else ""),
+                + (f", {sum(there):,} objects of them earlier" if any(there) else ""),
                 files=plan.files_total,
                 bytes=plan.bytes_total,
                 files_sent=sum(item.file_count for item in waiting),
                 bytes_sent=sum(item.source_size for item in waiting),
             )
-        return sorted(there + sent + described, key=lambda entry: entry.path)
+        return arrivals
 
-    def _already_there(self, plan: Plan, claim: Claim) -> list[Entry]:
+    def _already_there(self, plan: Plan, arrivals: Arrivals, claim: Claim) -> bytearray:
         """Tell what an earlier attempt brought, and clear away the rest of it."""
         if not claim.resumed:
-            return []
+            return bytearray(len(plan.items))
         try:
             self._store.clear_unfinished(self._prefix)
         except DestinationError as error:
             self._events.warn(str(error))
-        stored = stored_objects(self._store, self._prefix)
-        there = already_there(plan.items, claim.known, stored)
+        arrivals.recall(claim.earlier)
+        stored = self._store.objects(self._prefix)
+        there, others = arrivals.confirm(stored, len(self._prefix) + 1, plan.documents)
         if not claim.keep_others:
-            others = stored.keys() - plan.paths()
             self._store.delete([f"{self._prefix}/{path}" for path in sorted(others)])
         return there
 
@@ -300,10 +303,10 @@ class UploadJob:
         now = utc(int(self._now().timestamp() * 1e9))
         return Entry(name, len(data), digest, now, etag, "document")
 
-    def _verify(self, entries: list[Entry], claim: Claim) -> list[Entry]:
-        """Have the store prove that everything arrived."""
+    def _verify(self, entries: Arrivals, claim: Claim) -> list[Entry]:
+        """Have the store prove what arrived, and tell what of an earlier upload stays."""
         with self._events.during(Step.VERIFY, f"{self._location} is verified") as figures:
-            size = sum(entry.size for entry in entries)
+            size = entries.size
             self._store.settle(self._prefix)
             with Progress(len(entries), size, self._tell_progress, "verify") as progress:
                 try:
@@ -324,13 +327,20 @@ class UploadJob:
                 self._events.warn(f"kept, though this job did not send them: {names}")
             figures.update(files=len(entries), bytes=size)
             figures["message"] = f"{len(entries):,} files, {size:,} bytes are proven"
-        stored = stored_objects(self._store, self._prefix) if others else {}
-        kept = [claim.earlier[path] for path in others if path in claim.earlier]
-        return entries + [entry for entry in kept if entry.is_stored_as(stored.get(entry.path))]
+        return self._kept(set(others), claim) if others else []
 
-    def _publish(self, plan: Plan, entries: list[Entry], claim: Claim) -> Outcome:
+    def _kept(self, others: set[str], claim: Claim) -> list[Entry]:
+        """Tell what an earlier upload brought of the files that this job did not send."""
+        skip = len(self._prefix) + 1
+        listing = self._store.objects(self._prefix)
+        stored = {found.key[skip:]: found for found in listing if found.key[skip:] in others}
+        return [entry for entry in claim.earlier if entry.is_stored_as(stored.get(entry.path))]
+
+    def _publish(self, plan: Plan, arrivals: Arrivals, kept: list[Entry], claim: Claim) -> Outcome:
         """Put the manifest beside the asset, and call it done."""
-        size = sum(entry.size for entry in entries)
+        by_path = attrgetter("path")
+        size = arrivals.size + sum(entry.size for entry in kept)
+        files = len(arrivals) + len(kept)
         header = {
             "manifest": 1,
             "asset": self._prefix,
@@ -339,15 +349,16 @@ class UploadJob:
             "software": f"{SOFTWARE} {__version__}",
             "started": claim.started.isoformat(),
             "verified": self._now().isoformat(),
-            "files": len(entries),
+            "files": files,
             "bytes": size,
             "empty_folders": plan.empty_folders,
             "left_out": plan.left_out,
         }
+        entries = heapq.merge(arrivals, sorted(kept, key=by_path), key=by_path)
         write_manifest(self._store, self._prefix, header, entries)
         self._on_proven()
         release(self._store, self._prefix, claim)
-        outcome = Outcome(self._location, len(entries), size, self._seconds())
+        outcome = Outcome(self._location, files, size, self._seconds())
         self._tell_end(outcome, f"{self._location} is complete and verified")
         return outcome
 

@@ -27,6 +27,8 @@ from aind_data_transfer_service.upload.store import (
 _PIECE = 8 * 1024**2
 """How much of a manifest is read or written at once."""
 _PIECES_AT_ONCE = 2
+_LINE = 1024
+"""Most lines of a journal are shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,7 @@ class Journal:
     def __enter__(self) -> Self:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self._mend()
-        self._output = open(self._file, "ab")
+        self._output = open(self._file, "a+b")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -199,17 +201,43 @@ class Journal:
 
     def entries(self) -> dict[str, Entry]:
         """Tell, by path, what had arrived; the newest word on each file holds."""
-        return {entry.path: entry for entry in self._read()}
+        return {entry.path: entry for _, entry in self.lines()}
 
-    def add(self, entry: Entry) -> None:
-        """Note that a file has arrived."""
-        line = json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n"
+    def lines(self) -> Iterator[tuple[int, Entry]]:
+        """Read what can be read, and where it stands.
+
+        A damaged line only means that a file is sent again.
+        """
+        with contextlib.suppress(FileNotFoundError), open(self._file, "rb") as file:
+            offset = 0
+            for line in file:
+                try:
+                    yield offset, Entry(**json.loads(line))
+                except (ValueError, TypeError):
+                    pass
+                offset += len(line)
+
+    def at(self, offset: int) -> Entry:
+        """Read the entry that stands at a place."""
+        data = b""
+        while b"\n" not in data:
+            more = os.pread(self._output.fileno(), _LINE, offset + len(data))
+            if not more:
+                raise TransferError(f"{self._file} was cut off while the job ran")
+            data += more
+        return Entry(**json.loads(data[: data.index(b"\n")]))
+
+    def add(self, entry: Entry) -> int:
+        """Note that a file has arrived, and tell where the note stands."""
+        line = _line(asdict(entry))
         with self._lock:
             try:
+                offset = self._output.tell()
                 self._output.write(line)
                 self._output.flush()
             except OSError as error:
                 raise TransferError(f"{self._file} cannot be written: {error.strerror}") from error
+        return offset
 
     def doubt(self, paths: Iterable[str]) -> None:
         """Note that files are not what they were taken for: they will be sent again."""
@@ -224,19 +252,12 @@ class Journal:
         """Cut off a last line that was never finished."""
         if not self._file.exists():
             return
-        data = self._file.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole != len(data):
-            os.truncate(self._file, whole)
-
-    def _read(self) -> Iterator[Entry]:
-        """Read what can be read: a damaged line only means that a file is sent again."""
-        try:
-            lines = self._file.read_bytes().splitlines()
-        except FileNotFoundError:
-            return
-        for line in lines:
-            try:
-                yield Entry(**json.loads(line))
-            except (ValueError, TypeError):
-                continue
+        with open(self._file, "r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            start, rest = end, b""
+            while start and b"\n" not in rest:
+                start = max(0, start - _LINE)
+                rest = os.pread(file.fileno(), end - start, start)
+            whole = start + rest.rfind(b"\n") + 1
+            if whole != end:
+                file.truncate(whole)

@@ -1,18 +1,106 @@
 """What will be sent, decided before anything is: a value that can be printed and tested."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from aind_data_transfer_service.errors import SourceError
-from aind_data_transfer_service.upload.manifest import Entry
 from aind_data_transfer_service.upload.source import listed
-from aind_data_transfer_service.upload.store import StoredObject
-from aind_data_transfer_service.upload.transforms import Item, ZipItem
+from aind_data_transfer_service.upload.transforms import FileItems, Item, ZipItem
 
 MEBI = 1024**2
 PART_SIZE = 8 * MEBI
 """Files up to this size travel in one request, larger ones in parts of at least this size."""
 _MOST_PARTS = 9_000  # of the 10,000 that S3 allows
+
+
+class Series(Sequence[Item]):
+    """Items one after another, without copying them.
+
+    Parameters
+    ----------
+    parts : Iterable[Sequence[Item]]
+        The items of each source.
+    """
+
+    def __init__(self, parts: Iterable[Sequence[Item]] = ()):
+        self.parts = [part for part in parts if part]
+        self._starts = [0, *itertools.accumulate(len(part) for part in self.parts)]
+
+    def find(self, key: str) -> int | None:
+        """Tell at which place the item of a key stands."""
+        for part, start in zip(self.parts, self._starts):
+            if isinstance(part, FileItems):
+                place = part.find(key)
+            else:
+                place = next((i for i, item in enumerate(part) if item.key == key), None)
+            if place is not None:
+                return start + place
+        return None
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, place: int) -> Item:  # type: ignore[override]
+        place = range(len(self))[place]
+        part = bisect_right(self._starts, place) - 1
+        return self.parts[part][place - self._starts[part]]
+
+    def __iter__(self) -> Iterator[Item]:
+        return itertools.chain.from_iterable(self.parts)
+
+
+class Picked(Sequence[Item]):
+    """Some of many items, by their places.
+
+    Parameters
+    ----------
+    items : Sequence[Item]
+        All of them.
+    places : Sequence[int]
+        Which of them.
+    """
+
+    def __init__(self, items: Sequence[Item], places: Sequence[int]):
+        self._items, self._places = items, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, place: int) -> Item:  # type: ignore[override]
+        return self._items[self._places[place]]
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(self._items.__getitem__, self._places)
+
+
+def in_order(items: Sequence[Item], threshold: int = PART_SIZE) -> tuple[Picked, Picked]:
+    """Share items out to two lanes: the large ones, the largest first, and the small ones.
+
+    The two are sent side by side, the small ones in the order of their names, so that neither the
+    link nor the rate of requests idles, and so that no large file is left for the end.
+
+    Parameters
+    ----------
+    items : Sequence[Item]
+        What is to be sent.
+    threshold : int
+        Up to how many bytes an item is small.
+    """
+    large, small = array("Q"), array("Q")
+    sizes = array("Q")
+    for place, item in enumerate(items):
+        size = item.largest_size
+        if size > threshold:
+            large.append(place)
+            sizes.append(size)
+        else:
+            small.append(place)
+    by_size = sorted(range(len(large)), key=sizes.__getitem__, reverse=True)
+    return Picked(items, array("Q", (large[i] for i in by_size))), Picked(items, small)
 
 
 @dataclass(frozen=True)
@@ -23,25 +111,21 @@ class Plan:
     """Name of the asset."""
     location: str
     """Where the asset will be."""
-    items: list[Item] = field(default_factory=list)
+    items: Series = field(default_factory=Series)
     documents: list[str] = field(default_factory=list)
     """Names of the metadata documents, at the root of the asset."""
     empty_folders: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def files_total(self) -> int:
         """How many files of the source will be read."""
         return sum(item.file_count for item in self.items)
 
-    @property
+    @cached_property
     def bytes_total(self) -> int:
         """How many bytes of the source will be read."""
         return sum(item.source_size for item in self.items)
-
-    def paths(self) -> set[str]:
-        """Name every place in the asset that will be filled."""
-        return {item.key for item in self.items} | set(self.documents)
 
     def check(self, object_limit: int | None) -> None:
         """Make sure that everything fits, and that no two files want the same place.
@@ -78,26 +162,3 @@ def part_size(largest_size: int) -> int:
     """Choose the size of a file's parts, so that there are never too many."""
     needed = -(-largest_size // _MOST_PARTS)
     return max(PART_SIZE, -(-needed // MEBI) * MEBI)
-
-
-def already_there(
-    items: list[Item], known: Mapping[str, Entry], stored: Mapping[str, StoredObject]
-) -> list[Entry]:
-    """Tell which items need not be sent: recorded, unchanged since, and listed as recorded.
-
-    Parameters
-    ----------
-    items : list[Item]
-        What is to be sent.
-    known : Mapping[str, Entry]
-        By path, what a journal or manifest says of earlier transfers.
-    stored : Mapping[str, StoredObject]
-        By path, what the store lists.
-    """
-    return [
-        entry
-        for item in items
-        if (entry := known.get(item.key)) is not None
-        and entry.source == item.fingerprint
-        and entry.is_stored_as(stored.get(item.key))
-    ]

@@ -25,50 +25,18 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
+from aind_data_transfer_service.upload.files import Files, SourceFile, Tree
 from aind_data_transfer_service.upload.store import key_problem
 
 _EFFECTIVE = os.access in os.supports_effective_ids
 _SHOWN = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """A source, and the folder of the asset that it goes to."""
-
-    root: str
-    folder: str
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file as it was when it was found."""
-
-    tree: Tree
-    name: str
-    """Its path within the source; the source's own name where the source is a single file."""
-    size: int
-    mtime_ns: int
-    inode: int
-    alone: bool = False
-    """Whether the source is this file rather than a folder."""
-
-    @property
-    def path(self) -> str:
-        """Where it lies."""
-        return self.tree.root if self.alone else f"{self.tree.root}/{self.name}"
-
-    @property
-    def key(self) -> str:
-        """Its place in the asset."""
-        return f"{self.tree.folder}/{self.name}"
-
-
 @dataclass
 class Scan:
     """What was found in one source."""
 
-    tree: Tree
-    files: list[SourceFile] = field(default_factory=list)
+    files: Files
     empty_folders: list[str] = field(default_factory=list)
     """Places in the asset that hold nothing."""
     left_out: list[str] = field(default_factory=list)
@@ -77,9 +45,14 @@ class Scan:
     """What has to be put right before anything can be sent."""
 
     @property
+    def tree(self) -> Tree:
+        """Which source it is."""
+        return self.files.tree
+
+    @property
     def size(self) -> int:
         """How many bytes were found."""
-        return sum(file.size for file in self.files)
+        return self.files.size
 
 
 def shown(name: str) -> str:
@@ -130,18 +103,18 @@ def scan(root: str, folder: str, prefix: str, key_limit: int) -> Scan:
         How many bytes a key may have at the destination.
     """
     root = os.path.abspath(root)
-    found = Scan(Tree(root, folder))
+    found = Scan(Files(Tree(root, folder)))
     try:
         status = os.stat(root)
         if stat.S_ISREG(status.st_mode):
+            found.files = Files(found.tree, alone=True)
             name = os.path.basename(root)
             _check_name(found, prefix, f"{folder}/{name}", root, key_limit)
-            found.files.append(_source_file(found.tree, name, status, alone=True))
+            found.files.add(name, status)
         else:
             _walk(found, prefix, key_limit)
     except OSError as error:
         found.problems.append(f"{shown(root)} cannot be read: {error.strerror}")
-    found.files.sort(key=lambda file: file.name)
     return found
 
 
@@ -158,15 +131,7 @@ def check_still(found: Scan, now: Scan) -> None:
     SourceChangedError
         Where anything came, went or changed: the asset would be neither the one nor the other.
     """
-    before = {file.name: file for file in found.files}
-    after = {file.name: file for file in now.files}
-    problems = [f"{shown(after[name].path)} appeared" for name in after.keys() - before.keys()]
-    for name, file in before.items():
-        if name not in after:
-            problems.append(f"{shown(file.path)} vanished")
-        elif file != after[name]:
-            problems.append(f"{shown(file.path)} changed")
-    problems += now.problems
+    problems = [*_changes(found.files, now.files), *now.problems]
     if problems:
         raise SourceChangedError(
             f"the source changed while the job ran: {listed(sorted(problems))}; wait until nothing "
@@ -251,51 +216,84 @@ def _root_problem(path: str) -> str | None:
     return None if os.access(path, needed, effective_ids=_EFFECTIVE) else "may not be read"
 
 
+def _changes(before: Files, after: Files) -> Iterator[str]:
+    """Tell what came, went or changed."""
+    left, right = iter(before), iter(after)
+    old, new = next(left, None), next(right, None)
+    while old is not None or new is not None:
+        if new is None or (old is not None and _order(old) < _order(new)):
+            yield f"{shown(old.path)} vanished"
+            old = next(left, None)
+        elif old is None or _order(new) < _order(old):
+            yield f"{shown(new.path)} appeared"
+            new = next(right, None)
+        else:
+            if old != new:
+                yield f"{shown(old.path)} changed"
+            old, new = next(left, None), next(right, None)
+
+
+def _order(file: SourceFile) -> bytes:
+    """Tell by what files are in order."""
+    return os.fsencode(file.name)
+
+
 def _walk(found: Scan, prefix: str, key_limit: int) -> None:
-    """Go through a folder and everything beneath."""
+    """Go through a folder and everything beneath, in the order of the files' whole names."""
     real_root = os.path.realpath(found.tree.root) + "/"
-    waiting = [""]
+    waiting = [iter(_children(found, ""))]
     while waiting:
-        inner = waiting.pop()
-        folder = f"{found.tree.root}/{inner}"
-        try:
-            with os.scandir(folder) as entries:
-                seen = 0
-                for entry in entries:
-                    seen += 1
-                    name = inner + entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(name + "/")
-                    else:
-                        _take(found, name, entry, real_root, prefix, key_limit)
-        except OSError as error:
-            found.problems.append(f"{shown(folder)} cannot be read: {error.strerror}")
-            continue
-        if not seen:
-            found.empty_folders.append(f"{found.tree.folder}/{inner}".rstrip("/"))
+        name = next(waiting[-1], None)
+        if name is None:
+            waiting.pop()
+        elif name.endswith("/"):
+            waiting.append(iter(_children(found, name)))
+        else:
+            _take(found, name, real_root, prefix, key_limit)
 
 
-def _take(
-    found: Scan, name: str, entry: os.DirEntry[str], real_root: str, prefix: str, key_limit: int
-) -> None:
-    """Decide what becomes of one entry that is no folder."""
-    if entry.is_symlink():
-        problem = _link_problem(entry.path, real_root)
-        if problem:
-            found.problems.append(f"{shown(entry.path)} {problem}")
-            return
+def _children(found: Scan, inner: str) -> list[str]:
+    """List a folder by name, the folders in it with a stroke at their end."""
+    folder = f"{found.tree.root}/{inner}"
     try:
-        status = entry.stat()
+        with os.scandir(folder) as entries:
+            names = [
+                f"{inner}{entry.name}{'/' if entry.is_dir(follow_symlinks=False) else ''}"
+                for entry in entries
+            ]
+    except OSError as error:
+        found.problems.append(f"{shown(folder)} cannot be read: {error.strerror}")
+        return []
+    if not names:
+        found.empty_folders.append(f"{found.tree.folder}/{inner}".rstrip("/"))
+    names.sort(key=os.fsencode)
+    return names
+
+
+def _take(found: Scan, name: str, real_root: str, prefix: str, key_limit: int) -> None:
+    """Decide what becomes of one entry that is no folder."""
+    path = f"{found.tree.root}/{name}"
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            problem = _link_problem(path, real_root)
+            if problem:
+                found.problems.append(f"{shown(path)} {problem}")
+                return
+            status = os.stat(path)
     except FileNotFoundError:  # between the listing and now
-        found.problems.append(f"{shown(entry.path)} vanished while the source was looked at")
+        found.problems.append(f"{shown(path)} vanished while the source was looked at")
+        return
+    except OSError as error:
+        found.problems.append(f"{shown(path)} cannot be read: {error.strerror}")
         return
     if not stat.S_ISREG(status.st_mode):
-        found.left_out.append(entry.path)
+        found.left_out.append(path)
         return
-    if not os.access(entry.path, os.R_OK, effective_ids=_EFFECTIVE):
-        found.problems.append(f"{shown(entry.path)} may not be read")
-    _check_name(found, prefix, f"{found.tree.folder}/{name}", entry.path, key_limit)
-    found.files.append(_source_file(found.tree, name, status))
+    if not os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
+        found.problems.append(f"{shown(path)} may not be read")
+    _check_name(found, prefix, f"{found.tree.folder}/{name}", path, key_limit)
+    found.files.add(name, status)
 
 
 def _link_problem(path: str, real_root: str) -> str | None:
@@ -316,8 +314,3 @@ def _check_name(found: Scan, prefix: str, key: str, path: str, key_limit: int) -
     problem = key_problem(f"{prefix}/{key}", key_limit)
     if problem:
         found.problems.append(f"{shown(path)}: {problem}")
-
-
-def _source_file(tree: Tree, name: str, status: os.stat_result, alone: bool = False) -> SourceFile:
-    """Note a file as it is now."""
-    return SourceFile(tree, name, status.st_size, status.st_mtime_ns, status.st_ino, alone)

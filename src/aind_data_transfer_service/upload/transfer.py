@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from aind_data_transfer_service.errors import CancelledError
 from aind_data_transfer_service.upload.manifest import Entry, utc
-from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE, part_size
+from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE, in_order, part_size
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.store import AssetStore
 from aind_data_transfer_service.upload.transforms import Item
@@ -88,12 +88,10 @@ class Transfer:
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
-        self._entries: list[Entry] = []
 
-    def run(self, items: Sequence[Item]) -> list[Entry]:
-        """Send everything, and give what arrived; the first failure stops all."""
-        large = [item for item in items if item.largest_size > PART_SIZE]
-        small = [item for item in items if item.largest_size <= PART_SIZE]
+    def run(self, items: Sequence[Item]) -> None:
+        """Send everything; the first failure stops all."""
+        large, small = in_order(items)
         lanes = share_out(self._connections, len(large), len(small))
         large_lane, small_lane = _Lane(large), _Lane(small)
         orders = [(large_lane, small_lane)] * lanes.large_threads
@@ -114,7 +112,6 @@ class Transfer:
             raise
         if self._failure is not None:
             raise self._failure
-        return self._entries
 
     def send(self, item: Item, parts_at_once: int = 1) -> Entry:
         """Send one item."""
@@ -150,8 +147,6 @@ class Transfer:
                     entry = self.send(item, parts_at_once)
                     self._arrived(entry)
                     self._progress.add(0, item.file_count)
-                    with self._lock:
-                        self._entries.append(entry)
         except BaseException as error:  # handed to the thread that waits
             with self._lock:
                 self._failure = self._failure or error

@@ -9,11 +9,13 @@ import hashlib
 import io
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
-from aind_data_transfer_service.upload.source import Scan, SourceFile, read_source
+from aind_data_transfer_service.upload.files import Files, SourceFile
+from aind_data_transfer_service.upload.source import Scan, read_source
 
 _READ_SIZE = 1 << 20
 _LEVEL = 3
@@ -75,14 +77,14 @@ class ZipItem:
     """A folder that is sent as one zip, made while it is sent."""
 
     key: str
-    files: tuple[SourceFile, ...]
+    files: Sequence[SourceFile]
 
-    @property
+    @cached_property
     def source_size(self) -> int:
         """How many bytes are read for it."""
         return sum(file.size for file in self.files)
 
-    @property
+    @cached_property
     def largest_size(self) -> int:
         """How many bytes it can have at the destination at most."""
         names = sum(2 * len(file.name.encode()) for file in self.files)
@@ -94,12 +96,12 @@ class ZipItem:
         """How many files of the source are in it."""
         return len(self.files)
 
-    @property
+    @cached_property
     def mtime_ns(self) -> int:
         """When the newest of its files was last written."""
         return max((file.mtime_ns for file in self.files), default=0)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """What changes when the source does."""
         digest = hashlib.sha256()
@@ -139,7 +141,34 @@ class ZipItem:
 Item = FileItem | ZipItem
 
 
-def items_of(scan: Scan, abbreviation: str, compress: bool) -> tuple[list[Item], list[str]]:
+class FileItems(Sequence[Item]):
+    """Files that are sent as they are, each made into an item when it is asked for.
+
+    Parameters
+    ----------
+    files : Files
+        What was found.
+    """
+
+    def __init__(self, files: Files):
+        self.files = files
+
+    def find(self, key: str) -> int | None:
+        """Tell at which place the item of a key stands."""
+        folder = f"{self.files.tree.folder}/"
+        return self.files.find(key.removeprefix(folder)) if key.startswith(folder) else None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, place: int) -> Item:  # type: ignore[override]
+        return FileItem(self.files[place])
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(FileItem, self.files)
+
+
+def items_of(scan: Scan, abbreviation: str, compress: bool) -> tuple[Sequence[Item], list[str]]:
     """Decide what is sent for a modality.
 
     Parameters
@@ -153,15 +182,15 @@ def items_of(scan: Scan, abbreviation: str, compress: bool) -> tuple[list[Item],
 
     Returns
     -------
-    tuple[list[Item], list[str]]
+    tuple[Sequence[Item], list[str]]
         The items, and warnings for whoever asked.
     """
     if compress and abbreviation == "ecephys":
         warning = f"{scan.tree.folder}: ecephys data travel as they are, not compressed to Zarr"
-        return [FileItem(file) for file in scan.files], [warning]
+        return FileItems(scan.files), [warning]
     if compress and scan.files:
-        return [ZipItem(f"{scan.tree.folder}/{scan.tree.folder}.zip", tuple(scan.files))], []
-    return [FileItem(file) for file in scan.files], []
+        return [ZipItem(f"{scan.tree.folder}/{scan.tree.folder}.zip", scan.files)], []
+    return FileItems(scan.files), []
 
 
 class _Sink(io.RawIOBase):

@@ -50,12 +50,6 @@ class Difference:
     """What is wrong, for people."""
 
 
-def stored_objects(store: AssetStore, prefix: str) -> dict[str, StoredObject]:
-    """List an asset: by path within it, what the store has."""
-    skip = len(prefix) + 1
-    return {item.key[skip:]: item for item in store.objects(prefix)}
-
-
 def differences(
     entries: Iterable[Entry], stored: Iterable[StoredObject], skip: int, by_etag: bool = True
 ) -> Iterator[Difference]:

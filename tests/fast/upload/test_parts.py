@@ -22,10 +22,11 @@ from aind_data_transfer_service.errors import (
     VerificationError,
 )
 from aind_data_transfer_service.upload.events import Events, Step
+from aind_data_transfer_service.upload.files import SourceFile, Tree
 from aind_data_transfer_service.upload.manifest import Entry, Journal, read_manifest, utc
-from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE, Plan, part_size
+from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE, Plan, Series, part_size
 from aind_data_transfer_service.upload.progress import Progress
-from aind_data_transfer_service.upload.source import SourceFile, Tree, listed, read_source, scan
+from aind_data_transfer_service.upload.source import listed, read_source, scan
 from aind_data_transfer_service.upload.store import manifest_key, open_store
 from aind_data_transfer_service.upload.transfer import Transfer, share_out
 from aind_data_transfer_service.upload.transforms import FileItem, ZipItem
@@ -59,7 +60,7 @@ class TestPlan(TransferTestCase):
 
     def test_an_object_that_no_store_takes_is_refused(self):
         file = SourceFile(Tree("/r", "behavior"), "big", 10, 0, 0)
-        plan = Plan("p", "l", [FileItem(file)])
+        plan = Plan("p", "l", Series([[FileItem(file)]]))
         plan.check(None)
         with self.assertRaisesRegex(SourceError, "behavior/big can have 10 bytes, of 9"):
             plan.check(9)
@@ -175,17 +176,18 @@ class TestTransfer(TransferTestCase):
     def test_memory_stays_within_its_budget(self):
         for number in range(4):
             os.truncate(self.write(f"large{number}", b""), 40_000_000)
+        arrived = []
         with Progress(4, 160_000_000, lambda figures: None, bar=False) as progress:
             transfer = Transfer(
-                self.store, "p", progress, lambda e: None, connections=8, memory=32 * MEBI
+                self.store, "p", progress, arrived.append, connections=8, memory=32 * MEBI
             )
             tracemalloc.start()
             try:
-                entries = transfer.run(self.items())
+                transfer.run(self.items())
                 peak = tracemalloc.get_traced_memory()[1]
             finally:
                 tracemalloc.stop()
-        self.assertEqual(len(entries), 4)
+        self.assertEqual(len(arrived), 4)
         self.assertLess(peak, 40 * MEBI)
 
     def test_the_first_failure_stops_all_and_is_the_one_told(self):

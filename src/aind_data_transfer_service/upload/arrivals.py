@@ -1,0 +1,130 @@
+"""What has arrived of a plan: for each item where the journal tells of it, and nothing more."""
+
+import heapq
+import threading
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+
+from aind_data_transfer_service.upload.manifest import Entry, Journal
+from aind_data_transfer_service.upload.plan import Picked, Series
+from aind_data_transfer_service.upload.store import StoredObject
+from aind_data_transfer_service.upload.transforms import Item
+
+_NOTHING = -1
+
+
+class Arrivals(Iterable[Entry]):
+    """The record of one transfer, by the items of its plan. Threads may add to it at once.
+
+    Iterating gives every entry in the order of the paths, as often as is wanted: each is read from
+    the journal when it is asked for.
+
+    Parameters
+    ----------
+    items : Series
+        What is to be sent.
+    journal : Journal
+        Where each arrival is noted.
+    """
+
+    def __init__(self, items: Series, journal: Journal):
+        self._items, self._journal = items, journal
+        self._offsets = array("q", (_NOTHING,)) * len(items)
+        self._sizes = array("Q", (0,)) * len(items)
+        self._documents: list[Entry] = []
+        self._lock = threading.Lock()
+
+    def recall(self, earlier: Iterable[Entry]) -> None:
+        """Find out what is known of attempts before this one.
+
+        Parameters
+        ----------
+        earlier : Iterable[Entry]
+            What the manifest of an earlier upload names; what the journal says goes before it.
+        """
+        for offset, entry in self._journal.lines():
+            self._note(entry, offset)
+        for entry in earlier:
+            place = self._items.find(entry.path)
+            if place is not None and self._offsets[place] == _NOTHING:
+                self.add(entry)
+
+    def confirm(
+        self, stored: Iterable[StoredObject], skip: int, documents: Iterable[str]
+    ) -> tuple[bytearray, list[str]]:
+        """Tell what need not be sent: recorded, unchanged since, and listed as recorded.
+
+        Parameters
+        ----------
+        stored : Iterable[StoredObject]
+            What the store lists of the asset.
+        skip : int
+            How many characters of each key come before the place in the asset.
+        documents : Iterable[str]
+            Places in the asset that documents will fill.
+
+        Returns
+        -------
+        tuple[bytearray, list[str]]
+            For each item of the plan whether it is there, and the places that nobody will fill.
+        """
+        there, others = bytearray(len(self._items)), []
+        filled = set(documents)
+        for found in stored:
+            path = found.key[skip:]
+            place = self._items.find(path)
+            if place is not None:
+                there[place] = self._is_there(place, found)
+            elif path not in filled:
+                others.append(path)
+        return there, others
+
+    def add(self, entry: Entry) -> None:
+        """Note that an item has arrived."""
+        offset = self._journal.add(entry)
+        with self._lock:
+            self._note(entry, offset)
+
+    def describe(self, documents: Iterable[Entry]) -> None:
+        """Note the documents that were sent."""
+        self._documents = sorted(documents, key=attrgetter("path"))
+
+    @property
+    def size(self) -> int:
+        """How many bytes have arrived."""
+        return sum(self._sizes) + sum(entry.size for entry in self._documents)
+
+    def __iter__(self) -> Iterator[Entry]:
+        parts, first = [], 0
+        for part in self._items.parts:
+            parts.append(self._entries(range(first, first + len(part))))
+            first += len(part)
+        return heapq.merge(*parts, self._documents, key=attrgetter("path"))
+
+    def __len__(self) -> int:
+        return len(self._items) + len(self._documents)
+
+    def _entries(self, places: range) -> Iterator[Entry]:
+        """Read what the journal says of items."""
+        for place in places:
+            yield self._journal.at(self._offsets[place])
+
+    def _is_there(self, place: int, found: StoredObject) -> bool:
+        """Tell whether an item is there as it was sent, and its source as it was then."""
+        offset = self._offsets[place]
+        if offset == _NOTHING:
+            return False
+        entry = self._journal.at(offset)
+        return entry.source == self._items[place].fingerprint and entry.is_stored_as(found)
+
+    def _note(self, entry: Entry, offset: int) -> None:
+        """Remember where the journal tells of an item."""
+        place = self._items.find(entry.path)
+        if place is not None:
+            self._offsets[place], self._sizes[place] = offset, entry.size
+
+
+def missing(items: Sequence[Item], there: bytearray) -> Picked:
+    """Pick the items that are not there."""
+    return Picked(items, array("Q", (place for place, done in enumerate(there) if not done)))
