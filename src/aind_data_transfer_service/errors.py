@@ -86,6 +86,10 @@ class TransitionError(JobError):
     """A job cannot go from the state that it is in to the one asked for."""
 
 
+class EventsElsewhere(TransitionError):
+    """A job's events are recorded up to another place than was thought."""
+
+
 class ExecutorError(TransferServiceError):
     """A job cannot be started, followed or cancelled."""
 

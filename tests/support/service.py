@@ -21,11 +21,13 @@ class Service:
 
     Parameters
     ----------
+    port : int
+        Where it listens; 0 for any port that is free.
     **settings
         Fields of `ServiceSettings` that are not as usual.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, port: int = 0, **settings: Any) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="service-", ignore_cleanup_errors=True)
         self.data_dir = Path(self._folder.name)
         usual: dict[str, Any] = {
@@ -39,7 +41,7 @@ class Service:
         config = uvicorn.Config(
             self.app,
             host="127.0.0.1",
-            port=0,
+            port=port,
             log_level="warning",
             timeout_graceful_shutdown=1,
         )

@@ -344,14 +344,14 @@ class SlurmCluster:
         return "is UP" in said.stdout
 
 
-def start(**options) -> SlurmCluster:
+def start(kind: type[SlurmCluster] = SlurmCluster, **options) -> SlurmCluster:
     """Start a cluster; skipped or failed, by the rule, where its pieces are not to be had."""
     if os.geteuid() != 0:
         raise missing("Slurm (its daemons need root)")
     absent = [name for name in (*_DAEMONS, "scontrol", "sinfo") if not _find(name)]
     if absent and not options.get("root"):
         raise missing(f"Slurm ({', '.join(absent)}; Debian's packages {' '.join(PACKAGES)})")
-    return SlurmCluster(**options).start()
+    return kind(**options).start()
 
 
 def _find(name: str) -> str | None:

@@ -1,6 +1,7 @@
 """Which executor the settings ask for."""
 
 from aind_data_transfer_service.executors.base import Executor
+from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.local import LocalExecutor
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.hpc.client import SlurmClient
@@ -8,11 +9,13 @@ from aind_data_transfer_service.hpc.tokens import token_source
 from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
 
 
-def choose_executor(settings: ServiceSettings) -> Executor:
+def choose_executor(settings: ServiceSettings, callbacks: Callbacks | None = None) -> Executor:
     """Make the executor for a service: this machine, unless a cluster is named."""
     if settings.on_cluster:
         environment = settings.agreed_environment()
-        return SlurmExecutor(make_client(settings.hpc), settings.hpc, environment)
+        return SlurmExecutor(
+            make_client(settings.hpc), settings.hpc, environment, callbacks=callbacks
+        )
     environment = settings.job_environment()
     environment["UPLOAD_STATE_DIR"] = str(settings.data_dir / "transfers")
     return LocalExecutor(settings.jobs_dir, environment, slots=settings.local_executor_slots)

@@ -23,6 +23,7 @@ from aind_data_transfer_service.executors.base import (
     RunStatus,
     Started,
 )
+from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_properties import job_properties, marked_id
 from aind_data_transfer_service.executors.slurm_script import (
@@ -66,6 +67,8 @@ class SlurmExecutor:
     keep : float
         Seconds after a submission in which Slurm's controller may have written nothing down yet.
         Where it dies within them, it comes back without the job, and is given it again.
+    callbacks : Callbacks, optional
+        How the jobs reach the service with their events.
     """
 
     name = "slurm"
@@ -78,12 +81,14 @@ class SlurmExecutor:
         *,
         settle: float = 10.0,
         keep: float = 60.0,
+        callbacks: Callbacks | None = None,
     ):
         self._client = client
         self._hpc = hpc
         self._environment = dict(environment)
         self._settle = settle
         self._keep = keep
+        self._callbacks = callbacks
         self._folder = LogFolder(hpc.logging_directory)
         self._turns = asyncio.Semaphore(hpc.submissions_at_once)
         self._under_way: dict[str, asyncio.Task[Started]] = {}
@@ -272,10 +277,11 @@ class SlurmExecutor:
     async def _send(self, spec: JobSpec, halt: "_Halt") -> Started:
         """Send a job, and say what became of it."""
         job_id = spec.job_id
+        calling = self._callbacks.environment(job_id) if self._callbacks else {}
         submission = Submission(
             script=compose_script(spec, self._hpc),
             properties=job_properties(spec, self._hpc),
-            environment=compose_environment(spec, self._hpc, self._environment),
+            environment=compose_environment(spec, self._hpc, self._environment | calling),
         )
         try:
             answer = await self._client.submit(submission)

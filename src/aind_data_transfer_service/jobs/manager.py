@@ -18,10 +18,12 @@ from aind_data_transfer_service.errors import (
     TransferServiceError,
 )
 from aind_data_transfer_service.executors.base import Executor, FileChunk, JobFile, Started
+from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.choose import choose_executor
 from aind_data_transfer_service.jobs.checks import Checks, ToCheck, in_flight_error
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
+from aind_data_transfer_service.jobs.inbox import Inbox
 from aind_data_transfer_service.jobs.monitor import Monitor
 from aind_data_transfer_service.jobs.record import Job, JobEvent
 from aind_data_transfer_service.jobs.states import ENDED, JobState
@@ -85,10 +87,12 @@ class JobManager:
     ):
         self.settings = settings
         self.feed = Feed()
-        self.executor: Executor = executor or choose_executor(settings)
+        self.callbacks = Callbacks(settings.callback_url, settings.callback_secret_file)
+        self.executor: Executor = executor or choose_executor(settings, self.callbacks)
         self._store = store
         self._brings_store = store is not None
         self._checks: Checks | None = None
+        self._inbox: Inbox | None = None
         self._handover: Handover | None = None
         self._monitor: Monitor | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -101,10 +105,19 @@ class JobManager:
             raise RuntimeError("the manager of jobs has not been started")
         return self._store
 
+    @property
+    def inbox(self) -> Inbox:
+        """Where jobs bring their events."""
+        if self._inbox is None:
+            raise RuntimeError("the manager of jobs has not been started")
+        return self._inbox
+
     async def start(self) -> None:
         """Open the store, take up the executor's work, and follow the jobs that have not ended."""
         if self._store is None:
             self._store = await asyncio.to_thread(self._open_store)
+        await asyncio.to_thread(self.callbacks.open)
+        self._inbox = Inbox(self._store, self.feed)
         self._checks = Checks(self.settings, self._store)
         self._handover = Handover(self._store, self.executor, self.feed)
         self._monitor = Monitor(
@@ -112,6 +125,7 @@ class JobManager:
             self.executor,
             self._handover,
             self.feed,
+            self._inbox,
             self.settings.monitor_interval,
         )
         await self.executor.open()

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.errors import EventsElsewhere, ExecutorError
 from aind_data_transfer_service.executors.base import Executor, RunState, RunStatus
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
+from aind_data_transfer_service.jobs.inbox import Inbox
 from aind_data_transfer_service.jobs.record import Job
-from aind_data_transfer_service.jobs.report import Report, read_events, reason_of_end
+from aind_data_transfer_service.jobs.report import PIECE, Report, read_events, reason_of_end
 from aind_data_transfer_service.jobs.states import ENDED, JobState, job_state
 from aind_data_transfer_service.jobs.store import JobChange, JobStore
 
 logger = logging.getLogger(__name__)
 
-PIECE = 256 * 1024
-"""Bytes of events read at once; a longer line is no event."""
 PIECES_PER_LOOK = 16
 _LAST_WORDS = 8192
 _READ_AT_ONCE = 16
@@ -40,6 +39,8 @@ class Monitor:
         By whom a job that was recorded but not handed over is handed over.
     feed : Feed
         Who hears of changes.
+    inbox : Inbox
+        What jobs tell by themselves meanwhile.
     interval : float
         Seconds between two looks.
     """
@@ -50,12 +51,14 @@ class Monitor:
         executor: Executor,
         handover: Handover,
         feed: Feed,
+        inbox: Inbox,
         interval: float,
     ):
         self._store = store
         self._executor = executor
         self._handover = handover
         self._feed = feed
+        self._inbox = inbox
         self._interval = interval
         self._turn = asyncio.Lock()
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
@@ -74,6 +77,7 @@ class Monitor:
     async def look(self) -> None:
         """Bring the record of all active jobs up to date."""
         async with self._turn:
+            self._inbox.forget()
             jobs = await asyncio.to_thread(self._store.active)
             self._cancelled &= {job.id for job in jobs}
             await self._hand_over(jobs)
@@ -114,6 +118,7 @@ class Monitor:
                 except ExecutorError as error:  # the other jobs are none the worse for it
                     self._complain(error, job.id)
         statuses = await self._executor.statuses([job.executor_ref for job in jobs])
+        jobs = [self._inbox.newer(job) for job in jobs]
         changes = await asyncio.gather(
             *(self._change(job, statuses[job.executor_ref]) for job in jobs),
             return_exceptions=True,
@@ -126,7 +131,8 @@ class Monitor:
             return
         applied = await asyncio.to_thread(self._store.apply, needed)
         for job_id, error in applied.refused.items():
-            logger.warning("monitor: %s", error, extra={"job_id": job_id})
+            level = logging.DEBUG if isinstance(error, EventsElsewhere) else logging.WARNING
+            logger.log(level, "monitor: %s", error, extra={"job_id": job_id})
         self._feed.publish(applied.jobs)
 
     def _complain(self, error: Exception, job_id: str = "") -> None:
@@ -162,7 +168,8 @@ class Monitor:
         changed = {name: value for name, value in values.items() if value != getattr(job, name)}
         if state is job.state and not changed and not report.events:
             return None
-        return JobChange(job.id, state, changed, report.events, from_offset=job.events_offset)
+        place = job.events_offset if report.consumed else None
+        return JobChange(job.id, state, changed, report.events, from_offset=place)
 
     async def _judge(self, job: Job, status: RunStatus, report: Report) -> tuple[JobState, str]:
         """Decide how a job ended, and why.

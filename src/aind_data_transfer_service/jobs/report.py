@@ -19,6 +19,8 @@ PROGRESS_FIGURES = (
     "bytes_per_second",
     "seconds_left",
 )
+PIECE = 256 * 1024
+"""Bytes of events read at once; a longer line is no event."""
 _COUNTS = frozenset(PROGRESS_FIGURES[:4])
 _KINDS = frozenset({"start", "progress", "warning", "end", "fail"})
 _LONGEST_MESSAGE = 4000

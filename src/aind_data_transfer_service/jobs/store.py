@@ -11,7 +11,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from aind_data_transfer_service.errors import InFlightError, JobNotFound, TransitionError
+from aind_data_transfer_service.errors import (
+    EventsElsewhere,
+    InFlightError,
+    JobNotFound,
+    TransitionError,
+)
 from aind_data_transfer_service.jobs import tables
 from aind_data_transfer_service.jobs.database import Database
 from aind_data_transfer_service.jobs.query import JobQuery, count_statement, page_statement
@@ -319,7 +324,7 @@ def _changed(old: Job, change: JobChange) -> Job:
     if fixed:
         raise ValueError(f"a job's {', '.join(sorted(fixed))} cannot be changed")
     if change.from_offset is not None and change.from_offset != old.events_offset:
-        raise TransitionError(f"the events of job {old.id} have been read by another process")
+        raise EventsElsewhere(f"the events of job {old.id} have been read by others meanwhile")
     now = utc_now()
     values = dict(change.values, updated_at=now)
     if change.state is not None:

@@ -12,6 +12,7 @@ from aind_data_transfer_service.server import failures, pagework
 from aind_data_transfer_service.server.guards import BodyLimit, CrossSiteGuard, SecurityHeaders
 from aind_data_transfer_service.server.metrics import Metrics, RequestTimer
 from aind_data_transfer_service.server.routes import (
+    callback,
     docs,
     health,
     jobs,
@@ -63,7 +64,7 @@ def create_app(
     app.state.metrics = Metrics()
     pagework.install(app)
     failures.install(app)
-    for module in (validation, submission, stream, jobs, health, docs, pages):
+    for module in (validation, submission, stream, callback, jobs, health, docs, pages):
         app.include_router(module.router)
     # The last one added sees a request first.
     app.add_middleware(failures.Failsafe)

@@ -3,6 +3,7 @@
 Each guard is an ASGI middleware of its own; streams pass through them unbuffered.
 """
 
+import re
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -36,11 +37,16 @@ HEADERS = {
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 REQUEST_BYTES = 96 * 1024**2
 """How large the JSON of a request may be: the largest spreadsheet's jobs fit in easily."""
+EVENTS_BYTES = 1024**2
+"""How much a job may tell of itself at once."""
 FORM_OVERHEAD = 64 * 1024
 """What a form may hold around its file."""
 DRAINED_BYTES = 512 * 1024**2
 """How much of a body that is too large is still taken off the wire, so that its sender, who listens
 only when all is sent, gets to read why it was refused."""
+
+
+_EVENTS = re.compile(r"/api/jobs/[^/]+/events$")
 
 
 class SecurityHeaders:
@@ -103,8 +109,11 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in SAFE_METHODS:
             await self.app(scope, receive, send)
             return
-        is_file = Request(scope).url.path.endswith("/api/validate_csv")
+        path = Request(scope).url.path
+        is_file = path.endswith("/api/validate_csv")
         allowed = self.file_bytes if is_file else self.request_bytes
+        if _EVENTS.search(path):
+            allowed = EVENTS_BYTES
         limit = allowed + FORM_OVERHEAD if is_file else allowed
         seen = 0
 

@@ -16,7 +16,7 @@ from pydantic_settings import NoDecode
 
 from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
-from aind_data_transfer_service.settings.kinds import Folders, Link, bucket_name
+from aind_data_transfer_service.settings.kinds import Folders, Link, WebAddress, bucket_name
 
 SECRET_VARIABLES = (
     "DATABASE_URL",
@@ -57,6 +57,8 @@ class ServiceSettings(CommonSettings):
     """Whether a job may bring a script of its own."""
     local_executor_slots: int = Field(default=2, gt=0)
     """How many jobs this machine runs at once."""
+    callback_url: WebAddress | None = None
+    """This service's address as the cluster's nodes see it; they bring their events there."""
     monitor_interval: float = Field(default=1.0, gt=0, le=3600)
     """Seconds between two looks at the executor."""
     hpc: Annotated[HpcSettings, NoDecode, BeforeValidator(_own_variables)] = Field(
@@ -97,6 +99,11 @@ class ServiceSettings(CommonSettings):
     def jobs_dir(self) -> Path:
         """Where the local executor keeps each job's files."""
         return self.data_dir / "jobs"
+
+    @property
+    def callback_secret_file(self) -> Path:
+        """Where the secret lies that the jobs' tokens for callbacks are made with."""
+        return self.data_dir / "callback.secret"
 
     @property
     def project_names_link(self) -> str:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field, SecretStr
 
 from aind_data_transfer_service.settings.common import CommonSettings
+from aind_data_transfer_service.settings.kinds import WebAddress
 
 
 class UploadSettings(CommonSettings):
@@ -16,6 +15,10 @@ class UploadSettings(CommonSettings):
     """The service's id of this job, repeated in every event."""
     upload_events_file: Path | None = None
     """Where events are written, one JSON object a line; without one they are only logged."""
+    upload_callback_url: WebAddress | None = None
+    """Where the file of events is brought as well, piece by piece."""
+    upload_callback_token: SecretStr | None = None
+    """By which the service knows this job; belongs to `UPLOAD_CALLBACK_URL`."""
     upload_state_dir: Path | None = None
     """Where the record of proven files lies, by which an interrupted transfer goes on."""
     upload_connections: int = Field(default=16, gt=0, le=256)

@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from aind_data_transfer_service.upload.callback import Callback
+
 logger = logging.getLogger("aind_data_transfer_service.upload")
 
 
@@ -68,14 +70,23 @@ class Events:
         self._now = now
         self._output: Any = None
         self._torn = False
+        self._callback: Callback | None = None
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._output = open(file, "ab", buffering=0)
 
+    def attach(self, callback: Callback) -> None:
+        """Have the file's events brought elsewhere too; closed with the file."""
+        self._callback = callback
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, when all of it is told; bounded, and harmless the second time."""
         if self._output is not None:
             self._output.close()
+            self._output = None
+        if self._callback is not None:
+            self._callback.close()
+            self._callback = None
 
     def emit(self, kind: Kind, message: str, **figures: Any) -> None:
         """Tell one thing about the step that is under way."""
@@ -103,6 +114,8 @@ class Events:
             if not self._torn:
                 logger.error("events cannot be written: %s", error.strerror)
         self._torn = written != len(data)
+        if self._callback is not None:
+            self._callback.wake()
 
     def warn(self, message: str) -> None:
         """Tell of something that whoever asked for the job should know."""

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from aind_data_transfer_service.configs.problems import explain
 from aind_data_transfer_service.errors import CancelledError, ExitCode, UploadError
 from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.upload.callback import Callback
 from aind_data_transfer_service.upload.events import Events, Kind
 from aind_data_transfer_service.upload.job import UploadJob
 from aind_data_transfer_service.upload.request import (
@@ -40,13 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     events: Events | None = None
     try:
         settings = UploadSettings()
-        events = Events(settings.upload_events_file, settings.job_id)
+        events = _open_events(settings)
         with _Signals() as signals:
             config = read_request(find_request(arguments, settings), settings)
             if arguments.dry_run:
                 config = config.model_copy(update={"dry_run": True})
             logging.getLogger("aind_data_transfer_service").setLevel(config.log_level)
             UploadJob(config, settings, events, on_proven=signals.ignore).run()
+            events.close()  # while nothing can stop the job any more
         return ExitCode.DONE
     except _Cancelled:
         return _fail(events, "cancelled", CancelledError.exit_code)
@@ -90,6 +92,15 @@ class _Signals:
     def _cancel(self, *_: object) -> None:
         self.ignore()
         raise _Cancelled
+
+
+def _open_events(settings: UploadSettings) -> Events:
+    """Open the file of events, and have it brought to the service where that is wanted."""
+    file, token = settings.upload_events_file, settings.upload_callback_token
+    events = Events(file, settings.job_id)
+    if file and token and settings.upload_callback_url:
+        events.attach(Callback(settings.upload_callback_url, token.get_secret_value(), file))
+    return events
 
 
 def _fail(events: Events | None, reason: str, code: ExitCode) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec, RunState
+from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmComplaint, Unreachable
 from aind_data_transfer_service.hpc.models import Pinged, SlurmJob, Submission, Submitted
@@ -96,7 +97,9 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
         self.executor = self.make()
         await self.executor.open()
 
-    def make(self, settle: float = 60.0, keep: float = 60.0, **values) -> SlurmExecutor:
+    def make(
+        self, settle: float = 60.0, keep: float = 60.0, callbacks=None, **values
+    ) -> SlurmExecutor:
         """Make an executor."""
         hpc = HpcSettings(
             host="slurm",
@@ -106,7 +109,14 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
             logging_directory=str(self.folder),
             **values,
         )
-        return SlurmExecutor(self.client, hpc, {"DESTINATION": "s3://"}, settle=settle, keep=keep)
+        return SlurmExecutor(
+            self.client,
+            hpc,
+            {"DESTINATION": "s3://"},
+            settle=settle,
+            keep=keep,
+            callbacks=callbacks,
+        )
 
     async def begin(self, *ids: str) -> list[str]:
         """Start jobs and give their references."""
@@ -236,6 +246,18 @@ class SubmissionTest(SlurmTest):
         self.assertEqual(submission.environment["DESTINATION"], "s3://")
         shown = [submission.script, json.dumps(dict(submission.properties)), repr(submission)]
         self.assertNotIn("s3cr3t", "".join([*shown, repr(started)]))
+
+    async def test_the_token_of_a_callback_goes_the_same_way_and_into_the_container(self):
+        callbacks = Callbacks("http://transfer.example", self.folder / "secret")
+        callbacks.open()
+        self.executor = self.make(callbacks=callbacks, sif_location="/hpc/job.sif")
+        await self.begin("j1")
+        [submission] = self.client.submissions
+        token = callbacks.environment("j1")["UPLOAD_CALLBACK_TOKEN"]
+        holders = {name for name, value in submission.environment.items() if token in value}
+        prefixes = ("", "SINGULARITYENV_", "APPTAINERENV_")
+        self.assertEqual({f"{prefix}UPLOAD_CALLBACK_TOKEN" for prefix in prefixes}, holders)
+        self.assertNotIn(token, submission.script + repr(submission.properties) + repr(submission))
 
     async def test_closing_waits_for_what_is_on_its_way(self):
         task = asyncio.create_task(self.executor.start([a_job("j1")]))

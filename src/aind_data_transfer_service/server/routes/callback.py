@@ -1,0 +1,41 @@
+"""The door for jobs that bring their events themselves, each with a token for its own only."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.requests import ClientDisconnect
+
+from aind_data_transfer_service.jobs.inbox import Outcome
+from aind_data_transfer_service.server.answers import EnvelopeResponse, failure
+from aind_data_transfer_service.server.routes import Manager
+
+router = APIRouter(prefix="/api/jobs", include_in_schema=False)
+
+_STATUS = {Outcome.TAKEN: 200, Outcome.ELSEWHERE: 409, Outcome.OVER: 410}
+
+
+@router.post("/{job_id}/events")
+async def take_events(
+    request: Request,
+    job_id: str,
+    manager: Manager,
+    offset: Annotated[int, Query(ge=0, le=2**62, description="Where the piece begins.")],
+) -> EnvelopeResponse:
+    """Take a piece of a job's file of events: whole lines, and where in the file they begin.
+
+    409 says where the next piece has to begin, 410 that the job has ended: then nothing more is
+    wanted.
+    """
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not manager.callbacks.admits(job_id, token.strip()):
+        refusal = failure(401, "Unauthorized", ["This is not the token of that job."])
+        refusal.headers["WWW-Authenticate"] = "Bearer"
+        return refusal
+    try:
+        data = await request.body()
+    except ClientDisconnect:  # the job was killed while it spoke; nobody hears this
+        return failure(400, "Bad Request", ["The request broke off."])
+    receipt = await manager.inbox.take(job_id, offset, data)
+    errors = [] if receipt.outcome is Outcome.TAKEN else [f"{receipt.outcome.value}."]
+    answer = {"offset": receipt.position, "errors": errors}
+    return EnvelopeResponse("Events", answer, _STATUS[receipt.outcome])

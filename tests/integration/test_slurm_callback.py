@@ -1,0 +1,124 @@
+"""Jobs on a real Slurm cluster whose folder of logs the service cannot see."""
+
+import json
+import os
+import sys
+import uuid
+from pathlib import Path
+from unittest.mock import patch
+
+import httpx
+
+from tests.integration import test_slurm_service as slurm_service
+from tests.support import free_port, seaweedfs, slurm, wait_until
+from tests.support.requests import upload_settings
+from tests.support.service import Service
+
+
+class ApartCluster(slurm.SlurmCluster):
+    """A cluster whose node has a folder for logs of its own, under a path that all can name."""
+
+    def __init__(self, **options) -> None:
+        super().__init__(**options)
+        self.apart = self.folder / "apart"
+        self.apart.mkdir()
+
+    def _recipes(self):
+        recipes = super()._recipes()
+        command, user, answers = recipes["slurmd"]
+        script = 'mount -t tmpfs tmpfs "$1" && shift && exec "$@"'
+        private = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "-"]
+        recipes["slurmd"] = ([*private, str(self.apart), *command], user, answers)
+        return recipes
+
+
+class CallbackTest(slurm_service.ClusterTest):
+    """Service, slurmrestd, node, and the way back by HTTP alone."""
+
+    @classmethod
+    def start_cluster(cls) -> slurm.SlurmCluster:
+        """Bring the daemons up, the node's with a view of its own."""
+        return slurm.start(ApartCluster, **cls.options)
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.s3 = seaweedfs.start()
+        cls.addClassCleanup(cls.s3.stop)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.bucket = self.s3.create_bucket(f"recordings-{uuid.uuid4().hex[:12]}")
+        self.source = self.folder / "Behavior"
+        self.source.mkdir()
+        for number in range(30):
+            (self.source / f"{number}.bin").write_bytes(os.urandom(50_000))
+        port = free_port()
+        variables = {
+            "HPC_HOST": "127.0.0.1",
+            "HPC_PORT": str(self.cluster.port),
+            "HPC_USERNAME": self.cluster.username,
+            "HPC_TOKEN": self.cluster.token(),
+            "HPC_PARTITION": self.cluster.partition,
+            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
+            "HPC_LOGGING_DIRECTORY": str(self.cluster.apart),
+            "HPC_PYTHON": sys.executable,
+            "HPC_AWS_ACCESS_KEY_ID": self.s3.env["AWS_ACCESS_KEY_ID"],
+            "HPC_AWS_SECRET_ACCESS_KEY": self.s3.env["AWS_SECRET_ACCESS_KEY"],
+            "HPC_AWS_DEFAULT_REGION": self.s3.env["AWS_DEFAULT_REGION"],
+            "AWS_ENDPOINT_URL": self.s3.endpoint_url,
+            "CALLBACK_URL": f"http://127.0.0.1:{port}",
+        }
+        self.enterContext(patch.dict(os.environ, variables))
+        self.service = self.enterContext(Service(port, default_s3_bucket=self.bucket))
+        self.api = self.enterContext(
+            httpx.Client(base_url=self.service.url, trust_env=False, timeout=60)
+        )
+
+    def end_of(self, **changes) -> tuple[dict, list[dict]]:
+        """Submit a job, wait for its end, and give it with its timeline."""
+        request = {
+            "upload_job_settings": upload_settings(self.source, **changes),
+            "hpc_settings": json.dumps({}),
+            "script": "",
+        }
+        answer = self.api.post("/api/submit_hpc_jobs", json={"jobs": [request]})
+        [response] = answer.json()["data"]["responses"]
+
+        def ended() -> dict | None:
+            data = self.api.get(f"/api/jobs/{response['job_id']}").json()["data"]
+            return data if data["job"]["state"] in slurm_service.ENDED else None
+
+        data = wait_until(ended, 90, "its end")
+        return data["job"], data["events"]
+
+    def test_a_job_is_followed_to_its_end(self) -> None:
+        job, events = self.end_of()
+        self.assertEqual([], list(self.cluster.apart.iterdir()), "the folder is to be hidden")
+        self.assertEqual(("COMPLETED", "", 0), (job["state"], job["reason"], job["exit_code"]))
+        self.assertEqual(("done", "end"), (events[-1]["step"], events[-1]["kind"]))
+        self.assertGreaterEqual(job["files_total"], 30)
+        self.assertEqual(job["files_done"], job["files_total"])
+        steps = {event["step"] for event in events}
+        self.assertLessEqual({"preflight", "metadata", "transfer", "verify", "done"}, steps)
+        self.assert_tokens_are_nowhere(job["id"])
+
+    def test_why_a_job_failed_is_told(self) -> None:
+        sources = [{"modality": {"abbreviation": "behavior"}, "source": "/not/on/the/node"}]
+        job, events = self.end_of(modalities=sources)
+        self.assertEqual(("FAILED", 10), (job["state"], job["exit_code"]))
+        self.assertIn("/not/on/the/node", job["reason"])
+        self.assertEqual("fail", events[-1]["kind"])
+
+    def assert_tokens_are_nowhere(self, job_id: str) -> None:
+        """Search every file of the service, the answers, and the cluster's logs."""
+        token = self.service.manager.callbacks.environment(job_id)["UPLOAD_CALLBACK_TOKEN"]
+        files = [*self.service.data_dir.rglob("*"), *self.folder.rglob("*")]
+        for path in [*files, *self.cluster.folder.glob("*.log")]:
+            if Path(path).is_file():
+                self.assertNotIn(token.encode(), path.read_bytes(), path)
+        for path in (f"/jobs/{job_id}", f"/api/jobs/{job_id}", "/metrics"):
+            self.assertNotIn(token, self.api.get(path).text)
+        shown = self.cluster.run("scontrol", "-d", "show", "jobs")
+        self.assertIn("JobName=", shown)
+        self.assertNotIn(token, shown)
