@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.support import free_port, missing, wait_until
+from tests.support import free_port, missing, slurm_accounting, wait_until
 
 PACKAGES = (
     "slurmctld",
@@ -34,11 +34,9 @@ PACKAGES = (
 """What Debian calls the packages; `./run test` installs them."""
 
 _DAEMONS = ("munged", "slurmctld", "slurmd", "slurmrestd")
-_SPEAKING = ("-s", "openapi/v0.0.36,openapi/v0.0.37,openapi/v0.0.38")
-_SPEAKING_NEXT = (
-    *("-a", "rest_auth/jwt", "-s", "openapi/slurmctld"),
-    *("-d", "v0.0.40,v0.0.41,v0.0.42"),
-)
+_SPEAKING = "openapi/v0.0.36,openapi/v0.0.37,openapi/v0.0.38"
+_SPEAKING_OF_THE_PAST = "openapi/dbv0.0.36,openapi/dbv0.0.37,openapi/dbv0.0.38"
+_SPEAKING_NEXT = ("-a", "rest_auth/jwt", "-d", "v0.0.40,v0.0.41,v0.0.42")
 
 _SLURM_CONF = """\
 ClusterName=tests
@@ -106,6 +104,8 @@ class SlurmCluster:
         min_job_age: int = 300,
         kill_wait: int = 2,
         extra: str = "",
+        accounting: bool = False,
+        keeps_comments: bool = True,
         root: Path | None = None,
     ) -> None:
         """Write the configuration; `start` brings the daemons up.
@@ -120,6 +120,10 @@ class SlurmCluster:
             Seconds between SIGTERM and SIGKILL.
         extra : str
             More lines of slurm.conf.
+        accounting : bool
+            Whether slurmdbd remembers jobs for good.
+        keeps_comments : bool
+            Whether it remembers their comments too.
         root : Path, optional
             The folder that holds another generation of Slurm, and a Debian around it.
         """
@@ -134,6 +138,11 @@ class SlurmCluster:
         for name in ("state", "spool", "munge"):
             (self.folder / name).mkdir(mode=0o755)
         self._write_keys()
+        self.accounting = None
+        if accounting:
+            slurm_accounting.require()
+            self.accounting = slurm_accounting.Accounting(self.folder, self.host, keeps_comments)
+            extra += "\n" + self.accounting.slurm_conf
         if root:
             (root / self.folder.relative_to("/")).mkdir(parents=True, exist_ok=True)
             (self.folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
@@ -216,9 +225,15 @@ class SlurmCluster:
     def start(self) -> "SlurmCluster":
         """Bring all daemons up, and wait for the node to be ready for jobs."""
         try:
-            for name in _DAEMONS:
+            self.start_daemon("munged")
+            if self.accounting:
+                self.accounting.start()
+                self.start_daemon("slurmdbd")
+            for name in ("slurmctld", "slurmd", "slurmrestd"):
                 self.start_daemon(name)
             self.wait_for_node("idle")
+            if self.accounting:
+                self._add_user()
         except BaseException:
             self.stop()
             raise
@@ -236,11 +251,19 @@ class SlurmCluster:
         """Cancel what runs, end the daemons, remove their files."""
         if {"slurmctld", "slurmd", "munged"} <= set(self._processes):
             self._cancel_all()
-        for name in reversed(_DAEMONS):
+        for name in ("slurmrestd", "slurmd", "slurmctld", "slurmdbd", "munged"):
             self.kill(name, signal.SIGTERM if name == "munged" else signal.SIGKILL)
+        if self.accounting:
+            self.accounting.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._root:
             (self._root / self.folder.relative_to("/")).rmdir()
+
+    def _add_user(self) -> None:
+        """Tell slurmdbd of an account, and of the user of the tests in it."""
+        add = ("sacctmgr", "--immediate", "add")
+        self.run(*add, "account", "tests", "Cluster=tests")
+        self.run(*add, "user", self.username, "Account=tests", "Cluster=tests")
 
     def _cancel_all(self) -> None:
         """Leave no job's processes behind."""
@@ -314,9 +337,19 @@ class SlurmCluster:
             f"--log-file={munge}/log",
         ]
         conf = str(self.conf)
-        speaking = _SPEAKING_NEXT if self._root else _SPEAKING
+        past = bool(self.accounting)
+        if self._root:
+            plugins = "openapi/slurmctld" + ",openapi/slurmdbd" * past
+            speaking = [*_SPEAKING_NEXT, "-s", plugins]
+        else:
+            speaking = ["-s", _SPEAKING + f",{_SPEAKING_OF_THE_PAST}" * past]
         return {
             "munged": (munge_command, "munge", (munge / "socket").exists),
+            "slurmdbd": (
+                ["/usr/sbin/slurmdbd", "-D"],
+                "root",
+                lambda: _listens(self.accounting.port),
+            ),
             "slurmctld": (
                 ["/usr/sbin/slurmctld", "-D", "-f", conf],
                 "root",

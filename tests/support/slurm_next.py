@@ -12,7 +12,9 @@ from tests.support import missing
 from tests.support.slurm import PACKAGES
 
 _SUITE = "trixie"
-_LAST_SIGN = "usr/sbin/slurmrestd"
+_PACKAGES = (*PACKAGES, "slurmdbd", "slurm-wlm-mysql-plugin")
+_INSTALL = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *_PACKAGES)
+_LAST_SIGN = "usr/sbin/slurmdbd"
 _POLICY = "#!/bin/sh\nexit 101\n"
 """No package starts a service where this is the policy."""
 
@@ -24,6 +26,10 @@ def provide() -> Path:
         return folder
     if os.geteuid() != 0 or not shutil.which("debootstrap", path="/usr/sbin:/sbin:/usr/bin"):
         raise missing(f"Slurm 24.11 (as root, debootstrap would make {folder})")
+    if folder.exists():  # made when fewer packages were needed
+        _run("chroot", str(folder), "apt-get", "update", "-qq")
+        _run("chroot", str(folder), *_INSTALL)
+        return folder
     making = folder.with_name(folder.name + f".{os.getpid()}")
     making.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -31,8 +37,7 @@ def provide() -> Path:
         policy = making / "usr" / "sbin" / "policy-rc.d"
         policy.write_text(_POLICY)
         policy.chmod(0o755)
-        install = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES)
-        _run("chroot", str(making), *install)
+        _run("chroot", str(making), *_INSTALL)
         if not folder.exists():
             making.rename(folder)
     finally:

@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from aind_data_transfer_service.executors.base import (
 )
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.slurm_files import LogFolder
+from aind_data_transfer_service.executors.slurm_past import UNTOLD, PastJobs
 from aind_data_transfer_service.executors.slurm_properties import job_properties, marked_id
 from aind_data_transfer_service.executors.slurm_script import (
     check_id,
@@ -90,6 +91,7 @@ class SlurmExecutor:
         self._keep = keep
         self._callbacks = callbacks
         self._folder = LogFolder(hpc.logging_directory)
+        self._past = PastJobs(client)
         self._turns = asyncio.Semaphore(hpc.submissions_at_once)
         self._under_way: dict[str, asyncio.Task[Started]] = {}
         self._known: dict[str, int] = {}
@@ -129,7 +131,10 @@ class SlurmExecutor:
         return found
 
     async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
-        """Tell how the named jobs stand; one question to Slurm for all of them."""
+        """Tell how the named jobs stand; one question to Slurm for all of them.
+
+        And one to slurmdbd, where there is one and jobs of theirs went missing.
+        """
         if not refs:
             await self._ping()
             return {}
@@ -139,7 +144,8 @@ class SlurmExecutor:
         if gone := [job_id for job_id in self._fresh if job_id in ids and job_id not in listed]:
             listed |= await self._give_again(gone)
         self._forget_fresh()
-        return await asyncio.to_thread(self._judge_all, refs, listed)
+        past = await self._past.find(self._missing(refs, listed))
+        return await asyncio.to_thread(self._judge_all, refs, listed, past)
 
     async def cancel(self, ref: str) -> None:
         """Cancel a job."""
@@ -185,8 +191,18 @@ class SlurmExecutor:
             self._lost.pop(job_id, None)
             if job_id not in self._known or len(jobs) > 1:
                 _remember(self._known, job_id, min(job.job_id for job in jobs))
+        self._past.see(listed)
         self._has_looked = True
         return listed
+
+    def _missing(self, refs: Iterable[str], listed: Mapping[str, Any]) -> dict[str, int]:
+        """Give Slurm's numbers of those of our jobs that it does not list."""
+        ours = (_parts(ref) for ref in refs)
+        return {
+            job_id: self._known.get(job_id, number)
+            for number, job_id in ours
+            if job_id and job_id not in listed
+        }
 
     def _forget_fresh(self) -> None:
         """Let go of jobs that the controller has written down by now."""
@@ -308,23 +324,43 @@ class SlurmExecutor:
         )
 
     def _judge_all(
-        self, refs: Iterable[str], listed: Mapping[str, list[SlurmJob]]
+        self,
+        refs: Iterable[str],
+        listed: Mapping[str, list[SlurmJob]],
+        past: Mapping[str, list[SlurmJob]],
     ) -> dict[str, RunStatus]:
         """Say how jobs stand. Reads files of those that Slurm does not list."""
-        return {ref: self._judge(ref, listed) for ref in refs}
+        return {ref: self._judge(ref, listed, past) for ref in refs}
 
-    def _judge(self, ref: str, listed: Mapping[str, list[SlurmJob]]) -> RunStatus:
+    def _judge(
+        self,
+        ref: str,
+        listed: Mapping[str, list[SlurmJob]],
+        past: Mapping[str, list[SlurmJob]],
+    ) -> RunStatus:
         """Say how one job stands."""
         number, job_id = _parts(ref)
         if not job_id:
             return RunStatus(ref, RunState.LOST, f'"{ref}" is none of this service\'s jobs')
-        jobs = listed.get(job_id)
+        jobs = listed.get(job_id) or past.get(job_id)
         if not jobs:
-            return self._folder.end(ref, job_id)
+            return self._told_end(ref, job_id)
         if len(jobs) > 1:  # only one of them does the work
             number = self._folder.claim(job_id) or self._known.get(job_id, number)
         job = next((job for job in jobs if job.job_id == number), jobs[0])
-        return run_status(ref, job, cancelled=job_id in self._cancelled)
+        status = run_status(ref, job, cancelled=job_id in self._cancelled)
+        if job_id not in listed and status.exit_code is None:  # 22.05 keeps no exit codes
+            told = self._folder.end(ref, job_id)
+            if told.state is status.state:
+                status = replace(status, exit_code=told.exit_code)
+        return status
+
+    def _told_end(self, ref: str, job_id: str) -> RunStatus:
+        """Say how a job ended of which Slurm knows nothing, by what it left in its folder."""
+        status = self._folder.end(ref, job_id)
+        if status.state is RunState.LOST and self._past.is_awaited(job_id):
+            return RunStatus(ref, RunState.RUNNING, UNTOLD)
+        return status
 
 
 def _parts(ref: str) -> tuple[int, str]:

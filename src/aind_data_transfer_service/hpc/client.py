@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,11 +26,13 @@ from aind_data_transfer_service.hpc.models import (
     Submission,
     Submitted,
 )
+from aind_data_transfer_service.hpc.past import NOTHING_FOUND, PastDialect, read_past_jobs
 from aind_data_transfer_service.hpc.tokens import TokenSource
 from aind_data_transfer_service.hpc.verdict import CERTAIN, Answer, Exchange, judge, read_answer
 
 T = TypeVar("T")
 _CONNECTIONS = 16
+_PAST_AT_ONCE = 200
 _SPECIFICATIONS = ("/openapi/v3", "/openapi")
 _IN_A_THREAD = 256 * 1024
 """Answers longer than this many bytes are taken apart in a thread."""
@@ -80,6 +82,7 @@ class SlurmClient:
         self.tokens = token
         self._username = username
         self._dialect = Dialect.named(dialect) if dialect else None
+        self._paths: list[str] | None = None
         self._asking = asyncio.Lock()
         self._http = httpx.AsyncClient(
             base_url=self.base_url,
@@ -108,9 +111,7 @@ class SlurmClient:
         A server that does not list its paths is taken to have them at its root, in v0.0.36.
         """
         if self._dialect is None:
-            async with self._asking:
-                if self._dialect is None:
-                    self._dialect = Dialect.among(await self._listed_paths())
+            self._dialect = Dialect.among(await self._offered())
         return self._dialect
 
     async def submit(self, submission: Submission) -> Submitted:
@@ -164,6 +165,27 @@ class SlurmClient:
             return None
         return next((job for job in jobs if job.job_id == job_id), jobs[0] if jobs else None)
 
+    async def past_jobs(self, job_ids: Sequence[int]) -> list[SlurmJob] | None:
+        """Ask slurmdbd, which forgets nothing, for jobs; None where the cluster has none to ask.
+
+        One question for some hundreds of them. A job that was run several times is listed as it
+        was the last time.
+        """
+        past = PastDialect.among(await self._offered())
+        if past is None:
+            return None
+        found: list[SlurmJob] = []
+        for start in range(0, len(job_ids), _PAST_AT_ONCE):
+            query = past.query(job_ids[start : start + _PAST_AT_ONCE])
+            try:
+                found += await self._ask_for(
+                    read_past_jobs, Exchange("GET", past.path), params=query
+                )
+            except Refused as error:
+                if all(complaint.number != NOTHING_FOUND for complaint in error.complaints):
+                    raise
+        return found
+
     async def cancel(self, job_id: int, signal: str | None = None) -> bool:
         """Cancel a job, or send it a signal (`SIGTERM`).
 
@@ -208,6 +230,14 @@ class SlurmClient:
                 f"{self.base_url}: no slurmctld answers slurmrestd; is one running?",
                 perhaps_token=True,
             ) from error
+
+    async def _offered(self) -> list[str]:
+        """Tell which paths the server has; asked of it once."""
+        if self._paths is None:
+            async with self._asking:
+                if self._paths is None:
+                    self._paths = await self._listed_paths()
+        return self._paths
 
     async def _listed_paths(self) -> list[str]:
         """Ask the server which paths it has."""

@@ -15,7 +15,8 @@ from aind_data_transfer_service.hpc.models import Submission
 
 OLDEST, NEWEST = 36, 42
 """The dialects that are known: v0.0.36 to v0.0.42."""
-_FIRST_WITH_STRUCTS = 39
+FIRST_WITH_STRUCTS = 39
+"""From here on numbers are structs, and lists are lists."""
 _MAIL_ALL = ("BEGIN", "END", "FAIL", "REQUEUE")
 _PATH = re.compile(r"^(?P<prefix>/slurm/v0\.0\.(?P<version>\d+))/job/submit/?$")
 
@@ -66,7 +67,7 @@ class Dialect:
     def time(self, moment: datetime) -> str:
         """Write a time as a query takes it."""
         seconds = int(moment.timestamp())
-        return str(seconds) if self.version < _FIRST_WITH_STRUCTS else f"uts{seconds}"
+        return str(seconds) if self.version < FIRST_WITH_STRUCTS else f"uts{seconds}"
 
     def submission(self, submission: Submission) -> dict[str, Any]:
         """Write the body of a submission.
@@ -76,11 +77,11 @@ class Dialect:
         NotExpressible
             A property has no counterpart in this dialect.
         """
-        write = _write_older if self.version < _FIRST_WITH_STRUCTS else _write_newer
+        write = _write_older if self.version < FIRST_WITH_STRUCTS else _write_newer
         properties = dict(submission.properties)
         environment = {**properties.pop("environment", {}), **submission.environment}
         job = write(properties, self)
-        if self.version < _FIRST_WITH_STRUCTS:
+        if self.version < FIRST_WITH_STRUCTS:
             job["environment"] = environment
         else:
             job["environment"] = [f"{name}={value}" for name, value in environment.items()]

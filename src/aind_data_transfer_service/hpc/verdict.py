@@ -28,6 +28,8 @@ from aind_data_transfer_service.hpc.tokens import expiry, is_jwt
 
 _NO_CONNECTION = frozenset({1800})
 """slurmrestd could not connect to slurmctld: nothing was carried out."""
+_NO_ACCOUNTING = frozenset({7000})
+"""slurmrestd could not connect to slurmdbd."""
 _BROKEN = frozenset(
     {
         errno.ECONNABORTED,
@@ -171,6 +173,10 @@ def _judge_failure(
     if numbers & _NO_CONNECTION or _says(words, "connect failure", "Unknown error 1800"):
         raise Unreachable(
             f"{place}: slurmrestd cannot reach slurmctld ({words}); is slurmctld running?"
+        )
+    if numbers & _NO_ACCOUNTING:
+        raise Unreachable(
+            f"{place}: slurmrestd cannot reach slurmdbd ({words}); is slurmdbd running?"
         )
     silent = not complaints or bool(numbers & _NO_ANSWER)
     silent = silent or (_NO_NODE in numbers and not what.changes)

@@ -37,6 +37,15 @@ class FakeClient:
         self.at_once = self.most_at_once = 0
         self.controllers = [Pinged("ctl", True)]
         self.is_closed = False
+        self.past: list[SlurmJob] | Exception | None = None
+        self.past_questions: list[list[int]] = []
+
+    async def past_jobs(self, job_ids) -> list[SlurmJob] | None:
+        """Tell of ended jobs."""
+        self.past_questions.append(list(job_ids))
+        if isinstance(self.past, Exception):
+            raise self.past
+        return self.past
 
     async def submit(self, submission: Submission) -> Submitted:
         """Take a job."""

@@ -1,0 +1,114 @@
+"""Jobs that Slurm's controller has forgotten (MinJobAge), as slurmdbd remembers them.
+
+Slurm counts its jobs from one again when it is set up anew, so a number alone proves nothing. Our
+mark in the comment does; where slurmdbd is not told of comments (AccountingStoreFlags), the name
+and the time of submission do, as they were seen while the job was still listed.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from aind_data_transfer_service.executors.slurm_properties import marked_id
+from aind_data_transfer_service.hpc.client import SlurmClient
+from aind_data_transfer_service.hpc.errors import SlurmError
+from aind_data_transfer_service.hpc.models import SlurmJob
+
+logger = logging.getLogger(__name__)
+
+UNTOLD = "Slurm no longer lists the job, and its accounting does not tell its end yet"
+_REMEMBERED = 50_000
+_PATIENCE = 600.0
+
+
+class PastJobs:
+    """Asks slurmdbd, once for all jobs that went missing, and remembers what it said.
+
+    Parameters
+    ----------
+    client : SlurmClient
+        Who speaks to slurmrestd.
+    again : float
+        Seconds after which a question that was not answered may be asked again.
+    """
+
+    def __init__(self, client: SlurmClient, again: float = 30.0):
+        self._client = client
+        self._again = again
+        self._is_there = True
+        self._seen: dict[str, tuple[str, datetime | None]] = {}
+        self._found: dict[str, list[SlurmJob]] = {}
+        self._asked: dict[str, float] = {}
+        self._awaited: dict[str, float] = {}
+
+    def see(self, listed: Mapping[str, Iterable[SlurmJob]]) -> None:
+        """Remember what tells a job of ours apart, while Slurm lists it."""
+        for job_id, jobs in listed.items():
+            for job in jobs:  # one that is queued again is submitted again
+                self._seen[job_id] = (job.name, job.submitted)
+        while len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+
+    def is_awaited(self, job_id: str) -> bool:
+        """Tell whether a job's end may still be told: slurmdbd is away, or behind."""
+        since = self._awaited.get(job_id)
+        return since is not None and time.monotonic() < since + _PATIENCE
+
+    async def find(self, missing: Mapping[str, int]) -> dict[str, list[SlurmJob]]:
+        """Give what is remembered of jobs that are not listed; those that have ended only.
+
+        Parameters
+        ----------
+        missing : mapping of str to int
+            Slurm's numbers of jobs, by our own ids.
+        """
+        now = time.monotonic()
+        unasked = {
+            job_id: number
+            for job_id, number in missing.items()
+            if job_id not in self._found
+            and now >= self._asked.get(job_id, -self._again) + self._again
+        }
+        if unasked and self._is_there:
+            self._asked |= dict.fromkeys(unasked, now)
+            await self._ask(unasked)
+            self._forget()
+        return {job_id: self._found[job_id] for job_id in missing if job_id in self._found}
+
+    async def _ask(self, jobs: Mapping[str, int]) -> None:
+        """Ask for jobs, and sort what comes."""
+        now = time.monotonic()
+        try:
+            told = await self._client.past_jobs(sorted(set(jobs.values())))
+        except SlurmError as error:
+            logger.warning("slurm: the end of %d jobs is not told: %s", len(jobs), error)
+            for job_id in jobs:
+                self._awaited.setdefault(job_id, now)
+            return
+        self._is_there = told is not None
+        by_number: dict[int, list[SlurmJob]] = {}
+        for job in told or []:
+            for number in {job.job_id, job.array_job_id} - {None}:
+                by_number.setdefault(number, []).append(job)
+        for job_id, number in jobs.items():
+            ours = [job for job in by_number.get(number, []) if self._is_same(job_id, job)]
+            if ours and all(job.has_ended for job in ours):
+                self._found[job_id] = ours
+                self._awaited.pop(job_id, None)
+            elif ours:
+                self._awaited.setdefault(job_id, now)
+            else:
+                self._awaited.pop(job_id, None)
+
+    def _is_same(self, job_id: str, job: SlurmJob) -> bool:
+        """Tell whether a record is that of a job of ours, and not of another with its number."""
+        if job.comment:
+            return marked_id(job.comment) == job_id
+        return job.submitted is not None and self._seen.get(job_id) == (job.name, job.submitted)
+
+    def _forget(self) -> None:
+        """Keep a bounded number of things in mind, the newest of them."""
+        for memory in (self._found, self._asked, self._awaited):
+            while len(memory) > _REMEMBERED:
+                del memory[next(iter(memory))]
