@@ -63,7 +63,9 @@ class MetadataSources(unittest.TestCase):
             for name, field in system.model_fields.items():
                 default = "" if field.default is None else f"``{field.default}``"
                 expected[f"{prefix}{name}".upper()] = default
-        rows = re.findall(r"^   \* - ``([A-Z0-9_]+)``\n     - ?(.*)$", self.page, re.MULTILINE)
+        prefixes = "|".join(system.model_config["env_prefix"] for system in self.systems)
+        row = rf"^   \* - ``((?:{prefixes})[A-Z0-9_]+)``\n     - ?(.*)$"
+        rows = re.findall(row, self.page, re.MULTILINE)
         self.assertEqual(expected, dict(rows))
 
 
