@@ -108,6 +108,20 @@ def _node_path(value: PurePosixPath) -> PurePosixPath:
     return value
 
 
+def _shard_number(value: Any) -> Any:
+    """Take `3/8`: the third of eight shards."""
+    if isinstance(value, str):
+        number, slash, of = value.partition("/")
+        value = (number, of) if slash else None
+    try:
+        number, of = (int(part) for part in value)
+    except (TypeError, ValueError):
+        number = of = 0
+    if not 1 <= number <= of:
+        raise ValueError("write which shard of how many, as 3/8")
+    return (number, of)
+
+
 def default_data_dir() -> Path:
     """Keep state in the user's own folder, where there is one."""
     try:
@@ -127,3 +141,4 @@ Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_names)]
 NodeCounts = Annotated[tuple[int, int], NoDecode, BeforeValidator(_node_counts)]
 NodePath = Annotated[PurePosixPath, AfterValidator(_node_path)]
 NodePaths = Annotated[list[NodePath], NoDecode, BeforeValidator(_split_paths)]
+ShardNumber = Annotated[tuple[int, int], NoDecode, BeforeValidator(_shard_number)]

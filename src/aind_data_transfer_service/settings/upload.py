@@ -1,11 +1,12 @@
 """What a data transfer job reads from its environment."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from aind_data_transfer_service.settings.common import CommonSettings
-from aind_data_transfer_service.settings.kinds import WebAddress
+from aind_data_transfer_service.settings.kinds import ShardNumber, WebAddress
 
 
 class UploadSettings(CommonSettings):
@@ -23,8 +24,23 @@ class UploadSettings(CommonSettings):
     """Where the record of proven files lies, by which an interrupted transfer goes on."""
     upload_connections: int = Field(default=16, gt=0, le=256)
     """How many files or parts are on their way at once."""
+    upload_shard: ShardNumber | None = None
+    """Which part of the asset this job sends, as `3/8`; without it, all of it."""
+    upload_shard_bytes: int | None = Field(default=None, gt=0)
+    """How many bytes each further shard is worth; smaller assets have fewer shards."""
+    upload_shards_done: int | None = Field(default=None, gt=0)
+    """How many shards went before this job, which completes what they began."""
     upload_json: str | None = Field(default=None, alias="UPLOAD_JOB_JSON_ARGS")
     """The request, where it comes neither as an argument nor as a file."""
+
+    @model_validator(mode="after")
+    def _whose_shard(self) -> Self:
+        """Refuse a shard of nobody's, and a job that is both."""
+        if self.upload_shard and not self.job_id:
+            raise ValueError("UPLOAD_SHARD is set, so JOB_ID is needed: whose shard is it?")
+        if self.upload_shard and self.upload_shards_done:
+            raise ValueError("UPLOAD_SHARD and UPLOAD_SHARDS_DONE are set; a job is one of the two")
+        return self
 
     @property
     def state_dir(self) -> Path:

@@ -35,19 +35,24 @@ class Arrivals(Iterable[Entry]):
         self._documents: list[Entry] = []
         self._lock = threading.Lock()
 
-    def recall(self, earlier: Iterable[Entry]) -> None:
+    def recall(self, earlier: Iterable[Entry], wanted: bytearray | None = None) -> None:
         """Find out what is known of attempts before this one.
 
         Parameters
         ----------
         earlier : Iterable[Entry]
-            What the manifest of an earlier upload names; what the journal says goes before it.
+            What others tell: the manifest of an earlier upload, say. What the journal says goes
+            before it, and the first word on an item before later ones.
+        wanted : bytearray | None
+            For each item of the plan whether it matters; without it, all do.
         """
         for offset, entry in self._journal.lines():
             self._note(entry, offset)
         for entry in earlier:
             place = self._items.find(entry.path)
-            if place is not None and self._offsets[place] == _NOTHING:
+            if place is None or (wanted is not None and not wanted[place]):
+                continue
+            if self._offsets[place] == _NOTHING:
                 self.add(entry)
 
     def confirm(
@@ -98,17 +103,16 @@ class Arrivals(Iterable[Entry]):
     def __iter__(self) -> Iterator[Entry]:
         parts, first = [], 0
         for part in self._items.parts:
-            parts.append(self._entries(range(first, first + len(part))))
+            parts.append(self.of(range(first, first + len(part))))
             first += len(part)
         return heapq.merge(*parts, self._documents, key=attrgetter("path"))
 
+    def of(self, places: Iterable[int]) -> Iterator[Entry]:
+        """Give the entries of some items."""
+        return (self._journal.at(self._offsets[place]) for place in places)
+
     def __len__(self) -> int:
         return len(self._items) + len(self._documents)
-
-    def _entries(self, places: range) -> Iterator[Entry]:
-        """Read what the journal says of items."""
-        for place in places:
-            yield self._journal.at(self._offsets[place])
 
     def _is_there(self, place: int, found: StoredObject) -> bool:
         """Tell whether an item is there as it was sent, and its source as it was then."""

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,12 @@ from aind_data_transfer_service.errors import (
     TransferError,
 )
 from aind_data_transfer_service.upload.manifest import Entry, Journal, Manifest
+from aind_data_transfer_service.upload.shards import (
+    Shard,
+    ShardRecords,
+    shard_folder,
+    shard_journal,
+)
 from aind_data_transfer_service.upload.store import (
     AssetState,
     AssetStore,
@@ -29,6 +36,8 @@ from aind_data_transfer_service.upload.store import (
     mark_key,
     record_folder,
 )
+
+_JOURNAL = "journal.jsonl"
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,17 @@ class Claim:
     journal: Journal
     earlier: "Earlier"
     """What the asset's manifest of an earlier upload names."""
+    shards: ShardRecords
+    """What shards of the asset have brought."""
+    before: Journal | None = None
+    """For a shard: the journal of an attempt that had none."""
+
+    def known(self) -> Iterator[Entry]:
+        """Give what other jobs than this one are known to have brought, the newest first."""
+        yield from self.shards
+        if self.before is not None:
+            yield from self.before.entries().values()
+        yield from self.earlier
 
 
 class Earlier(Iterable[Entry]):
@@ -108,8 +128,65 @@ def claim_asset(
         keep = force or bool(mark and mark.get("keep_others"))
         _write_mark(store, prefix, mark is None, started, keep, job_id)
         resumed = mark is not None or _is_taken(store, prefix, force)
-        with Journal(state_dir / "journal.jsonl") as journal:
-            yield Claim(started, resumed, keep, journal, Earlier(store, prefix))
+        shards = ShardRecords(store, prefix, state_dir)
+        with Journal(state_dir / _JOURNAL) as journal:
+            yield Claim(started, resumed, keep, journal, Earlier(store, prefix), shards)
+
+
+@contextmanager
+def claim_shard(
+    store: AssetStore,
+    prefix: str,
+    state_dir: Path,
+    shard: Shard,
+    force: bool,
+    job_id: str,
+    now: Callable[[], datetime],
+) -> Iterator[Claim]:
+    """Hold the right to write one shard of an asset, beside the other shards of the same job.
+
+    The parameters are those of `claim_asset`, and which shard it is. The mark beside the asset is
+    the job's: its first shard leaves it, and the others find it.
+
+    Raises
+    ------
+    DestinationExistsError
+        Where another job holds the asset.
+    """
+    folder, location = shard_folder(state_dir, shard), store.location(prefix)
+    with _together(state_dir, location, job_id), _lock(folder, f"{shard} of {location}"):
+        mark = _joined_mark(store, prefix, force, job_id, now)
+        started = _time(mark.get("started")) or now()
+        keep = force or bool(mark.get("keep_others"))
+        shards = ShardRecords(store, prefix, state_dir, but=shard)
+        before = Journal(state_dir / _JOURNAL)
+        with shard_journal(state_dir, shard) as journal:
+            yield Claim(started, True, keep, journal, Earlier(store, prefix), shards, before)
+
+
+def _joined_mark(
+    store: AssetStore,
+    prefix: str,
+    force: bool,
+    job_id: str,
+    now: Callable[[], datetime],
+) -> dict[str, Any]:
+    """Find the mark that this job's shards share; the first of them leaves it."""
+    mark = _read_mark(store, prefix)
+    if mark is None and not force and next(store.objects(prefix), None) is not None:
+        mark = _read_mark(store, prefix)  # whose objects are these?
+        if mark is None:
+            raise _completed_meanwhile(store, prefix)
+    if mark is None:
+        try:
+            _write_mark(store, prefix, True, now(), force, job_id)
+        except DestinationExistsError:
+            if (_read_mark(store, prefix) or {}).get("job_id") != job_id:
+                raise
+    elif mark.get("job_id") != job_id:  # of a job that came to nothing
+        keep = force or bool(mark.get("keep_others"))
+        _write_mark(store, prefix, False, _time(mark.get("started")) or now(), keep, job_id)
+    return _read_mark(store, prefix) or {}
 
 
 def _is_taken(store: AssetStore, prefix: str, force: bool) -> bool:
@@ -120,11 +197,16 @@ def _is_taken(store: AssetStore, prefix: str, force: bool) -> bool:
     taken = next(store.objects(prefix), None) is not None
     if taken and not force:
         store.delete([mark_key(prefix)])
-        raise DestinationExistsError(
-            f"another job completed {store.location(prefix)} meanwhile; to upload into it all the "
-            "same, set force_cloud_sync"
-        )
+        raise _completed_meanwhile(store, prefix)
     return taken
+
+
+def _completed_meanwhile(store: AssetStore, prefix: str) -> DestinationExistsError:
+    """Say that there is an asset now, where there was none a moment ago."""
+    return DestinationExistsError(
+        f"another job completed {store.location(prefix)} meanwhile; to upload into it all the "
+        "same, set force_cloud_sync"
+    )
 
 
 def _unwritable(state_dir: Path, error: OSError) -> TransferError:
@@ -148,18 +230,43 @@ def _lock(state_dir: Path, location: str) -> Iterator[None]:
                 state_dir.rmdir()
 
 
-def _locked(path: Path, location: str) -> IO[str]:
+@contextmanager
+def _together(state_dir: Path, location: str, job_id: str) -> Iterator[None]:
+    """Hold the lock of an asset on this machine together with other shards of the same job."""
+    path, gate = state_dir / "lock", shard_folder(state_dir) / "job"
+    try:
+        gate.parent.mkdir(parents=True, exist_ok=True)
+        holder = open(gate, "a+")
+    except OSError as error:
+        raise _unwritable(gate.parent, error) from error
+    with holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)  # held for a moment: one of them decides at a time
+        try:
+            _locked(path, location).close()  # nobody had it: from now on it is this job's
+            holder.truncate(0)
+            holder.write(job_id)
+            holder.flush()
+        except DestinationExistsError:
+            holder.seek(0)
+            if holder.read() != job_id:
+                raise
+        lock = _locked(path, location, fcntl.LOCK_SH)
+    with lock:
+        yield
+
+
+def _locked(path: Path, location: str, how: int = fcntl.LOCK_EX) -> IO[str]:
     """Open a file and lock it; once more where whoever held it removed it in between."""
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = open(path, "w")
+            lock = open(path, "a+")
         except FileNotFoundError:
             continue
         except OSError as error:
             raise _unwritable(path.parent, error) from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, how | fcntl.LOCK_NB)
         except OSError as error:
             lock.close()
             raise DestinationExistsError(
@@ -173,6 +280,7 @@ def _locked(path: Path, location: str) -> IO[str]:
 def release(store: AssetStore, prefix: str, claim: Claim) -> None:
     """Leave nothing beside the asset but its manifest; last of all the mark goes: it is whole."""
     claim.journal.remove()
+    shutil.rmtree(claim.shards.folder, ignore_errors=True)
     beside = [item.key for item in store.objects(record_folder(prefix))]
     store.delete([key for key in beside if key not in (manifest_key(prefix), mark_key(prefix))])
     store.delete([mark_key(prefix)])

@@ -10,7 +10,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
@@ -32,12 +32,18 @@ from aind_data_transfer_service.metadata.service import MetadataService
 from aind_data_transfer_service.settings import UploadSettings
 from aind_data_transfer_service.upload import preflight
 from aind_data_transfer_service.upload.arrivals import Arrivals, missing
-from aind_data_transfer_service.upload.claim import Claim, claim_asset, release
+from aind_data_transfer_service.upload.claim import Claim, claim_asset, claim_shard, release
 from aind_data_transfer_service.upload.description import SOFTWARE, complete, facts_of
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.manifest import Entry, utc, write_manifest
-from aind_data_transfer_service.upload.plan import Plan, Series
+from aind_data_transfer_service.upload.plan import Picked, Plan, Series
 from aind_data_transfer_service.upload.progress import Progress
+from aind_data_transfer_service.upload.shards import (
+    Shard,
+    places_of,
+    records_there,
+    write_record,
+)
 from aind_data_transfer_service.upload.source import (
     Scan,
     check_sources,
@@ -124,11 +130,39 @@ class UploadJob:
         plan = self._modalities(scans, documents)
         if self._config.dry_run:
             return self._show(plan)
+        if self._settings.upload_shard is not None:
+            return self._run_shard(plan, Shard(*self._settings.upload_shard))
         with self._claim(state) as claim:
             arrivals = self._transfer(plan, documents, claim)
             self._compare_sources(scans)
             kept = self._verify(arrivals, claim)
             return self._publish(plan, arrivals, kept, claim)
+
+    def _run_shard(self, plan: Plan, shard: Shard) -> Outcome:
+        """Send one shard of the plan, and leave the rest to the others and to the last job."""
+        places = places_of(plan.items, shard, self._settings.upload_shard_bytes)
+        part = replace(plan, items=Series([Picked(plan.items, places)]))
+        arguments = self._store, self._prefix, self._asset_state_dir, shard
+        force, job_id = self._config.force_cloud_sync, str(self._settings.job_id)
+        with claim_shard(*arguments, force, job_id, self._now) as claim:
+            with self._events.during(Step.TRANSFER, f"{shard} is sent") as figures:
+                arrivals = Arrivals(plan.items, claim.journal)
+                wanted = bytearray(len(plan.items))
+                for place in places:
+                    wanted[place] = 1
+                arrivals.recall(claim.known(), wanted)
+                listing = self._store.objects(self._prefix)
+                known, _ = arrivals.confirm(listing, len(self._prefix) + 1, plan.documents)
+                there = bytearray(known[place] for place in places)
+                whole = {"asset_files": plan.files_total, "asset_bytes": plan.bytes_total}
+                self._send(part, there, arrivals, **whole)
+                write_record(self._store, self._prefix, shard, arrivals.of(places))
+                claim.journal.remove()
+                figures.update(files=part.files_total, bytes=part.bytes_total)
+                figures["message"] = f"{shard}: {part.files_total:,} files have arrived"
+        outcome = Outcome(self._location, part.files_total, part.bytes_total, self._seconds())
+        self._tell_end(outcome, f"{shard} is done")
+        return outcome
 
     def _preflight(self) -> tuple[list[Scan], AssetState]:
         """Look at the sources and the destination, and write nothing that stays."""
@@ -237,12 +271,17 @@ class UploadJob:
         self._tell_end(outcome, "dry run: nothing was changed", dry_run=True)
         return outcome
 
+    @property
+    def _asset_state_dir(self) -> Path:
+        """Where this machine keeps what it knows of this asset's transfer."""
+        return self._settings.state_dir / str(self._config.s3_bucket) / self._prefix
+
     def _claim(self, state: AssetState):
         """Take the right to write the asset."""
         return claim_asset(
             self._store,
             self._prefix,
-            self._settings.state_dir / str(self._config.s3_bucket) / self._prefix,
+            self._asset_state_dir,
             state,
             self._config.force_cloud_sync,
             self._settings.job_id,
@@ -254,20 +293,8 @@ class UploadJob:
         with self._events.during(Step.TRANSFER, f"data travel to {self._location}") as figures:
             arrivals = Arrivals(plan.items, claim.journal)
             there = self._already_there(plan, arrivals, claim)
-            waiting = missing(plan.items, there)
-            with Progress(
-                plan.files_total, plan.bytes_total, self._tell_progress, self._prefix
-            ) as progress:
-                for item in itertools.compress(plan.items, there):
-                    progress.already(item.file_count, item.source_size)
-                transfer = Transfer(
-                    self._store,
-                    self._prefix,
-                    progress,
-                    arrivals.add,
-                    self._settings.upload_connections,
-                )
-                transfer.run(waiting)
+            self._tell_of_shards()
+            waiting = self._send(plan, there, arrivals)
             started, ended = (t.astimezone(self._zone) for t in (claim.started, self._now()))
             papers = complete(self._config, self._facts(), plan, documents, started, ended)
             arrivals.describe(self._send_document(name, data) for name, data in papers.items())
@@ -281,6 +308,39 @@ class UploadJob:
             )
         return arrivals
 
+    def _send(
+        self, plan: Plan, there: bytearray, arrivals: Arrivals, **more: int
+    ) -> Sequence[Item]:
+        """Send the items of a plan that are not there, and give them; `more` is told of it."""
+        waiting = missing(plan.items, there)
+
+        def tell(figures: dict) -> None:
+            self._tell_progress(figures | more)
+
+        with Progress(plan.files_total, plan.bytes_total, tell, self._prefix) as progress:
+            for item in itertools.compress(plan.items, there):
+                progress.already(item.file_count, item.source_size)
+            transfer = Transfer(
+                self._store,
+                self._prefix,
+                progress,
+                arrivals.add,
+                self._settings.upload_connections,
+            )
+            transfer.run(waiting)
+        return waiting
+
+    def _tell_of_shards(self) -> None:
+        """Warn where shards of this asset did not do their part, which is done here then."""
+        shards = self._settings.upload_shards_done
+        if not shards:
+            return
+        there = records_there(self._store, self._prefix, shards)
+        if there < shards:
+            self._events.warn(
+                f"{shards - there} of {shards} shards did not end well; what they left is sent now"
+            )
+
     def _already_there(self, plan: Plan, arrivals: Arrivals, claim: Claim) -> bytearray:
         """Tell what an earlier attempt brought, and clear away the rest of it."""
         if not claim.resumed:
@@ -289,7 +349,7 @@ class UploadJob:
             self._store.clear_unfinished(self._prefix)
         except DestinationError as error:
             self._events.warn(str(error))
-        arrivals.recall(claim.earlier)
+        arrivals.recall(claim.known())
         stored = self._store.objects(self._prefix)
         there, others = arrivals.confirm(stored, len(self._prefix) + 1, plan.documents)
         if not claim.keep_others:

@@ -16,6 +16,7 @@ from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.upload.store import RECORDS, AssetStore, StoredObject
 
 _PATH_LIMIT = 4095
+_MOVES = 50
 _OWNED = "~"  # stands in no asset's name
 
 
@@ -157,12 +158,7 @@ class LocalAssetStore(AssetStore):
                         _write_all(file.fileno(), part)
                     if key.startswith(f"{RECORDS}/"):  # the word of an asset outlives a power cut
                         os.fsync(file.fileno())
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if new:
-                    os.link(incoming, path)
-                    os.unlink(incoming)
-                else:
-                    os.replace(incoming, path)
+                _move(incoming, path, new)
             except BaseException:
                 incoming.unlink(missing_ok=True)
                 raise
@@ -173,6 +169,27 @@ class LocalAssetStore(AssetStore):
             raise TransferError(f"{path} cannot be written: a file is where a folder must be")
         except OSError as error:
             raise TransferError(f"{path} cannot be written: {error.strerror}")
+
+
+def _move(incoming: Path, path: Path, new: bool) -> None:
+    """Give a file its name; try again where another job removes the empty folder just then."""
+    for attempts_left in reversed(range(_MOVES)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, FileNotFoundError):
+            if not attempts_left:
+                raise
+            continue
+        try:
+            if new:
+                os.link(incoming, path)
+                os.unlink(incoming)
+            else:
+                os.replace(incoming, path)
+            return
+        except FileNotFoundError:
+            if not attempts_left:
+                raise
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

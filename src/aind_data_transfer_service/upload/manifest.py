@@ -64,15 +64,31 @@ def utc(mtime_ns: int) -> str:
 def write_manifest(
     store: AssetStore, prefix: str, header: Mapping[str, Any], entries: Iterable[Entry]
 ) -> None:
-    """Put the manifest beside the asset, in pieces where it is large."""
-    pieces = _pieces(header, entries)
+    """Put the manifest beside the asset."""
+    lines = itertools.chain((header,), map(asdict, entries))
+    write_lines(store, manifest_key(prefix), lines)
+
+
+def write_lines(store: AssetStore, key: str, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Store a JSON object a line, in pieces where there are many."""
+    pieces = _pieces(lines)
     first = next(pieces)
     rest = next(pieces, None)
     if rest is None:
-        store.put(manifest_key(prefix), first)
+        store.put(key, first)
     else:
         parts = itertools.chain((first, rest), pieces)
-        store.put_parts(manifest_key(prefix), parts, _PIECE, _PIECES_AT_ONCE)
+        store.put_parts(key, parts, _PIECE, _PIECES_AT_ONCE)
+
+
+def read_lines(store: AssetStore, key: str) -> Iterator[bytes]:
+    """Read an object line by line, the empty ones left out."""
+    rest = b""
+    for piece in store.read(key, _PIECE):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from filter(None, lines)
+    if rest:
+        yield rest
 
 
 class Manifest:
@@ -125,12 +141,7 @@ class Manifest:
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         """Read it line by line."""
-        rest = b""
-        for piece in self._store.read(self._key, _PIECE):
-            *lines, rest = (rest + piece).split(b"\n")
-            yield from (self._parse(line) for line in lines if line)
-        if rest:
-            yield self._parse(rest)
+        return map(self._parse, read_lines(self._store, self._key))
 
     def _parse(self, line: bytes) -> dict[str, Any]:
         """Read one line."""
@@ -159,11 +170,11 @@ def read_manifest(store: AssetStore, prefix: str) -> tuple[dict[str, Any], dict[
     return manifest.header, {entry.path: entry for entry in manifest}
 
 
-def _pieces(header: Mapping[str, Any], entries: Iterable[Entry]) -> Iterator[bytes]:
-    """Write a manifest in pieces, each but the last of the same size."""
-    pending = bytearray(_line(header))
-    for entry in entries:
-        pending += _line(asdict(entry))
+def _pieces(lines: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """Write lines in pieces, each but the last of the same size."""
+    pending = bytearray()
+    for line in lines:
+        pending += _line(line)
         if len(pending) >= _PIECE:
             yield bytes(pending[:_PIECE])
             del pending[:_PIECE]

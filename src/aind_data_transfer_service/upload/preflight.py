@@ -45,6 +45,8 @@ def check_free(store: AssetStore, prefix: str, force: bool) -> AssetState:
         Where there is one.
     """
     state = store.asset_state(prefix)
+    if state == AssetState.PRESENT and not force:  # or did another shard just begin it?
+        state = store.asset_state(prefix)
     if state == AssetState.PRESENT and not force:
         raise DestinationExistsError(
             f"{store.location(prefix)} exists already; to upload into it all the same, "

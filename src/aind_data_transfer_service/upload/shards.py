@@ -1,0 +1,156 @@
+"""Shards: one asset's plan cut into parts, each sent by a job of its own.
+
+Every shard's job plans the whole asset, cuts the plan the same way as the others do, and sends its
+own part. What it sent it writes down beside the asset, in `.transfer/<asset>/shards/3-of-8.jsonl`.
+The last job finds these records, sends what is still missing, and verifies the whole.
+"""
+
+import heapq
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from operator import attrgetter
+from pathlib import Path
+
+from aind_data_transfer_service.upload.manifest import Entry, Journal, read_lines, write_lines
+from aind_data_transfer_service.upload.store import AssetStore, record_folder
+from aind_data_transfer_service.upload.transforms import Item
+
+FILE_COST = 1024**2
+"""Sending a file costs a request too, about as much time as so many bytes."""
+_FOLDER = "shards"
+_JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which part of an asset a job sends."""
+
+    number: int
+    """From one on."""
+    of: int
+
+    def __str__(self) -> str:
+        """Name it as people do."""
+        return f"shard {self.number} of {self.of}"
+
+    @property
+    def name(self) -> str:
+        """Name it as part of a key or a path."""
+        return f"{self.number}-of-{self.of}"
+
+
+def cost(item: Item) -> int:
+    """Tell how much work an item is, in bytes."""
+    return item.source_size + FILE_COST * item.file_count
+
+
+def cut(items: Sequence[Item], shards: int) -> list[array]:
+    """Share items out: each is in exactly one shard, and all shards have about the same to do.
+
+    The same items give the same shards. The largest come first, each to the shard that has the
+    least to do, so no two shards differ by more than the largest item.
+
+    Returns
+    -------
+    list[array]
+        For each shard the places of its items, in their order.
+    """
+    costs = array("Q", map(cost, items))
+    parts = [array("Q") for _ in range(shards)]
+    loads = [(0, number) for number in range(shards)]
+    for place in sorted(range(len(costs)), key=costs.__getitem__, reverse=True):
+        load, number = heapq.heappop(loads)
+        parts[number].append(place)
+        heapq.heappush(loads, (load + costs[place], number))
+    return [array("Q", sorted(part)) for part in parts]
+
+
+def worth(size: int, most: int, least_bytes: int | None) -> int:
+    """Tell into how many shards an asset is cut.
+
+    Parameters
+    ----------
+    size : int
+        How many bytes it has.
+    most : int
+        How many shards there may be.
+    least_bytes : int | None
+        A further shard begins after so many bytes; None where the size does not matter.
+    """
+    if not least_bytes:
+        return most
+    return max(1, min(most, -(-size // least_bytes)))
+
+
+def places_of(items: Sequence[Item], shard: Shard, least_bytes: int | None = None) -> array:
+    """Tell the places of one shard's items in a plan; none where fewer shards are enough."""
+    shards = worth(sum(item.source_size for item in items), shard.of, least_bytes)
+    return cut(items, shards)[shard.number - 1] if shard.number <= shards else array("Q")
+
+
+def shard_folder(state_dir: Path, shard: Shard | None = None) -> Path:
+    """Tell where this machine keeps what it knows of an asset's shards, or of one of them."""
+    return state_dir / _FOLDER / shard.name if shard else state_dir / _FOLDER
+
+
+def shard_journal(state_dir: Path, shard: Shard) -> Journal:
+    """Make the journal of a shard."""
+    return Journal(shard_folder(state_dir, shard) / _JOURNAL)
+
+
+def write_record(store: AssetStore, prefix: str, shard: Shard, entries: Iterable[Entry]) -> None:
+    """Leave word beside the asset of what a shard has brought."""
+    write_lines(store, f"{_records(prefix)}/{shard.name}.jsonl", map(asdict, entries))
+
+
+class ShardRecords(Iterable[Entry]):
+    """What the shards of an asset have brought: by their records, and by journals left behind.
+
+    The journal of a shard that was killed is here where its machine shares the folder.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    state_dir : Path
+        Where this machine keeps what it knows of the asset's transfer.
+    but : Shard | None
+        A shard whose journal is left alone.
+    """
+
+    def __init__(self, store: AssetStore, prefix: str, state_dir: Path, but: Shard | None = None):
+        self._store, self._prefix = store, prefix
+        self.folder = shard_folder(state_dir)
+        self._but = shard_folder(state_dir, but) if but else None
+
+    def __iter__(self) -> Iterator[Entry]:
+        for file in sorted(self.folder.glob(f"*/{_JOURNAL}")):
+            if file.parent != self._but:
+                yield from Journal(file).entries().values()
+        for found in sorted(self._store.objects(_records(self._prefix)), key=attrgetter("key")):
+            yield from _entries(read_lines(self._store, found.key))
+
+
+def records_there(store: AssetStore, prefix: str, shards: int) -> int:
+    """Count the shards, of so many, that have left their records."""
+    there = {item.key.rsplit("/", 1)[-1] for item in store.objects(_records(prefix))}
+    names = {f"{Shard(number, shards).name}.jsonl" for number in range(1, shards + 1)}
+    return len(there & names)
+
+
+def _records(prefix: str) -> str:
+    """Tell where the records of an asset's shards lie."""
+    return f"{record_folder(prefix)}/{_FOLDER}"
+
+
+def _entries(lines: Iterable[bytes]) -> Iterator[Entry]:
+    """Read a record; a damaged line only means that a file is sent again."""
+    for line in lines:
+        try:
+            yield Entry(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
