@@ -11,6 +11,9 @@ from aind_data_transfer_service.settings import (
     HpcSettings,
     LabtracksSettings,
     ServiceSettings,
+    SharePointSettings,
+    SlimsSettings,
+    TarsSettings,
     UploadSettings,
 )
 
@@ -54,7 +57,7 @@ class MetadataSources(unittest.TestCase):
     """Settings of the systems that metadata come from."""
 
     page = (SOURCE / "metadata_sources.rst").read_text(encoding="utf-8")
-    systems = (LabtracksSettings,)
+    systems = (LabtracksSettings, SharePointSettings, TarsSettings, SlimsSettings)
 
     def test_it_has_every_setting_and_its_default_and_no_other(self) -> None:
         expected = {}

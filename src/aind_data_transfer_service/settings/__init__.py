@@ -1,8 +1,9 @@
 """Every environment variable, once.
 
 `ServiceSettings` is what the web service reads, `HpcSettings` its part about the cluster,
-`UploadSettings` what a data transfer job reads, and `LabtracksSettings` what it has to know of a
-system that metadata come from; each is read once, at start-up, and passed on. With no variable set,
+`UploadSettings` what a data transfer job reads, and `LabtracksSettings`, `SharePointSettings`,
+`TarsSettings` and `SlimsSettings` what it has to know of the systems that metadata come from; each
+is read once, at start-up, and passed on. With no variable set,
 everything happens on this machine beneath `DATA_DIR`: jobs run as local processes and assets arrive
 in a local folder, in the layout of a bucket.
 """
@@ -12,7 +13,12 @@ from pydantic import ValidationError
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import SECRET_VARIABLES, ServiceSettings
-from aind_data_transfer_service.settings.sources import LabtracksSettings
+from aind_data_transfer_service.settings.sources import (
+    LabtracksSettings,
+    SharePointSettings,
+    SlimsSettings,
+    TarsSettings,
+)
 from aind_data_transfer_service.settings.upload import UploadSettings
 
 __all__ = [
@@ -20,12 +26,22 @@ __all__ = [
     "HpcSettings",
     "LabtracksSettings",
     "ServiceSettings",
+    "SharePointSettings",
+    "SlimsSettings",
+    "TarsSettings",
     "UploadSettings",
     "explain_settings",
 ]
 
 _PREFIXES = {
-    model.__name__: model.model_config["env_prefix"] for model in (HpcSettings, LabtracksSettings)
+    model.__name__: model.model_config["env_prefix"]
+    for model in (
+        HpcSettings,
+        LabtracksSettings,
+        SharePointSettings,
+        SlimsSettings,
+        TarsSettings,
+    )
 }
 """How the variables begin that a class of settings reads, where they begin alike."""
 

@@ -4,10 +4,14 @@ A system of which nothing is said is not there, which is no error. One of which 
 but not enough, is refused with the names of what is missing.
 """
 
+from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from aind_data_transfer_service.settings.kinds import WebAddress
 
 
 def _host(value: str) -> str:
@@ -21,7 +25,22 @@ def _host(value: str) -> str:
     return value
 
 
+def _encrypted(value: str) -> str:
+    """Refuse an address at which a secret would be readable on its way, or that holds one."""
+    parts = urlsplit(value)
+    if "@" in parts.netloc:
+        raise ValueError("write the address without a name or password; they have variables")
+    if parts.scheme != "https":
+        raise ValueError(f'"{value}" is not encrypted, and a secret is sent there; write https://')
+    if parts.query or parts.fragment:
+        raise ValueError(
+            f'"{value}" is more than a host and a path; leave out what begins at ? or #'
+        )
+    return value.rstrip("/")
+
+
 HostName = Annotated[str, AfterValidator(_host)]
+SecureAddress = Annotated[WebAddress, AfterValidator(_encrypted)]
 
 
 class _SystemSettings(BaseSettings):
@@ -66,3 +85,110 @@ class LabtracksSettings(_SystemSettings):
     def is_set(self) -> bool:
         """Whether there is a LabTracks to ask."""
         return self.server is not None
+
+
+class SharePointSettings(_SystemSettings):
+    """The lists of the neurosurgery group on SharePoint, through Microsoft Graph."""
+
+    model_config = SettingsConfigDict(env_prefix="SHAREPOINT_")
+
+    site: str | None = None
+    """The site: its id, or its place as `lab.sharepoint.com:/sites/NSB`."""
+    list_2019: str | None = None
+    """Id or title of the list of 2019 to 2022."""
+    list_2023: str | None = None
+    """Id or title of the list since 2023."""
+    tenant: str | None = None
+    """Id or domain of the tenant in Entra ID."""
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+    authority: SecureAddress = "https://login.microsoftonline.com"
+    """Entra ID; national clouds have others."""
+    graph_url: SecureAddress = "https://graph.microsoft.com"
+    """Microsoft Graph; national clouds have others."""
+    ca_file: Path | None = None
+    """Certificates to trust besides this machine's."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Name everything that is needed and not there."""
+        missing = self._missing("site", "tenant", "client_id", "client_secret")
+        lists = self.list_2019 or self.list_2023
+        if lists and not self.site and not missing:
+            missing = [f"SHAREPOINT_{n}" for n in ("SITE", "TENANT", "CLIENT_ID", "CLIENT_SECRET")]
+        if not lists and (missing or self.site):
+            missing.append("one of SHAREPOINT_LIST_2019 and SHAREPOINT_LIST_2023")
+        if missing:
+            raise ValueError(
+                f"SharePoint is configured in part; set {', '.join(missing)} too, or none of them"
+            )
+        return self
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there are lists to ask."""
+        return self.site is not None
+
+
+class TarsSettings(_SystemSettings):
+    """TARS, which knows what viruses are made of."""
+
+    model_config = SettingsConfigDict(env_prefix="TARS_")
+
+    resource: SecureAddress | None = None
+    """Its address, before `/api/v1`."""
+    scope: str | None = None
+    """What the token is for: `api://…/.default`."""
+    tenant: str | None = None
+    """Id or domain of the tenant in Entra ID."""
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+    authority: SecureAddress = "https://login.microsoftonline.com"
+    """Entra ID; national clouds have others."""
+    ca_file: Path | None = None
+    """Certificates to trust besides this machine's."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Name everything that is needed and not there."""
+        missing = self._missing("resource", "scope", "tenant", "client_id", "client_secret")
+        if missing:
+            raise ValueError(
+                f"TARS is configured in part; set {', '.join(missing)} too, or none of them"
+            )
+        return self
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a TARS to ask."""
+        return self.resource is not None
+
+
+class SlimsSettings(_SystemSettings):
+    """SLIMS, which keeps the documents of rigs and instruments."""
+
+    model_config = SettingsConfigDict(env_prefix="SLIMS_")
+
+    host: SecureAddress | None = None
+    """Its address, before `/rest`."""
+    username: str | None = None
+    password: SecretStr | None = None
+    record_type: str | None = None
+    """The type of reference data that is looked through; without one, any."""
+    ca_file: Path | None = None
+    """Certificates to trust besides this machine's."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Name everything that a login needs and that is not there."""
+        missing = self._missing("host", "username", "password")
+        if missing:
+            raise ValueError(
+                f"SLIMS is configured in part; set {', '.join(missing)} too, or none of them"
+            )
+        return self
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a SLIMS to ask."""
+        return self.host is not None

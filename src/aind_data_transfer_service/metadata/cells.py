@@ -1,0 +1,214 @@
+"""What people write into the cells of a list, read as what it means.
+
+A cell that says nothing ("Select...", "N/A") is empty. One that says something else than is
+expected is read as nothing either, and noted word for word: coordinates such as "anterior half of
+the craniotomy" are of use to a person and to nobody else.
+"""
+
+import html
+import re
+from collections.abc import Mapping
+from datetime import date, datetime, tzinfo
+from typing import Any
+
+_SAYS_NOTHING = frozenset({"", "-", "n/a", "na", "none", "select...", "select if applicable..."})
+_NUMBER = re.compile(r"([-+]?)\s*(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*([^\d\s.].*)?", re.IGNORECASE)
+_CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)")
+_BETWEEN = re.compile(r"[,;/&]|\band\b")
+_TAG = re.compile(r"<[^<>]*>")
+_UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
+_ENCODED = re.compile(r"_x([0-9a-f]{4})_", re.IGNORECASE)
+_CUT = re.compile(r"_x[0-9a-f]{0,3}$", re.IGNORECASE)
+
+Units = Mapping[str, float]
+"""What each unit counts in the unit that is wanted; "" for a number alone."""
+
+MILLIMETRES: Units = {"": 1, "mm": 1} | dict.fromkeys(
+    ("um", "µm", "μm", "micron", "microns", "micrometers"), 0.001
+)
+DEGREES: Units = dict.fromkeys(("", "°", "deg", "degree", "degrees"), 1)
+GRAMS: Units = dict.fromkeys(("", "g", "gram", "grams"), 1)
+NANOLITRES: Units = {"": 1, "nl": 1, "ul": 1000, "µl": 1000, "μl": 1000}
+MICROAMPERES: Units = dict.fromkeys(("", "ua", "µa", "μa", "uamp", "uamps"), 1)
+PERCENT: Units = {"": 1, "%": 1}
+_SECONDS = dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1 / 60)
+_MINUTES = dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 1)
+_HOURS = dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 60)
+MINUTES: Units = {"": 1} | _SECONDS | _MINUTES | _HOURS
+HOURS_AS_MINUTES: Units = {"": 60} | _MINUTES | _HOURS
+"""Of columns that are filled in with hours."""
+
+BOOKKEEPING = frozenset(
+    {
+        "id",
+        "guid",
+        "contenttype",
+        "contenttypeid",
+        "complianceassetid",
+        "filesystemobjecttype",
+        "attachments",
+        "edit",
+        "modified",
+        "created",
+        "odata__uiversionstring",
+        "_uiversionstring",
+        "odata__colortag",
+        "_colortag",
+        "linktitle",
+        "linktitlenomenu",
+        "itemchildcount",
+        "folderchildcount",
+        "serverredirectedembeduri",
+        "serverredirectedembedurl",
+        "authorid",
+        "editorid",
+        "authorlookupid",
+        "editorlookupid",
+        "appauthorlookupid",
+        "appeditorlookupid",
+        "_compliancetag",
+        "_complianceflags",
+        "_compliancetagwrittentime",
+        "_compliancetaguserid",
+    }
+)
+"""Columns in which SharePoint writes for itself."""
+
+
+class Item:
+    """One item of a list, which remembers what was read of it.
+
+    Parameters
+    ----------
+    fields : Mapping
+        The cells by the internal names of their columns.
+    """
+
+    def __init__(self, fields: Mapping[str, Any]):
+        self._fields = fields
+        self._read: set[str] = set()
+        self.problems: list[str] = []
+
+    def text(self, *columns: str) -> str | None:
+        """Read the first of these columns that says something."""
+        self._read.update(columns)
+        for column in columns:
+            words = _plain(self._fields.get(column))
+            if words.lower() not in _SAYS_NOTHING:
+                return words
+        return None
+
+    def yes(self, column: str) -> bool:
+        """Read a box to tick."""
+        return (self.text(column) or "").lower() in ("true", "yes", "1")
+
+    def number(self, units: Units, *columns: str) -> float | int | None:
+        """Read a number, in the unit that is wanted."""
+        words = self.text(*columns)
+        if words is None:
+            return None
+        value = quantity(words, units)
+        if value is None:
+            self.problem(columns, words, "is no number that can be used")
+        return value
+
+    def numbers(self, units: Units, *columns: str) -> list[float | int]:
+        """Read one number or several, such as `0.3, 0.6 mm`."""
+        words = self.text(*columns)
+        if words is None:
+            return []
+        values = quantities(words, units)
+        if not values:
+            self.problem(columns, words, "is no number that can be used")
+        return values
+
+    def day(self, zone: tzinfo, *columns: str) -> date | None:
+        """Read a date; SharePoint keeps it as the midnight of its own place, in UTC."""
+        words = self.text(*columns)
+        if words is None:
+            return None
+        try:
+            when = datetime.fromisoformat(words)
+        except ValueError:
+            self.problem(columns, words, "is no date")
+            return None
+        return when.astimezone(zone).date() if when.tzinfo else when.date()
+
+    def problem(self, columns: tuple[str, ...], words: str, what: str) -> None:
+        """Note a cell that cannot be used, in full."""
+        self.problems.append(f'{readable(columns[0])}: "{words}" {what}')
+
+    def rest(self) -> list[str]:
+        """List what was not read and says something, a line a column."""
+        lines = []
+        for column in sorted(self._fields, key=str):
+            own = column.lower() in BOOKKEEPING or column.startswith("@") or "@odata" in column
+            if own or column in self._read:
+                continue
+            words = _plain(self._fields[column])
+            if words.lower() not in _SAYS_NOTHING:
+                lines.append(f"{readable(column)}: {words}")
+        return lines
+
+
+def quantity(words: str, units: Units) -> float | int | None:
+    """Read a number and its unit, `-3.8 mm`; None where it is anything else."""
+    match = _NUMBER.fullmatch(words.strip())
+    if match is None or ":" in words:
+        return _of_clock(words, units)
+    sign, digits, exponent, unit = match.groups()
+    factor = units.get((unit or "").strip().rstrip(".").lower())
+    if factor is None:
+        return None
+    value = round(float(f"{sign}{digits}{exponent or ''}") * factor, 6)
+    if value in (float("inf"), float("-inf")):
+        return None
+    return int(value) if value.is_integer() else value
+
+
+def quantities(words: str, units: Units) -> list[float | int]:
+    """Read numbers that share the last one's unit; none where one of them is anything else.
+
+    Numbers of both signs are not taken: `-3/2` may be a range, a fraction or two depths.
+    """
+    parts = [part.strip() for part in _BETWEEN.split(words.strip().strip("[]()"))]
+    last = _NUMBER.fullmatch(parts[-1])
+    unit = (last.group(4) or "") if last else ""
+    values = []
+    for part in parts:
+        bare = _NUMBER.fullmatch(part)
+        alone = bare is not None and not bare.group(4)
+        value = quantity(f"{part} {unit}" if alone else part, units)
+        if value is None:
+            return []
+        values.append(value)
+    signs = {value < 0 for value in values if value}
+    return values if len(signs) <= 1 else []
+
+
+def readable(column: str) -> str:
+    """Write a column's internal name as people see it: `Virus_x0020_A_x002f_P`, Virus A/P."""
+    name = _ENCODED.sub(lambda match: _sign(match.group(1)), column)
+    return _CUT.sub("", name).replace("OData__", "").strip() or column
+
+
+def _sign(code: str) -> str:
+    """Give the sign of a code; half of a pair is none."""
+    sign = chr(int(code, 16))
+    return sign if sign.isprintable() else ""
+
+
+def _of_clock(words: str, units: Units) -> float | int | None:
+    """Read `1:45` where hours are wanted as minutes."""
+    match = _CLOCK.fullmatch(words.strip())
+    if match is None or units is not HOURS_AS_MINUTES:
+        return None
+    return int(match.group(1)) * 60 + int(match.group(2))
+
+
+def _plain(value: Any) -> str:
+    """Take the words out of a cell: rich text comes as HTML."""
+    if value is None or isinstance(value, (dict, list)):
+        return "" if not value else str(value)
+    words = html.unescape(_TAG.sub(" ", str(value)))
+    return " ".join(_UNSEEN.sub("", words).split())

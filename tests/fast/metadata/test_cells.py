@@ -1,0 +1,167 @@
+"""What people write into cells, and what is read of it."""
+
+import unittest
+from datetime import date
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aind_data_transfer_service.metadata import cells
+from aind_data_transfer_service.metadata.cells import Item, quantities, quantity, readable
+
+UNITS = (
+    cells.MILLIMETRES,
+    cells.DEGREES,
+    cells.GRAMS,
+    cells.NANOLITRES,
+    cells.MICROAMPERES,
+    cells.PERCENT,
+    cells.MINUTES,
+    cells.HOURS_AS_MINUTES,
+)
+
+
+class Quantities(unittest.TestCase):
+    """Numbers with units."""
+
+    def test_numbers_are_read_as_people_write_them(self) -> None:
+        for words, units, expected in (
+            ("-3.8 mm", cells.MILLIMETRES, -3.8),
+            ("+1.8", cells.MILLIMETRES, 1.8),
+            (".98", cells.MILLIMETRES, 0.98),
+            ("- 0.58", cells.MILLIMETRES, -0.58),
+            ("400 microns", cells.MILLIMETRES, 0.4),
+            ("400um", cells.MILLIMETRES, 0.4),
+            ("0 degree", cells.DEGREES, 0),
+            ("30.", cells.GRAMS, 30),
+            ("20.5g", cells.GRAMS, 20.5),
+            ("500 nL", cells.NANOLITRES, 500),
+            ("1.25ul", cells.NANOLITRES, 1250),
+            ("3uAmp", cells.MICROAMPERES, 3),
+            ("2 %", cells.PERCENT, 2),
+            ("10  min", cells.MINUTES, 10),
+            ("30 sec", cells.MINUTES, 0.5),
+            ("1:45", cells.HOURS_AS_MINUTES, 105),
+            ("2.5 hour ", cells.HOURS_AS_MINUTES, 150),
+            ("0.75", cells.HOURS_AS_MINUTES, 45),
+            ("7.00E+12", {"": 1}, 7_000_000_000_000),
+        ):
+            with self.subTest(words):
+                self.assertEqual(expected, quantity(words, units))
+
+    def test_what_is_no_number_is_none(self) -> None:
+        for words in (
+            "-4.72, rostral to lambda",
+            "3.08 Anterior!",
+            "calamus 0.2",
+            "~1.3",
+            "2.8/",
+            "3x3 grid",
+            "18/.2",
+            "5uA",
+            "1:45",
+            "1e999",
+            ".",
+            "",
+        ):
+            with self.subTest(words):
+                self.assertIsNone(quantity(words, cells.MILLIMETRES))
+
+    def test_several_share_the_last_unit(self) -> None:
+        for words, expected in (
+            ("0.3, 0.6", [0.3, 0.6]),
+            ("0.3 and 0.6mm", [0.3, 0.6]),
+            ("[0.3,0.6]", [0.3, 0.6]),
+            ("-3.0 / -1.5", [-3, -1.5]),
+            ("400um, 0.8mm", [0.4, 0.8]),
+            ("300, 600 microns", [0.3, 0.6]),
+            ("0, -1", [0, -1]),
+            ("2.64", [2.64]),
+            ("-3/2", []),
+            ("0.3, deep", []),
+            ("300 microns from pia", []),
+            (".3 and ,6", []),
+        ):
+            with self.subTest(words):
+                self.assertEqual(expected, quantities(words, cells.MILLIMETRES))
+
+    @given(st.text(), st.sampled_from(UNITS))
+    def test_no_words_are_too_odd(self, words: str, units: cells.Units) -> None:
+        value = quantity(words, units)
+        self.assertTrue(value is None or abs(value) < float("inf"))
+        quantities(words, units)
+
+    @given(st.floats(-1e6, 1e6).map(lambda value: round(value, 4)), st.sampled_from(UNITS))
+    def test_a_number_that_was_written_is_read(self, value: float, units: cells.Units) -> None:
+        for unit, factor in units.items():
+            self.assertAlmostEqual(value * factor, quantity(f"{value:f} {unit}", units), places=4)
+
+
+class Items(unittest.TestCase):
+    """Cells of an item."""
+
+    def test_cells_that_say_nothing_are_empty(self) -> None:
+        for value in (None, "", " ", "Select...", "N/A", "NA", "none", "-", [], {}):
+            with self.subTest(value):
+                item = Item({"A": value})
+                self.assertIsNone(item.text("A"))
+                self.assertIsNone(item.number(cells.GRAMS, "A"))
+                self.assertEqual(([], []), (item.rest(), item.problems))
+
+    def test_rich_text_is_read_as_words(self) -> None:
+        item = Item({"A": "<div>Premixed &quot;\u200bdL+Cre&quot;<br>x &lt; 3</div>"})
+        self.assertEqual('Premixed "dL+Cre" x < 3', item.text("A"))
+
+    def test_the_first_column_that_says_something_counts(self) -> None:
+        self.assertEqual("3", Item({"A": "Select...", "B": 3}).text("A", "B"))
+
+    def test_what_was_not_read_is_the_rest_without_what_sharepoint_writes(self) -> None:
+        item = Item(
+            {
+                "@odata.etag": "x",
+                "GUID": "y",
+                "AuthorLookupId": "3",
+                "Virus_x0020_A_x002f_P": "1.5",
+                "Weight_x0020_before_x0020_Surger": 20,
+                "IACUC_x0020_Protocol_x0020__x002": "2115",
+                "ComDamage": "None",
+            }
+        )
+        item.number(cells.GRAMS, "Weight_x0020_before_x0020_Surger")
+        self.assertEqual(["IACUC Protocol: 2115", "Virus A/P: 1.5"], item.rest())
+
+    def test_a_cell_of_no_use_is_noted_word_for_word(self) -> None:
+        item = Item({"Virus_x0020_A_x002f_P": "3.08 Anterior!", "D": "0.3, deep", "T": "today"})
+        self.assertIsNone(item.number(cells.MILLIMETRES, "Virus_x0020_A_x002f_P"))
+        self.assertEqual([], item.numbers(cells.MILLIMETRES, "D"))
+        self.assertIsNone(item.day(ZoneInfo("UTC"), "T"))
+        self.assertEqual(
+            [
+                'Virus A/P: "3.08 Anterior!" is no number that can be used',
+                'D: "0.3, deep" is no number that can be used',
+                'T: "today" is no date',
+            ],
+            item.problems,
+        )
+
+    def test_a_day_is_that_of_the_place(self) -> None:
+        for words, zone, expected in (
+            ("2022-12-06T08:00:00Z", "America/Los_Angeles", date(2022, 12, 6)),
+            ("2022-06-06T07:00:00Z", "America/Los_Angeles", date(2022, 6, 6)),
+            ("2022-12-05T23:00:00Z", "Europe/Berlin", date(2022, 12, 6)),
+            ("2022-12-06", "Asia/Tokyo", date(2022, 12, 6)),
+        ):
+            with self.subTest(words, zone=zone):
+                self.assertEqual(expected, Item({"D": words}).day(ZoneInfo(zone), "D"))
+
+    @given(st.dictionaries(st.text(), st.none() | st.booleans() | st.floats() | st.text()))
+    def test_no_item_is_too_odd(self, fields: dict[str, Any]) -> None:
+        item = Item(fields)
+        for column in fields:
+            readable(column)
+            item.text(column)
+            item.number(cells.MILLIMETRES, column)
+            item.day(ZoneInfo("UTC"), column)
+        self.assertEqual([], item.rest())

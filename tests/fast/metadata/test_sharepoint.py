@@ -1,0 +1,205 @@
+"""Surgeries from SharePoint, through a server that speaks as Microsoft Graph does."""
+
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.sharepoint import SharePointSource, literal, site_path
+from aind_data_transfer_service.metadata.web import Patience
+from aind_data_transfer_service.settings import SharePointSettings
+from tests.support.clock import Clock
+from tests.support.entra import CLIENT_ID, SECRET, TENANT, GraphServer, ListOnGraph
+from tests.support.https import Fault, Reply, ca_file
+from tests.support.nsb import item_2019, item_2023
+
+ZONE = ZoneInfo("America/Los_Angeles")
+
+
+class Asking(unittest.TestCase):
+    """A subject's surgeries out of two lists."""
+
+    def setUp(self) -> None:
+        self.old = ListOnGraph([item_2019("1"), item_2019("7", id="20")], indexed=False)
+        self.new = ListOnGraph([item_2023("7", id=str(n)) for n in range(5)])
+        self.server = self.enterContext(GraphServer(Old=self.old, New=self.new))
+        self.clock = Clock()
+
+    def source(self, real: bool = False, **changes: Any) -> SharePointSource:
+        """Make a source that knows the server, or something slightly else."""
+        known = {
+            "site": self.server.site,
+            "list_2019": "Old",
+            "list_2023": "New",
+            "tenant": TENANT,
+            "client_id": CLIENT_ID,
+            "client_secret": SECRET,
+            "authority": self.server.url,
+            "graph_url": self.server.url,
+            "ca_file": ca_file(),
+        }
+        patience = Patience(1.0)
+        if not real:
+            patience = Patience(10.0, clock=self.clock, sleep=self.clock.sleep)
+        source = SharePointSource(SharePointSettings(**(known | changes)), ZONE, patience)
+        self.addCleanup(source.close)
+        return source
+
+    def refused(self, words: str, *told: Any, source: SharePointSource | None = None) -> None:
+        """Have a question fail, in these words and on one line."""
+        self.server.next(*told)
+        with self.assertRaisesRegex(MetadataError, words) as raised:
+            (source or self.source(list_2019=None)).procedures("7")
+        self.assertNotIn(SECRET, str(raised.exception))
+        self.assertNotIn("\n", str(raised.exception))
+
+    def test_both_lists_and_all_their_pages_make_one_document(self) -> None:
+        found = self.source().procedures("7")
+        parts = found.document["subject_procedures"]
+        self.assertEqual(12, len(parts))
+        self.assertEqual(
+            {"SharePoint, NSB 2019-2022 (Old)", "SharePoint, NSB 2023 (New)"},
+            {part["notes"].splitlines()[0].removeprefix("source: ") for part in parts},
+        )
+        self.assertEqual(("7", True), (found.document["subject_id"], found.complete))
+        self.assertEqual(3, len(self.server.asked("/lists/New/items")))
+        self.assertEqual(1, self.server.tokens_given)
+
+    def test_a_subject_that_no_list_has_is_not_found(self) -> None:
+        self.assertIsNone(self.source().procedures("8"))
+
+    def test_items_of_others_are_left_out_however_graph_filters(self) -> None:
+        self.new.items = [item_2023("71"), item_2023("7x"), item_2023(7.0), item_2023(" 7 ")]
+        found = self.source(list_2019=None).procedures("7")
+        self.assertEqual(4, len(found.document["subject_procedures"]))
+        self.assertTrue(any("2 of its items are of another subject" in n for n in found.notes))
+        self.new.items = [item_2023("71")]
+        self.assertIsNone(self.source(list_2019=None).procedures("7"))
+
+    def test_throttling_is_waited_out_as_long_as_is_asked(self) -> None:
+        busy = Reply(429, {}, {"Retry-After": "4"})
+        self.server.next("/lists/New", busy, Reply(503, {}, {"Retry-After": "1"}))
+        self.assertTrue(self.source(list_2019=None).procedures("7").complete)
+        self.assertEqual([4.0, 1.0], self.clock.slept)
+
+    def test_throttling_beyond_the_time_is_an_error(self) -> None:
+        busy = Reply(429, {}, {"Retry-After": "300"})
+        self.refused("asked too often.*asks to wait 300 s", "/lists/New", busy)
+
+    def test_a_token_that_ended_between_pages_is_replaced(self) -> None:
+        source = self.source(list_2019=None)
+        source.procedures("7")
+        self.server.revoke()
+        self.assertTrue(source.procedures("7").complete)
+        self.assertEqual(2, self.server.tokens_given)
+
+    def test_a_list_that_fails_leaves_the_answer_incomplete(self) -> None:
+        self.server.next("/lists/Old", Reply(403, {"error": {"message": "Access denied"}}))
+        found = self.source().procedures("7")
+        self.assertFalse(found.complete)
+        self.assertEqual(10, len(found.document["subject_procedures"]))
+        self.assertRegex(found.notes[-1], "list Old: .*grant it Sites.Selected.*Access denied")
+
+    def test_a_list_that_fails_where_the_other_has_nothing_is_an_error(self) -> None:
+        self.server.next("/lists/Old", Reply(404, {"error": {"code": "itemNotFound"}}))
+        self.new.items = []
+        with self.assertRaisesRegex(MetadataError, "list Old: there is no such site or list"):
+            self.source().procedures("7")
+
+    def test_pages_before_a_failure_are_kept(self) -> None:
+        for answers, words in (
+            ([Reply(400, {})], "it answered 400"),
+            ([Fault.CUT] * 3, "cannot be reached"),
+            ([Reply(200, {"value": "none"})], "holds no list of items"),
+            ([Reply(200, b"{half")], "no JSON"),
+            ([Reply(200, {"value": [{"id": "3"}]})], "item 3 comes without its cells"),
+        ):
+            with self.subTest(words):
+                source = self.source(list_2019=None)
+                first = self.server.answer
+                self.server.answer = lambda request: self._then(request, first, answers)
+                found = source.procedures("7")
+                self.server.answer = first
+                self.assertFalse(found.complete)
+                self.assertEqual(4, len(found.document["subject_procedures"]))
+                self.assertRegex("\n".join(found.notes), f"not all items could be read: .*{words}")
+
+    def _then(self, request: Any, answer: Any, answers: list[Any]) -> Any:
+        if "skiptoken" not in request.target and "/lists/" in request.path:
+            self.server.next("/lists/", *answers)
+        return answer(request)
+
+    def test_a_next_page_elsewhere_or_without_end_is_not_followed(self) -> None:
+        items = [{"id": "1", "fields": item_2023("7")}]
+        for link, words in (
+            ("https://evil.example.org/x", "on another host \\(evil.example.org\\)"),
+            (f"{self.server.url}/v1.0/sites/x/lists/New/items", "pages without end"),
+        ):
+            with self.subTest(words):
+                page = Reply(200, {"value": items, "@odata.nextLink": link})
+                self.server.next("/lists/New", *[page] * (2 if "x/lists" in link else 1))
+                found = self.source(list_2019=None).procedures("7")
+                self.assertFalse(found.complete)
+                self.assertRegex("\n".join(found.notes), words)
+
+    def test_what_graph_refuses_is_told_in_words(self) -> None:
+        for status, message, words in (
+            (400, "exceeds the list view threshold", "LabTracks_x0020_ID1 indexed"),
+            (401, "audience", "SHAREPOINT_GRAPH_URL"),
+            (418, "short\nand stout", "it answered 418 \\(short\\)"),
+        ):
+            with self.subTest(status):
+                reply = Reply(status, {"error": {"message": message}})
+                self.refused(words, "/lists/New", *[reply] * (2 if status == 401 else 1))
+        self.refused("answered 400$", "/lists/New", Reply(400, ["odd"]))
+
+    def test_a_wrong_login_and_a_hanging_server_are_told_in_words(self) -> None:
+        wrong = self.source(client_secret="wrong")
+        self.refused("Entra ID.*client secret is wrong", "/none", Reply(), source=wrong)
+        hanging = self.source(real=True, list_2019=None)
+        self.refused("did not answer within 1 s", "/lists/New", *[Fault.HANG] * 3, source=hanging)
+
+    def test_a_site_may_be_named_by_its_place(self) -> None:
+        self.server.site = "lab.sharepoint.com:/sites/NSB Ö"
+        self.assertTrue(self.source().procedures("7").complete)
+
+    def test_many_threads_may_ask_at_once(self) -> None:
+        source = self.source()
+        with ThreadPoolExecutor(8) as pool:
+            counts = {
+                len(found.document["subject_procedures"])
+                for found in pool.map(source.procedures, ["7"] * 16)
+            }
+        self.assertEqual({12}, counts)
+        self.assertEqual(1, self.server.tokens_given)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).map(str.strip))
+    def test_no_id_breaks_the_question(self, subject_id: str) -> None:
+        self.new.items = [item_2023(subject_id)]
+        if not hasattr(self, "kept"):
+            self.kept = self.source(list_2019=None)
+        found = self.kept.procedures(subject_id)
+        self.assertEqual(subject_id, found.document["subject_id"])
+
+
+class Writing(unittest.TestCase):
+    """How questions are written."""
+
+    def test_apostrophes_are_doubled(self) -> None:
+        self.assertEqual("'a''; b'' or ''1'' eq ''1'", literal("a'; b' or '1' eq '1"))
+
+    def test_sites(self) -> None:
+        for site, expected in (
+            ("host,1-2,3-4", "host,1-2,3-4"),
+            ("host:/sites/NSB", "host:/sites/NSB:"),
+            ("host:sites/A B/:", "host:/sites/A%20B:"),
+            ("../me?x#y", quote("../me?x#y", safe=",")),
+        ):
+            with self.subTest(site):
+                self.assertEqual(expected, site_path(site))
