@@ -113,10 +113,10 @@ class CallbackTest(unittest.TestCase):
         with self.assertLogs("aind_data_transfer_service.upload", "INFO") as log:
             for number in range(200):
                 events.emit(Kind.WARNING, str(number))
-            self.assertLess(time.monotonic() - began, 0.5)
+            self.assertLess(time.monotonic() - began, 5)
             wait_until(lambda: "cannot be told" in str(log.output), 10, "a word of it")
             events.close()
-        self.assertLess(time.monotonic() - began, 8)
+        self.assertLess(time.monotonic() - began, 15)
         self.assertEqual(1, str(log.output).count("cannot be told"))
         self.assertNotIn(self.token(), str(log.output))
 
