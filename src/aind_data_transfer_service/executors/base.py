@@ -68,6 +68,7 @@ class RunStatus:
     """How a job stands."""
 
     ref: str
+    """The executor's name for the job now: another one than before where it was handed on anew."""
     state: RunState
     reason: str = ""
     """One line, in words, for the status page."""

@@ -348,6 +348,8 @@ class SlurmExecutor:
         if len(jobs) > 1:  # only one of them does the work
             number = self._folder.claim(job_id) or self._known.get(job_id, number)
         job = next((job for job in jobs if job.job_id == number), jobs[0])
+        if job.job_id:  # else it is on its way anew, and its number is not known yet
+            ref = f"{job.job_id}:{job_id}"
         status = run_status(ref, job, cancelled=job_id in self._cancelled)
         if job_id not in listed and status.exit_code is None:  # 22.05 keeps no exit codes
             told = self._folder.end(ref, job_id)

@@ -117,10 +117,10 @@ class Monitor:
                     await self.cancel(job)
                 except ExecutorError as error:  # the other jobs are none the worse for it
                     self._complain(error, job.id)
-        statuses = await self._executor.statuses([job.executor_ref for job in jobs])
-        jobs = [self._inbox.newer(job) for job in jobs]
+        refs = [job.executor_ref for job in jobs]
+        statuses = await self._executor.statuses(refs)
         changes = await asyncio.gather(
-            *(self._change(job, statuses[job.executor_ref]) for job in jobs),
+            *(self._change(self._inbox.newer(job), statuses[ref]) for job, ref in zip(jobs, refs)),
             return_exceptions=True,
         )
         needed = [change for change in changes if isinstance(change, JobChange)]
@@ -163,8 +163,11 @@ class Monitor:
             values["seconds_left"] = None
         else:
             values["reason"] = status.reason
+        values["executor_ref"] = status.ref
+        if status.node:
+            values["node"] = status.node
         if state is JobState.PENDING:  # never begun, or put back into the queue
-            values["started_at"] = None
+            values |= {"started_at": None, "node": ""}
         changed = {name: value for name, value in values.items() if value != getattr(job, name)}
         if state is job.state and not changed and not report.events:
             return None

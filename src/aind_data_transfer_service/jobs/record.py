@@ -53,6 +53,8 @@ class Job:
     """Which executor has the job."""
     executor_ref: str = ""
     """The executor's own name for the job; empty until it was handed over."""
+    node: str = ""
+    """Where it runs or last ran, as the cluster writes it: `node[1-3]`."""
     submitted_at: datetime = field(default_factory=utc_now)
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -99,7 +101,20 @@ def job_to_json(job: Job, *, full: bool = False) -> dict[str, Any]:
         elif isinstance(value, tuple):
             value = list(value)
         document[entry.name] = value
+    document["slurm_job_id"] = slurm_number(job.executor, job.executor_ref)
     return document
+
+
+def slurm_number(executor: str, ref: str) -> int | None:
+    """Read Slurm's number of a job from its reference; None where Slurm does not have it.
+
+    Examples
+    --------
+    >>> slurm_number("slurm", "1234:2n11ca3ggp3n"), slurm_number("local", "2n11ca3ggp3n")
+    (1234, None)
+    """
+    number = ref.partition(":")[0]
+    return int(number) if executor == "slurm" and number.isdecimal() else None
 
 
 def event_to_json(event: JobEvent) -> dict[str, Any]:

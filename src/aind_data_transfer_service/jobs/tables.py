@@ -56,6 +56,7 @@ jobs = sa.Table(
     _text("location"),
     _text("executor"),
     _text("executor_ref"),
+    _text("node"),
     sa.Column("submitted_at", UtcDateTime, nullable=False),
     sa.Column("started_at", UtcDateTime),
     sa.Column("ended_at", UtcDateTime),

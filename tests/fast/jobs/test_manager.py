@@ -13,7 +13,7 @@ from aind_data_transfer_service.errors import (
     SubmissionError,
     TransferServiceError,
 )
-from aind_data_transfer_service.executors.base import RunState, Started
+from aind_data_transfer_service.executors.base import RunState, RunStatus, Started
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery, JobStore
@@ -329,6 +329,21 @@ class FollowingTest(ManagerTest):
         self.assertEqual((job.step, job.seconds_left, job.exit_code), ("done", None, 0))
         events = await self.manager.events(job_id)
         self.assertEqual([event.step for event in events], ["preflight", "done"])
+
+    async def test_where_a_job_runs_and_as_what_is_on_record_as_it_changes(self):
+        job_id = await self.submit()
+        self.executor.tell(job_id, RunState.RUNNING, node="node[1-2]")
+        job = await self.until(job_id, JobState.RUNNING)
+        self.assertEqual((f"ref-{job_id}", "node[1-2]"), (job.executor_ref, job.node))
+        ref = f"ref-{job_id}"
+        self.executor.statuses_of[ref] = RunStatus("other", RunState.PENDING)
+        self.executor.statuses_of["other"] = RunStatus("other", RunState.PENDING)
+        job = await self.until(job_id, JobState.PENDING)
+        self.assertEqual(("other", ""), (job.executor_ref, job.node))
+        self.executor.statuses_of["other"] = RunStatus("other", RunState.RUNNING, node="node3")
+        await self.until(job_id, JobState.RUNNING)
+        self.executor.statuses_of["other"] = RunStatus("other", RunState.FAILED, "broke")
+        self.assertEqual("node3", (await self.until(job_id, JobState.FAILED)).node)
 
     async def test_each_event_is_recorded_once_although_lines_come_in_halves(self):
         job_id = await self.submit()

@@ -186,6 +186,25 @@ class OneJobTest(JobsTest):
         self.assertIn("the disk is full", self.envelope(response)["errors"][0])
 
 
+class PlaceTest(JobsTest):
+    """Where a job runs, as the page and the API tell it."""
+
+    async def test_slurms_number_and_the_nodes_are_told(self) -> None:
+        [job] = self.add({"executor": "slurm", "executor_ref": "1234:x", "node": "node[1-2]"})
+        shown = self.envelope(await self.client.get(f"/api/jobs/{job.id}"))["job"]
+        self.assertEqual((1234, "node[1-2]"), (shown["slurm_job_id"], shown["node"]))
+        page = (await self.client.get(f"/jobs/{job.id}")).text
+        self.assertIn("Slurm, as its job 1234", page)
+        self.assertIn("node[1-2]", page)
+
+    async def test_a_job_on_this_machine_has_neither(self) -> None:
+        [job] = self.add({"executor": "local", "executor_ref": "77"})
+        shown = self.envelope(await self.client.get(f"/api/jobs/{job.id}"))["job"]
+        self.assertEqual((None, ""), (shown["slurm_job_id"], shown["node"]))
+        page = (await self.client.get(f"/jobs/{job.id}")).text
+        self.assertRegex(page, r'id="node" hidden')
+
+
 class StreamTest(JobsTest):
     """GET /api/jobs/stream."""
 

@@ -34,6 +34,8 @@ function showJob(job) {
   showTime(part(page, "ended_at"), job.ended_at);
   say(part(page, "exit_code"), job.exit_code === null ? "–" : String(job.exit_code));
   say(part(page, "executor"), place(job));
+  $("node").hidden = !job.node;
+  say(part(page, "node"), job.node);
   $("cancel").hidden = ended;
   $("cancel").disabled = Boolean(job.cancel_requested);
   say($("cancel"), job.cancel_requested ? "Stopping…" : "Cancel job");
