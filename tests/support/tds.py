@@ -13,18 +13,17 @@ import sqlite3
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Self
 
 from tests.support import tds_requests as requests
 from tests.support import tds_tokens as tokens
+from tests.support import tds_wire
 from tests.support.tds_requests import Login
+from tests.support.tds_wire import Encryption, Wire
 
-_BATCH, _RPC, _ATTENTION, _LOGIN7, _PRELOGIN, _ANSWER = 0x01, 0x03, 0x06, 0x10, 0x12, 0x04
-"""Types of packets (2.2.3.1.1)."""
-_PACKET = 4096
 _VERSION = "Microsoft SQL Server 2019 (RTM) - 15.0.2000.5 (X64) on a test"
 _TYPES = {
     "INT": tokens.Integer(4),
@@ -93,6 +92,8 @@ class SqlServer:
     ----------
     faults : deque of Fault or Refusal
         What befalls the next questions of tables, one each.
+    encryption : Encryption
+        What it encrypts.
     silent : bool
         Take connections, and never say a word.
     says_hello : bytes
@@ -107,6 +108,7 @@ class SqlServer:
     def __init__(self, user: str, password: str, database: str):
         self._expected = (user, password, database)
         self.faults: deque[Fault | Refusal] = deque()
+        self.encryption = Encryption.NONE
         self.silent = False
         self.says_hello = b""
         self.statements: list[str] = []
@@ -157,18 +159,17 @@ class SqlServer:
         with self._lock:
             self._tables.execute(sql, values)
 
-    def admits(self, login: Login) -> Refusal | None:
-        """Decide on a login, in the words of SQL Server."""
+    def refuses(self, login: Login) -> list[Refusal]:
+        """Decide on a login, in the words of SQL Server; no refusal lets it in."""
         user, password, database = self._expected
         self.logins.append(login)
+        refused = Refusal(18456, 14, f"Login failed for user '{login.user}'.")
         if (login.user, login.password) != (user, password):
-            return Refusal(18456, 14, f"Login failed for user '{login.user}'.")
+            return [refused]
         if login.database != database:
-            text = (
-                f'Cannot open database "{login.database}" requested by the login. The login failed.'
-            )
-            return Refusal(4060, 11, text)
-        return None
+            text = f'Cannot open database "{login.database}" requested by the login. '
+            return [Refusal(4060, 11, f"{text}The login failed."), refused]
+        return []
 
     def answer(self, sql: str, values: dict[str, Any]) -> bytes:
         """Answer one statement with tokens, all but the last DONE."""
@@ -189,55 +190,54 @@ class _Session:
 
     def __init__(self, server: SqlServer, connection: socket.socket):
         self._server = server
-        self._connection = connection
-        self._in = connection.makefile("rb")
-        self._offers_encryption = False
+        self._wire = Wire(connection)
 
     def run(self) -> None:
         """Let the client in, then answer it until it leaves."""
         if self._server.silent or self._server.says_hello:
-            self._connection.sendall(self._server.says_hello)
-            self._in.read()
+            self._wire.leave(self._server.says_hello)
             return
-        for kind, body in self._messages():
-            if kind == _PRELOGIN:
-                self._offers_encryption = requests.encryption(body) in (0x00, 0x01, 0x03)
-                self._send(_prelogin_answer())
-            elif kind == _LOGIN7:
+        for kind, body in self._wire.messages():
+            if kind == tds_wire.PRELOGIN:
+                self._prelogin(requests.encryption(body))
+            elif kind == tds_wire.LOGIN7:
                 if not self._log_in(body):
                     return
-            elif kind == _ATTENTION:
+            elif kind == tds_wire.ATTENTION:
                 self._cancelled()
-            elif kind == _BATCH:
+            elif kind == tds_wire.BATCH:
                 sql = body[requests.headers_length(body) :].decode("utf-16-le")
                 self._answer(sql, {}, tokens.done(tokens.DONE_FINAL))
-            elif kind == _RPC:
+            elif kind == tds_wire.RPC:
                 sql, values = requests.procedure_call(body[requests.headers_length(body) :])
                 self._answer(sql, values, tokens.procedure_end())
 
-    def _messages(self) -> Iterator[tuple[int, bytes]]:
-        """Read messages, put together from packets (2.2.3.1)."""
-        body = b""
-        while header := self._in.read(8):
-            kind, status, length = struct.unpack(">BBH", header[:4])
-            body += self._in.read(length - 8)
-            if status & 0x01:  # end of message
-                yield kind, body
-                body = b""
+    def _prelogin(self, wanted: int) -> None:
+        """Answer PRELOGIN (2.2.6.5), and begin to encrypt where both sides can."""
+        ours = self._server.encryption
+        version = bytes((15, 0, 0x07, 0xD0, 0, 0))
+        options = struct.pack(">BHHBHHB", 0x00, 11, 6, 0x01, 17, 1, 0xFF)
+        self._wire.send(options + version + bytes((ours,)))
+        if ours != Encryption.NONE and wanted != Encryption.NONE:
+            self._wire.start_tls()
 
     def _log_in(self, body: bytes) -> bool:
         """Answer LOGIN7 (2.2.6.4); False where the client may not come in."""
-        login = requests.login(body, self._offers_encryption)
-        refusal = self._server.admits(login)
-        if refusal:
-            self._send(_error(refusal) + tokens.done(tokens.DONE_ERROR))
+        login = requests.login(body, self._wire.encrypted)
+        if self._server.encryption == Encryption.LOGIN_ONLY:
+            self._wire.stop_tls()
+        refusals = self._server.refuses(login)
+        if refusals:
+            errors = b"".join(_error(refusal) for refusal in refusals)
+            self._wire.send(errors + tokens.done(tokens.DONE_ERROR))
             return False
-        self._send(
+        size = str(tds_wire.PACKET_SIZE)
+        self._wire.send(
             tokens.environment_change(1, login.database, "master")
             + tokens.info(5701, f"Changed database context to '{login.database}'.")
             + tokens.collation_change()
             + tokens.login_acknowledgement(body[4:8][::-1])
-            + tokens.environment_change(4, str(_PACKET), str(_PACKET))
+            + tokens.environment_change(4, size, size)
             + tokens.done()
         )
         return True
@@ -252,43 +252,25 @@ class _Session:
         if fault is Fault.CLOSED:
             raise EOFError
         if isinstance(fault, Refusal):
-            self._send(_error(fault) + tokens.done(tokens.DONE_ERROR))
+            self._wire.send(_error(fault) + tokens.done(tokens.DONE_ERROR))
             return
         try:
             answer = self._server.answer(sql, values)
         except sqlite3.Error as error:
-            self._send(_error(_in_words_of_sql_server(error)) + tokens.done(tokens.DONE_ERROR))
+            self._wire.send(_error(_in_words_of_sql_server(error)) + tokens.done(tokens.DONE_ERROR))
             return
         if fault is Fault.GARBAGE:
-            self._send(b"\x42" * 600)
+            self._wire.send(b"\x42" * 600)
         elif fault in (Fault.DROP, Fault.HALF):
-            self._send(answer[: len(answer) * 2 // 3], whole=fault is Fault.HALF)
+            self._wire.send(answer[: len(answer) * 2 // 3], whole=fault is Fault.HALF)
             raise EOFError
         else:
-            self._send(answer + end)
+            self._wire.send(answer + end)
 
     def _cancelled(self) -> None:
         """Acknowledge an Attention (2.2.1.7)."""
         self._server.attentions += 1
-        self._send(tokens.done(tokens.DONE_ATTENTION))
-
-    def _send(self, message: bytes, whole: bool = True) -> None:
-        """Send a message in packets (2.2.3.1)."""
-        room = _PACKET - 8
-        parts = [message[start : start + room] for start in range(0, len(message), room)]
-        for number, part in enumerate(parts, 1):
-            last = whole and number == len(parts)
-            header = struct.pack(">BBHHBB", _ANSWER, last, len(part) + 8, 51, number % 256, 0)
-            self._connection.sendall(header + part)
-
-
-def _prelogin_answer() -> bytes:
-    """Answer PRELOGIN (2.2.6.5): our version, and that there is no encryption (0x02)."""
-    return (
-        struct.pack(">BHHBHHB", 0x00, 11, 6, 0x01, 17, 1, 0xFF)
-        + bytes((15, 0, 0x07, 0xD0, 0, 0))
-        + b"\x02"
-    )
+        self._wire.send(tokens.done(tokens.DONE_ATTENTION))
 
 
 def _for_sqlite(sql: str) -> str:

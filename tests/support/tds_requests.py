@@ -18,8 +18,7 @@ class Login:
     application: str
     database: str
     read_only: bool
-    offers_encryption: bool
-    """Whether the login would have been encrypted, had the server been able to."""
+    encrypted: bool
 
 
 def encryption(body: bytes) -> int:
@@ -38,7 +37,7 @@ def headers_length(body: bytes) -> int:
     return struct.unpack_from("<I", body)[0]
 
 
-def login(body: bytes, offers_encryption: bool) -> Login:
+def login(body: bytes, encrypted: bool) -> Login:
     """Read LOGIN7 (2.2.6.4)."""
 
     def text(place: int) -> bytes:
@@ -53,7 +52,7 @@ def login(body: bytes, offers_encryption: bool) -> Login:
         application=text(48).decode("utf-16-le"),
         database=text(68).decode("utf-16-le"),
         read_only=bool(body[26] & 0x20),  # fReadOnlyIntent of TypeFlags
-        offers_encryption=offers_encryption,
+        encrypted=encrypted,
     )
 
 

@@ -86,12 +86,11 @@ class LabtracksSource(SourceBase):
         self._engine = create_engine(
             _url(settings),
             poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
             hide_parameters=True,
             connect_args={
                 "login_timeout": self._seconds,
                 "timeout": self._seconds,
-                "autocommit": True,
+                "autocommit": True,  # nothing is written, so nothing is held
                 "read_only": True,  # ApplicationIntent=ReadOnly
                 "appname": _APPLICATION,
                 "tds_version": _TDS_VERSION,

@@ -15,7 +15,8 @@ _WORDS = {
     "time-out": "did not answer within {seconds} s; try again later",
     "unreachable": "cannot be reached; check LABTRACKS_SERVER and LABTRACKS_PORT, and that this "
     "machine may connect there",
-    "login": "refuses the login of {user}{reason}; check LABTRACKS_USER and LABTRACKS_PASSWORD",
+    "login": 'refuses the login of {user} to "{database}"{reason}; check LABTRACKS_USER, '
+    "LABTRACKS_PASSWORD and LABTRACKS_DATABASE",
     "database": 'does not let {user} open a database "{database}"{reason}; check '
     "LABTRACKS_DATABASE, and the rights of that login",
     "tables": 'has not got the tables of LabTracks in "{database}"{reason}; check '
@@ -75,7 +76,8 @@ class Failure:
         if self._has(_BAD_TOKEN):
             return "unreadable"
         if self._has(_NO_LOGIN) and "message 20018" in self._text:  # the server gave its reasons
-            # a database that cannot be opened is 4060 of severity 11, before 18456 of severity 14
+            # A database that cannot be opened is 4060 of severity 11, and then 18456 of severity
+            # 14 as for a wrong password; of which pymssql may keep the latter only.
             return "database" if "20018, severity 11" in self._text else "login"
         return "lost" if self._has(*_CONNECTION_LOST, _NO_LOGIN) else ""
 
