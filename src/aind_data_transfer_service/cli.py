@@ -94,6 +94,12 @@ def _verify(arguments: Sequence[str]) -> int:
     return verify(arguments)
 
 
+def _clean(arguments: Sequence[str]) -> int:
+    from aind_data_transfer_service.upload.cleaning import main as clean
+
+    return clean(arguments)
+
+
 @dataclass(frozen=True)
 class _Command:
     summary: str
@@ -106,4 +112,5 @@ _COMMANDS = {
     "template": _Command("write the Job Submit Template", _template),
     "upload": _Command("run one data transfer job here and now", _upload),
     "verify": _Command("prove again that an asset is what was sent", _verify),
+    "clean": _Command("remove what dead jobs left behind", _clean),
 }

@@ -88,3 +88,32 @@ class TestVerify(S3CommandTestCase):
         code, _, err = run("verify", f"s3://nowhere-{uuid.uuid4().hex}/asset")
         self.assertEqual(code, ExitCode.DESTINATION)
         self.assertIn("nowhere-", err)
+
+
+class TestClean(S3CommandTestCase):
+    """What dead jobs leave behind."""
+
+    def test_unfinished_uploads_are_told_and_removed_when_they_are_old_enough(self):
+        client = _server.client
+        keys = (f"{PREFIX}/behavior/large.bin", "backups/somebody-elses.bin")
+        for key in keys:
+            begun = client.create_multipart_upload(Bucket=self.bucket, Key=key)
+            client.upload_part(
+                Bucket=self.bucket,
+                Key=key,
+                UploadId=begun["UploadId"],
+                PartNumber=1,
+                Body=bytes(5 * 1024**2),
+            )
+        bucket = f"s3://{self.bucket}"
+        for arguments, words, left in (
+            ((), "stays", 2),
+            (("--older-than", "0m", "--dry-run"), "would remove", 2),
+            (("--older-than", "0m"), "removed", 1),
+        ):
+            code, out, err = run("clean", bucket, *arguments)
+            self.assertEqual((code, err), (0, ""))
+            self.assertRegex(out, f"{words} +unfinished upload of {bucket}/{keys[0]}")
+            self.assertIn("of no asset of ours", out)
+            uploads = client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+            self.assertEqual(len(uploads), left)

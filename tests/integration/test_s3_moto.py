@@ -88,7 +88,7 @@ class TestAmazon(unittest.TestCase):
         self.with_keys()
         with self.assertRaisesRegex(DestinationError, 'no bucket "other-bucket"'):
             open_store("s3://", "other-bucket", self.url).create()
-        with self.assertRaisesRegex(DestinationError, "cannot be removed"):
+        with self.assertRaisesRegex(DestinationError, "cannot be listed"):
             open_store("s3://", "other-bucket", self.url).clear_unfinished("a")
 
     def test_every_call_fails_in_words_where_there_is_no_server(self):

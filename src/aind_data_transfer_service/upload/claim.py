@@ -217,6 +217,26 @@ def _unwritable(state_dir: Path, error: OSError) -> TransferError:
     )
 
 
+def forget(state_dir: Path, location: str) -> bool:
+    """Remove this machine's record of a transfer, unless a job holds it; tell whether it did.
+
+    Parameters
+    ----------
+    state_dir : Path
+        Where it lies.
+    location : str
+        The asset.
+    """
+    if not state_dir.is_dir():
+        return False
+    try:
+        with _locked(state_dir / "lock", location):
+            shutil.rmtree(state_dir)
+    except DestinationExistsError:
+        return False
+    return True
+
+
 @contextmanager
 def _lock(state_dir: Path, location: str) -> Iterator[None]:
     """Hold the lock of an asset on this machine; leave nothing behind once its journal is gone."""

@@ -10,10 +10,11 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
-from aind_data_transfer_service.upload.store import RECORDS, AssetStore, StoredObject
+from aind_data_transfer_service.upload.store import RECORDS, AssetStore, StoredObject, Unfinished
 
 _PATH_LIMIT = 4095
 _MOVES = 50
@@ -53,7 +54,9 @@ class LocalAssetStore(AssetStore):
                             waiting.append(entry.path)
                         else:
                             status = entry.stat(follow_symlinks=False)
-                            yield StoredObject(entry.path[root:], status.st_size, _etag(status))
+                            yield StoredObject(
+                                entry.path[root:], status.st_size, _etag(status), _modified(status)
+                            )
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
@@ -138,6 +141,19 @@ class LocalAssetStore(AssetStore):
             if name.startswith(f"{prefix}{_OWNED}"):
                 (self._incoming / name).unlink(missing_ok=True)
 
+    def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
+        """List the files that a broken-off transfer was writing."""
+        incoming = f"{RECORDS}/{self._incoming.name}"
+        for found in list(self.objects(incoming)):
+            name = found.key.removeprefix(f"{incoming}/")
+            owner = name.partition(_OWNED)[0]
+            if not prefix or owner == prefix:
+                yield Unfinished(owner, name, found.modified)
+
+    def abort(self, upload: Unfinished) -> None:
+        """Remove a file that a broken-off transfer was writing."""
+        (self._incoming / upload.upload_id).unlink(missing_ok=True)
+
     def _path(self, key: str) -> Path:
         """Find the file of a key; a key can never lead out of the bucket."""
         parts = key.split("/")
@@ -197,6 +213,11 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _modified(status: os.stat_result) -> datetime:
+    """Tell when a file was last written."""
+    return datetime.fromtimestamp(status.st_mtime, UTC)
 
 
 def _etag(status: os.stat_result) -> str:

@@ -17,6 +17,17 @@ PART_SIZE = 8 * MEBI
 _MOST_PARTS = 9_000  # of the 10,000 that S3 allows
 
 
+def sizes_of(items: Sequence[Item]) -> Iterator[int]:
+    """Tell how many bytes each item can have at the destination at most."""
+    if isinstance(items, Series):
+        return itertools.chain.from_iterable(map(sizes_of, items.parts))
+    if isinstance(items, FileItems):
+        return items.files.sizes()
+    if isinstance(items, Picked):
+        return items.sizes()
+    return (item.largest_size for item in items)
+
+
 class Series(Sequence[Item]):
     """Items one after another, without copying them.
 
@@ -67,6 +78,11 @@ class Picked(Sequence[Item]):
     def __init__(self, items: Sequence[Item], places: Sequence[int]):
         self._items, self._places = items, places
 
+    def sizes(self) -> Iterator[int]:
+        """Tell how many bytes each can have at the destination at most."""
+        all_sizes = array("Q", sizes_of(self._items))
+        return (all_sizes[place] for place in self._places)
+
     def __len__(self) -> int:
         return len(self._places)
 
@@ -92,8 +108,7 @@ def in_order(items: Sequence[Item], threshold: int = PART_SIZE) -> tuple[Picked,
     """
     large, small = array("Q"), array("Q")
     sizes = array("Q")
-    for place, item in enumerate(items):
-        size = item.largest_size
+    for place, size in enumerate(sizes_of(items)):
         if size > threshold:
             large.append(place)
             sizes.append(size)
@@ -120,12 +135,22 @@ class Plan:
     @cached_property
     def files_total(self) -> int:
         """How many files of the source will be read."""
-        return sum(item.file_count for item in self.items)
+        return sum(
+            len(part) if isinstance(part, FileItems) else sum(item.file_count for item in part)
+            for part in self.items.parts
+        )
 
     @cached_property
     def bytes_total(self) -> int:
         """How many bytes of the source will be read."""
-        return sum(item.source_size for item in self.items)
+        return sum(
+            (
+                part.files.size
+                if isinstance(part, FileItems)
+                else sum(item.source_size for item in part)
+            )
+            for part in self.items.parts
+        )
 
     def check(self, object_limit: int | None) -> None:
         """Make sure that everything fits, and that no two files want the same place.
@@ -135,11 +160,13 @@ class Plan:
         SourceError
             Where it does not.
         """
-        limit = object_limit or 0
+        if object_limit is None:
+            return
         problems = [
-            f"{item.key} can have {item.largest_size:,} bytes, of {limit:,} that an object may have"
-            for item in self.items
-            if limit and item.largest_size > limit
+            f"{self.items[place].key} can have {size:,} bytes, of {object_limit:,} that an object "
+            "may have"
+            for place, size in enumerate(sizes_of(self.items))
+            if size > object_limit
         ]
         if problems:
             raise SourceError(listed(problems))

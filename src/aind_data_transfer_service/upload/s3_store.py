@@ -9,7 +9,7 @@ set, from whatever boto3 finds: profiles, single sign-on, the machine's role.
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -23,7 +23,13 @@ from obstore.exceptions import (
 from obstore.store import S3Store
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
-from aind_data_transfer_service.upload.store import RECORDS, AssetStore, S3Keys, StoredObject
+from aind_data_transfer_service.upload.store import (
+    RECORDS,
+    AssetStore,
+    S3Keys,
+    StoredObject,
+    Unfinished,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +114,9 @@ class S3AssetStore(AssetStore):
         try:
             for page in obstore.list(self._store, prefix, chunk_size=_LIST_PAGE):
                 for item in page:
-                    yield StoredObject(item["path"], item["size"], item["e_tag"] or "")
+                    yield StoredObject(
+                        item["path"], item["size"], item["e_tag"] or "", item["last_modified"]
+                    )
         except (BaseError, OSError) as error:
             raise DestinationError(self._words("list", prefix, error))
 
@@ -175,36 +183,56 @@ class S3AssetStore(AssetStore):
         """Make sure that the bucket is there: to make one is not ours to do."""
         self.folders(RECORDS)
 
+    def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
+        """List uploads beneath `prefix/`, or in the whole bucket, that were never completed."""
+        yield from self._uploads(f"{prefix}/" if prefix else "")
+
+    def abort(self, upload: Unfinished) -> None:
+        """Remove what has arrived of an upload that was never completed."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client().abort_multipart_upload(
+                Bucket=self._bucket, Key=upload.key, UploadId=upload.upload_id
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise DestinationError(
+                f"the unfinished upload of {self.location(upload.key)} cannot be removed: "
+                f"{_first_line(error)}"
+            )
+
     def clear_unfinished(self, prefix: str) -> None:
         """Abort multipart uploads beneath a prefix that were never completed."""
-        self._abort(f"{prefix}/", lambda key: True)
+        for upload in list(self.unfinished(prefix)):
+            self.abort(upload)
 
     def _give_up(self, key: str) -> None:
         """Abort the upload of one object, as far as that can be done."""
         try:
-            self._abort(key, lambda found: found == key)
+            for upload in list(self._uploads(key)):
+                if upload.key == key:
+                    self.abort(upload)
         except DestinationError as error:  # the next attempt at this asset will do it
             logger.warning("%s", error)
 
-    def _abort(self, start: str, wanted: Callable[[str], bool]) -> None:
-        """Abort multipart uploads whose keys start in this way and are wanted."""
+    def _uploads(self, start: str) -> Iterator[Unfinished]:
+        """List unfinished uploads whose keys begin in this way."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            client = self._session().client("s3", endpoint_url=self._endpoint_url)
-            pages = client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._bucket, Prefix=start
-            )
-            uploads = [u for page in pages for u in page.get("Uploads", []) if wanted(u["Key"])]
-            for upload in uploads:
-                client.abort_multipart_upload(
-                    Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                )
+            pages = self._client().get_paginator("list_multipart_uploads")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=start):
+                for upload in page.get("Uploads", []):
+                    yield Unfinished(upload["Key"], upload["UploadId"], upload.get("Initiated"))
         except (BotoCoreError, ClientError) as error:
             raise DestinationError(
-                f"unfinished uploads of {self.location(start)} cannot be removed: "
+                f"unfinished uploads of {self.location(start)} cannot be listed: "
                 f"{_first_line(error)}"
             )
+
+    def _client(self) -> Any:
+        """Open a client of boto3."""
+        return self._session().client("s3", endpoint_url=self._endpoint_url)
 
     def _session(self) -> Any:
         """Open a session of boto3 with the credentials that count."""

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -39,6 +40,18 @@ class StoredObject:
     key: str
     size: int
     etag: str
+    modified: datetime | None = None
+    """When it was last written, by the store's own clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An upload in parts that was never completed: parts that cost, and that no list shows."""
+
+    key: str
+    upload_id: str
+    started: datetime | None
+    """When it was begun, as the store says."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +174,13 @@ class AssetStore(ABC):
 
     def clear_unfinished(self, prefix: str) -> None:
         """Remove what broken-off uploads beneath a prefix left behind, out of sight."""
+
+    def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
+        """List what broken-off uploads left behind, beneath `prefix/` or everywhere."""
+        yield from ()
+
+    def abort(self, upload: Unfinished) -> None:
+        """Remove what one broken-off upload left behind."""
 
     def asset_state(self, prefix: str) -> AssetState:
         """Tell what is at the destination under an asset's name, and touch nothing."""
