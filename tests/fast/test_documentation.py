@@ -10,6 +10,7 @@ from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.settings import (
     HpcSettings,
     LabtracksSettings,
+    NotificationSettings,
     ServiceSettings,
     SharePointSettings,
     SlimsSettings,
@@ -33,14 +34,17 @@ class AdministratorsGuide(unittest.TestCase):
 
     def test_it_has_every_setting_and_no_other(self) -> None:
         fields = {**ServiceSettings.model_fields, **UploadSettings.model_fields}
-        expected = {(field.alias or name).upper() for name, field in fields.items()} - {"HPC"}
+        fields |= NotificationSettings.model_fields
+        expected = {(field.alias or name).upper() for name, field in fields.items()}
+        expected -= {"HPC", "NOTIFICATIONS"}
         expected |= {f"HPC_{name.upper()}" for name in HpcSettings.model_fields}
         documented = set(re.findall(r"^   \* - ``([A-Z0-9_]+)``$", self.guide, re.MULTILINE))
         self.assertEqual(expected, documented)
 
     def test_it_has_the_defaults_of_the_settings(self) -> None:
         hpc = {f"hpc_{name}": field for name, field in HpcSettings.model_fields.items()}
-        for name, field in {**ServiceSettings.model_fields, **hpc}.items():
+        notifications = NotificationSettings.model_fields
+        for name, field in {**ServiceSettings.model_fields, **notifications, **hpc}.items():
             if isinstance(field.default, (int, float, str)) and name != "help_url":
                 default = str(field.default).removesuffix(".0")
                 default = default.lower() if isinstance(field.default, bool) else default

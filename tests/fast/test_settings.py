@@ -158,7 +158,9 @@ class JobEnvironment(unittest.TestCase):
 
     def test_secrets_of_the_service_stay_with_it(self) -> None:
         secrets = dict.fromkeys(module.SECRET_VARIABLES, "sqlite://")
-        with mock.patch.dict(os.environ, secrets):
+        secrets |= {"NOTIFY_WEBHOOK_URL": "https://hooks.example.org/T0"}
+        more = {"SMTP_USER": "svc", "SMTP_SECURITY": "tls"}
+        with mock.patch.dict(os.environ, secrets | more):
             environment = ServiceSettings().job_environment()
         self.assertFalse(set(secrets) & set(environment))
 

@@ -245,6 +245,44 @@ class StoreContract:
         self.store.ping()
         self.assertEqual(self.store.get(job.id), job)
 
+    def test_changes_of_interest_wait_in_the_outbox_for_one_taker(self):
+        store = JobStore(self.url, keep_notices=True)
+        self.addCleanup(store.close)
+        job, other = a_job(), a_job()
+        store.add([job, other])
+        for state in (JobState.PENDING, JobState.RUNNING):
+            store.update(job.id, state=state)
+        store.update(job.id, step="verify")
+        store.update(job.id, state=JobState.FAILED, reason="no\0room")
+        self.store.update(other.id, state=JobState.FAILED)  # by a store that keeps no notices
+        begun, failed = store.outbox.take(timedelta(minutes=5))
+        self.assertEqual((job.id, JobState.RUNNING, ""), (begun.job_id, begun.after, begun.address))
+        self.assertEqual((JobState.RUNNING, "no\ufffdroom"), (failed.before, failed.reason))
+        self.assertEqual([], self.store.outbox.take(timedelta(minutes=5)))
+        store.outbox.address(begun, [])
+        store.outbox.address(failed, ["mailto:a@b.org", "webhook:"])
+        store.outbox.address(failed, ["mailto:late@b.org"])  # which was done already
+        first, second = self.store.outbox.take(timedelta(minutes=5))
+        self.assertEqual(["mailto:a@b.org", "webhook:"], [first.address, second.address])
+        self.assertEqual(failed.created_at, first.created_at)
+        store.outbox.done(first)
+        store.outbox.postpone(second, timedelta(0))
+        [again] = store.outbox.take(timedelta(minutes=5))
+        self.assertEqual((second.seq, 1), (again.seq, again.tries))
+        self.assertEqual(1, store.outbox.waiting())
+
+    def test_two_takers_never_take_the_same_notice(self):
+        store = JobStore(self.url, keep_notices=True)
+        self.addCleanup(store.close)
+        jobs = [a_job() for _ in range(40)]
+        store.add(jobs)
+        store.apply([JobChange(job.id, JobState.FAILED) for job in jobs])
+        with ThreadPoolExecutor(4) as pool:
+            takes = pool.map(lambda _: store.outbox.take(timedelta(minutes=5), 10), range(8))
+            taken = [notice.seq for notices in takes for notice in notices]
+        taken += [notice.seq for notice in store.outbox.take(timedelta(minutes=5))]
+        self.assertEqual((40, 40), (len(taken), len(set(taken))))
+
     def _page(self, query, page):
         return self.store.find(replace(query, page=page))
 

@@ -14,6 +14,9 @@ from aind_data_transfer_service.jobs.record import Job
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobChange, JobStore
 
+MAIL = frozenset({"mail_user", "mail_type"})
+"""The settings that say who gets e-mails, and when."""
+
 
 class Handover:
     """Hands jobs over and records what became of them.
@@ -26,12 +29,15 @@ class Handover:
         Who is to run them.
     feed : Feed
         Who is to hear of it.
+    sends_mail : bool
+        Whether this service sends the e-mails that jobs ask for, so that the executor need not.
     """
 
-    def __init__(self, store: JobStore, executor: Executor, feed: Feed):
+    def __init__(self, store: JobStore, executor: Executor, feed: Feed, sends_mail: bool = False):
         self._store = store
         self._executor = executor
         self._feed = feed
+        self._sends_mail = sends_mail
         self._under_way: set[str] = set()
 
     def is_under_way(self, job_id: str) -> bool:
@@ -52,7 +58,7 @@ class Handover:
         ids = {job.id for job in jobs}
         self._under_way |= ids
         try:
-            started = await self._executor.start([_spec(job) for job in jobs])
+            started = await self._executor.start([self._spec(job) for job in jobs])
             changes = [self._change(one) for one in started if not one.again]
             applied = await asyncio.to_thread(self._store.apply, changes)
             self._feed.publish(applied.jobs)
@@ -67,13 +73,15 @@ class Handover:
         values = {"executor": self._executor.name, "executor_ref": started.ref}
         return JobChange(started.job_id, JobState.PENDING, values)
 
-
-def _spec(job: Job) -> JobSpec:
-    """Compose what an executor needs."""
-    return JobSpec(
-        job_id=job.id,
-        name=job.name,
-        request="" if job.script else job.upload_job_settings,
-        script=job.script,
-        settings=json.loads(job.hpc_settings or "{}"),
-    )
+    def _spec(self, job: Job) -> JobSpec:
+        """Compose what an executor needs."""
+        settings = json.loads(job.hpc_settings or "{}")
+        if self._sends_mail:
+            settings = {name: value for name, value in settings.items() if name not in MAIL}
+        return JobSpec(
+            job_id=job.id,
+            name=job.name,
+            request="" if job.script else job.upload_job_settings,
+            script=job.script,
+            settings=settings,
+        )

@@ -35,6 +35,7 @@ from aind_data_transfer_service.jobs.submission import (
     draft_hpc,
     make_jobs,
 )
+from aind_data_transfer_service.notifications.notifier import Notifier
 from aind_data_transfer_service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class JobManager:
         self._inbox: Inbox | None = None
         self._handover: Handover | None = None
         self._monitor: Monitor | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._handing_over: set[asyncio.Task[list[Started]]] = set()
 
     @property
@@ -119,7 +120,10 @@ class JobManager:
         await asyncio.to_thread(self.callbacks.open)
         self._inbox = Inbox(self._store, self.feed)
         self._checks = Checks(self.settings, self._store)
-        self._handover = Handover(self._store, self.executor, self.feed)
+        notifications = self.settings.notifications
+        self._handover = Handover(
+            self._store, self.executor, self.feed, sends_mail=self.settings.sends_mail
+        )
         self._monitor = Monitor(
             self._store,
             self.executor,
@@ -129,12 +133,16 @@ class JobManager:
             self.settings.monitor_interval,
         )
         await self.executor.open()
-        self._watch = asyncio.create_task(self._monitor.run(), name="job monitor")
+        tasks = {"job monitor": self._monitor.run()}
+        if notifications.is_on:
+            zone = ZoneInfo(self.settings.lab_timezone)
+            tasks["notifier"] = Notifier(self._store, notifications, zone).run()
+        self._tasks = [asyncio.create_task(work, name=name) for name, work in tasks.items()]
 
     def _open_store(self) -> JobStore:
         """Open the store, or say in words why that cannot be."""
         try:
-            return JobStore(self.settings.resolved_database_url)
+            return JobStore(self.settings.resolved_database_url, self.settings.notifications.is_on)
         except OSError as error:
             why = f"{error.strerror}: {error.filename}"
         except SQLAlchemyError as error:
@@ -146,10 +154,10 @@ class JobManager:
     async def stop(self) -> None:
         """Finish what is half done and let go. Running jobs go on; the next start finds them."""
         self.feed.close()
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-            self._watch = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         await asyncio.gather(*self._handing_over, return_exceptions=True)
         await self.executor.close()
         if self._checks is not None:

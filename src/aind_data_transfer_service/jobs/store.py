@@ -19,6 +19,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.jobs import tables
 from aind_data_transfer_service.jobs.database import Database
+from aind_data_transfer_service.jobs.outbox import Outbox, note_change
 from aind_data_transfer_service.jobs.query import JobQuery, count_statement, page_statement
 from aind_data_transfer_service.jobs.record import (
     REQUEST_FIELDS,
@@ -80,11 +81,15 @@ class JobStore:
     url : str
         SQLAlchemy address of an SQLite file or a PostgreSQL database. Its tables are made, or
         brought up to date, at once.
+    keep_notices : bool
+        Whether changes of states are written into the outbox, for somebody to tell people of.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, keep_notices: bool = False):
         self._database = Database(url)
         self._database.migrate()
+        self._keep_notices = keep_notices
+        self.outbox = Outbox(self._database)
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Record new jobs: all of them, or none.
@@ -197,6 +202,8 @@ class JobStore:
                         continue
                     _write_row(connection, seq, old, new)
                     _insert_events(connection, seq, change.events)
+                    if self._keep_notices:
+                        note_change(connection, seq, old, new)
                     rows[change.job_id] = (seq, new)
                     jobs.append(new)
         return Applied(jobs=tuple(jobs), refused=refused)

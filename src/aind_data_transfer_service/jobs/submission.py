@@ -10,12 +10,13 @@ from zoneinfo import ZoneInfo
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.requests import parse_jobs
 from aind_data_transfer_service.executors.slurm_properties import setting_errors
+from aind_data_transfer_service.jobs.handover import MAIL
 from aind_data_transfer_service.jobs.record import Job, new_job_id, storable
 from aind_data_transfer_service.settings import ServiceSettings
 
 MAIL_TYPES = ("BEGIN", "END", "FAIL", "REQUEUE", "ALL")
 NO_MAIL = "no e-mails are sent for jobs that run on this machine"
-_MAIL = frozenset({"mail_user", "mail_type"})
+
 _MAIL_USER = re.compile(r"[^\s@,;<>]+(@[^\s@,;<>]+)?")
 _LONGEST_NAME = 256
 _LONGEST_SCRIPT = 1024**2
@@ -103,7 +104,7 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
             errors[number].append(found)
             found = {}
         hpc[number] = found
-        errors[number] += _mail_errors(found)
+        errors[number] += _mail_errors(found, settings.sends_mail)
         errors[number] += _cluster_errors(found, settings)
         errors[number] += _script_errors(request.script, number in bare, settings)
         if number in bare:
@@ -118,7 +119,7 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
     warnings = {
         draft.label: [f"{draft.label}, mail_type: {NO_MAIL}"]
         for draft in drafts
-        if draft.hpc_settings.get("mail_type") and not settings.on_cluster
+        if draft.hpc_settings.get("mail_type") and not (settings.on_cluster or settings.sends_mail)
     }
     return Drafts(drafts=tuple(drafts), warnings=warnings)
 
@@ -213,11 +214,12 @@ def _read_hpc_settings(text: str) -> dict[str, Any] | str:
     return found
 
 
-def _mail_errors(hpc_settings: Mapping[str, Any]) -> list[str]:
-    """Check who gets e-mails, and on what occasions."""
+def _mail_errors(hpc_settings: Mapping[str, Any], whole: bool) -> list[str]:
+    """Check who gets e-mails, and on what occasions; a cluster knows its users by name alone."""
     errors = []
     user = hpc_settings.get("mail_user")
-    if user is not None and not (isinstance(user, str) and _MAIL_USER.fullmatch(user)):
+    known = isinstance(user, str) and _MAIL_USER.fullmatch(user) and ("@" in user or not whole)
+    if user is not None and not known:
         errors.append(f"hpc_settings.mail_user: {_shown(user)} is no e-mail address")
     kinds = hpc_settings.get("mail_type")
     if isinstance(kinds, str):
@@ -238,7 +240,7 @@ def _cluster_errors(hpc_settings: Mapping[str, Any], settings: ServiceSettings) 
     """
     if not settings.on_cluster:
         return []
-    asked = {name: value for name, value in hpc_settings.items() if name not in _MAIL}
+    asked = {name: value for name, value in hpc_settings.items() if name not in MAIL}
     return setting_errors(asked, settings.hpc)
 
 

@@ -102,6 +102,24 @@ events = sa.Table(
 
 sa.Index("job_events_of_job", events.c.job_seq, events.c.seq)
 
+notices = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("seq", BigNumber, primary_key=True, autoincrement=True),
+    sa.Column("job_seq", BigNumber, sa.ForeignKey("jobs.seq"), nullable=False),
+    _text("before"),
+    _text("after"),
+    _text("reason"),
+    _text("address"),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,  # a number is never used again
+)
+"""Changes of states that people are still to be told of: who, once that is known, and when."""
+
+sa.Index("notices_by_due_at", notices.c.due_at, notices.c.seq)
+
 SORTABLE = (
     "submitted_at",
     "started_at",

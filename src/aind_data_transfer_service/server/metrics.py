@@ -49,6 +49,11 @@ class Metrics:
             "Seconds until the token for the cluster ends; infinite where that is not known.",
             registry=self.registry,
         )
+        self.notices = Gauge(
+            f"{PREFIX}_notices_waiting",
+            "Messages to people that have not gone out yet.",
+            registry=self.registry,
+        )
         self.requests = Histogram(
             f"{PREFIX}_request_seconds",
             "Time until the answer to a request began, by route, method and status.",

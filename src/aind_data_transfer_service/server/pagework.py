@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse
 from starlette.types import Scope
 
 import aind_data_transfer_service
+from aind_data_transfer_service import figures
 from aind_data_transfer_service.jobs.states import ACTIVE, JobState
 from aind_data_transfer_service.server import words
 
@@ -39,9 +40,9 @@ _ENVIRONMENT.globals.update(
     place=words.place,
 )
 _ENVIRONMENT.filters.update(
-    size=words.size,
-    duration=words.duration,
-    number=words.number,
+    size=figures.size,
+    duration=figures.duration,
+    number=figures.number,
     utc=words.utc,
     state_name=words.state_name,
     without_label=words.without_label,

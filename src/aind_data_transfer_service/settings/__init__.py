@@ -1,17 +1,18 @@
 """Every environment variable, once.
 
-`ServiceSettings` is what the web service reads, `HpcSettings` its part about the cluster,
-`UploadSettings` what a data transfer job reads, and `LabtracksSettings`, `SharePointSettings`,
-`TarsSettings` and `SlimsSettings` what it has to know of the systems that metadata come from; each
-is read once, at start-up, and passed on. With no variable set,
-everything happens on this machine beneath `DATA_DIR`: jobs run as local processes and assets arrive
-in a local folder, in the layout of a bucket.
+`ServiceSettings` is what the web service reads, with a part about the cluster (`HpcSettings`) and
+one about telling people (`NotificationSettings`); `UploadSettings` is what a data transfer job
+reads, and `LabtracksSettings`, `SharePointSettings`, `TarsSettings` and `SlimsSettings` what it has
+to know of the systems that metadata come from. Each is read once, at start-up, and passed on. With
+no variable set, everything happens on this machine beneath `DATA_DIR`: jobs run as local processes
+and assets arrive in a local folder, in the layout of a bucket.
 """
 
 from pydantic import ValidationError
 
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.service import SECRET_VARIABLES, ServiceSettings
 from aind_data_transfer_service.settings.sources import (
     LabtracksSettings,
@@ -25,6 +26,7 @@ __all__ = [
     "SECRET_VARIABLES",
     "HpcSettings",
     "LabtracksSettings",
+    "NotificationSettings",
     "ServiceSettings",
     "SharePointSettings",
     "SlimsSettings",

@@ -17,6 +17,7 @@ from pydantic_settings import NoDecode
 from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.kinds import Folders, Link, WebAddress, bucket_name
+from aind_data_transfer_service.settings.notifications import NotificationSettings
 
 SECRET_VARIABLES = (
     "DATABASE_URL",
@@ -24,6 +25,8 @@ SECRET_VARIABLES = (
     "HPC_PASSWORD",
     "HPC_AWS_SECRET_ACCESS_KEY",
     "HPC_AWS_SESSION_TOKEN",
+    "SMTP_PASSWORD",
+    "NOTIFY_WEBHOOK_URL",
 )
 """What the service knows and a job that it starts has no use for."""
 
@@ -31,6 +34,11 @@ SECRET_VARIABLES = (
 def _own_variables(value: Any) -> Any:
     """Disregard a variable `HPC`, which clusters have for purposes of their own."""
     return HpcSettings() if isinstance(value, str) else value
+
+
+def _own_notifications(value: Any) -> Any:
+    """Disregard a variable `NOTIFICATIONS`, which is none of ours."""
+    return NotificationSettings() if isinstance(value, str) else value
 
 
 class ServiceSettings(CommonSettings):
@@ -65,11 +73,20 @@ class ServiceSettings(CommonSettings):
         default_factory=HpcSettings
     )
     """What is known of the cluster."""
+    notifications: Annotated[
+        NotificationSettings, NoDecode, BeforeValidator(_own_notifications)
+    ] = Field(default_factory=NotificationSettings)
+    """Whom to tell how jobs go."""
 
     @property
     def on_cluster(self) -> bool:
         """Whether jobs run on a cluster rather than on this machine."""
         return bool(self.hpc.host)
+
+    @property
+    def sends_mail(self) -> bool:
+        """Whether the e-mails that jobs ask for are this service's affair, not the cluster's."""
+        return bool(self.notifications.smtp_host)
 
     @property
     def destination_root(self) -> str:

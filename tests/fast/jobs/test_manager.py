@@ -17,8 +17,9 @@ from aind_data_transfer_service.executors.base import RunState, RunStatus, Start
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery, JobStore
-from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
+from aind_data_transfer_service.settings import HpcSettings, NotificationSettings, ServiceSettings
 from tests.support.jobs import NOON, ToldExecutor, a_job, a_request, event_line
+from tests.support.mailbox import Mailbox
 
 SCRIPT = "#!/bin/bash\necho hi\n"
 
@@ -625,6 +626,37 @@ class FileTest(ManagerTest):
         found = await self.manager.validate_file("jobs.xlsx", b"\x00\x01")
         self.assertEqual((found.jobs, found.rows), ([], []))
         self.assertEqual(len(found.errors), 1)
+
+
+class TellingTest(ManagerTest):
+    """A service that sends the e-mails that jobs ask for."""
+
+    async def asyncSetUp(self):
+        self.box = self.enterContext(Mailbox())
+        await super().asyncSetUp()
+
+    def make(self, **settings) -> JobManager:
+        told = NotificationSettings(
+            smtp_host="127.0.0.1", smtp_port=self.box.port, smtp_from="transfer@lab.org"
+        )
+        return super().make(notifications=told, **settings)
+
+    async def test_a_job_that_fails_is_told_to_whom_it_names(self):
+        asked = {"mail_user": "anna@lab.org", "mail_type": ["FAIL"], "qos": "dev"}
+        answer = await self.manager.submit_hpc([HpcJobRequest(self.request(), json.dumps(asked))])
+        self.assertEqual(("ok", []), (answer.stage, answer.warnings))
+        [job_id] = self.executor.specs
+        self.assertEqual({"qos": "dev"}, self.executor.specs[job_id].settings)
+        self.executor.tell(job_id, RunState.FAILED, reason="no room")
+        while not self.box.letters:
+            await asyncio.sleep(0.01)
+        self.assertIn("Reason: no room", self.box.letters[0].get_content())
+
+    async def test_a_name_without_a_place_is_no_address(self):
+        asked = json.dumps({"mail_user": "anna", "mail_type": ["FAIL"]})
+        answer = await self.manager.submit_hpc([HpcJobRequest(self.request(), asked)])
+        self.assertEqual("parse", answer.stage)
+        self.assertIn('"anna" is no e-mail address', answer.errors[0])
 
 
 del ManagerTest

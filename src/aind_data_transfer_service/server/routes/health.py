@@ -49,6 +49,7 @@ async def metrics(manager: Manager, figures: Figures) -> Response:
     """Show the service's figures to Prometheus."""
     figures.set_token(manager.executor.token_ends)
     figures.set_jobs(await asyncio.to_thread(manager.store.counts))
+    figures.notices.set(await asyncio.to_thread(manager.store.outbox.waiting))
     return Response(figures.page(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -33,7 +33,7 @@ async def submit_page(request: Request, settings: Settings) -> Response:
     context = {
         "max_bytes": settings.spreadsheet_max_bytes,
         "mail_types": MAIL_TYPES,
-        "sends_mail": settings.on_cluster,
+        "sends_mail": settings.on_cluster or settings.sends_mail,
     }
     return render(request, "submit.html", context)
 

@@ -1,0 +1,87 @@
+"""Whom the service tells how jobs go, and by what way."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from aind_data_transfer_service.settings.kinds import Names, WebAddress
+
+_ADDRESS = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+")
+_OCCASIONS = ("BEGIN", "END", "FAIL", "REQUEUE", "ALL")
+
+
+def _addresses(value: frozenset[str]) -> frozenset[str]:
+    """Refuse what is no e-mail address."""
+    for address in sorted(value):
+        if not _ADDRESS.fullmatch(address):
+            raise ValueError(f'"{address}" is no e-mail address')
+    return value
+
+
+def _address(value: str) -> str:
+    """Refuse what is no e-mail address."""
+    return next(iter(_addresses(frozenset({value}))))
+
+
+def _occasions(value: frozenset[str]) -> frozenset[str]:
+    """Refuse occasions that there are not."""
+    found = frozenset(word.upper() for word in value)
+    if unknown := sorted(found - set(_OCCASIONS)):
+        raise ValueError(f"{', '.join(unknown)} is unknown; known are {', '.join(_OCCASIONS)}")
+    return found
+
+
+class NotificationSettings(BaseSettings):
+    """What the web service reads about telling people."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    service_url: WebAddress | None = None
+    """Where people open the service's pages; messages link there."""
+    smtp_host: str | None = None
+    """The server that takes e-mails; without one, the service sends none."""
+    smtp_port: int = Field(default=25, gt=0, lt=65536)
+    smtp_security: Literal["none", "starttls", "tls"] = "none"
+    """How the connection to it is kept private."""
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_from: Annotated[str, AfterValidator(_address)] | None = None
+    """Whom the e-mails come from."""
+    notify_emails: Annotated[Names, AfterValidator(_addresses)] = frozenset()
+    """Who gets e-mails about all jobs, separated by commas."""
+    notify_on: Annotated[Names, AfterValidator(_occasions)] = frozenset({"FAIL"})
+    """On what occasions these, and the webhook, are told."""
+    notify_webhook_url: SecretStr | None = None
+    """An address that is told too; it is kept secret, since whoever knows it can write there."""
+    notify_webhook_kind: Literal["plain", "slack", "teams"] = "plain"
+    """Whose form the webhook takes."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody can be told at all."""
+        return bool(self.smtp_host or self.notify_webhook_url)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Name what is missing, or does not go together."""
+        problems = []
+        if self.smtp_host and not self.smtp_from:
+            problems.append("SMTP_HOST is set, so SMTP_FROM is needed too")
+        if self.notify_emails and not self.smtp_host:
+            problems.append("NOTIFY_EMAILS is set, so SMTP_HOST is needed too")
+        if bool(self.smtp_user) != bool(self.smtp_password):
+            problems.append("SMTP_USER and SMTP_PASSWORD are needed together")
+        if self.smtp_password and self.smtp_security == "none":
+            problems.append(
+                "SMTP_PASSWORD would travel readable; set SMTP_SECURITY to starttls or tls"
+            )
+        url = self.notify_webhook_url and self.notify_webhook_url.get_secret_value()
+        if url and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", url):
+            problems.append("NOTIFY_WEBHOOK_URL is no web address")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
