@@ -5,12 +5,12 @@ import unittest
 from unittest.mock import patch
 
 from aind_data_transfer_service.executors.base import RunState, RunStatus
-from tests.integration.test_slurm_service import ClusterTest
-from tests.support import slurm, slurm_next, wait_until
+from tests.integration import test_slurm_service
+from tests.support import wait_until
 from tests.support.executor_contract import a_script
 
 
-class AccountingTest(ClusterTest):
+class AccountingTest(test_slurm_service.ClusterTest):
     """A cluster that forgets jobs in a moment, and slurmdbd, which does not."""
 
     options = {"cpus": 4, "min_job_age": 2, "accounting": True}
@@ -118,13 +118,8 @@ class NoCommentsTest(AccountingTest):
     after_restart = RunState.LOST
 
 
-class NextAccountingTest(AccountingTest):
+class NextAccountingTest(test_slurm_service.Next, AccountingTest):
     """The same on the newer generation of Slurm."""
-
-    @classmethod
-    def start_cluster(cls) -> slurm.SlurmCluster:
-        """Bring the daemons of the newer generation up."""
-        return slurm.start(root=slurm_next.provide(), **cls.options)
 
 
 if __name__ == "__main__":

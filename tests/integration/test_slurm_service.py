@@ -5,7 +5,6 @@ import json
 import os
 import random
 import shutil
-import sys
 import tempfile
 import unittest
 import uuid
@@ -59,7 +58,7 @@ class ClusterTest(unittest.IsolatedAsyncioTestCase):
             "partition": self.cluster.partition,
             "current_working_directory": str(self.folder),
             "logging_directory": str(self.folder),
-            "python": sys.executable,
+            "python": self.cluster.python,
         }
         return HpcSettings(**(defaults | values))
 
@@ -80,13 +79,17 @@ class SlurmContractTest(ExecutorContract, ClusterTest):
         self.addAsyncCleanup(self.executor.close)
 
 
-class NextContractTest(SlurmContractTest):
-    """The same on the newer generation of Slurm."""
+class Next(ClusterTest):
+    """A cluster of the newer generation of Slurm."""
 
     @classmethod
     def start_cluster(cls) -> slurm.SlurmCluster:
         """Bring the daemons of the newer generation up."""
         return slurm.start(root=slurm_next.provide(), **cls.options)
+
+
+class NextContractTest(Next, SlurmContractTest):
+    """What every executor has to do, there."""
 
 
 class ServiceTest(ClusterTest):
@@ -115,11 +118,11 @@ class ServiceTest(ClusterTest):
             "HPC_PORT": str(self.cluster.port),
             "HPC_USERNAME": self.cluster.username,
             "HPC_PASSWORD": "password",
-            "HPC_TOKEN_COMMAND": f"scontrol token username={self.cluster.username} lifespan=600",
+            "HPC_TOKEN_COMMAND": self.cluster.token_command(),
             "HPC_PARTITION": self.cluster.partition,
             "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
             "HPC_LOGGING_DIRECTORY": str(self.logs),
-            "HPC_PYTHON": sys.executable,
+            "HPC_PYTHON": self.cluster.python,
             "HPC_AWS_ACCESS_KEY_ID": self.s3.env["AWS_ACCESS_KEY_ID"],
             "HPC_AWS_SECRET_ACCESS_KEY": self.s3.env["AWS_SECRET_ACCESS_KEY"],
             "HPC_AWS_DEFAULT_REGION": self.s3.env["AWS_DEFAULT_REGION"],
@@ -343,8 +346,11 @@ class EndsTest(ClusterTest):
         self.assertIn(b"asked\n", (await self.executor.read(ref, "stdout", 0, 99)).data)
 
     def start_now(self, ref: str) -> None:
-        """Spare a job that was put back into the queue the two minutes that Slurm lets it wait."""
-        self.cluster.run("scontrol", "update", f"JobId={self.number(ref)}", "StartTime=now")
+        """Spare a job that was put back into the queue most of the two minutes that it has to wait.
+
+        Not all: a node starts no job that it was told to end in the same second or a later one.
+        """
+        self.cluster.run("scontrol", "update", f"JobId={self.number(ref)}", "StartTime=now+2")
 
     async def test_a_node_that_goes_down_puts_its_job_back_into_the_queue(self):
         ref = await self.begin("[ -e go ] || sleep 60")
@@ -356,6 +362,16 @@ class EndsTest(ClusterTest):
         await asyncio.to_thread(self.cluster.wait_for_node, "idle")
         self.start_now(ref)
         await self.until(ref, RunState.COMPLETED)
+
+    async def test_a_job_that_may_not_be_queued_again_fails_with_its_node(self):
+        ref = await self.begin("sleep 60", requeue=False)
+        await self.until(ref, RunState.RUNNING)
+        node = ("scontrol", "update", f"NodeName={self.cluster.node}")
+        self.cluster.run(*node, "State=DOWN", "Reason=test")
+        status = await self.until(ref, RunState.FAILED)
+        self.assertIn(f"the node failed ({self.cluster.node})", status.reason)
+        self.assertTrue(status.decisive)
+        await asyncio.to_thread(self.cluster.wait_for_node, "idle")
 
     async def test_a_job_that_waits_for_a_drained_node_says_so(self):
         node = ("scontrol", "update", f"NodeName={self.cluster.node}")
@@ -380,6 +396,14 @@ class EndsTest(ClusterTest):
         tokens.write_text(self.cluster.token())
         [third] = await executor.start([a_script("exit 0")])
         self.assertIsNone(third.error)
+
+
+class NextServiceTest(Next, ServiceTest):
+    """The main path on the newer generation."""
+
+
+class NextEndsTest(Next, EndsTest):
+    """How jobs end there."""
 
 
 class StormTest(ClusterTest):

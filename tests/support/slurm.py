@@ -15,12 +15,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.support import free_port, missing, slurm_accounting, wait_until
+from tests.support import free_port, missing, slurm_accounting, slurm_conf, slurm_root, wait_until
 
 PACKAGES = (
     "slurmctld",
@@ -38,44 +39,6 @@ _SPEAKING = "openapi/v0.0.36,openapi/v0.0.37,openapi/v0.0.38"
 _SPEAKING_OF_THE_PAST = "openapi/dbv0.0.36,openapi/dbv0.0.37,openapi/dbv0.0.38"
 _SPEAKING_NEXT = ("-a", "rest_auth/jwt", "-d", "v0.0.40,v0.0.41,v0.0.42")
 
-_SLURM_CONF = """\
-ClusterName=tests
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={ctld_port}
-SlurmdPort={node_port}
-SlurmUser=root
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
-AuthAltTypes=auth/jwt
-AuthAltParameters=jwt_key={folder}/jwt.key
-CredType=cred/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
-SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1
-SlurmdParameters=config_overrides
-MpiDefault=none
-ReturnToService=2
-MinJobAge={min_job_age}
-MaxJobCount=100000
-KillWait={kill_wait}
-MessageTimeout=10
-SlurmctldTimeout=300
-SlurmdTimeout=300
-SlurmctldDebug=info
-SlurmdDebug=info
-{extra}
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
-PartitionName={partition} Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
-"""
-
 
 class SlurmCluster:
     """A cluster of one node.
@@ -92,6 +55,8 @@ class SlurmCluster:
         The name of the only node.
     folder : Path
         Configuration, state and logs of all daemons.
+    python : str
+        This Python, for the jobs.
     """
 
     partition = "part"
@@ -106,6 +71,7 @@ class SlurmCluster:
         extra: str = "",
         accounting: bool = False,
         keeps_comments: bool = True,
+        limits_memory: bool = False,
         root: Path | None = None,
     ) -> None:
         """Write the configuration; `start` brings the daemons up.
@@ -124,6 +90,8 @@ class SlurmCluster:
             Whether slurmdbd remembers jobs for good.
         keeps_comments : bool
             Whether it remembers their comments too.
+        limits_memory : bool
+            Whether a job that takes more memory than it asked for is killed.
         root : Path, optional
             The folder that holds another generation of Slurm, and a Debian around it.
         """
@@ -145,10 +113,15 @@ class SlurmCluster:
             extra += "\n" + self.accounting.slurm_conf
         if root:
             (root / self.folder.relative_to("/")).mkdir(parents=True, exist_ok=True)
-            (self.folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
+        self.python = str(slurm_root.python_outside(self.folder)) if root else sys.executable
+        if root or limits_memory:
+            cgroup_conf = slurm_conf.cgroup_conf(limits_memory=limits_memory)
+            (self.folder / "cgroup.conf").write_text(cgroup_conf)
+        self._limits_memory = limits_memory
         self.conf = self.folder / "slurm.conf"
         self.conf.write_text(
-            _SLURM_CONF.format(
+            slurm_conf.slurm_conf(
+                limits_memory=limits_memory,
                 host=self.host,
                 ctld_port=free_port(),
                 node_port=free_port(),
@@ -171,6 +144,11 @@ class SlurmCluster:
         """Make a token that lasts so many seconds."""
         said = self.run("scontrol", "token", f"username={self.username}", f"lifespan={lifespan}")
         return said.strip().removeprefix("SLURM_JWT=")
+
+    def token_command(self, lifespan: int = 600) -> str:
+        """Give the command line that makes a token."""
+        command = ["scontrol", "token", f"username={self.username}", f"lifespan={lifespan}"]
+        return shlex.join(self._inside(command))
 
     def run(self, *command: str) -> str:
         """Run one of Slurm's own commands against this cluster, and give what it says."""
@@ -255,6 +233,8 @@ class SlurmCluster:
             self.kill(name, signal.SIGTERM if name == "munged" else signal.SIGKILL)
         if self.accounting:
             self.accounting.stop()
+        if self._limits_memory:
+            slurm_conf.remove_cgroups(self.host)
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._root:
             (self._root / self.folder.relative_to("/")).rmdir()
@@ -288,32 +268,12 @@ class SlurmCluster:
         jwt.chmod(0o600)
 
     def _inside(self, command: Sequence[str], user: str = "root") -> list[str]:
-        """Give the command that runs another as a user, in the folder of the generation.
-
-        The last of the chain replaces the ones before it: the process started is the daemon.
-        """
+        """Give the command that runs another as a user, in the folder of the generation."""
         if not self._root:
             uid, gid = self._ids(user)
             as_user = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
             return [*(as_user if user != "root" else []), *command]
-        root, folder = shlex.quote(str(self._root)), shlex.quote(str(self.folder))
-        script = (
-            f"mount --rbind /dev {root}/dev && mount --bind /proc {root}/proc"
-            f" && touch {root}/etc/hosts && mount --bind /etc/hosts {root}/etc/hosts"
-            f" && mount --bind {folder} {root}{folder}"
-            f' && exec chroot --userspec={user}: {root} "$@"'
-        )
-        return [
-            "unshare",
-            "--mount",
-            "--propagation",
-            "private",
-            "sh",
-            "-ec",
-            script,
-            "-",
-            *command,
-        ]
+        return slurm_root.inside(self._root, self.folder, command, user)
 
     def _ids(self, user: str) -> tuple[int, int]:
         """Look a user up, in the folder of the generation."""

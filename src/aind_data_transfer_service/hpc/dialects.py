@@ -115,6 +115,9 @@ def _write_older(properties: Mapping[str, Any], dialect: Dialect) -> dict[str, A
     names = _RENAMED if dialect.version <= OLDEST else _RENAMED_37
     job = {}
     for name, value in properties.items():
+        if name == "requeue" and not value:
+            job["no_requeue"] = True  # `requeue` is read as true, whatever its value
+            continue
         written = _OLDER_VALUES[name](value) if name in _OLDER_VALUES else value
         if written is not None:
             job[names.get(name, name)] = written

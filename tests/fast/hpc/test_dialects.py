@@ -96,6 +96,9 @@ class Writing(unittest.TestCase):
         )
         self.assertNotIn("exclusive", written(36, exclusive="false"))
         self.assertEqual("user", written(36, exclusive="user")["exclusive"])
+        self.assertIs(True, written(38, requeue=True)["requeue"])
+        self.assertIs(True, written(38, requeue=False)["no_requeue"])
+        self.assertNotIn("requeue", written(38, requeue=False))
         self.assertEqual("ALL", written(36, mail_type="ALL")["mail_type"])
 
     def test_newer_forms(self) -> None:
