@@ -33,8 +33,8 @@ _JOB_FIELDS = frozenset(
     excluded_nodes gres hold mail_type mail_user memory_per_cpu memory_per_node
     minimum_cpus_per_node minimum_nodes name nice no_requeue nodes ntasks_per_node open_mode
     partition priority qos requeue required_nodes reservation standard_error standard_in
-    standard_out tasks tasks_per_node temporary_disk_per_node threads_per_core time_limit time_minimum
-    wait_all_nodes wckey""".split()
+    standard_out tasks tasks_per_node temporary_disk_per_node threads_per_core time_limit
+    time_minimum wait_all_nodes wckey""".split()
 )
 _MAX_BODY_BYTES = 4 * 1024**2
 
