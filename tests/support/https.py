@@ -158,6 +158,7 @@ def _handler(server: HttpsServer) -> type[BaseHTTPRequestHandler]:
         """Passes requests on, and answers over the wire."""
 
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are written apart
 
         def handle_any(self) -> None:
             """Take a request of any method."""

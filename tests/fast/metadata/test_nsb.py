@@ -286,6 +286,11 @@ class List2023(Rows):
                     injection_volume=[50],
                 )
 
+    def test_what_was_not_done_is_not_there(self) -> None:
+        cells = {"Headpost": "Select...", "CraniotomyType": None}
+        first, _ = read(nsb_2023, item_2023(**cells))[0]
+        self.assertEqual(["Nanoject injection", "Fiber implant"], kinds(first))
+
     def test_a_type_of_craniotomy_that_nobody_asked_for_is_a_note(self) -> None:
         cells = {"Procedure": "Injection", "Procedure_x0020_Family": "Fiber Optic Implant"}
         (first, _), problems = read(nsb_2023, item_2023(**cells))

@@ -111,6 +111,12 @@ class Asking(unittest.TestCase):
         with self.assertRaisesRegex(MetadataError, "list Old: there is no such site or list"):
             self.source().procedures("7")
 
+    def test_a_subject_that_may_be_on_a_page_that_failed_is_no_subject_unknown(self) -> None:
+        page = {"value": [{"id": "1", "fields": item_2023("71")}]}
+        link = f"{self.server.url}/v1.0/sites/x/lists/New/items?p=2"
+        first = Reply(200, page | {"@odata.nextLink": link})
+        self.refused("not all items could be read: .*answered 400", "/New", first, Reply(400))
+
     def test_pages_before_a_failure_are_kept(self) -> None:
         for answers, words in (
             ([Reply(400, {})], "it answered 400"),

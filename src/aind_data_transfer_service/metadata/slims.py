@@ -1,0 +1,167 @@
+"""Instruments and rigs from SLIMS: the JSON file that is attached to a record of that name.
+
+`{host}/rest/ReferenceDataRecord/advanced` finds the record, `{host}/rest/attachment/…` lists what
+is attached to it, and `{host}/rest/repo/{pk}` gives the file. All with basic authentication.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.sources import Found, SourceBase
+from aind_data_transfer_service.metadata.web import Patience, Web, client
+from aind_data_transfer_service.settings.sources import SlimsSettings
+
+_TABLE = "ReferenceDataRecord"
+_IDS = {"rig": "rig_id", "instrument": "instrument_id"}
+"""How a document of a kind names itself, and by which it is told from the other kind."""
+
+
+class SlimsSource(SourceBase):
+    """Reads the documents that are attached to reference data.
+
+    May be used from several threads at once.
+
+    Parameters
+    ----------
+    settings : SlimsSettings
+        Where SLIMS is, and who asks; set.
+    patience : Patience
+        How long and how often to ask.
+    """
+
+    name = "slims"
+    kinds = frozenset({"instrument", "rig"})
+
+    def __init__(self, settings: SlimsSettings, patience: Patience = Patience()):
+        self._root = f"{(settings.host or '').rstrip('/')}/rest"
+        self._type = settings.record_type
+        password = settings.password.get_secret_value() if settings.password else ""
+        login = (settings.username or "", password)
+        self._web = Web("SLIMS", client(settings.ca_file, login), patience)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._web.close()
+
+    def instrument(self, instrument_id: str) -> Found | None:
+        """Ask for `instrument.json` of an instrument."""
+        return self._document("instrument", instrument_id)
+
+    def rig(self, rig_id: str) -> Found | None:
+        """Ask for `rig.json` of a rig."""
+        return self._document("rig", rig_id)
+
+    def _document(self, kind: str, name: str) -> Found | None:
+        """Take the newest record of a name whose document is not one of the other kind."""
+        records = self._records(name)
+        for record in records:
+            document, notes = self._attached(record, name)
+            if _kind(document) not in (kind, None):
+                continue
+            if len(records) > 1:
+                number = record["pk"]
+                notes.append(f"SLIMS has {len(records)} records {name}; record {number} is taken")
+            named = document.get(_IDS[kind])
+            if named != name:
+                notes.append(f"the document attached to {name} has the {_IDS[kind]} {named}")
+            source = f"{self._web.at(self._root)}, {_TABLE} {record['pk']}"
+            return Found(document, named is not None, source, notes=tuple(notes))
+        return None
+
+    def _records(self, name: str) -> list[dict[str, Any]]:
+        """Find the records that are called exactly so, the newest first."""
+        criteria: dict[str, Any] = _equals("rdrc_name", name)
+        if self._type:
+            both = [criteria, _equals("rdty_name", self._type)]
+            criteria = {"operator": "and", "criteria": both}
+        body = {"sortBy": None, "startRow": None, "endRow": None, "criteria": criteria}
+        records = self._entities(f"{_TABLE}/advanced", json=body)
+        same = [one for one in records if _value(one, "rdrc_name") in (name, None)]
+        return sorted(same, key=lambda one: _age(one, "rdrc_createdOn"), reverse=True)
+
+    def _attached(self, record: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
+        """Read the JSON file of a record."""
+        table = str(record.get("tableName") or _TABLE)
+        attachments = self._entities(f"attachment/{quote(table, safe='')}/{record['pk']}")
+        files = [one for one in attachments if _file_name(one).lower().endswith(".json")]
+        if not files:
+            there = ", ".join(_file_name(one) for one in attachments[:5]) or "nothing"
+            raise MetadataError(
+                f"{self._web.at(self._root)}: no JSON file is attached to {name} ({there} is); "
+                "attach the document to the record"
+            )
+        files.sort(key=lambda one: _age(one, "attm_file_date_created"), reverse=True)
+        notes = []
+        if len(files) > 1:
+            notes.append(
+                f"{len(files)} JSON files are attached to {name}; the newest is taken: "
+                f"{_file_name(files[0])}"
+            )
+        response = self._get(f"repo/{files[0]['pk']}")
+        try:
+            document = response.json()
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise MetadataError(
+                f"{self._web.at(self._root)}: {_file_name(files[0])}, attached to {name}, is no "
+                "JSON document; attach one that is"
+            )
+        return document, notes
+
+    def _entities(self, path: str, **details: Any) -> list[dict[str, Any]]:
+        """Ask for a list of entities."""
+        answer = self._web.json(self._get(path, **details))
+        entities = answer.get("entities") if isinstance(answer, dict) else None
+        right = isinstance(entities, list) and all(
+            isinstance(one, dict) and isinstance(one.get("pk"), int) for one in entities
+        )
+        if not right:
+            raise MetadataError(
+                f"{self._web.at(self._root)} answered without a list of entities; "
+                "look whether SLIMS_HOST is the address of its REST service"
+            )
+        return entities
+
+    def _get(self, path: str, **details: Any) -> Any:
+        response = self._web.ask("GET", f"{self._root}/{path}", **details)
+        if response.status_code == 200:
+            return response
+        reason = {
+            401: "refuses the login; look at SLIMS_USERNAME and SLIMS_PASSWORD",
+            403: "does not let this user read; have it granted reference data and attachments",
+            404: "has nothing at this address; look whether SLIMS_HOST is right",
+        }.get(response.status_code, f"answered {response.status_code}")
+        raise MetadataError(f"{self._web.at(self._root)} {reason}")
+
+
+def _equals(field: str, value: str) -> dict[str, str]:
+    """Write a criterion of SLIMS's."""
+    return {"fieldName": field, "operator": "equals", "value": value}
+
+
+def _value(entity: Mapping[str, Any], column: str) -> Any:
+    """Read a column of an entity."""
+    columns = entity.get("columns")
+    for one in columns if isinstance(columns, list) else []:
+        if isinstance(one, dict) and one.get("name") == column:
+            return one.get("value")
+    return None
+
+
+def _age(entity: Mapping[str, Any], column: str) -> tuple[float, int]:
+    """Tell by what entities are put in order: when it was made, or else its number."""
+    when = _value(entity, column)
+    return (when if isinstance(when, (int, float)) else 0.0, entity["pk"])
+
+
+def _file_name(attachment: Mapping[str, Any]) -> str:
+    name = _value(attachment, "attm_file_filename") or _value(attachment, "attm_name")
+    return str(name or f"attachment {attachment['pk']}")
+
+
+def _kind(document: Mapping[str, Any]) -> str | None:
+    """Tell a rig from an instrument; None where the document does not say."""
+    return next((kind for kind, name in _IDS.items() if document.get(name)), None)

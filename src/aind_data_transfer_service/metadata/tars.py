@@ -1,0 +1,305 @@
+"""What TARS knows of the viruses that were injected, by the lot of their preparation.
+
+`GET {resource}/api/v1/ViralPrepLots?…searchFields=lot&search=…` finds lots that look alike, one of
+which is exactly the one that is meant; `/Molecules` knows the plasmid of its virus. Both answer in
+pages, and to a token of Entra ID.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata import surgery
+from aind_data_transfer_service.metadata.entra import Application, EntraAuth
+from aind_data_transfer_service.metadata.sources import Found, SourceBase
+from aind_data_transfer_service.metadata.web import Patience, Web, client
+from aind_data_transfer_service.settings.sources import TarsSettings
+
+_PAGE_SIZE = 50
+_PAGES = 50
+"""A search that finds more is too loose to be of use."""
+_AT_ONCE = 4
+_VIRUS, _PLASMID = "AiV", "AiP"
+"""How TARS's own names of viruses and plasmids begin."""
+_PREPARATIONS = ("Crude", "Purified")
+
+
+@dataclass(frozen=True)
+class Material:
+    """A lot of a virus."""
+
+    lot: str
+    virus: str | None = None
+    """TARS's name of the virus, `AiV…`."""
+    plasmid: str | None = None
+    """TARS's name of the plasmid, `AiP…`."""
+    name: str | None = None
+    """The full name of the genome."""
+    prepared: str | None = None
+    """The day of the preparation."""
+    preparation: str | None = None
+    """Crude or Purified."""
+    protocol: str | None = None
+    titer: int | None = None
+    """Genome copies in a millilitre."""
+    addgene_id: str | None = None
+    notes: tuple[str, ...] = ()
+    """What is amiss, in words."""
+    complete: bool = True
+    """Whether TARS answered all that it was asked."""
+
+
+class TarsSource(SourceBase):
+    """Completes the injected materials of procedures; it has no documents of its own.
+
+    May be used from several threads at once.
+
+    Parameters
+    ----------
+    settings : TarsSettings
+        Where TARS is, and who asks; set.
+    patience : Patience
+        How long and how often to ask.
+    """
+
+    name = "tars"
+
+    def __init__(self, settings: TarsSettings, patience: Patience = Patience()):
+        self._root = f"{(settings.resource or '').rstrip('/')}/api/v1"
+        application = Application(
+            settings.authority,
+            settings.tenant or "",
+            settings.client_id or "",
+            settings.client_secret.get_secret_value() if settings.client_secret else "",
+            settings.scope or "",
+        )
+        ask_entra = Web("Entra ID", client(settings.ca_file), patience)
+        self._auth = EntraAuth(application, ask_entra)
+        self._web = Web("TARS", client(settings.ca_file, self._auth), patience)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._web.close()
+        self._auth.close()
+
+    def material(self, lot: str) -> Material | None:
+        """Ask for a lot; None where TARS has none that is called exactly so.
+
+        Raises
+        ------
+        MetadataError
+            Where TARS does not answer.
+        """
+        lot = lot.strip()
+        if not lot:
+            return None
+        lots = [one for one in self._search("ViralPrepLots", "lot", lot) if one.get("lot") == lot]
+        if not lots:
+            return None
+        lots.sort(key=lambda one: str(one.get("datePrepped") or ""), reverse=True)
+        found = _read_lot(lot, lots[0])
+        if len(lots) > 1:
+            words = f"TARS has {len(lots)} lots {lot}; the one prepared last is taken"
+            found = replace(found, notes=(words,))
+        return self._with_molecule(found, lots[0])
+
+    def enrich(self, procedures: Found) -> Found:
+        """Add to the viruses of procedures what TARS knows of their lots, each asked for once.
+
+        A lot that is not found, or not answered for, is noted, and the answer is not complete.
+        """
+        content = copy.deepcopy(procedures.document)
+        viruses = list(_viruses(content))
+        lots = list(dict.fromkeys(lot for _, _, lot in viruses))
+        if not lots:
+            return procedures
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+            asked = {lot: pool.submit(self.material, lot) for lot in lots}
+        known: dict[str, Material] = {}
+        notes: list[str] = []
+        for lot, task in asked.items():
+            try:
+                found = task.result()
+            except MetadataError as error:
+                notes.append(f"lot {lot}: {error}")
+                continue
+            if found is None:
+                notes.append(f"lot {lot} is not known to TARS; look whether it is written right")
+                continue
+            known[lot] = found
+            notes += found.notes
+        for part, virus, lot in viruses:
+            if lot in known:
+                _complete(part, virus, known[lot])
+        whole = len(known) == len(lots) and all(one.complete for one in known.values())
+        source = f"{procedures.source} and TARS" if known else procedures.source
+        changed = replace(procedures, document=content, source=source)
+        return surgery.with_notes(changed, list(dict.fromkeys(notes)), whole)
+
+    def _with_molecule(self, found: Material, lot: Mapping[str, Any]) -> Material:
+        """Add the plasmid of a lot's virus; without it, the rest is still of use."""
+        for name in _molecule_names(lot):
+            try:
+                molecules = self._search("Molecules", "name", name)
+            except MetadataError as error:
+                words = f"lot {found.lot}: no molecule {name}: {error}"
+                return replace(found, notes=(*found.notes, words), complete=False)
+            for molecule in molecules:
+                if name == molecule.get("fullName") or name in _aliases(molecule):
+                    return _add_molecule(found, molecule)
+        return found
+
+    def _search(self, table: str, field: str, words: str) -> list[dict[str, Any]]:
+        """Search a table, page after page."""
+        url = f"{self._root}/{table}"
+        found: list[dict[str, Any]] = []
+        for page in range(_PAGES):
+            query = {
+                "order": "1",
+                "orderBy": "id",
+                "searchFields": field,
+                "search": words,
+                "page": str(page),
+                "pageSize": str(_PAGE_SIZE),
+            }
+            answer = self._page(url, query)
+            found += answer["data"]
+            total = answer.get("totalCount")
+            all_there = isinstance(total, int) and len(found) >= total
+            if answer.get("morePages") is not True or not answer["data"] or all_there:
+                return found
+        raise MetadataError(
+            f"{self._web.at(url)} finds more than {_PAGES * _PAGE_SIZE} of {table} "
+            "for one search; write the whole lot"
+        )
+
+    def _page(self, url: str, query: Mapping[str, str]) -> dict[str, Any]:
+        response = self._web.ask("GET", url, params=query)
+        reason = {
+            401: "refuses the token; look whether TARS_SCOPE is right",
+            403: "does not let the application read; have it granted in Entra ID",
+            404: "has nothing at this address; look whether TARS_RESOURCE is right",
+        }.get(response.status_code, f"answered {response.status_code}")
+        if response.status_code != 200:
+            raise MetadataError(f"{self._web.at(url)} {reason}")
+        answer = self._web.json(response)
+        data = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
+            raise MetadataError(f"{self._web.at(url)} answered without a list of data")
+        return answer
+
+
+def _read_lot(lot: str, told: Mapping[str, Any]) -> Material:
+    """Read what a lot says of itself."""
+    preparation = _inner(told, "viralPrep")
+    kind = str(_inner(preparation, "viralPrepType").get("name") or "")
+    first, _, protocol = kind.partition("-")
+    aliases = _aliases(_inner(preparation, "virus"))
+    return Material(
+        lot=lot,
+        virus=next((name for name in aliases if name.startswith(_VIRUS)), None),
+        name=next((name for name in aliases if not name.startswith(_VIRUS)), None),
+        prepared=_day(told.get("datePrepped")),
+        preparation=first if first in _PREPARATIONS else None,
+        protocol=(protocol if first in _PREPARATIONS else kind) or None,
+        titer=_titer(told),
+    )
+
+
+def _add_molecule(found: Material, molecule: Mapping[str, Any]) -> Material:
+    aliases = _aliases(molecule)
+    addgene = molecule.get("addgeneId")
+    return replace(
+        found,
+        plasmid=next((name for name in aliases if name.startswith(_PLASMID)), None),
+        name=molecule.get("fullName") or found.name,
+        addgene_id=str(addgene) if addgene else None,
+    )
+
+
+def _molecule_names(lot: Mapping[str, Any]) -> list[str]:
+    """Name what to search the molecules for: those that the virus names, else its genome."""
+    virus = _inner(_inner(lot, "viralPrep"), "virus")
+    molecules = virus.get("molecules")
+    named = [
+        aliases[0]
+        for molecule in (molecules if isinstance(molecules, list) else [])
+        if isinstance(molecule, dict) and (aliases := _aliases(molecule))
+    ]
+    return named or [name for name in _aliases(virus) if not name.startswith(_VIRUS)]
+
+
+def _aliases(thing: Mapping[str, Any]) -> list[str]:
+    """List the names of a virus or molecule, the preferred one first."""
+    told = thing.get("aliases")
+    aliases = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    aliases.sort(key=lambda one: one.get("isPreferred") is not True)
+    return [one["name"] for one in aliases if isinstance(one.get("name"), str) and one["name"]]
+
+
+def _day(words: Any) -> str | None:
+    """Read the day of `2023-02-04T00:00:00Z`, which TARS keeps as a day of no zone."""
+    try:
+        return date.fromisoformat(str(words)[:10]).isoformat()
+    except ValueError:
+        return None
+
+
+def _titer(lot: Mapping[str, Any]) -> int | None:
+    """Take the titer that is preferred, or else the first."""
+    told = lot.get("titers")
+    titers = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    titers.sort(key=lambda one: one.get("isPreferred") is not True)
+    results = [one.get("result") for one in titers]
+    numbers = [one for one in results if type(one) in (int, float) and 0 < one < 1e30]
+    return round(numbers[0]) if numbers else None
+
+
+def _inner(thing: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner = thing.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _viruses(content: Mapping[str, Any]) -> Iterator[tuple[dict, dict, str]]:
+    """Find the viruses that name a lot: the surgery, the material and the lot of each."""
+    for part in _dicts(content.get("subject_procedures")):
+        for procedure in _dicts(part.get("procedures")):
+            for material in _dicts(procedure.get("injection_materials")):
+                lot = _inner(material, "tars_identifiers").get("prep_lot_number")
+                if material.get("material_type") == "Virus" and isinstance(lot, str) and lot:
+                    yield part, material, lot
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _complete(part: dict[str, Any], virus: dict[str, Any], known: Material) -> None:
+    """Write into a virus what is known; a titer that was told is that of the mixture, and stays."""
+    called = virus.get("name")
+    virus["tars_identifiers"] = {
+        "virus_tars_id": known.virus,
+        "plasmid_tars_alias": known.plasmid,
+        "prep_lot_number": known.lot,
+        "prep_date": known.prepared,
+        "prep_type": known.preparation,
+        "prep_protocol": known.protocol,
+    }
+    if virus.get("titer") is None:
+        virus["titer"] = known.titer
+    if known.addgene_id and not virus.get("addgene_id"):
+        virus["addgene_id"] = {
+            "name": known.name or known.plasmid or known.addgene_id,
+            "abbreviation": None,
+            "registry": {"name": "Addgene", "abbreviation": "ADDGENE"},
+            "registry_identifier": known.addgene_id,
+        }
+    if known.name and known.name != called:
+        virus["name"] = known.name
+        if called and called != known.lot:
+            lines = [part.get("notes"), f"{known.name} ({known.lot}) is called there: {called}"]
+            part["notes"] = "\n".join(line for line in lines if line)
