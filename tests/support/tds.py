@@ -61,6 +61,8 @@ class Fault(Enum):
     """The message ends in the middle of a row, as if that were all."""
     GARBAGE = auto()
     """Bytes come that are no tokens."""
+    TRICKLE = auto()
+    """The answer comes a byte at a time."""
     CLOSED = auto()
     """The connection ends before any answer."""
 
@@ -265,6 +267,7 @@ class _Session:
             self._wire.send(answer[: len(answer) * 2 // 3], whole=fault is Fault.HALF)
             raise EOFError
         else:
+            self._wire.trickles = fault is Fault.TRICKLE
             self._wire.send(answer + end)
 
     def _cancelled(self) -> None:

@@ -118,9 +118,11 @@ class DateTime:
     info = b"\x6f\x08"
 
     def value(self, value: Any) -> bytes:
-        """Write a value that is given in ISO 8601."""
+        """Write a value that is given in ISO 8601, or as `days:` and their number."""
         if value is None:
             return b"\0"
+        if value.startswith("days:"):
+            return _short(struct.pack("<iI", int(value[5:]), 0))
         since = datetime.fromisoformat(value) - datetime(1900, 1, 1)
         ticks = since.seconds * 300 + since.microseconds * 300 // 10**6
         return _short(struct.pack("<iI", since.days, ticks))

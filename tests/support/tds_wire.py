@@ -3,6 +3,7 @@
 The numbers of sections are those of [MS-TDS], "Tabular Data Stream Protocol".
 """
 
+import select
 import socket
 import ssl
 import struct
@@ -29,9 +30,16 @@ class Encryption(IntEnum):
 
 
 class Wire:
-    """A connection, and what encrypts it while something does."""
+    """A connection, and what encrypts it while something does.
+
+    Attributes
+    ----------
+    trickles : bool
+        Send a byte at a time, with pauses, for as long as the client is there.
+    """
 
     def __init__(self, connection: socket.socket):
+        self.trickles = False
         self._connection = connection
         self._file = connection.makefile("rb")
         self._tls: ssl.SSLObject | None = None
@@ -110,7 +118,12 @@ class Wire:
         if self._tls is not None:
             self._tls.write(data)
             data = self._outgoing.read()
-        self._connection.sendall(data)
+        if not self.trickles:
+            self._connection.sendall(data)
+            return
+        for place in range(len(data)):
+            self._connection.sendall(data[place : place + 1])
+            select.select([self._connection], [], [], 0.05)  # the client may leave meanwhile
 
 
 @cache

@@ -6,15 +6,17 @@ independent of each other and nothing stays open at a server that others work wi
 """
 
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 from sqlalchemy import URL, NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.documents import Status, status_of
-from aind_data_transfer_service.metadata.labtracks_failures import Failure
+from aind_data_transfer_service.metadata.labtracks_failures import Failure, too_late
 from aind_data_transfer_service.metadata.labtracks_rows import Row, read_subject
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
 from aind_data_transfer_service.settings.sources import LabtracksSettings
@@ -61,7 +63,7 @@ class LabtracksSource(SourceBase):
     settings : LabtracksSettings
         Where it is, and who asks; set.
     timeout : float
-        Seconds for the login, and again for the answer; the driver counts whole ones.
+        Seconds that a question may take in all.
     attempts : int
         How often a question is asked in all whose connection is lost. Nothing else is tried twice.
     sleep : Callable
@@ -79,17 +81,18 @@ class LabtracksSource(SourceBase):
         sleep: Callable[[float], None] = time.sleep,
     ):
         self._settings = settings
-        self._seconds = max(1, round(timeout))
+        self._timeout = timeout
         self._waits = [_RETRY_SECONDS * 2**retry for retry in range(attempts - 1)]
         self._sleep = sleep
         self._place = f"LabTracks ({settings.server}:{settings.port})"
+        seconds = max(1, int(timeout))  # the driver counts whole ones, between two bytes
         self._engine = create_engine(
             _url(settings),
             poolclass=NullPool,
             hide_parameters=True,
             connect_args={
-                "login_timeout": self._seconds,
-                "timeout": self._seconds,
+                "login_timeout": seconds,
+                "timeout": seconds,
                 "autocommit": True,  # nothing is written, so nothing is held
                 "read_only": True,  # ApplicationIntent=ReadOnly
                 "appname": _APPLICATION,
@@ -101,7 +104,7 @@ class LabtracksSource(SourceBase):
         """Ask for `subject.json` of a subject; what is no number is not known there."""
         if not _NUMBER.fullmatch(subject_id):
             return None
-        rows = self._ask(int(subject_id))
+        rows = self._in_time(int(subject_id))
         if not rows:
             return None
         reading = read_subject(rows)
@@ -117,6 +120,26 @@ class LabtracksSource(SourceBase):
         """Let go of connections."""
         self._engine.dispose()
 
+    def _in_time(self, number: int) -> Sequence[Row]:
+        """Ask in a thread of its own, and leave it alone where it takes too long.
+
+        The driver's time-outs end with the next byte, and count anew for each of the questions
+        that SQLAlchemy has for a server that it has just met.
+        """
+        answer: Future[Sequence[Row]] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(self._ask(number))
+            except Exception as error:  # it is raised where the answer is waited for
+                answer.set_exception(error)
+
+        threading.Thread(target=ask, name="labtracks", daemon=True).start()
+        try:
+            return answer.result(self._timeout)
+        except TimeoutError as error:
+            raise MetadataError(f"{self._place} {too_late(self._timeout)}") from error
+
     def _ask(self, number: int) -> Sequence[Row]:
         """Get all rows of an animal, asking again where the connection was lost on the way."""
         waits = iter(self._waits)
@@ -125,11 +148,11 @@ class LabtracksSource(SourceBase):
                 with self._engine.connect() as connection:
                     result = connection.execute(text(QUERY), {"subject_id": number})
                     return result.mappings().fetchmany(_MOST_ROWS)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, ValueError, TypeError) as error:  # both stumble over oddities
                 failure = Failure(error)
                 wait = next(waits, None) if failure.connection_lost else None
                 if wait is None:
-                    words = failure.in_words(self._settings, self._seconds)
+                    words = failure.in_words(self._settings, self._timeout)
                     raise MetadataError(f"{self._place} {words}") from error
             self._sleep(wait)
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from aind_data_transfer_service.settings.sources import LabtracksSettings
 
 _WORDS = {
-    "time-out": "did not answer within {seconds} s; try again later",
+    "time-out": "did not answer within {seconds:g} s; try again later",
     "unreachable": "cannot be reached; check LABTRACKS_SERVER and LABTRACKS_PORT, and that this "
     "machine may connect there",
     "login": 'refuses the login of {user} to "{database}"{reason}; check LABTRACKS_USER, '
@@ -23,8 +23,8 @@ _WORDS = {
     "LABTRACKS_DATABASE",
     "rights": "does not let {user} read{reason}; it needs SELECT on ANIMALS_COMMON, SPECIES and "
     "GROUPS",
-    "unreadable": "answered something that cannot be read; check that LABTRACKS_PORT is SQL "
-    "Server's",
+    "unreadable": "answered something that cannot be read{reason}; check that LABTRACKS_PORT is "
+    "SQL Server's, and the animal's record in LabTracks",
     "lost": "ended the connection without a whole answer, time and again; check that "
     "LABTRACKS_PORT is SQL Server's, and try again later",
     "other": "answered with an error{reason}; show it to whoever looks after the database",
@@ -45,11 +45,17 @@ _NAME_LEADS_NOWHERE = (
 )
 
 
+def too_late(seconds: float) -> str:
+    """Say that there was no answer in time, going on from the name of the server."""
+    return _WORDS["time-out"].format(seconds=seconds)
+
+
 class Failure:
     """A question that failed, in the driver or at the server."""
 
-    def __init__(self, error: SQLAlchemyError):
+    def __init__(self, error: Exception):
         number, self._text = _arguments(error)
+        self._of_the_database = isinstance(error, SQLAlchemyError)
         self._trouble = self._of_the_driver() or _BY_SERVERS_NUMBER.get(number, "other")
 
     @property
@@ -57,7 +63,7 @@ class Failure:
         """Whether the connection was lost, so that it is worth while to ask again."""
         return self._trouble == "lost"
 
-    def in_words(self, settings: LabtracksSettings, seconds: int) -> str:
+    def in_words(self, settings: LabtracksSettings, seconds: float) -> str:
         """Say what is wrong and what to do about it, going on from the name of the server."""
         said = " ".join(self._text.partition("DB-Lib error message")[0].split())[:300]
         return _WORDS[self._trouble].format(
@@ -73,7 +79,7 @@ class Failure:
             return "time-out"
         if self._has(_NO_CONNECTION) or self._text in _NAME_LEADS_NOWHERE:
             return "unreachable"
-        if self._has(_BAD_TOKEN):
+        if self._has(_BAD_TOKEN) or not self._of_the_database:
             return "unreadable"
         if self._has(_NO_LOGIN) and "message 20018" in self._text:  # the server gave its reasons
             # A database that cannot be opened is 4060 of severity 11, and then 18456 of severity
@@ -86,7 +92,7 @@ class Failure:
         return any(f"error message {number}," in self._text for number in numbers)
 
 
-def _arguments(error: SQLAlchemyError) -> tuple[int, str]:
+def _arguments(error: Exception) -> tuple[int, str]:
     """Take the number and the text out of an error of pymssql, which nests them at times."""
     found: Any = error.orig.args if isinstance(error, DBAPIError) and error.orig else (str(error),)
     while len(found) == 1 and isinstance(found[0], tuple):

@@ -75,9 +75,10 @@ def read_subject(rows: Sequence[Row]) -> Reading:
         Where two rows contradict each other in who the animal is, naming the fields.
     """
     first, *others = (_read(row) for row in rows)
+    fields = {key for reading in (first, *others) for key in reading.document}
     differing = sorted(
         key
-        for key in first.document | {key: None for other in others for key in other.document}
+        for key in fields
         if any(other.document.get(key) != first.document.get(key) for other in others)
     )
     contradicting = [key for key in differing if key not in _MAY_DIFFER]
@@ -213,9 +214,8 @@ def _breeding(row: Row, reading: Reading) -> dict[str, str] | None:
 
 def _known_parents(row: Row) -> str | None:
     """Say which parents are known, where that is too little for the schema's own field."""
-    found = [
-        f"{parent} {_text(row[f'{side}_id'])}" for side, parent in _PARENTS if row[f"{side}_id"]
-    ]
+    parents = {parent: _text(row[f"{side}_id"]) for side, parent in _PARENTS}
+    found = [f"{parent} {identifier}" for parent, identifier in parents.items() if identifier]
     return f"LabTracks knows of the parents: {', '.join(found)}." if found else None
 
 

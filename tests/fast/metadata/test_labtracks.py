@@ -199,15 +199,20 @@ class Failures(Asking):
 
     def test_a_server_that_never_says_a_word(self) -> None:
         self.server.silent = True
-        taken = self.told("did not answer within 1 s", lambda: self.source(1).subject("1"))
+        taken = self.told("did not answer within 1.8 s", lambda: self.source(1.8).subject("1"))
         self.assertLess(taken, 4)
         self.assertEqual([], self.waits)
 
     def test_a_slow_answer(self) -> None:
         self.server.faults.append(Fault.SLOW)
-        taken = self.told("did not answer within 1 s", lambda: self.source(1).subject("690165"))
+        taken = self.told("answer within 1.8 s", lambda: self.source(1.8).subject("690165"))
         self.assertLess(taken, 4)
         self.assertEqual([], self.waits)
+
+    def test_an_answer_that_drips(self) -> None:
+        self.server.faults.append(Fault.TRICKLE)
+        taken = self.told("answer within 0.4 s", lambda: self.source(0.4).subject("690165"))
+        self.assertLess(taken, 4)
 
     def test_a_wrong_password_and_a_wrong_user(self) -> None:
         words = (
@@ -257,6 +262,11 @@ class Failures(Asking):
         self.server.faults.append(Fault.GARBAGE)
         words = "something that cannot be read; check that LABTRACKS_PORT is SQL Server's"
         self.told(words, lambda: self.source().subject("690165"))
+
+    def test_values_that_nothing_can_hold(self) -> None:
+        self.server.has(1, BIRTH_DATE="days:2000000000")
+        words = r"cannot be read \(year .* out of range\); check that LABTRACKS_PORT"
+        self.told(words, lambda: self.source().subject("1"))
 
     def test_a_connection_that_is_lost_is_made_again(self) -> None:
         for fault in (Fault.CLOSED, Fault.DROP, Fault.HALF):
