@@ -143,7 +143,7 @@ class TestUpload(S3TestCase):
             raise SourceChangedError("it changed")
 
         with self.assertRaisesRegex(SourceChangedError, "it changed"):
-            self.store.put_parts("a/x.bin", parts(), 8 * 1024**2, 2)
+            self.store.put_parts("a/x.bin", parts(), 8 * 1024**2)
         left = [upload["UploadId"] for upload in self.uploads()]
         self.assertEqual(left, [other["UploadId"]], "that of another file is let alone")
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
 from aind_data_transfer_service.configs import values
+from aind_data_transfer_service.configs.quantities import byte_count, bytes_per_second
 
 
 def _split_paths(value: Any) -> Any:
@@ -122,6 +123,16 @@ def _shard_number(value: Any) -> Any:
     return (number, of)
 
 
+def _byte_count(value: Any) -> Any:
+    """Take a size with its unit."""
+    return byte_count(value) if isinstance(value, str) else value
+
+
+def _byte_rate(value: Any) -> Any:
+    """Take a rate with its unit."""
+    return bytes_per_second(value) if isinstance(value, str) else value
+
+
 def default_data_dir() -> Path:
     """Keep state in the user's own folder, where there is one."""
     try:
@@ -142,3 +153,5 @@ NodeCounts = Annotated[tuple[int, int], NoDecode, BeforeValidator(_node_counts)]
 NodePath = Annotated[PurePosixPath, AfterValidator(_node_path)]
 NodePaths = Annotated[list[NodePath], NoDecode, BeforeValidator(_split_paths)]
 ShardNumber = Annotated[tuple[int, int], NoDecode, BeforeValidator(_shard_number)]
+ByteCount = Annotated[int, BeforeValidator(_byte_count)]
+ByteRate = Annotated[float, BeforeValidator(_byte_rate)]

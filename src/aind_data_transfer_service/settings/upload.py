@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Self
 
+import psutil
 from pydantic import Field, SecretStr, model_validator
 
 from aind_data_transfer_service.settings.common import CommonSettings
-from aind_data_transfer_service.settings.kinds import ShardNumber, WebAddress
+from aind_data_transfer_service.settings.kinds import ByteCount, ByteRate, ShardNumber, WebAddress
+
+_MEBI = 1024**2
 
 
 class UploadSettings(CommonSettings):
@@ -30,6 +33,12 @@ class UploadSettings(CommonSettings):
     """How many bytes each further shard is worth; smaller assets have fewer shards."""
     upload_shards_done: int | None = Field(default=None, gt=0)
     """How many shards went before this job, which completes what they began."""
+    upload_memory: ByteCount = Field(default_factory=lambda: _share_of_memory(), ge=32 * _MEBI)
+    """How many bytes may be between source and destination at once."""
+    upload_bandwidth: ByteRate | None = None
+    """How many bytes a second may be sent, such as `200MB/s` or `1.5 Gbit/s`; without one, all."""
+    upload_retry_seconds: float = Field(default=600.0, gt=0, le=86_400)
+    """How long a request to the store that fails is tried again."""
     upload_json: str | None = Field(default=None, alias="UPLOAD_JOB_JSON_ARGS")
     """The request, where it comes neither as an argument nor as a file."""
 
@@ -46,3 +55,8 @@ class UploadSettings(CommonSettings):
     def state_dir(self) -> Path:
         """Where records of unfinished transfers lie."""
         return self.upload_state_dir or self.data_dir / "transfers"
+
+
+def _share_of_memory() -> int:
+    """Take an eighth of the machine's memory, and never so much that a job has 512 MB."""
+    return max(32 * _MEBI, min(256 * _MEBI, psutil.virtual_memory().total // 8))

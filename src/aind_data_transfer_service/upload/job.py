@@ -35,6 +35,7 @@ from aind_data_transfer_service.upload.arrivals import Arrivals, missing
 from aind_data_transfer_service.upload.claim import Claim, claim_asset, claim_shard, release
 from aind_data_transfer_service.upload.description import SOFTWARE, complete, facts_of
 from aind_data_transfer_service.upload.events import Events, Kind, Step
+from aind_data_transfer_service.upload.ledger import Ledger
 from aind_data_transfer_service.upload.manifest import Entry, utc, write_manifest
 from aind_data_transfer_service.upload.plan import Picked, Plan, Series
 from aind_data_transfer_service.upload.progress import Progress
@@ -55,6 +56,7 @@ from aind_data_transfer_service.upload.source import (
 from aind_data_transfer_service.upload.store import (
     AssetState,
     AssetStore,
+    Conduct,
     key_problem,
     open_store,
 )
@@ -112,7 +114,12 @@ class UploadJob:
         self._output, self._now, self._on_proven = output, now, on_proven
         self._zone = ZoneInfo(settings.lab_timezone)
         self._store: AssetStore = open_store(
-            settings.destination_root, config.s3_bucket, settings.aws_endpoint_url
+            settings.destination_root,
+            config.s3_bucket,
+            settings.aws_endpoint_url,
+            conduct=Conduct(
+                settings.upload_retry_seconds, settings.upload_bandwidth, self._events.warn
+            ),
         )
         self._location = self._store.location(self._prefix)
         self._began = time.monotonic()
@@ -155,7 +162,7 @@ class UploadJob:
                 known, _ = arrivals.confirm(listing, len(self._prefix) + 1, plan.documents)
                 there = bytearray(known[place] for place in places)
                 whole = {"asset_files": plan.files_total, "asset_bytes": plan.bytes_total}
-                self._send(part, there, arrivals, **whole)
+                self._send(part, there, arrivals, Ledger(claim.journal), **whole)
                 write_record(self._store, self._prefix, shard, arrivals.of(places))
                 claim.journal.remove()
                 figures.update(files=part.files_total, bytes=part.bytes_total)
@@ -291,10 +298,10 @@ class UploadJob:
     def _transfer(self, plan: Plan, documents: dict[str, Document], claim: Claim) -> Arrivals:
         """Send what is not there yet: the data, then the documents."""
         with self._events.during(Step.TRANSFER, f"data travel to {self._location}") as figures:
-            arrivals = Arrivals(plan.items, claim.journal)
-            there = self._already_there(plan, arrivals, claim)
+            arrivals, ledger = Arrivals(plan.items, claim.journal), Ledger(claim.journal)
+            there = self._already_there(plan, arrivals, claim, ledger)
             self._tell_of_shards()
-            waiting = self._send(plan, there, arrivals)
+            waiting = self._send(plan, there, arrivals, ledger)
             started, ended = (t.astimezone(self._zone) for t in (claim.started, self._now()))
             papers = complete(self._config, self._facts(), plan, documents, started, ended)
             arrivals.describe(self._send_document(name, data) for name, data in papers.items())
@@ -309,7 +316,7 @@ class UploadJob:
         return arrivals
 
     def _send(
-        self, plan: Plan, there: bytearray, arrivals: Arrivals, **more: int
+        self, plan: Plan, there: bytearray, arrivals: Arrivals, ledger: Ledger, **more: int
     ) -> Sequence[Item]:
         """Send the items of a plan that are not there, and give them; `more` is told of it."""
         waiting = missing(plan.items, there)
@@ -326,6 +333,8 @@ class UploadJob:
                 progress,
                 arrivals.add,
                 self._settings.upload_connections,
+                self._settings.upload_memory,
+                ledger,
             )
             transfer.run(waiting)
         return waiting
@@ -341,12 +350,14 @@ class UploadJob:
                 f"{shards - there} of {shards} shards did not end well; what they left is sent now"
             )
 
-    def _already_there(self, plan: Plan, arrivals: Arrivals, claim: Claim) -> bytearray:
+    def _already_there(
+        self, plan: Plan, arrivals: Arrivals, claim: Claim, ledger: Ledger
+    ) -> bytearray:
         """Tell what an earlier attempt brought, and clear away the rest of it."""
         if not claim.resumed:
             return bytearray(len(plan.items))
         try:
-            self._store.clear_unfinished(self._prefix)
+            self._store.clear_unfinished(self._prefix, ledger.upload_ids(plan.items))
         except DestinationError as error:
             self._events.warn(str(error))
         arrivals.recall(claim.known())

@@ -8,16 +8,28 @@ it changes whenever the file is written or replaced.
 import itertools
 import os
 import shutil
+import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
-from aind_data_transfer_service.upload.store import RECORDS, AssetStore, StoredObject, Unfinished
+from aind_data_transfer_service.upload.ledger import Page
+from aind_data_transfer_service.upload.limits import TokenBucket, Traffic
+from aind_data_transfer_service.upload.store import (
+    RECORDS,
+    AssetStore,
+    Buffer,
+    StoredObject,
+    Unfinished,
+)
 
 _PATH_LIMIT = 4095
 _MOVES = 50
+_AT_HAND = 2
+"""Parts in memory while one is written: that and the next."""
+_SMOOTH_PIECE = 1 << 16
 _OWNED = "~"  # stands in no asset's name
 
 
@@ -28,12 +40,15 @@ class LocalAssetStore(AssetStore):
     ----------
     folder : Path
         The bucket's own folder.
+    bandwidth : float | None
+        Bytes per second that may be written.
     """
 
     is_local = True
     proves_by_reading = True
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, bandwidth: float | None = None):
+        self._bandwidth = TokenBucket(bandwidth) if bandwidth else None
         self._folder = folder
         self._incoming = folder / RECORDS / ".incoming"
         self.key_limit = _PATH_LIMIT - len(os.fsencode(folder)) - 1
@@ -72,13 +87,23 @@ class LocalAssetStore(AssetStore):
         except OSError as error:
             raise DestinationError(f"{error.filename} cannot be listed: {error.strerror}")
 
-    def put(self, key: str, data: bytes, new: bool = False) -> str:
+    def put(
+        self, key: str, data: Buffer, new: bool = False, halt: threading.Event | None = None
+    ) -> str:
         """Write a file of its own and move it into place."""
         return self._write(key, (data,), new)
 
-    def put_parts(self, key: str, parts: Iterable[bytes], part_size: int, at_once: int) -> str:
-        """Write parts one after another and move the file into place."""
-        return self._write(key, parts, False)
+    def put_parts(
+        self,
+        key: str,
+        parts: Iterable[Buffer],
+        part_size: int,
+        traffic: Traffic | None = None,
+        page: Page | None = None,
+    ) -> str:
+        """Write parts one after another and move the file into place; nothing is gone on with."""
+        with (traffic or Traffic(1, _AT_HAND * part_size)).memory(_AT_HAND * part_size):
+            return self._write(key, parts, False)
 
     def get(self, key: str) -> bytes | None:
         """Read a file whole."""
@@ -131,7 +156,7 @@ class LocalAssetStore(AssetStore):
         self.clear_unfinished(prefix)
         os.sync()
 
-    def clear_unfinished(self, prefix: str) -> None:
+    def clear_unfinished(self, prefix: str, keep: Collection[str] = ()) -> None:
         """Remove what a broken-off transfer of this asset was writing."""
         try:
             names = os.listdir(self._incoming)
@@ -161,7 +186,7 @@ class LocalAssetStore(AssetStore):
             raise DestinationError(f"{key!r} is no place in {self._folder}")
         return self._folder.joinpath(*parts)
 
-    def _write(self, key: str, parts: Iterable[bytes], new: bool) -> str:
+    def _write(self, key: str, parts: Iterable[Buffer], new: bool) -> str:
         """Write to a file of its own, then give it its name."""
         path = self._path(key)
         owner = key.removeprefix(f"{RECORDS}/").split("/")[0]
@@ -171,7 +196,7 @@ class LocalAssetStore(AssetStore):
             try:
                 with open(incoming, "xb", buffering=0) as file:
                     for part in parts:
-                        _write_all(file.fileno(), part)
+                        self._write_all(file.fileno(), part)
                     if key.startswith(f"{RECORDS}/"):  # the word of an asset outlives a power cut
                         os.fsync(file.fileno())
                 _move(incoming, path, new)
@@ -185,6 +210,15 @@ class LocalAssetStore(AssetStore):
             raise TransferError(f"{path} cannot be written: a file is where a folder must be")
         except OSError as error:
             raise TransferError(f"{path} cannot be written: {error.strerror}")
+
+    def _write_all(self, descriptor: int, data: Buffer) -> None:
+        """Write every byte, however little the system takes at a time."""
+        view = memoryview(data)
+        while view:
+            count = os.write(descriptor, view[:_SMOOTH_PIECE] if self._bandwidth else view)
+            if self._bandwidth:
+                self._bandwidth.take(count)
+            view = view[count:]
 
 
 def _move(incoming: Path, path: Path, new: bool) -> None:
@@ -206,13 +240,6 @@ def _move(incoming: Path, path: Path, new: bool) -> None:
         except FileNotFoundError:
             if not attempts_left:
                 raise
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte, however little the system takes at a time."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _modified(status: os.stat_result) -> datetime:

@@ -26,9 +26,10 @@ from aind_data_transfer_service.upload.store import (
 
 _PIECE = 8 * 1024**2
 """How much of a manifest is read or written at once."""
-_PIECES_AT_ONCE = 2
 _LINE = 1024
 """Most lines of a journal are shorter."""
+_ARRIVAL = b'{"path"'
+"""How lines that tell of an arrival begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def write_lines(store: AssetStore, key: str, lines: Iterable[Mapping[str, Any]])
         store.put(key, first)
     else:
         parts = itertools.chain((first, rest), pieces)
-        store.put_parts(key, parts, _PIECE, _PIECES_AT_ONCE)
+        store.put_parts(key, parts, _PIECE)
 
 
 def read_lines(store: AssetStore, key: str) -> Iterator[bytes]:
@@ -228,6 +229,16 @@ class Journal:
                     pass
                 offset += len(line)
 
+    def notes(self) -> Iterator[dict[str, Any]]:
+        """Read what was noted beside arrivals."""
+        with contextlib.suppress(FileNotFoundError), open(self._file, "rb") as file:
+            for line in file:
+                if not line.startswith(_ARRIVAL):
+                    with contextlib.suppress(ValueError):
+                        content = json.loads(line)
+                        if isinstance(content, dict):
+                            yield content
+
     def at(self, offset: int) -> Entry:
         """Read the entry that stands at a place."""
         data = b""
@@ -240,7 +251,11 @@ class Journal:
 
     def add(self, entry: Entry) -> int:
         """Note that a file has arrived, and tell where the note stands."""
-        line = _line(asdict(entry))
+        return self.note(asdict(entry))
+
+    def note(self, content: Mapping[str, Any]) -> int:
+        """Note anything, as a line of its own, and tell where it stands."""
+        line = _line(content)
         with self._lock:
             try:
                 offset = self._output.tell()

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         reason = "; ".join(explain(error))
         return _fail(events, f"a setting is wrong: {reason}", ExitCode.REQUEST)
-    except BaseException as error:  # obstore's panics are no Exception
+    except BaseException as error:  # whatever it is, it is told
         logger.exception("the job failed in a way that was not foreseen")
         words = " ".join(str(error).split())
         return _fail(events, f"unexpected {type(error).__name__}: {words}", ExitCode.UNEXPECTED)

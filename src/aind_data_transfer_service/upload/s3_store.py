@@ -1,55 +1,34 @@
-"""A bucket at Amazon S3, or at a server that speaks its language.
+"""A bucket at Amazon S3, or at a server that speaks its language, as a store of assets."""
 
-The bytes go through obstore, each object with a CRC64NVME of its body, so that the server itself
-refuses a damaged one (`AWS_CHECKSUM_ALGORITHM=SHA256` chooses the other algorithm for servers
-that lack the first). Credentials come from the usual `AWS_*` variables or, where those are not
-set, from whatever boto3 finds: profiles, single sign-on, the machine's role.
-"""
-
-import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
-from typing import Any
-
-import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-)
-from obstore.store import S3Store
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.upload.credentials import Credentials
+from aind_data_transfer_service.upload.ledger import Page
+from aind_data_transfer_service.upload.limits import TokenBucket, Traffic
+from aind_data_transfer_service.upload.parts import PartsUpload
+from aind_data_transfer_service.upload.retry import Fault, Patience, Repeats
+from aind_data_transfer_service.upload.s3_client import Algorithm, S3Client
 from aind_data_transfer_service.upload.store import (
     RECORDS,
     AssetStore,
+    Buffer,
+    Conduct,
     S3Keys,
     StoredObject,
     Unfinished,
 )
-
-logger = logging.getLogger(__name__)
+from aind_data_transfer_service.upload.wire import Wire
 
 _KEY_LIMIT = 1024
 _OBJECT_LIMIT = 5 * 1024**4
-_NATIVE_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-)
-_PATIENT = {
-    "retry_config": {"max_retries": 10, "retry_timeout": timedelta(minutes=3)},
-    "client_options": {"timeout": timedelta(minutes=10), "connect_timeout": timedelta(seconds=10)},
-}
-_QUICK = {
-    "retry_config": {"max_retries": 1, "retry_timeout": timedelta(seconds=4)},
-    "client_options": {"timeout": timedelta(seconds=4), "connect_timeout": timedelta(seconds=2)},
-}
-_LIST_PAGE = 1000
+_AT_ONCE = 2
+_QUICK = 4.0
+_LONGEST_STALL = 60.0
+_LONGEST_CONNECT = 10.0
 
 
 class S3AssetStore(AssetStore):
@@ -65,6 +44,8 @@ class S3AssetStore(AssetStore):
         Give up after seconds rather than minutes.
     keys : S3Keys | None
         Credentials other than those of the environment.
+    conduct : Conduct
+        How it treats the server.
     """
 
     key_limit = _KEY_LIMIT
@@ -76,34 +57,25 @@ class S3AssetStore(AssetStore):
         endpoint_url: str | None = None,
         quick: bool = False,
         keys: S3Keys | None = None,
+        conduct: Conduct = Conduct(),
     ):
         if endpoint_url and not re.fullmatch(r"https?://[\w.:\[\]-]+/?\S*", endpoint_url):
             raise DestinationError(
                 f'"{endpoint_url}" is no address of an S3 server; write http:// or https://, '
                 "its name and its port"
             )
-        self._bucket = bucket
-        self._endpoint_url = endpoint_url
-        patience = _QUICK if quick else _PATIENT
-        config: dict[str, Any] = {"unsigned_payload": True}  # the checksum guards the body
-        if endpoint_url:
-            config["endpoint"] = endpoint_url
-        if "AWS_CHECKSUM_ALGORITHM" not in os.environ:
-            config["checksum_algorithm"] = "CRC64NVME"
-        self._keys = keys
-        if keys is not None:
-            config |= keys.settings()
-        elif not any(os.environ.get(name) for name in _NATIVE_CREDENTIALS):
-            config["credential_provider"] = _boto3_credentials()
-        try:
-            self._store = S3Store(
-                bucket,
-                retry_config=patience["retry_config"],
-                client_options={"allow_http": True, **patience["client_options"]},
-                **config,
-            )
-        except (BaseError, ValueError) as error:
-            raise DestinationError(f"s3://{bucket} cannot be opened: {_first_line(error)}")
+        self._bucket, self.tell = bucket, conduct.tell
+        credentials = Credentials(keys)
+        seconds = _QUICK if quick else conduct.retry_seconds
+        wire = Wire(
+            endpoint_url or _amazon(credentials.region),
+            stall=_QUICK if quick else min(_LONGEST_STALL, seconds / 4),
+            connect=min(_LONGEST_CONNECT, seconds / 2),
+            bandwidth=TokenBucket(conduct.bandwidth) if conduct.bandwidth else None,
+        )
+        self._client = S3Client(
+            bucket, wire, credentials, Patience(seconds), _algorithm(), Repeats(conduct.tell)
+        )
 
     def location(self, key: str) -> str:
         """Write the place of a key as an S3 address."""
@@ -112,189 +84,124 @@ class S3AssetStore(AssetStore):
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """List, page by page, everything beneath `prefix/`."""
         try:
-            for page in obstore.list(self._store, prefix, chunk_size=_LIST_PAGE):
-                for item in page:
-                    yield StoredObject(
-                        item["path"], item["size"], item["e_tag"] or "", item["last_modified"]
-                    )
-        except (BaseError, OSError) as error:
-            raise DestinationError(self._words("list", prefix, error))
+            for item in self._client.list(f"{prefix}/"):
+                yield StoredObject(item.key, item.size, item.etag, item.modified)
+        except Fault as fault:
+            raise DestinationError(self._words("list", prefix, fault)) from fault
 
     def folders(self, prefix: str = "") -> set[str]:
         """List the folders directly beneath a prefix, or at the root."""
         try:
-            answer = obstore.list_with_delimiter(self._store, prefix or None)
-        except (BaseError, OSError) as error:
-            raise DestinationError(self._words("list", prefix, error))
-        return {name.rstrip("/").rsplit("/", 1)[-1] for name in answer["common_prefixes"]}
+            return set(self._client.folders(f"{prefix}/" if prefix else ""))
+        except Fault as fault:
+            raise DestinationError(self._words("list", prefix, fault)) from fault
 
-    def put(self, key: str, data: bytes, new: bool = False) -> str:
+    def put(
+        self, key: str, data: Buffer, new: bool = False, halt: threading.Event | None = None
+    ) -> str:
         """Send an object in one request."""
-        mode = "create" if new else "overwrite"
         try:
-            return (
-                obstore.put(self._store, key, data, use_multipart=False, mode=mode)["e_tag"] or ""
-            )
-        except AlreadyExistsError as error:
+            return self._client.put(key, data, new, halt)
+        except FileExistsError as error:
             raise FileExistsError(self.location(key)) from error
-        except (BaseError, OSError) as error:
-            raise TransferError(self._words("write", key, error)) from error
+        except Fault as fault:
+            raise TransferError(self._words("write", key, fault)) from fault
 
-    def put_parts(self, key: str, parts: Iterable[bytes], part_size: int, at_once: int) -> str:
-        """Send an object by a multipart upload."""
-        source = _Parts(parts)
+    def put_parts(
+        self,
+        key: str,
+        parts: Iterable[Buffer],
+        part_size: int,
+        traffic: Traffic | None = None,
+        page: Page | None = None,
+    ) -> str:
+        """Send an object by a multipart upload, or go on with one."""
+        traffic = traffic or Traffic(_AT_ONCE, _AT_ONCE * part_size)
         try:
-            answer = obstore.put(
-                self._store, key, source, chunk_size=part_size, max_concurrency=at_once
-            )
-        except Exception as error:
-            self._give_up(key)
-            if source.failure is not None:  # the reading failed, not the sending
-                raise source.failure
-            raise TransferError(self._words("write", key, error)) from error
-        return answer["e_tag"] or ""
+            upload = PartsUpload(self._client, key, part_size, traffic, page, self.tell)
+            return upload.run(parts)
+        except Fault as fault:
+            raise TransferError(self._words("write", key, fault)) from fault
 
     def get(self, key: str) -> bytes | None:
         """Read an object whole."""
         try:
-            return bytes(obstore.get(self._store, key).bytes())
-        except FileNotFoundError:
-            return None
-        except (BaseError, OSError) as error:
-            raise DestinationError(self._words("read", key, error))
+            return self._client.get(key)
+        except Fault as fault:
+            raise DestinationError(self._words("read", key, fault)) from fault
 
     def read(self, key: str, chunk_size: int) -> Iterator[bytes]:
-        """Read an object in pieces."""
+        """Read an object in pieces, each asked for by itself."""
+        start = 0
         try:
-            for chunk in obstore.get(self._store, key).stream(min_chunk_size=chunk_size):
-                yield bytes(chunk)
-        except (BaseError, OSError) as error:
-            raise DestinationError(self._words("read", key, error))
+            while chunk := self._client.read(key, start, chunk_size):
+                yield chunk
+                start += len(chunk)
+                if len(chunk) < chunk_size:
+                    return
+        except Fault as fault:
+            raise DestinationError(self._words("read", key, fault)) from fault
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, a thousand in a request."""
         try:
-            if keys:
-                obstore.delete(self._store, list(keys))
-        except (BaseError, OSError) as error:
-            raise DestinationError(self._words("delete", keys[0], error))
+            self._client.delete(keys)
+        except Fault as fault:
+            raise DestinationError(self._words("delete", keys[0], fault)) from fault
 
     def create(self) -> None:
         """Make sure that the bucket is there: to make one is not ours to do."""
         self.folders(RECORDS)
 
+    def settle(self, prefix: str) -> None:
+        """Remove uploads that were begun without our hearing of it: the answer got lost."""
+        self._client.tell_rest()
+        self.clear_unfinished(prefix)
+
     def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
         """List uploads beneath `prefix/`, or in the whole bucket, that were never completed."""
-        yield from self._uploads(f"{prefix}/" if prefix else "")
+        try:
+            for upload in self._client.uploads(f"{prefix}/" if prefix else ""):
+                yield Unfinished(upload.key, upload.upload_id, upload.started)
+        except Fault as fault:
+            words = self._words("list unfinished uploads of", prefix, fault)
+            raise DestinationError(words) from fault
 
     def abort(self, upload: Unfinished) -> None:
         """Remove what has arrived of an upload that was never completed."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
-            self._client().abort_multipart_upload(
-                Bucket=self._bucket, Key=upload.key, UploadId=upload.upload_id
-            )
-        except (BotoCoreError, ClientError) as error:
-            raise DestinationError(
-                f"the unfinished upload of {self.location(upload.key)} cannot be removed: "
-                f"{_first_line(error)}"
-            )
+            self._client.abort_upload(upload.key, upload.upload_id)
+        except Fault as fault:
+            words = self._words("abort the unfinished upload of", upload.key, fault)
+            raise DestinationError(words) from fault
 
-    def clear_unfinished(self, prefix: str) -> None:
-        """Abort multipart uploads beneath a prefix that were never completed."""
+    def clear_unfinished(self, prefix: str, keep: Collection[str] = ()) -> None:
+        """Abort uploads beneath a prefix that were never completed, but for some."""
         for upload in list(self.unfinished(prefix)):
-            self.abort(upload)
+            if upload.upload_id not in keep:
+                self.abort(upload)
 
-    def _give_up(self, key: str) -> None:
-        """Abort the upload of one object, as far as that can be done."""
-        try:
-            for upload in list(self._uploads(key)):
-                if upload.key == key:
-                    self.abort(upload)
-        except DestinationError as error:  # the next attempt at this asset will do it
-            logger.warning("%s", error)
-
-    def _uploads(self, start: str) -> Iterator[Unfinished]:
-        """List unfinished uploads whose keys begin in this way."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            pages = self._client().get_paginator("list_multipart_uploads")
-            for page in pages.paginate(Bucket=self._bucket, Prefix=start):
-                for upload in page.get("Uploads", []):
-                    yield Unfinished(upload["Key"], upload["UploadId"], upload.get("Initiated"))
-        except (BotoCoreError, ClientError) as error:
-            raise DestinationError(
-                f"unfinished uploads of {self.location(start)} cannot be listed: "
-                f"{_first_line(error)}"
-            )
-
-    def _client(self) -> Any:
-        """Open a client of boto3."""
-        return self._session().client("s3", endpoint_url=self._endpoint_url)
-
-    def _session(self) -> Any:
-        """Open a session of boto3 with the credentials that count."""
-        import boto3
-
-        given = self._keys.settings() if self._keys else {}
-        return boto3.Session(
-            **{
-                "region_name" if name == "region" else f"aws_{name}": value
-                for name, value in given.items()
-            }
-        )
-
-    def _words(self, doing: str, key: str, error: Exception) -> str:
+    def _words(self, doing: str, key: str, fault: Fault) -> str:
         """Say what went wrong, where, and what would help."""
-        text = str(error)
         place = self.location(key)
-        if "NoSuchBucket" in text:
+        if fault.code == "NoSuchBucket":
             return f'there is no bucket "{self._bucket}"; name one that exists in s3_bucket'
-        if "error sending request" in text:
-            return f"cannot {doing} {place}: no answer from {self._endpoint_url or 'Amazon S3'}"
-        code = re.search(r"<Code>([^<]*)</Code>", text)
-        words = re.search(r"<Message>([^<]*)</Message>", text)
-        reason = ": ".join(match.group(1) for match in (code, words) if match)
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or " 403 " in text:
-            return f"not allowed to {doing} {place}: {reason or 'access denied'}"
-        return f"cannot {doing} {place}: {reason or _first_line(error)}"
+        if fault.status in (401, 403):
+            return f"not allowed to {doing} {place}: {fault.words}"
+        return f"cannot {doing} {place}: {fault.words}"
 
 
-class _Parts:
-    """Hands parts to obstore, and remembers the error that the reading of them ended with."""
-
-    def __init__(self, parts: Iterable[bytes]):
-        self._parts = iter(parts)
-        self.failure: BaseException | None = None
-
-    def __iter__(self) -> "_Parts":
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            return next(self._parts)
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self.failure = error
-            raise
+def _amazon(region: str) -> str:
+    """Tell Amazon's address in a region."""
+    return f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
 
 
-def _boto3_credentials() -> Any:
-    """Find credentials as boto3 does."""
-    from obstore.auth.boto3 import Boto3CredentialProvider
-
+def _algorithm() -> Algorithm:
+    """Choose how bodies are guarded."""
+    name = os.environ.get("AWS_CHECKSUM_ALGORITHM", "").upper() or Algorithm.CRC64NVME.value
     try:
-        return Boto3CredentialProvider()
-    except ValueError as error:
+        return Algorithm(name)
+    except ValueError:
         raise DestinationError(
-            "no AWS credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "or AWS_PROFILE"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    """Take the part of an error that is for people: its first line's last clause."""
-    return str(error).strip().split("\n", 1)[0].rsplit(" - ", 1)[-1][:300]
+            f'AWS_CHECKSUM_ALGORITHM is "{name}"; write one of {", ".join(Algorithm)}'
+        ) from None

@@ -8,14 +8,26 @@ Keys are used as they are: a name that a store would change (control characters,
 XML can hold, empty or dotted parts, backslashes) is refused, see `key_problem`.
 """
 
+import logging
 import re
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aind_data_transfer_service.upload.limits import Traffic
+
+if TYPE_CHECKING:
+    from aind_data_transfer_service.upload.ledger import Page
+
+logger = logging.getLogger(__name__)
+
+Buffer = bytes | bytearray | memoryview
 
 RECORDS = ".transfer"
 """The folder of a bucket that holds what is known of its assets."""
@@ -50,8 +62,20 @@ class Unfinished:
 
     key: str
     upload_id: str
-    started: datetime | None
+    started: datetime | None = None
     """When it was begun, as the store says."""
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How a store treats the server that it talks to."""
+
+    retry_seconds: float = 600.0
+    """How long a request that fails is tried again."""
+    bandwidth: float | None = None
+    """Bytes per second that may be sent."""
+    tell: Callable[[str], None] = logger.warning
+    """Takes what whoever asked for the job should know."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +86,6 @@ class S3Keys:
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
     region: str | None = None
-
-    def settings(self) -> dict[str, str]:
-        """Name what is there as obstore and boto3 do (boto3 with `aws_` before the keys)."""
-        return {name: value for name, value in vars(self).items() if value}
 
 
 def record_folder(prefix: str) -> str:
@@ -117,6 +137,8 @@ class AssetStore(ABC):
     """How many bytes an object may have."""
     is_local = False
     """Whether keys are paths of this machine."""
+    tell: Callable[[str], None] = staticmethod(logger.warning)
+    """Takes what whoever asked for the job should know."""
     proves_by_reading = False
     """Whether verification reads everything back, for the store checks nothing by itself."""
 
@@ -133,8 +155,12 @@ class AssetStore(ABC):
         """List the names of the folders directly beneath a prefix (or at the root)."""
 
     @abstractmethod
-    def put(self, key: str, data: bytes, new: bool = False) -> str:
+    def put(
+        self, key: str, data: Buffer, new: bool = False, halt: threading.Event | None = None
+    ) -> str:
         """Store an object and give its ETag; with `new`, refuse to replace one.
+
+        Once `halt` is set, it is broken off.
 
         Raises
         ------
@@ -143,10 +169,30 @@ class AssetStore(ABC):
         """
 
     @abstractmethod
-    def put_parts(self, key: str, parts: Iterable[bytes], part_size: int, at_once: int) -> str:
+    def put_parts(
+        self,
+        key: str,
+        parts: Iterable[Buffer],
+        part_size: int,
+        traffic: Traffic | None = None,
+        page: "Page | None" = None,
+    ) -> str:
         """Store one object from parts as they come, and give its ETag.
 
-        It appears whole or not at all. At most `at_once` parts are on their way.
+        It appears whole or not at all.
+
+        Parameters
+        ----------
+        key : str
+            Its place.
+        parts : Iterable[Buffer]
+            Its bytes, in pieces of `part_size`; the last may be smaller.
+        part_size : int
+            How many bytes a part has.
+        traffic : Traffic | None
+            What may be on its way; by default two parts.
+        page : Page | None
+            What the job remembers of it, so that it can go on where an earlier one stopped.
         """
 
     @abstractmethod
@@ -172,8 +218,16 @@ class AssetStore(ABC):
     def settle(self, prefix: str) -> None:
         """Make sure that what was stored of an asset outlives a power cut."""
 
-    def clear_unfinished(self, prefix: str) -> None:
-        """Remove what broken-off uploads beneath a prefix left behind, out of sight."""
+    def clear_unfinished(self, prefix: str, keep: Collection[str] = ()) -> None:
+        """Remove what broken-off uploads beneath a prefix left behind, out of sight.
+
+        Parameters
+        ----------
+        prefix : str
+            Name of the asset.
+        keep : Collection[str]
+            Ids of uploads that will be gone on with.
+        """
 
     def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
         """List what broken-off uploads left behind, beneath `prefix/` or everywhere."""
@@ -207,7 +261,8 @@ def open_store(
     bucket: str,
     endpoint_url: str | None = None,
     quick: bool = False,
-    keys: "S3Keys | None" = None,
+    keys: S3Keys | None = None,
+    conduct: Conduct = Conduct(),
 ) -> AssetStore:
     """Open a bucket. Nothing is asked or created yet.
 
@@ -223,11 +278,13 @@ def open_store(
         Give up after seconds rather than minutes: for checks that a person waits for.
     keys : S3Keys | None
         Credentials other than those of the environment.
+    conduct : Conduct
+        How the server is treated.
     """
     if destination_root == "s3://":
         from aind_data_transfer_service.upload.s3_store import S3AssetStore
 
-        return S3AssetStore(bucket, endpoint_url, quick, keys)
+        return S3AssetStore(bucket, endpoint_url, quick, keys, conduct)
     from aind_data_transfer_service.upload.local_store import LocalAssetStore
 
-    return LocalAssetStore(Path(destination_root) / bucket)
+    return LocalAssetStore(Path(destination_root) / bucket, conduct.bandwidth)

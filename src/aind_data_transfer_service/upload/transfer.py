@@ -1,55 +1,28 @@
 """Moving the bytes: each read once, hashed while it is read, and sent from the same buffer.
 
 Two lanes run side by side, so that neither the link nor the rate of requests idles: large files
-go in parts, small ones in one request each, and a thread whose lane is empty helps in the other.
-A budget of bytes bounds the memory, whatever the data.
+go in parts, small ones in one request each, the largest of each first. A lane that has nothing
+left to do leaves its connections and its threads to the other.
 """
 
 import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
-from aind_data_transfer_service.errors import CancelledError
+from aind_data_transfer_service.errors import CancelledError, UploadError
+from aind_data_transfer_service.upload.ledger import Ledger
+from aind_data_transfer_service.upload.limits import Lane, Traffic
 from aind_data_transfer_service.upload.manifest import Entry, utc
 from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE, in_order, part_size
 from aind_data_transfer_service.upload.progress import Progress
-from aind_data_transfer_service.upload.store import AssetStore
+from aind_data_transfer_service.upload.store import AssetStore, Unfinished
 from aind_data_transfer_service.upload.transforms import Item
 
 MEMORY = 256 * MEBI
 """How many bytes may be between source and destination at once."""
-_MOST_LARGE = 4
-_PIECES_AT_HAND = 2
 _GRACE = 6.0
 """Seconds that the threads have to break off; whoever stops the job gives it ten in all."""
-
-
-@dataclass(frozen=True)
-class Lanes:
-    """How the connections are shared out."""
-
-    large_threads: int
-    parts_at_once: int
-    small_threads: int
-
-
-def share_out(connections: int, large: int, small: int) -> Lanes:
-    """Share connections between large and small files.
-
-    Parameters
-    ----------
-    connections : int
-        How many there are in all.
-    large, small : int
-        How many files of each there are.
-    """
-    if not large:
-        return Lanes(0, 1, max(1, min(connections, small)))
-    for_large = connections if not small else max(1, connections // 2)
-    threads = min(large, _MOST_LARGE, for_large)
-    return Lanes(threads, max(1, for_large // threads), min(small, connections - for_large))
 
 
 class Transfer:
@@ -69,6 +42,8 @@ class Transfer:
         How many files or parts are on their way at once.
     memory : int
         How many bytes may be between source and destination at once.
+    ledger : Ledger | None
+        What is remembered of large files, so that they can go on where they stopped.
     """
 
     def __init__(
@@ -79,147 +54,130 @@ class Transfer:
         arrived: Callable[[Entry], None],
         connections: int = 16,
         memory: int = MEMORY,
+        ledger: Ledger | None = None,
     ):
         self._store, self._prefix = store, prefix
         self._progress, self._arrived = progress, arrived
-        self._connections = connections
-        self._budget = _Budget(memory)
-        self._memory = memory
-        self._stop = threading.Event()
+        self._traffic = Traffic(connections, memory)
+        self._ledger = ledger
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
 
     def run(self, items: Sequence[Item]) -> None:
         """Send everything; the first failure stops all."""
-        large, small = in_order(items)
-        lanes = share_out(self._connections, len(large), len(small))
-        large_lane, small_lane = _Lane(large), _Lane(small)
-        orders = [(large_lane, small_lane)] * lanes.large_threads
-        orders += [(small_lane, large_lane)] * lanes.small_threads
-        ends = [threading.Event() for _ in orders]
-        for order, end in zip(orders, ends):
-            arguments = (order, lanes.parts_at_once, end)
-            threading.Thread(target=self._work, args=arguments, daemon=True).start()
+        large, small = (_Queue(*pair) for pair in zip((Lane.LARGE, Lane.SMALL), in_order(items)))
+        most = self._traffic.connections
+        orders = [(large, small)] * min(len(large), max(1, most // 2))
+        orders += [(small, large)] * min(len(small), most)
+        for queue in (large, small):
+            if len(queue):
+                self._traffic.begin(queue.lane)
+        ends: list[threading.Event] = []
         try:
+            for order in orders:
+                ends.append(threading.Event())
+                threading.Thread(target=self._work, args=(order, ends[-1]), daemon=True).start()
             for end in ends:  # a join that a signal breaks off takes its thread for ended
                 while not end.wait(0.2):  # wakes up so that a signal is heard
                     continue
         except BaseException:
-            self._stop.set()
-            deadline = time.monotonic() + _GRACE
-            for end in ends:
-                end.wait(max(0.0, deadline - time.monotonic()))
+            self._give_up(ends)
             raise
         if self._failure is not None:
             raise self._failure
 
-    def send(self, item: Item, parts_at_once: int = 1) -> Entry:
+    def send(self, item: Item) -> Entry:
         """Send one item."""
-        key = f"{self._prefix}/{item.key}"
-        stream = _Hashed(self._watched(item))
+        key, traffic, digest = f"{self._prefix}/{item.key}", self._traffic, _Digest()
         if item.largest_size <= PART_SIZE:
-            with self._budget.hold(item.largest_size):
-                etag = self._store.put(key, b"".join(stream))
+            with traffic.memory(item.largest_size):
+                data = b"".join(self._pieces(item, PART_SIZE, digest))
+                with traffic.seat(Lane.SMALL):
+                    etag = self._store.put(key, data, halt=traffic.halt)
         else:
             size = part_size(item.largest_size)
-            spare = size + _PIECES_AT_HAND * PART_SIZE  # the part that is being filled
-            at_once = max(1, min(parts_at_once, (self._memory - spare) // size))
-            with self._budget.hold(size * at_once + spare):
-                etag = self._store.put_parts(key, stream, size, at_once)
-        return Entry(
-            item.key, stream.size, stream.sha256, utc(item.mtime_ns), etag, item.fingerprint
-        )
+            page = self._ledger.page(item.key, item.fingerprint) if self._ledger else None
+            pieces = self._pieces(item, size, digest)
+            etag = self._store.put_parts(key, pieces, size, traffic, page)
+        moment = utc(item.mtime_ns)
+        return Entry(item.key, digest.size, digest.sha256, moment, etag, item.fingerprint)
 
-    def _watched(self, item: Item) -> Iterator[bytes]:
-        """Give an item's bytes, count them, and break off when the transfer stops."""
-        for piece in item.stream(PART_SIZE, self._progress.add):
-            if self._stop.is_set():
+    def _pieces(self, item: Item, size: int, digest: "_Digest") -> Iterator[bytes]:
+        """Give an item's bytes, hash them, and break off when the transfer stops."""
+        for piece in item.stream(size, self._progress.add):
+            if self._traffic.halt.is_set():
                 raise CancelledError("the transfer was stopped")
+            digest.update(piece)
             yield piece
 
-    def _work(
-        self, lanes: tuple["_Lane", "_Lane"], parts_at_once: int, end: threading.Event
-    ) -> None:
-        """Send items until both lanes are empty."""
+    def _work(self, queues: tuple["_Queue", "_Queue"], end: threading.Event) -> None:
+        """Send items until both queues are empty."""
         try:
-            for lane in lanes:
-                while not self._stop.is_set() and (item := lane.take()) is not None:
-                    entry = self.send(item, parts_at_once)
+            for queue in queues:
+                while not self._traffic.halt.is_set() and (item := queue.take()) is not None:
+                    entry = self.send(item)
                     self._arrived(entry)
                     self._progress.add(0, item.file_count)
+                    if queue.is_done():
+                        self._traffic.end(queue.lane)
         except BaseException as error:  # handed to the thread that waits
             with self._lock:
-                self._failure = self._failure or error
-            self._stop.set()
+                if self._failure is None or isinstance(self._failure, CancelledError):
+                    self._failure = error
+            self._traffic.stop()
         finally:
             end.set()
 
+    def _give_up(self, ends: Sequence[threading.Event]) -> None:
+        """Break everything off, and leave no parts behind that nobody sees."""
+        self._traffic.stop()
+        deadline = time.monotonic() + _GRACE
+        for end in ends:
+            end.wait(max(0.0, deadline - time.monotonic()))
+        for path, begun in self._ledger.uploads() if self._ledger else ():
+            try:
+                self._store.abort(Unfinished(f"{self._prefix}/{path}", begun.upload_id))
+            except UploadError as error:
+                self._store.tell(str(error))
 
-class _Lane:
+
+class _Queue:
     """Items that several threads take from."""
 
-    def __init__(self, items: Sequence[Item]):
+    def __init__(self, lane: Lane, items: Sequence[Item]):
+        self.lane = lane
         self._items = iter(items)
+        self._open = self._count = len(items)
         self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self._count
 
     def take(self) -> Item | None:
         """Take the next one; None where there are no more."""
         with self._lock:
             return next(self._items, None)
 
+    def is_done(self) -> bool:
+        """Note that one more has arrived, and tell whether that was the last."""
+        with self._lock:
+            self._open -= 1
+            return not self._open
 
-class _Hashed:
-    """Hands bytes on and hashes them."""
 
-    def __init__(self, pieces: Iterator[bytes]):
-        self._pieces = pieces
-        self._digest = hashlib.sha256()
+class _Digest:
+    """The hash and the size of what was read."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
         self.size = 0
 
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._pieces:
-            self._digest.update(piece)
-            self.size += len(piece)
-            yield piece
+    def update(self, piece: bytes) -> None:
+        """Take a piece."""
+        self._hash.update(piece)
+        self.size += len(piece)
 
     @property
     def sha256(self) -> str:
-        """The hash of what was handed on."""
-        return self._digest.hexdigest()
-
-
-class _Budget:
-    """A number of bytes that threads share."""
-
-    def __init__(self, size: int):
-        self._size = self._free = size
-        self._changed = threading.Condition()
-
-    def hold(self, size: int) -> "_Held":
-        """Hold bytes for a while; a wish for more than there are is granted alone."""
-        return _Held(self, min(size, self._size))
-
-    def take(self, size: int) -> None:
-        """Wait for so many bytes and take them."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= size)
-            self._free -= size
-
-    def give(self, size: int) -> None:
-        """Give bytes back."""
-        with self._changed:
-            self._free += size
-            self._changed.notify_all()
-
-
-class _Held:
-    """Bytes of a budget that are held."""
-
-    def __init__(self, budget: _Budget, size: int):
-        self._budget, self._size = budget, size
-
-    def __enter__(self) -> None:
-        self._budget.take(self._size)
-
-    def __exit__(self, *_: object) -> None:
-        self._budget.give(self._size)
+        """The hash so far."""
+        return self._hash.hexdigest()

@@ -93,7 +93,7 @@ class ImportTest(unittest.TestCase):
     def test_importing_the_models_takes_no_server_and_no_spreadsheet_library(self):
         code = (
             "import sys, aind_data_transfer_service.configs.job_configs as m\n"
-            "heavy = {'fastapi', 'starlette', 'sqlalchemy', 'obstore', 'openpyxl', "
+            "heavy = {'fastapi', 'starlette', 'sqlalchemy', 'awscrt', 'openpyxl', "
             "'python_calamine', 'boto3', 'pydantic_settings', 'aind_data_schema'}\n"
             "print(sorted(heavy & set(sys.modules)))"
         )

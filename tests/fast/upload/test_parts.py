@@ -28,7 +28,7 @@ from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE, Plan, Series
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.source import listed, read_source, scan
 from aind_data_transfer_service.upload.store import manifest_key, open_store
-from aind_data_transfer_service.upload.transfer import Transfer, share_out
+from aind_data_transfer_service.upload.transfer import Transfer
 from aind_data_transfer_service.upload.transforms import FileItem, ZipItem
 from aind_data_transfer_service.upload.verify import verify
 from tests.support.transfer import TransferTestCase, as_an_ordinary_user
@@ -48,15 +48,6 @@ class TestPlan(TransferTestCase):
         self.assertLessEqual(parts, 10_000)
         self.assertGreaterEqual(part_size(size), PART_SIZE)
         self.assertEqual(part_size(size) % MEBI, 0)
-
-    @given(st.integers(1, 256), st.integers(0, 1000), st.integers(0, 100_000))
-    def test_connections_are_shared_out_and_never_exceeded(self, connections, large, small):
-        lanes = share_out(connections, large, small)
-        self.assertLessEqual(
-            lanes.large_threads * lanes.parts_at_once + lanes.small_threads, connections
-        )
-        if large or small:
-            self.assertGreater(lanes.large_threads + lanes.small_threads, 0)
 
     def test_an_object_that_no_store_takes_is_refused(self):
         file = SourceFile(Tree("/r", "behavior"), "big", 10, 0, 0)

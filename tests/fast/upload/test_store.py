@@ -78,7 +78,7 @@ class TestLocalStore(TransferTestCase):
             raise KeyError("mine")
 
         with self.assertRaises(KeyError):
-            self.store.put_parts("a/x", parts(), 1, 1)
+            self.store.put_parts("a/x", parts(), 1)
         self.assertIsNone(self.store.get("a/x"))
         files = [p for p in (self.folder / "store").rglob("*") if p.is_file()]
         self.assertEqual(files, [])

@@ -1,0 +1,162 @@
+"""How much may be on its way at once, and how fast.
+
+Bytes per second and requests per second are token buckets with a clock that is passed in; memory
+and connections are shared out between the small files and the parts of large ones.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+from aind_data_transfer_service.errors import CancelledError
+
+REQUESTS_PER_SECOND = 3500
+"""What S3 takes of writing requests beneath one prefix (its guide, "Optimizing Amazon S3
+performance")."""
+_SMOOTH = 0.05
+"""Seconds' worth of tokens that may gather: more would come as a burst."""
+
+
+class TokenBucket:
+    """Lets through so many a second, from all threads together.
+
+    Parameters
+    ----------
+    rate : float
+        How many a second.
+    clock, sleep : Callable
+        Seconds that only grow, and a way to spend some.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        self.rate = rate
+        self._clock, self._sleep = clock, sleep
+        self._lock = threading.Lock()
+        self._next = clock()
+
+    def take(self, count: float = 1) -> None:
+        """Wait until so many may go."""
+        with self._lock:
+            now = self._clock()
+            begin = max(self._next, now - _SMOOTH)
+            self._next = begin + count / self.rate
+        if begin > now:
+            self._sleep(begin - now)
+
+
+class Lane(StrEnum):
+    """What a connection is used for."""
+
+    SMALL = "small"
+    """Files that travel in one request."""
+    LARGE = "large"
+    """Parts of larger ones."""
+
+
+class Traffic:
+    """What one transfer may have on its way: bytes in memory, and connections.
+
+    Each lane may use half of the connections while the other has work, and all of them once it
+    has none.
+
+    Parameters
+    ----------
+    connections : int
+        How many requests are on their way at once.
+    memory : int
+        How many bytes may be between source and destination at once.
+    """
+
+    def __init__(self, connections: int, memory: int):
+        self._connections, self._memory = connections, memory
+        self._free = memory
+        self._used = dict.fromkeys(Lane, 0)
+        self._idle = set(Lane)
+        self._changed = threading.Condition()
+        self.halt = threading.Event()
+        """Once it is set, everything on its way breaks off."""
+
+    @property
+    def connections(self) -> int:
+        """How many requests are on their way at once."""
+        return self._connections
+
+    def stop(self) -> None:
+        """Break off everything that is on its way, and let nothing set out any more."""
+        self.halt.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def begin(self, lane: Lane) -> None:
+        """Note that a lane has work."""
+        with self._changed:
+            self._idle.discard(lane)
+
+    def end(self, lane: Lane) -> None:
+        """Note that a lane has no more work: the other gets its connections."""
+        with self._changed:
+            self._idle.add(lane)
+            self._changed.notify_all()
+
+    @contextmanager
+    def seat(self, lane: Lane) -> Iterator[None]:
+        """Hold a connection for a while."""
+        with self._changed:
+            self._wait_for(lambda: self._has_seat(lane))
+            self._used[lane] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used[lane] -= 1
+                self._changed.notify_all()
+
+    def take(self, size: int) -> int:
+        """Wait for so many bytes of memory; a wish for more than there are is granted alone.
+
+        Returns
+        -------
+        int
+            How many are to be given back.
+        """
+        size = min(size, self._memory)
+        with self._changed:
+            self._wait_for(lambda: self._free >= size)
+            self._free -= size
+        return size
+
+    def give(self, size: int) -> None:
+        """Give bytes of memory back."""
+        with self._changed:
+            self._free += size
+            self._changed.notify_all()
+
+    @contextmanager
+    def memory(self, size: int) -> Iterator[None]:
+        """Hold bytes of memory for a while."""
+        held = self.take(size)
+        try:
+            yield
+        finally:
+            self.give(held)
+
+    def _wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait, but not beyond the end of the transfer."""
+        self._changed.wait_for(lambda: self.halt.is_set() or condition())
+        if self.halt.is_set():
+            raise CancelledError("the transfer was stopped")
+
+    def _has_seat(self, lane: Lane) -> bool:
+        """Tell whether a lane may use one more connection."""
+        if sum(self._used.values()) >= self._connections:
+            return False
+        (other,) = set(Lane) - {lane}
+        half = max(1, self._connections // 2)
+        return other in self._idle or self._used[lane] < half

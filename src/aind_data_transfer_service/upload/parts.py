@@ -1,0 +1,216 @@
+"""Sending one object in parts, and going on with an upload that was broken off.
+
+Whoever calls reads and hashes while parts are on their way over other connections. A job that goes
+on reads the file from its start, for its hash takes every byte, and sends only what is missing: a
+part that arrived counts where the journal and the server's own list agree on its size and ETag,
+and where its checksum is that of the bytes just read.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from aind_data_transfer_service.errors import CancelledError
+from aind_data_transfer_service.upload.ledger import Begun, Page, Part
+from aind_data_transfer_service.upload.limits import Lane, Traffic
+from aind_data_transfer_service.upload.retry import Fault, Kind
+from aind_data_transfer_service.upload.s3_client import S3Client
+from aind_data_transfer_service.upload.store import Buffer
+
+
+class PartsUpload:
+    """The sending of one object.
+
+    Parameters
+    ----------
+    client : S3Client
+        The bucket.
+    key : str
+        The object.
+    part_size : int
+        The size of every part but the last.
+    traffic : Traffic
+        What may be on its way.
+    page : Page | None
+        What the job remembers of it; without one nothing can go on later.
+    tell : Callable
+        Takes what whoever asked for the job should know.
+    """
+
+    def __init__(
+        self,
+        client: S3Client,
+        key: str,
+        part_size: int,
+        traffic: Traffic,
+        page: Page | None,
+        tell: Callable[[str], None],
+    ):
+        self._client, self._key, self._size = client, key, part_size
+        self._traffic, self._page, self._tell = traffic, page, tell
+        self._lock = threading.Lock()
+        self._done: dict[int, Part] = {}
+        self._failure: BaseException | None = None
+        self._upload_id = ""
+        self._is_complete = False
+
+    def run(self, pieces: Iterable[Buffer]) -> str:
+        """Send what is missing and give the object's ETag.
+
+        Raises
+        ------
+        Fault
+            Where a part cannot be sent; the upload stays for the next job, if it is remembered.
+        """
+        known = self._go_on() or self._begin()
+        try:
+            self._send_all(pieces, known)
+        except (Fault, CancelledError):
+            if self._page is None:
+                self.abort()
+            raise
+        except BaseException:  # what was read is of no use
+            self.abort()
+            raise
+        parts = [self._done[number] for number in sorted(self._done)]
+        return self._complete(parts)
+
+    def abort(self) -> None:
+        """Leave nothing behind, as far as that can be done."""
+        try:
+            self._client.abort_upload(self._key, self._upload_id)
+        except Fault as fault:
+            self._tell(f"an unfinished upload of {self._key} could not be removed: {fault}")
+
+    def _begin(self) -> Mapping[int, Part]:
+        """Begin anew."""
+        self._upload_id = self._client.create_upload(self._key)
+        if self._page is not None:
+            self._page.begin(self._upload_id, self._size, self._client.algorithm.value)
+        return {}
+
+    def _go_on(self) -> Mapping[int, Part] | None:
+        """Find what an earlier job left, if it can be gone on with."""
+        begun = self._page.begun() if self._page is not None else None
+        if begun is None:
+            return None
+        if (begun.part_size, begun.algorithm) != (self._size, self._client.algorithm.value):
+            self._client.abort_upload(self._key, begun.upload_id)
+            return None
+        self._upload_id = begun.upload_id
+        listed = self._client.parts(self._key, begun.upload_id)
+        if listed is not None:
+            return agreed(begun, listed)
+        parts = [begun.parts[number] for number in sorted(begun.parts)]
+        self._is_complete = bool(parts) and self._find(parts) is not None
+        return begun.parts if self._is_complete else None
+
+    def _send_all(self, pieces: Iterable[Buffer], known: Mapping[int, Part]) -> None:
+        """Read every piece, and send those that are missing."""
+        source, number = iter(pieces), 0
+        with ThreadPoolExecutor(self._traffic.connections) as pool:
+            while self._failure is None:
+                held = self._traffic.take(self._size)
+                piece = next(source, None) if self._failure is None else None
+                if piece is None:
+                    self._traffic.give(held)
+                    break
+                number += 1
+                checksum = self._client.algorithm.of(piece)
+                if self._is_there(known.get(number), len(piece), checksum):
+                    self._done[number] = known[number]
+                    self._traffic.give(held)
+                else:
+                    pool.submit(self._send, number, piece, checksum, held)
+                del piece
+        if self._failure is not None:
+            raise self._failure
+
+    def _is_there(self, part: Part | None, size: int, checksum: str) -> bool:
+        """Tell whether a part need not be sent."""
+        if part is None:
+            return False
+        if (part.size, part.checksum) == (size, checksum):
+            return True
+        self._tell(
+            f"part {part.number} of {self._key} is not what was sent earlier: the source changed "
+            "without its time doing so; it is sent again"
+        )
+        if self._is_complete:
+            raise Fault(Kind.FINAL, "the source is not what was sent earlier; submit again")
+        return False
+
+    def _send(self, number: int, piece: Buffer, checksum: str, held: int) -> None:
+        """Send one part, in a thread of its own."""
+        try:
+            with self._traffic.seat(Lane.LARGE):
+                part = self._client.put_part(
+                    self._key, self._upload_id, number, piece, checksum, self._traffic.halt
+                )
+            if self._page is not None:
+                self._page.add(self._upload_id, part)
+            with self._lock:
+                self._done[number] = part
+        except BaseException as error:  # handed to the thread that reads
+            with self._lock:
+                if self._failure is None or isinstance(self._failure, CancelledError):
+                    self._failure = error
+            self._traffic.stop()
+        finally:
+            self._traffic.give(held)
+
+    def _complete(self, parts: Sequence[Part]) -> str:
+        """Have the server make the object, unless it has done so already."""
+        fault: Fault | None = None
+        if not self._is_complete:
+            try:
+                return self._client.complete_upload(self._key, self._upload_id, parts)
+            except Fault as error:
+                if error.code != "NoSuchUpload":
+                    raise
+                fault = error
+        etag = self._find(parts)
+        if etag is None:
+            raise fault or Fault(Kind.FINAL, "the object was replaced while it was looked at")
+        return etag
+
+    def _find(self, parts: Sequence[Part]) -> str | None:
+        """Look whether the object is there already, made of just these parts; give its ETag."""
+        found = self._client.head(self._key)
+        if found is None or found.get("content-length") != str(sum(part.size for part in parts)):
+            return None
+        whole = self._client.algorithm.of_whole([(part.checksum, part.size) for part in parts])
+        same = found.get(self._client.algorithm.header) == whole is not None
+        etag = found.get("etag", "").strip('"')
+        return f'"{etag}"' if same or etag == composite_etag(parts) else None
+
+
+def agreed(begun: Begun, listed: Mapping[int, Part]) -> dict[int, Part]:
+    """Tell which parts both the journal and the server know, or the server with their checksum.
+
+    Parameters
+    ----------
+    begun : Begun
+        What the journal says.
+    listed : Mapping[int, Part]
+        By number, what the server lists; an empty checksum where it does not tell.
+    """
+    result = {}
+    for number, there in listed.items():
+        noted = begun.parts.get(number)
+        if noted is not None and (noted.size, noted.etag) == (there.size, there.etag):
+            if there.checksum in ("", noted.checksum):
+                result[number] = noted
+        elif noted is None and there.checksum:  # arrived, and the job ended before it noted so
+            result[number] = there
+    return result
+
+
+def composite_etag(parts: Sequence[Part]) -> str:
+    """Compute the ETag of an object of parts, where those of the parts are their MD5 sums."""
+    try:
+        sums = b"".join(bytes.fromhex(part.etag.strip('"')) for part in parts)
+    except ValueError:
+        return ""
+    return f"{hashlib.md5(sums, usedforsecurity=False).hexdigest()}-{len(parts)}"

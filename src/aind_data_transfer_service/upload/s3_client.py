@@ -1,0 +1,430 @@
+"""The language of S3: each operation as one function, tried again where that helps.
+
+Written against Amazon's API reference of S3 (version 2006-03-01). Bodies carry a checksum of their
+own, CRC64NVME or (`AWS_CHECKSUM_ALGORITHM=SHA256`) SHA-256, so that the server itself refuses a
+damaged one.
+"""
+
+import base64
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TypeVar
+from urllib.parse import unquote_plus, urlsplit
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from awscrt import checksums
+
+from aind_data_transfer_service.upload.credentials import Credentials
+from aind_data_transfer_service.upload.ledger import Part
+from aind_data_transfer_service.upload.limits import REQUESTS_PER_SECOND, TokenBucket
+from aind_data_transfer_service.upload.retry import Fault, Kind, Patience, Repeats, judge
+from aind_data_transfer_service.upload.signing import Clock, encode_path, encode_query, sign
+from aind_data_transfer_service.upload.store import Buffer
+from aind_data_transfer_service.upload.wire import Reply, Wire
+
+T = TypeVar("T")
+_READ_ONLY = ("GET", "HEAD")
+_PAGE = 1000
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Algorithm(StrEnum):
+    """How bodies are guarded."""
+
+    CRC64NVME = "CRC64NVME"
+    SHA256 = "SHA256"
+
+    @property
+    def header(self) -> str:
+        """The header that carries the checksum."""
+        return f"x-amz-checksum-{self.value.lower()}"
+
+    @property
+    def element(self) -> str:
+        """The XML element that carries it."""
+        return f"Checksum{self.value}"
+
+    def of(self, data: Buffer) -> str:
+        """Compute the checksum as S3 writes it."""
+        if self is Algorithm.SHA256:
+            return base64.b64encode(hashlib.sha256(data).digest()).decode()
+        return base64.b64encode(checksums.crc64nvme(data).to_bytes(8, "big")).decode()
+
+    def of_whole(self, parts: Sequence[tuple[str, int]]) -> str | None:
+        """Combine checksums of parts, with their sizes, into that of the whole, if possible."""
+        if self is Algorithm.SHA256 or not parts:
+            return None
+        whole = 0
+        for checksum, size in parts:
+            value = int.from_bytes(base64.b64decode(checksum), "big")
+            whole = checksums.combine_crc64nvme(whole, value, size)
+        return base64.b64encode(whole.to_bytes(8, "big")).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object in a list."""
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload in parts that is not completed."""
+
+    key: str
+    upload_id: str
+    started: datetime | None
+
+
+class S3Client:
+    """One bucket. May be used from several threads at once.
+
+    Parameters
+    ----------
+    bucket : str
+        Its name.
+    wire : Wire
+        The connections to the server.
+    credentials : Credentials
+        Who asks.
+    patience : Patience
+        How long faults are borne.
+    algorithm : Algorithm
+        How bodies are guarded.
+    repeats : Repeats
+        Is told of each repetition.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        wire: Wire,
+        credentials: Credentials,
+        patience: Patience,
+        algorithm: Algorithm,
+        repeats: Repeats,
+    ):
+        self._bucket, self._wire, self._credentials = bucket, wire, credentials
+        self._patience, self._repeats = patience, repeats
+        self.algorithm = algorithm
+        self.clock = Clock()
+        base = urlsplit(wire.address).path.rstrip("/")
+        self._root = f"{base}/{bucket}"
+        self._rate = TokenBucket(REQUESTS_PER_SECOND)
+        self._is_known = False
+
+    def put(
+        self, key: str, data: Buffer, new: bool = False, halt: threading.Event | None = None
+    ) -> str:
+        """Store an object and give its ETag.
+
+        Raises
+        ------
+        FileExistsError
+            With `new`, where there is one already.
+        """
+        headers = {self.algorithm.header: self.algorithm.of(data)}
+        if new:
+            headers["if-none-match"] = "*"
+        try:
+            return self._ask("PUT", key, headers=headers, body=data, halt=halt, read=_etag)
+        except Fault as fault:
+            if not new or fault.status != 412:
+                raise
+        if self.get(key) == data:  # it was ours, and its answer got lost
+            return next(found.etag for found in self.list(key) if found.key == key)
+        raise FileExistsError(key)
+
+    def get(self, key: str) -> bytes | None:
+        """Read an object whole; None where there is none."""
+        try:
+            return self._ask("GET", key).body
+        except Fault as fault:
+            if fault.code == "NoSuchKey" or (fault.status == 404 and not fault.code):
+                return None
+            raise
+
+    def read(self, key: str, start: int, size: int) -> bytes:
+        """Read a piece of an object; empty beyond its end."""
+        try:
+            headers = {"range": f"bytes={start}-{start + size - 1}"}
+            reply = self._ask("GET", key, headers=headers)
+        except Fault as fault:
+            if fault.status == 416:
+                return b""
+            raise
+        if reply.status == 200:  # the server knows no ranges
+            return reply.body[start : start + size]
+        return reply.body
+
+    def head(self, key: str) -> dict[str, str] | None:
+        """Read an object's headers, its checksum among them; None where there is none."""
+        try:
+            return self._ask("HEAD", key, headers={"x-amz-checksum-mode": "ENABLED"}).headers
+        except Fault as fault:
+            if fault.status == 404:
+                return None
+            raise
+
+    def list(self, start: str) -> Iterator[Listed]:
+        """List every object whose key starts in this way."""
+        for page in self._pages("", {"list-type": "2", "prefix": start}, "continuation-token"):
+            for item in page.findall("Contents"):
+                key = unquote_plus(_text(item, "Key"))
+                etag, modified = _quoted(_text(item, "ETag")), _time(item, "LastModified")
+                yield Listed(key, int(_text(item, "Size")), etag, modified)
+
+    def folders(self, start: str) -> Iterator[str]:
+        """List what stands between a start and the next slash."""
+        query = {"list-type": "2", "prefix": start, "delimiter": "/"}
+        for page in self._pages("", query, "continuation-token"):
+            for item in page.findall("CommonPrefixes"):
+                yield unquote_plus(_text(item, "Prefix"))[len(start) :].rstrip("/")
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects, a thousand in a request."""
+        for first in range(0, len(keys), _PAGE):
+            names = "".join(
+                f"<Object><Key>{escape(key)}</Key></Object>" for key in keys[first : first + _PAGE]
+            )
+            body = f"<Delete><Quiet>true</Quiet>{names}</Delete>".encode()
+            digest = hashlib.md5(body, usedforsecurity=False).digest()
+            headers = {"content-md5": base64.b64encode(digest).decode()}
+            self._ask("POST", "", {"delete": ""}, headers, body, read=_deleted)
+
+    def create_upload(self, key: str) -> str:
+        """Begin an upload in parts and give its id."""
+        headers = {"x-amz-checksum-algorithm": self.algorithm.value}
+        if self.algorithm is Algorithm.CRC64NVME:
+            headers["x-amz-checksum-type"] = "FULL_OBJECT"
+        read = lambda reply: _text(_xml(reply), "UploadId", needed=True)  # noqa: E731
+        return self._ask("POST", key, {"uploads": ""}, headers, read=read)
+
+    def put_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        data: Buffer,
+        checksum: str,
+        halt: threading.Event | None = None,
+    ) -> Part:
+        """Send one part."""
+        query = {"partNumber": str(number), "uploadId": upload_id}
+        headers = {self.algorithm.header: checksum}
+        reply = self._ask("PUT", key, query, headers, data, halt, read=_etag)
+        return Part(number, len(data), reply, checksum)
+
+    def parts(self, key: str, upload_id: str) -> dict[int, Part] | None:
+        """List, by number, the parts that have arrived; None where there is no such upload."""
+        found = {}
+        try:
+            for page in self._pages(key, {"uploadId": upload_id}, "part-number-marker"):
+                for item in page.findall("Part"):
+                    number, size = int(_text(item, "PartNumber")), int(_text(item, "Size"))
+                    checksum = _text(item, self.algorithm.element)
+                    found[number] = Part(number, size, _quoted(_text(item, "ETag")), checksum)
+        except Fault as fault:
+            if fault.code == "NoSuchUpload" or fault.status == 404:
+                return None
+            raise
+        return found
+
+    def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> str:
+        """Make an object of parts and give its ETag."""
+        element = self.algorithm.element
+        items = "".join(
+            f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag>"
+            f"<{element}>{part.checksum}</{element}></Part>"
+            for part in parts
+        )
+        body = f"<CompleteMultipartUpload>{items}</CompleteMultipartUpload>".encode()
+        headers = {}
+        whole = self.algorithm.of_whole([(part.checksum, part.size) for part in parts])
+        if whole:
+            headers = {self.algorithm.header: whole, "x-amz-checksum-type": "FULL_OBJECT"}
+        read = lambda reply: _quoted(_text(_xml(reply), "ETag", needed=True))  # noqa: E731
+        return self._ask("POST", key, {"uploadId": upload_id}, headers, body, read=read)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """Give an upload up; one that is not there is no error."""
+        try:
+            self._ask("DELETE", key, {"uploadId": upload_id})
+        except Fault as fault:
+            if fault.status != 404:
+                raise
+
+    def uploads(self, start: str) -> Iterator[Upload]:
+        """List uploads that are not completed and whose keys start in this way."""
+        query = {"uploads": "", "prefix": start}
+        for page in self._pages("", query, "key-marker", "upload-id-marker"):
+            for item in page.findall("Upload"):
+                key, started = unquote_plus(_text(item, "Key")), _time(item, "Initiated")
+                yield Upload(key, _text(item, "UploadId"), started)
+
+    def tell_rest(self) -> None:
+        """Tell of repetitions that have not been told yet."""
+        self._repeats.flush()
+
+    def _pages(
+        self, key: str, query: Mapping[str, str], *markers: str
+    ) -> Iterator[ElementTree.Element]:
+        """Ask for a list, page by page."""
+        query = dict(query)
+        if not key:
+            query["encoding-type"] = "url"
+        while True:
+            page = self._ask("GET", key, query, read=_xml)
+            yield page
+            if _text(page, "IsTruncated") != "true":
+                return
+            for marker in markers:
+                words = "".join(word.capitalize() for word in marker.split("-"))
+                query[marker] = _text(page, f"Next{words}", needed=True)
+                if marker == "key-marker":
+                    query[marker] = unquote_plus(query[marker])
+
+    def _ask(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str] = _NOTHING,
+        headers: Mapping[str, str] = _NOTHING,
+        body: Buffer = b"",
+        halt: threading.Event | None = None,
+        read: Callable[[Reply], T] = lambda reply: reply,
+    ) -> T:
+        """Ask until there is an answer, and read it."""
+        return self._patiently(
+            lambda: read(self._once(method, key, query, headers, body, halt)), halt
+        )
+
+    def _patiently(self, attempt: Callable[[], T], halt: threading.Event | None) -> T:
+        """Try until it is done."""
+        return self._patience.run(attempt, self._repeats, self._mend, halt)
+
+    def _once(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Buffer,
+        halt: threading.Event | None,
+    ) -> Reply:
+        """Ask once."""
+        if method not in _READ_ONLY:
+            self._rate.take()
+        path = encode_path(f"{self._root}/{key}" if key else self._root)
+        text = encode_query(query)
+        signed = sign(
+            self._credentials.keys(),
+            self._credentials.region,
+            self.clock.stamp(),
+            method,
+            path,
+            text,
+            {**headers, "host": self._wire.host},
+        )
+        target = f"{path}?{text}" if text else path
+        lines = [f"{name}: {value}\r\n" for name, value in signed.items()]
+        head = f"{method} {target} HTTP/1.1\r\n{''.join(lines)}content-length: {len(body)}\r\n\r\n"
+        reply = self._wire.exchange(head.encode("latin-1"), body, method, halt)
+        if reply.status >= 300:
+            raise self._refusal(reply)
+        self._is_known = True
+        return reply
+
+    def _refusal(self, reply: Reply) -> Fault:
+        """Read why a server refuses."""
+        code = message = ""
+        with suppress(ElementTree.ParseError):
+            found = _without_namespaces(ElementTree.fromstring(reply.body)) if reply.body else None
+            if found is not None and found.tag == "Error":
+                code, message = _text(found, "Code"), _text(found, "Message")
+        kind = judge(reply.status, code)
+        if code == "SignatureDoesNotMatch" and self._is_known:
+            kind = Kind.DAMAGED  # the keys are right: the request came in otherwise
+        words = ": ".join(word for word in (code, message) if word)
+        region = reply.headers.get("x-amz-bucket-region")
+        if region and region != self._credentials.region and reply.status in (301, 307, 400, 403):
+            words = f"the bucket is in {region}, not in {self._credentials.region}; set AWS_REGION"
+        words = words or f"the server answered {reply.status}"
+        return Fault(kind, words, reply.status, code, reply.headers.get("date", ""))
+
+    def _mend(self, fault: Fault) -> bool:
+        """Get new credentials, or go by the server's clock."""
+        if fault.kind is Kind.EXPIRED:
+            return self._credentials.renew()
+        return self.clock.follow(fault.date)
+
+
+def _xml(reply: Reply) -> ElementTree.Element:
+    """Read a reply that has to be XML; one that tells of an error is a fault in spite of its 200.
+
+    Such come for requests that take long: "Complete multipart upload" in the API reference.
+    """
+    try:
+        found = _without_namespaces(ElementTree.fromstring(reply.body))
+    except ElementTree.ParseError as error:
+        raise Fault(Kind.PASSING, "the reply makes no sense") from error
+    if found.tag == "Error":
+        code = _text(found, "Code")
+        raise Fault(judge(500, code), f"{code}: {_text(found, 'Message')}", 500, code)
+    return found
+
+
+def _without_namespaces(element: ElementTree.Element) -> ElementTree.Element:
+    """Leave names as they are without the space that they come from: not every server has one."""
+    for item in element.iter():
+        item.tag = item.tag.rpartition("}")[2]
+    return element
+
+
+def _text(element: ElementTree.Element, name: str, needed: bool = False) -> str:
+    """Read the text of a child; empty where there is none."""
+    found = element.findtext(name) or ""
+    if needed and not found:
+        raise Fault(Kind.PASSING, f"the reply makes no sense: it has no {name}")
+    return found
+
+
+def _time(element: ElementTree.Element, name: str) -> datetime | None:
+    """Read a time; None where there is none that can be read."""
+    try:
+        moment = datetime.fromisoformat(_text(element, name))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def _etag(reply: Reply) -> str:
+    """Read the ETag that comes with a reply."""
+    etag = reply.headers.get("etag", "")
+    if not etag:
+        raise Fault(Kind.PASSING, "the reply makes no sense: it has no ETag")
+    return _quoted(etag)
+
+
+def _quoted(etag: str) -> str:
+    """Write an ETag as HTTP does, in quotes: not every server does so everywhere."""
+    return f'"{etag.strip(chr(34))}"' if etag else ""
+
+
+def _deleted(reply: Reply) -> None:
+    """See whether everything was deleted."""
+    failed = _xml(reply).find("Error")
+    if failed is not None and _text(failed, "Code") != "NoSuchKey":
+        code = _text(failed, "Code")
+        raise Fault(judge(200, code), f"{code}: {_text(failed, 'Message')}", 200, code)

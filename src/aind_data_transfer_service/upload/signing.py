@@ -1,0 +1,104 @@
+"""Signatures of requests to S3: AWS Signature Version 4, of the headers, with the body unsigned.
+
+The way is that of Amazon's guide, "Create a signed AWS API request"; a test compares it with
+botocore's. Written here because a small file costs less than botocore's signer alone would.
+"""
+
+import hashlib
+import hmac
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from urllib.parse import quote
+
+UNSIGNED = "UNSIGNED-PAYLOAD"
+_ALGORITHM = "AWS4-HMAC-SHA256"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Credentials, as they are at one moment."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+
+
+class Clock:
+    """The time that requests are signed with: this machine's, or the server's where they differ."""
+
+    def __init__(self, now: Callable[[], float] = time.time):
+        self._now, self._offset = now, 0.0
+        self._lock = threading.Lock()
+
+    def stamp(self) -> str:
+        """Write the present moment."""
+        return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._now() + self._offset))
+
+    def follow(self, date: str) -> bool:
+        """Go by what a server says the time is; tells whether that can be read."""
+        try:
+            moment = parsedate_to_datetime(date).timestamp()
+        except (TypeError, ValueError):
+            return False
+        with self._lock:
+            self._offset = moment - self._now()
+        return True
+
+
+def encode_path(path: str) -> str:
+    """Write a path as it is sent and signed."""
+    return quote(path, safe="/-_.~")
+
+
+def encode_query(query: Mapping[str, str]) -> str:
+    """Write a query as it is sent and signed."""
+    pairs = sorted((quote(name, safe="-_.~"), quote(query[name], safe="-_.~")) for name in query)
+    return "&".join(f"{name}={value}" for name, value in pairs)
+
+
+def sign(
+    keys: Keys, region: str, stamp: str, method: str, path: str, query: str, headers: dict[str, str]
+) -> dict[str, str]:
+    """Give a request's headers, the signature among them.
+
+    Parameters
+    ----------
+    keys : Keys
+        Whose signature it is.
+    region : str
+        Where the bucket is.
+    stamp : str
+        The moment, as `Clock.stamp` writes it.
+    method, path, query : str
+        The request, path and query encoded.
+    headers : dict[str, str]
+        What is signed, names in lower case, `host` among them.
+    """
+    headers = {**headers, "x-amz-content-sha256": UNSIGNED, "x-amz-date": stamp}
+    if keys.token:
+        headers["x-amz-security-token"] = keys.token
+    names = sorted(headers)
+    signed = ";".join(names)
+    lines = [f"{name}:{' '.join(headers[name].split())}" for name in names]
+    request = "\n".join([method, path, query, *lines, "", signed, UNSIGNED])
+    scope = f"{stamp[:8]}/{region}/s3/aws4_request"
+    text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = _signing_key(keys.secret_key, stamp[:8], region)
+    headers["authorization"] = (
+        f"{_ALGORITHM} Credential={keys.access_key}/{scope}, SignedHeaders={signed}, "
+        f"Signature={hmac.digest(key, text.encode(), 'sha256').hex()}"
+    )
+    return headers
+
+
+@lru_cache(maxsize=8)
+def _signing_key(secret: str, day: str, region: str) -> bytes:
+    """Make the key of a day."""
+    key = f"AWS4{secret}".encode()
+    for part in (day, region, "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key

@@ -1,0 +1,279 @@
+"""Connections to one server, kept open and used in turn, and single exchanges over them.
+
+A body is sent from the buffer that it lies in. A time-out holds for each step, not for the whole:
+an exchange is alive as long as bytes move. Every way in which one can break is a `Fault`.
+"""
+
+import http.client
+import os
+import socket
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httptools
+
+from aind_data_transfer_service.errors import CancelledError
+from aind_data_transfer_service.upload.limits import TokenBucket
+from aind_data_transfer_service.upload.retry import Fault, Kind
+from aind_data_transfer_service.upload.store import Buffer
+
+T = TypeVar("T")
+
+
+_TICK = 1.0
+"""Seconds between two looks at whether the transfer was stopped."""
+_PIECE = 1 << 20
+_SMOOTH_PIECE = 1 << 16
+_WITH_HEAD = 1 << 16
+"""Bodies up to this size go out together with their head."""
+_READ = 1 << 18
+
+
+@dataclass
+class Reply:
+    """What a server answered."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class Wire:
+    """The connections to one server. May be used from several threads at once.
+
+    Parameters
+    ----------
+    address : str
+        `http://` or `https://`, the server's name and its port.
+    stall : float
+        Seconds without a byte moving after which an exchange is broken off.
+    connect : float
+        Seconds that a connection may take to be made.
+    bandwidth : TokenBucket | None
+        Bytes per second that may be sent.
+    """
+
+    def __init__(
+        self, address: str, stall: float, connect: float, bandwidth: TokenBucket | None = None
+    ):
+        self.address = address
+        parts = urlsplit(address)
+        self._tls = parts.scheme == "https"
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if self._tls else 80)
+        self.host = parts.netloc.rpartition("@")[2]
+        self._stall, self._connect, self._bandwidth = stall, connect, bandwidth
+        self._context: ssl.SSLContext | None = None
+        self._idle: list[_Connection] = []
+        weakref.finalize(self, _close, self._idle)
+        self._lock = threading.Lock()
+
+    def exchange(
+        self, head: bytes, body: Buffer, method: str, halt: threading.Event | None = None
+    ) -> Reply:
+        """Send one request and read its reply.
+
+        Raises
+        ------
+        Fault
+            Where no whole reply came.
+        CancelledError
+            Where `halt` was set meanwhile.
+        """
+        while True:
+            connection, used = self._take()
+            try:
+                reply = connection.exchange(head, body, method, halt)
+            except _Unanswered as error:
+                connection.close()
+                if used:  # the server had closed it long before
+                    continue
+                raise error.fault from error
+            except BaseException:
+                connection.close()
+                raise
+            if connection.stays:
+                with self._lock:
+                    self._idle.append(connection)
+            else:
+                connection.close()
+            return reply
+
+    def _take(self) -> tuple["_Connection", bool]:
+        """Take a connection, a used one if there is one."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop(), True
+        return _Connection(self._open(), self._stall, self._bandwidth), False
+
+    def _open(self) -> socket.socket:
+        """Connect, through a proxy where the environment names one."""
+        proxies = getproxies() if self._host not in ("localhost", "127.0.0.1", "::1") else {}
+        proxy = proxies.get("https" if self._tls else "http")
+        if proxy and proxy_bypass(self.host):
+            proxy = None
+        try:
+            target = urlsplit(proxy) if proxy else None
+            host, port = (target.hostname, target.port or 80) if target else (self._host, None)
+            if self._tls:
+                link = http.client.HTTPSConnection(
+                    host, port or self._port, timeout=self._connect, context=self._trust()
+                )
+            else:
+                link = http.client.HTTPConnection(host, port or self._port, timeout=self._connect)
+            if target:
+                link.set_tunnel(self._host, self._port)
+            link.connect()
+        except ssl.SSLCertVerificationError as error:
+            words = f"{self.address} is not trusted: {error.verify_message}"
+            raise Fault(Kind.FINAL, words) from error
+        except (OSError, http.client.HTTPException) as error:
+            words = f"no answer from {self.address}: {_reason(error)}"
+            raise Fault(Kind.PASSING, words) from error
+        link.sock.settimeout(min(_TICK, self._stall))
+        return link.sock
+
+    def _trust(self) -> ssl.SSLContext:
+        """Load, once, the authorities that are trusted: the machine's, or `AWS_CA_BUNDLE`."""
+        with self._lock:
+            if self._context is None:
+                self._context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
+            return self._context
+
+
+class _Unanswered(Exception):
+    """A connection broke before any of the reply came."""
+
+    def __init__(self, fault: Fault):
+        super().__init__(fault.words)
+        self.fault = fault
+
+
+class _Connection:
+    """One connection."""
+
+    def __init__(self, link: socket.socket, stall: float, bandwidth: TokenBucket | None):
+        self._link, self._stall, self._bandwidth = link, stall, bandwidth
+        self._halt: threading.Event | None = None
+        self._moved = 0.0
+        self.stays = False
+        """Whether it can be used once more."""
+
+    def close(self) -> None:
+        """Close it."""
+        self._link.close()
+
+    def exchange(
+        self, head: bytes, body: Buffer, method: str, halt: threading.Event | None
+    ) -> Reply:
+        """Send one request and read its reply."""
+        self._halt = halt
+        self._moved = time.monotonic()
+        broken = None
+        try:
+            self._send_all(head, body)
+        except OSError as error:  # a server that refuses may have answered before it closed
+            broken = error
+        reply = _Reader(method)
+        try:
+            while not reply.whole:
+                data = self._step(lambda: self._link.recv(_READ))
+                if not data:
+                    raise ConnectionResetError("the server closed the connection")
+                reply.feed(data)
+        except OSError as error:
+            fault = Fault(Kind.PASSING, f"the connection broke: {_reason(broken or error)}")
+            if reply.begun:
+                fault = Fault(Kind.PASSING, "the reply was cut off")
+                raise fault from error
+            raise _Unanswered(fault) from error
+        self.stays = reply.stays and broken is None
+        return reply.reply
+
+    def _send_all(self, head: bytes, body: Buffer) -> None:
+        """Send head and body."""
+        if len(body) <= _WITH_HEAD:
+            pieces: Sequence[memoryview] = [memoryview(head + body)]
+        else:
+            pieces = [memoryview(head), memoryview(body)]
+        most = _SMOOTH_PIECE if self._bandwidth else _PIECE
+        for piece in pieces:
+            while piece:
+                part = piece[:most]
+                sent = self._step(lambda: self._link.send(part))
+                if self._bandwidth:
+                    self._bandwidth.take(sent)
+                    self._moved = time.monotonic()
+                piece = piece[sent:]
+
+    def _step(self, move: Callable[[], T]) -> T:
+        """Do one step, for which the connection may have to wait."""
+        while True:
+            if self._halt is not None and self._halt.is_set():
+                raise CancelledError("the transfer was stopped")
+            try:
+                done = move()
+                self._moved = time.monotonic()
+                return done
+            except TimeoutError:
+                if time.monotonic() - self._moved >= self._stall:
+                    words = f"no byte moved for {self._stall:.0f} s"
+                    raise Fault(Kind.PASSING, words) from None
+
+
+class _Reader:
+    """Puts a reply together from what comes."""
+
+    def __init__(self, method: str):
+        self._parser = httptools.HttpResponseParser(self)
+        self._bodiless = method == "HEAD"
+        self._body: list[bytes] = []
+        self.reply = Reply()
+        self.begun = self.whole = self.stays = False
+
+    def feed(self, data: bytes) -> None:
+        """Take what came."""
+        self.begun = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            raise Fault(Kind.PASSING, "the reply makes no sense") from error
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self.reply.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """Note the status; the reply to HEAD ends here."""
+        self.reply.status = self._parser.get_status_code()
+        self.stays = self._parser.should_keep_alive()
+        self.whole = self._bodiless
+
+    def on_body(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        """Put the body together."""
+        self.whole = True
+        self.reply.body = b"".join(self._body)
+
+
+def _close(connections: "list[_Connection]") -> None:
+    """Close what was kept open."""
+    for connection in connections:
+        connection.close()
+
+
+def _reason(error: BaseException) -> str:
+    """Say, briefly, why a connection failed."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

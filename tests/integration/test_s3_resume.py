@@ -1,0 +1,165 @@
+"""Large files that go on where they stopped, against a real S3 server (SeaweedFS)."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from unittest.mock import patch
+
+from aind_data_transfer_service.errors import ExitCode
+from aind_data_transfer_service.upload.s3_client import S3Client
+from tests.support import seaweedfs, wait_until
+from tests.support.transfer import PREFIX, TransferTestCase
+
+MEBI = 1024**2
+_server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
+
+
+def setUpModule():
+    """Start the server."""
+    global _server
+    _server = seaweedfs.start()
+
+
+def tearDownModule():
+    """Stop it."""
+    _server.stop()
+
+
+class TestResume(TransferTestCase):
+    """A job that is ended in the middle of a large file, and the next one."""
+
+    destination = "s3://"
+
+    def setUp(self):
+        """Make a bucket, and a session of one large file and some small ones."""
+        super().setUp()
+        self.enterContext(patch.dict(os.environ, _server.env))
+        self.endpoint_url = _server.endpoint_url
+        self.bucket = _server.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
+        self.large = self.write("large.bin", os.urandom(100 * MEBI + 7))
+        for number in range(5):
+            self.write(f"{number}.bin", os.urandom(3000))
+        self.journal = self.folder / "data/transfers" / self.bucket / PREFIX / "journal.jsonl"
+
+    def uploads(self):
+        """List unfinished multipart uploads."""
+        return _server.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+
+    def lines(self, name):
+        """Read the lines of the journal that hold something."""
+        if not self.journal.exists():
+            return []
+        lines = self.journal.read_bytes().split(b"\n")[:-1]
+        return [line for line in map(json.loads, lines) if name in line]
+
+    def stop_in_the_middle(self, number, parts=3):
+        """Start a job, slowly, and end it once some parts have arrived."""
+        environment = {
+            **os.environ,
+            "DESTINATION": "s3://",
+            "DATA_DIR": str(self.folder / "data"),
+            "UPLOAD_CONNECTIONS": "2",
+            "UPLOAD_BANDWIDTH": "40MB/s",
+            "UPLOAD_JOB_JSON_ARGS": self.config().model_dump_json(),
+        }
+        command = [sys.executable, "-m", "aind_data_transfer_service.upload"]
+        job = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: len(self.lines("part")) >= parts, 60, "parts to arrive")
+        job.send_signal(number)
+        job.communicate(timeout=30)
+        return job.returncode
+
+    def run_and_count(self):
+        """Run the job, and tell which parts it sends."""
+        sent = []
+        put_part = S3Client.put_part
+
+        def counted(client, key, upload_id, number, *rest):
+            sent.append(number)
+            return put_part(client, key, upload_id, number, *rest)
+
+        with patch.object(S3Client, "put_part", counted):
+            self.run_job()
+        return sent
+
+    def check_whole(self):
+        """See that everything is there, proven, and that nothing is left behind."""
+        stored = self.stored()
+        for path in self.source.iterdir():
+            self.assertEqual(stored[f"behavior/{path.name}"], path.read_bytes())
+        digest = hashlib.sha256(self.large.read_bytes()).hexdigest()
+        self.assertEqual(self.manifest()["behavior/large.bin"].sha256, digest)
+        self.assertEqual(self.uploads(), [])
+        head = _server.client.head_object(
+            Bucket=self.bucket, Key=f"{PREFIX}/behavior/large.bin", ChecksumMode="ENABLED"
+        )
+        self.assertIn("ChecksumCRC64NVME", head)
+
+    def test_killed_in_a_large_file_only_missing_parts_are_sent(self):
+        self.assertEqual(self.stop_in_the_middle(signal.SIGKILL), -signal.SIGKILL)
+        arrived = {line["part"]["number"] for line in self.lines("part")}
+        self.assertEqual(len(self.uploads()), 1)
+        sent = self.run_and_count()
+        self.assertFalse(arrived & set(sent))
+        self.assertEqual(len(set(sent)), len(sent))
+        self.check_whole()
+
+    def test_a_cancelled_job_leaves_no_parts_behind(self):
+        self.assertEqual(self.stop_in_the_middle(signal.SIGTERM), ExitCode.CANCELLED)
+        self.assertEqual(self.uploads(), [])
+        self.assertEqual(len(self.run_and_count()), 13)
+        self.check_whole()
+
+    def test_an_upload_that_the_server_forgot_is_begun_anew(self):
+        self.stop_in_the_middle(signal.SIGKILL)
+        (upload,) = self.uploads()
+        _server.client.abort_multipart_upload(
+            Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+        )
+        self.assertEqual(len(self.run_and_count()), 13)
+        self.check_whole()
+
+    def test_a_source_that_changed_meanwhile_is_sent_whole(self):
+        self.stop_in_the_middle(signal.SIGKILL)
+        self.large.write_bytes(os.urandom(90 * MEBI))
+        self.assertEqual(len(self.run_and_count()), 12)
+        self.check_whole()
+
+    def test_a_source_that_changed_without_its_time_doing_so_is_noticed(self):
+        self.stop_in_the_middle(signal.SIGKILL)
+        arrived = {line["part"]["number"] for line in self.lines("part")}
+        changed, status = min(arrived), self.large.stat()
+        with open(self.large, "r+b") as file:
+            file.seek((changed - 1) * 8 * MEBI)
+            file.write(b"otherwise")
+        os.utime(self.large, ns=(status.st_atime_ns, status.st_mtime_ns))
+        sent = self.run_and_count()
+        self.assertIn(changed, sent)
+        self.assertLess(len(sent), 13)
+        self.assertIn("the source changed without its time", " ".join(self.told.warnings()))
+        self.check_whole()
+
+    def test_killed_after_the_last_part_nothing_is_sent_again(self):
+        """The server has the object, and the job did not live to note so."""
+        self.stop_in_the_middle(signal.SIGKILL)
+        noted = self.journal.read_bytes()
+        with patch.object(S3Client, "complete_upload", side_effect=KeyboardInterrupt):
+            with self.assertRaises(KeyboardInterrupt):
+                self.run_job()
+        self.assertGreater(len(self.journal.read_bytes()), len(noted))
+        (begun,), parts = self.lines("upload"), self.lines("part")
+        listed = [
+            {"PartNumber": line["part"]["number"], "ETag": line["part"]["etag"]} for line in parts
+        ]
+        _server.client.complete_multipart_upload(
+            Bucket=self.bucket,
+            Key=f"{PREFIX}/behavior/large.bin",
+            UploadId=begun["upload"]["upload_id"],
+            MultipartUpload={"Parts": sorted(listed, key=lambda part: part["PartNumber"])},
+        )
+        self.assertEqual(self.run_and_count(), [])
+        self.check_whole()
