@@ -4,7 +4,7 @@ import os
 import unittest
 from unittest import mock
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -83,6 +83,7 @@ class Systems(unittest.TestCase):
                 line = self.refused(SlimsSettings, COMPLETE[SlimsSettings] | {"HOST": address})
                 self.assertRegex(line, f"^SLIMS_HOST: .*{words}")
 
+    @settings(deadline=None)
     @given(st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0")))
     def test_no_address_is_taken_that_is_not_encrypted(self, address: str) -> None:
         try:

@@ -125,7 +125,7 @@ class EntraAuth(httpx.Auth):
         if not isinstance(answer, dict):
             answer = {}
         token = answer.get("access_token")
-        if response.status_code != 200 or not isinstance(token, str) or not token:
+        if response.status_code != 200 or not _is_token(token):
             raise MetadataError(
                 f"{self._web.at(url)} gives no token: {self._reason(response, answer)}"
             )
@@ -142,6 +142,11 @@ class EntraAuth(httpx.Auth):
             return f"it answered {response.status_code} and does not say why"
         first = words.strip().splitlines()[0][:200]
         return first.replace(self._application.secret, "…")
+
+
+def _is_token(value: Any) -> bool:
+    """Tell what can stand in a header from what cannot, and would be shown by the error."""
+    return isinstance(value, str) and value.isascii() and value.isprintable() and value.strip() > ""
 
 
 def _seconds(value: Any) -> float:

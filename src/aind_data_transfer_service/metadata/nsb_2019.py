@@ -97,6 +97,8 @@ def surgeries(fields: Mapping[str, Any], zone: tzinfo) -> tuple[list[dict[str, A
     """
     item = Item(fields)
     item.text(SUBJECT_COLUMN)  # known: it is what was asked for
+    if off := called_off(item, fields):
+        return [], off
     sittings = {"headpost": sitting(item, zone, _HEADPOST_ROUND)}
     sittings |= {name: sitting(item, zone, columns) for name, columns in _ROUNDS.items()}
     with_headpost = item.yes("HP_x0020__x0026__x0020_Inj")
@@ -132,6 +134,14 @@ def sitting(item: Item, zone: tzinfo, columns: tuple) -> Sitting:
         workstation=item.text(place[0]),
         recovery_minutes=item.number(cells.MINUTES, place[1]),
     )
+
+
+def called_off(item: Item, fields: Mapping[str, Any]) -> list[str]:
+    """Say that a surgery was cancelled, where it was: it is none then."""
+    status = str(fields.get("SurgeryStatus") or "")
+    if "cancel" not in status.lower():
+        return []
+    return [f'item {item.text("id", "Id", "ID")}: left out, for its status is "{status}"']
 
 
 def compose(

@@ -13,7 +13,13 @@ from typing import Any
 
 from aind_data_transfer_service.metadata import cells, surgery
 from aind_data_transfer_service.metadata.cells import Item
-from aind_data_transfer_service.metadata.nsb_2019 import compose, dura_removed, side, sitting
+from aind_data_transfer_service.metadata.nsb_2019 import (
+    called_off,
+    compose,
+    dura_removed,
+    side,
+    sitting,
+)
 from aind_data_transfer_service.metadata.surgery import Sitting, Spot
 
 SUBJECT_COLUMN = "LabTracks_x0020_ID1"
@@ -138,6 +144,8 @@ def surgeries(fields: Mapping[str, Any], zone: tzinfo) -> tuple[list[dict[str, A
     """
     item = Item(fields)
     item.text(SUBJECT_COLUMN)  # known: it is what was asked for
+    if off := called_off(item, fields):
+        return [], off
     sittings = {
         False: sitting(item, zone, _INITIAL),
         True: sitting(item, zone, _FOLLOW_UP),

@@ -104,9 +104,13 @@ def _marked(part: dict[str, Any], origins: Sequence[str]) -> dict[str, Any]:
         return part
     lines = str(part.get("notes") or "").splitlines()
     marks = [f"{ORIGIN}{origin}" for origin in dict.fromkeys(origins)]
-    if any(line.startswith(ORIGIN) for line in lines):
+    if _is_marked(part):
         marks = []  # merged before, by whoever asked its own sources
     return {**part, "notes": "\n".join([*marks, *lines])}
+
+
+def _is_marked(part: dict[str, Any]) -> bool:
+    return any(line.startswith(ORIGIN) for line in str(part.get("notes") or "").splitlines())
 
 
 def _notes(found: Sequence[Found]) -> str | None:
@@ -119,6 +123,8 @@ def _notes(found: Sequence[Found]) -> str | None:
 def _provenance(found: Sequence[Found]) -> Iterator[str]:
     """List the sources, each with how many procedures it told."""
     for one in found:
+        if any(_is_marked(part) for name in _LISTS for part in one.document.get(name) or []):
+            continue  # merged before: its notes tell it already
         count = sum(len(one.document.get(name) or []) for name in _LISTS)
         told = f"{count} procedure{'' if count == 1 else 's'}"
         yield f"{one.source}: {told}{'' if one.complete else ', not all that there ought to be'}"

@@ -116,6 +116,7 @@ class Tokens(unittest.TestCase):
             (Reply(400, {"error": "invalid_client"}), "invalid_client$"),
             (Reply(400, {"error_codes": [True, "7000215", {}]}), "answered 400"),
             (Reply(200, {"access_token": ""}), "answered 200 and does not say why"),
+            (Reply(200, {"access_token": f"{SECRET}\n"}), "does not say why"),
             (Reply(200, ["token"]), "does not say why"),
             (Reply(200, b"<html>", content_type="text/html"), r"no JSON \(text/html\)"),
             (Fault.CUT, "cannot be reached"),

@@ -355,6 +355,15 @@ class Documents(unittest.TestCase):
         [note] = surgery.document("650102", made, "here").notes
         self.assertIn("an injection_volume for each of 2 depths", note)
 
+    def test_a_surgery_that_was_cancelled_is_none(self) -> None:
+        for module, item in ((nsb_2019, item_2019), (nsb_2023, item_2023)):
+            for status in ("Cancelled", "canceled by requestor"):
+                made, [problem] = read(module, item(SurgeryStatus=status))
+                self.assertEqual([], made)
+                self.assertRegex(problem, f'^item \\d+: left out, for its status is "{status}"$')
+            made, _ = read(module, item(SurgeryStatus="Ready for Feedback"))
+            self.assertIn("SurgeryStatus: Ready for Feedback", made[0]["notes"])
+
     @settings(max_examples=60, deadline=None)
     @given(st.data())
     def test_no_item_is_too_odd(self, data: st.DataObject) -> None:

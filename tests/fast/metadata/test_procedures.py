@@ -68,6 +68,7 @@ class Merging(unittest.TestCase):
         twice = merge_procedures("7", [once, found("B")])
         [part] = twice.document["subject_procedures"]
         self.assertEqual("source: A", part["notes"])
+        self.assertEqual("A: 1 procedure\nB: 0 procedures", twice.document["notes"])
 
     def test_kinds_that_have_no_notes_get_none(self) -> None:
         water = {"procedure_type": "Water restriction", "start_date": "2023-01-01"}

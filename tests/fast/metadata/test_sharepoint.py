@@ -2,6 +2,7 @@
 
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -49,6 +50,11 @@ class Asking(unittest.TestCase):
         source = SharePointSource(SharePointSettings(**(known | changes)), ZONE, patience)
         self.addCleanup(source.close)
         return source
+
+    @cached_property
+    def kept_source(self) -> SharePointSource:
+        """Make a source for many questions of one test."""
+        return self.source(list_2019=None)
 
     def refused(self, words: str, *told: Any, source: SharePointSource | None = None) -> None:
         """Have a question fail, in these words and on one line."""
@@ -184,13 +190,11 @@ class Asking(unittest.TestCase):
         self.assertEqual({12}, counts)
         self.assertEqual(1, self.server.tokens_given)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).map(str.strip))
     def test_no_id_breaks_the_question(self, subject_id: str) -> None:
         self.new.items = [item_2023(subject_id)]
-        if not hasattr(self, "kept"):
-            self.kept = self.source(list_2019=None)
-        found = self.kept.procedures(subject_id)
+        found = self.kept_source.procedures(subject_id)
         self.assertEqual(subject_id, found.document["subject_id"])
 
 

@@ -2,6 +2,7 @@
 
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -38,6 +39,11 @@ class Asking(unittest.TestCase):
         source = SlimsSource(SlimsSettings(**(known | changes)), patience)
         self.addCleanup(source.close)
         return source
+
+    @cached_property
+    def kept_source(self) -> SlimsSource:
+        """Make a source for many questions of one test."""
+        return self.source()
 
     def test_the_attached_document_is_the_rig_or_instrument(self) -> None:
         self.server.has("323_EPHYS1", ("photo.png", b"x"), ("rig.JSON", RIG))
@@ -140,11 +146,9 @@ class Asking(unittest.TestCase):
             found = list(pool.map(source.rig, ["323_EPHYS1"] * 16))
         self.assertEqual([RIG] * 16, [one.document for one in found])
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.text(st.characters(blacklist_categories=("Cs",)), min_size=1))
     def test_no_name_breaks_the_question(self, name: str) -> None:
         self.server.records.clear()
         self.server.has(name, ("rig.json", {"rig_id": name}))
-        if not hasattr(self, "kept"):
-            self.kept = self.source()
-        self.assertEqual((), self.kept.rig(name).notes)
+        self.assertEqual((), self.kept_source.rig(name).notes)
