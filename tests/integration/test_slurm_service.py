@@ -203,6 +203,24 @@ class ServiceTest(ClusterTest):
             if path.is_file():
                 self.assertNotIn(secret, path.read_bytes(), path)
 
+    def test_jobs_that_others_started_are_listed_as_such_and_not_kept(self):
+        wrap = ["--wrap", "sleep 100", "--output", "/dev/null", "--job-name", "an O'Brien <b>"]
+        number = int(self.cluster.run("sbatch", "--parsable", *wrap))
+
+        def other(state: str) -> dict | None:
+            data = self.api.get("/api/jobs").json()["data"]
+            self.assertEqual((0, []), (data["total"], data["jobs"]))
+            jobs = [job for job in data["others"]["jobs"] if job["number"] == number]
+            return jobs[0] if jobs and jobs[0]["state"] == state else None
+
+        job = wait_until(lambda: other("RUNNING"), 30, "it to be listed")
+        self.assertEqual(("an O'Brien <b>", self.cluster.node), (job["name"], job["node"]))
+        page = self.api.get("/jobs").text
+        self.assertIn("an O&#39;Brien &lt;b&gt;", page)
+        self.cluster.run("scancel", str(number))
+        job = wait_until(lambda: other("CANCELLED"), 30, "its end")
+        self.assertIn("cancelled on the cluster", job["reason"])
+
     def test_a_job_without_its_folders_fails_and_names_them(self):
         [answer] = self.submit(
             self.request(

@@ -1,5 +1,7 @@
 """The status pages in a real browser: live, filtered, sorted, paged; a job's own page."""
 
+import tempfile
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,10 +9,13 @@ import httpx
 
 from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.settings import HpcSettings
 from tests.support import wait_until
 from tests.support.browser import PageTest
 from tests.support.requests import upload_settings
 from tests.support.service import Service
+from tests.test_server import slurmrestd
+from tests.test_server.cluster import Cluster, Pace
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 SCRIPT = "#!/bin/sh\necho begun\necho careful >&2\nexec sleep 600\n"
@@ -256,3 +261,58 @@ class NarrowAndDarkTest(PageTest):
                     width = page.evaluate("document.documentElement.scrollWidth")
                     self.assertLessEqual(width, 360)
             page.context.close()
+
+
+class ClusterPageTest(PageTest):
+    """A person who looks at jobs on a cluster (the mock of it, spoken to over HTTP)."""
+
+    def setUp(self) -> None:
+        """Start the mock, and a service that uses it."""
+        super().setUp()
+        self.cluster = Cluster(Pace(pending=0, run=3600))
+        server = slurmrestd.make_server("127.0.0.1", 0, self.cluster)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        hpc = HpcSettings(
+            host="127.0.0.1",
+            port=server.server_port,
+            username="svc",
+            token="some_token",
+            partition="part",
+            current_working_directory=folder,
+            logging_directory=folder,
+        )
+        self.service = self.enterContext(Service(hpc=hpc))
+        self.addCleanup(self.page.context.close)
+
+    def test_jobs_that_others_started_come_and_go(self) -> None:
+        self.page.goto(self.service.url + "/jobs")
+        self.page.locator('#live[data-live="on"]').wait_for()
+        section = self.page.locator("#others")
+        self.assertFalse(section.is_visible())
+        job = self.cluster.submit(
+            "#!/bin/sh\nsleep 9\n",
+            {
+                "name": "<i>nightly</i> backup",
+                "partition": "part",
+                "current_working_directory": "/tmp",
+                "environment": {"PATH": "/bin"},
+            },
+        )
+        row = section.locator(f'tr[data-number="{job.job_id}"]')
+        row.locator('[data-state="RUNNING"]').wait_for()
+        self.assertIn("<i>nightly</i> backup", row.inner_text())
+        self.assertIn(f"Slurm job {job.job_id}", row.inner_text())
+        self.assertEqual(0, section.locator("button, a").count(), "nothing can be done to it")
+        self.assertTrue(self.page.locator("#empty-all").is_visible(), "it is none of ours")
+        self.page.get_by_label("Search").fill("nowhere")
+        self.page.locator("#empty-filtered").wait_for()
+        self.assertTrue(row.is_visible(), "filters are for our own")
+        self.cluster.cancel(job)
+        row.locator('[data-state="CANCELLED"]').wait_for()
+        sent = httpx.get(f"{self.service.url}/jobs").text
+        self.assertIn("&lt;i&gt;nightly&lt;/i&gt;", sent)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 JobFile = Literal["stdout", "stderr", "events"]
 """The files that every job leaves: what it said, what it complained of, what it did."""
@@ -89,6 +89,41 @@ class FileChunk:
     """Where in the file the piece begins, in bytes."""
     size: int
     """How long the file is now, in bytes."""
+
+
+@dataclass(frozen=True)
+class OtherJob:
+    """A job that somebody else started where ours run."""
+
+    number: int
+    """The scheduler's own number of it."""
+    name: str
+    state: RunState
+    reason: str = ""
+    user: str = ""
+    """Empty where the scheduler does not tell."""
+    node: str = ""
+    submitted_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Others:
+    """The jobs that somebody else started."""
+
+    jobs: tuple[OtherJob, ...] = ()
+    """The first of them."""
+    total: int = 0
+
+
+@runtime_checkable
+class SeesOthers(Protocol):
+    """An executor that sees jobs besides those that it was given."""
+
+    async def others(self, ask: bool) -> Others:
+        """List them: as the last answer about our own told, or with `ask` as they stand now."""
+        ...
 
 
 class Executor(Protocol):

@@ -19,12 +19,14 @@ from aind_data_transfer_service.executors.base import (
     FileChunk,
     JobFile,
     JobSpec,
+    Others,
     RunState,
     RunStatus,
     Started,
 )
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.slurm_files import LogFolder
+from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_past import UNTOLD, PastJobs
 from aind_data_transfer_service.executors.slurm_properties import job_properties, marked_id
 from aind_data_transfer_service.executors.slurm_script import (
@@ -91,6 +93,8 @@ class SlurmExecutor:
         self._keep = keep
         self._callbacks = callbacks
         self._folder = LogFolder(hpc.logging_directory)
+        self._picked = OthersJobs(hpc.username or "", hpc.partition or "")
+        self._others = Others()
         self._past = PastJobs(client)
         self._turns = asyncio.Semaphore(hpc.submissions_at_once)
         self._under_way: dict[str, asyncio.Task[Started]] = {}
@@ -162,6 +166,12 @@ class SlurmExecutor:
             return
         await self._client.cancel(number)
 
+    async def others(self, ask: bool) -> Others:
+        """List jobs in our name that others started; with `ask`, Slurm is asked for them."""
+        if ask:
+            await self._look()
+        return self._others
+
     async def read(self, ref: str, file: JobFile, offset: int, limit: int) -> FileChunk:
         """Read from one of a job's files in the folder of logs."""
         _, job_id = _parts(ref)
@@ -184,7 +194,9 @@ class SlurmExecutor:
     async def _look(self) -> dict[str, list[SlurmJob]]:
         """Ask for all jobs and remember ours, by our own ids."""
         listed: dict[str, list[SlurmJob]] = {}
-        for job in await self._client.jobs():
+        found = await self._client.jobs()
+        self._others = self._picked.among(found)
+        for job in found:
             if job_id := marked_id(job.comment):
                 listed.setdefault(job_id, []).append(job)
         for job_id, jobs in listed.items():

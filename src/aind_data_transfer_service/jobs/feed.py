@@ -1,4 +1,4 @@
-"""Changes of jobs, passed on to whoever listens."""
+"""Changes of jobs, and news of other kinds, passed on to whoever listens."""
 
 import asyncio
 import weakref
@@ -11,7 +11,7 @@ BACKLOG = 5000
 
 
 class Subscription:
-    """What one listener has yet to hear: of each job, the latest.
+    """What one listener has yet to hear: of each job, the latest; other news as a word each.
 
     Listening begins when the subscription is made, not when it is first asked. It ends when the
     feed closes, or when the listener is so far behind that it had better read everything anew.
@@ -20,18 +20,22 @@ class Subscription:
     def __init__(self, backlog: int):
         self._backlog = backlog
         self._waiting: dict[str, Job] = {}
+        self._words: dict[str, None] = {}
         self._news = asyncio.Event()
         self._over = False
 
     def __aiter__(self) -> "Subscription":
         return self
 
-    async def __anext__(self) -> Job:
-        while not self._waiting:
+    async def __anext__(self) -> Job | str:
+        while not self._waiting and not self._words:
             if self._over:
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
+        for word in list(self._words):
+            del self._words[word]
+            return word
         job_id = next(iter(self._waiting))
         return self._waiting.pop(job_id)
 
@@ -44,6 +48,12 @@ class Subscription:
             self._waiting.clear()
             self.close()
         self._news.set()
+
+    def mention(self, word: str) -> None:
+        """Have a word heard, once however often it is said before that."""
+        if not self._over:
+            self._words[word] = None
+            self._news.set()
 
     def close(self) -> None:
         """End the subscription; what waits is still heard."""
@@ -74,6 +84,11 @@ class Feed:
         for job in jobs:
             for listener in listeners:
                 listener.offer(job)
+
+    def mention(self, word: str) -> None:
+        """Tell of something else that is new."""
+        for listener in list(self._subscriptions):
+            listener.mention(word)
 
     def close(self) -> None:
         """Let all listeners go."""

@@ -17,7 +17,13 @@ from aind_data_transfer_service.errors import (
     SubmissionError,
     TransferServiceError,
 )
-from aind_data_transfer_service.executors.base import Executor, FileChunk, JobFile, Started
+from aind_data_transfer_service.executors.base import (
+    Executor,
+    FileChunk,
+    JobFile,
+    Others,
+    Started,
+)
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.choose import choose_executor
 from aind_data_transfer_service.jobs.checks import Checks, ToCheck, in_flight_error
@@ -105,6 +111,11 @@ class JobManager:
         if self._store is None:
             raise RuntimeError("the manager of jobs has not been started")
         return self._store
+
+    @property
+    def others(self) -> Others:
+        """The jobs that others started where ours run; never recorded, and not to be changed."""
+        return Others() if self._monitor is None else self._monitor.others
 
     @property
     def inbox(self) -> Inbox:

@@ -2,12 +2,19 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from aind_data_transfer_service.errors import EventsElsewhere, ExecutorError
-from aind_data_transfer_service.executors.base import Executor, RunState, RunStatus
+from aind_data_transfer_service.executors.base import (
+    Executor,
+    Others,
+    RunState,
+    RunStatus,
+    SeesOthers,
+)
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.inbox import Inbox
@@ -23,6 +30,9 @@ _LAST_WORDS = 8192
 _READ_AT_ONCE = 16
 _GIVEN_AT_ONCE = 200
 _TROUBLES_KEPT = 1000
+_OTHERS = "others"
+"""The word that says so when the list of others' jobs has changed."""
+_SECONDS_UNWATCHED = 10.0
 _NO_WORD = (RunState.LOST, RunState.FAILED, RunState.TIMEOUT)
 
 
@@ -43,6 +53,11 @@ class Monitor:
         What jobs tell by themselves meanwhile.
     interval : float
         Seconds between two looks.
+
+    Attributes
+    ----------
+    others : Others
+        The jobs that others started where ours run, as they stood at the last look.
     """
 
     def __init__(
@@ -62,6 +77,8 @@ class Monitor:
         self._interval = interval
         self._turn = asyncio.Lock()
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
+        self.others = Others()
+        self._others_due = 0.0
         self._cancelled: set[str] = set()
         self._troubles: set[str] = set()
 
@@ -86,11 +103,25 @@ class Monitor:
             ]
             if followed:
                 await self._follow(followed)
+            await self._look_at_others(ask=not followed)
 
     async def cancel(self, job: Job) -> None:
         """Have the executor stop a job whose cancellation is recorded."""
         await self._executor.cancel(job.executor_ref)
         self._cancelled.add(job.id)
+
+    async def _look_at_others(self, ask: bool) -> None:
+        """Note which jobs others started; where that has to be asked for, less often unwatched."""
+        executor, now = self._executor, time.monotonic()
+        if not isinstance(executor, SeesOthers):
+            return
+        if ask and now < self._others_due and not len(self._feed):
+            return
+        others = await executor.others(ask)
+        self._others_due = now + _SECONDS_UNWATCHED
+        if others != self.others:
+            self.others = others
+            self._feed.mention(_OTHERS)
 
     async def _hand_over(self, jobs: Sequence[Job]) -> None:
         """Hand over what was recorded and no more, as when the service was killed."""

@@ -5,11 +5,12 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.executors.base import Others
+from aind_data_transfer_service.jobs.states import JobState, job_state
 
 REQUEST_FIELDS = ("upload_job_settings", "hpc_settings", "script")
 """The long fields: a list of jobs comes without them, one job comes with them."""
@@ -115,6 +116,17 @@ def slurm_number(executor: str, ref: str) -> int | None:
     """
     number = ref.partition(":")[0]
     return int(number) if executor == "slurm" and number.isdecimal() else None
+
+
+def others_to_json(others: Others) -> dict[str, Any]:
+    """Write the jobs that others started as the API shows them."""
+    jobs = []
+    for job in others.jobs:
+        document = asdict(job) | {"state": job_state(job.state).value}
+        for name in ("submitted_at", "started_at", "ended_at"):
+            document[name] = document[name] and document[name].isoformat()
+        jobs.append(document)
+    return {"jobs": jobs, "total": others.total}
 
 
 def event_to_json(event: JobEvent) -> dict[str, Any]:

@@ -381,6 +381,17 @@ class FollowingTest(SlurmTest):
         await self.executor.cancel(there)
         self.assertEqual(self.client.cancelled, [101], "it had ended")
 
+    async def test_jobs_that_others_started_are_told_of_without_a_further_question(self):
+        refs = await self.begin("j1")
+        self.client.listed[500] = SlurmJob(500, "RUNNING", user="svc", name="theirs")
+        await self.executor.statuses(refs)
+        looks = self.client.looks
+        others = await self.executor.others(ask=False)
+        self.assertEqual([(500, "theirs")], [(job.number, job.name) for job in others.jobs])
+        self.assertEqual(looks, self.client.looks)
+        del self.client.listed[500]
+        self.assertEqual(0, (await self.executor.others(ask=True)).total)
+
     async def test_health_is_whether_a_controller_answers(self):
         self.assertEqual(await self.executor.statuses([]), {})
         self.client.controllers = [Pinged("ctl", False)]

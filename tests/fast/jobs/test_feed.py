@@ -22,6 +22,19 @@ class FeedTest(unittest.IsolatedAsyncioTestCase):
         for listener in (first, second):
             self.assertEqual([await anext(listener), await anext(listener)], jobs)
 
+    async def test_other_news_is_a_word_that_is_heard_once(self):
+        feed = Feed()
+        listener = feed.subscribe()
+        job = a_job()
+        feed.publish([job])
+        feed.mention("others")
+        feed.mention("others")
+        heard = {str(await anext(listener)), str(await anext(listener))}
+        self.assertEqual({"others", str(job)}, heard)
+        feed.close()
+        feed.mention("others")
+        self.assertEqual([], [news async for news in listener])
+
     async def test_a_listener_waits_for_news(self):
         feed = Feed()
         listener = feed.subscribe()

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, HTTPException, Query
 
-from aind_data_transfer_service.jobs.record import event_to_json, job_to_json
+from aind_data_transfer_service.jobs.record import event_to_json, job_to_json, others_to_json
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobQuery
 from aind_data_transfer_service.jobs.tables import SORTABLE
@@ -60,7 +60,11 @@ Wanted = Annotated[JobQuery, Depends(job_query)]
 
 @router.get("", response_model=Envelope)
 async def list_jobs(manager: Manager, query: Wanted) -> EnvelopeResponse:
-    """List jobs: filtered, sorted, a page of them; with how many there are in each state."""
+    """List jobs: filtered, sorted, a page of them; with how many there are in each state.
+
+    `others` are jobs on the cluster that this service did not start: they are listed as they stand,
+    and nothing here is done to them.
+    """
     found, counts = await asyncio.gather(
         asyncio.to_thread(manager.store.find, query), asyncio.to_thread(manager.store.counts)
     )
@@ -70,6 +74,7 @@ async def list_jobs(manager: Manager, query: Wanted) -> EnvelopeResponse:
         "page": query.page,
         "page_size": query.page_size,
         "counts": {state.value: counts.get(state, 0) for state in JobState},
+        "others": others_to_json(manager.others),
     }
     return EnvelopeResponse("Jobs", data)
 

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from aind_data_transfer_service.configs.columns import COLUMNS
 from aind_data_transfer_service.configs.vocabulary import MODALITIES, PLATFORMS
-from aind_data_transfer_service.jobs.record import event_to_json, job_to_json
+from aind_data_transfer_service.jobs.record import event_to_json, job_to_json, others_to_json
 from aind_data_transfer_service.jobs.store import JobQuery
 from aind_data_transfer_service.server.pagework import render
 from aind_data_transfer_service.server.routes import Manager, Settings
@@ -52,6 +52,7 @@ async def jobs_page(request: Request, manager: Manager, query: Wanted) -> Respon
         "total": found.total,
         "counts": {state.value: count for state, count in counts.items()},
         "submitters": submitters,
+        "others": others_to_json(manager.others),
         "query": query,
         "asked": _asked(request),
         "filtered": bool(

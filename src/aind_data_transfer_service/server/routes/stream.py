@@ -24,8 +24,9 @@ router = APIRouter(prefix="/api", tags=["Jobs"])
 async def stream_jobs(manager: Manager) -> EventSourceResponse:
     """Follow all jobs: an event `job` for each change, whose data is the job as JSON.
 
-    An event `ready` comes first: from then on nothing is missed. Where a listener falls too far
-    behind, the stream ends; connect again, and read the list anew.
+    An event `ready` comes first: from then on nothing is missed. An event `others` says that the
+    list of jobs that others started has changed. Where a listener falls too far behind, the stream
+    ends; connect again, and read the list anew.
     """
     stopping = anyio.Event()
     return EventSourceResponse(
@@ -48,7 +49,10 @@ async def changes(manager: JobManager, stopping: anyio.Event) -> AsyncIterator[S
     leaving = asyncio.create_task(leave(), name="end of a stream")
     try:
         yield ServerSentEvent(event="ready", data="{}", retry=RETRY_MILLISECONDS)
-        async for job in subscription:
-            yield ServerSentEvent(event="job", data=json.dumps(job_to_json(job)))
+        async for news in subscription:
+            if isinstance(news, str):
+                yield ServerSentEvent(event=news, data="{}")
+            else:
+                yield ServerSentEvent(event="job", data=json.dumps(job_to_json(news)))
     finally:
         leaving.cancel()

@@ -55,6 +55,24 @@ export function fillRow(row, job) {
   showTook(took);
 }
 
+/** Show a job that somebody else started. */
+export function fillOther(row, job) {
+  row.dataset.number = job.number;
+  say(part(row, "name"), job.name);
+  say(part(row, "number"), String(job.number));
+  const reason = part(row, "reason");
+  say(reason, job.reason);
+  reason.hidden = !job.reason;
+  showState(row, job);
+  say(part(row, "node"), job.node);
+  say(part(row, "user"), job.user);
+  showTime(part(row, "submitted_at"), job.submitted_at);
+  const took = part(row, "took");
+  took.dataset.from = job.started_at ?? "";
+  took.dataset.to = job.ended_at ?? "";
+  showTook(took);
+}
+
 /** Write how long a job has been running, or ran. */
 export function showTook(element) {
   const { from, to } = element.dataset;

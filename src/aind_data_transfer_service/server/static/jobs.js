@@ -2,7 +2,7 @@
 
 import { ask, say, showTimes } from "./common.js";
 import { number, plural } from "./format.js";
-import { fillRow, showTook } from "./jobrow.js";
+import { fillOther, fillRow, showTook } from "./jobrow.js";
 import { follow } from "./live.js";
 
 const $ = (id) => document.getElementById(id);
@@ -10,6 +10,8 @@ const form = $("filters");
 const rows = $("rows");
 const table = document.querySelector("table.jobs");
 const blank = $("job-row").content.querySelector("tr");
+const otherRows = $("other-rows");
+const blankOther = $("other-row").content.querySelector("tr");
 const USUAL = { sort: "submitted_at", order: "desc", page_size: "50", page: "1" };
 const FILTERS = ["text", "submitter", "since", "until", "state"];
 
@@ -54,7 +56,8 @@ function refreshSoon() {
 }
 
 /** Show a list, keeping the rows that stay, and with them the reader's focus. */
-function show({ jobs, total, counts, page_size: pageSize }) {
+function show({ jobs, total, counts, others, page_size: pageSize }) {
+  showOthers(others);
   const pages = Math.max(1, Math.ceil(total / pageSize));
   if (page > pages) {
     page = pages;
@@ -85,6 +88,20 @@ function show({ jobs, total, counts, page_size: pageSize }) {
   point($("previous"), page > 1, page - 1);
   point($("next"), page < pages, page + 1);
   showSorting();
+}
+
+/** Show the jobs that others started. */
+function showOthers({ jobs, total }) {
+  const known = new Map([...otherRows.children].map((row) => [row.dataset.number, row]));
+  otherRows.replaceChildren(
+    ...jobs.map((job) => {
+      const row = known.get(String(job.number)) ?? blankOther.cloneNode(true);
+      fillOther(row, job);
+      return row;
+    }),
+  );
+  $("others").hidden = !total;
+  say($("others-more"), total > jobs.length ? `${number(jobs.length)} of ${number(total)} are shown.` : "");
 }
 
 /** Have a link lead to a page, or nowhere. */
@@ -177,6 +194,7 @@ follow({
     if (!row || row.dataset.state !== job.state) refreshSoon();
     if (row) fillRow(row, job);
   },
+  onOthers: refreshSoon,
   onCatchUp: refresh,
   onState(state) {
     $("live").dataset.live = state;
@@ -185,6 +203,6 @@ follow({
 });
 
 setInterval(() => {
-  for (const took of rows.querySelectorAll('tr[data-state="RUNNING"] [data-field="took"]')) showTook(took);
+  for (const took of document.querySelectorAll('tr[data-state="RUNNING"] [data-field="took"]')) showTook(took);
 }, 1000);
 showTimes();

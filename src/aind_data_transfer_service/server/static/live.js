@@ -7,10 +7,11 @@ const POLL_MILLISECONDS = 5000;
 /**
  * Follow all jobs.
  *
- * `onJob(job)` is called for each change, `onCatchUp()` when something may have been missed, and
- * `onState(state)` with "on", "poll" or "off".
+ * `onJob(job)` is called for each change, `onOthers()` when what others started has changed,
+ * `onCatchUp()` when something may have been missed, and `onState(state)` with "on", "poll" or
+ * "off".
  */
-export function follow({ onJob, onCatchUp, onState }) {
+export function follow({ onJob, onOthers = () => {}, onCatchUp, onState }) {
   let source = null;
   let poll = null;
 
@@ -32,6 +33,7 @@ export function follow({ onJob, onCatchUp, onState }) {
       onCatchUp();
     });
     source.addEventListener("job", (event) => onJob(JSON.parse(event.data)));
+    source.addEventListener("others", onOthers);
     source.addEventListener("error", startPolling);
   };
 
