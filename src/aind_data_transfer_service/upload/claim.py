@@ -6,10 +6,8 @@ the asset is verified. A job that finds the mark goes on where the earlier one s
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,14 @@ from aind_data_transfer_service.errors import (
     DestinationError,
     DestinationExistsError,
     TransferError,
+)
+from aind_data_transfer_service.upload.lease import (
+    Lease,
+    await_silence,
+    lock_name,
+    new_mark,
+    read_mark,
+    write_mark,
 )
 from aind_data_transfer_service.upload.manifest import Entry, Journal, Manifest
 from aind_data_transfer_service.upload.shards import (
@@ -55,6 +61,8 @@ class Claim:
     """What the asset's manifest of an earlier upload names."""
     shards: ShardRecords
     """What shards of the asset have brought."""
+    lease: Lease
+    """The sign of life of this job."""
     before: Journal | None = None
     """For a shard: the journal of an attempt that had none."""
 
@@ -96,6 +104,7 @@ def claim_asset(
     force: bool,
     job_id: str | None,
     now: Callable[[], datetime],
+    tell: Callable[[str], None] = lambda words: None,
 ) -> Iterator[Claim]:
     """Hold the right to write an asset.
 
@@ -115,6 +124,8 @@ def claim_asset(
         Who wants it.
     now : Callable
         The clock.
+    tell : Callable
+        Takes what whoever asked for the job should know.
 
     Raises
     ------
@@ -122,15 +133,18 @@ def claim_asset(
         Where another job holds it.
     """
     with _lock(state_dir, store.location(prefix)):
-        mark = _read_mark(store, prefix) if state == AssetState.PARTIAL else None
+        mark = read_mark(store, prefix) if state == AssetState.PARTIAL else None
+        if mark is not None:
+            await_silence(store, prefix, mark, job_id, lock_name(state_dir), tell)
         started = _time(mark.get("started")) if mark else None
         started = started or now()
         keep = force or bool(mark and mark.get("keep_others"))
-        _write_mark(store, prefix, mark is None, started, keep, job_id)
+        ours = new_mark(prefix, job_id, state_dir, started, keep)
+        write_mark(store, prefix, ours, new=mark is None)
         resumed = mark is not None or _is_taken(store, prefix, force)
         shards = ShardRecords(store, prefix, state_dir)
-        with Journal(state_dir / _JOURNAL) as journal:
-            yield Claim(started, resumed, keep, journal, Earlier(store, prefix), shards)
+        with Lease(store, prefix, ours) as lease, Journal(state_dir / _JOURNAL) as journal:
+            yield Claim(started, resumed, keep, journal, Earlier(store, prefix), shards, lease)
 
 
 @contextmanager
@@ -142,6 +156,7 @@ def claim_shard(
     force: bool,
     job_id: str,
     now: Callable[[], datetime],
+    tell: Callable[[str], None] = lambda words: None,
 ) -> Iterator[Claim]:
     """Hold the right to write one shard of an asset, beside the other shards of the same job.
 
@@ -155,38 +170,48 @@ def claim_shard(
     """
     folder, location = shard_folder(state_dir, shard), store.location(prefix)
     with _together(state_dir, location, job_id), _lock(folder, f"{shard} of {location}"):
-        mark = _joined_mark(store, prefix, force, job_id, now)
+        mark = _joined_mark(store, prefix, state_dir, force, job_id, now, tell)
         started = _time(mark.get("started")) or now()
         keep = force or bool(mark.get("keep_others"))
         shards = ShardRecords(store, prefix, state_dir, but=shard)
         before = Journal(state_dir / _JOURNAL)
-        with shard_journal(state_dir, shard) as journal:
-            yield Claim(started, True, keep, journal, Earlier(store, prefix), shards, before)
+        lease = Lease(store, prefix, mark, shared=True)
+        with lease, shard_journal(state_dir, shard) as journal:
+            earlier = Earlier(store, prefix)
+            yield Claim(started, True, keep, journal, earlier, shards, lease, before)
 
 
 def _joined_mark(
     store: AssetStore,
     prefix: str,
+    state_dir: Path,
     force: bool,
     job_id: str,
     now: Callable[[], datetime],
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Find the mark that this job's shards share; the first of them leaves it."""
-    mark = _read_mark(store, prefix)
+    mark = read_mark(store, prefix)
     if mark is None and not force and next(store.objects(prefix), None) is not None:
-        mark = _read_mark(store, prefix)  # whose objects are these?
+        mark = read_mark(store, prefix)  # whose objects are these?
         if mark is None:
             raise _completed_meanwhile(store, prefix)
     if mark is None:
         try:
-            _write_mark(store, prefix, True, now(), force, job_id)
+            ours = new_mark(prefix, job_id, state_dir, now(), force)
+            write_mark(store, prefix, ours, new=True)
         except DestinationExistsError:
-            if (_read_mark(store, prefix) or {}).get("job_id") != job_id:
+            ours = read_mark(store, prefix) or {}
+            if ours.get("job_id") != job_id:
                 raise
-    elif mark.get("job_id") != job_id:  # of a job that came to nothing
-        keep = force or bool(mark.get("keep_others"))
-        _write_mark(store, prefix, False, _time(mark.get("started")) or now(), keep, job_id)
-    return _read_mark(store, prefix) or {}
+        return ours
+    if mark.get("job_id") == job_id:
+        return mark
+    await_silence(store, prefix, mark, job_id, lock_name(state_dir), tell)
+    keep = force or bool(mark.get("keep_others"))  # of a job that came to nothing
+    ours = new_mark(prefix, job_id, state_dir, _time(mark.get("started")) or now(), keep)
+    write_mark(store, prefix, ours)
+    return ours
 
 
 def _is_taken(store: AssetStore, prefix: str, force: bool) -> bool:
@@ -299,49 +324,12 @@ def _locked(path: Path, location: str, how: int = fcntl.LOCK_EX) -> IO[str]:
 
 def release(store: AssetStore, prefix: str, claim: Claim) -> None:
     """Leave nothing beside the asset but its manifest; last of all the mark goes: it is whole."""
+    claim.lease.end()
     claim.journal.remove()
     shutil.rmtree(claim.shards.folder, ignore_errors=True)
     beside = [item.key for item in store.objects(record_folder(prefix))]
     store.delete([key for key in beside if key not in (manifest_key(prefix), mark_key(prefix))])
     store.delete([mark_key(prefix)])
-
-
-def _read_mark(store: AssetStore, prefix: str) -> dict[str, Any] | None:
-    """Read what an earlier job left word of, if any; a damaged mark is as good as an empty one."""
-    data = store.get(mark_key(prefix))
-    if data is None:
-        return None
-    try:
-        mark = json.loads(data)
-    except ValueError:
-        return {}
-    return mark if isinstance(mark, dict) else {}
-
-
-def _write_mark(
-    store: AssetStore,
-    prefix: str,
-    new: bool,
-    started: datetime,
-    keep: bool,
-    job_id: str | None,
-) -> None:
-    """Leave word that this asset is being written."""
-    mark = {
-        "asset": prefix,
-        "job_id": job_id,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": started.isoformat(),
-        "keep_others": keep,
-    }
-    data = json.dumps(mark, indent=2).encode()
-    try:
-        store.put(mark_key(prefix), data, new)
-    except FileExistsError as error:
-        raise DestinationExistsError(
-            f"another job began to send {store.location(prefix)} at the same moment"
-        ) from error
 
 
 def _time(text: Any) -> datetime | None:

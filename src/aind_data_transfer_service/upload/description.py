@@ -1,21 +1,27 @@
 """What a job says of its asset: the facts at its start, the documents at its end."""
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service import __version__
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.documents import (
     RECORD_NAME,
     Document,
     Facts,
     Process,
+    Status,
+    check_processing,
     processing,
     record,
     to_json,
 )
 from aind_data_transfer_service.upload.plan import Plan
+from aind_data_transfer_service.upload.store import AssetStore
 from aind_data_transfer_service.upload.transforms import ZipItem
 
 SOFTWARE = "aind-data-transfer-service"
@@ -76,6 +82,47 @@ def complete(
     everything = {**documents, "processing": written}
     files = {document.file_name: document.data for document in everything.values()}
     return {**files, RECORD_NAME: to_json(record(facts, everything, started, ended))}
+
+
+def earlier_processing(store: AssetStore, prefix: str, started: datetime) -> Document | None:
+    """Find what an asset says of earlier uploads into it, so that a further one goes on from there.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    started : datetime
+        When this upload began: what an attempt of its own has written is not taken for earlier.
+
+    Raises
+    ------
+    MetadataError
+        Where the document is none that can be gone on with.
+    """
+    key = f"{prefix}/processing.json"
+    data = store.get(key)
+    if data is None:
+        return None
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise MetadataError(f"{store.location(key)} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise MetadataError(f"{store.location(key)} is no JSON object")
+    document = Document("processing", content, Status.UNKNOWN, store.location(key))
+    check_processing(document)
+    pipeline = content["processing_pipeline"]
+    pipeline["data_processes"] = [
+        process for process in pipeline["data_processes"] if not _is_of(process, started)
+    ]
+    return document
+
+
+def _is_of(process: Any, started: datetime) -> bool:
+    """Tell whether a process is that of an upload that began at a moment."""
+    return isinstance(process, Mapping) and process.get("start_date_time") == started.isoformat()
 
 
 def _processes(

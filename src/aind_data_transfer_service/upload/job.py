@@ -33,7 +33,12 @@ from aind_data_transfer_service.settings import UploadSettings
 from aind_data_transfer_service.upload import preflight
 from aind_data_transfer_service.upload.arrivals import Arrivals, missing
 from aind_data_transfer_service.upload.claim import Claim, claim_asset, claim_shard, release
-from aind_data_transfer_service.upload.description import SOFTWARE, complete, facts_of
+from aind_data_transfer_service.upload.description import (
+    SOFTWARE,
+    complete,
+    earlier_processing,
+    facts_of,
+)
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.ledger import Ledger
 from aind_data_transfer_service.upload.manifest import Entry, utc, write_manifest
@@ -151,7 +156,7 @@ class UploadJob:
         part = replace(plan, items=Series([Picked(plan.items, places)]))
         arguments = self._store, self._prefix, self._asset_state_dir, shard
         force, job_id = self._config.force_cloud_sync, str(self._settings.job_id)
-        with claim_shard(*arguments, force, job_id, self._now) as claim:
+        with claim_shard(*arguments, force, job_id, self._now, self._events.warn) as claim:
             with self._events.during(Step.TRANSFER, f"{shard} is sent") as figures:
                 arrivals = Arrivals(plan.items, claim.journal)
                 wanted = bytearray(len(plan.items))
@@ -293,6 +298,7 @@ class UploadJob:
             self._config.force_cloud_sync,
             self._settings.job_id,
             self._now,
+            self._events.warn,
         )
 
     def _transfer(self, plan: Plan, documents: dict[str, Document], claim: Claim) -> Arrivals:
@@ -303,6 +309,7 @@ class UploadJob:
             self._tell_of_shards()
             waiting = self._send(plan, there, arrivals, ledger)
             started, ended = (t.astimezone(self._zone) for t in (claim.started, self._now()))
+            documents = self._with_earlier(documents, started, claim)
             papers = complete(self._config, self._facts(), plan, documents, started, ended)
             arrivals.describe(self._send_document(name, data) for name, data in papers.items())
             figures.update(
@@ -367,6 +374,19 @@ class UploadJob:
             self._store.delete([f"{self._prefix}/{path}" for path in sorted(others)])
         return there
 
+    def _with_earlier(
+        self, documents: dict[str, Document], started: datetime, claim: Claim
+    ) -> dict[str, Document]:
+        """Add what the asset says of earlier uploads into it, where nothing else was given."""
+        if not claim.keep_others or "processing" in documents:
+            return documents
+        try:
+            earlier = earlier_processing(self._store, self._prefix, started)
+        except MetadataError as error:
+            self._events.warn(f"replaced, for it cannot be gone on with: {error}")
+            return documents
+        return documents if earlier is None else {**documents, "processing": earlier}
+
     def _send_document(self, name: str, data: bytes) -> Entry:
         """Send one document."""
         etag = self._store.put(f"{self._prefix}/{name}", data)
@@ -426,6 +446,7 @@ class UploadJob:
             "left_out": plan.left_out,
         }
         entries = heapq.merge(arrivals, sorted(kept, key=by_path), key=by_path)
+        claim.lease.check()
         write_manifest(self._store, self._prefix, header, entries)
         self._on_proven()
         release(self._store, self._prefix, claim)

@@ -5,6 +5,7 @@ so that nothing half-written ever bears an asset's name. An ETag is made of size
 it changes whenever the file is written or replaced.
 """
 
+import ctypes
 import itertools
 import os
 import shutil
@@ -152,9 +153,12 @@ class LocalAssetStore(AssetStore):
         return shutil.disk_usage(existing).free
 
     def settle(self, prefix: str) -> None:
-        """Have the system write everything to disk; nothing is coming in any more."""
+        """Have the system write this disk, and no other; nothing is coming in any more."""
         self.clear_unfinished(prefix)
-        os.sync()
+        try:
+            _sync(self._folder)
+        except OSError as error:
+            raise TransferError(f"{self._folder} cannot be written: {error.strerror}") from error
 
     def clear_unfinished(self, prefix: str, keep: Collection[str] = ()) -> None:
         """Remove what a broken-off transfer of this asset was writing."""
@@ -240,6 +244,22 @@ def _move(incoming: Path, path: Path, new: bool) -> None:
         except FileNotFoundError:
             if not attempts_left:
                 raise
+
+
+def _sync(folder: Path) -> None:
+    """Have the system write the disk that a folder is on; see syncfs(2)."""
+    try:
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+    except AttributeError:  # not Linux: then every disk
+        os.sync()
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+    finally:
+        os.close(descriptor)
 
 
 def _modified(status: os.stat_result) -> datetime:

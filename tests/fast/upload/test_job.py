@@ -293,6 +293,39 @@ class TestDestination(TransferTestCase):
         self.assertEqual(self.told.figures("transfer", "end")["files_sent"], 1)
         self.assertEqual(self.stored()["behavior/b.txt"], b"newer data")
 
+    def processes(self):
+        """Tell what was done to the asset, as it says itself."""
+        document = json.loads(self.stored()["processing.json"])
+        return document["processing_pipeline"]["data_processes"]
+
+    def test_a_further_upload_is_told_after_the_earlier_ones(self):
+        self.write("a.txt")
+        self.run_job()
+        (first,) = self.processes()
+        self.write("b.txt")
+        self.run_job(force_cloud_sync=True)
+        self.assertEqual(self.processes()[0], first)
+        self.assertEqual([p["outputs"]["files"] for p in self.processes()], [1, 2])
+
+    def test_a_further_upload_that_failed_and_was_run_again_is_told_once(self):
+        self.write("a.txt")
+        self.run_job()
+        self.told.when(
+            Step.VERIFY, Kind.START, lambda: self.store.delete([f"{PREFIX}/behavior/a.txt"])
+        )
+        with self.assertRaises(VerificationError):
+            self.run_job(force_cloud_sync=True)
+        self.run_job(force_cloud_sync=True)
+        self.assertEqual(len(self.processes()), 2)
+
+    def test_a_document_that_cannot_be_gone_on_with_is_replaced_with_a_warning(self):
+        self.write("a.txt")
+        for damaged in (b"no json", b"[]", b"{}"):
+            self.store.put(f"{PREFIX}/processing.json", damaged)
+            self.run_job(force_cloud_sync=True)
+            self.assertEqual(len(self.processes()), 1)
+            self.assertTrue(any("replaced, for" in w for w in self.told.warnings()))
+
     def fail_at_the_last_file(self):
         """Run a job that sends `a.txt` and fails at `z.txt`."""
         self.write("a.txt")
