@@ -76,6 +76,8 @@ class RunStatus:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     node: str = ""
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    """How far it is, where the executor knows and the job's own events do not tell."""
     decisive: bool = False
     """Whether the reason is the cause, of which what the job says of its end is the effect."""
 

@@ -28,16 +28,23 @@ from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_past import UNTOLD, PastJobs
-from aind_data_transfer_service.executors.slurm_properties import job_properties, marked_id
-from aind_data_transfer_service.executors.slurm_script import (
-    check_id,
-    compose_environment,
-    compose_script,
+from aind_data_transfer_service.executors.slurm_properties import marked_id, marked_shards
+from aind_data_transfer_service.executors.slurm_script import check_id
+from aind_data_transfer_service.executors.slurm_shards import (
+    ArrayKeeper,
+    ArraySpec,
+    array_number,
+    array_of,
+    is_cut,
+    last_of,
+    shards_id,
+    submission_of,
 )
+from aind_data_transfer_service.executors.slurm_whole import whole_status
 from aind_data_transfer_service.executors.slurm_words import LOST_BY_CLUSTER, run_status
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmError
-from aind_data_transfer_service.hpc.models import SlurmJob, Submission
+from aind_data_transfer_service.hpc.models import SlurmJob
 from aind_data_transfer_service.settings import HpcSettings
 
 logger = logging.getLogger(__name__)
@@ -96,6 +103,7 @@ class SlurmExecutor:
         self._picked = OthersJobs(hpc.username or "", hpc.partition or "")
         self._others = Others()
         self._past = PastJobs(client)
+        self._arrays = ArrayKeeper(client, self._folder)
         self._turns = asyncio.Semaphore(hpc.submissions_at_once)
         self._under_way: dict[str, asyncio.Task[Started]] = {}
         self._known: dict[str, int] = {}
@@ -126,10 +134,11 @@ class SlurmExecutor:
         ExecutorError
             Where the cluster cannot be asked; nothing was sent then.
         """
-        if not self._has_looked or any(spec.job_id in self._lost for spec in specs):
+        ids = {one for spec in specs for one in (spec.job_id, shards_id(spec.job_id))}
+        if not self._has_looked or ids & self._lost.keys():
             await self._look()
         halt = _Halt()
-        found = await asyncio.gather(*(self._once(spec, halt) for spec in specs))
+        found = await asyncio.gather(*(self._hand(spec, halt) for spec in specs))
         if any(one.job_id in self._lost for one in found):
             found = await self._look_for(found)
         return found
@@ -145,8 +154,12 @@ class SlurmExecutor:
         listed = await self._look()
         await self._end_duplicates(refs, listed)
         ids = {_parts(ref)[1] for ref in refs}
+        for job_id in ids:
+            if tasks := listed.get(array := shards_id(job_id)):
+                last = listed.get(job_id, [])
+                await self._arrays.mind(job_id, tasks, last, self._known[array])
         if gone := [job_id for job_id in self._fresh if job_id in ids and job_id not in listed]:
-            listed |= await self._give_again(gone)
+            listed |= await self._give_again(gone, listed)
         self._forget_fresh()
         past = await self._past.find(self._missing(refs, listed))
         return await asyncio.to_thread(self._judge_all, refs, listed, past)
@@ -157,14 +170,16 @@ class SlurmExecutor:
         if not job_id:
             return
         _remember(self._cancelled, job_id, None)
-        self._fresh.pop(job_id, None)
+        for one in (job_id, shards_id(job_id)):
+            self._fresh.pop(one, None)
         if not self._has_looked:
             await self._look()
         number = self._known.get(job_id, number)
         job = await self._client.job(number)
-        if job is None or marked_id(job.comment) != job_id or job.has_ended:
-            return
-        await self._client.cancel(number)
+        if job is not None and marked_id(job.comment) == job_id and not job.has_ended:
+            await self._client.cancel(number)
+        if (array := shards_id(job_id)) in self._known:  # not sooner: the last job would begin
+            await self._arrays.cancel(lambda: self._look_at(array))
 
     async def others(self, ask: bool) -> Others:
         """List jobs in our name that others started; with `ask`, Slurm is asked for them."""
@@ -202,10 +217,14 @@ class SlurmExecutor:
         for job_id, jobs in listed.items():
             self._lost.pop(job_id, None)
             if job_id not in self._known or len(jobs) > 1:
-                _remember(self._known, job_id, min(job.job_id for job in jobs))
+                _remember(self._known, job_id, min(array_number(job) for job in jobs))
         self._past.see(listed)
         self._has_looked = True
         return listed
+
+    async def _look_at(self, job_id: str) -> list[SlurmJob]:
+        """Ask for one of our jobs."""
+        return (await self._look()).get(job_id, [])
 
     def _missing(self, refs: Iterable[str], listed: Mapping[str, Any]) -> dict[str, int]:
         """Give Slurm's numbers of those of our jobs that it does not list."""
@@ -221,15 +240,18 @@ class SlurmExecutor:
         old = time.monotonic() - self._keep
         self._fresh = {one: known for one, known in self._fresh.items() if known[0] >= old}
 
-    async def _give_again(self, job_ids: Sequence[str]) -> dict[str, list[SlurmJob]]:
+    async def _give_again(
+        self, job_ids: Sequence[str], listed: Mapping[str, Any]
+    ) -> dict[str, list[SlurmJob]]:
         """Submit jobs again with which the controller did not come back; none that ever began."""
         if not await asyncio.to_thread(self._folder.is_there):
             return {}
         halt = _Halt()
         specs = [self._fresh.pop(job_id)[1] for job_id in job_ids]
         for spec in specs:
-            self._known.pop(spec.job_id, None)
-        found = await asyncio.gather(*(self._once(spec, halt) for spec in specs))
+            for one in {spec.job_id, shards_id(spec.job_id)} - listed.keys():
+                self._known.pop(one, None)
+        found = await asyncio.gather(*(self._hand(spec, halt) for spec in specs))
         given = {}
         for spec, one in zip(specs, found):
             if one.again:
@@ -272,6 +294,26 @@ class SlurmExecutor:
                     )
                     await self._client.cancel(job.job_id)
 
+    async def _hand(self, spec: JobSpec, halt: "_Halt") -> Started:
+        """Submit a job; one that is cut as an array of shards and a last job after them."""
+        array = shards_id(spec.job_id)
+        if spec.job_id in self._known or not (is_cut(spec, self._hpc) or array in self._known):
+            return await self._once(spec, halt)
+        shards = await self._once(array_of(spec, self._hpc), halt)
+        if shards.ref is None:
+            return replace(shards, job_id=spec.job_id)
+        last = await self._once(last_of(spec, self._hpc, self._known.get(array)), halt)
+        if last.ref is None and not last.again:
+            await self._drop(array)
+        return last
+
+    async def _drop(self, array: str) -> None:
+        """Cancel shards that no last job will ever complete."""
+        try:
+            await self._arrays.cancel(lambda: self._look_at(array))
+        except ExecutorError as error:
+            logger.warning("slurm: %s cannot be cancelled: %s", array, error)
+
     async def _once(self, spec: JobSpec, halt: "_Halt") -> Started:
         """Submit a job, unless it was, or is being submitted."""
         task = self._under_way.get(spec.job_id)
@@ -305,12 +347,9 @@ class SlurmExecutor:
     async def _send(self, spec: JobSpec, halt: "_Halt") -> Started:
         """Send a job, and say what became of it."""
         job_id = spec.job_id
-        calling = self._callbacks.environment(job_id) if self._callbacks else {}
-        submission = Submission(
-            script=compose_script(spec, self._hpc),
-            properties=job_properties(spec, self._hpc),
-            environment=compose_environment(spec, self._hpc, self._environment | calling),
-        )
+        calls = self._callbacks is not None and not isinstance(spec, ArraySpec)
+        calling = self._callbacks.environment(job_id) if calls else {}
+        submission = submission_of(spec, self._hpc, self._environment | calling)
         try:
             answer = await self._client.submit(submission)
         except AnswerLost as error:
@@ -367,6 +406,10 @@ class SlurmExecutor:
             told = self._folder.end(ref, job_id)
             if told.state is status.state:
                 status = replace(status, exit_code=told.exit_code)
+        if shards := marked_shards(job.comment):
+            tasks = listed.get(shards_id(job_id), [])
+            cancelled = job_id in self._cancelled
+            return whole_status(status, job_id, shards, tasks, self._folder, cancelled)
         return status
 
     def _told_end(self, ref: str, job_id: str) -> RunStatus:

@@ -19,15 +19,17 @@ PROTECTED = frozenset({"account", "environment", "group_id", "user_id"})
 LOG_PATHS = frozenset({"standard_in", "standard_out", "standard_error"})
 WORK_PATH = "current_working_directory"
 _MARK = "aind-data-transfer-service:"
-_MARKED = re.compile(rf"{_MARK}([A-Za-z0-9][A-Za-z0-9_-]{{0,63}})(?:\s|$)")
+_MARKED = re.compile(
+    rf"{_MARK}([A-Za-z0-9][A-Za-z0-9_-]{{0,63}}(?:\.shards)?)(?:\+([0-9]{{1,4}}))?(?:\s|$)"
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _LONGEST_COMMENT = 500
 _JOINED = {'"': ": "}  # a problem begins with the property's name, quoted where there is none such
 
 
-def mark_of(job_id: str) -> str:
-    """Compose what a job's comment begins with."""
-    return f"{_MARK}{job_id}"
+def mark_of(job_id: str, shards: int = 0) -> str:
+    """Compose what a job's comment begins with; of one that is cut, it tells into how many."""
+    return f"{_MARK}{job_id}" + (f"+{shards}" if shards else "")
 
 
 def marked_id(comment: str) -> str:
@@ -36,12 +38,18 @@ def marked_id(comment: str) -> str:
     return found[1] if found else ""
 
 
+def marked_shards(comment: str) -> int:
+    """Read from a job's comment into how many shards it is cut; zero where it is whole."""
+    found = _MARKED.match(comment)
+    return int(found[2] or 0) if found else 0
+
+
 def job_properties(spec: JobSpec, hpc: HpcSettings) -> dict[str, Any]:
     """Compose the properties of a job, by their names in v0.0.36."""
     found: dict[str, Any] = {
         "current_working_directory": str(hpc.current_working_directory),
-        "standard_out": _pattern(job_file(hpc.logging_directory, spec.job_id, ENDINGS["stdout"])),
-        "standard_error": _pattern(job_file(hpc.logging_directory, spec.job_id, ENDINGS["stderr"])),
+        "standard_out": pattern(job_file(hpc.logging_directory, spec.job_id, ENDINGS["stdout"])),
+        "standard_error": pattern(job_file(hpc.logging_directory, spec.job_id, ENDINGS["stderr"])),
         "open_mode": "append",
         "name": spec.name,
         "partition": hpc.partition,
@@ -108,6 +116,6 @@ def _path_refusal(name: str, value: Any, hpc: HpcSettings) -> str:
     return f"write a path beneath {' or '.join(map(str, folders))}"
 
 
-def _pattern(path: PurePosixPath) -> str:
+def pattern(path: PurePosixPath) -> str:
     """Write a path so that Slurm, which replaces `%j` and the like, leaves it as it is."""
     return str(path).replace("%", "%%")

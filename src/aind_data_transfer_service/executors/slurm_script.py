@@ -13,6 +13,9 @@ In the folder of logs, a job leaves these files, each with the job's id before i
 ``.claim``         as which Slurm job it runs; a second one with the same id does nothing
 ``.end``           how it ended, for when Slurm has forgotten it
 =================  ==================================================================
+
+Where a job is cut into shards, its array has the id `<id>.shards`: the claim is its own, and the
+other files are its shards', `<id>.shards.3.out` and so on.
 """
 
 import base64
@@ -33,20 +36,21 @@ MODULE = "aind_data_transfer_service.upload"
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 _CONTAINER_PREFIXES = ("SINGULARITYENV_", "APPTAINERENV_")
 _CONTAINER_BINDS = ("SINGULARITY_BIND", "APPTAINER_BIND")
-_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(?:\.shards(?:\.[0-9]{1,4})?)?")
 
 _SCRIPT = r"""#!/bin/bash
 # Job @ID@ of the data transfer service.
 set -u
 base=@BASE@
 me="${SLURM_JOB_ID:?only Slurm runs this}"
-
+number=$me claim=$base.claim
+@SHARD@
 # Submitted twice, a job still runs once.
-printf '%s\n' "$me" >"$base.claim.$me" && ln "$base.claim.$me" "$base.claim" 2>/dev/null
-rm -f "$base.claim.$me"
-claimed=$(cat "$base.claim") || { echo "the folder of logs cannot be written to" >&2; exit 1; }
-if [ "$claimed" != "$me" ]; then
-    echo "this job runs as Slurm job $claimed; as Slurm job $me it does nothing" >&2
+printf '%s\n' "$number" >"$claim.$me" && ln "$claim.$me" "$claim" 2>/dev/null
+rm -f "$claim.$me"
+claimed=$(cat "$claim") || { echo "the folder of logs cannot be written to" >&2; exit 1; }
+if [ "$claimed" != "$number" ]; then
+    echo "this job runs as Slurm job $claimed; as Slurm job $number it does nothing" >&2
     exit 0
 fi
 if grep -qs '"exit_code": 0,' "$base.end"; then  # queued again by a controller that missed its end
@@ -82,6 +86,15 @@ printf '{"slurm_job_id": %s, "exit_code": %s, "stopped": %s, "ended": %s}\n' \
 exit "$code"
 """
 
+_SHARD = r"""
+# A shard: it has files of its own, and the claim is that of the whole array.
+number=$SLURM_ARRAY_JOB_ID base=$base.$SLURM_ARRAY_TASK_ID
+for prefix in "" @PREFIXES@; do
+    export "${prefix}UPLOAD_SHARD=$SLURM_ARRAY_TASK_ID/@SHARDS@"
+    export "${prefix}UPLOAD_EVENTS_FILE=$base.events.jsonl"
+done
+"""
+
 
 def check_id(job_id: str) -> str:
     """Refuse an id that cannot be part of a file's name.
@@ -101,11 +114,13 @@ def job_file(folder: PurePosixPath, job_id: str, ending: str) -> PurePosixPath:
     return folder / f"{check_id(job_id)}{ending}"
 
 
-def compose_script(spec: JobSpec, hpc: HpcSettings) -> str:
-    """Write the batch script of a job."""
+def compose_script(spec: JobSpec, hpc: HpcSettings, shards: int = 0) -> str:
+    """Write the batch script of a job; with `shards`, of an array of so many."""
     base = str(job_file(hpc.logging_directory, spec.job_id, ""))
     data = base64.encodebytes((spec.script or spec.request).encode()).decode("ascii").strip()
+    shard = _SHARD.replace("@PREFIXES@", " ".join(_CONTAINER_PREFIXES))
     parts = {
+        "@SHARD@": shard.replace("@SHARDS@", str(shards)) if shards else "",
         "@ID@": spec.job_id,
         "@BASE@": shlex.quote(base),
         "@INPUT@": ".script" if spec.script else ".request.json",

@@ -181,7 +181,7 @@ class Monitor:
         report = Report()
         if state is not JobState.PENDING:
             report = await self._read_events(job, final=state in ENDED)
-        values: dict[str, Any] = dict(report.values)
+        values: dict[str, Any] = {**status.progress, **report.values}
         if report.consumed:
             values["events_offset"] = job.events_offset + report.consumed
         values |= {

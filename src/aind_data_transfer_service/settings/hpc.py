@@ -71,6 +71,11 @@ class HpcSettings(BaseSettings):
     submissions_at_once: int = Field(default=8, gt=0, le=64)
     """How many jobs are on their way to slurmrestd at the same time."""
 
+    shards: int = Field(default=1, gt=0, le=1000)
+    """Into how many jobs, on as many nodes, one asset is cut."""
+    shard_bytes: int | None = Field(default=None, gt=0)
+    """How many bytes each further shard is worth; smaller assets have fewer shards."""
+
     @model_validator(mode="after")
     def _complete(self) -> "HpcSettings":
         """Name everything that a cluster needs and that is not there."""

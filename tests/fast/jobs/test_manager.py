@@ -331,6 +331,13 @@ class FollowingTest(ManagerTest):
         events = await self.manager.events(job_id)
         self.assertEqual([event.step for event in events], ["preflight", "done"])
 
+    async def test_progress_that_the_executor_knows_is_recorded(self):
+        job_id = await self.submit()
+        progress = {"step": "transfer", "bytes_done": 7, "bytes_total": 9}
+        self.executor.tell(job_id, RunState.RUNNING, progress=progress)
+        job = await self.until(job_id, JobState.RUNNING)
+        self.assertEqual((job.step, job.bytes_done, job.bytes_total), ("transfer", 7, 9))
+
     async def test_where_a_job_runs_and_as_what_is_on_record_as_it_changes(self):
         job_id = await self.submit()
         self.executor.tell(job_id, RunState.RUNNING, node="node[1-2]")
