@@ -14,6 +14,8 @@ from aind_data_transfer_service.metadata.web import Patience, Web, client
 from aind_data_transfer_service.settings.sources import SlimsSettings
 
 _TABLE = "ReferenceDataRecord"
+_FILE_COLUMN = "rdrc_cf_instrumentJsonAttachment"
+"""A column of newer records: the number of the attachment that is the document."""
 _IDS = {"rig": "rig_id", "instrument": "instrument_id"}
 """How a document of a kind names itself, and by which it is told from the other kind."""
 
@@ -76,13 +78,31 @@ class SlimsSource(SourceBase):
         if self._type:
             both = [criteria, _equals("rdty_name", self._type)]
             criteria = {"operator": "and", "criteria": both}
-        body = {"sortBy": None, "startRow": None, "endRow": None, "criteria": criteria}
+        body = {"sortBy": [], "startRow": None, "endRow": None, "criteria": criteria}
         records = self._entities(f"{_TABLE}/advanced", json=body)
         same = [one for one in records if _value(one, "rdrc_name") in (name, None)]
         return sorted(same, key=lambda one: _age(one, "rdrc_createdOn"), reverse=True)
 
     def _attached(self, record: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
         """Read the JSON file of a record."""
+        number = _value(record, _FILE_COLUMN)
+        file, notes = f"the file of {_FILE_COLUMN}", []
+        if not isinstance(number, int):
+            number, file, notes = self._newest_file(record, name)
+        response = self._get(f"repo/{number}")
+        try:
+            document = response.json()
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise MetadataError(
+                f"{self._web.at(self._root)}: {file}, attached to {name}, is no JSON document; "
+                "attach one that is"
+            )
+        return document, notes
+
+    def _newest_file(self, record: Mapping[str, Any], name: str) -> tuple[int, str, list[str]]:
+        """Choose among the files that are attached to a record: its number and its name."""
         table = str(record.get("tableName") or _TABLE)
         attachments = self._entities(f"attachment/{quote(table, safe='')}/{record['pk']}")
         files = [one for one in attachments if _file_name(one).lower().endswith(".json")]
@@ -92,24 +112,13 @@ class SlimsSource(SourceBase):
                 f"{self._web.at(self._root)}: no JSON file is attached to {name} ({there} is); "
                 "attach the document to the record"
             )
-        files.sort(key=lambda one: _age(one, "attm_file_date_created"), reverse=True)
+        newest = max(files, key=lambda one: _age(one, "attm_file_date_created"))
+        file = _file_name(newest)
         notes = []
         if len(files) > 1:
-            notes.append(
-                f"{len(files)} JSON files are attached to {name}; the newest is taken: "
-                f"{_file_name(files[0])}"
-            )
-        response = self._get(f"repo/{files[0]['pk']}")
-        try:
-            document = response.json()
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
-            raise MetadataError(
-                f"{self._web.at(self._root)}: {_file_name(files[0])}, attached to {name}, is no "
-                "JSON document; attach one that is"
-            )
-        return document, notes
+            words = f"{len(files)} JSON files are attached to {name}; the newest is taken: {file}"
+            notes.append(words)
+        return newest["pk"], file, notes
 
     def _entities(self, path: str, **details: Any) -> list[dict[str, Any]]:
         """Ask for a list of entities."""

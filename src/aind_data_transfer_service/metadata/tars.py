@@ -121,11 +121,12 @@ class TarsSource(SourceBase):
             asked = {lot: pool.submit(self.material, lot) for lot in lots}
         known: dict[str, Material] = {}
         notes: list[str] = []
+        failed: dict[str, list[str]] = {}
         for lot, task in asked.items():
             try:
                 found = task.result()
             except MetadataError as error:
-                notes.append(f"lot {lot}: {error}")
+                failed.setdefault(str(error), []).append(lot)
                 continue
             if found is None:
                 notes.append(f"lot {lot} is not known to TARS; look whether it is written right")
@@ -135,6 +136,7 @@ class TarsSource(SourceBase):
         for part, virus, lot in viruses:
             if lot in known:
                 _complete(part, virus, known[lot])
+        notes += [f"lot {', '.join(named)}: {error}" for error, named in failed.items()]
         whole = len(known) == len(lots) and all(one.complete for one in known.values())
         source = f"{procedures.source} and TARS" if known else procedures.source
         changed = replace(procedures, document=content, source=source)

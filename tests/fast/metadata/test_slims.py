@@ -83,6 +83,16 @@ class Asking(unittest.TestCase):
             found.notes,
         )
 
+    def test_the_file_that_a_record_names_is_the_document(self) -> None:
+        self.server.has("323_EPHYS1", ("rig.json", RIG), ("newer.json", {"rig_id": "x"}))
+        self.server.records[1]["rdrc_cf_instrumentJsonAttachment"] = 100
+        found = self.source().rig("323_EPHYS1")
+        self.assertEqual((RIG, ()), (found.document, found.notes))
+        self.assertEqual([], self.server.asked("/attachment"))
+        self.server.next("/repo", Reply(200, b"{"))
+        with self.assertRaisesRegex(MetadataError, "the file of rdrc_cf.* is no JSON document"):
+            self.source().rig("323_EPHYS1")
+
     def test_a_document_that_names_another_or_none_is_told(self) -> None:
         for document, valid in (({"rig_id": "other"}, True), ({"notes": "half"}, False)):
             with self.subTest(document):

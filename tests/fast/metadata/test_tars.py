@@ -240,13 +240,22 @@ class Enriching(Case):
             procedures(virus("a", "bad"), virus("b", "none"), virus("c", "230929-12"))
         )
         self.assertFalse(found.complete)
-        self.assertRegex(found.notes[0], "^lot bad: TARS at .* answered 400$")
         self.assertEqual(
-            "lot none is not known to TARS; look whether it is written right", found.notes[1]
+            "lot none is not known to TARS; look whether it is written right", found.notes[0]
         )
+        self.assertRegex(found.notes[1], "^lot bad: TARS at .* answered 400$")
         materials = found.document["subject_procedures"][0]["procedures"][0]["injection_materials"]
         self.assertEqual(virus("a", "bad"), materials[0])
         self.assertEqual("AiV300024", materials[2]["tars_identifiers"]["virus_tars_id"])
+
+    def test_what_fails_for_all_lots_alike_is_told_once(self) -> None:
+        before = procedures(virus("a", "VT1"), virus("b", "VT2"))
+        found = self.source(client_secret="wrong").enrich(before)
+        [note] = found.notes
+        self.assertRegex(note, "^lot VT1, VT2: Entra ID at .* client secret is wrong")
+        self.assertEqual(
+            (before.document, "the list", False), (found.document, found.source, found.complete)
+        )
 
     def test_procedures_without_lots_ask_nothing(self) -> None:
         for before in (
