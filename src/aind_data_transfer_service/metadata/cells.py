@@ -18,7 +18,8 @@ _BETWEEN = re.compile(r"[,;/&]|\band\b")
 _TAG = re.compile(r"<[^<>]*>")
 _UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
 _ENCODED = re.compile(r"_x([0-9a-f]{4})_", re.IGNORECASE)
-_CUT = re.compile(r"_x[0-9a-f]{0,3}$", re.IGNORECASE)
+_CUT_AFTER = 32
+_CUT = re.compile(r"_x[0-9a-f]{0,4}$", re.IGNORECASE)
 
 Units = Mapping[str, float]
 """What each unit counts in the unit that is wanted; "" for a number alone."""
@@ -187,9 +188,16 @@ def quantities(words: str, units: Units) -> list[float | int]:
 
 
 def readable(column: str) -> str:
-    """Write a column's internal name as people see it: `Virus_x0020_A_x002f_P`, Virus A/P."""
-    name = _ENCODED.sub(lambda match: _sign(match.group(1)), column)
-    return _CUT.sub("", name).replace("OData__", "").strip() or column
+    """Write a column's internal name as people see it: `Virus_x0020_A_x002f_P`, Virus A/P.
+
+    SharePoint cuts such a name after 32 characters, within a sign's code if need be, and tells
+    columns apart that are the same then by what it adds.
+    """
+    name = column.removeprefix("OData_")
+    told = _ENCODED.sub(lambda match: _sign(match.group(1)), name[:_CUT_AFTER])
+    if len(name) >= _CUT_AFTER:
+        told = _CUT.sub("", told)
+    return f"{told.strip()} {name[_CUT_AFTER:]}".strip() or column
 
 
 def _sign(code: str) -> str:
@@ -207,8 +215,8 @@ def _of_clock(words: str, units: Units) -> float | int | None:
 
 
 def _plain(value: Any) -> str:
-    """Take the words out of a cell: rich text comes as HTML."""
-    if value is None or isinstance(value, (dict, list)):
+    """Take the words out of a cell: rich text comes as HTML, and a box not ticked says nothing."""
+    if value is None or value is False or isinstance(value, (dict, list)):
         return "" if not value else str(value)
     words = html.unescape(_TAG.sub(" ", str(value)))
     return " ".join(_UNSEEN.sub("", words).split())

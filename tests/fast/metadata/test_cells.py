@@ -105,7 +105,7 @@ class Items(unittest.TestCase):
     """Cells of an item."""
 
     def test_cells_that_say_nothing_are_empty(self) -> None:
-        for value in (None, "", " ", "Select...", "N/A", "NA", "none", "-", [], {}):
+        for value in (None, False, "", " ", "Select...", "N/A", "NA", "none", "-", [], {}):
             with self.subTest(value):
                 item = Item({"A": value})
                 self.assertIsNone(item.text("A"))
@@ -133,6 +133,20 @@ class Items(unittest.TestCase):
         )
         item.number(cells.GRAMS, "Weight_x0020_before_x0020_Surger")
         self.assertEqual(["IACUC Protocol: 2115", "Virus A/P: 1.5"], item.rest())
+
+    def test_columns_are_named_as_people_see_them_and_apart(self) -> None:
+        for column, expected in (
+            ("Virus_x0020_A_x002f_P", "Virus A/P"),
+            ("IACUC_x0020_Protocol_x0020__x002", "IACUC Protocol"),
+            ("Burr_x0020_1_x0020_Injectable_x0", "Burr 1 Injectable"),
+            ("Burr_x0020_1_x0020_Injectable_x03", "Burr 1 Injectable 3"),
+            ("TEST_x0020_1st_x0020_Round_x0020LookupId", "TEST 1st Round LookupId"),
+            ("OData__x0023__x0020_of_x0020_Burr_x002", "# of Burr"),
+            ("Inj_x0", "Inj_x0"),
+            ("_xd800_", "_xd800_"),
+        ):
+            with self.subTest(column):
+                self.assertEqual(expected, readable(column))
 
     def test_a_cell_of_no_use_is_noted_word_for_word(self) -> None:
         item = Item({"Virus_x0020_A_x002f_P": "3.08 Anterior!", "D": "0.3, deep", "T": "today"})
