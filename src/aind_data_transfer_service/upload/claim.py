@@ -208,6 +208,9 @@ def _joined_mark(
     if mark.get("job_id") == job_id:
         return mark
     await_silence(store, prefix, mark, job_id, lock_name(state_dir), tell)
+    mark = read_mark(store, prefix) or {}
+    if mark.get("job_id") == job_id:  # another shard waited for the same
+        return mark
     keep = force or bool(mark.get("keep_others"))  # of a job that came to nothing
     ours = new_mark(prefix, job_id, state_dir, _time(mark.get("started")) or now(), keep)
     write_mark(store, prefix, ours)

@@ -115,7 +115,8 @@ def await_silence(
         found = read_mark(store, prefix)
         if found is None:
             raise DestinationExistsError(f"a job on {host} completed {place} just now")
-        if found.get("alive") is None:
+        is_ours = job_id is not None and found.get("job_id") == job_id  # a shard's of the same job
+        if found.get("alive") is None or is_ours:
             return
         if found != mark:
             raise DestinationExistsError(f"another job, on {host}, is sending {place} just now")

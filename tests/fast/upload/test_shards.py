@@ -19,6 +19,7 @@ from aind_data_transfer_service.settings import UploadSettings
 from aind_data_transfer_service.upload.claim import claim_asset, claim_shard
 from aind_data_transfer_service.upload.files import SourceFile, Tree
 from aind_data_transfer_service.upload.job import UploadJob
+from aind_data_transfer_service.upload.lease import await_silence, read_mark, write_mark
 from aind_data_transfer_service.upload.shards import Shard, cost, cut, places_of, worth
 from aind_data_transfer_service.upload.store import AssetState, mark_key, record_folder
 from aind_data_transfer_service.upload.transforms import FileItem
@@ -321,6 +322,27 @@ class CollisionTest(ShardTestCase):
         ):
             with self.assertRaisesRegex(DestinationExistsError, "at the same moment"):
                 self.claim(1, "one").__enter__()
+
+    def test_shards_that_wait_for_a_silent_job_go_on_together(self):
+        dead = {"job_id": "dead", "alive": "then", "holder": "dead", "lock": "elsewhere"}
+        mine = dead | {"job_id": "one", "holder": "one"}
+        write_mark(self.store, PREFIX, dead)
+        warnings: list[str] = []
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            write_mark(self.store, PREFIX, mine)
+
+        await_silence(self.store, PREFIX, dead, "one", "here", warnings.append, wait)
+        self.assertIn("waits until", warnings[0])
+        self.assertEqual(len(waits), 1)
+        write_mark(self.store, PREFIX, dead)
+        silence = "aind_data_transfer_service.upload.claim.await_silence"
+        with patch(silence, side_effect=lambda *_: write_mark(self.store, PREFIX, mine)):
+            with self.claim(1, "one") as claim:
+                claim.lease.check()
+        self.assertEqual(read_mark(self.store, PREFIX), mine)
 
     def test_a_record_that_cannot_be_kept_is_told_in_words(self):
         (self.folder / "state").write_text("a file")
