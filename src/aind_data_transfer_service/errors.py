@@ -11,7 +11,7 @@
     │   └── TransitionError     a state may not follow another
     ├── ExecutorError           a job cannot be started, followed or cancelled
     └── UploadError             a data transfer job has to stop; carries its exit code
-        ├── RequestError        the job's request cannot be read
+        ├── RequestError        the job's request or settings cannot be read
         ├── SourceError         a source folder or file is missing, unreadable or of no use
         ├── SourceChangedError  a file changed while it was read
         ├── MetadataError       the metadata contradict the request, or are missing
@@ -101,7 +101,7 @@ class UploadError(TransferServiceError):
 
 
 class RequestError(UploadError):
-    """The job's request cannot be read."""
+    """The job's request, or its settings, cannot be read."""
 
     exit_code = ExitCode.REQUEST
 

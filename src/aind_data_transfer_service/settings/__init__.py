@@ -33,6 +33,7 @@ __all__ = [
     "TarsSettings",
     "UploadSettings",
     "explain_settings",
+    "shared_variables",
 ]
 
 _PREFIXES = {
@@ -61,3 +62,34 @@ def explain_settings(error: ValidationError) -> list[str]:
             words = f"{quoted(details['input'])} is refused: {details['msg']}"
         lines.append(f"{variable}: {words}" if variable else words)
     return lines
+
+
+def shared_variables() -> frozenset[str]:
+    """Name the variables of a job that are the same for all jobs of a lab.
+
+    They may come from a store of parameters. What tells one job from another may not, nor may
+    where its files lie on the machine on which it runs.
+    """
+    names = {name.upper() for name in UploadSettings.model_fields} - _OF_ONE_JOB
+    for model in _SYSTEMS:
+        prefix = model.model_config["env_prefix"]
+        names |= {f"{prefix}{name}".upper() for name in model.model_fields}
+    return frozenset(names)
+
+
+_SYSTEMS = (LabtracksSettings, SharePointSettings, TarsSettings, SlimsSettings)
+_OF_ONE_JOB = frozenset(
+    {
+        "JOB_ID",
+        "DATA_DIR",
+        "AWS_PARAM_STORE_NAME",
+        "UPLOAD_CALLBACK_TOKEN",
+        "UPLOAD_CALLBACK_URL",
+        "UPLOAD_EVENTS_FILE",
+        "UPLOAD_JSON",
+        "UPLOAD_SHARD",
+        "UPLOAD_SHARDS_DONE",
+        "UPLOAD_SHARD_BYTES",
+        "UPLOAD_STATE_DIR",
+    }
+)

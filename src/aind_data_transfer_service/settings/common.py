@@ -34,6 +34,10 @@ class CommonSettings(BaseSettings):
     """Seconds to wait for one answer of the metadata service."""
     aws_endpoint_url: WebAddress | None = None
     """Address of an S3 server other than Amazon's. A job can never set it."""
+    aws_endpoint_url_ssm: WebAddress | None = None
+    """Address of a Systems Manager other than Amazon's."""
+    aws_endpoint_url_secrets_manager: WebAddress | None = None
+    """Address of a Secrets Manager other than Amazon's."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("data_dir", mode="after")

@@ -150,6 +150,11 @@ class ServiceSettings(CommonSettings):
         }
         if self.metadata_service_url:
             environment["METADATA_SERVICE_URL"] = self.metadata_service_url
-        if self.aws_endpoint_url:
-            environment["AWS_ENDPOINT_URL"] = self.aws_endpoint_url
+        for name in (
+            "aws_endpoint_url",
+            "aws_endpoint_url_ssm",
+            "aws_endpoint_url_secrets_manager",
+        ):
+            if address := getattr(self, name):
+                environment[name.upper()] = address
         return environment

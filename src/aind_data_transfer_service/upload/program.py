@@ -17,10 +17,11 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.configs.problems import explain
 from aind_data_transfer_service.errors import CancelledError, ExitCode, UploadError
-from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.settings import UploadSettings, shared_variables
 from aind_data_transfer_service.upload.callback import Callback
 from aind_data_transfer_service.upload.events import Events, Kind
 from aind_data_transfer_service.upload.job import UploadJob
+from aind_data_transfer_service.upload.parameters import read_parameters
 from aind_data_transfer_service.upload.request import (
     find_request,
     read_arguments,
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = UploadSettings()
         events = _open_events(settings)
         with _Signals() as signals:
+            settings = _with_parameters(settings, events)
             config = read_request(find_request(arguments, settings), settings)
             if arguments.dry_run:
                 config = config.model_copy(update={"dry_run": True})
@@ -101,6 +103,22 @@ def _open_events(settings: UploadSettings) -> Events:
     if file and token and settings.upload_callback_url:
         events.attach(Callback(settings.upload_callback_url, token.get_secret_value(), file))
     return events
+
+
+def _with_parameters(settings: UploadSettings, events: Events) -> UploadSettings:
+    """Add what the store of parameters says; the environment wins where both say something."""
+    name = settings.aws_param_store_name
+    if not name:
+        return settings
+    parameters = read_parameters(name, shared_variables())
+    if parameters.unknown:
+        names = ", ".join(parameters.unknown[:10])
+        events.warn(f"AWS_PARAM_STORE_NAME ({name}): not settings of a job: {names}")
+    added = {key: v for key, v in parameters.values.items() if not os.environ.get(key)}
+    os.environ.update(added)
+    if added:
+        logger.info("settings from %s: %s", name, ", ".join(sorted(added)))
+    return UploadSettings()
 
 
 def _fail(events: Events | None, reason: str, code: ExitCode) -> int:

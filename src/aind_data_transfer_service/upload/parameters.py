@@ -1,0 +1,165 @@
+"""Settings of a job that lie in AWS: Systems Manager's Parameter Store, and Secrets Manager.
+
+`AWS_PARAM_STORE_NAME` names either one parameter, whose value is a JSON object of settings, or a
+path, beneath which each parameter is a setting::
+
+    {"METADATA_SERVICE_URL": "http://metadata.example.org",
+     "LABTRACKS_PASSWORD": {"secret": "labtracks", "key": "password"}}
+
+Names are those of the environment's variables, in any case, with `-` for `_` where one likes. A
+value may point to a secret: `secret` is its name or ARN, `key` the field of it, where the secret
+is a JSON object. What the environment says already wins. Nothing but settings can be set.
+
+Facts: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameter.html,
+https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
+"""
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from aind_data_transfer_service.errors import RequestError
+
+_PATIENCE = Config(
+    connect_timeout=10,
+    read_timeout=20,
+    retries={"total_max_attempts": 4, "mode": "standard"},
+    ignore_configured_endpoint_urls=True,  # AWS_ENDPOINT_URL is that of the data's S3 server
+)
+_SERVICES = {
+    "ssm": "AWS_ENDPOINT_URL_SSM",
+    "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+}
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the parameter store says."""
+
+    values: Mapping[str, str]
+    """By variable, what it is to be. Secrets among them: never to be shown."""
+    unknown: tuple[str, ...] = ()
+    """Names that are no settings of a job."""
+
+
+def read_parameters(name: str, known: Collection[str]) -> Parameters:
+    """Read settings from the parameter store, secrets included.
+
+    Parameters
+    ----------
+    name : str
+        Name of one parameter, or a path.
+    known : Collection[str]
+        The variables that may be set in this way.
+
+    Raises
+    ------
+    RequestError
+        Where the parameter, or a secret that it points to, cannot be read or understood. The
+        message holds no values.
+    """
+    try:
+        given = _given(name)
+        variables = {_variable(key): value for key, value in given.items()}
+        wanted = {key: value for key, value in variables.items() if key in known}
+        values = {key: _value(name, key, value) for key, value in wanted.items()}
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        words = error.response.get("Error", {}).get("Message", "")
+        doing = f"{error.operation_name} answered {code}: {words}".strip(": ")
+        raise RequestError(f"AWS_PARAM_STORE_NAME ({name}): {doing}") from error
+    except BotoCoreError as error:
+        raise RequestError(f"AWS_PARAM_STORE_NAME ({name}) cannot be read: {error}") from error
+    return Parameters(values, tuple(sorted(variables.keys() - wanted.keys())))
+
+
+def _client(service: str) -> Any:
+    """Open a client of one of Amazon's services."""
+    address = os.environ.get(_SERVICES[service]) or None
+    return boto3.client(service, endpoint_url=address, config=_PATIENCE)
+
+
+def _given(name: str) -> dict[str, Any]:
+    """Get the object that one parameter holds, or what lies beneath a path."""
+    store = _client("ssm")
+    try:
+        text = store.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+    except store.exceptions.ParameterNotFound:
+        found = _beneath(store, name)
+        if not found:
+            raise RequestError(
+                f"AWS_PARAM_STORE_NAME ({name}): there is no parameter of this name, and none "
+                "beneath it"
+            ) from None
+        return found
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise RequestError(
+            f"AWS_PARAM_STORE_NAME ({name}): its value is no JSON object of settings, such as "
+            '{"METADATA_SERVICE_URL": "http://metadata.example.org"}'
+        )
+    return given
+
+
+def _beneath(store: Any, path: str) -> dict[str, Any]:
+    """Get all parameters beneath a path, each by the last piece of its name."""
+    pages = store.get_paginator("get_parameters_by_path").paginate(
+        Path="/" + path.strip("/"), Recursive=True, WithDecryption=True
+    )
+    return {
+        parameter["Name"].rpartition("/")[2]: parameter["Value"]
+        for page in pages
+        for parameter in page["Parameters"]
+    }
+
+
+def _variable(key: str) -> str:
+    """Write a name as the environment has it."""
+    return key.strip().upper().replace("-", "_")
+
+
+def _value(name: str, key: str, value: Any) -> str:
+    """Write a value as the environment has it; follow it, where it points to a secret."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ",".join(value)
+    if isinstance(value, dict) and isinstance(value.get("secret"), str):
+        return _secret(name, key, value["secret"], value.get("key"))
+    raise RequestError(
+        f"AWS_PARAM_STORE_NAME ({name}): {key} is neither a text nor a number nor a pointer to a "
+        'secret, such as {"secret": "its name", "key": "a field of it"}'
+    )
+
+
+def _secret(name: str, key: str, secret: str, field: Any) -> str:
+    """Read a secret, or one field of it."""
+    manager = _client("secretsmanager")
+    text = manager.get_secret_value(SecretId=secret).get("SecretString")
+    if text is None:
+        raise RequestError(
+            f"AWS_PARAM_STORE_NAME ({name}): {key} points to the secret {secret}, which is no text"
+        )
+    if field is None:
+        return text
+    try:
+        found = json.loads(text)[field]
+    except (ValueError, TypeError, KeyError, IndexError):
+        found = None
+    if not isinstance(found, str | int | float):
+        raise RequestError(
+            f'AWS_PARAM_STORE_NAME ({name}): {key} asks for "{field}" of the secret {secret}, '
+            "which has no such field"
+        )
+    return str(found)

@@ -1,0 +1,177 @@
+"""A job's settings out of Systems Manager and Secrets Manager, as moto plays them."""
+
+import json
+import os
+import unittest
+from unittest.mock import patch
+
+import boto3
+
+from aind_data_transfer_service.errors import RequestError
+from aind_data_transfer_service.settings import shared_variables
+from aind_data_transfer_service.upload.parameters import read_parameters
+from aind_data_transfer_service.upload.program import main
+from tests.support import missing
+from tests.support.metadata import MetadataServer
+from tests.support.transfer import TransferTestCase
+
+NAME = "/lab/transfer"
+PASSWORD = 'o\'Brien "hunter2"'
+
+
+class TestParameters(TransferTestCase):
+    """The store of parameters is asked at a job's start."""
+
+    @classmethod
+    def setUpClass(cls):
+        """Start a server that plays both."""
+        try:
+            from moto.server import ThreadedMotoServer
+        except ImportError:
+            raise missing("moto (pip install moto[server])")
+        super().setUpClass()
+        cls.server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        cls.server.start()
+        cls.addClassCleanup(cls.server.stop)
+        cls.url = "http://{}:{}".format(*cls.server.get_host_and_port())
+
+    def setUp(self):
+        """Name the server, and forget what it was told before."""
+        super().setUp()
+        environment = {
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+            "AWS_DEFAULT_REGION": "us-west-2",
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:1",  # the data's own server: not asked
+            "AWS_ENDPOINT_URL_SSM": self.url,
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": self.url,
+            "DATA_DIR": str(self.folder / "data"),
+            "DESTINATION": str(self.folder / "store"),
+            "LAB_TIMEZONE": "America/Los_Angeles",
+            "PATH": os.environ["PATH"],
+        }
+        self.enterContext(patch.dict(os.environ, environment, clear=True))
+        self.ssm = boto3.client("ssm", endpoint_url=self.url)
+        self.secrets = boto3.client("secretsmanager", endpoint_url=self.url)
+        self.addCleanup(self.forget)
+
+    def forget(self):
+        """Make the server forget."""
+        import urllib.request
+
+        request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")
+        urllib.request.urlopen(request).close()
+
+    def put(self, value, name=NAME, kind="SecureString"):
+        """Store a parameter."""
+        text = value if isinstance(value, str) else json.dumps(value)
+        self.ssm.put_parameter(Name=name, Value=text, Type=kind)
+
+    def read(self, name=NAME):
+        """Read what is stored."""
+        return read_parameters(name, shared_variables())
+
+    def test_one_parameter_holds_all_settings_and_points_to_secrets(self):
+        secret = self.secrets.create_secret(
+            Name="labtracks", SecretString=json.dumps({"user": "reader", "password": PASSWORD})
+        )
+        self.secrets.create_secret(Name="plain", SecretString="s p a c e")
+        self.put(
+            {
+                "metadata-service-url": "http://meta",
+                "UPLOAD_CONNECTIONS": 8,
+                "LABTRACKS_PASSWORD": {"secret": secret["ARN"], "key": "password"},
+                "labtracks_user": {"secret": "labtracks", "key": "user"},
+                "LABTRACKS_DATABASE": {"secret": "plain"},
+                "LD_PRELOAD": "/tmp/x.so",
+                "JOB_ID": "another",
+            }
+        )
+        found = self.read()
+        self.assertEqual(
+            {
+                "METADATA_SERVICE_URL": "http://meta",
+                "UPLOAD_CONNECTIONS": "8",
+                "LABTRACKS_PASSWORD": PASSWORD,
+                "LABTRACKS_USER": "reader",
+                "LABTRACKS_DATABASE": "s p a c e",
+            },
+            found.values,
+        )
+        self.assertEqual(("JOB_ID", "LD_PRELOAD"), found.unknown)
+
+    def test_each_parameter_beneath_a_path_is_a_setting(self):
+        for number in range(12):  # more than a page
+            self.put("x", f"{NAME}/more/unknown_{number}", "String")
+        self.put("http://meta", f"{NAME}/METADATA_SERVICE_URL", "String")
+        self.put(PASSWORD, f"{NAME}/labtracks/LABTRACKS_PASSWORD")
+        found = self.read()
+        self.assertEqual(
+            {"METADATA_SERVICE_URL": "http://meta", "LABTRACKS_PASSWORD": PASSWORD}, found.values
+        )
+        self.assertEqual(12, len(found.unknown))
+
+    def test_what_cannot_be_read_is_said_without_any_value(self):
+        self.put("hunter2", "/lab/text")
+        self.put(["hunter2"], "/lab/list")
+        self.put({"METADATA_SERVICE_URL": {"hunter2": 1}}, "/lab/odd")
+        self.put({"TARS_CLIENT_SECRET": {"secret": "nowhere"}}, "/lab/lost")
+        self.secrets.create_secret(Name="known", SecretString='{"a": "hunter2"}')
+        self.put({"TARS_CLIENT_SECRET": {"secret": "known", "key": "b"}}, "/lab/field")
+        self.secrets.create_secret(Name="bytes", SecretBinary=b"hunter2")
+        self.put({"TARS_CLIENT_SECRET": {"secret": "bytes"}}, "/lab/bytes")
+        for name, words in (
+            ("/lab/none", "there is no parameter of this name, and none beneath it"),
+            ("/lab/text", "its value is no JSON object of settings"),
+            ("/lab/list", "its value is no JSON object of settings"),
+            ("/lab/odd", "METADATA_SERVICE_URL is neither a text nor a number nor a pointer"),
+            ("/lab/lost", "ResourceNotFoundException"),
+            ("/lab/field", 'asks for "b" of the secret known, which has no such field'),
+            ("/lab/bytes", "points to the secret bytes, which is no text"),
+        ):
+            with self.subTest(name), self.assertRaises(RequestError) as caught:
+                self.read(name)
+            self.assertIn(words, str(caught.exception))
+            self.assertIn(name, str(caught.exception))
+            self.assertNotIn("hunter2", str(caught.exception))
+
+    def test_a_store_that_does_not_answer_stops_the_job_in_words(self):
+        self.write("a.txt")
+        with patch.dict(
+            os.environ,
+            {
+                "AWS_ENDPOINT_URL_SSM": "http://127.0.0.1:1",
+                "AWS_PARAM_STORE_NAME": NAME,
+                "UPLOAD_EVENTS_FILE": str(self.folder / "events.jsonl"),
+            },
+        ):
+            self.assertEqual(2, main(["--json-args", self.config().model_dump_json()]))
+        event = json.loads((self.folder / "events.jsonl").read_bytes().splitlines()[-1])
+        self.assertIn(f"AWS_PARAM_STORE_NAME ({NAME}) cannot be read", event["message"])
+
+    def test_a_job_uses_them_and_its_environment_wins(self):
+        self.write("a.txt")
+        with MetadataServer() as right, MetadataServer() as wrong:
+            subject_id = self.config().subject_id
+            right.says(f"/subject/{subject_id}", {"subject_id": subject_id})
+            self.put({"METADATA_SERVICE_URL": right.url, "NOT_OURS": "x"})
+            variables = {
+                "AWS_PARAM_STORE_NAME": NAME,
+                "UPLOAD_EVENTS_FILE": str(self.folder / "events.jsonl"),
+            }
+            with patch.dict(os.environ, variables):
+                self.assertEqual(0, main(["--json-args", self.config().model_dump_json()]))
+            self.assertTrue(right.asked)
+            force = self.config(force_cloud_sync=True).model_dump_json()
+            asked = len(right.asked)
+            variables["METADATA_SERVICE_URL"] = wrong.url
+            with patch.dict(os.environ, variables):
+                self.assertNotEqual(0, main(["--json-args", force]))  # which knows no subject
+            self.assertEqual(asked, len(right.asked))
+            self.assertTrue(wrong.asked)
+        events = (self.folder / "events.jsonl").read_text()
+        self.assertIn("not settings of a job: NOT_OURS", events)
+
+
+if __name__ == "__main__":
+    unittest.main()
