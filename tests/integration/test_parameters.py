@@ -5,13 +5,13 @@ import os
 import unittest
 from unittest.mock import patch
 
-import boto3
+import httpx
 
 from aind_data_transfer_service.errors import RequestError
 from aind_data_transfer_service.settings import shared_variables
 from aind_data_transfer_service.upload.parameters import read_parameters
 from aind_data_transfer_service.upload.program import main
-from tests.support import missing
+from tests.support import parameters
 from tests.support.metadata import MetadataServer
 from tests.support.transfer import TransferTestCase
 
@@ -25,15 +25,9 @@ class TestParameters(TransferTestCase):
     @classmethod
     def setUpClass(cls):
         """Start a server that plays both."""
-        try:
-            from moto.server import ThreadedMotoServer
-        except ImportError:
-            raise missing("moto (pip install moto[server])")
         super().setUpClass()
-        cls.server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        cls.server.start()
+        cls.server = parameters.start()
         cls.addClassCleanup(cls.server.stop)
-        cls.url = "http://{}:{}".format(*cls.server.get_host_and_port())
 
     def setUp(self):
         """Name the server, and forget what it was told before."""
@@ -41,31 +35,22 @@ class TestParameters(TransferTestCase):
         environment = {
             "AWS_ACCESS_KEY_ID": "a",
             "AWS_SECRET_ACCESS_KEY": "b",
-            "AWS_DEFAULT_REGION": "us-west-2",
+            "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": "http://127.0.0.1:1",  # the data's own server: not asked
-            "AWS_ENDPOINT_URL_SSM": self.url,
-            "AWS_ENDPOINT_URL_SECRETS_MANAGER": self.url,
+            "AWS_ENDPOINT_URL_SSM": self.server.url,
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": self.server.url,
             "DATA_DIR": str(self.folder / "data"),
             "DESTINATION": str(self.folder / "store"),
             "LAB_TIMEZONE": "America/Los_Angeles",
             "PATH": os.environ["PATH"],
         }
         self.enterContext(patch.dict(os.environ, environment, clear=True))
-        self.ssm = boto3.client("ssm", endpoint_url=self.url)
-        self.secrets = boto3.client("secretsmanager", endpoint_url=self.url)
-        self.addCleanup(self.forget)
-
-    def forget(self):
-        """Make the server forget."""
-        import urllib.request
-
-        request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")
-        urllib.request.urlopen(request).close()
+        self.secrets = self.server.client("secretsmanager")
+        self.addCleanup(httpx.post, f"{self.server.url}/moto-api/reset")
 
     def put(self, value, name=NAME, kind="SecureString"):
         """Store a parameter."""
-        text = value if isinstance(value, str) else json.dumps(value)
-        self.ssm.put_parameter(Name=name, Value=text, Type=kind)
+        self.server.put(name, value, kind)
 
     def read(self, name=NAME):
         """Read what is stored."""

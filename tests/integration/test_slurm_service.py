@@ -19,7 +19,7 @@ from aind_data_transfer_service.executors.base import RunState
 from aind_data_transfer_service.executors.choose import make_client
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.settings import HpcSettings
-from tests.support import seaweedfs, slurm, slurm_next, wait_until
+from tests.support import parameters, seaweedfs, slurm, slurm_next, wait_until
 from tests.support.executor_contract import ExecutorContract, a_script
 from tests.support.requests import upload_settings
 from tests.support.service import Service
@@ -102,6 +102,8 @@ class ServiceTest(ClusterTest):
         super().setUpClass()
         cls.s3 = seaweedfs.start()
         cls.addClassCleanup(cls.s3.stop)
+        cls.parameters = parameters.start({"/param/store/name": {"UPLOAD_CONNECTIONS": 5}})
+        cls.addClassCleanup(cls.parameters.stop)
 
     def setUp(self) -> None:
         """Start a service as the variables of its environment say."""
@@ -134,6 +136,7 @@ class ServiceTest(ClusterTest):
             "HPC_TASKS": "1",
             "HPC_TIME_LIMIT": "360",
             "AWS_ENDPOINT_URL": self.s3.endpoint_url,
+            "AWS_ENDPOINT_URL_SSM": self.parameters.url,
             "SLURM_CONF": str(self.cluster.conf),
         }
         self.enterContext(patch.dict(os.environ, variables))
@@ -187,6 +190,7 @@ class ServiceTest(ClusterTest):
         self.assertIn(asset, page)
         log = self.api.get(f"/api/jobs/{job['id']}/log?stream=stderr").json()["data"]["text"]
         self.assertIn("verif", log)
+        self.assertIn("settings from /param/store/name: UPLOAD_CONNECTIONS", log)
         for line in (f"JobName={asset}", "TimeLimit=06:00:00", "MailUser=anna@example.org"):
             self.assertIn(line, shown)
         self.assertNotIn(self.s3.env["AWS_SECRET_ACCESS_KEY"], shown)

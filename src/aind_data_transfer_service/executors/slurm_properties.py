@@ -8,7 +8,7 @@ from typing import Any
 from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.executors.slurm_script import ENDINGS, job_file
 from aind_data_transfer_service.hpc.properties import read_properties
-from aind_data_transfer_service.settings import HpcSettings
+from aind_data_transfer_service.settings import HpcSettings, is_administrators
 
 ALWAYS = frozenset({"name", "mail_user", "mail_type"})
 """What users may always say."""
@@ -90,6 +90,8 @@ def _refusal(name: str, value: Any, hpc: HpcSettings) -> str:
     if name in ALWAYS:
         return ""
     allowed = hpc.user_settings
+    if name == "environment" and allowed and name in allowed:
+        return _environment_refusal(value)
     if allowed is None:
         if name in PROTECTED:
             return "is set by this site, and not to be changed (HPC_USER_SETTINGS); leave it out"
@@ -98,6 +100,14 @@ def _refusal(name: str, value: Any, hpc: HpcSettings) -> str:
         listed = ", ".join(sorted(allowed | ALWAYS))
         return f"not to be set here; this site lets users set {listed}"
     return ""
+
+
+def _environment_refusal(value: Any) -> str:
+    """Keep from users the variables by which the site steers a job: addresses, keys, folders."""
+    taken = sorted(variable for variable in value if is_administrators(variable))
+    if not taken:
+        return ""
+    return f"{', '.join(taken)}: only this site's administrator may set that; leave it out"
 
 
 def _path_refusal(name: str, value: Any, hpc: HpcSettings) -> str:

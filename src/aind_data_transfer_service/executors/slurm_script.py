@@ -27,7 +27,7 @@ from pathlib import PurePosixPath
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.hpc.properties import read_properties
-from aind_data_transfer_service.settings import HpcSettings
+from aind_data_transfer_service.settings import HpcSettings, is_administrators
 
 ENDINGS = {"stdout": ".out", "stderr": ".err", "events": ".events.jsonl"}
 CLAIM = ".claim"
@@ -161,7 +161,8 @@ def compose_environment(
     }
     ours = {name: value for name, value in ours.items() if value}
     found = {"PATH": PATH, "LANG": "C.UTF-8"}
-    found |= read_properties(spec.settings)[0].get("environment", {})
+    given = read_properties(spec.settings)[0].get("environment", {})
+    found |= {name: value for name, value in given.items() if not is_administrators(name)}
     found |= ours
     if hpc.sif_location and not spec.script:
         binds = [hpc.logging_directory, hpc.current_working_directory, *hpc.bind_paths]

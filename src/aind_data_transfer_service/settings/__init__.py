@@ -33,6 +33,7 @@ __all__ = [
     "TarsSettings",
     "UploadSettings",
     "explain_settings",
+    "is_administrators",
     "shared_variables",
 ]
 
@@ -64,6 +65,12 @@ def explain_settings(error: ValidationError) -> list[str]:
     return lines
 
 
+def is_administrators(variable: str) -> bool:
+    """Tell whether a variable of a job's environment is for the site to set, and for no user."""
+    name = variable.upper()
+    return name in shared_variables() | _OF_ONE_JOB or name.startswith(_SITE)
+
+
 def shared_variables() -> frozenset[str]:
     """Name the variables of a job that are the same for all jobs of a lab.
 
@@ -77,6 +84,7 @@ def shared_variables() -> frozenset[str]:
     return frozenset(names)
 
 
+_SITE = ("AWS_", "SINGULARITY", "APPTAINER")
 _SYSTEMS = (LabtracksSettings, SharePointSettings, TarsSettings, SlimsSettings)
 _OF_ONE_JOB = frozenset(
     {

@@ -190,6 +190,17 @@ class PropertiesTest(unittest.TestCase):
         }
         self.assertEqual(setting_errors(asked, self.hpc()), [])
 
+    def test_users_never_set_what_steers_a_job(self):
+        hpc = self.hpc(user_settings="environment")
+        taken = {"METADATA_SERVICE_URL": "http://x", "aws_endpoint_url": "http://x", "JOB_ID": "1"}
+        [error] = setting_errors({"environment": {**taken, "OMP_NUM_THREADS": "4"}}, hpc)
+        self.assertEqual(
+            "hpc_settings.environment: JOB_ID, METADATA_SERVICE_URL, aws_endpoint_url: only this "
+            "site's administrator may set that; leave it out",
+            error,
+        )
+        self.assertEqual([], setting_errors({"environment": {"OMP_NUM_THREADS": "4"}}, hpc))
+
     def test_a_site_may_name_what_users_may_ask_for(self):
         hpc = self.hpc(user_settings="environment,time_limit")
         allowed = {"environment": {"A": "b"}, "time_limit": 5, "name": "x", "mail_user": "a@b"}
