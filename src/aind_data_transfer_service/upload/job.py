@@ -39,6 +39,7 @@ from aind_data_transfer_service.upload.description import (
     earlier_processing,
     facts_of,
 )
+from aind_data_transfer_service.upload.estimate import estimate
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.ledger import Ledger
 from aind_data_transfer_service.upload.manifest import Entry, utc, write_manifest
@@ -277,7 +278,9 @@ class UploadJob:
 
     def _show(self, plan: Plan) -> Outcome:
         """Print the plan of a dry run."""
-        for line in plan.lines():
+        settings = self._settings
+        limits = settings.upload_connections, settings.upload_memory, settings.upload_bandwidth
+        for line in itertools.chain(plan.lines(), estimate(plan, *limits).lines()):
             print(line, file=self._output or sys.stdout)
         outcome = Outcome(self._location, plan.files_total, plan.bytes_total, self._seconds())
         self._tell_end(outcome, "dry run: nothing was changed", dry_run=True)

@@ -172,9 +172,11 @@ class Plan:
             raise SourceError(listed(problems))
 
     def lines(self) -> Iterator[str]:
-        """Write the plan for people."""
+        """Write the plan for people, in the order in which it is sent."""
         yield f"{self.files_total:,} files, {self.bytes_total:,} bytes to {self.location}"
-        for item in self.items:
+        if not self.files_total:
+            yield "  no files: the asset will hold its documents and nothing else"
+        for item in itertools.chain(*in_order(self.items)):
             kind = f"zip of {item.file_count:,} files" if isinstance(item, ZipItem) else "as it is"
             yield f"  {item.key}  {item.source_size:,} bytes, {kind}"
         for name in self.documents:

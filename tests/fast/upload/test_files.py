@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import SourceChangedError, TransferError
 from aind_data_transfer_service.upload.arrivals import Arrivals, missing
+from aind_data_transfer_service.upload.estimate import estimate
 from aind_data_transfer_service.upload.files import Files, SourceFile, Tree
 from aind_data_transfer_service.upload.manifest import Entry, Journal
-from aind_data_transfer_service.upload.plan import Series, in_order
+from aind_data_transfer_service.upload.plan import Plan, Series, in_order, part_size
 from aind_data_transfer_service.upload.source import check_still, scan
 from aind_data_transfer_service.upload.store import StoredObject
-from aind_data_transfer_service.upload.transforms import FileItem, FileItems, ZipItem
+from aind_data_transfer_service.upload.transforms import FileItem, FileItems, ZipItem, items_of
 from tests.support.transfer import TransferTestCase
 
 PART = st.text("ab-/é鼠", min_size=1, max_size=4).map(lambda name: name.replace("/", "."))
@@ -117,6 +118,27 @@ class TestItems(unittest.TestCase):
         self.assertEqual(told, sorted((size for size in sizes if size > 10), reverse=True))
         self.assertEqual([i.source_size for i in small], [size for size in sizes if size <= 10])
         self.assertEqual(sorted(i.key for i in (*large, *small)), sorted(i.key for i in items))
+
+
+class TestOneFileOfTwoTerabytes(TransferTestCase):
+    """More than any disk here holds: a sparse file."""
+
+    def test_it_is_cut_into_parts_that_s3_takes_and_that_hold_all_of_it(self):
+        size = 2 * 1000**4
+        os.truncate(self.write("large.dat", b""), size)
+        found = scan(str(self.source), "behavior", "p", 1024)
+        items, _ = items_of(found, "behavior", False)
+        plan = Plan("p", "l", Series([items]))
+        plan.check(5 * 1024**4)
+        (item,), small = in_order(plan.items)
+        self.assertEqual((item.source_size, len(small)), (size, 0))
+        expected = estimate(plan, 16, 256 * 1024**2, None)
+        part = part_size(size)
+        self.assertEqual(expected.parts, -(-size // part))
+        self.assertLess(expected.parts, 10_000)
+        self.assertTrue(5 * 1024**2 <= part <= 5 * 1024**3)
+        last = size - part * (expected.parts - 1)
+        self.assertTrue(0 < last <= part)
 
 
 class TestArrivals(TransferTestCase):

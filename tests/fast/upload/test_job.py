@@ -451,6 +451,27 @@ class TestDestination(TransferTestCase):
             self.assertIn(words, text)
         self.assertEqual(os.listdir(self.folder), ["session"])
 
+    def test_a_dry_run_says_what_is_to_be_expected_and_marks_it_as_an_estimate(self):
+        os.truncate(self.write("large.bin", b""), 20 * 1024**2)
+        os.truncate(self.write("larger.bin", b""), 30 * 1024**2)
+        self.write("a.txt")
+        self.run_job(self.settings(upload_bandwidth="1MB/s"), dry_run=True)
+        text = self.printed.getvalue()
+        places = [text.index(f"behavior/{n}") for n in ("larger.bin", "large.bin", "a.txt")]
+        self.assertEqual(places, sorted(places), "the largest first")
+        for words in (
+            "2 objects in 7 parts, the largest first; between them 4 in one request each",
+            "about 16 requests over 16 connections",
+            "estimate: 0:00:52 at 1 MB/s (the cap that is set)",
+        ):
+            self.assertIn(words, text)
+        self.run_job(dry_run=True)
+        self.assertIn("125 MB/s (assumed, for no cap is set)", self.printed.getvalue())
+
+    def test_a_dry_run_of_nothing_says_that_there_is_nothing(self):
+        self.run_job(dry_run=True)
+        self.assertIn("no files: the asset will hold its documents", self.printed.getvalue())
+
     def test_a_request_without_a_bucket_is_refused(self):
         with self.assertRaisesRegex(RequestError, "s3_bucket"):
             self.run_job(s3_bucket=None)
