@@ -85,6 +85,19 @@ class UserGuide(unittest.TestCase):
         self.assertEqual(sorted(column.name for column in COLUMNS), sorted(documented))
 
 
+class Promises(unittest.TestCase):
+    """What is promised about the data is tested."""
+
+    def test_every_test_that_is_named_exists(self) -> None:
+        page = (SOURCE / "data_promises.rst").read_text(encoding="utf-8")
+        named = re.findall(r"^- ``([\w/]+\.py): (test_\w+)``$", page, re.MULTILINE)
+        self.assertGreater(len(named), 20)
+        self.assertEqual(len(re.findall(r"^- ", page, re.MULTILINE)), len(named))
+        for file, name in named:
+            with self.subTest(f"{file}: {name}"):
+                self.assertRegex(read(f"tests/{file}"), rf"(?m)^    def {name}\(")
+
+
 class Links(unittest.TestCase):
     """What a document points to is there."""
 
