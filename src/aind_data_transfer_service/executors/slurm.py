@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from aind_data_transfer_service.errors import ExecutorError
@@ -420,6 +421,7 @@ class SlurmExecutor:
         return status
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _parts(ref: str) -> tuple[int, str]:
     """Take a reference apart: Slurm's number, and our own id, empty in a reference of another's."""
     found = _REF.fullmatch(ref)

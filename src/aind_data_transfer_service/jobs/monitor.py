@@ -148,14 +148,14 @@ class Monitor:
                     await self.cancel(job)
                 except ExecutorError as error:  # the other jobs are none the worse for it
                     self._complain(error, job.id)
-        refs = [job.executor_ref for job in jobs]
-        statuses = await self._executor.statuses(refs)
+        statuses = await self._executor.statuses([job.executor_ref for job in jobs])
+        found = [(self._inbox.newer(job), statuses[job.executor_ref]) for job in jobs]
+        found = [(job, status) for job, status in found if not _still_waits(job, status)]
         changes = await asyncio.gather(
-            *(self._change(self._inbox.newer(job), statuses[ref]) for job, ref in zip(jobs, refs)),
-            return_exceptions=True,
+            *(self._change(job, status) for job, status in found), return_exceptions=True
         )
         needed = [change for change in changes if isinstance(change, JobChange)]
-        for job, change in zip(jobs, changes):
+        for (job, _), change in zip(found, changes):
             if isinstance(change, Exception):  # the other jobs are none the worse for it
                 self._complain(change, job.id)
         if not needed:
@@ -256,3 +256,14 @@ class Monitor:
                 "monitor: %d lines were no events", report.unreadable, extra={"job_id": job.id}
             )
         return report
+
+
+def _still_waits(job: Job, status: RunStatus) -> bool:
+    """Tell whether a job waits as it did; of thousands of live jobs most do."""
+    return (
+        job.state is JobState.PENDING
+        and status.state is RunState.PENDING
+        and (job.reason, job.executor_ref) == (status.reason, status.ref)
+        and (job.started_at, job.node) == (None, "")
+        and (status.exit_code, status.started_at, status.ended_at) == (None, None, None)
+    )

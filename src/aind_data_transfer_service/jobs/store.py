@@ -317,7 +317,7 @@ def _insert_jobs(connection: sa.Connection, jobs: Sequence[Job]) -> None:
 def _lock_rows(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, tuple[int, Job]]:
     """Read rows for a change, in an order in which two changers cannot deadlock."""
     query = (
-        sa.select(tables.jobs.c.seq, *_ROW_COLUMNS)
+        sa.select(*_ROW_COLUMNS, tables.jobs.c.seq)
         .where(tables.jobs.c.id.in_(job_ids))
         .order_by(tables.jobs.c.seq)
         .with_for_update()
@@ -371,8 +371,8 @@ def _insert_events(connection: sa.Connection, seq: int, events: Sequence[JobEven
 
 
 def _row_job(row: sa.Row) -> Job:
-    """Read a job without its long fields."""
-    values = {name: getattr(row, name) for name in _ROW_FIELDS}
+    """Read a job without its long fields, from a row that begins with `_ROW_COLUMNS`."""
+    values = dict(zip(_ROW_FIELDS, row))
     values["state"] = JobState(values["state"])
     return Job(**values)
 

@@ -1,0 +1,276 @@
+"""What a cluster costs the service: sending a hundred jobs, following thousands, for days.
+
+``python -m benchmarks.slurm`` from the project's folder, as root, with Debian's Slurm installed.
+The first table is of a real slurmrestd, slurmctld and slurmd, and of a service in a process of its
+own: how long one request of 100 jobs takes, the first of a fresh service and later ones, and how
+quickly `GET /` answers meanwhile. The software in use takes 21.2 s. Goals: 1.5 s, and 30 ms.
+
+The second is of a listing as slurmrestd writes it, served by a process of its own: the CPU time of
+one look at 5,000 live jobs (goal: 300 ms), and the memory of a service that looks 10,000 times.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from aind_data_transfer_service.executors.choose import make_client
+from aind_data_transfer_service.executors.slurm import SlurmExecutor
+from aind_data_transfer_service.executors.slurm_properties import mark_of
+from aind_data_transfer_service.jobs.feed import Feed
+from aind_data_transfer_service.jobs.handover import Handover
+from aind_data_transfer_service.jobs.inbox import Inbox
+from aind_data_transfer_service.jobs.monitor import Monitor
+from aind_data_transfer_service.jobs.record import Job, new_job_id
+from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.jobs.store import JobStore
+from aind_data_transfer_service.settings import HpcSettings
+from tests.support import free_port, seaweedfs, slurm, wait_until
+from tests.support.requests import upload_settings
+
+RECORDED = Path("tests/fast/hpc/recorded/jobs_v0.0.38.json")
+RUNNING_SHARE = 20
+"""One live job in so many runs; the others wait."""
+
+
+# --- a real cluster ---------------------------------------------------------------------------
+
+
+@contextmanager
+def service(
+    cluster: slurm.SlurmCluster, s3: seaweedfs.SeaweedFS, bucket: str, folder: Path
+) -> Iterator[str]:
+    """Run the service in a process of its own, as an administrator would; nobody has asked it."""
+    port = free_port()
+    variables = {
+        "DATA_DIR": str(folder),
+        "DEFAULT_S3_BUCKET": bucket,
+        "AWS_ENDPOINT_URL": s3.endpoint_url,
+        "HPC_AWS_ACCESS_KEY_ID": s3.env["AWS_ACCESS_KEY_ID"],
+        "HPC_AWS_SECRET_ACCESS_KEY": s3.env["AWS_SECRET_ACCESS_KEY"],
+        "HPC_AWS_DEFAULT_REGION": s3.env["AWS_DEFAULT_REGION"],
+        "HPC_HOST": "127.0.0.1",
+        "HPC_PORT": str(cluster.port),
+        "HPC_USERNAME": cluster.username,
+        "HPC_TOKEN_COMMAND": cluster.token_command(),
+        "SLURM_CONF": str(cluster.conf),
+        "HPC_PARTITION": cluster.partition,
+        "HPC_CURRENT_WORKING_DIRECTORY": str(folder),
+        "HPC_LOGGING_DIRECTORY": str(folder),
+    }
+    command = [sys.executable, "-m", "uvicorn", "aind_data_transfer_service.server:app"]
+    command += ["--port", str(port), "--log-level", "warning"]
+    process = subprocess.Popen(command, env=os.environ | variables)
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        if process.poll() is not None:
+            raise SystemExit("the service did not start")
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(answers, 60, "the service to answer")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def request(source: Path, first: int, count: int) -> dict[str, Any]:
+    """Ask for upload jobs that Slurm holds back, so that only the sending of them is measured."""
+    return {
+        "jobs": [
+            {
+                "upload_job_settings": upload_settings(source, subject_id=str(first + number)),
+                "hpc_settings": '{"hold": true}',
+                "script": "",
+            }
+            for number in range(count)
+        ]
+    }
+
+
+def send(url: str, body: dict[str, Any], pages: list[float]) -> float:
+    """Send one request; give its seconds, and note how long `GET /` took meanwhile, in ms."""
+    seconds: list[float] = []
+
+    def post() -> None:
+        began = time.perf_counter()
+        answer = httpx.post(f"{url}/api/submit_hpc_jobs", json=body, timeout=120)
+        seconds.append(time.perf_counter() - began)
+        assert answer.status_code == 200, answer.text[:500]
+        assert len({one["job_id"] for one in answer.json()["data"]["responses"]}) == len(
+            body["jobs"]
+        )
+
+    with httpx.Client(base_url=url) as client:
+        thread = threading.Thread(target=post)
+        thread.start()
+        while thread.is_alive():
+            began = time.perf_counter()
+            assert client.get("/").status_code == 200
+            pages.append(1000 * (time.perf_counter() - began))
+        thread.join()
+    return seconds[0]
+
+
+def submissions(count: int, rounds: int) -> None:
+    """Measure what it takes to send jobs to a real slurmrestd."""
+    print(f"{count} jobs in one request, to Slurm's own daemons\n")
+    print(f"{'':38} {'seconds':>8}   {'GET / meanwhile, ms: median':>28} {'most':>6}")
+    s3 = seaweedfs.start()
+    cluster = slurm.start()
+    try:
+        sent = 0
+        bucket = s3.create_bucket("recordings")
+        for fresh in range(2):
+            with tempfile.TemporaryDirectory(dir=cluster.folder) as folder:
+                source = Path(folder) / "Behavior"
+                source.mkdir()
+                (source / "licks.csv").write_text("1,2,3\n")
+                with service(cluster, s3, bucket, Path(folder)) as url:
+                    for number in range(rounds):
+                        pages: list[float] = []
+                        taken = send(url, request(source, 100_000 + sent, count), pages)
+                        sent += count
+                        which = f"service {fresh + 1}, request {number + 1}"
+                        shown = f"{statistics.median(pages):28.1f} {max(pages):6.0f}"
+                        print(f"{which:38} {taken:8.2f}   {shown}")
+        queued = cluster.run("squeue", "-h", "-o", "%k").splitlines()
+        assert len(set(queued)) == len(queued) == sent, f"{len(queued)} of {sent} are in the queue"
+    finally:
+        cluster.stop()
+        s3.stop()
+    print(f"{sent} jobs, each with a mark of its own, are in Slurm's queue\n")
+
+
+# --- a listing of thousands -------------------------------------------------------------------
+
+
+@contextmanager
+def listed(jobs: list[Job], folder: Path) -> Iterator[int]:
+    """Serve a listing of jobs; give the port."""
+    pattern = json.loads(RECORDED.read_text())
+    records = []
+    for number, job in enumerate(jobs, start=1):
+        state = "RUNNING" if number % RUNNING_SHARE == 0 else "PENDING"
+        told = {"job_id": number, "job_state": state, "comment": mark_of(job.id)}
+        told |= {"name": job.name, "state_reason": "Priority" if state == "PENDING" else "None"}
+        records.append(pattern["jobs"][0] | told)
+    path = folder / "listing.json"
+    path.write_text(json.dumps(pattern | {"jobs": records, "errors": []}))
+    server = Path(__file__).with_name("canned_slurm.py")
+    process = subprocess.Popen([sys.executable, str(server), str(path)], stdout=subprocess.PIPE)
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait(30)
+        process.stdout.close()
+
+
+def recorded_jobs(count: int) -> list[Job]:
+    """Make jobs as the service has recorded them once they were sent."""
+    jobs = []
+    for number in range(1, count + 1):
+        job_id = new_job_id()
+        name = f"behavior_{700_000 + number}_2024-02-19_11-25-17"
+        jobs.append(
+            Job(
+                id=job_id,
+                name=name,
+                state=JobState.PENDING,
+                executor="slurm",
+                executor_ref=f"{number}:{job_id}",
+                upload_job_settings="x" * 1500,
+            )
+        )
+    return jobs
+
+
+@contextmanager
+def monitor(count: int) -> Iterator[Monitor]:
+    """Have a monitor of so many live jobs, with all that is behind it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        jobs = recorded_jobs(count)
+        store = JobStore(f"sqlite:///{folder / 'jobs.sqlite3'}")
+        store.add(jobs)
+        with listed(jobs, folder) as port:
+            hpc = HpcSettings(
+                host="127.0.0.1",
+                port=port,
+                username="svc",
+                token="t",
+                current_working_directory=name,
+                logging_directory=name,
+            )
+            executor = SlurmExecutor(make_client(hpc), hpc, {})
+            feed = Feed()
+            handover = Handover(store, executor, feed)
+            yield Monitor(store, executor, handover, feed, Inbox(store, feed), 1.0)
+        states = [job.state for job in store.active()]
+        assert states.count(JobState.RUNNING) == count // RUNNING_SHARE, "the look saw nothing"
+        assert len(states) == count
+        store.close()
+
+
+async def look_cost(count: int, rounds: int) -> None:
+    """Measure what one look costs."""
+    with monitor(count) as watch:
+        await watch.look()  # records that one in so many runs
+        cpu, wall = [], []
+        for _ in range(rounds):
+            began, began_wall = time.process_time(), time.perf_counter()
+            await watch.look()
+            cpu.append(1000 * (time.process_time() - began))
+            wall.append(1000 * (time.perf_counter() - began_wall))
+    shown = f"{statistics.median(cpu):8.0f} {max(cpu):8.0f} {statistics.median(wall):12.0f}"
+    print(f"{f'a look at {count:,} live jobs, ms':38} {shown}")
+
+
+async def look_memory(count: int, looks: int) -> None:
+    """Measure what memory a service has after many looks."""
+    print(f"\n{f'{looks:,} looks at {count} jobs':38} {'MB':>8}")
+    process = psutil.Process()
+    with monitor(count) as watch:
+        marks = {looks // 10, looks // 4, looks // 2, looks}
+        for number in range(1, looks + 1):
+            await watch.look()
+            if number in marks:
+                print(f"{f'after {number:,}':38} {process.memory_info().rss / 2**20:8.1f}")
+
+
+def main() -> None:
+    """Measure, and print tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=100, help="jobs in a request")
+    parser.add_argument("--live", type=int, default=5000, help="jobs that Slurm lists")
+    parser.add_argument("--looks", type=int, default=10_000, help="looks in a row")
+    options = parser.parse_args()
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"{machine}\n")
+    submissions(options.jobs, rounds=3)
+    print(f"{'':38} {'CPU':>8} {'most':>8} {'wall clock':>12}")
+    asyncio.run(look_cost(options.live, rounds=7))
+    asyncio.run(look_memory(20, options.looks))
+
+
+if __name__ == "__main__":
+    main()
