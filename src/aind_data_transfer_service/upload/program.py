@@ -27,6 +27,7 @@ from aind_data_transfer_service.upload.request import (
     read_arguments,
     read_request,
 )
+from aind_data_transfer_service.upload.shell import start_log
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +35,7 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one job as a program and give its exit code."""
     arguments = read_arguments(argv)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    for name in ("httpx", "botocore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    start_log()
     events: Events | None = None
     try:
         settings = UploadSettings()

@@ -47,7 +47,7 @@ class Progress:
         self._last = clock()
         self._marks = deque([(self._last, 0)])
         wanted = sys.stderr.isatty() if bar is None else bar
-        self._bar = _Bar(label, bytes_total) if wanted else None
+        self._bar = _Bar(label, bytes_total, files_total) if wanted else None
 
     def __enter__(self) -> Self:
         return self
@@ -55,6 +55,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._tell(self.figures())
         if self._bar is not None:
+            self._bar.update(self._bytes, self._files)
             self._bar.stop()
 
     def already(self, files: int, size: int) -> None:
@@ -79,7 +80,7 @@ class Progress:
         if due:
             self._tell(self.figures())
             if self._bar is not None:
-                self._bar.update(self._bytes)
+                self._bar.update(self._bytes, self._files)
 
     def figures(self) -> dict[str, Any]:
         """Tell how far it is, how fast, and how long it will take."""
@@ -101,7 +102,7 @@ class Progress:
 class _Bar:
     """A bar in the terminal."""
 
-    def __init__(self, label: str, total: int):
+    def __init__(self, label: str, total: int, files: int):
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn
         from rich.progress import Progress as RichProgress
@@ -111,16 +112,17 @@ class _Bar:
             TextColumn("{task.description}"),
             BarColumn(),
             DownloadColumn(),
+            TextColumn(f"{{task.fields[files]:,}} of {files:,} files"),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._task = self._progress.add_task(label, total=total)
+        self._task = self._progress.add_task(label, total=total, files=0)
         self._progress.start()
 
-    def update(self, done: int) -> None:
+    def update(self, done: int, files: int) -> None:
         """Move the bar."""
-        self._progress.update(self._task, completed=done)
+        self._progress.update(self._task, completed=done, files=files)
 
     def stop(self) -> None:
         """Leave the bar as it is."""

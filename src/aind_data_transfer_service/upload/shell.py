@@ -1,9 +1,10 @@
-"""What the commands beside the upload share: how they end, and what they say last."""
+"""What the upload and the commands beside it share: their log, how they end, the last word."""
 
 import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from pydantic import ValidationError
 
@@ -12,6 +13,31 @@ from aind_data_transfer_service.errors import ExitCode, UploadError
 from aind_data_transfer_service.settings import UploadSettings
 
 logger = logging.getLogger(__name__)
+
+
+class _Log(logging.StreamHandler):
+    """Writes to what the standard error is just then.
+
+    While a bar is drawn in a terminal, that is something which puts each line above the bar.
+    """
+
+    @property
+    def stream(self) -> TextIO:
+        """Find the standard error."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """Keep none: it may be another at the next line."""
+
+
+def start_log() -> None:
+    """Let the log go to the standard error."""
+    logging.basicConfig(
+        handlers=[_Log()], level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    for name in ("httpx", "botocore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def as_program(work: Callable[[UploadSettings], None]) -> int:
@@ -24,10 +50,7 @@ def as_program(work: Callable[[UploadSettings], None]) -> int:
     work : Callable
         What is done; it raises what stops it.
     """
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    logging.getLogger("botocore").setLevel(logging.WARNING)
+    start_log()
     try:
         work(UploadSettings())
     except UploadError as error:

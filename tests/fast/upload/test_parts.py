@@ -4,12 +4,14 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import os
 import signal
 import threading
 import tracemalloc
 import zipfile
 from datetime import UTC, datetime
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from aind_data_transfer_service.errors import (
     TransferError,
     VerificationError,
 )
+from aind_data_transfer_service.upload import shell
 from aind_data_transfer_service.upload.events import Events, Step
 from aind_data_transfer_service.upload.files import SourceFile, Tree
 from aind_data_transfer_service.upload.manifest import Entry, Journal, read_manifest, utc
@@ -320,6 +323,27 @@ class TestProgress(TransferTestCase):
     def test_nothing_is_known_before_anything_moved(self):
         progress = Progress(1, 10, lambda figures: None, bar=False, clock=lambda: 0.0)
         self.assertIsNone(progress.figures()["seconds_left"])
+
+    def test_a_bar_in_a_terminal_leaves_the_lines_of_the_log_whole(self):
+        master, slave = os.openpty()
+        self.addCleanup(os.close, master)
+        logging.disable(logging.NOTSET)
+        log = logging.getLogger("tests.bar")
+        log.addHandler(shell._Log())
+        log.propagate = False
+        variables = {"TERM": "xterm", "COLUMNS": "200"}
+        with patch.dict(os.environ, variables), open(slave, "w") as terminal:
+            with contextlib.redirect_stderr(terminal):
+                with Progress(3, 30, lambda figures: None, "asset", interval=0) as progress:
+                    progress.add(10, 1)
+                    log.warning("the first line")
+                    progress.add(20, 2)
+                    log.warning("the second line")
+            terminal.flush()
+            shown = os.read(master, 1 << 16).decode()
+        for line in ("the first line", "the second line"):
+            self.assertRegex(shown, rf"(\x1b\[2K|\r|\n){line} *\r\n")
+        self.assertIn("3 of 3 files", shown)
 
     def test_a_terminal_gets_a_bar(self):
         errors = io.StringIO()
