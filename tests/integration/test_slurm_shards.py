@@ -4,7 +4,6 @@ import asyncio
 import os
 import shlex
 import signal
-import sys
 import uuid
 from pathlib import Path
 from unittest.mock import patch
@@ -14,8 +13,8 @@ import httpx
 from aind_data_transfer_service.executors.base import JobSpec, RunState
 from aind_data_transfer_service.executors.choose import make_client
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
-from tests.integration.test_slurm_service import ENDED, ClusterTest
-from tests.support import seaweedfs, slurm, slurm_next, wait_until
+from tests.integration.test_slurm_service import ENDED, ClusterTest, Next
+from tests.support import seaweedfs, wait_until
 from tests.support.requests import upload_settings
 from tests.support.service import Service
 from tests.support.slurm_faults import Fault, FaultyServer
@@ -54,7 +53,7 @@ class ServiceInShardsTest(ClusterTest):
             (self.source / f"lick's {number}.bin").write_bytes(os.urandom(20_000 * (number % 7)))
         self.held = self.folder / "held"
         python = self.folder / "python"
-        lines = f"export HELD={shlex.quote(str(self.held))} REAL_PYTHON={sys.executable}"
+        lines = f"export HELD={shlex.quote(str(self.held))} REAL_PYTHON={self.cluster.python}"
         head, _, rest = HELD_PYTHON.partition("\n")
         python.write_text(f"{head}\n{lines}\n{rest}")
         python.chmod(0o755)
@@ -184,8 +183,8 @@ class ServiceInShardsTest(ClusterTest):
         self.assert_whole()
 
 
-class OnceTest(ClusterTest):
-    """An array and a last job, each once, whatever happens to answers and daemons."""
+class ShardsOnCluster(ClusterTest):
+    """A cluster, and an executor that cuts jobs into three that do next to nothing."""
 
     options = {"cpus": 4}
 
@@ -211,6 +210,10 @@ class OnceTest(ClusterTest):
                 if status.state not in (RunState.PENDING, RunState.RUNNING):
                     return status
                 await asyncio.sleep(0.1)
+
+
+class OnceTest(ShardsOnCluster):
+    """An array and a last job, each once, whatever happens to answers and daemons."""
 
     def assert_ran_once(self, job_id: str) -> None:
         """Look at what each shard and the last job left."""
@@ -311,10 +314,5 @@ class OnceTest(ClusterTest):
         self.assertFalse((self.folder / "job-stopped.events.jsonl.ran").exists())
 
 
-class NextOnceTest(OnceTest):
-    """The same on the newer generation of Slurm."""
-
-    @classmethod
-    def start_cluster(cls) -> slurm.SlurmCluster:
-        """Bring the daemons of the newer generation up."""
-        return slurm.start(root=slurm_next.provide(), **cls.options)
+class NextOnceTest(Next, OnceTest):
+    """Each once, on the newer generation of Slurm."""

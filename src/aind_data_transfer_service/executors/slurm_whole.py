@@ -74,9 +74,7 @@ def shard_statuses(
             status = folder.end(shard, shard)
             if status.state is RunState.LOST and rest is not None:
                 status = run_status(shard, rest, cancelled)
-        if status.state is RunState.LOST:
-            status = replace(status, reason="it left no word of its end")
-        elif status.state is RunState.FAILED and not status.reason:
+        if status.state is RunState.FAILED and not status.reason:
             status = replace(status, reason=_failure(shard, folder))
         found.append(status)
     return found
@@ -110,17 +108,20 @@ def with_shards(last: RunStatus, shards: Sequence[RunStatus], folder: LogFolder)
 
 
 def _failed(shards: Sequence[RunStatus]) -> str:
-    """Name the shards that did not end well."""
-    ended_badly = (RunState.FAILED, RunState.TIMEOUT, RunState.CANCELLED, RunState.LOST)
+    """Name the shards that did not end well, and count those of which nobody knows."""
+    ended_badly = (RunState.FAILED, RunState.TIMEOUT, RunState.CANCELLED)
     failed = []
     for number, one in enumerate(shards, 1):
         if one.state in ended_badly:
             why = one.reason.partition(";")[0] or f"exit code {one.exit_code}"
             failed.append(f"shard {number} {one.state.value.lower()} ({why})")
-    if not failed:
-        return ""
-    more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
-    return f"; {', '.join(failed[:_NAMED])}{more}: {_LAST_OF_ALL}"
+    text = ""
+    if lost := sum(one.state is RunState.LOST for one in shards):
+        text = f", {lost} without a word of how they ended"
+    if failed:
+        more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+        text += f"; {', '.join(failed[:_NAMED])}{more}: {_LAST_OF_ALL}"
+    return text
 
 
 def _summed(shards: Iterable[RunStatus], folder: LogFolder) -> dict[str, Any]:

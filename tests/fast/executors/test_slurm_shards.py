@@ -5,6 +5,7 @@ import os
 import subprocess
 from dataclasses import replace
 from datetime import timedelta
+from unittest.mock import AsyncMock
 
 from aind_data_transfer_service.executors.base import JobSpec, RunState
 from aind_data_transfer_service.executors.callbacks import Callbacks
@@ -149,6 +150,12 @@ class OnceTest(ShardsTest):
         [one] = await self.executor.start([a_job("j2")])
         self.assertEqual((one.ref, one.error, one.again), (None, "no such dependency", False))
         self.assertEqual(self.client.cancelled, [101], "an array that nobody waits for")
+        self.client.faults = [None, Refused("no such dependency", (), 500, {})]
+        self.client.cancel = AsyncMock(side_effect=Unreachable("gone"))
+        with self.assertLogs(LOGGER, "WARNING") as logs:
+            [one] = await self.executor.start([a_job("j3")])
+        self.assertEqual((one.ref, one.error), (None, "no such dependency"))
+        self.assertIn("j3.shards cannot be cancelled: gone", logs.output[0])
 
     async def test_a_controller_that_came_back_without_them_is_given_both_again(self):
         ref = await self.begin_one()
@@ -245,9 +252,11 @@ class StandingTest(ShardsTest):
         self.leave("j1.shards.3.events.jsonl", json.dumps(fail))
         status = await self.status(ref)
         self.assertEqual(status.state, RunState.RUNNING)
-        self.assertTrue(status.reason.startswith("1 of 4 shards done; shard 2 timeout (stopped at"))
+        begin = (
+            "1 of 4 shards done, 1 without a word of how they ended; shard 2 timeout (stopped at"
+        )
+        self.assertTrue(status.reason.startswith(begin), status.reason)
         self.assertIn("shard 3 failed (s3 says no)", status.reason)
-        self.assertIn("shard 4 lost (it left no word of its end)", status.reason)
         self.assertIn("the last job waits behind jobs of higher priority", status.reason)
         self.leave("j1.shards.4.end", '{"exit_code": 0, "ended": 1}')
         self.assertIn("2 of 4 shards done", (await self.status(ref)).reason)
