@@ -1,18 +1,15 @@
 """Jobs on a Slurm cluster, through slurmrestd.
 
 Each job bears a mark in its comment, by which it is found again: after an answer that was lost, and
-after a restart of the service. A reference is Slurm's number and our own id, `1234:01jx…`; Slurm
-counts from one again when it is set up anew, and then the mark tells whose job it is.
+after a restart of the service.
 """
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from aind_data_transfer_service.errors import ExecutorError
@@ -21,15 +18,14 @@ from aind_data_transfer_service.executors.base import (
     JobFile,
     JobSpec,
     Others,
-    RunState,
     RunStatus,
     Started,
 )
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
-from aind_data_transfer_service.executors.slurm_past import UNTOLD, PastJobs
-from aind_data_transfer_service.executors.slurm_properties import marked_id, marked_shards
+from aind_data_transfer_service.executors.slurm_past import PastJobs
+from aind_data_transfer_service.executors.slurm_properties import marked_id
 from aind_data_transfer_service.executors.slurm_script import check_id
 from aind_data_transfer_service.executors.slurm_shards import (
     ArrayKeeper,
@@ -41,8 +37,8 @@ from aind_data_transfer_service.executors.slurm_shards import (
     shards_id,
     submission_of,
 )
-from aind_data_transfer_service.executors.slurm_whole import whole_status
-from aind_data_transfer_service.executors.slurm_words import LOST_BY_CLUSTER, run_status
+from aind_data_transfer_service.executors.slurm_standing import Listed, Standing, parts
+from aind_data_transfer_service.executors.slurm_words import LOST_BY_CLUSTER
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmError
 from aind_data_transfer_service.hpc.models import SlurmJob
@@ -50,7 +46,6 @@ from aind_data_transfer_service.settings import HpcSettings
 
 logger = logging.getLogger(__name__)
 
-_REF = re.compile(r"([0-9]{1,18})(?::([A-Za-z0-9][A-Za-z0-9_-]{0,63}))?")
 _REMEMBERED = 50_000
 V = TypeVar("V")
 
@@ -111,6 +106,7 @@ class SlurmExecutor:
         self._lost: dict[str, float] = {}
         self._fresh: dict[str, tuple[float, JobSpec]] = {}
         self._cancelled: dict[str, None] = {}
+        self._standing = Standing(self._folder, self._past, self._known, self._cancelled)
         self._has_looked = False
 
     @property
@@ -154,7 +150,7 @@ class SlurmExecutor:
             return {}
         listed = await self._look()
         await self._end_duplicates(refs, listed)
-        ids = {_parts(ref)[1] for ref in refs}
+        ids = {parts(ref)[1] for ref in refs}
         for job_id in ids:
             if tasks := listed.get(array := shards_id(job_id)):
                 last = listed.get(job_id, [])
@@ -162,12 +158,11 @@ class SlurmExecutor:
         if gone := [job_id for job_id in self._fresh if job_id in ids and job_id not in listed]:
             listed |= await self._give_again(gone, listed)
         self._forget_fresh()
-        past = await self._past.find(self._missing(refs, listed))
-        return await asyncio.to_thread(self._judge_all, refs, listed, past)
+        return await self._standing.of(refs, listed)
 
     async def cancel(self, ref: str) -> None:
         """Cancel a job."""
-        number, job_id = _parts(ref)
+        number, job_id = parts(ref)
         if not job_id:
             return
         _remember(self._cancelled, job_id, None)
@@ -190,7 +185,7 @@ class SlurmExecutor:
 
     async def read(self, ref: str, file: JobFile, offset: int, limit: int) -> FileChunk:
         """Read from one of a job's files in the folder of logs."""
-        _, job_id = _parts(ref)
+        _, job_id = parts(ref)
         return await asyncio.to_thread(self._folder.read, job_id, file, offset, limit)
 
     async def close(self) -> None:
@@ -226,15 +221,6 @@ class SlurmExecutor:
     async def _look_at(self, job_id: str) -> list[SlurmJob]:
         """Ask for one of our jobs."""
         return (await self._look()).get(job_id, [])
-
-    def _missing(self, refs: Iterable[str], listed: Mapping[str, Any]) -> dict[str, int]:
-        """Give Slurm's numbers of those of our jobs that it does not list."""
-        ours = (_parts(ref) for ref in refs)
-        return {
-            job_id: self._known.get(job_id, number)
-            for number, job_id in ours
-            if job_id and job_id not in listed
-        }
 
     def _forget_fresh(self) -> None:
         """Let go of jobs that the controller has written down by now."""
@@ -279,11 +265,9 @@ class SlurmExecutor:
             for one in found
         ]
 
-    async def _end_duplicates(
-        self, refs: Iterable[str], listed: Mapping[str, list[SlurmJob]]
-    ) -> None:
+    async def _end_duplicates(self, refs: Iterable[str], listed: Listed) -> None:
         """Cancel what was sent twice after all; the script of the second would do nothing."""
-        for job_id in {_parts(ref)[1] for ref in refs}:
+        for job_id in {parts(ref)[1] for ref in refs}:
             jobs = listed.get(job_id, [])
             if len(jobs) < 2:
                 continue
@@ -374,60 +358,6 @@ class SlurmExecutor:
         return Started(
             job_id, f"{number}:{job_id}", answer={**(answer or {}), "slurm_job_id": number}
         )
-
-    def _judge_all(
-        self,
-        refs: Iterable[str],
-        listed: Mapping[str, list[SlurmJob]],
-        past: Mapping[str, list[SlurmJob]],
-    ) -> dict[str, RunStatus]:
-        """Say how jobs stand. Reads files of those that Slurm does not list."""
-        return {ref: self._judge(ref, listed, past) for ref in refs}
-
-    def _judge(
-        self,
-        ref: str,
-        listed: Mapping[str, list[SlurmJob]],
-        past: Mapping[str, list[SlurmJob]],
-    ) -> RunStatus:
-        """Say how one job stands."""
-        number, job_id = _parts(ref)
-        if not job_id:
-            return RunStatus(ref, RunState.LOST, f'"{ref}" is none of this service\'s jobs')
-        jobs = listed.get(job_id) or past.get(job_id)
-        if not jobs:
-            return self._told_end(ref, job_id)
-        if len(jobs) > 1:  # only one of them does the work
-            number = self._folder.claim(job_id) or self._known.get(job_id, number)
-        job = next((job for job in jobs if job.job_id == number), jobs[0])
-        if job.job_id:  # else it is on its way anew, and its number is not known yet
-            ref = f"{job.job_id}:{job_id}"
-        status = run_status(ref, job, cancelled=job_id in self._cancelled)
-        if job_id not in listed and status.exit_code is None:  # 22.05 keeps no exit codes
-            told = self._folder.end(ref, job_id)
-            if told.state is status.state:
-                status = replace(status, exit_code=told.exit_code)
-        if shards := marked_shards(job.comment):
-            tasks = listed.get(shards_id(job_id), [])
-            cancelled = job_id in self._cancelled
-            return whole_status(status, job_id, shards, tasks, self._folder, cancelled)
-        return status
-
-    def _told_end(self, ref: str, job_id: str) -> RunStatus:
-        """Say how a job ended of which Slurm knows nothing, by what it left in its folder."""
-        status = self._folder.end(ref, job_id)
-        if status.state is RunState.LOST and self._past.is_awaited(job_id):
-            return RunStatus(ref, RunState.RUNNING, UNTOLD)
-        return status
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _parts(ref: str) -> tuple[int, str]:
-    """Take a reference apart: Slurm's number, and our own id, empty in a reference of another's."""
-    found = _REF.fullmatch(ref)
-    if not found:
-        raise ExecutorError(f'"{ref}" is no reference to a job on the cluster')
-    return int(found[1]), found[2] or ""
 
 
 def _remember(memory: dict[str, V], key: str, value: V) -> None:

@@ -1,0 +1,107 @@
+"""How our jobs stand, by all that is known of them: Slurm's list, slurmdbd, what they left behind.
+
+A reference is Slurm's number and our own id, `1234:01jx…`; Slurm counts from one again when it is
+set up anew, and then the mark tells whose job it is.
+"""
+
+import asyncio
+import re
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.base import RunState, RunStatus
+from aind_data_transfer_service.executors.slurm_files import LogFolder
+from aind_data_transfer_service.executors.slurm_past import UNTOLD, PastJobs
+from aind_data_transfer_service.executors.slurm_properties import marked_shards
+from aind_data_transfer_service.executors.slurm_shards import shards_id
+from aind_data_transfer_service.executors.slurm_whole import whole_status
+from aind_data_transfer_service.executors.slurm_words import run_status
+from aind_data_transfer_service.hpc.models import SlurmJob
+
+Listed = Mapping[str, list[SlurmJob]]
+"""Jobs as Slurm tells of them, by our own ids; several where one was sent twice, or is an array."""
+_REF = re.compile(r"([0-9]{1,18})(?::([A-Za-z0-9][A-Za-z0-9_-]{0,63}))?")
+
+
+class Standing:
+    """Says how jobs stand.
+
+    Parameters
+    ----------
+    folder : LogFolder
+        What jobs left behind.
+    past : PastJobs
+        What is remembered of those that Slurm no longer lists.
+    numbers : mapping of str to int
+        Slurm's numbers of jobs as they are known now, by our own ids.
+    cancelled : container of str
+        Our own ids of the jobs that were cancelled from here.
+    """
+
+    def __init__(
+        self,
+        folder: LogFolder,
+        past: PastJobs,
+        numbers: Mapping[str, int],
+        cancelled: Container[str],
+    ):
+        self._folder = folder
+        self._past = past
+        self._numbers = numbers
+        self._cancelled = cancelled
+
+    async def of(self, refs: Iterable[str], listed: Listed) -> dict[str, RunStatus]:
+        """Say how the named jobs stand; slurmdbd is asked once for all that are not listed."""
+        missing = {
+            job_id: self._numbers.get(job_id, number)
+            for number, job_id in map(parts, refs)
+            if job_id and job_id not in listed
+        }
+        past = await self._past.find(missing)
+        return await asyncio.to_thread(self._judge_all, refs, listed, past)
+
+    def _judge_all(self, refs: Iterable[str], listed: Listed, past: Listed) -> dict[str, RunStatus]:
+        """Say how jobs stand. Reads files of those that Slurm does not list."""
+        return {ref: self._judge(ref, listed, past) for ref in refs}
+
+    def _judge(self, ref: str, listed: Listed, past: Listed) -> RunStatus:
+        """Say how one job stands."""
+        number, job_id = parts(ref)
+        if not job_id:
+            return RunStatus(ref, RunState.LOST, f'"{ref}" is none of this service\'s jobs')
+        jobs = listed.get(job_id) or past.get(job_id)
+        if not jobs:
+            return self._told_end(ref, job_id)
+        if len(jobs) > 1:  # only one of them does the work
+            number = self._folder.claim(job_id) or self._numbers.get(job_id, number)
+        job = next((job for job in jobs if job.job_id == number), jobs[0])
+        if job.job_id:  # else it is on its way anew, and its number is not known yet
+            ref = f"{job.job_id}:{job_id}"
+        status = run_status(ref, job, cancelled=job_id in self._cancelled)
+        if job_id not in listed and status.exit_code is None:  # 22.05 keeps no exit codes
+            told = self._folder.end(ref, job_id)
+            if told.state is status.state:
+                status = replace(status, exit_code=told.exit_code)
+        if shards := marked_shards(job.comment):
+            tasks = listed.get(shards_id(job_id), [])
+            cancelled = job_id in self._cancelled
+            return whole_status(status, job_id, shards, tasks, self._folder, cancelled)
+        return status
+
+    def _told_end(self, ref: str, job_id: str) -> RunStatus:
+        """Say how a job ended of which Slurm knows nothing, by what it left in its folder."""
+        status = self._folder.end(ref, job_id)
+        if status.state is RunState.LOST and self._past.is_awaited(job_id):
+            return RunStatus(ref, RunState.RUNNING, UNTOLD)
+        return status
+
+
+@lru_cache(maxsize=50_000)
+def parts(ref: str) -> tuple[int, str]:
+    """Take a reference apart: Slurm's number, and our own id, empty in a reference of another's."""
+    found = _REF.fullmatch(ref)
+    if not found:
+        raise ExecutorError(f'"{ref}" is no reference to a job on the cluster')
+    return int(found[1]), found[2] or ""
