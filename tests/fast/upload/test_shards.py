@@ -24,7 +24,7 @@ from aind_data_transfer_service.upload.shards import Shard, cost, cut, places_of
 from aind_data_transfer_service.upload.store import AssetState, mark_key, record_folder
 from aind_data_transfer_service.upload.transforms import FileItem
 from tests.support import wait_until
-from tests.support.transfer import BUCKET, PREFIX, Told, TransferTestCase
+from tests.support.transfer import PREFIX, Told, TransferTestCase
 
 MEBI = 1024**2
 SHARDS = 4
@@ -115,7 +115,7 @@ class ShardTestCase(TransferTestCase):
         self.assertEqual(set(self.manifest()), set(stored))
         beside = [o.key for o in self.store.objects(record_folder(PREFIX))]
         self.assertEqual(beside, [f".transfer/{PREFIX}/manifest.jsonl"])
-        state = self.folder / "data" / "transfers" / BUCKET / PREFIX
+        state = self.folder / "data" / "transfers" / self.bucket / PREFIX
         self.assertFalse(state.exists(), list(state.rglob("*")) if state.exists() else "")
 
     def records(self) -> dict[str, list[dict]]:
@@ -216,7 +216,7 @@ class BrokenOffTest(ShardTestCase):
     @property
     def journal(self) -> Path:
         """Where the second shard's journal lies."""
-        state = self.folder / "data" / "transfers" / BUCKET / PREFIX
+        state = self.folder / "data" / "transfers" / self.bucket / PREFIX
         return state / "shards" / Shard(2, SHARDS).name / "journal.jsonl"
 
     def test_a_killed_shard_goes_on_where_it_stopped(self):
