@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from tests.support import wait_until
+
 SLURM_CONF = """\
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
@@ -66,10 +68,19 @@ def cgroup_conf(*, limits_memory: bool) -> str:
 
 
 def remove_cgroups(host: str) -> None:
-    """Remove the control groups that slurmd left."""
+    """Remove the control groups that slurmd left, once the last of its processes is gone."""
     for top in (_MEMORY / f"slurm_{host}", _MEMORY / "slurm"):
-        for folder, _, _ in os.walk(top, topdown=False):
+        wait_until(lambda: _removed(top), 20, f"the end of what runs in {top}")
+
+
+def _removed(top: Path) -> bool:
+    """Remove a tree of control groups; tell whether it is gone."""
+    for folder, _, _ in os.walk(top, topdown=False):
+        try:
             os.rmdir(folder)
+        except OSError:  # somebody is in there still, or has just removed it
+            return False
+    return True
 
 
 _MEMORY = Path("/sys/fs/cgroup/memory")
