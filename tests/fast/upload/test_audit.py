@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import os
+import subprocess
+import sys
 from unittest.mock import patch
 
 from aind_data_transfer_service import cli
@@ -155,6 +157,16 @@ class TestVerify(AuditTestCase):
         ):
             with patch.object(audit, "audit", side_effect=error):
                 self.assertEqual(self.verify(self.asset)[0], code)
+
+    def test_a_reader_that_has_heard_enough_is_no_error_of_ours(self):
+        path = str(self.folder / "store" / self.bucket / PREFIX)
+        command = [sys.executable, "-m", "aind_data_transfer_service", "verify", path]
+        receiver, sender = os.pipe()
+        os.close(receiver)
+        ended = subprocess.run(command, stdout=sender, stderr=subprocess.PIPE, timeout=60)
+        os.close(sender)
+        self.assertEqual(ended.returncode, ExitCode.UNEXPECTED)
+        self.assertNotIn(b"Traceback", ended.stderr)
 
 
 class TestManyFiles(AuditTestCase):

@@ -209,6 +209,20 @@ class TestSources(TransferTestCase):
         self.assertIn("secret.txt may not be read", str(caught.exception))
         self.assertIn("closed", str(caught.exception))
 
+    def test_a_folder_that_may_be_listed_and_not_entered_is_told(self):
+        self.write("closed/x.txt")
+        os.chmod(self.source / "closed", 0o444)
+        self.addCleanup(os.chmod, self.source / "closed", 0o755)
+        os.chmod(self.folder, 0o777)
+        with as_an_ordinary_user(), self.assertRaisesRegex(SourceError, "x.txt cannot be read: "):
+            self.run_job()
+
+    def test_a_file_that_vanishes_while_the_source_is_looked_at_is_named(self):
+        self.write("a.txt")
+        with patch("os.lstat", side_effect=FileNotFoundError):
+            with self.assertRaisesRegex(SourceError, "a.txt vanished while the source was looked"):
+                self.run_job()
+
     def test_an_unreadable_source_is_named(self):
         os.chmod(self.source, 0)
         self.addCleanup(os.chmod, self.source, 0o755)

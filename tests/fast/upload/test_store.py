@@ -1,13 +1,16 @@
 """The store of assets, as a local folder."""
 
+import errno
 import os
 import unittest
 from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.upload import local_store
 from aind_data_transfer_service.upload.store import (
     AssetState,
     key_problem,
@@ -65,6 +68,24 @@ class TestLocalStore(TransferTestCase):
         (found,) = self.store.objects("a")
         self.assertEqual((found.key, found.size, found.etag), ("a/ü b/'x'", 2, etag))
         self.assertEqual(list(self.store.read("a/ü b/'x'", 1)), [b"1", b"2"])
+
+    def test_a_disk_that_cannot_be_written_is_told_before_anything_is_called_whole(self):
+        """Only the system can say that what it took did not reach the disk."""
+        self.store.put("a/x", b"1")
+        self.store.settle("a")
+        with patch.object(local_store.ctypes, "CDLL") as library:
+            library.return_value.syncfs.return_value = -1
+            with patch.object(local_store.ctypes, "get_errno", lambda: errno.EIO):
+                with self.assertRaisesRegex(TransferError, "cannot be written: Input/output"):
+                    self.store.settle("a")
+
+    def test_where_one_disk_cannot_be_named_all_are_written(self):
+        self.store.put("a/x", b"1")
+        library = type("Library", (), {})()
+        with patch.object(local_store.ctypes, "CDLL", lambda *_, **__: library):
+            with patch("os.sync") as sync:
+                self.store.settle("a")
+        sync.assert_called_once_with()
 
     def test_a_new_object_never_replaces_another(self):
         self.store.put("a/x", b"1", new=True)
