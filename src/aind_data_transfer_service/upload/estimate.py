@@ -1,8 +1,9 @@
 """What a plan will take, reckoned before anything is sent: requests, memory, and about how long."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
+from typing import Any
 
 from aind_data_transfer_service.upload.plan import PART_SIZE, Plan, part_size, sizes_of
 
@@ -59,6 +60,16 @@ class Estimate:
         why = "the cap that is set" if self.bandwidth else "assumed, for no cap is set"
         latency = f"{ASSUMED_LATENCY * 1000:.0f} ms a request (assumed)"
         yield f"estimate: {self.time} at {rate / 1e6:,.0f} MB/s ({why}) and {latency}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it for programs."""
+        return {
+            **asdict(self),
+            "requests": self.requests,
+            "seconds": self.time.total_seconds(),
+            "assumed_bytes_per_second": None if self.bandwidth else ASSUMED_RATE,
+            "assumed_latency": ASSUMED_LATENCY,
+        }
 
 
 def estimate(plan: Plan, connections: int, memory: int, bandwidth: float | None) -> Estimate:

@@ -7,6 +7,7 @@ raises what stops it.
 import hashlib
 import heapq
 import itertools
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -101,6 +102,8 @@ class UploadJob:
         The clock.
     on_proven : Callable
         Is called when the asset is whole: from then on the job is not to be stopped any more.
+    plan_as_json : bool
+        Whether a dry run prints its plan for programs rather than for people.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class UploadJob:
         output: TextIO | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_proven: Callable[[], None] = lambda: None,
+        plan_as_json: bool = False,
     ):
         if config.s3_bucket is None:
             raise RequestError("s3_bucket: missing; name the bucket to upload to")
@@ -118,6 +122,7 @@ class UploadJob:
         self._events = events or Events(settings.upload_events_file, settings.job_id)
         self._events.asset = self._prefix = config.s3_prefix
         self._output, self._now, self._on_proven = output, now, on_proven
+        self._plan_as_json = plan_as_json
         self._zone = ZoneInfo(settings.lab_timezone)
         self._store: AssetStore = open_store(
             settings.destination_root,
@@ -280,7 +285,12 @@ class UploadJob:
         """Print the plan of a dry run."""
         settings = self._settings
         limits = settings.upload_connections, settings.upload_memory, settings.upload_bandwidth
-        for line in itertools.chain(plan.lines(), estimate(plan, *limits).lines()):
+        expected = estimate(plan, *limits)
+        if self._plan_as_json:
+            lines = iter([json.dumps({**plan.as_json(), "estimate": expected.as_json()})])
+        else:
+            lines = itertools.chain(plan.lines(), expected.lines())
+        for line in lines:
             print(line, file=self._output or sys.stdout)
         outcome = Outcome(self._location, plan.files_total, plan.bytes_total, self._seconds())
         self._tell_end(outcome, "dry run: nothing was changed", dry_run=True)

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from aind_data_transfer_service.errors import SourceError
 from aind_data_transfer_service.upload.source import listed
@@ -185,6 +186,19 @@ class Plan:
             yield f"  {name}/  empty, left out"
         for name in self.left_out:
             yield f"  {name}  holds no data, left out"
+
+    def as_json(self) -> dict[str, Any]:
+        """Write the plan for programs: all but the items, of which there may be a million."""
+        return {
+            "asset": self.prefix,
+            "location": self.location,
+            "files": self.files_total,
+            "bytes": self.bytes_total,
+            "objects": len(self.items) + len(self.documents),
+            "documents": self.documents,
+            "empty_folders": self.empty_folders,
+            "left_out": self.left_out,
+        }
 
 
 def part_size(largest_size: int) -> int:

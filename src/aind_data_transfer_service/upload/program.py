@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.dry_run:
                 config = config.model_copy(update={"dry_run": True})
             logging.getLogger("aind_data_transfer_service").setLevel(config.log_level)
-            UploadJob(config, settings, events, on_proven=signals.ignore).run()
+            UploadJob(
+                config, settings, events, on_proven=signals.ignore, plan_as_json=arguments.json
+            ).run()
             events.close()  # while nothing can stop the job any more
         return ExitCode.DONE
     except _Cancelled:

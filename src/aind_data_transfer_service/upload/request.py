@@ -24,7 +24,11 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     request.add_argument("--json-args", metavar="TEXT", help="the request as JSON text")
     request.add_argument("--json-file", metavar="PATH", help="a file that holds the request")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, change nothing")
-    return parser.parse_args(argv)
+    parser.add_argument("--json", action="store_true", help="print the plan of a dry run as JSON")
+    options = parser.parse_args(argv)
+    if options.json and not options.dry_run:
+        parser.error("--json is for --dry-run: what a job does it tells by events")
+    return options
 
 
 def find_request(arguments: argparse.Namespace, settings: UploadSettings) -> str:

@@ -69,6 +69,17 @@ class TestProgram(TransferTestCase):
         self.assertIn("behavior/a.txt", self.out.getvalue())
         self.assertFalse((self.folder / "store").exists())
 
+    def test_programs_get_the_plan_as_json_and_only_of_a_dry_run(self):
+        text = self.config().model_dump_json()
+        self.assertEqual(self.run_main("--dry-run", "--json", "--json-args", text), 0)
+        plan = json.loads(self.out.getvalue())
+        self.assertEqual((plan["asset"], plan["files"], plan["bytes"]), (PREFIX, 1, 4))
+        self.assertEqual((plan["objects"], plan["estimate"]["requests"]), (4, 5))
+        self.assertEqual(plan["estimate"]["assumed_bytes_per_second"], 125_000_000)
+        with self.assertRaises(SystemExit):
+            self.run_main("--json", "--json-args", text)
+        self.assertIn("--json is for --dry-run", self.err.getvalue())
+
     def test_everything_wrong_with_a_request_stands_on_the_last_line(self):
         code = self.run_main("--json-args", '{"platform": "ecefys", "nonsense": 1}')
         self.assertEqual(code, ExitCode.REQUEST)
