@@ -10,11 +10,13 @@ import uuid
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import ExitCode
+from aind_data_transfer_service.upload.plan import LEAST_PART, MEBI
 from aind_data_transfer_service.upload.s3_client import S3Client
 from tests.support import seaweedfs, wait_until
 from tests.support.transfer import PREFIX, TransferTestCase
 
-MEBI = 1024**2
+SIZE = 100 * MEBI + 7
+PARTS = SIZE // LEAST_PART + 1
 _server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
 
 
@@ -40,7 +42,7 @@ class TestResume(TransferTestCase):
         self.enterContext(patch.dict(os.environ, _server.env))
         self.endpoint_url = _server.endpoint_url
         self.bucket = _server.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
-        self.large = self.write("large.bin", os.urandom(100 * MEBI + 7))
+        self.large = self.write("large.bin", os.urandom(SIZE))
         for number in range(5):
             self.write(f"{number}.bin", os.urandom(3000))
         self.journal = self.folder / "data/transfers" / self.bucket / PREFIX / "journal.jsonl"
@@ -111,7 +113,7 @@ class TestResume(TransferTestCase):
     def test_a_cancelled_job_leaves_no_parts_behind(self):
         self.assertEqual(self.stop_in_the_middle(signal.SIGTERM), ExitCode.CANCELLED)
         self.assertEqual(self.uploads(), [])
-        self.assertEqual(len(self.run_and_count()), 13)
+        self.assertEqual(len(self.run_and_count()), PARTS)
         self.check_whole()
 
     def test_an_upload_that_the_server_forgot_is_begun_anew(self):
@@ -120,13 +122,13 @@ class TestResume(TransferTestCase):
         _server.client.abort_multipart_upload(
             Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
         )
-        self.assertEqual(len(self.run_and_count()), 13)
+        self.assertEqual(len(self.run_and_count()), PARTS)
         self.check_whole()
 
     def test_a_source_that_changed_meanwhile_is_sent_whole(self):
         self.stop_in_the_middle(signal.SIGKILL)
         self.large.write_bytes(os.urandom(90 * MEBI))
-        self.assertEqual(len(self.run_and_count()), 12)
+        self.assertEqual(len(self.run_and_count()), 90 * MEBI // LEAST_PART)
         self.check_whole()
 
     def test_a_source_that_changed_without_its_time_doing_so_is_noticed(self):
@@ -134,12 +136,12 @@ class TestResume(TransferTestCase):
         arrived = {line["part"]["number"] for line in self.lines("part")}
         changed, status = min(arrived), self.large.stat()
         with open(self.large, "r+b") as file:
-            file.seek((changed - 1) * 8 * MEBI)
+            file.seek((changed - 1) * LEAST_PART)
             file.write(b"otherwise")
         os.utime(self.large, ns=(status.st_atime_ns, status.st_mtime_ns))
         sent = self.run_and_count()
         self.assertIn(changed, sent)
-        self.assertLess(len(sent), 13)
+        self.assertLess(len(sent), PARTS)
         self.assertIn("the source changed without its time", " ".join(self.told.warnings()))
         self.check_whole()
 

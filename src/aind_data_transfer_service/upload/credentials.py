@@ -35,9 +35,10 @@ class Credentials:
         self._lock = threading.Lock()
         self._given = given
         self._found: Any = None
+        self._frozen: Any = None
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if given is not None:
-            self._fixed = Keys(given.access_key_id, given.secret_access_key, given.session_token)
+            self._keys = Keys(given.access_key_id, given.secret_access_key, given.session_token)
             region = given.region or region
         else:
             region = self._find() or region
@@ -52,14 +53,15 @@ class Credentials:
             Where they cannot be had at present.
         """
         if self._found is None:
-            return self._fixed
-        from botocore.exceptions import BotoCoreError, ClientError
-
+            return self._keys
         try:
             frozen = self._found.get_frozen_credentials()
-        except (BotoCoreError, ClientError) as error:
+        except _errors() as error:
             raise Fault(Kind.PASSING, f"no credentials: {error}") from error
-        return Keys(frozen.access_key, frozen.secret_key, frozen.token)
+        if frozen != self._frozen:
+            self._keys = Keys(frozen.access_key, frozen.secret_key, frozen.token)
+            self._frozen = frozen
+        return self._keys
 
     def renew(self) -> bool:
         """Look for them anew; tells whether there are others now."""
@@ -73,13 +75,12 @@ class Credentials:
     def _find(self) -> str | None:
         """Have botocore find credentials, and tell the region that goes with them."""
         import botocore.session
-        from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             session = botocore.session.Session()
             found = session.get_credentials()
             region = session.get_config_variable("region")
-        except (BotoCoreError, ClientError) as error:
+        except _errors() as error:
             raise DestinationError(f"no AWS credentials could be had: {error}") from error
         if found is None:
             raise DestinationError(
@@ -88,3 +89,10 @@ class Credentials:
             )
         self._found = found
         return os.environ.get("AWS_REGION") or region
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """Tell what botocore raises; it is loaded only where it is needed."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return BotoCoreError, ClientError

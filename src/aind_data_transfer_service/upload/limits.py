@@ -109,7 +109,8 @@ class Traffic:
     def seat(self, lane: Lane) -> Iterator[None]:
         """Hold a connection for a while."""
         with self._changed:
-            self._wait_for(lambda: self._has_seat(lane))
+            if not self._has_seat(lane):
+                self._wait_for(lambda: self._has_seat(lane))
             self._used[lane] += 1
         try:
             yield
@@ -128,7 +129,8 @@ class Traffic:
         """
         size = min(size, self._memory)
         with self._changed:
-            self._wait_for(lambda: self._free >= size)
+            if self._free < size:
+                self._wait_for(lambda: self._free >= size)
             self._free -= size
         return size
 
@@ -155,8 +157,8 @@ class Traffic:
 
     def _has_seat(self, lane: Lane) -> bool:
         """Tell whether a lane may use one more connection."""
-        if sum(self._used.values()) >= self._connections:
+        other = Lane.LARGE if lane is Lane.SMALL else Lane.SMALL
+        used = self._used[lane]
+        if used + self._used[other] >= self._connections:
             return False
-        (other,) = set(Lane) - {lane}
-        half = max(1, self._connections // 2)
-        return other in self._idle or self._used[lane] < half
+        return other in self._idle or used < max(1, self._connections // 2)

@@ -10,6 +10,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from aind_data_transfer_service.errors import CancelledError
 from aind_data_transfer_service.upload.ledger import Begun, Page, Part
@@ -17,6 +18,9 @@ from aind_data_transfer_service.upload.limits import Lane, Traffic
 from aind_data_transfer_service.upload.retry import Fault, Kind
 from aind_data_transfer_service.upload.s3_client import S3Client
 from aind_data_transfer_service.upload.store import Buffer
+
+_COMPLETED = 3
+"""How often the server is asked to make the object, where it does not know its own upload."""
 
 
 class PartsUpload:
@@ -118,8 +122,8 @@ class PartsUpload:
                     break
                 number += 1
                 checksum = self._client.algorithm.of(piece)
-                if self._is_there(known.get(number), len(piece), checksum):
-                    self._done[number] = known[number]
+                if self._is_there(known.get(number), piece, checksum):
+                    self._done[number] = replace(known[number], checksum=checksum)
                     self._traffic.give(held)
                 else:
                     pool.submit(self._send, number, piece, checksum, held)
@@ -127,11 +131,13 @@ class PartsUpload:
         if self._failure is not None:
             raise self._failure
 
-    def _is_there(self, part: Part | None, size: int, checksum: str) -> bool:
+    def _is_there(self, part: Part | None, piece: Buffer, checksum: str) -> bool:
         """Tell whether a part need not be sent."""
         if part is None:
             return False
-        if (part.size, part.checksum) == (size, checksum):
+        if not part.checksum:
+            return part.size == len(piece) and part.etag.strip('"') == _md5(piece)
+        if (part.size, part.checksum) == (len(piece), checksum):
             return True
         self._tell(
             f"part {part.number} of {self._key} is not what was sent earlier: the source changed "
@@ -162,18 +168,21 @@ class PartsUpload:
 
     def _complete(self, parts: Sequence[Part]) -> str:
         """Have the server make the object, unless it has done so already."""
-        fault: Fault | None = None
-        if not self._is_complete:
+        fault = Fault(Kind.FINAL, "the object was replaced while it was looked at")
+        for _ in range(1 if self._is_complete else _COMPLETED):
             try:
-                return self._client.complete_upload(self._key, self._upload_id, parts)
+                if not self._is_complete:
+                    return self._client.complete_upload(self._key, self._upload_id, parts)
             except Fault as error:
                 if error.code != "NoSuchUpload":
                     raise
                 fault = error
-        etag = self._find(parts)
-        if etag is None:
-            raise fault or Fault(Kind.FINAL, "the object was replaced while it was looked at")
-        return etag
+            etag = self._find(parts)
+            if etag is not None:
+                return etag
+            if self._client.parts(self._key, self._upload_id) is None:
+                break  # else the request came in damaged: the upload is there
+        raise fault
 
     def _find(self, parts: Sequence[Part]) -> str | None:
         """Look whether the object is there already, made of just these parts; give its ETag."""
@@ -187,7 +196,10 @@ class PartsUpload:
 
 
 def agreed(begun: Begun, listed: Mapping[int, Part]) -> dict[int, Part]:
-    """Tell which parts both the journal and the server know, or the server with their checksum.
+    """Tell which parts may have arrived: what journal and server agree on, or the server has.
+
+    Those that the journal does not know count only once their checksum, or where the server tells
+    none their MD5 sum (which the ETag of a part commonly is), is that of the source.
 
     Parameters
     ----------
@@ -202,7 +214,7 @@ def agreed(begun: Begun, listed: Mapping[int, Part]) -> dict[int, Part]:
         if noted is not None and (noted.size, noted.etag) == (there.size, there.etag):
             if there.checksum in ("", noted.checksum):
                 result[number] = noted
-        elif noted is None and there.checksum:  # arrived, and the job ended before it noted so
+        elif noted is None:  # it arrived, and the job ended before it could note so
             result[number] = there
     return result
 
@@ -213,4 +225,9 @@ def composite_etag(parts: Sequence[Part]) -> str:
         sums = b"".join(bytes.fromhex(part.etag.strip('"')) for part in parts)
     except ValueError:
         return ""
-    return f"{hashlib.md5(sums, usedforsecurity=False).hexdigest()}-{len(parts)}"
+    return f"{_md5(sums)}-{len(parts)}"
+
+
+def _md5(data: Buffer) -> str:
+    """Compute an MD5 sum: no proof of anything but what ETags are made of."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()

@@ -14,7 +14,10 @@ from aind_data_transfer_service.upload.transforms import FileItems, Item, ZipIte
 
 MEBI = 1024**2
 PART_SIZE = 8 * MEBI
-"""Files up to this size travel in one request, larger ones in parts of at least this size."""
+"""Files up to this size travel in one request, larger ones in parts."""
+LEAST_PART = 5 * MEBI
+"""No part but the last is smaller: S3 takes none. What is on its way when a job is killed has to be
+sent again, so parts are no larger than need be either."""
 _MOST_PARTS = 9_000  # of the 10,000 that S3 allows
 
 
@@ -204,4 +207,4 @@ class Plan:
 def part_size(largest_size: int) -> int:
     """Choose the size of a file's parts, so that there are never too many."""
     needed = -(-largest_size // _MOST_PARTS)
-    return max(PART_SIZE, -(-needed // MEBI) * MEBI)
+    return max(LEAST_PART, -(-needed // MEBI) * MEBI)

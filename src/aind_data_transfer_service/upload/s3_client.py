@@ -25,7 +25,13 @@ from aind_data_transfer_service.upload.credentials import Credentials
 from aind_data_transfer_service.upload.ledger import Part
 from aind_data_transfer_service.upload.limits import REQUESTS_PER_SECOND, TokenBucket
 from aind_data_transfer_service.upload.retry import Fault, Kind, Patience, Repeats, judge
-from aind_data_transfer_service.upload.signing import Clock, encode_path, encode_query, sign
+from aind_data_transfer_service.upload.signing import (
+    UNSIGNED,
+    Clock,
+    encode_path,
+    encode_query,
+    sign,
+)
 from aind_data_transfer_service.upload.store import Buffer
 from aind_data_transfer_service.upload.wire import Reply, Wire
 
@@ -336,6 +342,7 @@ class S3Client:
             path,
             text,
             {**headers, "host": self._wire.host},
+            hashlib.sha256(body).hexdigest() if method == "POST" else UNSIGNED,
         )
         target = f"{path}?{text}" if text else path
         lines = [f"{name}: {value}\r\n" for name, value in signed.items()]

@@ -1,5 +1,6 @@
-"""Signatures of requests to S3: AWS Signature Version 4, of the headers, with the body unsigned.
+"""Signatures of requests to S3: AWS Signature Version 4, of the headers.
 
+Bodies with a checksum of their own travel unsigned, those of other requests signed.
 The way is that of Amazon's guide, "Create a signed AWS API request"; a test compares it with
 botocore's. Written here because a small file costs less than botocore's signer alone would.
 """
@@ -61,7 +62,14 @@ def encode_query(query: Mapping[str, str]) -> str:
 
 
 def sign(
-    keys: Keys, region: str, stamp: str, method: str, path: str, query: str, headers: dict[str, str]
+    keys: Keys,
+    region: str,
+    stamp: str,
+    method: str,
+    path: str,
+    query: str,
+    headers: dict[str, str],
+    payload: str = UNSIGNED,
 ) -> dict[str, str]:
     """Give a request's headers, the signature among them.
 
@@ -77,14 +85,16 @@ def sign(
         The request, path and query encoded.
     headers : dict[str, str]
         What is signed, names in lower case, `host` among them.
+    payload : str
+        The SHA-256 of the body, or that it is not signed.
     """
-    headers = {**headers, "x-amz-content-sha256": UNSIGNED, "x-amz-date": stamp}
+    headers = {**headers, "x-amz-content-sha256": payload, "x-amz-date": stamp}
     if keys.token:
         headers["x-amz-security-token"] = keys.token
     names = sorted(headers)
     signed = ";".join(names)
     lines = [f"{name}:{' '.join(headers[name].split())}" for name in names]
-    request = "\n".join([method, path, query, *lines, "", signed, UNSIGNED])
+    request = "\n".join([method, path, query, *lines, "", signed, payload])
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
     key = _signing_key(keys.secret_key, stamp[:8], region)

@@ -27,7 +27,7 @@ from aind_data_transfer_service.upload import shell
 from aind_data_transfer_service.upload.events import Events, Step
 from aind_data_transfer_service.upload.files import SourceFile, Tree
 from aind_data_transfer_service.upload.manifest import Entry, Journal, read_manifest, utc
-from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE, Plan, Series, part_size
+from aind_data_transfer_service.upload.plan import LEAST_PART, MEBI, Plan, Series, part_size
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.source import listed, read_source, scan
 from aind_data_transfer_service.upload.store import manifest_key, open_store
@@ -49,7 +49,7 @@ class TestPlan(TransferTestCase):
     def test_parts_are_never_too_many(self, size):
         parts = -(-size // part_size(size))
         self.assertLessEqual(parts, 10_000)
-        self.assertGreaterEqual(part_size(size), PART_SIZE)
+        self.assertGreaterEqual(part_size(size), LEAST_PART)
         self.assertEqual(part_size(size) % MEBI, 0)
 
     def test_an_object_that_no_store_takes_is_refused(self):
