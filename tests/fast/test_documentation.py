@@ -11,6 +11,7 @@ from aind_data_transfer_service.settings import (
     HpcSettings,
     LabtracksSettings,
     NotificationSettings,
+    OpenDataSettings,
     ServiceSettings,
     SharePointSettings,
     SlimsSettings,
@@ -36,8 +37,9 @@ class AdministratorsGuide(unittest.TestCase):
         fields = {**ServiceSettings.model_fields, **UploadSettings.model_fields}
         fields |= NotificationSettings.model_fields
         expected = {(field.alias or name).upper() for name, field in fields.items()}
-        expected -= {"HPC", "NOTIFICATIONS"}
+        expected -= {"HPC", "NOTIFICATIONS", "OPEN_DATA"}
         expected |= {f"HPC_{name.upper()}" for name in HpcSettings.model_fields}
+        expected |= {f"OPEN_DATA_{name.upper()}" for name in OpenDataSettings.model_fields}
         documented = set(re.findall(r"^   \* - ``([A-Z0-9_]+)``$", self.guide, re.MULTILINE))
         self.assertEqual(expected, documented)
 

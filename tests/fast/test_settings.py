@@ -159,7 +159,7 @@ class JobEnvironment(unittest.TestCase):
     def test_secrets_of_the_service_stay_with_it(self) -> None:
         secrets = dict.fromkeys(module.SECRET_VARIABLES, "sqlite://")
         secrets |= {"NOTIFY_WEBHOOK_URL": "https://hooks.example.org/T0"}
-        more = {"SMTP_USER": "svc", "SMTP_SECURITY": "tls"}
+        more = {"SMTP_USER": "svc", "SMTP_SECURITY": "tls", "OPEN_DATA_AWS_ACCESS_KEY_ID": "a"}
         with mock.patch.dict(os.environ, secrets | more):
             environment = ServiceSettings().job_environment()
         self.assertFalse(set(secrets) & set(environment))
@@ -187,6 +187,37 @@ CLUSTER = {
     "HPC_TIME_LIMIT": "360",
     "HPC_QOS": "dev",
 }
+
+
+class OpenData(unittest.TestCase):
+    """A second account, for some buckets."""
+
+    keys = {
+        "OPEN_DATA_AWS_ACCESS_KEY_ID": "open-id",
+        "OPEN_DATA_AWS_SECRET_ACCESS_KEY": "open-secret",
+    }
+
+    def test_its_buckets_are_reached_by_its_keys_and_others_are_not(self) -> None:
+        lab = CLUSTER | {"HPC_AWS_SESSION_TOKEN": "lab-session"}
+        found = service(**lab, **self.keys, OPEN_DATA_BUCKETS="aind-open-data, public-*")
+        for bucket in ("aind-open-data", "public-2"):
+            hpc = found.hpc_for(bucket)
+            self.assertEqual("open-id", hpc.aws_access_key_id)
+            self.assertEqual("open-secret", hpc.aws_secret_access_key.get_secret_value())
+            self.assertIsNone(hpc.aws_session_token, "it belongs to the other keys")
+            self.assertEqual("us-west-2", hpc.aws_default_region)
+            self.assertNotIn("open-secret", repr(hpc))
+        for bucket in ("aind-data", "my-aind-open-data", ""):
+            self.assertEqual(found.hpc, found.hpc_for(bucket))
+
+    def test_without_keys_of_its_own_nothing_changes(self) -> None:
+        found = service(**CLUSTER, OPEN_DATA="elsewhere")
+        self.assertEqual(found.hpc, found.hpc_for("aind-open-data"))
+
+    def test_half_a_pair_of_keys_is_refused(self) -> None:
+        for name in self.keys:
+            with self.assertRaisesRegex(ValidationError, "set both of"):
+                service(**{name: "a"})
 
 
 class Cluster(unittest.TestCase):

@@ -69,16 +69,24 @@ def program() -> str:
     return found
 
 
-def start() -> SeaweedFS:
-    """Start a server and wait until it takes a bucket."""
+def start(**others: tuple[str, list[str]]) -> SeaweedFS:
+    """Start a server and wait until it takes a bucket.
+
+    Parameters
+    ----------
+    **others
+        Further users: by their access key, the secret key and what they may do (`Read:bucket`).
+    """
     weed = program()
     folder = Path(tempfile.mkdtemp(prefix="seaweedfs-"))
     config = folder / "s3.json"
     key = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    config.write_text(
-        json.dumps({"identities": [{"name": "t", "credentials": [key], "actions": actions}]})
-    )
+    identities = [{"name": "t", "credentials": [key], "actions": actions}]
+    for name, (secret, allowed) in others.items():
+        key = {"accessKey": name, "secretKey": secret}
+        identities.append({"name": name, "credentials": [key], "actions": allowed})
+    config.write_text(json.dumps({"identities": identities}))
     ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
     ports |= {f"{name}.grpc": free_port() for name in ("master", "volume", "filer", "s3")}
     options = [f"-{name.split('.')[0]}.port{name[len(name.split('.')[0]):]}" for name in ports]

@@ -42,6 +42,8 @@ class JobSpec:
     """JSON text of the upload settings, handed to the data transfer job as data."""
     script: str = ""
     """A script of the user's own, with its `#!` line."""
+    bucket: str = ""
+    """The bucket that it writes to, which decides on its keys; empty where it names none."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The user's settings for the cluster (`hpc_settings`)."""
 

@@ -14,7 +14,11 @@ def choose_executor(settings: ServiceSettings, callbacks: Callbacks | None = Non
     if settings.on_cluster:
         environment = settings.agreed_environment()
         return SlurmExecutor(
-            make_client(settings.hpc), settings.hpc, environment, callbacks=callbacks
+            make_client(settings.hpc),
+            settings.hpc,
+            environment,
+            callbacks=callbacks,
+            hpc_for=settings.hpc_for,
         )
     environment = settings.job_environment()
     environment["UPLOAD_STATE_DIR"] = str(settings.data_dir / "transfers")

@@ -7,7 +7,7 @@ after a restart of the service.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -75,6 +75,8 @@ class SlurmExecutor:
         Where it dies within them, it comes back without the job, and is given it again.
     callbacks : Callbacks, optional
         How the jobs reach the service with their events.
+    hpc_for : Callable, optional
+        Gives what is known of the cluster with the keys for a bucket; by default always `hpc`.
     """
 
     name = "slurm"
@@ -88,6 +90,7 @@ class SlurmExecutor:
         settle: float = 10.0,
         keep: float = 60.0,
         callbacks: Callbacks | None = None,
+        hpc_for: Callable[[str], HpcSettings] | None = None,
     ):
         self._client = client
         self._hpc = hpc
@@ -95,6 +98,7 @@ class SlurmExecutor:
         self._settle = settle
         self._keep = keep
         self._callbacks = callbacks
+        self._hpc_for = hpc_for or (lambda _: hpc)
         self._folder = LogFolder(hpc.logging_directory)
         self._picked = OthersJobs(hpc.username or "", hpc.partition or "")
         self._others = Others()
@@ -334,7 +338,8 @@ class SlurmExecutor:
         job_id = spec.job_id
         calls = self._callbacks is not None and not isinstance(spec, ArraySpec)
         calling = self._callbacks.environment(job_id) if calls else {}
-        submission = submission_of(spec, self._hpc, self._environment | calling)
+        hpc = self._hpc_for(spec.bucket)
+        submission = submission_of(spec, hpc, self._environment | calling)
         try:
             answer = await self._client.submit(submission)
         except AnswerLost as error:

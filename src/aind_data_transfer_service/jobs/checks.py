@@ -219,7 +219,7 @@ class Checks:
                 bucket,
                 settings.aws_endpoint_url,
                 quick=True,
-                keys=_job_keys(settings.hpc),
+                keys=_job_keys(settings.hpc_for(bucket)),
             )
             return store.asset_states(list(by_bucket[bucket]))
 

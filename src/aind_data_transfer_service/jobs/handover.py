@@ -84,4 +84,5 @@ class Handover:
             request="" if job.script else job.upload_job_settings,
             script=job.script,
             settings=settings,
+            bucket=json.loads(job.upload_job_settings or "{}").get("s3_bucket") or "",
         )

@@ -1,11 +1,12 @@
 """Every environment variable, once.
 
-`ServiceSettings` is what the web service reads, with a part about the cluster (`HpcSettings`) and
-one about telling people (`NotificationSettings`); `UploadSettings` is what a data transfer job
-reads, and `LabtracksSettings`, `SharePointSettings`, `TarsSettings` and `SlimsSettings` what it has
-to know of the systems that metadata come from. Each is read once, at start-up, and passed on. With
-no variable set, everything happens on this machine beneath `DATA_DIR`: jobs run as local processes
-and assets arrive in a local folder, in the layout of a bucket.
+`ServiceSettings` is what the web service reads, with parts about the cluster (`HpcSettings`), about
+a second account for S3 (`OpenDataSettings`) and about telling people (`NotificationSettings`);
+`UploadSettings` is what a data transfer job reads, and `LabtracksSettings`, `SharePointSettings`,
+`TarsSettings` and `SlimsSettings` what it has to know of the systems that metadata come from. Each
+is read once, at start-up, and passed on. With no variable set, everything happens on this machine
+beneath `DATA_DIR`: jobs run as local processes and assets arrive in a local folder, in the layout
+of a bucket.
 """
 
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.notifications import NotificationSettings
+from aind_data_transfer_service.settings.open_data import OpenDataSettings
 from aind_data_transfer_service.settings.service import SECRET_VARIABLES, ServiceSettings
 from aind_data_transfer_service.settings.sources import (
     LabtracksSettings,
@@ -27,6 +29,7 @@ __all__ = [
     "HpcSettings",
     "LabtracksSettings",
     "NotificationSettings",
+    "OpenDataSettings",
     "ServiceSettings",
     "SharePointSettings",
     "SlimsSettings",
@@ -42,6 +45,7 @@ _PREFIXES = {
     for model in (
         HpcSettings,
         LabtracksSettings,
+        OpenDataSettings,
         SharePointSettings,
         SlimsSettings,
         TarsSettings,

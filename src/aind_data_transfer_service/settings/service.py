@@ -18,6 +18,7 @@ from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.kinds import Folders, Link, WebAddress, bucket_name
 from aind_data_transfer_service.settings.notifications import NotificationSettings
+from aind_data_transfer_service.settings.open_data import OpenDataSettings
 
 SECRET_VARIABLES = (
     "DATABASE_URL",
@@ -25,6 +26,8 @@ SECRET_VARIABLES = (
     "HPC_PASSWORD",
     "HPC_AWS_SECRET_ACCESS_KEY",
     "HPC_AWS_SESSION_TOKEN",
+    "OPEN_DATA_AWS_SECRET_ACCESS_KEY",
+    "OPEN_DATA_AWS_SESSION_TOKEN",
     "SMTP_PASSWORD",
     "NOTIFY_WEBHOOK_URL",
 )
@@ -39,6 +42,11 @@ def _own_variables(value: Any) -> Any:
 def _own_notifications(value: Any) -> Any:
     """Disregard a variable `NOTIFICATIONS`, which is none of ours."""
     return NotificationSettings() if isinstance(value, str) else value
+
+
+def _own_open_data(value: Any) -> Any:
+    """Disregard a variable `OPEN_DATA`, which is none of ours."""
+    return OpenDataSettings() if isinstance(value, str) else value
 
 
 class ServiceSettings(CommonSettings):
@@ -73,6 +81,10 @@ class ServiceSettings(CommonSettings):
         default_factory=HpcSettings
     )
     """What is known of the cluster."""
+    open_data: Annotated[OpenDataSettings, NoDecode, BeforeValidator(_own_open_data)] = Field(
+        default_factory=OpenDataSettings
+    )
+    """What is known of the account that some buckets belong to."""
     notifications: Annotated[
         NotificationSettings, NoDecode, BeforeValidator(_own_notifications)
     ] = Field(default_factory=NotificationSettings)
@@ -82,6 +94,12 @@ class ServiceSettings(CommonSettings):
     def on_cluster(self) -> bool:
         """Whether jobs run on a cluster rather than on this machine."""
         return bool(self.hpc.host)
+
+    def hpc_for(self, bucket: str) -> HpcSettings:
+        """Give the cluster's settings with the keys that a job for a bucket needs."""
+        if self.open_data.owns(bucket):
+            return self.open_data.in_place_of(self.hpc)
+        return self.hpc
 
     @property
     def sends_mail(self) -> bool:

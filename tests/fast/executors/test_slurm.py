@@ -256,6 +256,22 @@ class SubmissionTest(SlurmTest):
         shown = [submission.script, json.dumps(dict(submission.properties)), repr(submission)]
         self.assertNotIn("s3cr3t", "".join([*shown, repr(started)]))
 
+    async def test_the_keys_of_a_job_are_those_of_its_bucket(self):
+        def hpc_for(bucket: str) -> HpcSettings:
+            keys = {"aws_access_key_id": f"id of {bucket}", "aws_secret_access_key": "s3cret"}
+            return HpcSettings(
+                current_working_directory="/hpc", logging_directory=str(self.folder), **keys
+            )
+
+        hpc = hpc_for("nobody")
+        self.executor = SlurmExecutor(self.client, hpc, {}, hpc_for=hpc_for)
+        for bucket in ("", "open"):
+            await self.executor.start([a_job(f"j{bucket}", bucket=bucket)])
+        first, second = self.client.submissions
+        self.assertEqual("id of ", first.environment["AWS_ACCESS_KEY_ID"])
+        self.assertEqual("id of open", second.environment["AWS_ACCESS_KEY_ID"])
+        self.assertNotIn("s3cret", second.script + repr(second.properties) + repr(second))
+
     async def test_the_token_of_a_callback_goes_the_same_way_and_into_the_container(self):
         callbacks = Callbacks("http://transfer.example", self.folder / "secret")
         callbacks.open()

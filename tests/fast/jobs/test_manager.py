@@ -78,6 +78,14 @@ class ManagerTest(unittest.IsolatedAsyncioTestCase):
 class SubmissionTest(ManagerTest):
     """All of a request's jobs, or none."""
 
+    async def test_the_executor_is_told_the_bucket_that_a_job_writes_to(self):
+        named = await self.submit(s3_bucket="aind-open-data")
+        usual = await self.submit(subject_id="2")
+        script = await self.manager.submit_hpc([HpcJobRequest("{}", '{"name": "x"}', SCRIPT)])
+        ids = (named, usual, script.responses[0]["job_id"])
+        buckets = [self.executor.specs[job_id].bucket for job_id in ids]
+        self.assertEqual(["aind-open-data", "aind-data", ""], buckets)
+
     async def test_a_job_is_recorded_and_handed_over(self):
         submission = await self.manager.submit_basic([self.request()])
         [response] = submission.responses

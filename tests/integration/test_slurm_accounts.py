@@ -1,0 +1,100 @@
+"""Two accounts for S3: which keys a job on the cluster gets is decided by its bucket."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import httpx
+
+from tests.integration import test_slurm_service as slurm_service
+from tests.support import seaweedfs, wait_until
+from tests.support.requests import upload_settings
+from tests.support.service import Service
+
+OWN, OPEN = "recordings", "aind-open-data"
+OWN_SECRET, OPEN_SECRET = "secret-of-the-lab", "secret-of-open-data"
+
+
+def may(bucket: str) -> list[str]:
+    """Say what the keys for one bucket may do."""
+    return [f"{action}:{bucket}" for action in ("Read", "Write", "List", "Tagging")]
+
+
+class AccountsTest(slurm_service.ClusterTest):
+    """Keys that are good for one bucket each."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        users = {"lab": (OWN_SECRET, may(OWN)), "open": (OPEN_SECRET, may(OPEN))}
+        cls.s3 = seaweedfs.start(**users)
+        cls.addClassCleanup(cls.s3.stop)
+        for bucket in (OWN, OPEN):
+            cls.s3.create_bucket(bucket)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.logs = self.folder / "logs"
+        self.source = self.folder / "Behavior"
+        for folder in (self.logs, self.source):
+            folder.mkdir()
+        (self.source / "a.bin").write_bytes(os.urandom(50_000))
+        variables = {
+            "HPC_HOST": "127.0.0.1",
+            "HPC_PORT": str(self.cluster.port),
+            "HPC_USERNAME": self.cluster.username,
+            "HPC_TOKEN": self.cluster.token(),
+            "HPC_PARTITION": self.cluster.partition,
+            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
+            "HPC_LOGGING_DIRECTORY": str(self.logs),
+            "HPC_PYTHON": sys.executable,
+            "HPC_AWS_ACCESS_KEY_ID": "lab",
+            "HPC_AWS_SECRET_ACCESS_KEY": OWN_SECRET,
+            "HPC_AWS_DEFAULT_REGION": "us-east-1",
+            "OPEN_DATA_AWS_ACCESS_KEY_ID": "open",
+            "OPEN_DATA_AWS_SECRET_ACCESS_KEY": OPEN_SECRET,
+            "AWS_ENDPOINT_URL": self.s3.endpoint_url,
+        }
+        self.enterContext(patch.dict(os.environ, variables))
+        self.service = self.enterContext(Service(default_s3_bucket=OWN))
+        self.api = self.enterContext(
+            httpx.Client(base_url=self.service.url, trust_env=False, timeout=60)
+        )
+
+    def submit(self, **changes) -> httpx.Response:
+        """Submit a job."""
+        request = {
+            "upload_job_settings": upload_settings(self.source, **changes),
+            "hpc_settings": json.dumps({}),
+            "script": "",
+        }
+        return self.api.post("/api/submit_hpc_jobs", json={"jobs": [request]})
+
+    def end_of(self, answer: httpx.Response) -> dict:
+        """Wait for a job's end."""
+        [response] = answer.json()["data"]["responses"]
+
+        def ended() -> dict | None:
+            job = self.api.get(f"/api/jobs/{response['job_id']}").json()["data"]["job"]
+            return job if job["state"] in slurm_service.ENDED else None
+
+        return wait_until(ended, 90, "its end")
+
+    def test_each_bucket_is_written_to_and_looked_at_with_its_own_keys(self) -> None:
+        for bucket in (OWN, OPEN):
+            with self.subTest(bucket):
+                answer = self.submit(s3_bucket=bucket)
+                self.assertEqual([], answer.json()["data"]["warnings"], "it could be looked at")
+                job = self.end_of(answer)
+                self.assertEqual(("COMPLETED", ""), (job["state"], job["reason"]))
+                self.assertTrue(job["location"].startswith(f"s3://{bucket}/"))
+                again = self.submit(s3_bucket=bucket)
+                self.assertEqual(406, again.status_code)
+                self.assertIn("exists already", again.json()["data"]["errors"][0])
+        files = [*self.service.data_dir.rglob("*"), *self.logs.rglob("*")]
+        for path in [*files, *self.cluster.folder.glob("*.log")]:
+            if Path(path).is_file():
+                for secret in (OWN_SECRET, OPEN_SECRET):
+                    self.assertNotIn(secret.encode(), path.read_bytes(), path)
