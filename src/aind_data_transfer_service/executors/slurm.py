@@ -135,9 +135,12 @@ class SlurmExecutor:
         ExecutorError
             Where the cluster cannot be asked; nothing was sent then.
         """
-        ids = {one for spec in specs for one in (spec.job_id, shards_id(spec.job_id))}
-        if not self._has_looked or ids & self._lost.keys():
-            await self._look()
+        arrays = {spec.job_id: shards_id(spec.job_id) for spec in specs}
+        begun = {arrays[one] for one in arrays.keys() - self._known.keys()} & self._known.keys()
+        lost = {*arrays, *arrays.values()} & self._lost.keys()
+        if not self._has_looked or lost or begun:
+            listed = await self._look()
+            await self._forget_arrays(begun - listed.keys())
         halt = _Halt()
         found = await asyncio.gather(*(self._hand(spec, halt) for spec in specs))
         if any(one.job_id in self._lost for one in found):
@@ -221,6 +224,17 @@ class SlurmExecutor:
         self._past.see(listed)
         self._has_looked = True
         return listed
+
+    async def _forget_arrays(self, gone: set[str]) -> None:
+        """Forget arrays with which the controller did not come back, so that they are sent again.
+
+        Their last jobs are not submitted yet: they would wait for something that there is not.
+        """
+        lost = gone & self._fresh.keys()
+        if lost and await asyncio.to_thread(self._folder.is_there):
+            logger.warning("slurm: the cluster lost %d arrays of shards", len(lost))
+            for array in lost:  # what began has claimed its number, and is not sent again
+                self._known.pop(array, None)
 
     async def _look_at(self, job_id: str) -> list[SlurmJob]:
         """Ask for one of our jobs."""

@@ -173,6 +173,22 @@ class OnceTest(ShardsTest):
             await self.status(ref)
         self.assertEqual(self.sent()[2:], [LAST])
 
+    async def test_a_controller_that_came_back_without_the_array_is_given_that_again_first(self):
+        self.client.faults = [None, Unreachable("gone")]
+        await self.executor.start([a_job("j1")])
+        self.client.listed.clear()
+        with self.assertLogs(LOGGER, "WARNING"):
+            [one] = await self.executor.start([a_job("j1")])
+        self.assertEqual(one.ref, "103:j1")
+        self.assertEqual(self.sent(), [ARRAY, ARRAY, LAST[:2] + ("afterany:102",)])
+        self.client.faults = [None, Unreachable("gone")]
+        await self.executor.start([a_job("j2")])
+        self.client.listed.clear()
+        self.leave("j2.shards.claim", "104")
+        with self.assertLogs(LOGGER, "WARNING"):
+            await self.executor.start([a_job("j2")])
+        self.assertEqual(len(self.sent()), 5, "an array that began is not begun again")
+
     async def test_an_array_that_came_twice_runs_once(self):
         ref = await self.begin_one()
         self.task(1, "RUNNING")
