@@ -220,7 +220,8 @@ def read_properties(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
             try:
                 properties[name] = read(value)
             except _Bad as right:
-                problems.append(f"{written}: {_shown(value)} is wrong here; write {right}")
+                shown = "what is given" if name == "environment" else _shown(value)
+                problems.append(f"{written}: {shown} is wrong here; write {right}")
     return properties, problems
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from aind_data_transfer_service.executors.base import Others
 from aind_data_transfer_service.jobs.states import JobState, job_state
+from aind_data_transfer_service.jobs.variables import without_values
 
 REQUEST_FIELDS = ("upload_job_settings", "hpc_settings", "script")
 """The long fields: a list of jobs comes without them, one job comes with them."""
@@ -95,6 +96,8 @@ def job_to_json(job: Job, *, full: bool = False) -> dict[str, Any]:
         if entry.name in REQUEST_FIELDS and not full:
             continue
         value = getattr(job, entry.name)
+        if entry.name == "hpc_settings":
+            value = without_values(value)
         if isinstance(value, datetime):
             value = value.isoformat()
         elif isinstance(value, JobState):

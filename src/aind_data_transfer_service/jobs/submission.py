@@ -12,6 +12,7 @@ from aind_data_transfer_service.configs.requests import parse_jobs
 from aind_data_transfer_service.executors.slurm_properties import setting_errors
 from aind_data_transfer_service.jobs.handover import MAIL
 from aind_data_transfer_service.jobs.record import Job, new_job_id, storable
+from aind_data_transfer_service.jobs.variables import variable_errors
 from aind_data_transfer_service.settings import ServiceSettings
 
 MAIL_TYPES = ("BEGIN", "END", "FAIL", "REQUEUE", "ALL")
@@ -106,6 +107,7 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
         hpc[number] = found
         errors[number] += _mail_errors(found, settings.sends_mail)
         errors[number] += _cluster_errors(found, settings)
+        errors[number] += variable_errors(found)
         errors[number] += _script_errors(request.script, number in bare, settings)
         if number in bare:
             errors[number] += _name_errors(found)

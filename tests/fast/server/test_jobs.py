@@ -186,6 +186,36 @@ class OneJobTest(JobsTest):
         self.assertIn("the disk is full", self.envelope(response)["errors"][0])
 
 
+class VariablesTest(JobsTest):
+    """Variables that a user gave a job."""
+
+    async def test_their_values_are_shown_nowhere_and_a_job_is_submitted_again_with_them(
+        self,
+    ) -> None:
+        given = json.dumps({"name": "x", "tasks": 2, "environment": {"MODE": "hush-hush"}})
+        job = {"upload_job_settings": "{}", "hpc_settings": given, "script": "#!/bin/sh\n"}
+        answer = await self.client.post("/api/submit_hpc_jobs", json={"jobs": [job]})
+        job_id = self.envelope(answer)["responses"][0]["job_id"]
+        for path in (f"/jobs/{job_id}", f"/api/jobs/{job_id}", "/api/jobs"):
+            self.assertNotIn("hush-hush", (await self.client.get(path)).text)
+        shown = self.envelope(await self.client.get(f"/api/jobs/{job_id}"))["job"]
+        self.assertEqual(2, json.loads(shown["hpc_settings"])["tasks"])
+        self.assertIn("MODE", (await self.client.get(f"/jobs/{job_id}")).text)
+        self.manager.store.update(job_id, state=JobState.FAILED)
+        again = await self.client.post(f"/api/jobs/{job_id}/resubmit")
+        spec = self.executor.specs[self.envelope(again)["job"]["id"]]
+        self.assertEqual({"MODE": "hush-hush"}, spec.settings["environment"])
+
+    async def test_a_secret_is_refused_before_anything_is_recorded(self) -> None:
+        given = json.dumps({"name": "x", "environment": {"MY_TOKEN": "hush-hush"}})
+        job = {"upload_job_settings": "{}", "hpc_settings": given, "script": "#!/bin/sh\n"}
+        answer = await self.client.post("/api/submit_hpc_jobs", json={"jobs": [job]})
+        self.assertEqual(406, answer.status_code)
+        self.assertIn("MY_TOKEN", answer.text)
+        self.assertNotIn("hush-hush", answer.text)
+        self.assertEqual(0, self.envelope(await self.client.get("/api/jobs"))["total"])
+
+
 class PlaceTest(JobsTest):
     """Where a job runs, as the page and the API tell it."""
 

@@ -12,6 +12,7 @@ from aind_data_transfer_service.configs.columns import COLUMNS
 from aind_data_transfer_service.configs.vocabulary import MODALITIES, PLATFORMS
 from aind_data_transfer_service.jobs.record import event_to_json, job_to_json, others_to_json
 from aind_data_transfer_service.jobs.store import JobQuery
+from aind_data_transfer_service.jobs.variables import without_values
 from aind_data_transfer_service.server.pagework import render
 from aind_data_transfer_service.server.routes import Manager, Settings
 from aind_data_transfer_service.server.routes.jobs import PAGE_SIZES, Wanted
@@ -74,7 +75,7 @@ async def job_page(request: Request, job_id: str, manager: Manager) -> Response:
         "job": job_to_json(job),
         "events": [event_to_json(event) for event in events],
         "settings_text": _pretty(job.upload_job_settings),
-        "hpc_text": _pretty(job.hpc_settings),
+        "hpc_text": _pretty(without_values(job.hpc_settings)),
         "is_transfer": not job.script,
     }
     return render(request, "job.html", context)
