@@ -8,7 +8,7 @@ left to do leaves its connections and its threads to the other.
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from aind_data_transfer_service.errors import CancelledError, UploadError
 from aind_data_transfer_service.upload.ledger import Ledger
@@ -21,6 +21,8 @@ from aind_data_transfer_service.upload.transforms import Item
 
 MEMORY = 256 * MEBI
 """How many bytes may be between source and destination at once."""
+_LONGEST_READ = 16 * MEBI
+"""Parts of huge files are larger: they are put together, so that memory holds each only once."""
 _GRACE = 6.0
 """Seconds that the threads have to break off; whoever stops the job gives it ten in all."""
 
@@ -97,7 +99,9 @@ class Transfer:
         else:
             size = part_size(item.largest_size)
             page = self._ledger.page(item.key, item.fingerprint) if self._ledger else None
-            pieces = self._pieces(item, size, digest)
+            pieces = self._pieces(item, min(size, _LONGEST_READ), digest)
+            if size > _LONGEST_READ:
+                pieces = gathered(pieces, size)
             etag = self._store.put_parts(key, pieces, size, traffic, page)
         moment = utc(item.mtime_ns)
         return Entry(item.key, digest.size, digest.sha256, moment, etag, item.fingerprint)
@@ -139,6 +143,24 @@ class Transfer:
                 self._store.abort(Unfinished(f"{self._prefix}/{path}", begun.upload_id))
             except UploadError as error:
                 self._store.tell(str(error))
+
+
+def gathered(pieces: Iterable[bytes], size: int) -> Iterator[memoryview]:
+    """Put pieces together into longer ones, of which no more than one is held here at a time."""
+    buffer, used = None, 0
+    for piece in pieces:
+        rest = memoryview(piece)
+        while rest:
+            buffer = buffer or bytearray(size)
+            part = rest[: size - used]
+            buffer[used : used + len(part)] = part
+            used, rest = used + len(part), rest[len(part) :]
+            if used == size:
+                full, buffer, used = buffer, None, 0
+                yield memoryview(full)
+                del full
+    if buffer:
+        yield memoryview(buffer)[:used]
 
 
 class _Queue:

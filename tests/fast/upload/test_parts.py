@@ -31,7 +31,7 @@ from aind_data_transfer_service.upload.plan import LEAST_PART, MEBI, Plan, Serie
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.source import listed, read_source, scan
 from aind_data_transfer_service.upload.store import manifest_key, open_store
-from aind_data_transfer_service.upload.transfer import Transfer
+from aind_data_transfer_service.upload.transfer import Transfer, gathered
 from aind_data_transfer_service.upload.transforms import FileItem, ZipItem
 from aind_data_transfer_service.upload.verify import verify
 from tests.support.transfer import TransferTestCase, as_an_ordinary_user
@@ -228,6 +228,17 @@ class TestTransfer(TransferTestCase):
         with self.assertRaisesRegex(TransferError, "the line is dead"):
             Transfer(self.store, "p", progress, fail, connections=2).run(self.items())
         self.assertIsNone(self.store.get("p/behavior/large"))
+
+
+class TestGathering(TransferTestCase):
+    """Pieces put together into parts."""
+
+    @given(st.lists(st.binary(max_size=9), max_size=20), st.integers(1, 12))
+    def test_parts_hold_the_same_bytes_and_all_but_the_last_are_full(self, pieces, size):
+        parts = [bytes(part) for part in gathered(pieces, size)]
+        self.assertEqual(b"".join(parts), b"".join(pieces))
+        self.assertTrue(all(len(part) == size for part in parts[:-1]))
+        self.assertTrue(all(parts))
 
 
 class TestRecords(TransferTestCase):

@@ -1,0 +1,194 @@
+"""What a server or the network can do to a request, over real sockets."""
+
+import os
+import threading
+import unittest
+from unittest.mock import patch
+
+from aind_data_transfer_service.errors import CancelledError, DestinationError, TransferError
+from aind_data_transfer_service.upload.ledger import Begun, Part
+from aind_data_transfer_service.upload.limits import Traffic
+from aind_data_transfer_service.upload.parts import agreed, composite_etag
+from aind_data_transfer_service.upload.store import Conduct, S3Keys, open_store
+from tests.support import free_port
+from tests.support.scripted import OK, Scripted, refusal, reply
+
+KEYS = S3Keys("key", "secret", region="us-east-1")
+MEBI = 1024**2
+
+
+class FaultTest(unittest.TestCase):
+    """Gives each test a server and a store that is quick to try again."""
+
+    def setUp(self):
+        """Forget this machine's own settings."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+        self.enterContext(patch.dict(os.environ, environment, clear=True))
+        self.told = []
+
+    def open(self, *replies, seconds=20.0):
+        """Start the server and open a store at it."""
+        self.server = Scripted(replies)
+        self.addCleanup(self.server.stop)
+        conduct = Conduct(seconds, tell=self.told.append)
+        return open_store("s3://", "bucket", self.server.url, keys=KEYS, conduct=conduct)
+
+
+class TestOneRequest(FaultTest):
+    """One object, and one fault after another."""
+
+    def test_what_passes_is_tried_again_and_told(self):
+        for fault in (
+            refusal(503, "SlowDown"),
+            refusal(500, "InternalError"),
+            refusal(400, "BadDigest"),
+            reply(502, b"<html>"),
+            (b"",),
+            (b"HTTP/1.1 200 OK\r\nETag: ",),
+            (b"nonsense\r\n\r\n",),
+            reply(200),
+        ):
+            with self.subTest(fault=fault):
+                self.assertEqual(self.open(fault, OK).put("a/x", b"1"), '"e"')
+                self.assertEqual(len(self.server.requests), 2)
+                self.assertRegex(self.told[-1], "^a request is tried again: ")
+
+    def test_a_connection_that_was_closed_between_two_requests_is_no_fault(self):
+        store = self.open((OK,), OK)
+        store.put("a/x", b"1")
+        store.put("a/y", b"2")
+        self.assertEqual(self.told, [])
+
+    def test_a_stall_is_broken_off(self):
+        self.assertEqual(self.open(None, OK, seconds=2.0).put("a/x", b"1"), '"e"')
+        self.assertIn("no byte moved", self.told[0])
+
+    def test_the_clock_of_the_server_is_followed(self):
+        date = "Date: Mon, 21 Sep 2026 16:13:20 GMT"
+        self.open(refusal(403, "RequestTimeTooSkewed", date), OK).put("a/x", b"1")
+        self.assertIn(b"x-amz-date: 20260921T161", self.server.requests[1])
+
+    def test_what_nothing_helps_against_is_told_at_once(self):
+        with self.assertRaisesRegex(TransferError, "not allowed to write s3://bucket/a/x: Access"):
+            self.open(refusal(403, "AccessDenied")).put("a/x", b"1")
+        with self.assertRaisesRegex(TransferError, 'no bucket "bucket"'):
+            self.open(refusal(404, "NoSuchBucket")).put("a/x", b"1")
+        with self.assertRaisesRegex(TransferError, "^not allowed .*: ExpiredToken$"):
+            self.open(refusal(403, "ExpiredToken")).put("a/x", b"1")
+        moved = refusal(301, "PermanentRedirect", "x-amz-bucket-region: eu-west-1")
+        with self.assertRaisesRegex(TransferError, "in eu-west-1, not in us-east-1; set AWS_REG"):
+            self.open(moved).put("a/x", b"1")
+
+    def test_a_network_that_damages_data_is_named(self):
+        with self.assertRaisesRegex(TransferError, "3 times: the network or the server damages"):
+            self.open(*[refusal(400, "BadDigest")] * 3).put("a/x", b"1")
+
+    def test_a_server_that_stays_away_is_given_up(self):
+        address = f"http://127.0.0.1:{free_port()}"
+        conduct = Conduct(0.5, tell=self.told.append)
+        store = open_store("s3://", "bucket", address, keys=KEYS, conduct=conduct)
+        with self.assertRaisesRegex(TransferError, f"no answer from {address}.*given up after"):
+            store.put("a/x", b"1")
+
+    def test_secrets_never_show(self):
+        with self.assertRaises(TransferError) as caught:
+            self.open(refusal(403, "AccessDenied")).put("a/x", b"1")
+        self.assertNotIn("secret", str(caught.exception) + repr(KEYS))
+
+    def test_once_it_is_stopped_nothing_is_waited_for(self):
+        halt = threading.Event()
+        store = self.open(None)
+        threading.Timer(0.1, halt.set).start()
+        with self.assertRaises(CancelledError):
+            store.put("a/x", b"1", halt=halt)
+
+    def test_a_mark_whose_answer_got_lost_is_ours(self):
+        listed = b"<L><Contents><Key>m</Key><Size>1</Size><ETag>e</ETag></Contents></L>"
+        there = refusal(412, "PreconditionFailed")
+        store = self.open((b"",), there, reply(200, b"1"), reply(200, listed))
+        self.assertEqual(store.put("m", b"1", new=True), '"e"')
+        with self.assertRaises(FileExistsError):
+            self.open(there, reply(200, b"2")).put("m", b"1", new=True)
+
+    def test_lists_that_make_no_sense_are_asked_for_again(self):
+        page = (
+            b'<R xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>%s</IsTruncated>'
+            b"<NextContinuationToken>t</NextContinuationToken><Contents><Key>a/%%2B+%s</Key><Size>1"
+            b"</Size><ETag>&quot;e&quot;</ETag><LastModified>2026-01-01T00:00:00.000Z"
+            b"</LastModified></Contents></R>"
+        )
+        store = self.open(
+            reply(200, b"<R"),
+            reply(200, page % (b"true", b"1")),
+            reply(200, page % (b"false", b"2")),
+        )
+        found = list(store.objects("a"))
+        self.assertEqual([item.key for item in found], ["a/+ 1", "a/+ 2"])
+        self.assertEqual(found[0].etag, '"e"')
+        self.assertIn(b"continuation-token=t", self.server.requests[2])
+
+    def test_what_could_not_be_deleted_is_told(self):
+        failed = b"<DeleteResult><Error><Code>AccessDenied</Code></Error></DeleteResult>"
+        with self.assertRaisesRegex(DestinationError, "cannot delete s3://bucket/a: AccessDenied"):
+            self.open(reply(200, failed)).delete(["a"])
+
+    def test_a_checksum_that_is_none_is_refused(self):
+        with patch.dict(os.environ, {"AWS_CHECKSUM_ALGORITHM": "crc33"}):
+            with self.assertRaisesRegex(DestinationError, 'is "CRC33"; write one of CRC64NVME'):
+                self.open()
+
+    def test_sha256_takes_the_place_of_the_other_checksum(self):
+        with patch.dict(os.environ, {"AWS_CHECKSUM_ALGORITHM": "SHA256"}):
+            self.open(OK).put("a/x", b"1")
+        self.assertIn(b"x-amz-checksum-sha256: ", self.server.requests[0])
+
+
+class TestParts(FaultTest):
+    """One object in parts."""
+
+    BEGUN = reply(200, b"<R><UploadId>u</UploadId></R>")
+    DONE = reply(200, b"<R><ETag>whole</ETag></R>")
+
+    def put(self, *replies, parts=(b"1" * MEBI, b"2")):
+        """Send an object of two parts, one after the other."""
+        store = self.open(self.BEGUN, *replies)
+        return store.put_parts("a/x", iter(parts), MEBI, Traffic(1, 4 * MEBI))
+
+    def methods(self):
+        """Tell what was asked."""
+        return [request.split(b" ")[0].decode() for request in self.server.requests]
+
+    def test_a_part_is_tried_again(self):
+        self.assertEqual(self.put(refusal(503, "SlowDown"), OK, OK, self.DONE), '"whole"')
+        self.assertEqual(self.methods(), ["POST", "PUT", "PUT", "PUT", "POST"])
+
+    def test_an_upload_that_nobody_remembers_is_removed_when_it_fails(self):
+        with self.assertRaisesRegex(TransferError, "cannot write s3://bucket/a/x: EntityTooSmall"):
+            self.put(refusal(400, "EntityTooSmall"), reply(204))
+        self.assertEqual(self.methods()[-1], "DELETE")
+
+    def test_an_error_within_a_200_is_one(self):
+        error = reply(200, b"<Error><Code>InternalError</Code></Error>")
+        self.assertEqual(self.put(OK, OK, error, self.DONE), '"whole"')
+
+    def test_an_object_that_was_made_although_the_answer_got_lost_is_found(self):
+        gone = refusal(404, "NoSuchUpload")
+        etag = composite_etag([Part(1, 1, '"ee"', ""), Part(2, 1, '"ee"', "")])
+        head = (f"HTTP/1.1 200 OK\r\nETag: {etag}\r\nContent-Length: {MEBI + 1}\r\n\r\n".encode(),)
+        part = OK.replace(b'"e"', b'"ee"')
+        self.assertEqual(self.put(part, part, (b"",), gone, head), f'"{etag}"')
+
+    def test_a_request_to_make_it_that_came_in_damaged_is_sent_again(self):
+        gone, listed = refusal(404, "NoSuchUpload"), reply(200, b"<R></R>")
+        self.assertEqual(self.put(OK, OK, gone, reply(404), listed, self.DONE), '"whole"')
+
+    def test_which_parts_may_have_arrived(self):
+        noted = {n: Part(n, 5, f'"{n}"', "c") for n in (1, 2, 3, 4)}
+        begun = Begun("u", 5, "CRC64NVME", "s", noted)
+        listed = {
+            1: Part(1, 5, '"1"', ""),
+            2: Part(2, 5, '"other"', ""),
+            3: Part(3, 5, '"3"', "d"),
+            5: Part(5, 5, '"5"', ""),
+        }
+        self.assertEqual(agreed(begun, listed), {1: noted[1], 5: listed[5]})

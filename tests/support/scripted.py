@@ -1,0 +1,62 @@
+"""A server that answers as it is told: for faults that no real one produces on demand."""
+
+import socket
+import threading
+
+OK = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'
+
+
+def reply(status: int, body: bytes = b"", *headers: str) -> bytes:
+    """Write a reply."""
+    lines = "".join(f"{header}\r\n" for header in headers)
+    head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
+    return head.encode() + body
+
+
+def refusal(status: int, code: str, *headers: str) -> bytes:
+    """Write a refusal as S3 does."""
+    return reply(status, f"<Error><Code>{code}</Code></Error>".encode(), *headers)
+
+
+class Scripted:
+    """Answers each request with the next reply; None stays silent.
+
+    A reply that ends a connection is given as a tuple of it alone.
+    """
+
+    def __init__(self, replies):
+        self._replies = iter(replies)
+        self.requests: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._ended = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def stop(self) -> None:
+        """Answer no more."""
+        self._ended.set()
+        self._listener.close()
+
+    def _listen(self) -> None:
+        """Take connections."""
+        while not self._ended.is_set():
+            try:
+                link, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(link,), daemon=True).start()
+
+    def _serve(self, link: socket.socket) -> None:
+        """Answer on one connection."""
+        with link, link.makefile("rb") as file:
+            while lines := list(iter(lambda: file.readline().rstrip(b"\r\n"), b"")):
+                (size,) = [int(x.split(b":")[1]) for x in lines if x.startswith(b"content-length")]
+                file.read(size)
+                self.requests.append(b"\n".join(lines))
+                answer = next(self._replies, OK)
+                if answer is None:
+                    self._ended.wait(30)
+                    return
+                link.sendall(answer[0] if isinstance(answer, tuple) else answer)
+                if isinstance(answer, tuple):
+                    return
