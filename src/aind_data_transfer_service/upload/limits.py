@@ -119,6 +119,27 @@ class Traffic:
                 self._used[lane] -= 1
                 self._changed.notify_all()
 
+    @contextmanager
+    def place(self, size: int) -> Iterator[None]:
+        """Hold a connection for a small file, and the memory that it takes."""
+        size = min(size, self._memory)
+
+        def is_free() -> bool:
+            return self._free >= size and self._has_seat(Lane.SMALL)
+
+        with self._changed:
+            if not is_free():
+                self._wait_for(is_free)
+            self._free -= size
+            self._used[Lane.SMALL] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._used[Lane.SMALL] -= 1
+                self._changed.notify_all()
+
     def take(self, size: int) -> int:
         """Wait for so many bytes of memory; a wish for more than there are is granted alone.
 

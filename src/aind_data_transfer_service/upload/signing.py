@@ -93,7 +93,7 @@ def sign(
         headers["x-amz-security-token"] = keys.token
     names = sorted(headers)
     signed = ";".join(names)
-    lines = [f"{name}:{' '.join(headers[name].split())}" for name in names]
+    lines = [f"{name}:{_trimmed(headers[name])}" for name in names]
     request = "\n".join([method, path, query, *lines, "", signed, payload])
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
@@ -103,6 +103,11 @@ def sign(
         f"Signature={hmac.digest(key, text.encode(), 'sha256').hex()}"
     )
     return headers
+
+
+def _trimmed(value: str) -> str:
+    """Write a header's value as it is signed, runs of spaces as one."""
+    return " ".join(value.split()) if "  " in value or value != value.strip() else value
 
 
 @lru_cache(maxsize=8)

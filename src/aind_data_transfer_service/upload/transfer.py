@@ -92,10 +92,9 @@ class Transfer:
         """Send one item."""
         key, traffic, digest = f"{self._prefix}/{item.key}", self._traffic, _Digest()
         if item.largest_size <= PART_SIZE:
-            with traffic.memory(item.largest_size):
+            with traffic.place(item.largest_size):
                 data = b"".join(self._pieces(item, PART_SIZE, digest))
-                with traffic.seat(Lane.SMALL):
-                    etag = self._store.put(key, data, halt=traffic.halt)
+                etag = self._store.put(key, data, halt=traffic.halt)
         else:
             size = part_size(item.largest_size)
             page = self._ledger.page(item.key, item.fingerprint) if self._ledger else None

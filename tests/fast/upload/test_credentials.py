@@ -1,0 +1,66 @@
+"""Whose name requests are made in."""
+
+import os
+import tempfile
+import unittest
+from pathlib import Path
+from unittest.mock import patch
+
+from pydantic import ValidationError
+
+from aind_data_transfer_service.errors import DestinationError
+from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.upload.credentials import Credentials
+from aind_data_transfer_service.upload.store import S3Keys
+
+
+class TestCredentials(unittest.TestCase):
+    """What the environment has."""
+
+    def setUp(self):
+        """Leave nothing of this machine's own but a file that tests write."""
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.file = folder / "credentials"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+        environment |= {
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.file),
+            "AWS_CONFIG_FILE": str(folder / "config"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        self.enterContext(patch.dict(os.environ, environment, clear=True))
+
+    def write(self, key):
+        """Write the file."""
+        self.file.write_text(f"[default]\naws_access_key_id={key}\naws_secret_access_key=s\n")
+
+    def test_a_file_that_was_written_anew_is_read_anew(self):
+        self.write("first")
+        credentials = Credentials()
+        self.assertEqual(credentials.keys().access_key, "first")
+        self.assertFalse(credentials.renew())
+        self.write("second")
+        self.assertEqual(credentials.keys().access_key, "first")
+        self.assertTrue(credentials.renew())
+        self.assertEqual(credentials.keys().access_key, "second")
+        self.assertEqual(credentials.region, "us-east-1")
+
+    def test_none_at_all_are_told_with_what_to_set(self):
+        with self.assertRaisesRegex(DestinationError, "set AWS_ACCESS_KEY_ID and"):
+            Credentials()
+        with patch.dict(os.environ, {"AWS_PROFILE": "nobody"}):
+            with self.assertRaisesRegex(DestinationError, "could be had: .*nobody"):
+                Credentials()
+
+    def test_those_that_are_given_count(self):
+        with patch.dict(os.environ, {"AWS_REGION": "eu-west-1"}):
+            self.assertEqual(Credentials(S3Keys("k", "s")).region, "eu-west-1")
+            credentials = Credentials(S3Keys("k", "s", "t", "us-west-2"))
+        self.assertEqual((credentials.region, credentials.keys().token), ("us-west-2", "t"))
+        self.assertFalse(credentials.renew())
+
+    def test_limits_are_read_as_people_write_them(self):
+        settings = UploadSettings(upload_bandwidth="8 Mbit/s", upload_memory="64MiB")
+        self.assertEqual((settings.upload_bandwidth, settings.upload_memory), (1e6, 64 << 20))
+        self.assertLessEqual(UploadSettings().upload_memory, 256 << 20)
+        with self.assertRaisesRegex(ValidationError, "is no rate; write one such as 200MB/s"):
+            UploadSettings(upload_bandwidth="fast")
