@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from aind_data_transfer_service.cli import APP
-from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
+from aind_data_transfer_service.settings import HpcSettings, OpenDataSettings, ServiceSettings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 AWS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
@@ -35,6 +35,7 @@ class DeployTest(unittest.TestCase):
         named = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", text, re.MULTILINE))
         known = {name.upper() for name in ServiceSettings.model_fields}
         known |= {f"HPC_{name.upper()}" for name in HpcSettings.model_fields}
+        known |= {f"OPEN_DATA_{name.upper()}" for name in OpenDataSettings.model_fields}
         self.assertTrue(named)
         self.assertEqual(set(), named - known - AWS)
 
