@@ -1,7 +1,9 @@
 """One asset in shards on a real Slurm cluster: arrays, dependencies, and what goes wrong."""
 
 import asyncio
+import contextlib
 import os
+import random
 import shlex
 import signal
 import uuid
@@ -10,6 +12,7 @@ from unittest.mock import patch
 
 import httpx
 
+from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec, RunState
 from aind_data_transfer_service.executors.choose import make_client
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
@@ -314,5 +317,45 @@ class OnceTest(ShardsOnCluster):
         self.assertFalse((self.folder / "job-stopped.events.jsonl.ran").exists())
 
 
+class StormTest(ShardsOnCluster):
+    """Daemons are killed while jobs are submitted: nothing is lost, nothing runs twice."""
+
+    async def test_daemons_die_in_the_middle_of_a_submission(self):
+        specs = [JobSpec(f"job{number}", "a name", "{}") for number in range(30)]
+        executor = self.make(timeout=5)
+        self.addAsyncCleanup(executor.close)
+        storm = asyncio.create_task(self.storm())
+        refs: dict[str, str] = {}
+        async with asyncio.timeout(300):
+            while len(refs) < len(specs):
+                left = [spec for spec in specs if spec.job_id not in refs]
+                with contextlib.suppress(ExecutorError):
+                    found = await executor.start(left)
+                    self.assertEqual([o.error for o in found if not o.ref and not o.again], [])
+                    refs |= {one.job_id: one.ref for one in found if one.ref}
+                await asyncio.sleep(0.1)
+            await storm
+            ends = [await self.end_of(executor, ref) for ref in refs.values()]
+        self.assertEqual([end for end in ends if end.state is not RunState.COMPLETED], [])
+        ran = {path.name: path.read_text() for path in self.folder.glob("*.ran")}
+        self.assertEqual({name for name, text in ran.items() if text != "ran\n"}, set(), "twice")
+        whole = {f"{spec.job_id}.events.jsonl.ran" for spec in specs}
+        self.assertEqual(whole - ran.keys(), set(), "these did not run")
+        shards = len(ran) - len(whole)  # where an array was lost unseen, the last job does it all
+        self.assertGreater(shards, 30)
+
+    async def storm(self) -> None:
+        """Kill daemons at moments that nobody chose."""
+        chance = random.Random(20260102)
+        for _ in range(4):
+            await asyncio.sleep(chance.uniform(0.05, 0.6))
+            name = chance.choice(["slurmrestd", "slurmctld"])
+            await asyncio.to_thread(self.cluster.restart, name)
+
+
 class NextOnceTest(Next, OnceTest):
     """Each once, on the newer generation of Slurm."""
+
+
+class NextServiceInShardsTest(Next, ServiceInShardsTest):
+    """The main path there."""
