@@ -471,3 +471,7 @@ class StormTest(ClusterTest):
             await asyncio.sleep(chance.uniform(0.05, 0.6))
             name = chance.choice(["slurmrestd", "slurmctld"])
             await asyncio.to_thread(self.cluster.restart, name)
+
+
+class NextStormTest(Next, StormTest):
+    """The same on the newer generation."""
