@@ -10,6 +10,7 @@ from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.settings import (
     HpcSettings,
     LabtracksSettings,
+    MetadataSettings,
     NotificationSettings,
     OpenDataSettings,
     ServiceSettings,
@@ -37,7 +38,7 @@ class AdministratorsGuide(unittest.TestCase):
         fields = {**ServiceSettings.model_fields, **UploadSettings.model_fields}
         fields |= NotificationSettings.model_fields
         expected = {(field.alias or name).upper() for name, field in fields.items()}
-        expected -= {"HPC", "NOTIFICATIONS", "OPEN_DATA"}
+        expected -= {"HPC", "METADATA", "NOTIFICATIONS", "OPEN_DATA"}
         expected |= {f"HPC_{name.upper()}" for name in HpcSettings.model_fields}
         expected |= {f"OPEN_DATA_{name.upper()}" for name in OpenDataSettings.model_fields}
         documented = set(re.findall(r"^   \* - ``([A-Z0-9_]+)``$", self.guide, re.MULTILINE))
@@ -63,14 +64,20 @@ class MetadataSources(unittest.TestCase):
     """Settings of the systems that metadata come from."""
 
     page = (SOURCE / "metadata_sources.rst").read_text(encoding="utf-8")
-    systems = (LabtracksSettings, SharePointSettings, TarsSettings, SlimsSettings)
+    systems = (
+        LabtracksSettings,
+        SharePointSettings,
+        TarsSettings,
+        SlimsSettings,
+        MetadataSettings,
+    )
 
     def test_it_has_every_setting_and_its_default_and_no_other(self) -> None:
         expected = {}
         for system in self.systems:
             prefix = system.model_config["env_prefix"]
             for name, field in system.model_fields.items():
-                default = "" if field.default is None else f"``{field.default}``"
+                default = "" if field.default is None else f"``{_shown(field.default)}``"
                 expected[f"{prefix}{name}".upper()] = default
         prefixes = "|".join(system.model_config["env_prefix"] for system in self.systems)
         row = rf"^   \* - ``((?:{prefixes})[A-Z0-9_]+)``\n     - ?(.*)$"
@@ -136,6 +143,11 @@ class Versions(unittest.TestCase):
         wanted = [re.split(r"[^A-Za-z0-9_-]", requirement)[0] for requirement in needed]
         exact = {_plain(line.split("==")[0]) for line in read("constraints.txt").splitlines()}
         self.assertEqual([], [name for name in wanted if _plain(name) not in exact])
+
+
+def _shown(default: object) -> str:
+    """Write a default as a person would."""
+    return str(default).removesuffix(".0")
 
 
 def _plain(name: str) -> str:

@@ -22,8 +22,8 @@ from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.jobs.submission import asset_location
 from aind_data_transfer_service.jobs.workers import Workers
-from aind_data_transfer_service.metadata.service import MetadataService
-from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
+from aind_data_transfer_service.metadata.choose import SHOWN, open_lab
+from aind_data_transfer_service.settings import HpcSettings, Policy, ServiceSettings
 from aind_data_transfer_service.upload.store import AssetState, S3Keys, open_store
 
 LATE = "did not answer in time"
@@ -107,10 +107,7 @@ class Checks:
         self._folders = Workers("check folders", 8)
         self._buckets = Workers("check destination", 4)
         self._documents = Workers("check metadata", 8)
-        self._metadata: MetadataService | None = None
-        if settings.metadata_service_url:
-            patience = min(settings.metadata_timeout, settings.check_timeout)
-            self._metadata = MetadataService(settings.metadata_service_url, patience)
+        self._lab = open_lab(settings, settings.check_timeout, attempts=1)
 
     async def run(self, jobs: Sequence[Labelled]) -> CheckResult:
         """Check jobs. Bare scripts have nothing to check."""
@@ -134,8 +131,7 @@ class Checks:
     def close(self) -> None:
         """Let go of connections."""
         self._pool.shutdown(wait=False)
-        if self._metadata is not None:
-            self._metadata.close()
+        self._lab.close()
 
     def _check_sources(self, jobs: Sequence[ToCheck]) -> CheckResult:
         """See that source folders exist and can be read, where the service can see them."""
@@ -277,55 +273,87 @@ class Checks:
         return result
 
     def _check_subjects(self, jobs: Sequence[ToCheck]) -> CheckResult:
-        """See that the metadata service knows the subjects."""
+        """See that one of the sources of metadata knows the subjects."""
         result = CheckResult()
-        service = self._metadata
-        if service is None:
+        chosen, policy = self._lab.chosen("subject"), self._lab.policy("subject")
+        if not chosen or policy == Policy.IGNORE:
             return result
+        ids = dict.fromkeys(job.config.subject_id for job in jobs)
         answers = self._documents.ask(
-            service.subject,
-            dict.fromkeys(job.config.subject_id for job in jobs),
+            lambda asked: self._lab.ask(asked[0], "subject", asked[1]),
+            [(name, subject_id) for name in chosen for subject_id in ids],
             self._settings.check_timeout,
         )
         for job in jobs:
             subject_id = job.config.subject_id
             place = f"{job.label}, subject_id"
-            answer = answers.get(subject_id, LATE)
-            if answer is None and job.config.metadata_dir is None:
-                result.errors[job.label].append(
-                    f'{place}: the metadata service knows no subject "{subject_id}"'
-                )
-            elif answer is None:
-                result.warnings[job.label].append(
-                    f'{place}: the metadata service knows no subject "{subject_id}"; the job fails '
-                    f"unless {job.config.metadata_dir} holds a subject.json"
-                )
-            elif answer is LATE or isinstance(answer, Exception):
-                why = f"the metadata service {LATE}" if answer is LATE else _said(answer)
+            of_sources = {name: answers.get((name, subject_id), LATE) for name in chosen}
+            failed = _failures(of_sources)
+            if any(n not in failed and a is not None for n, a in of_sources.items()):
+                continue
+            unknown = f'{place}: {_knows_none(chosen)} subject "{subject_id}"'
+            if failed:
+                why = "; ".join(failed.values())
                 result.warnings[job.label].append(f"{place}: could not be checked: {why}")
+            elif job.config.metadata_dir is None and policy == Policy.REQUIRE:
+                result.errors[job.label].append(unknown)
+            elif policy == Policy.REQUIRE:
+                result.warnings[job.label].append(
+                    f"{unknown}; the job fails unless {job.config.metadata_dir} holds a "
+                    "subject.json"
+                )
+            else:
+                result.warnings[job.label].append(unknown)
         return result
 
     def _check_projects(self, jobs: Sequence[ToCheck]) -> CheckResult:
-        """See that the metadata service lists the projects."""
+        """See that one of the sources of metadata lists the projects."""
         result = CheckResult()
-        service = self._metadata
-        if service is None:
-            return result
+        chosen = self._lab.chosen("project_names")
         answers = self._documents.ask(
-            lambda _: service.project_names(), ["names"], self._settings.check_timeout
+            lambda name: self._lab.ask(name, "project_names"), chosen, self._settings.check_timeout
         )
-        names = answers.get("names", LATE)
+        told = {name: answers.get(name, LATE) for name in chosen}
+        failed = _failures(told)
+        lists = [told[name] for name in chosen if name not in failed and told[name]]
+        if not lists and "service" in chosen:
+            failed.setdefault("service", f"{SHOWN['service']} lists none")
         for job in jobs:
             place = f"{job.label}, project_name"
-            if not isinstance(names, list) or not names:
-                result.warnings[job.label].append(f"{place}: could not be checked: {_why(names)}")
-            elif job.config.project_name not in names:
-                near = nearest(job.config.project_name, names)
-                hint = f'did you mean "{near}"?' if near else "see the list of project names"
-                result.errors[job.label].append(
-                    f'{place}: "{job.config.project_name}" is no project; {hint}'
-                )
+            if lists:
+                problem = _no_project(job.config.project_name, lists[0])
+                if problem:
+                    result.errors[job.label].append(f"{place}: {problem}")
+            elif failed:
+                why = "; ".join(failed.values())
+                result.warnings[job.label].append(f"{place}: could not be checked: {why}")
         return result
+
+
+def _failures(answers: Mapping[str, object]) -> dict[str, str]:
+    """Say which sources of metadata did not answer, and why."""
+    failed = {}
+    for name, answer in answers.items():
+        if answer is LATE:
+            failed[name] = f"{SHOWN[name]} {LATE}"
+        elif isinstance(answer, Exception):
+            failed[name] = _said(answer)
+    return failed
+
+
+def _knows_none(sources: Sequence[str]) -> str:
+    """Say that sources know none of something."""
+    verb = "knows no" if len(sources) == 1 else "know no"
+    return f"{' and '.join(SHOWN[name] for name in sources)} {verb}"
+
+
+def _no_project(name: str, known: Sequence[str]) -> str:
+    """Say that there is no project of a name; empty where there is."""
+    if name in known:
+        return ""
+    near = nearest(name, known)
+    hint = f'did you mean "{near}"?' if near else "see the list of project names"
+    return f'"{name}" is no project; {hint}'
 
 
 def look_at_source(path: str) -> str:
@@ -368,13 +396,6 @@ def _root_of(path: str, roots: Iterable[str]) -> str | None:
         if path == root or path.startswith(root.rstrip("/") + "/"):
             return root
     return None
-
-
-def _why(names: object) -> str:
-    """Say why the names of projects are not to be had."""
-    if names is LATE:
-        return f"the metadata service {LATE}"
-    return _said(names) if isinstance(names, Exception) else "the metadata service lists none"
 
 
 def _said(error: object) -> str:

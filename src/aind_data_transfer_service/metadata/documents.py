@@ -1,21 +1,24 @@
 """The documents that describe an asset, and how those of our own are composed.
 
 A document that someone else wrote is kept byte for byte. Whether it is valid is asked of the
-models of aind-data-schema where these can be had, and of the same release; where not, the answer
-is `Unknown`.
+models of aind-data-schema, or of rules (`metadata.validity`).
 """
 
-import importlib
 import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.validity import (
+    MOST_PROBLEMS,
+    Status,
+    problems_of,
+    status_of,
+)
 
 KINDS = (
     "subject",
@@ -33,28 +36,8 @@ RECORD_NAME = "metadata.nd.json"
 _HALF = re.compile("[\ud800-\udfff]")
 _EXPECTED = ("subject", "procedures", "data_description", "processing")
 _PAIRS = (("session", "acquisition"), ("rig", "instrument"))
-_MODELS = {
-    "subject": ("subject", "Subject"),
-    "procedures": ("procedures", "Procedures"),
-    "data_description": ("data_description", "DataDescription"),
-    "session": ("session", "Session"),
-    "acquisition": ("acquisition", "Acquisition"),
-    "rig": ("rig", "Rig"),
-    "instrument": ("instrument", "Instrument"),
-    "processing": ("processing", "Processing"),
-}
 _SCHEMA_URL = "https://raw.githubusercontent.com/AllenNeuralDynamics/aind-data-schema/main/src/"
 _CODE_URL = "https://github.com/AllenNeuralDynamics/aind-data-transfer-service"
-
-
-class Status(StrEnum):
-    """What is known of a document."""
-
-    VALID = "Valid"
-    INVALID = "Invalid"
-    MISSING = "Missing"
-    UNKNOWN = "Unknown"
-    """It is there, and nothing here can tell whether it is right."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +51,12 @@ class Document:
     """Where it came from, for people."""
     raw: bytes | None = None
     """Its bytes, where someone else wrote them."""
+    complete: bool = True
+    """Whether this is all that there ought to be."""
+    notes: tuple[str, ...] = ()
+    """What is amiss besides, in words."""
+    seconds: float | None = None
+    """How long the answer took, where someone was asked."""
 
     @property
     def file_name(self) -> str:
@@ -78,6 +67,14 @@ class Document:
     def data(self) -> bytes:
         """The bytes that are stored."""
         return self.raw if self.raw is not None else to_json(self.content)
+
+    @property
+    def problems(self) -> list[str]:
+        """List the first problems of an invalid document, each as `place: what is wrong`."""
+        if self.status != Status.INVALID:
+            return []
+        found = problems_of(self.kind, self.content) or list(self.notes[:MOST_PROBLEMS])
+        return found or ["its source holds it to be invalid"]
 
 
 @dataclass(frozen=True)
@@ -119,21 +116,6 @@ def to_json(content: Mapping[str, Any]) -> bytes:
     if not text.isascii():
         text = _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
     return (text + "\n").encode()
-
-
-def status_of(kind: str, content: Mapping[str, Any]) -> Status:
-    """Ask the schema whether a document is valid."""
-    model = _model(kind)
-    if model is None:
-        return Status.UNKNOWN
-    release = model.model_fields["schema_version"].default
-    if content.get("schema_version", release) != release:
-        return Status.UNKNOWN
-    try:
-        model.model_validate_json(json.dumps(content))
-    except ValueError:
-        return Status.INVALID
-    return Status.VALID
 
 
 def data_description(facts: Facts, funding: Sequence[Mapping[str, Any]] = ()) -> Document:
@@ -212,11 +194,7 @@ def record(
     facts: Facts, documents: Mapping[str, Document], created: datetime, now: datetime
 ) -> dict[str, Any]:
     """Compose `metadata.nd.json`: every document, and what is known of each."""
-    statuses = {kind: documents[kind].status for kind in documents if kind in KINDS}
-    statuses |= {kind: Status.MISSING for kind in _EXPECTED if kind not in statuses}
-    for first, second in _PAIRS:
-        if first not in statuses and second not in statuses:
-            statuses |= {first: Status.MISSING}
+    statuses = statuses_of(documents)
     return {
         "describedBy": _SCHEMA_URL + "aind_data_schema/core/metadata.py",
         "schema_version": "0.2.16",
@@ -226,10 +204,20 @@ def record(
         "last_modified": now.isoformat(),
         "location": facts.location,
         "metadata_status": _overall(statuses),
-        "document_status": {kind: statuses[kind] for kind in KINDS if kind in statuses},
+        "document_status": statuses,
         "external_links": [],
         **{kind: documents[kind].content if kind in documents else None for kind in KINDS},
     }
+
+
+def statuses_of(documents: Mapping[str, Document]) -> dict[str, Status]:
+    """Tell the status of every document that an asset has or ought to have."""
+    statuses = {kind: documents[kind].status for kind in documents if kind in KINDS}
+    statuses |= {kind: Status.MISSING for kind in _EXPECTED if kind not in statuses}
+    for first, second in _PAIRS:
+        if first not in statuses and second not in statuses:
+            statuses |= {first: Status.MISSING}
+    return {kind: statuses[kind] for kind in KINDS if kind in statuses}
 
 
 def _overall(statuses: Mapping[str, Status]) -> Status:
@@ -240,17 +228,6 @@ def _overall(statuses: Mapping[str, Status]) -> Status:
         if status in statuses.values():
             return status
     return Status.VALID
-
-
-def _model(kind: str) -> Any:
-    """Import the schema's model of a document; None where it cannot be had."""
-    module, name = _MODELS[kind]
-    try:
-        return getattr(importlib.import_module(f"aind_data_schema.core.{module}"), name)
-    except (
-        Exception
-    ):  # some of the schema's modules fail in ways of their own with today's pydantic
-        return None
 
 
 def _schema_description(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""A folder of documents that someone has put together beforehand (`metadata_dir`)."""
+"""Documents in folders: a job's own (`metadata_dir`), and the lab's, by id (`METADATA_FOLDER`)."""
 
 import json
 import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.documents import (
@@ -14,7 +15,9 @@ from aind_data_transfer_service.metadata.documents import (
     Status,
     status_of,
 )
+from aind_data_transfer_service.metadata.sources import Found, SourceBase
 
+_PROJECTS = "project_names.json"
 _LARGEST = 256 * 1024**2
 
 
@@ -59,20 +62,108 @@ def read_folder(path: Path) -> Folder | None:
     return found
 
 
+class FolderSource(SourceBase):
+    """A lab-wide folder: a folder a kind of document, in it a file an id.
+
+    `subject/690165.json`, `procedures/690165.json`, `rig/RIG.json`, `instrument/INSTRUMENT.json`,
+    `funding/PROJECT.json` (a list), and `project_names.json` (a list) for all of them.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    """
+
+    name = "folder"
+    kinds = frozenset({"subject", "procedures", "instrument", "rig", "project_names", "funding"})
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def subject(self, subject_id: str) -> Found | None:
+        """Read `subject/ID.json`."""
+        return self._document("subject", subject_id)
+
+    def procedures(self, subject_id: str) -> Found | None:
+        """Read `procedures/ID.json`."""
+        return self._document("procedures", subject_id)
+
+    def instrument(self, instrument_id: str) -> Found | None:
+        """Read `instrument/ID.json`."""
+        return self._document("instrument", instrument_id)
+
+    def rig(self, rig_id: str) -> Found | None:
+        """Read `rig/ID.json`."""
+        return self._document("rig", rig_id)
+
+    def funding(self, project_name: str) -> list[dict[str, Any]]:
+        """Read `funding/PROJECT.json`: a list of objects."""
+        content = self._content("funding", project_name)
+        path = self._path / "funding" / f"{project_name}.json"
+        return [] if content is None else _list_of(content, dict, path)
+
+    def project_names(self) -> list[str]:
+        """Read `project_names.json`: a list of texts."""
+        content = self._content("", _PROJECTS.removesuffix(".json"))
+        return [] if content is None else _list_of(content, str, self._path / _PROJECTS)
+
+    def _document(self, kind: str, identifier: str) -> Found | None:
+        content = self._content(kind, identifier)
+        path = self._path / kind / f"{identifier}.json"
+        if content is None:
+            return None
+        if not isinstance(content, dict):
+            raise MetadataError(f"{path} holds something other than one JSON object")
+        return Found(content, status_of(kind, content) != Status.INVALID, str(path))
+
+    def _content(self, kind: str, identifier: str) -> Any:
+        """Read a file; None where there is none, and for what cannot be the name of one."""
+        name = f"{identifier}.json"
+        if "/" in name or "\0" in name or name.startswith("."):
+            return None
+        path = self._path / kind / name
+        try:
+            return _json(_bytes(path))
+        except FileNotFoundError:
+            if os.path.isdir(self._path):
+                return None
+            raise MetadataError(f"METADATA_FOLDER {self._path} is not there") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise MetadataError(f"{path}: {_words(error)}") from error
+
+
+def _list_of(content: Any, of: type, path: Path) -> list[Any]:
+    """Take a list of one kind of thing."""
+    if not isinstance(content, list) or not all(isinstance(one, of) for one in content):
+        wanted = "objects" if of is dict else "texts"
+        raise MetadataError(f"{path} holds something other than a list of {wanted}")
+    return content
+
+
 def _read(path: Path) -> Document:
     """Read one document, its bytes kept as they are."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("is not a file")
-    if status.st_size > _LARGEST:
-        raise ValueError(f"is larger than a document may be ({_LARGEST >> 20} MiB)")
-    raw = path.read_bytes()
-    content = json.loads(raw.decode("utf-8-sig"), parse_constant=lambda _: None)  # NaN is no JSON
+    raw = _bytes(path)
+    content = _json(raw)
     if not isinstance(content, dict):
         raise ValueError("holds something other than one JSON object")
     kind = path.name.removesuffix(".json")
     known = status_of(kind, content) if kind in KINDS else Status.UNKNOWN
     return Document(kind, content, known, str(path), raw)
+
+
+def _bytes(path: Path) -> bytes:
+    """Read a file that may be a document."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("is not a file")
+    if status.st_size > _LARGEST:
+        raise ValueError(f"is larger than a document may be ({_LARGEST >> 20} MiB)")
+    return path.read_bytes()
+
+
+def _json(raw: bytes) -> Any:
+    """Read JSON; NaN, which is none, as nothing."""
+    return json.loads(raw.decode("utf-8-sig"), parse_constant=lambda _: None)
 
 
 def _words(error: Exception) -> str:

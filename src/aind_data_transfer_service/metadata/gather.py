@@ -1,16 +1,19 @@
-"""Gathering the documents of an asset, and deciding who wins where two sources have one.
+"""Gathering the documents of an asset, and deciding who wins where several have one.
 
-The metadata service wins over the folder, unless `metadata_dir_force` turns that round. What
-neither has is missing, which the asset's record says. A subject is another matter: once there is
-a source that ought to know the subject, a missing or contradicting one stops the job before any
-byte moves.
+The lab's sources are asked at once, and the first in their order that has a document gives it;
+procedures of several are put together. They win over the job's own folder (`metadata_dir`), unless
+`metadata_dir_force` turns that round. What nobody has is missing, and the policy of that document
+says what it means: by default, a missing subject stops the job before any byte moves, once there
+is a source that ought to know it, and of the rest is warned.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.ask import Answer, Inquiry
+from aind_data_transfer_service.metadata.choose import SHOWN, Lab
 from aind_data_transfer_service.metadata.documents import (
     Document,
     Facts,
@@ -18,12 +21,15 @@ from aind_data_transfer_service.metadata.documents import (
     check_processing,
     data_description,
     status_of,
+    statuses_of,
 )
 from aind_data_transfer_service.metadata.folder import Folder
-from aind_data_transfer_service.metadata.service import MetadataService
+from aind_data_transfer_service.metadata.procedures import merge_procedures
 from aind_data_transfer_service.metadata.sources import Found
+from aind_data_transfer_service.settings.metadata import Policy
 
-_NAMES_THE_SUBJECT = ("subject", "procedures", "data_description", "session", "acquisition")
+_OF_THE_SUBJECT = ("subject", "procedures")
+_NAMES_THE_SUBJECT = (*_OF_THE_SUBJECT, "data_description", "session", "acquisition")
 _NAMED_BY = {"rig": ("session", "rig_id"), "instrument": ("acquisition", "instrument_id")}
 
 
@@ -35,12 +41,7 @@ class Gathered:
     warnings: list[str] = field(default_factory=list)
 
 
-def gather(
-    facts: Facts,
-    folder: Folder | None,
-    service: MetadataService | None,
-    folder_wins: bool = False,
-) -> Gathered:
+def gather(facts: Facts, folder: Folder | None, lab: Lab, folder_wins: bool = False) -> Gathered:
     """Gather all documents of an asset but those that are written at its end.
 
     Parameters
@@ -49,22 +50,25 @@ def gather(
         What the request says of the asset.
     folder : Folder | None
         What `metadata_dir` holds, where there is one.
-    service : MetadataService | None
-        The lab's metadata service, where there is one.
+    lab : Lab
+        The sources that are configured; there may be none.
     folder_wins : bool
-        Whether the folder's documents win over the service's.
+        Whether the folder's documents win over those of the sources.
 
     Raises
     ------
     MetadataError
-        Where the subject is missing and ought to be known, or documents name another.
+        Where a document is missing that is required, or documents name another subject.
     """
-    gathering = _Gathering(facts, folder, service, folder_wins)
-    gathering.from_service("subject", lambda s: s.subject(facts.subject_id))
-    gathering.from_service("procedures", lambda s: s.procedures(facts.subject_id))
-    for kind, (named_in, name) in _NAMED_BY.items():
-        gathering.instrument(kind, named_in, name)
-    gathering.description()
+    gathering = _Gathering(facts, folder, lab, folder_wins)
+    wanted = gathering.wanted()
+    inquiry = lab.inquire(wanted)
+    for kind in wanted:
+        if kind == "procedures":
+            gathering.put_together(inquiry)
+        elif kind != "funding":
+            gathering.take_first(kind, inquiry)
+    gathering.describe(inquiry)
     gathering.check()
     return gathering.result
 
@@ -72,78 +76,167 @@ def gather(
 class _Gathering:
     """One gathering under way."""
 
-    def __init__(
-        self,
-        facts: Facts,
-        folder: Folder | None,
-        service: MetadataService | None,
-        folder_wins: bool,
-    ):
+    def __init__(self, facts: Facts, folder: Folder | None, lab: Lab, folder_wins: bool):
         self._facts = facts
-        self._service = service
+        self._lab = lab
         self._folder_wins = folder_wins
+        self._ids: dict[str, str] = {}
+        self._problems: list[str] = []
         self.result = Gathered(dict(folder.documents) if folder else {})
-        self._failed: dict[str, str] = {}
         if folder and folder.left_out:
             names = ", ".join(folder.left_out[:10])
             self.result.warnings.append(f"not taken from metadata_dir: {names}")
 
-    def from_service(self, kind: str, ask: Callable[[MetadataService], Found | None]) -> None:
-        """Take a document from the service, where it has one and may win."""
-        held = self.result.documents.get(kind)
-        if self._service is None or (held and self._folder_wins):
+    def wanted(self) -> dict[str, str]:
+        """Say what is to be asked for, and by which id."""
+        held = self.result.documents
+        self._ids = dict.fromkeys(_OF_THE_SUBJECT, self._facts.subject_id)
+        for kind, (named_in, name) in _NAMED_BY.items():
+            identifier = held[named_in].content.get(name) if named_in in held else None
+            if isinstance(identifier, str) and identifier:
+                self._ids[kind] = identifier
+        wanted = {k: i for k, i in self._ids.items() if not (k in held and self._folder_wins)}
+        if "data_description" not in held:
+            wanted["funding"] = self._facts.project_name
+        return wanted
+
+    def take_first(self, kind: str, inquiry: Inquiry) -> None:
+        """Take a document from the first source that has it."""
+        failed: list[Answer] = []
+        for name in self._lab.chosen(kind):
+            answer = inquiry.answer(kind, name)
+            if answer.problem:
+                failed.append(answer)
+            elif answer.value is not None:
+                self._take(kind, answer.value, answer.seconds, failed)
+                return
+        self._miss(kind, failed)
+
+    def put_together(self, inquiry: Inquiry) -> None:
+        """Make one document of what all sources know of the procedures."""
+        answers = [inquiry.answer("procedures", name) for name in self._lab.chosen("procedures")]
+        failed = [answer for answer in answers if answer.problem]
+        there = [answer for answer in answers if answer.value is not None]
+        if not there:
+            self._miss("procedures", failed)
             return
         try:
-            found = ask(self._service)
+            found = merge_procedures(self._facts.subject_id, [answer.value for answer in there])
         except MetadataError as error:
-            self._failed[kind] = str(error)
-            instead = f"; that of {held.source} is taken" if held else ""
-            self.result.warnings.append(f"no {kind} from the metadata service: {error}{instead}")
+            self._problems.append(str(error))
             return
-        if found is not None:
-            self.result.documents[kind] = _document(kind, found)
+        seconds = max(answer.seconds for answer in there)
+        if self._lab.enriches:
+            found, more = self._enriched(found, failed, inquiry)
+            seconds += more
+        found = _without(found, failed)
+        self._take("procedures", found, seconds, failed)
 
-    def instrument(self, kind: str, named_in: str, name: str) -> None:
-        """Take the rig or instrument that the session or acquisition names."""
-        document = self.result.documents.get(named_in)
-        identifier = document.content.get(name) if document else None
-        if isinstance(identifier, str) and identifier:
-            ask = MetadataService.rig if kind == "rig" else MetadataService.instrument
-            self.from_service(kind, lambda service: ask(service, identifier))
+    def _enriched(
+        self, found: Found, failed: list[Answer], inquiry: Inquiry
+    ) -> tuple[Found, float]:
+        """Have TARS complete the procedures, and tell how long that took."""
+        inquiry.ask("procedures", "tars", lambda: self._lab.enrich(found))
+        answer = inquiry.answer("procedures", "tars")
+        if answer.problem:
+            failed.append(answer)
+        return answer.value or found, answer.seconds
 
-    def description(self) -> None:
+    def _take(self, kind: str, found: Found, seconds: float, failed: Sequence[Answer]) -> None:
+        """Take a document: its source knows of an invalid one, the schema of others."""
+        status = status_of(kind, found.document) if found.valid else Status.INVALID
+        notes = (*found.notes, *(_failure(answer) for answer in failed))
+        document = Document(
+            kind,
+            found.document,
+            status,
+            found.source,
+            complete=found.complete,
+            notes=notes,
+            seconds=round(seconds, 3),
+        )
+        self.result.documents[kind] = document
+        if self._lab.policy(kind) == Policy.IGNORE:
+            return
+        for answer in failed:
+            instead = f"; that of {found.source} is taken"
+            self.result.warnings.append(f"no {kind} from {_failure(answer)}{instead}")
+        if not found.complete:
+            why = "; ".join(found.notes) or "some of its sources failed"
+            self.result.warnings.append(f"{document.file_name} is not complete: {why}")
+
+    def _miss(self, kind: str, failed: Sequence[Answer]) -> None:
+        """Say that none of the sources has a document, which the job's own folder may have."""
+        held = self.result.documents.get(kind)
+        policy = self._lab.policy(kind)
+        chosen = self._lab.chosen(kind)
+        if held is not None:
+            notes = tuple(_failure(answer) for answer in failed)
+            self.result.documents[kind] = replace(held, notes=(*held.notes, *notes))
+            if policy != Policy.IGNORE:
+                self.result.warnings += [
+                    f"no {kind} from {note}; that of {held.source} is taken" for note in notes
+                ]
+            return
+        if policy == Policy.IGNORE or not (chosen or kind == "subject" or policy == Policy.REQUIRE):
+            return
+        words = self._missing(kind, failed)
+        if policy == Policy.REQUIRE:
+            self._problems.append(words)
+        else:
+            self.result.warnings.append(words)
+
+    def _missing(self, kind: str, failed: Sequence[Answer]) -> str:
+        """Say why there is no document of a kind."""
+        bad = {answer.source for answer in failed}
+        asked = [SHOWN[name] for name in self._lab.chosen(kind) if name not in bad]
+        reasons = [_failure(answer) for answer in failed]
+        if asked:
+            verb = "does not know it" if len(asked) == 1 else "do not know it"
+            reasons.append(f"{' and '.join(asked)} {verb}")
+        if not reasons:
+            reasons.append("no source of it is configured")
+        reasons.append(f"metadata_dir has no {kind}.json")
+        return f"no {kind}.json of {self._ids[kind]}: {'; '.join(reasons)}"
+
+    def describe(self, inquiry: Inquiry) -> None:
         """Compose the description of the data, where none was given."""
         if "data_description" in self.result.documents:
             return
-        funding: list[dict[str, Any]] = []
-        if self._service is not None:
-            try:
-                funding = self._service.funding(self._facts.project_name)
-            except MetadataError as error:
-                self.result.warnings.append(f"no funding from the metadata service: {error}")
+        funding, source, seconds = self._funding(inquiry)
+        document = data_description(self._facts, funding)
+        if source:
+            words = f"{document.source}, funding from {source}"
+            document = replace(document, source=words, seconds=seconds)
+        self.result.documents["data_description"] = document
+
+    def _funding(self, inquiry: Inquiry) -> tuple[list[dict[str, Any]], str, float | None]:
+        """Find out how the project is funded, and who says so."""
+        policy, chosen = self._lab.policy("funding"), self._lab.chosen("funding")
+        failed: list[str] = []
+        for name in chosen:
+            answer = inquiry.answer("funding", name)
+            if answer.problem:
+                failed.append(f"no funding from {_failure(answer)}")
+            elif answer.value:
+                self.result.warnings += failed if policy != Policy.IGNORE else []
+                return answer.value, SHOWN[name], answer.seconds
+        required = policy == Policy.REQUIRE
+        if policy != Policy.IGNORE and (chosen or required):
+            asked = " and ".join(SHOWN[name] for name in chosen) or "nobody that is configured"
+            project = self._facts.project_name
+            known = f'{asked}: no funding of "{project}" is known'
+            words = [*failed, *([known] if len(failed) < len(chosen) or required else [])]
+            if required:
+                self._problems += words
             else:
-                if not funding:
-                    self.result.warnings.append(
-                        f'the metadata service knows no funding of "{self._facts.project_name}": '
-                        "data_description.json calls it internal"
-                    )
-        self.result.documents["data_description"] = data_description(self._facts, funding)
+                words[-1] += "; data_description.json calls it internal"
+                self.result.warnings += words
+        return [], "", None
 
     def check(self) -> None:
         """Make sure that all documents speak of the same subject, and warn of what is odd."""
-        problems = self._other_subjects()
-        if "subject" not in self.result.documents:
-            if "subject" in self._failed:
-                problems.append(f"no subject.json: {self._failed['subject']}")
-            elif self._service is not None:
-                problems.append(
-                    f"subject {self._facts.subject_id} is not known to the metadata service "
-                    f"{self._service.url}, and metadata_dir has no subject.json"
-                )
-            else:
-                self.result.warnings.append(
-                    "there is no subject.json: no metadata service is set and metadata_dir has none"
-                )
+        problems = self._problems + self._other_subjects()
         earlier = self.result.documents.get("processing")
         if earlier is not None:
             try:
@@ -155,7 +248,8 @@ class _Gathering:
         for document in self.result.documents.values():
             if document.status == Status.INVALID:
                 self.result.warnings.append(
-                    f"{document.file_name} from {document.source} is not valid"
+                    f"{document.file_name} from {document.source} is not valid: "
+                    + "; ".join(document.problems)
                 )
         name = self.result.documents["data_description"].content.get("name")
         if name != self._facts.asset:
@@ -179,7 +273,33 @@ class _Gathering:
         return problems
 
 
-def _document(kind: str, found: Found) -> Document:
-    """Take a document from the service: it knows of an invalid one, the schema of others."""
-    status = status_of(kind, found.document) if found.valid else Status.INVALID
-    return Document(kind, found.document, status, found.source)
+def provenance(documents: Mapping[str, Document]) -> list[dict[str, Any]]:
+    """List the documents that an asset has or ought to have, each as a few plain values."""
+    missing = [kind for kind in statuses_of(documents) if kind not in documents]
+    return [
+        {
+            "name": document.file_name,
+            "status": document.status.value,
+            "source": document.source,
+            "seconds": document.seconds,
+            "complete": document.complete,
+            "problems": document.problems,
+            "notes": list(document.notes),
+        }
+        for document in documents.values()
+    ] + [{"name": f"{kind}.json", "status": Status.MISSING.value} for kind in missing]
+
+
+def _without(procedures: Found, failed: Sequence[Answer]) -> Found:
+    """Say in procedures whose part is missing."""
+    if not failed:
+        return procedures
+    lines = [f"{SHOWN[answer.source]}: no answer, so its part is missing" for answer in failed]
+    notes = "\n".join([*str(procedures.document.get("notes") or "").splitlines(), *lines])
+    return replace(procedures, document={**procedures.document, "notes": notes}, complete=False)
+
+
+def _failure(answer: Answer) -> str:
+    """Say which source failed, and why, once."""
+    shown = SHOWN[answer.source]
+    return answer.problem if answer.problem.startswith(shown) else f"{shown}: {answer.problem}"

@@ -3,16 +3,17 @@
 `ServiceSettings` is what the web service reads, with parts about the cluster (`HpcSettings`), about
 a second account for S3 (`OpenDataSettings`) and about telling people (`NotificationSettings`);
 `UploadSettings` is what a data transfer job reads, and `LabtracksSettings`, `SharePointSettings`,
-`TarsSettings` and `SlimsSettings` what it has to know of the systems that metadata come from. Each
-is read once, at start-up, and passed on. With no variable set, everything happens on this machine
-beneath `DATA_DIR`: jobs run as local processes and assets arrive in a local folder, in the layout
-of a bucket.
+`TarsSettings` and `SlimsSettings` what it has to know of the systems that metadata come from;
+`MetadataSettings` says which of them is asked for what. Each is read once, at start-up, and passed
+on. With no variable set, everything happens on this machine beneath `DATA_DIR`: jobs run as local
+processes and assets arrive in a local folder, in the layout of a bucket.
 """
 
 from pydantic import ValidationError
 
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.metadata import LabSettings, MetadataSettings, Policy
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.open_data import OpenDataSettings
 from aind_data_transfer_service.settings.service import SECRET_VARIABLES, ServiceSettings
@@ -27,9 +28,12 @@ from aind_data_transfer_service.settings.upload import UploadSettings
 __all__ = [
     "SECRET_VARIABLES",
     "HpcSettings",
+    "LabSettings",
     "LabtracksSettings",
+    "MetadataSettings",
     "NotificationSettings",
     "OpenDataSettings",
+    "Policy",
     "ServiceSettings",
     "SharePointSettings",
     "SlimsSettings",
@@ -45,6 +49,7 @@ _PREFIXES = {
     for model in (
         HpcSettings,
         LabtracksSettings,
+        MetadataSettings,
         OpenDataSettings,
         SharePointSettings,
         SlimsSettings,
@@ -81,7 +86,7 @@ def shared_variables() -> frozenset[str]:
     They may come from a store of parameters. What tells one job from another may not, nor may
     where its files lie on the machine on which it runs.
     """
-    names = {name.upper() for name in UploadSettings.model_fields} - _OF_ONE_JOB
+    names = {name.upper() for name in UploadSettings.model_fields} - _OF_ONE_JOB - {"METADATA"}
     for model in _SYSTEMS:
         prefix = model.model_config["env_prefix"]
         names |= {f"{prefix}{name}".upper() for name in model.model_fields}
@@ -89,7 +94,13 @@ def shared_variables() -> frozenset[str]:
 
 
 _SITE = ("AWS_", "SINGULARITY", "APPTAINER")
-_SYSTEMS = (LabtracksSettings, SharePointSettings, TarsSettings, SlimsSettings)
+_SYSTEMS = (
+    LabtracksSettings,
+    MetadataSettings,
+    SharePointSettings,
+    SlimsSettings,
+    TarsSettings,
+)
 _OF_ONE_JOB = frozenset(
     {
         "JOB_ID",

@@ -1,10 +1,10 @@
 """What the service and a data transfer job agree on."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, InstanceOf, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from tzlocal import get_localzone_name
 
 from aind_data_transfer_service.settings.kinds import (
@@ -13,6 +13,7 @@ from aind_data_transfer_service.settings.kinds import (
     ZoneName,
     default_data_dir,
 )
+from aind_data_transfer_service.settings.metadata import LabSettings, own_lab
 
 
 class CommonSettings(BaseSettings):
@@ -31,7 +32,11 @@ class CommonSettings(BaseSettings):
     metadata_service_url: WebAddress | None = None
     """Address of the lab's metadata service; without one, documents come from `metadata_dir`."""
     metadata_timeout: float = Field(default=10.0, gt=0, le=3600)
-    """Seconds to wait for one answer of the metadata service."""
+    """Seconds to wait for one answer of a source of metadata."""
+    metadata: Annotated[InstanceOf[LabSettings], NoDecode, BeforeValidator(own_lab)] = Field(
+        default_factory=LabSettings
+    )
+    """Which other sources of metadata there are, and which is asked for what."""
     aws_endpoint_url: WebAddress | None = None
     """Address of an S3 server other than Amazon's. A job can never set it."""
     aws_endpoint_url_ssm: WebAddress | None = None

@@ -175,4 +175,4 @@ class ServiceSettings(CommonSettings):
         ):
             if address := getattr(self, name):
                 environment[name.upper()] = address
-        return environment
+        return environment | self.metadata.environment()

@@ -26,10 +26,10 @@ from aind_data_transfer_service.errors import (
     RequestError,
     VerificationError,
 )
+from aind_data_transfer_service.metadata.choose import open_lab
 from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document, Facts
 from aind_data_transfer_service.metadata.folder import read_folder
-from aind_data_transfer_service.metadata.gather import gather
-from aind_data_transfer_service.metadata.service import MetadataService
+from aind_data_transfer_service.metadata.gather import gather, provenance
 from aind_data_transfer_service.settings import UploadSettings
 from aind_data_transfer_service.upload import preflight
 from aind_data_transfer_service.upload.arrivals import Arrivals, missing
@@ -70,8 +70,6 @@ from aind_data_transfer_service.upload.store import (
 from aind_data_transfer_service.upload.transfer import Transfer
 from aind_data_transfer_service.upload.transforms import Item, ZipItem, items_of
 from aind_data_transfer_service.upload.verify import verify
-
-_METADATA_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -235,13 +233,8 @@ class UploadJob:
                 folder = read_folder(Path(self._config.metadata_dir))
                 if folder is None:
                     self._events.warn(f"metadata_dir {self._config.metadata_dir} does not exist")
-            url, timeout = self._settings.metadata_service_url, self._settings.metadata_timeout
-            service = MetadataService(url, timeout, _METADATA_ATTEMPTS) if url else None
-            try:
-                gathered = gather(self._facts(), folder, service, self._config.metadata_dir_force)
-            finally:
-                if service is not None:
-                    service.close()
+            with open_lab(self._settings) as lab:
+                gathered = gather(self._facts(), folder, lab, self._config.metadata_dir_force)
             for warning in gathered.warnings:
                 self._events.warn(warning)
             for document in gathered.documents.values():
@@ -250,7 +243,7 @@ class UploadJob:
                 if problem:
                     raise MetadataError(f"{shown(document.source)}: {problem}")
             found = {d.file_name: d.status for d in gathered.documents.values()}
-            figures["documents"] = found
+            figures["documents"] = provenance(gathered.documents)
             figures["message"] = ", ".join(f"{name} {status}" for name, status in found.items())
         return gathered.documents
 

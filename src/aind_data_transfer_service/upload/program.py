@@ -15,9 +15,12 @@ from typing import TextIO
 
 from pydantic import ValidationError
 
-from aind_data_transfer_service.configs.problems import explain
 from aind_data_transfer_service.errors import CancelledError, ExitCode, UploadError
-from aind_data_transfer_service.settings import UploadSettings, shared_variables
+from aind_data_transfer_service.settings import (
+    UploadSettings,
+    explain_settings,
+    shared_variables,
+)
 from aind_data_transfer_service.upload.callback import Callback
 from aind_data_transfer_service.upload.events import Events, Kind
 from aind_data_transfer_service.upload.job import UploadJob
@@ -56,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UploadError as error:
         return _fail(events, " ".join(str(error).split()), error.exit_code)
     except ValidationError as error:
-        reason = "; ".join(explain(error))
+        reason = "; ".join(explain_settings(error))
         return _fail(events, f"a setting is wrong: {reason}", ExitCode.REQUEST)
     except BaseException as error:  # whatever it is, it is told
         logger.exception("the job failed in a way that was not foreseen")

@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.choose import Lab
 from aind_data_transfer_service.metadata.documents import (
     KINDS,
     Document,
@@ -56,8 +57,8 @@ class GatherTestCase(unittest.TestCase):
 
     def gather(self, folder_wins=False, service=True):
         """Gather from both."""
-        used = self.service if service else None
-        return gather(FACTS, read_folder(self.folder), used, folder_wins)
+        lab = Lab({"service": self.service} if service else {})
+        return gather(FACTS, read_folder(self.folder), lab, folder_wins)
 
 
 class TestWhoWins(GatherTestCase):
@@ -101,12 +102,14 @@ class TestSubject(GatherTestCase):
         self.assertTrue(any("no subject.json" in text for text in gathered.warnings))
 
     def test_a_subject_that_the_service_does_not_know_stops_the_job(self):
-        with self.assertRaisesRegex(MetadataError, "690165 is not known to .*http://127"):
+        with self.assertRaisesRegex(
+            MetadataError, "no subject.json of 690165: the metadata service does not know it"
+        ):
             self.gather()
 
     def test_a_service_that_fails_stops_the_job_where_nobody_else_knows(self):
         self.server.says("/subject/690165", None, 500)
-        with self.assertRaisesRegex(MetadataError, "no subject.json: .* answered 500"):
+        with self.assertRaisesRegex(MetadataError, "no subject.json of 690165: .* answered 500"):
             self.gather()
 
     def test_every_document_of_another_subject_is_named(self):
@@ -149,7 +152,7 @@ class TestDescription(GatherTestCase):
         self.assertEqual(names, ["Bo Bee", "Cy Cee"])
 
     def test_unknown_funding_is_a_warning(self):
-        self.assertTrue(any("knows no funding" in text for text in self.gather().warnings))
+        self.assertTrue(any("no funding of" in text for text in self.gather().warnings))
 
     def test_funding_that_cannot_be_asked_for_is_a_warning(self):
         self.server.says("/funding/Ephys%20Platform", None, 500)

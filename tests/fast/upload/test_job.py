@@ -518,7 +518,7 @@ class TestMetadata(TransferTestCase):
         self.assertEqual(record["subject"], {"subject_id": "690165"})
         self.assertEqual(record["name"], PREFIX)
         self.assertEqual(record["document_status"]["subject"], "Invalid")
-        self.assertEqual(record["document_status"]["session"], "Unknown")
+        self.assertEqual(record["document_status"]["session"], "Invalid")
         self.assertEqual(record["document_status"]["procedures"], "Missing")
 
     def test_a_metadata_dir_that_is_not_there_is_a_warning(self):

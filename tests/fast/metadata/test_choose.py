@@ -1,0 +1,395 @@
+"""Which sources are asked for what, in which order, and what a missing document means."""
+
+import json
+import os
+import tempfile
+import threading
+import time
+import unittest
+from pathlib import Path
+from unittest.mock import patch
+
+from pydantic import ValidationError
+
+from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.choose import Lab, open_lab
+from aind_data_transfer_service.metadata.documents import Status
+from aind_data_transfer_service.metadata.folder import FolderSource, read_folder
+from aind_data_transfer_service.metadata.gather import gather, provenance
+from aind_data_transfer_service.metadata.sources import Found, SourceBase
+from aind_data_transfer_service.settings import (
+    MetadataSettings,
+    UploadSettings,
+    explain_settings,
+    shared_variables,
+)
+from tests.fast.metadata.test_gather import FACTS
+
+ID = FACTS.subject_id
+
+
+class Known(SourceBase):
+    """A source that knows what it was told, or fails as it was told."""
+
+    def __init__(self, problem: str = "", gate: threading.Event | None = None, **documents):
+        self.problem, self.gate, self.documents = problem, gate, documents
+        self.asked: list[str] = []
+
+    def _tell(self, kind):
+        self.asked.append(kind)
+        if self.gate is not None:
+            self.gate.wait(30)
+        if self.problem:
+            raise MetadataError(self.problem)
+        return self.documents.get(kind)
+
+    def subject(self, subject_id):
+        """Tell of a subject."""
+        return self._tell("subject")
+
+    def procedures(self, subject_id):
+        """Tell of procedures."""
+        return self._tell("procedures")
+
+    def rig(self, rig_id):
+        """Tell of a rig."""
+        return self._tell("rig")
+
+    def funding(self, project_name):
+        """Tell of funding."""
+        return self._tell("funding") or []
+
+
+class Odd(SourceBase):
+    """A source that fails in a way that nobody foresaw."""
+
+    def subject(self, subject_id):
+        """Stumble."""
+        raise ZeroDivisionError("hunter2")
+
+
+def subject(origin: str, **more) -> Found:
+    """Make a subject that tells where it comes from."""
+    return Found({"subject_id": ID, "origin": origin}, True, origin, **more)
+
+
+def procedures(origin: str, **more) -> Found:
+    """Make procedures of one training."""
+    part = {"procedure_type": "Training", "training_name": origin, "protocol_id": "p"}
+    part["start_date"] = "2024-01-01"
+    content = {"schema_version": "0.13.7", "subject_id": ID, "subject_procedures": [part]}
+    return Found(content, True, origin, **more)
+
+
+def settings(**variables: str) -> MetadataSettings:
+    """Read settings from exactly these variables."""
+    with patch.dict(os.environ, variables, clear=True):
+        return MetadataSettings()
+
+
+class ChooseTest(unittest.TestCase):
+    """Gathering from sources of several kinds."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def write(self, path: str, content) -> None:
+        """Write a JSON file of the folder."""
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).write_text(json.dumps(content))
+
+    def gather(self, folder_wins=False, variables=None, **sources):
+        """Gather from sources."""
+        lab = Lab(sources, settings(**(variables or {})))
+        self.addCleanup(lab.close)
+        return gather(FACTS, read_folder(self.folder), lab, folder_wins)
+
+
+class Order(ChooseTest):
+    """Who is asked, and who wins."""
+
+    def test_the_first_that_knows_gives_the_document(self) -> None:
+        gathered = self.gather(labtracks=Known(subject=subject("l")), service=Known())
+        self.assertEqual("l", gathered.documents["subject"].source)
+
+    def test_the_order_is_that_of_the_settings(self) -> None:
+        sources = {name: Known(subject=subject(name)) for name in ("service", "labtracks")}
+        for order in ("service,labtracks", " LabTracks , service"):
+            gathered = self.gather(variables={"METADATA_SUBJECT": order}, **sources)
+            first = order.split(",")[0].strip().lower()
+            self.assertEqual(first, gathered.documents["subject"].source)
+
+    def test_a_source_that_is_not_chosen_is_not_asked(self) -> None:
+        service = Known(subject=subject("s"))
+        chosen = {"METADATA_SUBJECT": "labtracks"}
+        self.gather(variables=chosen, service=service, labtracks=Known(subject=subject("l")))
+        self.assertNotIn("subject", service.asked)
+
+    def test_one_that_fails_is_named_with_its_reason_and_the_next_is_asked(self) -> None:
+        gathered = self.gather(
+            service=Known(problem="it is down"), labtracks=Known(subject=subject("l"))
+        )
+        words = "no subject from the metadata service: it is down; that of l is taken"
+        self.assertIn(words, gathered.warnings)
+        document = gathered.documents["subject"]
+        self.assertEqual(("the metadata service: it is down",), document.notes)
+        self.assertIsNotNone(document.seconds)
+
+    def test_one_that_fails_in_an_unforeseen_way_takes_nobody_with_it(self) -> None:
+        gathered = self.gather(service=Odd(), labtracks=Known(subject=subject("l")))
+        text = " ".join(gathered.warnings)
+        self.assertIn("not foreseen (ZeroDivisionError)", text)
+        self.assertNotIn("hunter2", text)
+
+    def test_one_that_is_slow_is_given_up_and_does_not_hold_up_the_rest(self) -> None:
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+        began = time.monotonic()
+        gathered = self.gather(
+            variables={"METADATA_TIME_LIMIT": "0.2"},
+            service=Known(gate=gate),
+            labtracks=Known(subject=subject("l")),
+        )
+        self.assertLess(time.monotonic() - began, 20)
+        self.assertEqual("l", gathered.documents["subject"].source)
+        self.assertIn("did not answer within 0.2 s in all", " ".join(gathered.warnings))
+
+    def test_a_slower_source_that_is_not_needed_is_not_waited_for(self) -> None:
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+        gathered = self.gather(service=Known(subject=subject("s")), labtracks=Known(gate=gate))
+        self.assertFalse([text for text in gathered.warnings if "LabTracks" in text])
+
+    def test_what_metadata_dir_holds_is_a_last_resort(self) -> None:
+        self.write("subject.json", {"subject_id": ID, "origin": "dir"})
+        self.write("procedures.json", {"subject_id": ID})
+        gathered = self.gather(service=Known(subject=subject("s"), problem="down"))
+        self.assertEqual("dir", gathered.documents["subject"].content["origin"])
+        self.assertEqual(
+            2, len([text for text in gathered.warnings if "that of /" in text]), gathered.warnings
+        )
+        self.assertEqual(("the metadata service: down",), gathered.documents["subject"].notes)
+
+
+class Policies(ChooseTest):
+    """What it means that nobody has a document."""
+
+    def test_a_subject_that_nobody_knows_stops_the_job_with_everyone_who_was_asked(self) -> None:
+        with self.assertRaisesRegex(
+            MetadataError,
+            "no subject.json of 690165: LabTracks: no login; the metadata service does not know "
+            "it; metadata_dir has no subject.json",
+        ):
+            self.gather(service=Known(), labtracks=Known(problem="LabTracks: no login"))
+
+    def test_a_lab_may_be_content_with_a_warning_or_with_nothing(self) -> None:
+        for policy, told in (("warn", 1), ("Ignore", 0)):
+            variables = {"METADATA_POLICY_SUBJECT": policy}
+            gathered = self.gather(variables=variables, labtracks=Known())
+            found = [text for text in gathered.warnings if "no subject.json" in text]
+            self.assertEqual(told, len(found), policy)
+
+    def test_without_any_source_a_missing_subject_is_a_warning_unless_it_is_required(self) -> None:
+        self.assertIn("no source of it is configured", " ".join(self.gather().warnings))
+        with self.assertRaisesRegex(MetadataError, "no source of it is configured"):
+            self.gather(variables={"METADATA_POLICY_SUBJECT": "require"})
+
+    def test_everything_that_is_required_and_missing_is_named_at_once(self) -> None:
+        self.write("session.json", {"subject_id": ID, "rig_id": "rig 1"})
+        names = ("SUBJECT", "PROCEDURES", "RIG", "FUNDING")
+        variables = {f"METADATA_POLICY_{name}": "require" for name in names}
+        with self.assertRaises(MetadataError) as caught:
+            self.gather(variables=variables, service=Known())
+        for words in ("subject.json of", "procedures.json of", "rig.json of rig 1", "no funding"):
+            self.assertIn(words, str(caught.exception))
+
+    def test_a_rig_that_nobody_has_is_a_warning_unless_it_is_ignored(self) -> None:
+        self.write("session.json", {"subject_id": ID, "rig_id": "rig 1"})
+        for policy, told in (("warn", 1), ("ignore", 0)):
+            variables = {"METADATA_POLICY_RIG": policy, "METADATA_POLICY_SUBJECT": "ignore"}
+            gathered = self.gather(variables=variables, slims=Known())
+            found = [text for text in gathered.warnings if "no rig.json of rig 1: SLIMS" in text]
+            self.assertEqual(told, len(found), gathered.warnings)
+
+
+class Together(ChooseTest):
+    """Procedures of several sources."""
+
+    variables = {"METADATA_POLICY_SUBJECT": "ignore"}
+
+    def test_each_part_is_marked_with_its_origin(self) -> None:
+        document = self.gather(
+            variables=self.variables,
+            service=Known(procedures=procedures("one")),
+            sharepoint=Known(procedures=procedures("two")),
+        ).documents["procedures"]
+        self.assertEqual("one and two", document.source)
+        notes = [part["notes"] for part in document.content["subject_procedures"]]
+        self.assertEqual(["source: one", "source: two"], notes)
+        self.assertEqual((Status.VALID, True), (document.status, document.complete))
+
+    def test_a_partial_result_says_so(self) -> None:
+        gathered = self.gather(
+            variables=self.variables,
+            service=Known(procedures=procedures("one")),
+            sharepoint=Known(problem="no right"),
+        )
+        document = gathered.documents["procedures"]
+        self.assertFalse(document.complete)
+        self.assertIn("SharePoint: no answer, so its part is missing", document.content["notes"])
+        self.assertIn("SharePoint: no right", document.notes)
+
+    def test_those_of_another_subject_stop_the_job(self) -> None:
+        wrong = Found({"subject_id": "1"}, True, "two")
+        with self.assertRaisesRegex(MetadataError, "two names the subject 1"):
+            self.gather(variables=self.variables, sharepoint=Known(procedures=wrong))
+
+    def test_a_source_that_cannot_be_opened_is_told_and_the_others_are_asked(self) -> None:
+        lab = Lab(
+            {"service": Known(procedures=procedures("one"))},
+            settings(**self.variables),
+            {"tars": "no certificates", "sharepoint": "no certificates"},
+        )
+        document = gather(FACTS, None, lab).documents["procedures"]
+        self.assertFalse(document.complete)
+        self.assertEqual(("SharePoint: no certificates", "TARS: no certificates"), document.notes)
+
+
+class Provenance(ChooseTest):
+    """What people are told of the documents."""
+
+    def test_every_document_tells_where_it_is_from_and_what_is_wrong_with_it(self) -> None:
+        self.write("session.json", {"subject_id": ID, "schema_version": "0.2.4"})
+        gathered = self.gather(labtracks=Known(subject=subject("colony")))
+        listed = {one["name"]: one for one in provenance(gathered.documents)}
+        self.assertEqual("colony", listed["subject.json"]["source"])
+        self.assertEqual("Invalid", listed["subject.json"]["status"])
+        self.assertIn("sex: Field required", listed["subject.json"]["problems"])
+        self.assertIn("rig_id: missing", listed["session.json"]["problems"])
+        self.assertIn("and 2 more", listed["session.json"]["problems"])
+        self.assertEqual("Valid", listed["data_description.json"]["status"])
+        missing = [name for name, one in listed.items() if one["status"] == "Missing"]
+        self.assertEqual(["procedures.json", "rig.json", "processing.json"], missing)
+
+
+class LabFolder(ChooseTest):
+    """The lab's folder of documents by id."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.source = FolderSource(self.folder)
+
+    def test_documents_are_found_by_kind_and_id(self) -> None:
+        self.write(f"subject/{ID}.json", {"subject_id": ID})
+        self.write(f"procedures/{ID}.json", {"subject_id": ID})
+        self.write("rig/a rig.json", {"rig_id": "a rig"})
+        self.write("instrument/ü.json", {"instrument_id": "ü"})
+        self.write("funding/Ephys Platform.json", [{"grant_number": "1"}])
+        self.write("project_names.json", ["Ephys Platform"])
+        found = self.source.subject(ID)
+        self.assertEqual({"subject_id": ID}, found.document)
+        self.assertFalse(found.valid)
+        self.assertEqual(f"{self.folder}/subject/{ID}.json", found.source)
+        self.assertTrue(self.source.procedures(ID).valid)
+        self.assertEqual({"rig_id": "a rig"}, self.source.rig("a rig").document)
+        self.assertEqual({"instrument_id": "ü"}, self.source.instrument("ü").document)
+        self.assertEqual([{"grant_number": "1"}], self.source.funding("Ephys Platform"))
+        self.assertEqual(["Ephys Platform"], self.source.project_names())
+
+    def test_what_is_not_there_is_not_known(self) -> None:
+        self.write("secret.json", {"subject_id": ID})
+        for name in ("1", "../secret", "", ".", "a\0b", "x" * 200):
+            with self.subTest(name):
+                self.assertIsNone(self.source.subject(name))
+        self.assertEqual([], self.source.funding("none"))
+        self.assertEqual([], self.source.project_names())
+
+    def test_what_cannot_be_read_is_named(self) -> None:
+        self.write("subject/1.json", [])
+        self.write("funding/x.json", {"a": 1})
+        self.write("project_names.json", [1])
+        (self.folder / "rig").mkdir()
+        (self.folder / "rig" / "r.json").write_text("{")
+        for ask, words in (
+            (lambda: self.source.subject("1"), "one JSON object"),
+            (lambda: self.source.funding("x"), "x.json .* list of objects"),
+            (self.source.project_names, "list of texts"),
+            (lambda: self.source.rig("r"), "r.json: is not JSON"),
+            (lambda: FolderSource(self.folder / "gone").rig("r"), "METADATA_FOLDER .* not there"),
+        ):
+            with self.subTest(words), self.assertRaisesRegex(MetadataError, words):
+                ask()
+
+
+class Settings(unittest.TestCase):
+    """The variables."""
+
+    def refused(self, **variables: str) -> list[str]:
+        """Have variables refused, and give the lines that say why."""
+        with patch.dict(os.environ, variables, clear=True):
+            with self.assertRaises(ValidationError) as caught:
+                UploadSettings()
+        return explain_settings(caught.exception)
+
+    def test_everything_that_is_wrong_is_told_at_once_with_what_would_be_right(self) -> None:
+        self.assertEqual(
+            [
+                'METADATA_FOLDER: "a/b" is no absolute path; write one such as /shared/metadata',
+                'METADATA_SUBJECT: "labtrack", "sharepoint" are no sources of subject; there are '
+                "service, labtracks, folder; did you mean labtracks?",
+                "METADATA_PROCEDURES: no source is named; there are service, sharepoint, folder, "
+                "tars",
+                'METADATA_POLICY_RIG: "maybe" is no policy; write require, warn, ignore',
+            ],
+            self.refused(
+                METADATA_FOLDER="a/b",
+                METADATA_SUBJECT="labtrack,sharepoint",
+                METADATA_PROCEDURES="tars",
+                METADATA_POLICY_RIG="maybe",
+            ),
+        )
+
+    def test_a_foreign_variable_of_that_name_is_disregarded(self) -> None:
+        with patch.dict(os.environ, {"METADATA": "x"}, clear=True):
+            self.assertEqual((), open_lab(UploadSettings()).chosen("subject"))
+
+    def test_all_that_is_configured_is_opened_and_what_cannot_be_is_told(self) -> None:
+        entra = {"TENANT": "t", "CLIENT_ID": "c", "CLIENT_SECRET": "s"}
+        variables = {
+            "METADATA_SERVICE_URL": "http://127.0.0.1:1",
+            "METADATA_FOLDER": "/nowhere",
+            "LABTRACKS_SERVER": "l",
+            "LABTRACKS_DATABASE": "d",
+            "LABTRACKS_USER": "u",
+            "LABTRACKS_PASSWORD": "p",
+            "SLIMS_HOST": "https://s",
+            "SLIMS_USERNAME": "u",
+            "SLIMS_PASSWORD": "p",
+            "SLIMS_CA_FILE": "/nowhere.pem",
+            "SHAREPOINT_SITE": "s",
+            "SHAREPOINT_LIST_2023": "l",
+            "TARS_RESOURCE": "https://t",
+            "TARS_SCOPE": "api://t/.default",
+            **{f"{system}_{k}": v for system in ("TARS", "SHAREPOINT") for k, v in entra.items()},
+        }
+        with patch.dict(os.environ, variables, clear=True):
+            lab = self.enterContext(open_lab(UploadSettings()))
+        self.assertEqual(("service", "labtracks", "folder"), lab.chosen("subject"))
+        self.assertEqual(("service", "sharepoint", "folder"), lab.chosen("procedures"))
+        self.assertTrue(lab.enriches)
+        with self.assertRaisesRegex(MetadataError, "nowhere.pem holds no certificates"):
+            lab.ask("slims", "rig", "r")
+        self.assertLessEqual(set(variables), shared_variables())
+
+    def test_jobs_get_what_was_said_and_nothing_else(self) -> None:
+        variables = {
+            "METADATA_SUBJECT": "folder,labtracks",
+            "METADATA_POLICY_RIG": "ignore",
+            "SLIMS_HOST": "https://s",
+            "SLIMS_USERNAME": "u",
+            "SLIMS_PASSWORD": "hunter2",
+        }
+        with patch.dict(os.environ, variables, clear=True):
+            found = UploadSettings().metadata
+        self.assertEqual(variables, found.environment())
+        self.assertNotIn("hunter2", repr(found))
