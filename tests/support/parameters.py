@@ -26,7 +26,7 @@ class ParameterServer:
     def put(self, name: str, value: Any, kind: str = "SecureString") -> None:
         """Store a parameter; what is no text becomes JSON."""
         text = value if isinstance(value, str) else json.dumps(value)
-        self.client("ssm").put_parameter(Name=name, Value=text, Type=kind)
+        self.client("ssm").put_parameter(Name=name, Value=text, Type=kind, Overwrite=True)
 
     def client(self, service: str) -> Any:
         """Open a client of a service."""
