@@ -22,6 +22,7 @@ async def serve(listing: bytes) -> None:
     answers = {True: framed(_PATHS), False: framed(listing)}
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer on one connection until it is closed."""
         while True:
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
