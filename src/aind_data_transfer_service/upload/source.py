@@ -149,29 +149,34 @@ def read_source(file: SourceFile, chunk_size: int) -> Iterator[bytes]:
     SourceError
         Where it cannot be read.
     """
-    path = shown(file.path)
     try:
         descriptor = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise SourceChangedError(f"{path} vanished after the job had found it") from error
+        raise SourceChangedError(
+            f"{shown(file.path)} vanished after the job had found it"
+        ) from error
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+        raise SourceError(f"{shown(file.path)} cannot be read: {error.strerror}") from error
     try:
         _check_unchanged(file, os.fstat(descriptor))
         count = 0
-        while chunk := _read_full(descriptor, chunk_size):
+        while chunk := _read_full(descriptor, wanted := min(chunk_size, file.size + 1 - count)):
             count += len(chunk)
             if count > file.size:
                 break
             yield chunk
+            if len(chunk) < wanted:  # its end was seen
+                break
         _check_unchanged(file, os.fstat(descriptor))
         _check_unchanged(file, os.stat(file.path))
         if count != file.size:
-            raise SourceChangedError(f"{path} changed while it was read: its size is not {count:,}")
+            raise SourceChangedError(
+                f"{shown(file.path)} changed while it was read: its size is not {count:,}"
+            )
     except FileNotFoundError as error:
-        raise SourceChangedError(f"{path} vanished while it was read") from error
+        raise SourceChangedError(f"{shown(file.path)} vanished while it was read") from error
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+        raise SourceError(f"{shown(file.path)} cannot be read: {error.strerror}") from error
     finally:
         os.close(descriptor)
 

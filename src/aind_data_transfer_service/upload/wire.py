@@ -8,6 +8,7 @@ import http.client
 import os
 import socket
 import ssl
+import struct
 import threading
 import time
 import weakref
@@ -137,8 +138,22 @@ class Wire:
         except (OSError, http.client.HTTPException) as error:
             words = f"no answer from {self.address}: {_reason(error)}"
             raise Fault(Kind.PASSING, words) from error
-        link.sock.settimeout(min(_TICK, self._stall))
+        self._look_up(link.sock, min(_TICK, self._stall))
         return link.sock
+
+    def _look_up(self, link: socket.socket, seconds: float) -> None:
+        """Let no step of a connection take longer than that.
+
+        Where the kernel can do so, it does: Python would ask `poll` before each step.
+        """
+        if self._tls:
+            link.settimeout(seconds)
+            return
+        link.settimeout(None)
+        whole = int(seconds)
+        moment = struct.pack("@ll", whole, int((seconds - whole) * 1e6) or int(not whole))
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, moment)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, moment)
 
     def _trust(self) -> ssl.SSLContext:
         """Load, once, the authorities that are trusted: the machine's, or `AWS_CA_BUNDLE`."""
@@ -222,7 +237,7 @@ class _Connection:
                 done = move()
                 self._moved = time.monotonic()
                 return done
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):
                 if time.monotonic() - self._moved >= self._stall:
                     words = f"no byte moved for {self._stall:.0f} s"
                     raise Fault(Kind.PASSING, words) from None
