@@ -21,7 +21,7 @@ from tests.support.transfer import PREFIX, TransferTestCase
 
 MEBI = 1024**2
 KILLS = 50
-LARGE_FILES, LARGE_SIZE = 6, 400 * MEBI
+LARGE_FILES, LARGE_SIZE = 6, 600 * MEBI
 SMALL_FILES = 400
 SENT_TWICE = 0.1
 """The share of all bytes that may travel more than once."""
