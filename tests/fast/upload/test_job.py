@@ -475,7 +475,7 @@ class TestDestination(TransferTestCase):
         self.assertEqual(places, sorted(places), "the largest first")
         for words in (
             "2 objects in 10 parts, the largest first; between them 4 in one request each",
-            "about 16 requests over 16 connections",
+            "about 19 requests over 16 connections",
             "estimate: 0:00:52 at 1 MB/s (the cap that is set)",
         ):
             self.assertIn(words, text)
