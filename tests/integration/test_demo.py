@@ -82,6 +82,7 @@ class Demo(unittest.TestCase):
             self.assertLessEqual(int(told[1]), len(sent))
             self.assertGreater(int(told[1]), 300)
             self.assertRegex(text, r"Page: +http://127.0.0.1:\d+/jobs/\w+")
+            self.assertRegex(text, r"subject.json +Valid +\S+/lab_metadata/subject/690165.json")
 
     def assert_complete(self, asset: Path) -> None:
         """Compare every file of the asset with the session's own."""
@@ -94,7 +95,8 @@ class Demo(unittest.TestCase):
             self.assertEqual(files_beneath(session / source), files_beneath(asset / name))
         subject = json.loads((asset / "subject.json").read_text(encoding="utf-8"))
         self.assertEqual("690165", subject["subject_id"])
-        self.assertTrue((asset / "metadata.nd.json").is_file())
+        record = json.loads((asset / "metadata.nd.json").read_text(encoding="utf-8"))
+        self.assertEqual("Valid", record["metadata_status"], record["document_status"])
 
     def test_a_job_that_is_refused_is_told_with_the_reason(self) -> None:
         bucket = self.folder / "destination" / "aind-data"

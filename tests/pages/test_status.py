@@ -230,6 +230,21 @@ class StatusPageTest(PageTest):
         store = self.service.manager.store
         wait_until(lambda: store.get(new_id).ended_at, 60, "the new job to end")
 
+    def test_the_documents_of_a_job_are_listed_with_what_is_wrong_with_them(self) -> None:
+        [job] = self.add({"state": JobState.RUNNING, "executor": "local"})
+        row = {"name": "subject.json", "status": "Invalid", "source": "LabTracks", "seconds": 0.3}
+        row |= {"complete": False, "problems": ["sex: missing"], "notes": ["two <b>rows</b>"]}
+        self.open(f"/jobs/{job.id}")
+        self.assertTrue(self.page.locator("#documents-panel").is_hidden())
+        event = JobEvent(
+            time=NOON, step="metadata", kind="end", message="told", figures={"documents": [row]}
+        )
+        self.service.manager.store.add_events(job.id, [event])
+        self.page.reload()
+        shown = self.page.locator('[data-document="subject.json"]')
+        for words in ("LabTracks", "Not complete", "sex: missing", "two <b>rows</b>", "0.3 s"):
+            shown.get_by_text(words, exact=True).wait_for()
+
     def test_what_cannot_be_done_is_told(self) -> None:
         [job] = self.add({"upload_job_settings": "{}", "state": JobState.FAILED})
         self.open(f"/jobs/{job.id}")

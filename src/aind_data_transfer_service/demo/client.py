@@ -38,6 +38,12 @@ class JobView:
                 return event["figures"]
         return {}
 
+    @property
+    def documents(self) -> list[str]:
+        """Say of each document of the asset how it is and where it came from, a line each."""
+        rows = self.figures("transfer").get("documents", ())
+        return [f"{row['name']:<22}{row['status']:<9}{row['source']}" for row in rows]
+
 
 class ServiceClient:
     """The API, as far as the demo needs it; use it as a context."""

@@ -13,10 +13,21 @@ from aind_data_transfer_service.demo.formats import write_json
 from aind_data_transfer_service.demo.session import SUBJECT_ID, SampleSession
 
 PLATFORM = "ecephys"
+PROJECT = "Ephys Platform"
 FIRST_TIME = datetime(2024, 2, 19, 11, 25, 17)
 """When the first sample was recorded; each further run of the demo is a day later."""
 
-_DOCUMENTS = ("subject.json", "procedures.json", "rig.json", "session.json")
+_OF_THE_LAB = {"subject": "subject_id", "procedures": "subject_id", "rig": "rig_id"}
+"""What the lab knows beforehand, and by which of its ids it is found."""
+_FUNDING = {
+    "funder": {
+        "name": "Allen Institute",
+        "abbreviation": "AI",
+        "registry": {"name": "Research Organization Registry", "abbreviation": "ROR"},
+        "registry_identifier": "03cpe7c52",
+    },
+    "investigators": "Anna Apple",
+}
 _SESSION_LENGTH = timedelta(seconds=30)
 
 
@@ -30,12 +41,23 @@ def asset_name(acquired: datetime) -> str:
     return f"{PLATFORM}_{SUBJECT_ID}_{acquired:%Y-%m-%d_%H-%M-%S}"
 
 
+def write_lab_folder(folder: Path) -> Path:
+    """Write what the lab knows beforehand, as `METADATA_FOLDER` wants it: by kind and id."""
+    for kind, name in _OF_THE_LAB.items():
+        document = _document(f"{kind}.json")
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        write_json(folder / kind / f"{document[name]}.json", document)
+    write_json(folder / "project_names.json", [PROJECT])
+    (folder / "funding").mkdir(exist_ok=True)
+    write_json(folder / "funding" / f"{PROJECT}.json", [_FUNDING])
+    return folder
+
+
 def write_metadata(folder: Path, acquired: datetime, zone: str) -> Path:
-    """Write the sample's metadata documents, with the times of this recording."""
+    """Write the document that comes with the recording, with its times."""
     folder.mkdir(parents=True, exist_ok=True)
     start = acquired.replace(tzinfo=ZoneInfo(zone))
-    for name in _DOCUMENTS:
-        write_json(folder / name, _with_times(_document(name), start))
+    write_json(folder / "session.json", _with_times(_document("session.json"), start))
     return folder
 
 
@@ -64,7 +86,7 @@ def sample_spreadsheet(session: SampleSession, metadata_dir: Path, acquired: dat
     """Compose the spreadsheet, as a .csv file, that asks for the upload of the session."""
     row = {
         "processor_full_name": "Anna Apple",
-        "project_name": "Ephys Platform",
+        "project_name": PROJECT,
         "process_capsule_id": "",
         "platform": PLATFORM,
         "acq_datetime": f"{acquired:%Y-%m-%d %H:%M:%S}",

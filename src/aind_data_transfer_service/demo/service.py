@@ -14,9 +14,15 @@ from pathlib import Path
 import httpx
 
 from aind_data_transfer_service.errors import TransferServiceError
-from aind_data_transfer_service.settings import ServiceSettings, UploadSettings
+from aind_data_transfer_service.settings import (
+    ServiceSettings,
+    UploadSettings,
+    shared_variables,
+)
 
 DEFAULT_PORT = 5000
+LAB_FOLDER = "lab_metadata"
+"""Where the lab's documents lie, beneath the demo's folder."""
 _HOST = "127.0.0.1"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
@@ -47,6 +53,7 @@ def service_environment(folder: Path) -> dict[str, str]:
     ours = {
         name.upper() for model in (ServiceSettings, UploadSettings) for name in model.model_fields
     }
+    ours |= shared_variables()
     foreign = ("HPC_", "AWS_", "UPLOAD_")
     environment = {
         name: value
@@ -56,6 +63,7 @@ def service_environment(folder: Path) -> dict[str, str]:
     environment.update(
         DATA_DIR=str(folder / "service"),
         DESTINATION=str(folder / "destination"),
+        METADATA_FOLDER=str(folder / LAB_FOLDER),
         MONITOR_INTERVAL="0.2",
         PYTHONUNBUFFERED="1",
     )

@@ -24,9 +24,15 @@ from aind_data_transfer_service.demo.documents import (
     acquisition_time,
     asset_name,
     sample_spreadsheet,
+    write_lab_folder,
     write_metadata,
 )
-from aind_data_transfer_service.demo.service import DemoError, DemoService, choose_port
+from aind_data_transfer_service.demo.service import (
+    LAB_FOLDER,
+    DemoError,
+    DemoService,
+    choose_port,
+)
 from aind_data_transfer_service.demo.session import SampleSession, SessionSize, make_session
 
 VERIFIED, NOT_VERIFIED = 0, 1
@@ -94,6 +100,7 @@ class Tour:
     def run(self, port: int | None, stay: bool) -> int:
         """Make the session, start the service, send the session, and tell how it ended."""
         session = self._make_session()
+        write_lab_folder(self._folder / LAB_FOLDER)
         with DemoService(self._folder, choose_port(port)) as service:
             self._say(f"The service is up at [link={service.url}]{service.url}[/].")
             with ServiceClient(service.url) as client:
@@ -170,6 +177,8 @@ class Tour:
         page = f"{service.url}/jobs/{job['id']}"
         if view.completed:
             done = view.figures("done")
+            for line in view.documents:
+                self._say(f"  [dim]{escape(line)}[/]")
             self._say(
                 f"\n[green]Verified:[/] {done['files']} files, {done['bytes']:,} bytes "
                 "compared with what was read from the source.\n"

@@ -25,6 +25,8 @@ _COUNTS = frozenset(PROGRESS_FIGURES[:4])
 _KINDS = frozenset({"start", "progress", "warning", "end", "fail"})
 _LONGEST_MESSAGE = 4000
 _LONGEST_REASON = 500
+_MOST_DOCUMENTS = 50
+_MOST_TEXTS = 10
 _LARGEST = 2**62
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f]+")
 _MEANINGS = {
@@ -198,14 +200,45 @@ def _progress(event: JobEvent) -> dict[str, Any]:
 
 
 def _plain(figures: dict[str, Any]) -> dict[str, Any]:
-    """Keep what JSON has words for (`NaN` is none), and only one level of it."""
-    return {
+    """Keep what JSON has words for (`NaN` is none), and only one level of it.
+
+    `documents` is a list of the asset's documents.
+    """
+    kept = {
         str(name)[:100]: value[:_LONGEST_MESSAGE] if isinstance(value, str) else value
         for name, value in list(figures.items())[:100]
-        if value is None
-        or isinstance(value, str | bool)
-        or (isinstance(value, int | float) and math.isfinite(value) and abs(value) < _LARGEST)
+        if value is None or isinstance(value, str | bool) or _number(value) is not None
     }
+    documents = figures.get("documents")
+    if isinstance(documents, list):
+        rows = [row for row in documents[:_MOST_DOCUMENTS] if isinstance(row, dict)]
+        kept["documents"] = [_document(row) for row in rows]
+    return kept
+
+
+def _document(row: dict[str, Any]) -> dict[str, Any]:
+    """Take what is told of one document."""
+    texts = {name: str(row.get(name) or "") for name in ("name", "status", "source")}
+    return {
+        **{name: text[:_LONGEST_REASON] for name, text in texts.items()},
+        "seconds": _number(row.get("seconds")),
+        "complete": row.get("complete") is not False,
+        "problems": _texts(row.get("problems")),
+        "notes": _texts(row.get("notes")),
+    }
+
+
+def _texts(value: Any) -> list[str]:
+    """Take the first texts of a list, each cut to a length that people read."""
+    texts = value if isinstance(value, list) else []
+    return [str(text)[:_LONGEST_REASON] for text in texts[:_MOST_TEXTS]]
+
+
+def _number(value: Any) -> int | float | None:
+    """Take a number that can be stored; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if math.isfinite(value) and abs(value) < _LARGEST else None
 
 
 def _moment(text: Any) -> datetime:

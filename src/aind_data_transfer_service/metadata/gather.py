@@ -15,6 +15,7 @@ from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.ask import Answer, Inquiry
 from aind_data_transfer_service.metadata.choose import SHOWN, Lab
 from aind_data_transfer_service.metadata.documents import (
+    KINDS,
     Document,
     Facts,
     Status,
@@ -274,10 +275,15 @@ class _Gathering:
 
 
 def provenance(documents: Mapping[str, Document]) -> list[dict[str, Any]]:
-    """List the documents that an asset has or ought to have, each as a few plain values."""
-    missing = [kind for kind in statuses_of(documents) if kind not in documents]
-    return [
-        {
+    """List the documents that an asset has or ought to have, each as a few plain values.
+
+    `processing.json` is never missing: where it is not there, it is yet to be written.
+    """
+    known = documents.keys() | {"processing"}
+    missing = [kind for kind in statuses_of(documents) if kind not in known]
+    others = [kind for kind in documents if kind not in KINDS]
+    rows = {
+        kind: {
             "name": document.file_name,
             "status": document.status.value,
             "source": document.source,
@@ -286,8 +292,10 @@ def provenance(documents: Mapping[str, Document]) -> list[dict[str, Any]]:
             "problems": document.problems,
             "notes": list(document.notes),
         }
-        for document in documents.values()
-    ] + [{"name": f"{kind}.json", "status": Status.MISSING.value} for kind in missing]
+        for kind, document in documents.items()
+    }
+    rows |= {k: {"name": f"{k}.json", "status": Status.MISSING.value} for k in missing}
+    return [rows[kind] for kind in (*KINDS, *others) if kind in rows]
 
 
 def _without(procedures: Found, failed: Sequence[Answer]) -> Found:

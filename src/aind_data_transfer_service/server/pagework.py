@@ -36,6 +36,7 @@ _ENVIRONMENT.globals.update(
     progress_words=words.progress_words,
     share=words.share,
     timeline=words.timeline,
+    documents=words.documents,
     progress_heading=words.progress_heading,
     place=words.place,
 )
@@ -43,6 +44,7 @@ _ENVIRONMENT.filters.update(
     size=figures.size,
     duration=figures.duration,
     number=figures.number,
+    briefly=words.briefly,
     utc=words.utc,
     state_name=words.state_name,
     without_label=words.without_label,

@@ -139,6 +139,31 @@ def timeline(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return entries
 
 
+def briefly(seconds: float | None) -> str:
+    """Write a few seconds; nothing where they are not known.
+
+    Examples
+    --------
+    >>> briefly(0.012), briefly(3.14159), briefly(None)
+    ('< 0.1 s', '3.1 s', '')
+    """
+    if seconds is None:
+        return ""
+    return "< 0.1 s" if seconds < 0.05 else f"{seconds:.1f} s"
+
+
+def documents(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """List the documents of an asset as its job told of them last.
+
+    Parameters
+    ----------
+    events : Sequence[Mapping[str, Any]]
+        Events as `event_to_json` writes them, in their order.
+    """
+    told = [rows for event in events if (rows := event["figures"].get("documents"))]
+    return told[-1] if told else []
+
+
 def _files(count: int) -> str:
     """Write a number of files."""
     return f"{number(count)} {'file' if count == 1 else 'files'}"

@@ -18,7 +18,7 @@ from aind_data_transfer_service.metadata.documents import (
     check_processing,
     processing,
     record,
-    to_json,
+    status_of,
 )
 from aind_data_transfer_service.upload.plan import Plan
 from aind_data_transfer_service.upload.store import AssetStore
@@ -60,8 +60,8 @@ def complete(
     documents: Mapping[str, Document],
     started: datetime,
     ended: datetime,
-) -> dict[str, bytes]:
-    """Write the documents that tell of this upload, and give all of the asset by name.
+) -> dict[str, Document]:
+    """Write the documents that tell of this upload, and give all of the asset, by kind.
 
     Parameters
     ----------
@@ -80,8 +80,10 @@ def complete(
     earlier = documents.get("processing")
     written = processing(processes, config.processor_full_name, earlier)
     everything = {**documents, "processing": written}
-    files = {document.file_name: document.data for document in everything.values()}
-    return {**files, RECORD_NAME: to_json(record(facts, everything, started, ended))}
+    repeated = record(facts, everything, started, ended)
+    kind = RECORD_NAME.removesuffix(".json")
+    status = status_of("metadata", repeated)
+    return {**everything, kind: Document(kind, repeated, status, "composed here")}
 
 
 def earlier_processing(store: AssetStore, prefix: str, started: datetime) -> Document | None:

@@ -317,8 +317,9 @@ class UploadJob:
             started, ended = (t.astimezone(self._zone) for t in (claim.started, self._now()))
             documents = self._with_earlier(documents, started, claim)
             papers = complete(self._config, self._facts(), plan, documents, started, ended)
-            arrivals.describe(self._send_document(name, data) for name, data in papers.items())
+            arrivals.describe(self._send_document(p.file_name, p.data) for p in papers.values())
             figures.update(
+                documents=provenance(papers),
                 message=f"{plan.files_total:,} files have arrived"
                 + (f", {sum(there):,} objects of them earlier" if any(there) else ""),
                 files=plan.files_total,

@@ -5,18 +5,24 @@ import io
 import json
 import tempfile
 import unittest
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from aind_data_schema.core.subject import Subject
 
 from aind_data_transfer_service.demo.documents import (
+    PROJECT,
     acquisition_time,
     asset_name,
     sample_spreadsheet,
+    write_lab_folder,
     write_metadata,
 )
 from aind_data_transfer_service.demo.session import SampleSession
+from aind_data_transfer_service.metadata.documents import data_description
+from aind_data_transfer_service.metadata.folder import FolderSource
+from tests.fast.metadata.test_gather import FACTS
 
 
 class Documents(unittest.TestCase):
@@ -28,18 +34,25 @@ class Documents(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.acquired = acquisition_time(2)
         self.folder = write_metadata(Path(folder.name) / "m", self.acquired, "America/Los_Angeles")
-
-    def read(self, name: str) -> dict:
-        """Read one document."""
-        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        self.lab = FolderSource(write_lab_folder(Path(folder.name) / "lab"))
+        self.session = json.loads((self.folder / "session.json").read_text(encoding="utf-8"))
 
     def test_the_subject_is_valid_by_its_schema(self) -> None:
-        self.assertEqual("690165", Subject.model_validate(self.read("subject.json")).subject_id)
+        found = self.lab.subject("690165").document
+        self.assertEqual("690165", Subject.model_validate(found).subject_id)
+
+    def test_the_lab_knows_the_project_and_its_funding(self) -> None:
+        self.assertEqual([PROJECT], self.lab.project_names())
+        facts = replace(FACTS, project_name=PROJECT)
+        described = data_description(facts, self.lab.funding(PROJECT))
+        self.assertEqual("Valid", described.status)
+        self.assertEqual("Anna Apple", described.content["investigators"][0]["name"])
 
     def test_the_documents_name_the_same_subject_rig_and_devices(self) -> None:
-        session, rig = self.read("session.json"), self.read("rig.json")
+        session = self.session
+        rig = self.lab.rig(session["rig_id"]).document
         self.assertEqual(session["rig_id"], rig["rig_id"])
-        self.assertEqual("690165", self.read("procedures.json")["subject_id"])
+        self.assertEqual("690165", self.lab.procedures("690165").document["subject_id"])
         (stream,) = session["data_streams"]
         cameras = [assembly["camera"]["name"] for assembly in rig["cameras"]]
         self.assertEqual(cameras, stream["camera_names"])
@@ -49,7 +62,7 @@ class Documents(unittest.TestCase):
         )
 
     def test_all_times_are_those_of_this_recording_in_the_zone_of_the_lab(self) -> None:
-        session = self.read("session.json")
+        session = self.session
         self.assertEqual("2024-02-21T11:25:17-08:00", session["session_start_time"])
         (stream,) = session["data_streams"]
         self.assertEqual("2024-02-21T11:25:47-08:00", stream["stream_end_time"])

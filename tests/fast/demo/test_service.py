@@ -42,6 +42,8 @@ class Environment(unittest.TestCase):
         others = {
             "HPC_HOST": "cluster",
             "HPC_TOKEN": "secret",
+            "LABTRACKS_SERVER": "labtracks",
+            "METADATA_SUBJECT": "labtracks",
             "AWS_PROFILE": "lab",
             "database_url": "postgresql://elsewhere",
             "DESTINATION": "s3://",
@@ -49,8 +51,9 @@ class Environment(unittest.TestCase):
         }
         with mock.patch.dict(os.environ, others):
             environment = service_environment(Path("/demo"))
-        for name in ("HPC_HOST", "HPC_TOKEN", "AWS_PROFILE", "database_url"):
+        for name in others.keys() - {"DESTINATION", "TZ"}:
             self.assertNotIn(name, environment)
+        self.assertEqual("/demo/lab_metadata", environment["METADATA_FOLDER"])
         self.assertEqual("/demo/destination", environment["DESTINATION"])
         self.assertEqual("/demo/service", environment["DATA_DIR"])
         self.assertEqual("America/Los_Angeles", environment["TZ"])

@@ -93,6 +93,40 @@ class ReadEventsTest(unittest.TestCase):
             read_event(b'{"kind": "start", "time": "0001-01-01T00:00:00+14:00"}').step, ""
         )
 
+    def test_what_is_told_of_documents_is_kept_within_bounds(self):
+        told = [
+            {
+                "name": "subject.json",
+                "status": "Invalid",
+                "source": "s" * 1000,
+                "seconds": 0.25,
+                "complete": False,
+                "problems": ["sex: missing"] * 20,
+                "more": {"deep": 1},
+            },
+            {"name": 3, "seconds": "soon", "problems": "x", "notes": [{"a": 1}]},
+            "no document",
+        ]
+        line = event_line("metadata", "end", documents=told + [{}] * 100)
+        [event] = read_events(line + b"\n").events
+        first, second, *others = event.figures["documents"]
+        self.assertEqual(
+            (49, 10, 500), (len(others) + 2, len(first["problems"]), len(first["source"]))
+        )
+        self.assertEqual((0.25, False, []), (first["seconds"], first["complete"], first["notes"]))
+        self.assertEqual(
+            {
+                "name": "3",
+                "status": "",
+                "source": "",
+                "seconds": None,
+                "complete": True,
+                "problems": [],
+                "notes": ["{'a': 1}"],
+            },
+            second,
+        )
+
     def test_pieces_add_up_to_the_whole(self):
         first = read_events(event_line("transfer", "progress", bytes_done=1))
         second = read_events(event_line("transfer", "fail", "gone"))

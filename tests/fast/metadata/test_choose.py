@@ -268,8 +268,9 @@ class Provenance(ChooseTest):
         self.assertIn("rig_id: missing", listed["session.json"]["problems"])
         self.assertIn("and 2 more", listed["session.json"]["problems"])
         self.assertEqual("Valid", listed["data_description.json"]["status"])
+        self.assertEqual("subject.json", next(iter(listed)))
         missing = [name for name, one in listed.items() if one["status"] == "Missing"]
-        self.assertEqual(["procedures.json", "rig.json", "processing.json"], missing)
+        self.assertEqual(["procedures.json", "rig.json"], missing)
 
 
 class LabFolder(ChooseTest):

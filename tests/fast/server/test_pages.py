@@ -77,6 +77,24 @@ class PagesTest(JobsTest):
         self.assertIn('<dd data-field="exit_code">10</dd>', text)
         self.assertIn("A script tells no steps", await self.page(f"/jobs/{other.id}"))
 
+    async def test_a_jobs_page_lists_its_documents_as_they_were_told_of_last(self) -> None:
+        [job] = self.add({"name": "one"})
+        row = {"name": "subject.json", "status": "Missing", "source": "", "seconds": None}
+        row |= {"complete": True, "problems": [], "notes": []}
+        found = row | {"status": "Invalid", "source": "LabTracks <b>", "seconds": 1.26}
+        found |= {"complete": False, "problems": ["sex: missing"], "notes": ["sex: missing", "odd"]}
+        for rows in ([row], [found]):
+            figures = {"documents": rows}
+            event = JobEvent(
+                time=NOON, step="metadata", kind="end", message="told", figures=figures
+            )
+            self.manager.store.add_events(job.id, [event])
+        text = await self.page(f"/jobs/{job.id}")
+        for words in ("LabTracks &lt;b&gt;", ">Invalid<", "1.3 s", "<li>sex: missing</li><li>odd"):
+            self.assertIn(words, text)
+        self.assertNotIn(">Missing<", text)
+        self.assertNotIn('id="documents-panel" aria-labelledby="documents-heading" hidden', text)
+
     async def test_an_unknown_job_has_a_page_that_says_so(self) -> None:
         self.assertIn("nobody", await self.page(f"/jobs/nobody{new_job_id()}", 404))
 

@@ -9,6 +9,7 @@ const $ = (id) => document.getElementById(id);
 const page = $("job");
 const id = page.dataset.job;
 const blank = $("event-row").content.querySelector("li");
+const blankDocument = $("document-row").content.querySelector("tr");
 const BAD = new Set(["FAILED", "TIMEOUT", "UNKNOWN"]);
 const LOG_MILLISECONDS = 2000;
 const LOG_CHARACTERS = 1_000_000;
@@ -72,6 +73,40 @@ function eventRow(event) {
   return row;
 }
 
+/** Show the documents, as the job told of them last. */
+function showDocuments(events) {
+  const told = events.map((event) => event.figures.documents ?? []).filter((rows) => rows.length);
+  const rows = told.length ? told[told.length - 1] : [];
+  $("documents-panel").hidden = !rows.length;
+  $("documents").replaceChildren(...rows.map(documentRow));
+}
+
+/** Make the row of a document. */
+function documentRow(told) {
+  const { name, status, source, seconds, complete, problems, notes } = told;
+  const row = blankDocument.cloneNode(true);
+  row.dataset.document = name;
+  say(part(row, "name"), name);
+  say(part(row, "status"), status);
+  part(row, "status").dataset.status = status;
+  say(part(row, "source"), source);
+  part(row, "partial").hidden = complete;
+  const remarks = [...problems, ...notes.filter((note) => !problems.includes(note))];
+  part(row, "remarks").hidden = !remarks.length;
+  part(row, "remarks").replaceChildren(...remarks.map((text) => {
+    const item = document.createElement("li");
+    item.textContent = text;
+    return item;
+  }));
+  say(part(row, "seconds"), seconds === null ? "" : briefly(seconds));
+  return row;
+}
+
+/** Write a few seconds. */
+function briefly(seconds) {
+  return seconds < 0.05 ? "< 0.1 s" : `${seconds.toFixed(1)} s`;
+}
+
 let asked = 0;
 /** Ask for the job again and show it. */
 async function refresh() {
@@ -81,6 +116,7 @@ async function refresh() {
     if (mine !== asked) return;
     showJob(job);
     showEvents(events);
+    showDocuments(events);
   } catch (error) {
     if (error.status) tell($("message"), "error", error.message, { list: error.errors });
   }
