@@ -1,4 +1,5 @@
-"""The command `aind-data-transfer-service`: serve, demo, template, upload, verify, clean.
+"""The command `aind-data-transfer-service`: serve, demo, template, upload, verify,
+metadata, clean.
 
 Each sub-command parses what is its own and hands over; what it needs is imported only then.
 """
@@ -100,6 +101,12 @@ def _clean(arguments: Sequence[str]) -> int:
     return clean(arguments)
 
 
+def _metadata(arguments: Sequence[str]) -> int:
+    from aind_data_transfer_service.metadata.survey import main as metadata
+
+    return metadata(arguments)
+
+
 @dataclass(frozen=True)
 class _Command:
     summary: str
@@ -112,5 +119,6 @@ _COMMANDS = {
     "template": _Command("write the Job Submit Template", _template),
     "upload": _Command("run one data transfer job here and now", _upload),
     "verify": _Command("prove again that an asset is what was sent", _verify),
+    "metadata": _Command("show what each source of metadata says", _metadata),
     "clean": _Command("remove what dead jobs left behind", _clean),
 }

@@ -36,7 +36,7 @@ class CommandLine(unittest.TestCase):
         for arguments in ((), ("--help",)):
             code, out, _ = run(*arguments)
             self.assertEqual(0, code)
-            for name in ("serve", "demo", "template", "upload", "verify", "clean"):
+            for name in ("serve", "demo", "template", "upload", "verify", "metadata", "clean"):
                 self.assertRegex(out, rf"(?m)^  {name} ")
 
     def test_the_version_is_the_packages(self) -> None:

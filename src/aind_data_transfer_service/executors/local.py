@@ -27,6 +27,7 @@ from aind_data_transfer_service.executors.base import (
     Started,
 )
 from aind_data_transfer_service.executors.spool import FILES, VANISHED, JobFolder
+from aind_data_transfer_service.settings import without_sources
 
 logger = logging.getLogger(__name__)
 
@@ -276,13 +277,15 @@ class _Spool:
     def _launch(self, folder: JobFolder) -> None:
         """Start a job's supervisor, away from our own session."""
         arguments = [str(folder.path), str(self._grace), *folder.command(self._command)]
+        is_script = (folder.path / "script").exists()
+        environment = without_sources(self._environment) if is_script else self._environment
         log = (str(folder.path / "supervisor.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             self._children[folder.job_id] = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-I", "-S", supervisor.__file__, *arguments],
                 {
-                    **self._environment,
+                    **environment,
                     "JOB_ID": folder.job_id,
                     "UPLOAD_EVENTS_FILE": str(folder.path / FILES["events"]),
                 },

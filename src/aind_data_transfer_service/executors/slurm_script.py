@@ -27,7 +27,11 @@ from pathlib import PurePosixPath
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.hpc.properties import read_properties
-from aind_data_transfer_service.settings import HpcSettings, is_administrators
+from aind_data_transfer_service.settings import (
+    HpcSettings,
+    is_administrators,
+    without_sources,
+)
 
 ENDINGS = {"stdout": ".out", "stderr": ".err", "events": ".events.jsonl"}
 CLAIM = ".claim"
@@ -143,12 +147,13 @@ def compose_environment(
     hpc : HpcSettings
         What is known of the cluster.
     agreed : mapping of str to str
-        What the service and the job must agree on.
+        What the service and the job must agree on. The secrets of the sources of metadata are no
+        affair of a script of the user's own.
     """
     secret = hpc.aws_secret_access_key
     session = hpc.aws_session_token
     ours = {
-        **agreed,
+        **(without_sources(agreed) if spec.script else agreed),
         "JOB_ID": spec.job_id,
         "DATA_DIR": str(hpc.current_working_directory),
         "UPLOAD_STATE_DIR": str(hpc.current_working_directory / "transfers"),

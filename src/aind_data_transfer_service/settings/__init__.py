@@ -9,6 +9,8 @@ on. With no variable set, everything happens on this machine beneath `DATA_DIR`:
 processes and assets arrive in a local folder, in the layout of a bucket.
 """
 
+from collections.abc import Mapping
+
 from pydantic import ValidationError
 
 from aind_data_transfer_service.configs.vocabulary import quoted
@@ -42,6 +44,7 @@ __all__ = [
     "explain_settings",
     "is_administrators",
     "shared_variables",
+    "without_sources",
 ]
 
 _PREFIXES = {
@@ -87,10 +90,21 @@ def shared_variables() -> frozenset[str]:
     where its files lie on the machine on which it runs.
     """
     names = {name.upper() for name in UploadSettings.model_fields} - _OF_ONE_JOB - {"METADATA"}
-    for model in _SYSTEMS:
-        prefix = model.model_config["env_prefix"]
-        names |= {f"{prefix}{name}".upper() for name in model.model_fields}
-    return frozenset(names)
+    return frozenset(names) | _of_systems()
+
+
+def without_sources(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what is known of the systems that metadata come from, for a user's own script."""
+    names = _of_systems()
+    return {name: value for name, value in environment.items() if name.upper() not in names}
+
+
+def _of_systems() -> frozenset[str]:
+    return frozenset(
+        f"{model.model_config['env_prefix']}{name}".upper()
+        for model in _SYSTEMS
+        for name in model.model_fields
+    )
 
 
 _SITE = ("AWS_", "SINGULARITY", "APPTAINER")

@@ -24,6 +24,8 @@ SHOW_REQUEST = (sys.executable, "-c", "import sys; print(sys.argv[1], open(sys.a
 class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
     """The contract, and what is this executor's own affair."""
 
+    secrets: dict[str, str] = {}
+
     async def asyncSetUp(self):
         folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.addCleanup(folder.cleanup)
@@ -40,7 +42,7 @@ class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
         await self.executor.close()
 
     def make(self, **values) -> LocalExecutor:
-        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **self.secrets}
         usual = {"slots": 1, "command": SHOW_REQUEST, "grace": 0.5, "poll_interval": 0.02}
         return LocalExecutor(self.folder, environment, **(usual | values))
 
@@ -59,6 +61,18 @@ class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
         await self.wait_for(ref, RunState.COMPLETED)
         said = (await self.executor.read(ref, "stdout", 0, 999)).data.decode()
         self.assertEqual(said, f"--json-file {request}\n")
+
+    async def test_the_secrets_of_the_sources_of_metadata_are_for_our_own_jobs_alone(self):
+        show = "import os; print(os.environ.get('LABTRACKS_PASSWORD'), os.environ['PATH'])"
+        self.secrets = {"LABTRACKS_PASSWORD": "hunter2"}
+        await self.restart(command=(sys.executable, "-c", show))
+        [ours] = await self.begin(JobSpec("j1", "asset", request="{}"))
+        await self.wait_for(ours, RunState.COMPLETED)
+        [users] = await self.begin(a_script("echo ${LABTRACKS_PASSWORD:-none} $PATH"))
+        await self.wait_for(users, RunState.COMPLETED)
+        for ref, word in ((ours, "hunter2"), (users, "none")):
+            said = (await self.executor.read(ref, "stdout", 0, 9999)).data.decode()
+            self.assertEqual(f"{word} {os.environ['PATH']}\n", said)
 
     async def test_several_slots_run_several_jobs_at_once(self):
         await self.restart(slots=2)

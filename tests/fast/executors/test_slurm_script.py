@@ -12,6 +12,7 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from aind_data_transfer_service.executors.slurm_script import (
     compose_script,
     job_file,
 )
-from aind_data_transfer_service.settings import HpcSettings
+from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
 
 HOSTILE = 'O\'Brien "$(touch pwned)" `touch pwned`; touch pwned\nEND-OF-DATA\ntouch pwned \\ % ü ☃'
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300)
@@ -205,6 +206,27 @@ class ContainerTest(ScriptTest):
         found = compose_environment(JobSpec("j", "n", request="{}"), self.boxed, {})
         self.assertEqual(found["SINGULARITY_BIND"], f"{self.folder},/hpc,/vast,/data")
         self.assertEqual(found["APPTAINERENV_AWS_ACCESS_KEY_ID"], "AKIA1")
+
+    def test_the_sources_of_metadata_reach_the_job_and_no_script_and_no_user_changes_them(self):
+        variables = {"SLIMS_HOST": "https://s", "SLIMS_USERNAME": "u", "SLIMS_PASSWORD": "s3cr3t-2"}
+        variables |= {"METADATA_SUBJECT": "service", "METADATA_POLICY_RIG": "require"}
+        with patch.dict(os.environ, variables, clear=True):
+            agreed = ServiceSettings().agreed_environment()
+        mine = {"SLIMS_HOST": "https://elsewhere", "SLIMS_CA_FILE": "/mine", "KEPT": "1"}
+        mine |= {"METADATA_POLICY_SUBJECT": "ignore", "SHAREPOINT_GRAPH_URL": "https://elsewhere"}
+        mine |= {"SINGULARITYENV_SLIMS_HOST": "https://elsewhere"}
+        spec = JobSpec("j", "n", request="{}", settings={"environment": mine})
+        found = compose_environment(spec, self.boxed, agreed)
+        self.assertEqual("1", found["KEPT"])
+        for prefix in ("", "SINGULARITYENV_", "APPTAINERENV_"):
+            there = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+            self.assertLessEqual(variables.items(), there.items())
+        self.assertNotIn("elsewhere", str(found))
+        for name in ("SLIMS_CA_FILE", "METADATA_POLICY_SUBJECT", "SHAREPOINT_GRAPH_URL"):
+            self.assertNotIn(name, found)
+        self.assertNotIn("s3cr3t-2", compose_script(spec, self.boxed))
+        script = JobSpec("j", "n", script="#!/bin/sh\nenv\n")
+        self.assertNotIn("s3cr3t-2", str(compose_environment(script, self.boxed, agreed)))
 
     def test_keys_are_in_the_environment_only(self):
         spec = JobSpec("j", "n", request="{}")
