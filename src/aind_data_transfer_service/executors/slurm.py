@@ -215,7 +215,7 @@ class SlurmExecutor:
         found = await self._client.jobs()
         self._others = self._picked.among(found)
         for job in found:
-            if job_id := marked_id(job.comment):
+            if (job_id := marked_id(job.comment)) and self._may_be_ours(job):
                 listed.setdefault(job_id, []).append(job)
         for job_id, jobs in listed.items():
             self._lost.pop(job_id, None)
@@ -224,6 +224,12 @@ class SlurmExecutor:
         self._past.see(listed)
         self._has_looked = True
         return listed
+
+    def _may_be_ours(self, job: SlurmJob) -> bool:
+        """Tell whether a marked job is in our name; whoever sees a comment can copy it."""
+        if not job.user or job.user == self._hpc.username:
+            return True
+        return "user_id" in (self._hpc.user_settings or ())  # then jobs have users' names
 
     async def _forget_arrays(self, gone: set[str]) -> None:
         """Forget arrays with which the controller did not come back, so that they are sent again.
@@ -290,12 +296,7 @@ class SlurmExecutor:
             if len(jobs) < 2:
                 continue
             kept = await asyncio.to_thread(self._folder.claim, job_id) or self._known[job_id]
-            for job in jobs:
-                if job.job_id != kept and not job.has_ended:
-                    logger.warning(
-                        "slurm: job %s came twice; Slurm job %d is cancelled", job_id, job.job_id
-                    )
-                    await self._client.cancel(job.job_id)
+            await self._arrays.end(job for job in jobs if job.job_id != kept)
 
     async def _hand(self, spec: JobSpec, halt: "_Halt") -> Started:
         """Submit a job; one that is cut as an array of shards and a last job after them."""

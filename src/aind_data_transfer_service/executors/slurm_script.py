@@ -163,6 +163,7 @@ def compose_environment(
         "AWS_SESSION_TOKEN": session and session.get_secret_value(),
         "AWS_DEFAULT_REGION": hpc.aws_default_region,
         "AWS_PARAM_STORE_NAME": hpc.aws_param_store_name,
+        "STAGING_DIRECTORY": hpc.staging_directory and str(hpc.staging_directory),
     }
     ours = {name: value for name, value in ours.items() if value}
     found = {"PATH": PATH, "LANG": "C.UTF-8"}

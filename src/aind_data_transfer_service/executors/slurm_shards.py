@@ -25,6 +25,7 @@ from aind_data_transfer_service.executors.slurm_script import (
     job_file,
 )
 from aind_data_transfer_service.hpc.client import SlurmClient
+from aind_data_transfer_service.hpc.errors import Refused
 from aind_data_transfer_service.hpc.models import SlurmJob, Submission
 from aind_data_transfer_service.settings import HpcSettings
 
@@ -147,6 +148,7 @@ class ArrayKeeper:
 
     def __init__(self, client: SlurmClient, folder: LogFolder):
         self._client, self._folder = client, folder
+        self._refused: set[int] = set()
 
     async def mind(
         self, job_id: str, tasks: Sequence[SlurmJob], last: Sequence[SlurmJob], known: int
@@ -164,10 +166,10 @@ class ArrayKeeper:
         """
         tasks = await self._end_others(job_id, tasks, known)
         if last and all(job.has_ended for job in last):
-            await self._end(tasks)
+            await self.end(tasks)
         elif last and was_cancelled(tasks):
             logger.warning("slurm: the shards of job %s were cancelled", job_id)
-            await self._end(last)
+            await self.end(last)
 
     async def cancel(self, look: Callable[[], Awaitable[Sequence[SlurmJob]]]) -> None:
         """Cancel every shard of a job, those too that begin meanwhile; `look` lists them."""
@@ -175,6 +177,18 @@ class ArrayKeeper:
         while left := [task for task in await look() if task.job_id not in asked]:
             await self._end(left)
             asked |= {task.job_id for task in left}
+
+    async def end(self, jobs: Iterable[SlurmJob]) -> None:
+        """Cancel what has no use; what Slurm refuses to cancel is left, and said once."""
+        for job in jobs:
+            if job.has_ended or job.job_id in self._refused:
+                continue
+            try:
+                await self._client.cancel(job.job_id)
+                logger.warning("slurm: job %d has no use any more; cancelled", job.job_id)
+            except Refused as error:  # somebody else's, say: the other jobs are followed on
+                self._refused.add(job.job_id)
+                logger.warning("slurm: job %d cannot be cancelled: %s", job.job_id, error)
 
     async def _end_others(
         self, job_id: str, tasks: Sequence[SlurmJob], known: int
@@ -184,7 +198,7 @@ class ArrayKeeper:
             return tasks
         number = await asyncio.to_thread(self._folder.claim, shards_id(job_id)) or known
         logger.warning("slurm: the shards of job %s came twice; array %d stays", job_id, number)
-        await self._end([task for task in tasks if array_number(task) != number])
+        await self.end([task for task in tasks if array_number(task) != number])
         return [task for task in tasks if array_number(task) == number]
 
     async def _end(self, jobs: Iterable[SlurmJob]) -> None:

@@ -81,7 +81,8 @@ class SlurmClient:
         self.base_url = base_url.rstrip("/")
         self.tokens = token
         self._username = username
-        self._dialect = Dialect.named(dialect) if dialect else None
+        self._pinned = Dialect.named(dialect) if dialect else None
+        self._dialect = self._pinned
         self._paths: list[str] | None = None
         self._asking = asyncio.Lock()
         self._http = httpx.AsyncClient(
@@ -264,6 +265,9 @@ class SlurmClient:
         token = await self.tokens.current()
         try:
             return await self._ask_with(token, what, **request)
+        except NotSlurm:  # perhaps it was upgraded, and speaks otherwise now
+            self._dialect, self._paths = self._pinned, None
+            raise
         except Unauthorised:
             fresh = await self.tokens.renew(token) if self.tokens.renewable else token
             if fresh == token:

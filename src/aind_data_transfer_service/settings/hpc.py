@@ -50,7 +50,7 @@ class HpcSettings(BaseSettings):
     logging_directory: NodePath | None = None
     """Where jobs leave their logs and events. The service reads them there."""
     staging_directory: NodePath | None = None
-    """Kept for set-ups that have it; nothing is staged."""
+    """Handed to the jobs as `STAGING_DIRECTORY`, for users' scripts; a transfer stages nothing."""
     aws_access_key_id: str | None = None
     aws_secret_access_key: SecretStr | None = None
     aws_session_token: SecretStr | None = None

@@ -39,6 +39,7 @@ class FakeClient:
         self.is_closed = False
         self.past: list[SlurmJob] | Exception | None = None
         self.past_questions: list[list[int]] = []
+        self.refusal: Refused | None = None
 
     async def past_jobs(self, job_ids) -> list[SlurmJob] | None:
         """Tell of ended jobs."""
@@ -78,6 +79,8 @@ class FakeClient:
     async def cancel(self, job_id: int, signal=None) -> bool:
         """Cancel a job."""
         self.cancelled.append(job_id)
+        if self.refusal:
+            raise self.refusal
         self.become(job_id, state="CANCELLED")
         return True
 
@@ -383,9 +386,39 @@ class FollowingTest(SlurmTest):
         [ref] = await self.begin("j1")
         self.client.listed[300] = replace(self.client.listed[101], job_id=300, state="RUNNING")
         (self.folder / "j1.claim").write_text("300")
-        with self.assertLogs("aind_data_transfer_service.executors.slurm", "WARNING"):
+        with self.assertLogs("aind_data_transfer_service.executors", "WARNING"):
             self.assertEqual((await self.status(ref)).state, RunState.RUNNING)
         self.assertEqual(self.client.cancelled, [101])
+
+    async def test_a_duplicate_that_may_not_be_cancelled_leaves_the_others_followed(self):
+        first, second = await self.begin("a", "b")
+        number = int(first.partition(":")[0])
+        comment = self.client.listed[number].comment
+        self.client.listed[900] = SlurmJob(900, "RUNNING", comment=comment, submitted=NOW)
+        self.client.become(int(second.partition(":")[0]), state="RUNNING")
+        self.client.refusal = Refused("Access/permission denied")
+        for _ in range(2):
+            found = await self.executor.statuses([first, second])
+        self.assertEqual(found[first].state, RunState.PENDING)
+        self.assertEqual(found[second].state, RunState.RUNNING)
+        self.assertEqual(self.client.cancelled, [900])
+
+    async def test_a_mark_that_another_user_copied_is_disregarded(self):
+        [ref] = await self.begin("a")
+        number = int(ref.partition(":")[0])
+        ours = replace(self.client.listed.pop(number), user="svc")
+        copied = SlurmJob(900, "COMPLETED", comment=ours.comment, user="mallory", exit_code=0)
+        self.client.listed |= {900: copied, number: ours}
+        self.assertEqual((await self.status(ref)).state, RunState.PENDING)
+        del self.client.listed[number]
+        (self.folder / "a.claim").write_text(f"{number}\n")
+        self.assertEqual((await self.status(ref)).state, RunState.LOST)
+
+    async def test_where_users_may_say_whose_a_job_is_another_users_is_ours(self):
+        self.executor = self.make(user_settings="user_id")
+        [ref] = await self.begin("a")
+        self.client.become(int(ref.partition(":")[0]), state="RUNNING", user="anna")
+        self.assertEqual((await self.status(ref)).state, RunState.RUNNING)
 
     async def test_who_cancelled_is_told_apart(self):
         here, there = await self.begin("j1", "j2")

@@ -337,6 +337,24 @@ class Dialects(_WithServer):
         await client.jobs()
         self.assertEqual("/slurm/v0.0.38/jobs", self.server.seen[-1].path)
 
+    async def test_a_server_that_was_upgraded_meanwhile_is_asked_anew_what_it_speaks(self) -> None:
+        old = Reply(body={"paths": {"/slurm/v0.0.38/job/submit": {}}})
+        new = Reply(body={"paths": {"/slurm/v0.0.42/job/submit": {}}})
+        nowhere = Reply(404, b"not found", "text/plain")
+        client = await self.talk(old, Reply(), nowhere, new, Reply(), dialect=None)
+        await client.jobs()
+        with self.assertRaises(NotSlurm):
+            await client.jobs()
+        await client.jobs()
+        self.assertEqual("/slurm/v0.0.42/jobs", self.server.seen[-1].path)
+
+    async def test_a_dialect_that_is_pinned_stays(self) -> None:
+        client = await self.talk(Reply(404, b"not found", "text/plain"), Reply())
+        with self.assertRaises(NotSlurm):
+            await client.jobs()
+        await client.jobs()
+        self.assertEqual("/slurm/v0.0.38/jobs", self.server.seen[-1].path)
+
     async def test_a_submission_carries_script_properties_and_environment(self) -> None:
         client = await self.talk(Reply(body={"job_id": 1}))
         await client.submit(a_submission("exit 0", mail_type=["END", "FAIL"]))
