@@ -63,7 +63,7 @@ class Database:
         if self.is_sqlite:
             self.engine = _sqlite_engine(self.url)
         else:
-            self.engine = sa.create_engine(self.url, pool_pre_ping=True)
+            self.engine = sa.create_engine(self.url, pool_pre_ping=True, hide_parameters=True)
         self._writer = self.engine.execution_options(write=True)
 
     @contextmanager
@@ -118,7 +118,7 @@ class Database:
 def _sqlite_engine(url: sa.URL) -> sa.Engine:
     """Make an engine for a file, in a folder that need not exist yet."""
     Path(url.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection, _record):

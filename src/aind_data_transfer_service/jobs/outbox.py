@@ -45,8 +45,11 @@ class Outbox:
     def __init__(self, database: Database):
         self._database = database
 
-    def take(self, lease: timedelta, limit: int = 50) -> list[Notice]:
-        """Take what is due, the oldest first; nobody else gets it while the lease lasts."""
+    def take(self, lease: timedelta, limit: int = 16) -> list[Notice]:
+        """Take what is due, the oldest first; nobody else gets it while the lease lasts.
+
+        So few are taken at once that they do not outlast it, even where each has to be waited for.
+        """
         now = utc_now()
         table = tables.notices
         due = (

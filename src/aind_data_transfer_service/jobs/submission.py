@@ -18,7 +18,9 @@ from aind_data_transfer_service.settings import ServiceSettings
 MAIL_TYPES = ("BEGIN", "END", "FAIL", "REQUEUE", "ALL")
 NO_MAIL = "no e-mails are sent for jobs that run on this machine"
 
-_MAIL_USER = re.compile(r"[^\s@,;<>]+(@[^\s@,;<>]+)?")
+_MAIL_USER = re.compile(r"[\w.][\w.!#%&'*+/=?^`{|}~-]{0,63}(@[\w.-]{1,190})?")
+"""What it begins with is no `-`, `|` or `/`: to a cluster's mailer that is an option, a command, a
+file."""
 _LONGEST_NAME = 256
 _LONGEST_SCRIPT = 1024**2
 

@@ -1,10 +1,14 @@
 """Messages by e-mail, over SMTP (RFC 5321)."""
 
+import contextlib
 import smtplib
+import socket
 import ssl
+import threading
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from typing import Any
 
 from aind_data_transfer_service.notifications.channel import Refused, Unreachable
 from aind_data_transfer_service.notifications.message import Message
@@ -12,6 +16,9 @@ from aind_data_transfer_service.settings.notifications import NotificationSettin
 
 TIMEOUT = 20.0
 """Seconds to wait for any answer of the server."""
+DEADLINE = 60.0
+"""Seconds for one e-mail in all: a server that speaks a byte at a time ends no wait for a byte."""
+_SHOWN = 300
 
 
 class MailChannel:
@@ -36,10 +43,52 @@ class MailChannel:
         Unreachable
             Where it may fare better later.
         """
+        server = self._connect()
+        try:
+            self._deliver(server, self._letter(message, address))
+            with contextlib.suppress(smtplib.SMTPException, OSError):
+                server.quit()  # however it takes leave, it has the letter
+        finally:
+            server.close()
+
+    def _connect(self) -> smtplib.SMTP:
+        """Open a connection, private and logged in where that is wanted.
+
+        What goes wrong here is nothing that this e-mail has done: it waits until that is mended.
+        """
+        settings, server = self._settings, None
+        host, password = settings.smtp_host or "", settings.smtp_password
+        context = ssl.create_default_context()
+        try:
+            if settings.smtp_security == "tls":
+                server = _Private(host, settings.smtp_port, timeout=TIMEOUT, context=context)
+            else:
+                server = _Bounded(host, settings.smtp_port, timeout=TIMEOUT)
+            if settings.smtp_security == "starttls":
+                server.starttls(context=context)
+            if settings.smtp_user and password:
+                server.login(settings.smtp_user, password.get_secret_value())
+            return server
+        except BaseException as error:
+            if server is not None:
+                server.close()
+            if isinstance(error, smtplib.SMTPAuthenticationError):
+                reason = _answer(host, error.smtp_code, error.smtp_error)
+                raise Unreachable(f"{reason}; check SMTP_USER and SMTP_PASSWORD") from error
+            if isinstance(error, smtplib.SMTPResponseException):
+                raise Unreachable(_answer(host, error.smtp_code, error.smtp_error)) from error
+            if isinstance(error, smtplib.SMTPException | OSError):
+                raise Unreachable(f"{host} does not take e-mails: {error}") from error
+            raise
+
+    def _deliver(self, server: smtplib.SMTP, letter: EmailMessage) -> None:
+        """Hand the letter over."""
         host = self._settings.smtp_host
         try:
-            with self._connect() as server:
-                server.send_message(self._letter(message, address))
+            server.send_message(letter)
+        except smtplib.SMTPSenderRefused as error:  # as are all e-mails, until that is mended
+            reason = _answer(host, error.smtp_code, error.smtp_error)
+            raise Unreachable(f"{reason}; check SMTP_FROM and SMTP_USER") from error
         except smtplib.SMTPRecipientsRefused as error:
             code, words = next(iter(error.recipients.values()))
             raise _by_code(host, code, words) from error
@@ -49,26 +98,6 @@ class MailChannel:
             raise Refused(f"{host}: {error}") from error
         except (smtplib.SMTPException, OSError) as error:
             raise Unreachable(f"{host} does not take e-mails: {error}") from error
-
-    def _connect(self) -> smtplib.SMTP:
-        """Open a connection, private and logged in where that is wanted."""
-        settings = self._settings
-        context = ssl.create_default_context()
-        if settings.smtp_security == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(
-                settings.smtp_host, settings.smtp_port, timeout=TIMEOUT, context=context
-            )
-        else:
-            server = smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=TIMEOUT)
-        try:
-            if settings.smtp_security == "starttls":
-                server.starttls(context=context)
-            if settings.smtp_user and settings.smtp_password:
-                server.login(settings.smtp_user, settings.smtp_password.get_secret_value())
-        except BaseException:
-            server.close()
-            raise
-        return server
 
     def _letter(self, message: Message, address: str) -> EmailMessage:
         """Write the e-mail."""
@@ -84,8 +113,46 @@ class MailChannel:
         return letter
 
 
+def _answer(host: str | None, code: int, words: bytes | str) -> str:
+    """Write down what a server answered."""
+    text = words.decode("utf-8", "replace") if isinstance(words, bytes) else words
+    return f"{host} answered {code} {' '.join(text.split())[:_SHOWN]}"
+
+
 def _by_code(host: str | None, code: int, words: bytes | str) -> Refused | Unreachable:
     """Tell by the code of an answer whether to try again: 4xx yes, 5xx no (RFC 5321, 4.2.1)."""
-    text = words.decode("utf-8", "replace") if isinstance(words, bytes) else words
-    reason = f"{host} answered {code} {' '.join(text.split())}"
+    reason = _answer(host, code, words)
     return Unreachable(reason) if 400 <= code < 500 else Refused(reason)
+
+
+class _Bounded(smtplib.SMTP):
+    """A connection that is cut when the time for one e-mail is over."""
+
+    _timer: threading.Timer | None = None
+
+    def connect(self, *args: Any, **details: Any) -> tuple[int, bytes]:
+        """Connect, and have the time run."""
+        self._timer = threading.Timer(DEADLINE, self._cut)
+        self._timer.daemon = True
+        self._timer.start()
+        try:
+            return super().connect(*args, **details)
+        except BaseException:
+            self._timer.cancel()
+            raise
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().close()
+
+    def _cut(self) -> None:
+        """End whatever the other thread waits for."""
+        if self.sock is not None:
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Private(_Bounded, smtplib.SMTP_SSL):
+    """A connection over TLS from its beginning."""

@@ -85,7 +85,19 @@ class Notifier:
     async def _handle(self, notice: Notice) -> None:
         """Bring one notice one step on."""
         async with self._turns:
-            await asyncio.to_thread(self._tell if notice.address else self._address, notice)
+            await asyncio.to_thread(self._step, notice)
+
+    def _step(self, notice: Notice) -> None:
+        """Address a notice, or deliver it; what fails oddly stops no other, and not for ever."""
+        try:
+            if notice.address:
+                self._tell(notice)
+            else:
+                self._address(notice)
+        except Exception as error:
+            logger.debug("this was not foreseen", exc_info=True)
+            words = f"a message failed in a way that was not foreseen ({type(error).__name__})"
+            self._try_later(notice, words)
 
     def _address(self, notice: Notice) -> None:
         """Decide who is told."""
@@ -108,16 +120,23 @@ class Notifier:
                     compose(job, occasion, notice.after, notice.reason, url, self._zone), address
                 )
         except Unreachable as error:
-            if utc_now() - notice.created_at < GIVE_UP:
-                wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(notice.tries, 10))
-                self._store.outbox.postpone(notice, wait)
-                if not notice.tries:
-                    logger.warning("notifications: %s; tried again", error, extra=fields)
-                return
-            logger.error("notifications: given up: %s", error, extra=fields)
+            self._try_later(notice, str(error))
+            return
         except Refused as error:
             logger.error("notifications: %s", error, extra=fields)
         self._store.outbox.done(notice)
+
+    def _try_later(self, notice: Notice, reason: str) -> None:
+        """Put a notice off, which is told once; give it up where it has been tried for long."""
+        fields = {"job_id": notice.job_id}
+        if utc_now() - notice.created_at >= GIVE_UP:
+            logger.error("notifications: given up: %s", reason, extra=fields)
+            self._store.outbox.done(notice)
+            return
+        wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(notice.tries, 10))
+        self._store.outbox.postpone(notice, wait)
+        if not notice.tries:
+            logger.warning("notifications: %s; tried again", reason, extra=fields)
 
 
 def addresses(job: Job, notice: Notice, settings: NotificationSettings) -> list[str]:
@@ -140,6 +159,7 @@ def addresses(job: Job, notice: Notice, settings: NotificationSettings) -> list[
         asked = json.loads(job.hpc_settings or "{}")
         kinds = asked.get("mail_type") or []
         kinds = kinds.split(",") if isinstance(kinds, str) else kinds
+        kinds = [str(kind).strip() for kind in kinds]
         user = asked.get("mail_user")
         if user and "@" in user and is_wanted(occasion, kinds):
             found[f"mailto:{user}"] = None

@@ -4,6 +4,8 @@ Slack takes `{"text": …}` with blocks (https://docs.slack.dev/messaging/sendin
 Teams takes an Adaptive Card in a message (https://learn.microsoft.com/power-automate/teams/teams-flow-create).
 """  # noqa: E501
 
+import logging
+import re
 from typing import Any
 
 import httpx
@@ -40,8 +42,11 @@ class WebhookChannel:
         Unreachable
             Where it may fare better later.
         """
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses, which is this one
         try:
-            answer = httpx.post(self._url, json=self._body(message), timeout=TIMEOUT)
+            body = self._body(message)
+            with httpx.stream("POST", self._url, json=body, timeout=TIMEOUT) as answer:
+                pass  # what it says besides its code may be long, or never end
         except httpx.HTTPError as error:
             raise Unreachable(f"the webhook does not answer ({type(error).__name__})") from None
         if answer.is_success:
@@ -76,6 +81,7 @@ def slack_body(message: Message) -> dict[str, Any]:
 
 def teams_body(message: Message) -> dict[str, Any]:
     """Write a message as Teams takes it: an Adaptive Card."""
+    headline, subject = _for_teams(message.headline), _for_teams(message.subject)
     colour = "Attention" if message.is_bad else "Default"
     title = {"type": "TextBlock", "size": "Medium", "weight": "Bolder", "wrap": True}
     card: dict[str, Any] = {
@@ -83,11 +89,13 @@ def teams_body(message: Message) -> dict[str, Any]:
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "version": "1.4",
         "body": [
-            {**title, "text": message.subject, "color": colour},
-            {"type": "TextBlock", "text": message.headline, "wrap": True},
+            {**title, "text": subject, "color": colour},
+            {"type": "TextBlock", "text": headline, "wrap": True},
             {
                 "type": "FactSet",
-                "facts": [{"title": name, "value": value} for name, value in message.facts],
+                "facts": [
+                    {"title": name, "value": _for_teams(value)} for name, value in message.facts
+                ],
             },
         ],
     }
@@ -104,6 +112,11 @@ _BODIES = {"plain": plain_body, "slack": slack_body, "teams": teams_body}
 def _for_slack(text: str) -> str:
     """Escape what Slack would read as markup."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _for_teams(text: str) -> str:
+    """Escape what Teams would read as Markdown, such as a link that is called otherwise."""
+    return re.sub(r"([\\`*\[\]<>])", r"\\\1", text)
 
 
 def _cut(text: str, most: int) -> str:

@@ -1,6 +1,7 @@
 """Whom the service tells how jobs go, and by what way."""
 
 import re
+from email.headerregistry import Address
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -22,7 +23,12 @@ def _addresses(value: frozenset[str]) -> frozenset[str]:
 
 def _address(value: str) -> str:
     """Refuse what is no e-mail address."""
-    return next(iter(_addresses(frozenset({value}))))
+    [address] = _addresses(frozenset({value}))
+    try:
+        Address(addr_spec=address)  # as every e-mail will have it
+    except ValueError as error:
+        raise ValueError(f'"{address}" is no e-mail address: {error}') from error
+    return address
 
 
 def _occasions(value: frozenset[str]) -> frozenset[str]:
@@ -68,7 +74,7 @@ class NotificationSettings(BaseSettings):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         """Name what is missing, or does not go together."""
-        problems = []
+        problems, password = [], self.smtp_password
         if self.smtp_host and not self.smtp_from:
             problems.append("SMTP_HOST is set, so SMTP_FROM is needed too")
         if self.notify_emails and not self.smtp_host:
@@ -79,6 +85,9 @@ class NotificationSettings(BaseSettings):
             problems.append(
                 "SMTP_PASSWORD would travel readable; set SMTP_SECURITY to starttls or tls"
             )
+        login = (self.smtp_user or "") + (password.get_secret_value() if password else "")
+        if not login.isascii():
+            problems.append("SMTP_USER and SMTP_PASSWORD have letters that no SMTP login takes")
         url = self.notify_webhook_url and self.notify_webhook_url.get_secret_value()
         if url and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", url):
             problems.append("NOTIFY_WEBHOOK_URL is no web address")

@@ -287,6 +287,14 @@ class HpcSubmissionTest(ManagerTest):
         ):
             self.assertRegex(said, pattern)
 
+    async def test_nobody_is_mailed_whom_a_mailer_would_take_for_something_else(self):
+        for user in ("-Sa@b.org", "|id@b.org", "/etc/x@b.org", "a@b.org\0", "a@b.org,c@d.org"):
+            with self.subTest(user):
+                settings = json.dumps({"mail_user": user, "mail_type": "ALL"})
+                submission = await self.hpc(HpcJobRequest(self.request(), settings))
+                self.assertRegex(submission.errors[0], "mail_user: .* is no e-mail address")
+        self.assertEqual(0, self.manager.store.find().total)
+
     async def test_mail_choices_are_accepted_with_a_warning_that_nothing_is_sent_here(self):
         for number, kinds in enumerate((["BEGIN", "ALL"], "END, FAIL")):
             settings = json.dumps({"mail_user": "anna@lab.org", "mail_type": kinds})

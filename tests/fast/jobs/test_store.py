@@ -8,6 +8,7 @@ from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.exc import SQLAlchemyError
 
 from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.jobs.database import Database, resolve_url
@@ -34,6 +35,15 @@ class SqliteStoreTest(StoreContract, unittest.TestCase):
             context = MigrationContext.configure(connection)
             self.assertEqual(compare_metadata(context, metadata), [])
         database.close()
+
+    def test_what_fails_in_the_database_is_told_without_what_was_to_be_recorded(self):
+        with sqlite3.connect(self.path) as other:
+            other.execute("DROP TABLE job_requests")
+        other.close()
+        asked = '{"environment": {"MODE": "s3cr3t"}}'
+        with self.assertRaises(SQLAlchemyError) as caught:
+            self.store.add([a_job(hpc_settings=asked)])
+        self.assertNotIn("s3cr3t", str(caught.exception))
 
     def test_a_writer_waits_for_another_one(self):
         other = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)

@@ -177,7 +177,31 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
                 module.logger.info("sent")
             self.assertEqual(taken, len(box.letters))
             self.assertNotIn("hunter2", " ".join(logged.output))
-        self.assertRegex(" ".join(logged.output), "127.0.0.1 answered 535 ")
+        self.assertRegex(" ".join(logged.output), "127.0.0.1 answered 535 .*; check SMTP_USER and")
+        with Mailbox(("svc", "hunter2"), context) as box, self.later(minutes=1):  # mended
+            await self.tell(settings.model_copy(update={"smtp_port": box.port}))
+        self.assertEqual(["a@lab.org"], box.recipients)
+
+    async def test_one_that_cannot_be_written_stops_no_other_and_is_given_up_in_time(self) -> None:
+        asked = {"mail_user": "a@lab.org\nBcc: all@lab.org", "mail_type": "ALL"}
+        self.run_job(JobState.FAILED, hpc_settings=json.dumps(asked))
+        settings = mail_settings(self.box, notify_emails={"data@lab.org"})
+        with self.assertLogs(LOGGER, "WARNING") as logged:
+            await self.tell(settings)
+        self.assertEqual(["data@lab.org"], self.box.recipients)
+        self.assertNotIn("Traceback", " ".join(logged.output))
+        with self.later(hours=25), self.assertLogs(LOGGER, "ERROR") as logged:
+            await self.tell(settings)
+        self.assertIn("given up", logged.output[0])
+        self.assertEqual(0, self.store.outbox.waiting())
+        self.assertEqual(["data@lab.org"], self.box.recipients)
+
+    async def test_occasions_with_spaces_between_them_all_count(self) -> None:
+        asked = {"mail_user": "anna@lab.org", "mail_type": "BEGIN, FAIL"}
+        self.run_job(JobState.FAILED, hpc_settings=json.dumps(asked), name="a_1")
+        await self.tell(mail_settings(self.box))
+        subjects = sorted(str(letter["Subject"]) for letter in self.box.letters)
+        self.assertEqual(["FAILED: a_1", "RUNNING: a_1"], subjects)
 
     async def test_a_service_restarted_in_between_tells_all_the_same(self) -> None:
         self.run_job(JobState.FAILED)
@@ -208,6 +232,11 @@ class Settings(unittest.TestCase):
             ({"notify_on": "FAIL,OFTEN"}, "OFTEN is unknown; known are BEGIN"),
             ({"notify_webhook_url": "hooks.example.org/s3cr3t"}, "NOTIFY_WEBHOOK_URL is no web"),
             ({"smtp_user": "a"}, "SMTP_USER and SMTP_PASSWORD are needed together"),
+            ({"smtp_host": "m", "smtp_from": "a..b@c.org"}, '"a..b@c.org" is no e-mail address'),
+            (
+                {"smtp_user": "a", "smtp_password": "pw123ü", "smtp_security": "tls"},
+                "letters that no SMTP login takes",
+            ),
             (
                 {"smtp_host": "m", "smtp_from": "a@b", "smtp_user": "a", "smtp_password": "pw123"},
                 "would travel readable",
