@@ -1,9 +1,14 @@
 """The documentation says what the code does."""
 
+import ast
 import re
 import tomllib
 import unittest
+from collections.abc import Iterator
 from pathlib import Path
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
 
 from aind_data_transfer_service.configs.columns import COLUMNS
 from aind_data_transfer_service.errors import ExitCode
@@ -24,36 +29,79 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "doc_template" / "source"
 
 
+def named(settings: type[BaseSettings]) -> dict[str, FieldInfo]:
+    """Give the variables that a class of settings reads."""
+    prefix = settings.model_config.get("env_prefix", "")
+    fields = settings.model_fields.items()
+    return {(field.alias or f"{prefix}{name}").upper(): field for name, field in fields}
+
+
+def texts() -> Iterator[str]:
+    """Give every text that stands in the code, each in one piece."""
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def shown(page: str) -> Iterator[str]:
+    """Give what the first column of tables of failures quotes, without what differs."""
+    for table in re.split(r"^   \* - What is shown$", page, flags=re.MULTILINE)[1:]:
+        table = re.split(r"^\S", table, maxsplit=1, flags=re.MULTILINE)[0]
+        for cell in re.findall(r"^   \* - (.*)$", table, re.MULTILINE):
+            for quoted in re.findall(r"``(.*?)``", cell):
+                yield from filter(None, (piece.strip(" .:()") for piece in quoted.split("…")))
+
+
 def read(path: str) -> str:
     """Read a file of the repository."""
     return (ROOT / path).read_text(encoding="utf-8")
 
 
-class AdministratorsGuide(unittest.TestCase):
-    """Settings and exit codes."""
+class Settings(unittest.TestCase):
+    """Settings, each on one page."""
 
-    guide = (SOURCE / "administrators_guide.rst").read_text(encoding="utf-8")
+    variable = re.compile(r"^   \* - ``([A-Z0-9_]+)``$", re.MULTILINE)
 
-    def test_it_has_every_setting_and_no_other(self) -> None:
-        fields = {**ServiceSettings.model_fields, **UploadSettings.model_fields}
-        fields |= NotificationSettings.model_fields
-        expected = {(field.alias or name).upper() for name, field in fields.items()}
-        expected -= {"HPC", "METADATA", "NOTIFICATIONS", "OPEN_DATA"}
-        expected |= {f"HPC_{name.upper()}" for name in HpcSettings.model_fields}
-        expected |= {f"OPEN_DATA_{name.upper()}" for name in OpenDataSettings.model_fields}
-        documented = set(re.findall(r"^   \* - ``([A-Z0-9_]+)``$", self.guide, re.MULTILINE))
-        self.assertEqual(expected, documented)
-
-    def test_it_has_the_defaults_of_the_settings(self) -> None:
-        hpc = {f"hpc_{name}": field for name, field in HpcSettings.model_fields.items()}
-        notifications = NotificationSettings.model_fields
-        for name, field in {**ServiceSettings.model_fields, **notifications, **hpc}.items():
-            if isinstance(field.default, (int, float, str)) and name != "help_url":
+    def assert_documented(self, page: str, fields: dict[str, FieldInfo]) -> None:
+        """Make sure that a page has these settings once, with their defaults, and no other."""
+        text = (SOURCE / page).read_text(encoding="utf-8")
+        self.assertEqual(sorted(fields), sorted(self.variable.findall(text)))
+        for name, field in fields.items():
+            if isinstance(field.default, (int, float, str)) and name != "HELP_URL":
                 default = str(field.default).removesuffix(".0")
                 default = default.lower() if isinstance(field.default, bool) else default
-                row = rf"\* - ``{name.upper()}``\n     - ``{re.escape(default)}``"
+                row = rf"\* - ``{name}``\n     - ``{re.escape(default)}``"
                 with self.subTest(name):
-                    self.assertRegex(self.guide, row)
+                    self.assertRegex(text, row)
+
+    def test_the_administrators_guide_has_those_of_the_service_and_of_its_jobs(self) -> None:
+        fields = named(ServiceSettings) | named(UploadSettings) | named(NotificationSettings)
+        elsewhere = {"HPC", "METADATA", "NOTIFICATIONS", "OPEN_DATA", "CALLBACK_URL"}
+        kept = {name: field for name, field in fields.items() if name not in elsewhere}
+        self.assert_documented("administrators_guide.rst", kept)
+
+    def test_the_page_of_the_cluster_has_those_of_the_cluster(self) -> None:
+        callback = {"CALLBACK_URL": ServiceSettings.model_fields["callback_url"]}
+        fields = named(HpcSettings) | named(OpenDataSettings) | callback
+        self.assert_documented("slurm_cluster.rst", fields)
+
+
+class Failures(unittest.TestCase):
+    """What a page says is shown when something goes wrong, is what the code says."""
+
+    def test_the_words_are_those_of_the_code(self) -> None:
+        said = "\n".join(texts())
+        for page in ("slurm_cluster.rst", "metadata_sources.rst"):
+            for words in shown((SOURCE / page).read_text(encoding="utf-8")):
+                with self.subTest(f"{page}: {words}"):
+                    self.assertTrue(words in said, "nothing in the code says so")
+
+
+class ExitCodes(unittest.TestCase):
+    """How a data transfer job ends."""
+
+    guide = (SOURCE / "administrators_guide.rst").read_text(encoding="utf-8")
 
     def test_it_has_every_exit_code(self) -> None:
         documented = re.findall(r"^   \* - (\d+)$", self.guide, re.MULTILINE)

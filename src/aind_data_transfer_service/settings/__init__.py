@@ -89,7 +89,8 @@ def shared_variables() -> frozenset[str]:
     They may come from a store of parameters. What tells one job from another may not, nor may
     where its files lie on the machine on which it runs.
     """
-    names = {name.upper() for name in UploadSettings.model_fields} - _OF_ONE_JOB - {"METADATA"}
+    fields = UploadSettings.model_fields.items()
+    names = {(field.alias or name).upper() for name, field in fields} - _OF_ONE_JOB - {"METADATA"}
     return frozenset(names) | _of_systems()
 
 
@@ -123,7 +124,7 @@ _OF_ONE_JOB = frozenset(
         "UPLOAD_CALLBACK_TOKEN",
         "UPLOAD_CALLBACK_URL",
         "UPLOAD_EVENTS_FILE",
-        "UPLOAD_JSON",
+        "UPLOAD_JOB_JSON_ARGS",
         "UPLOAD_SHARD",
         "UPLOAD_SHARDS_DONE",
         "UPLOAD_SHARD_BYTES",
