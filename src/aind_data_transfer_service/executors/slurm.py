@@ -25,7 +25,7 @@ from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_past import PastJobs
-from aind_data_transfer_service.executors.slurm_properties import marked_id
+from aind_data_transfer_service.executors.slurm_properties import marked_id, without_copies
 from aind_data_transfer_service.executors.slurm_script import check_id
 from aind_data_transfer_service.executors.slurm_shards import (
     ArrayKeeper,
@@ -215,21 +215,17 @@ class SlurmExecutor:
         found = await self._client.jobs()
         self._others = self._picked.among(found)
         for job in found:
-            if (job_id := marked_id(job.comment)) and self._may_be_ours(job):
+            if job_id := marked_id(job.comment):
                 listed.setdefault(job_id, []).append(job)
         for job_id, jobs in listed.items():
+            if len(jobs) > 1:
+                listed[job_id] = jobs = without_copies(jobs)
             self._lost.pop(job_id, None)
             if job_id not in self._known or len(jobs) > 1:
                 _remember(self._known, job_id, min(array_number(job) for job in jobs))
         self._past.see(listed)
         self._has_looked = True
         return listed
-
-    def _may_be_ours(self, job: SlurmJob) -> bool:
-        """Tell whether a marked job is in our name; whoever sees a comment can copy it."""
-        if not job.user or job.user == self._hpc.username:
-            return True
-        return "user_id" in (self._hpc.user_settings or ())  # then jobs have users' names
 
     async def _forget_arrays(self, gone: set[str]) -> None:
         """Forget arrays with which the controller did not come back, so that they are sent again.

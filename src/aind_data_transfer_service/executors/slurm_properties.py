@@ -1,12 +1,13 @@
 """What a job on the cluster asks of Slurm: the site's settings, and the user's over them. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.executors.slurm_script import ENDINGS, job_file
+from aind_data_transfer_service.hpc.models import SlurmJob
 from aind_data_transfer_service.hpc.properties import read_properties
 from aind_data_transfer_service.settings import HpcSettings, is_administrators
 
@@ -42,6 +43,15 @@ def marked_shards(comment: str) -> int:
     """Read from a job's comment into how many shards it is cut; zero where it is whole."""
     found = _MARKED.match(comment)
     return int(found[2] or 0) if found else 0
+
+
+def without_copies(jobs: Sequence[SlurmJob]) -> list[SlurmJob]:
+    """Leave out jobs of other users whose comment is a copy: the first of one mark is ours.
+
+    Whoever sees a comment can write it on a job of their own, which has a higher number then.
+    """
+    first = min(jobs, key=lambda job: job.job_id)
+    return [job for job in jobs if (job.user, job.user_id) == (first.user, first.user_id)]
 
 
 def job_properties(spec: JobSpec, hpc: HpcSettings) -> dict[str, Any]:
