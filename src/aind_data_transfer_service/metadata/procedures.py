@@ -131,5 +131,6 @@ def _provenance(found: Sequence[Found]) -> Iterator[str]:
 
 
 def _said(one: Found, note: str, found: Sequence[Found]) -> str:
-    """Say who says something, where there is more than one."""
-    return note if len(found) == 1 or note.startswith(one.source) else f"{one.source}: {note}"
+    """Say who says something, where there is more than one and the words do not say it."""
+    who = one.source.partition(" and ")[0].partition(",")[0]
+    return note if len(found) == 1 or note.startswith(who) else f"{one.source}: {note}"

@@ -91,19 +91,20 @@ class SharePointSource(SourceBase):
         """
         with ThreadPoolExecutor(max_workers=len(self._lists)) as pool:
             asked = [pool.submit(self._of_list, one, subject_id) for one in self._lists]
-        found, failed = [], []
-        for task in asked:
+        found, failed = [], {}
+        for one, task in zip(self._lists, asked):
             try:
                 answer = task.result()
             except MetadataError as error:
-                failed.append(str(error))
+                failed[one] = str(error)
             else:
                 found += [answer] if answer is not None else []
         if failed and not found:
-            raise MetadataError("; ".join(dict.fromkeys(failed)))
+            raise MetadataError("; ".join(dict.fromkeys(failed.values())))
         if not found:
             return None
-        return surgery.with_notes(merge_procedures(subject_id, found), failed, not failed)
+        notes = [f"{_place(one)}: {words}" for one, words in failed.items()]
+        return surgery.with_notes(merge_procedures(subject_id, found), notes, not failed)
 
     def _of_list(self, one: _List, subject_id: str) -> Found | None:
         """Ask one list, and read the items that are this subject's."""
@@ -123,7 +124,7 @@ class SharePointSource(SourceBase):
             if not complete:
                 raise MetadataError("; ".join(notes))
             return None
-        found = surgery.document(subject_id, surgeries, f"SharePoint, {one.label} ({one.name})")
+        found = surgery.document(subject_id, surgeries, _place(one))
         return surgery.with_notes(found, notes, complete)
 
     def _items(self, one: _List, subject_id: str) -> tuple[list[dict[str, Any]], list[str], bool]:
@@ -190,6 +191,11 @@ def site_path(site: str) -> str:
     if not colon:
         return quote(site, safe=",")
     return f"{quote(host, safe='')}:/{quote(path.strip('/:'), safe='/')}:"
+
+
+def _place(one: _List) -> str:
+    """Name a list for people."""
+    return f"SharePoint, {one.label} ({one.name})"
 
 
 def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
