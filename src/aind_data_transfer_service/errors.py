@@ -10,6 +10,8 @@
     │   ├── JobNotFound
     │   └── TransitionError     a state may not follow another
     ├── ExecutorError           a job cannot be started, followed or cancelled
+    ├── AfterwardsError         what follows a verified upload could not be done
+    │   └── NotNow              it may fare better later
     └── UploadError             a data transfer job has to stop; carries its exit code
         ├── RequestError        the job's request or settings cannot be read
         ├── SourceError         a source folder or file is missing, unreadable or of no use
@@ -92,6 +94,25 @@ class EventsElsewhere(TransitionError):
 
 class ExecutorError(TransferServiceError):
     """A job cannot be started, followed or cancelled."""
+
+
+class AfterwardsError(TransferServiceError):
+    """What follows a verified upload could not be done."""
+
+
+class NotNow(AfterwardsError):
+    """It could not be done now; it may fare better later.
+
+    Attributes
+    ----------
+    wait : float
+        Seconds that the other side asks to be left alone.
+    """
+
+    def __init__(self, message: str, wait: float = 0.0):
+        """Say what is wrong, and how long to wait."""
+        self.wait = wait
+        super().__init__(message)
 
 
 class UploadError(TransferServiceError):

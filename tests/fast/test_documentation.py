@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings
 from aind_data_transfer_service.configs.columns import COLUMNS
 from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.settings import (
+    AfterwardsSettings,
     HpcSettings,
     LabtracksSettings,
     MetadataSettings,
@@ -77,9 +78,12 @@ class Settings(unittest.TestCase):
 
     def test_the_administrators_guide_has_those_of_the_service_and_of_its_jobs(self) -> None:
         fields = named(ServiceSettings) | named(UploadSettings) | named(NotificationSettings)
-        elsewhere = {"HPC", "METADATA", "NOTIFICATIONS", "OPEN_DATA", "CALLBACK_URL"}
+        elsewhere = {"AFTERWARDS", "HPC", "METADATA", "NOTIFICATIONS", "OPEN_DATA", "CALLBACK_URL"}
         kept = {name: field for name, field in fields.items() if name not in elsewhere}
         self.assert_documented("administrators_guide.rst", kept)
+
+    def test_the_page_of_what_follows_has_those_of_it(self) -> None:
+        self.assert_documented("after_the_upload.rst", named(AfterwardsSettings))
 
     def test_the_page_of_the_cluster_has_those_of_the_cluster(self) -> None:
         callback = {"CALLBACK_URL": ServiceSettings.model_fields["callback_url"]}

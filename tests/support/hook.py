@@ -11,6 +11,7 @@ class Hook:
 
     def __init__(self) -> None:
         self.bodies: list[Any] = []
+        self.raw: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.answers: list[int] = []
         """Status codes to answer with, one after the other; 200 after them."""
@@ -22,6 +23,7 @@ class Hook:
             def do_POST(self) -> None:
                 """Keep the body."""
                 data = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.raw.append(data)
                 outer.bodies.append(json.loads(data))
                 outer.headers.append(dict(self.headers.items()))
                 self.send_response(outer.answers.pop(0) if outer.answers else 200)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.vocabulary import nearest
 from aind_data_transfer_service.errors import TransferServiceError
+from aind_data_transfer_service.jobs.check_analysis import capsule_warnings
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.jobs.submission import asset_location
 from aind_data_transfer_service.jobs.workers import Workers
@@ -108,6 +109,7 @@ class Checks:
         self._buckets = Workers("check destination", 4)
         self._documents = Workers("check metadata", 8)
         self._lab = open_lab(settings, settings.check_timeout, attempts=1)
+        self._capsules = Workers("check analysis", 4)
 
     async def run(self, jobs: Sequence[Labelled]) -> CheckResult:
         """Check jobs. Bare scripts have nothing to check."""
@@ -121,6 +123,7 @@ class Checks:
                 self._check_in_flight,
                 self._check_subjects,
                 self._check_projects,
+                self._check_capsules,
             )
             loop = asyncio.get_running_loop()
             parts = [loop.run_in_executor(self._pool, check, known) for check in checks]
@@ -215,7 +218,7 @@ class Checks:
                 bucket,
                 settings.aws_endpoint_url,
                 quick=True,
-                keys=_job_keys(settings.hpc_for(bucket)),
+                keys=job_keys(settings.hpc_for(bucket)),
             )
             return store.asset_states(list(by_bucket[bucket]))
 
@@ -329,6 +332,16 @@ class Checks:
                 result.warnings[job.label].append(f"{place}: could not be checked: {why}")
         return result
 
+    def _check_capsules(self, jobs: Sequence[ToCheck]) -> CheckResult:
+        """See that what is to run on the assets is there; never an error, the data come first."""
+        wanted = {job.label: job.config.process_capsule_id or "" for job in jobs}
+        wanted = {label: capsule_id for label, capsule_id in wanted.items() if capsule_id}
+        found = capsule_warnings(wanted, self._settings, self._capsules)
+        result = CheckResult()
+        for label, text in found.items():
+            result.warnings[label].append(text)
+        return result
+
 
 def _failures(answers: Mapping[str, object]) -> dict[str, str]:
     """Say which sources of metadata did not answer, and why."""
@@ -405,7 +418,7 @@ def _said(error: object) -> str:
     return f"the check itself failed ({type(error).__name__})"
 
 
-def _job_keys(hpc: HpcSettings) -> S3Keys | None:
+def job_keys(hpc: HpcSettings) -> S3Keys | None:
     """Look at the destination as the jobs on the cluster do; None where they bring no keys."""
     if not hpc.host or not hpc.aws_access_key_id or not hpc.aws_secret_access_key:
         return None

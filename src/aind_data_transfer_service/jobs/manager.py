@@ -26,6 +26,7 @@ from aind_data_transfer_service.executors.base import (
 )
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.choose import choose_executor
+from aind_data_transfer_service.jobs.afterwards import AfterwardsKeeper
 from aind_data_transfer_service.jobs.checks import Checks, ToCheck, in_flight_error
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
@@ -102,6 +103,7 @@ class JobManager:
         self._inbox: Inbox | None = None
         self._handover: Handover | None = None
         self._monitor: Monitor | None = None
+        self._afterwards: AfterwardsKeeper | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._handing_over: set[asyncio.Task[list[Started]]] = set()
 
@@ -143,8 +145,9 @@ class JobManager:
             self._inbox,
             self.settings.monitor_interval,
         )
+        self._afterwards = AfterwardsKeeper(self.settings, self._store, self.feed)
         await self.executor.open()
-        tasks = {"job monitor": self._monitor.run()}
+        tasks = {"job monitor": self._monitor.run(), "afterwards": self._afterwards.run()}
         if notifications.is_on:
             zone = ZoneInfo(self.settings.lab_timezone)
             tasks["notifier"] = Notifier(self._store, notifications, zone).run()
@@ -170,6 +173,8 @@ class JobManager:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         await asyncio.gather(*self._handing_over, return_exceptions=True)
+        if self._afterwards is not None:
+            await self._afterwards.close()
         await self.executor.close()
         if self._checks is not None:
             self._checks.close()
@@ -271,6 +276,16 @@ class JobManager:
         if submission.stage == "executor":
             raise ExecutorError(" ".join(submission.errors))
         return await self.get(submission.responses[0]["job_id"])
+
+    async def retry(self, job_id: str, step: Literal["analysis", "registration"]) -> Job:
+        """Have what follows an upload done once more. Gives the job as it is meanwhile.
+
+        Raises
+        ------
+        JobError
+            Where there is nothing to be done, or nobody to do it.
+        """
+        return await self._afterwards.retry(job_id, step)
 
     async def log(self, job_id: str, stream: JobFile, offset: int, limit: int) -> FileChunk:
         """Read from one of a job's files; a negative offset counts from the end."""

@@ -19,7 +19,13 @@ from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.inbox import Inbox
 from aind_data_transfer_service.jobs.record import Job
-from aind_data_transfer_service.jobs.report import PIECE, Report, read_events, reason_of_end
+from aind_data_transfer_service.jobs.report import (
+    PIECE,
+    Report,
+    proves,
+    read_events,
+    reason_of_end,
+)
 from aind_data_transfer_service.jobs.states import ENDED, JobState, job_state
 from aind_data_transfer_service.jobs.store import JobChange, JobStore
 
@@ -209,12 +215,12 @@ class Monitor:
         """Decide how a job ended, and why.
 
         Where the executor does not know how it ended, the job's own last word counts: one that was
-        killed when its asset was whole and all was told has done what it had to.
+        killed when its asset was whole has done what it had to.
         """
-        failure, is_done = report.failure, report.is_done
-        if status.state is not RunState.COMPLETED and not (failure or is_done):
-            failure, is_done = await self._told_end(job)
-        if status.exit_code is None and status.state in _NO_WORD and is_done:
+        failure, is_whole = report.failure, report.is_proven
+        if status.state is not RunState.COMPLETED and not (failure or is_whole):
+            failure, is_whole = await self._told_end(job)
+        if status.exit_code is None and status.state in _NO_WORD and is_whole:
             status = replace(status, state=RunState.COMPLETED, reason="")
         if status.state is RunState.LOST and failure:
             status = replace(status, state=RunState.FAILED, reason="")
@@ -228,10 +234,10 @@ class Monitor:
         return job_state(status.state), reason_of_end(status, failure, last_words)
 
     async def _told_end(self, job: Job) -> tuple[str, bool]:
-        """Find what the job told in earlier looks: of its failure, and whether it was done."""
+        """Find what the job told in earlier looks: of its failure, and whether all was whole."""
         events = await asyncio.to_thread(self._store.events, job.id, 20)
         failure = next((event.message for event in reversed(events) if event.kind == "fail"), "")
-        return failure, bool(events) and (events[-1].step, events[-1].kind) == ("done", "end")
+        return failure, bool(events) and proves(events[-1])
 
     async def _read_events(self, job: Job, final: bool) -> Report:
         """Read what the job has told since the last look; a bounded amount, unless it has ended."""

@@ -75,6 +75,16 @@ class Job:
     resubmit_of: str = ""
     """The job that this one repeats."""
     cancel_requested: bool = False
+    analysis: str = ""
+    """How it stands with the asset in Code Ocean (`AnalysisState`); empty where nothing does."""
+    analysis_reason: str = ""
+    data_asset_id: str = ""
+    data_asset_link: str = ""
+    computation_id: str = ""
+    computation_link: str = ""
+    registration: str = ""
+    """How it stands with the hook for registration (`RegistrationState`)."""
+    registration_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from aind_data_transfer_service.afterwards.states import STEPS, told_values
 from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.jobs.record import JobEvent, utc_now
@@ -61,6 +62,8 @@ class Report:
         The message of the last event of kind `fail`.
     is_done : bool
         Whether the last event tells that the job did all it had to.
+    is_proven : bool
+        Whether the last event tells that the asset is whole, be there more to do or not.
     unreadable : int
         How many lines were no events.
     """
@@ -70,6 +73,7 @@ class Report:
     consumed: int = 0
     failure: str = ""
     is_done: bool = False
+    is_proven: bool = False
     unreadable: int = 0
 
     def __add__(self, later: "Report") -> "Report":
@@ -81,6 +85,7 @@ class Report:
             consumed=self.consumed + later.consumed,
             failure=later.failure or self.failure,
             is_done=later.is_done if has_news else self.is_done,
+            is_proven=later.is_proven if has_news else self.is_proven,
             unreadable=self.unreadable + later.unreadable,
         )
 
@@ -98,7 +103,7 @@ def read_events(data: bytes, *, final: bool = False) -> Report:
     end = len(data) if final else data.rfind(b"\n") + 1
     events: list[JobEvent] = []
     values: dict[str, Any] = {}
-    failure, is_done, unreadable = "", False, 0
+    failure, is_done, is_whole, unreadable = "", False, False, 0
     for line in data[:end].splitlines():
         if not line.strip():
             continue
@@ -106,15 +111,16 @@ def read_events(data: bytes, *, final: bool = False) -> Report:
         if event is None:
             unreadable += 1
             continue
-        is_done = event.step == "done" and event.kind == "end"
+        is_done, is_whole = ends_well(event), proves(event)
         values["step"] = event.step
         if event.kind == "progress":
             values.update(_progress(event))
             continue
         events.append(event)
+        values.update(told_values(event.step, event.kind, event.figures))
         if event.kind == "fail":
             failure = event.message
-    return Report(tuple(events), values, end, failure, is_done, unreadable)
+    return Report(tuple(events), values, end, failure, is_done, is_whole, unreadable)
 
 
 def read_event(line: bytes) -> JobEvent | None:
@@ -136,6 +142,16 @@ def read_event(line: bytes) -> JobEvent | None:
         message=message[:_LONGEST_MESSAGE],
         figures=_plain(figures) if isinstance(figures, dict) else {},
     )
+
+
+def ends_well(event: JobEvent) -> bool:
+    """Tell whether an event says that the job did all it had to."""
+    return event.step == "done" and event.kind == "end"
+
+
+def proves(event: JobEvent) -> bool:
+    """Tell whether an event comes only where the asset is whole."""
+    return ends_well(event) or event.step in STEPS
 
 
 def reason_of_end(status: RunStatus, failure: str, last_words: str) -> str:

@@ -19,6 +19,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.jobs import tables
 from aind_data_transfer_service.jobs.database import Database
+from aind_data_transfer_service.jobs.open_ends import OpenEnds
 from aind_data_transfer_service.jobs.outbox import Outbox, note_change
 from aind_data_transfer_service.jobs.query import JobQuery, count_statement, page_statement
 from aind_data_transfer_service.jobs.record import (
@@ -90,6 +91,7 @@ class JobStore:
         self._database.migrate()
         self._keep_notices = keep_notices
         self.outbox = Outbox(self._database)
+        self.open_ends = OpenEnds(self._database)
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Record new jobs: all of them, or none.

@@ -72,6 +72,14 @@ jobs = sa.Table(
     sa.Column("events_offset", BigNumber, nullable=False, server_default="0"),
     _text("resubmit_of"),
     sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
+    _text("analysis"),
+    _text("analysis_reason"),
+    _text("data_asset_id"),
+    _text("data_asset_link"),
+    _text("computation_id"),
+    _text("computation_link"),
+    _text("registration"),
+    _text("registration_reason"),
     _text("search"),
 )
 """One row a job, but for its long texts. `search` is what the text filter looks at."""
@@ -155,4 +163,15 @@ sa.Index(
     unique=True,
     sqlite_where=IN_FLIGHT,
     postgresql_where=IN_FLIGHT,
+)
+
+OPEN_AFTERWARDS = sa.text(
+    "(analysis IN ('PENDING', 'WAITING', 'RUNNING') OR registration = 'PENDING')"
+)
+"""Written out as well, for the same reason."""
+sa.Index(
+    "jobs_open_afterwards",
+    jobs.c.seq,
+    sqlite_where=OPEN_AFTERWARDS,
+    postgresql_where=OPEN_AFTERWARDS,
 )

@@ -98,6 +98,9 @@ def compose(
             ("Took", _time_taken(job)),
             ("Sent", _amount(job)),
             ("Exit code", "" if job.exit_code is None else str(job.exit_code)),
+            ("Registration", _with_reason(job.registration, job.registration_reason)),
+            ("Analysis", _with_reason(job.analysis, job.analysis_reason)),
+            ("Data asset", job.data_asset_link),
         ]
     return Message(
         occasion=occasion,
@@ -124,6 +127,11 @@ def _time_taken(job: Job) -> str:
     if job.started_at is None or job.ended_at is None:
         return ""
     return duration((job.ended_at - job.started_at).total_seconds())
+
+
+def _with_reason(state: str, reason: str) -> str:
+    """Write a state, and why it is that."""
+    return f"{state}: {reason}" if reason else state
 
 
 def _amount(job: Job) -> str:

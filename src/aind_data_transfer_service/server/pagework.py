@@ -39,6 +39,7 @@ _ENVIRONMENT.globals.update(
     documents=words.documents,
     progress_heading=words.progress_heading,
     place=words.place,
+    may_retry=words.may_retry,
 )
 _ENVIRONMENT.filters.update(
     size=figures.size,

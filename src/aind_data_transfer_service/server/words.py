@@ -75,6 +75,11 @@ def is_ended(state: str) -> bool:
     return JobState(state) in ENDED
 
 
+def may_retry(job: Mapping[str, Any], step: str) -> bool:
+    """Tell whether a person may have a step after the upload done once more."""
+    return job["state"] == JobState.COMPLETED and job[step] in ("FAILED", "WAITING")
+
+
 def state_name(state: str) -> str:
     """Write a state as a word in a sentence."""
     return state.capitalize()

@@ -4,9 +4,10 @@
 a second account for S3 (`OpenDataSettings`) and about telling people (`NotificationSettings`);
 `UploadSettings` is what a data transfer job reads, and `LabtracksSettings`, `SharePointSettings`,
 `TarsSettings` and `SlimsSettings` what it has to know of the systems that metadata come from;
-`MetadataSettings` says which of them is asked for what. Each is read once, at start-up, and passed
-on. With no variable set, everything happens on this machine beneath `DATA_DIR`: jobs run as local
-processes and assets arrive in a local folder, in the layout of a bucket.
+`MetadataSettings` says which of them is asked for what, and `AfterwardsSettings` who hears of a
+verified asset. Each is read once, at start-up, and passed on. With no variable set, everything
+happens on this machine beneath `DATA_DIR`: jobs run as local processes and assets arrive in a local
+folder, in the layout of a bucket.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from aind_data_transfer_service.configs.vocabulary import quoted
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.metadata import LabSettings, MetadataSettings, Policy
 from aind_data_transfer_service.settings.notifications import NotificationSettings
@@ -29,6 +31,7 @@ from aind_data_transfer_service.settings.upload import UploadSettings
 
 __all__ = [
     "SECRET_VARIABLES",
+    "AfterwardsSettings",
     "HpcSettings",
     "LabSettings",
     "LabtracksSettings",
@@ -95,7 +98,10 @@ def shared_variables() -> frozenset[str]:
 
 
 def without_sources(environment: Mapping[str, str]) -> dict[str, str]:
-    """Leave out what is known of the systems that metadata come from, for a user's own script."""
+    """Leave out what is known of other systems, for a user's own script.
+
+    Those that metadata come from, and those that hear of verified assets.
+    """
     names = _of_systems()
     return {name: value for name, value in environment.items() if name.upper() not in names}
 
@@ -110,6 +116,7 @@ def _of_systems() -> frozenset[str]:
 
 _SITE = ("AWS_", "SINGULARITY", "APPTAINER")
 _SYSTEMS = (
+    AfterwardsSettings,
     LabtracksSettings,
     MetadataSettings,
     SharePointSettings,

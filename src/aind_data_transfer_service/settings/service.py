@@ -14,6 +14,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.kinds import Folders, Link, WebAddress, bucket_name
@@ -47,6 +48,11 @@ def _own_notifications(value: Any) -> Any:
 def _own_open_data(value: Any) -> Any:
     """Disregard a variable `OPEN_DATA`, which is none of ours."""
     return OpenDataSettings() if isinstance(value, str) else value
+
+
+def _own_afterwards(value: Any) -> Any:
+    """Disregard a variable `AFTERWARDS`, which is none of ours."""
+    return AfterwardsSettings() if isinstance(value, str) else value
 
 
 class ServiceSettings(CommonSettings):
@@ -89,6 +95,10 @@ class ServiceSettings(CommonSettings):
         NotificationSettings, NoDecode, BeforeValidator(_own_notifications)
     ] = Field(default_factory=NotificationSettings)
     """Whom to tell how jobs go."""
+    afterwards: Annotated[AfterwardsSettings, NoDecode, BeforeValidator(_own_afterwards)] = Field(
+        default_factory=AfterwardsSettings
+    )
+    """Who hears of an asset once it is verified."""
 
     @property
     def on_cluster(self) -> bool:
@@ -175,4 +185,4 @@ class ServiceSettings(CommonSettings):
         ):
             if address := getattr(self, name):
                 environment[name.upper()] = address
-        return environment | self.metadata.environment()
+        return environment | self.metadata.environment() | self.afterwards.environment()

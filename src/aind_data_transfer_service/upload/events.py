@@ -22,6 +22,8 @@ class Step(StrEnum):
     MODALITY = "modality"
     TRANSFER = "transfer"
     VERIFY = "verify"
+    REGISTRATION = "registration"
+    ANALYSIS = "analysis"
     DONE = "done"
 
 

@@ -31,7 +31,9 @@ from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document,
 from aind_data_transfer_service.metadata.folder import read_folder
 from aind_data_transfer_service.metadata.gather import gather, provenance
 from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.upload import preflight
+from aind_data_transfer_service.upload.afterwards import Afterwards
 from aind_data_transfer_service.upload.arrivals import Arrivals, missing
 from aind_data_transfer_service.upload.claim import Claim, claim_asset, claim_shard, release
 from aind_data_transfer_service.upload.description import (
@@ -102,6 +104,8 @@ class UploadJob:
         Is called when the asset is whole: from then on the job is not to be stopped any more.
     plan_as_json : bool
         Whether a dry run prints its plan for programs rather than for people.
+    afterwards : AfterwardsSettings | None
+        Who hears of the asset then; by default nobody.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class UploadJob:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_proven: Callable[[], None] = lambda: None,
         plan_as_json: bool = False,
+        afterwards: AfterwardsSettings | None = None,
     ):
         if config.s3_bucket is None:
             raise RequestError("s3_bucket: missing; name the bucket to upload to")
@@ -131,6 +136,7 @@ class UploadJob:
             ),
         )
         self._location = self._store.location(self._prefix)
+        self._afterwards = Afterwards(afterwards, config, self._location, self._events)
         self._began = time.monotonic()
 
     def run(self) -> Outcome:
@@ -194,6 +200,7 @@ class UploadJob:
             for warning in (
                 *preflight.left_behind(scans),
                 *preflight.without_effect(self._config),
+                *(self._afterwards.problems() if not self._settings.upload_shard else ()),
             ):
                 self._events.warn(warning)
             preflight.check_scans(scans)
@@ -457,6 +464,8 @@ class UploadJob:
         write_manifest(self._store, self._prefix, header, entries)
         self._on_proven()
         release(self._store, self._prefix, claim)
+        record = f"{self._prefix}/{RECORD_NAME}"
+        self._afterwards.run(lambda: self._store.get(record), claim.started)
         outcome = Outcome(self._location, files, size, self._seconds())
         self._tell_end(outcome, f"{self._location} is complete and verified")
         return outcome

@@ -125,11 +125,6 @@ def left_behind(scans: list[Scan]) -> Iterator[str]:
 
 def without_effect(config: BasicUploadJobConfigs) -> Iterator[str]:
     """Tell which wishes this release does not fulfil."""
-    if config.process_capsule_id:
-        yield (
-            f"process_capsule_id {config.process_capsule_id}: this release starts no capsule; "
-            "start it by hand once the asset is complete"
-        )
     for modality in config.modalities:
         if modality.extra_configs:
             yield (

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.errors import CancelledError, ExitCode, UploadError
 from aind_data_transfer_service.settings import (
+    AfterwardsSettings,
     UploadSettings,
     explain_settings,
     shared_variables,
@@ -50,7 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 config = config.model_copy(update={"dry_run": True})
             logging.getLogger("aind_data_transfer_service").setLevel(config.log_level)
             UploadJob(
-                config, settings, events, on_proven=signals.ignore, plan_as_json=arguments.json
+                config,
+                settings,
+                events,
+                on_proven=signals.ignore,
+                plan_as_json=arguments.json,
+                afterwards=AfterwardsSettings(),
             ).run()
             events.close()  # while nothing can stop the job any more
         return ExitCode.DONE

@@ -15,7 +15,8 @@ from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.jobs.checks import CheckResult, Checks, ToCheck, look_at_source
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.jobs.workers import Workers
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings import AfterwardsSettings, HpcSettings, ServiceSettings
+from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.jobs import a_job, a_request
 from tests.support.metadata import MetadataServer
 
@@ -61,6 +62,35 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         self.assert_found(await self.check(self.job()), [], [])
         roots = [self.vast]
         self.assert_found(await self.check(self.job(), source_roots=roots), [], [])
+
+    async def test_a_capsule_that_will_not_run_is_a_warning_and_never_an_error(self):
+        asked = self.job(process_capsule_id=CAPSULE)
+        s3 = {"destination": "s3://", "aws_endpoint_url": "http://127.0.0.1:1"}
+        s3["default_s3_bucket"] = "recordings"
+        not_there = "row 2: it could not be checked"
+        with CodeOceanStub() as stub:
+            known = AfterwardsSettings(codeocean_domain=stub.url, codeocean_token=TOKEN)
+            wrong = AfterwardsSettings(codeocean_domain=stub.url, codeocean_token="x")
+            for settings, job, warnings in (
+                ({}, asked, ["row 2, process_capsule_id: nothing will run .* no Code Ocean"]),
+                ({"afterwards": known}, asked, ["lies in a folder"]),
+                ({"afterwards": known} | s3, asked, [not_there]),
+                ({"afterwards": wrong} | s3, asked, [not_there, "not accept CODEOCEAN_TOKEN"]),
+                (
+                    {"afterwards": known} | s3,
+                    self.job(process_capsule_id="gone"),
+                    [not_there, "knows neither capsule nor pipeline gone"],
+                ),
+                ({"hpc": HpcSettings(aws_param_store_name="/p")}, asked, []),
+            ):
+                self.assert_found(await self.check(job, **settings), [], warnings)
+            stub.fail("capsules", "slow")
+            late = await self.check(asked, afterwards=known, check_timeout=0.3, **s3)
+            self.assertIn("did not answer in time", late.flat_warnings()[-1])
+            place = "aind_data_transfer_service.afterwards.code_ocean.CodeOcean"
+            with patch(place, side_effect=RuntimeError("hunter2")):
+                odd = await self.check(asked, afterwards=known, **s3)
+            self.assertIn("the check itself failed (RuntimeError)", odd.flat_warnings()[-1])
 
     async def test_a_bare_script_has_nothing_to_check(self):
         self.assert_found(await self.check(ToCheck("job 1", None)), [], [])

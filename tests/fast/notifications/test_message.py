@@ -57,6 +57,14 @@ class Occasions(unittest.TestCase):
 class Texts(unittest.TestCase):
     """What a person reads."""
 
+    def test_what_followed_the_upload_is_told_where_it_is_known(self) -> None:
+        told = {"analysis": "FAILED", "analysis_reason": "no such capsule"}
+        link = "https://co.example.org/data-assets/1"
+        facts = dict(a_message(JobState.COMPLETED, "", **told, data_asset_link=link).facts)
+        self.assertEqual("FAILED: no such capsule", facts["Analysis"])
+        self.assertEqual(link, facts["Data asset"])
+        self.assertNotIn("Registration", facts)
+
     def test_a_message_has_what_a_person_needs(self) -> None:
         message = a_message(
             name="ecephys_690165_2024-02-19_11-25-17",

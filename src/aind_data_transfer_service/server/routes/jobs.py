@@ -126,6 +126,24 @@ async def resubmit_job(job_id: str, manager: Manager) -> EnvelopeResponse:
     return EnvelopeResponse("Submitted the job again", {"job": job_to_json(job)})
 
 
+@router.post("/{job_id}/analysis", response_model=Envelope)
+async def retry_analysis(job_id: str, manager: Manager) -> EnvelopeResponse:
+    """Have Code Ocean take the asset of a finished job, and run what was asked for.
+
+    What is there already is used again, so nothing is registered or started twice. The answer comes
+    at once; the job's `analysis` tells how it goes.
+    """
+    job = await manager.retry(job_id, "analysis")
+    return EnvelopeResponse("Code Ocean is being asked", {"job": job_to_json(job)})
+
+
+@router.post("/{job_id}/registration", response_model=Envelope)
+async def retry_registration(job_id: str, manager: Manager) -> EnvelopeResponse:
+    """Post `metadata.nd.json` of a finished job to the hook for registration once more."""
+    job = await manager.retry(job_id, "registration")
+    return EnvelopeResponse("The metadata are being registered", {"job": job_to_json(job)})
+
+
 def _moment(name: str, text: str, zone: ZoneInfo, end: bool) -> datetime | None:
     """Read a bound of a span of time; what names no zone is the lab's."""
     text = text.strip()

@@ -1,5 +1,6 @@
 // The page of one job: its state and timeline as they change, its log, and what can be done to it.
 
+import { offerRetries, showAfterwards } from "./afterwards.js";
 import { ask, part, post, ROOT, say, showTime, showTimes, tell } from "./common.js";
 import { clock, duration, place, progressHeading, size, timeline } from "./format.js";
 import { isEnded, showProgress, showState } from "./jobrow.js";
@@ -41,6 +42,7 @@ function showJob(job) {
   $("cancel").disabled = Boolean(job.cancel_requested);
   say($("cancel"), job.cancel_requested ? "Stopping…" : "Cancel job");
   $("resubmit").hidden = !ended;
+  showAfterwards(job);
   showTook();
 }
 
@@ -216,6 +218,8 @@ $("resubmit").addEventListener("click", async () => {
     tell($("message"), "error", "The job could not be submitted again", { list: error.errors });
   }
 });
+
+offerRetries(id, showJob);
 
 follow({
   onJob(job) {
