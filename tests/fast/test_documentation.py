@@ -2,9 +2,12 @@
 
 import ast
 import re
+import sys
 import tomllib
 import unittest
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
@@ -196,10 +199,37 @@ class Versions(unittest.TestCase):
         exact = {_plain(line.split("==")[0]) for line in read("constraints.txt").splitlines()}
         self.assertEqual([], [name for name in wanted if _plain(name) not in exact])
 
+    def test_what_is_imported_comes_with_a_plain_installation(self) -> None:
+        wanted = tomllib.loads(read("pyproject.toml"))["project"]["dependencies"]
+        installed: set[str] = set()
+        while wanted:
+            name = _plain(re.split(r"[^A-Za-z0-9._-]", wanted.pop())[0])
+            if name not in installed:
+                installed.add(name)
+                with suppress(PackageNotFoundError):  # what other platforms need
+                    wanted += [one for one in requires(name) or [] if "extra ==" not in one]
+        homes = packages_distributions()
+        ours = sys.stdlib_module_names | {"aind_data_transfer_service"}
+        for module in sorted(imported() - ours):
+            with self.subTest(module):
+                self.assertTrue(installed & {_plain(home) for home in homes.get(module, [])})
+
 
 def _shown(default: object) -> str:
     """Write a default as a person would."""
     return str(default).removesuffix(".0")
+
+
+def imported() -> set[str]:
+    """Name the top-level modules that the code imports."""
+    found = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    return found
 
 
 def _plain(name: str) -> str:

@@ -20,9 +20,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import get_session
 
 from aind_data_transfer_service.errors import RequestError
 
@@ -82,7 +82,7 @@ def read_parameters(name: str, known: Collection[str]) -> Parameters:
 def _client(service: str) -> Any:
     """Open a client of one of Amazon's services."""
     address = os.environ.get(_SERVICES[service]) or None
-    return boto3.client(service, endpoint_url=address, config=_PATIENCE)
+    return get_session().create_client(service, endpoint_url=address, config=_PATIENCE)
 
 
 def _given(name: str) -> dict[str, Any]:
