@@ -17,7 +17,7 @@ from aind_data_transfer_service.hpc.errors import (
 )
 from aind_data_transfer_service.hpc.tokens import CommandToken, FileToken, FixedToken
 from tests.support import slurm
-from tests.support.slurm_client_contract import SlurmClientContract, a_submission
+from tests.support.slurm_client_contract import DaemonsContract, a_submission
 from tests.support.slurm_faults import Fault, FaultyServer
 
 CLUSTER: slurm.SlurmCluster = None  # type: ignore[assignment]
@@ -53,7 +53,7 @@ class _OnSlurm(unittest.IsolatedAsyncioTestCase):
         self.client = self.a_client()
 
 
-class Newest(SlurmClientContract, _OnSlurm):
+class Newest(DaemonsContract, _OnSlurm):
     """The dialect is found out."""
 
     async def test_the_newest_dialect_is_chosen(self) -> None:
@@ -138,13 +138,13 @@ class Newest(SlurmClientContract, _OnSlurm):
                 await client.submit(a_submission("exit 0", argv=["a"]))
 
 
-class V36(SlurmClientContract, _OnSlurm):
+class V36(DaemonsContract, _OnSlurm):
     """The oldest dialect, by name."""
 
     endpoint = "slurm/v0.0.36"
 
 
-class V37(SlurmClientContract, _OnSlurm):
+class V37(DaemonsContract, _OnSlurm):
     """The one between, by name."""
 
     endpoint = "slurm/v0.0.37"

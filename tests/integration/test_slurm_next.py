@@ -9,7 +9,7 @@ from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import Refused, Unauthorised, Unreachable
 from aind_data_transfer_service.hpc.tokens import FixedToken
 from tests.support import slurm, slurm_next
-from tests.support.slurm_client_contract import SlurmClientContract, a_submission
+from tests.support.slurm_client_contract import DaemonsContract, a_submission
 
 CLUSTER: slurm.SlurmCluster = None  # type: ignore[assignment]
 
@@ -44,7 +44,7 @@ class _OnSlurm(unittest.IsolatedAsyncioTestCase):
         return client
 
 
-class Newest(SlurmClientContract, _OnSlurm):
+class Newest(DaemonsContract, _OnSlurm):
     """The dialect is found out."""
 
     async def test_the_newest_dialect_is_chosen(self) -> None:
@@ -63,14 +63,14 @@ class Newest(SlurmClientContract, _OnSlurm):
             await self.client.submit(a_submission("exit 0", partition="nope"))
 
 
-class V40(SlurmClientContract, _OnSlurm):
+class V40(DaemonsContract, _OnSlurm):
     """The oldest dialect of this generation, by name."""
 
     endpoint = "slurm/v0.0.40"
     tells_of_the_unknown = False
 
 
-class V41(SlurmClientContract, _OnSlurm):
+class V41(DaemonsContract, _OnSlurm):
     """The one between, by name."""
 
     endpoint = "slurm/v0.0.41"

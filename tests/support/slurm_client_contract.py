@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from aind_data_transfer_service.hpc.client import SlurmClient
-from aind_data_transfer_service.hpc.errors import Refused
+from aind_data_transfer_service.hpc.errors import NotSlurm, Refused
 from aind_data_transfer_service.hpc.models import SlurmJob, Submission
 
 
@@ -114,3 +114,21 @@ class SlurmClientContract:
         [node] = await self.client.nodes()
         self.assertIn(node.state, ("IDLE", "MIXED", "ALLOCATED"))
         self.assertTrue(node.cpus and node.memory_mb and node.name)
+
+
+class DaemonsContract(SlurmClientContract):
+    """What beyond that the tests' mock cannot show: only Slurm's own daemons have it."""
+
+    async def test_an_array_that_waits_tells_which_tasks_are_left(self):
+        submitted = await self.client.submit(a_submission("exit 0", array="1-3", hold=True))
+        [job] = [one for one in await self.client.jobs() if one.job_id == submitted.slurm_id]
+        self.assertEqual(("PENDING", "1-3"), (job.state, job.array_tasks_left))
+        self.assertIn(job.array_task_id, (None, 0))
+        self.assertTrue(await self.client.cancel(submitted.slurm_id))
+
+    async def test_a_dialect_that_the_server_no_longer_has_is_not_slurm(self):
+        async with SlurmClient(
+            self.client.base_url, "root", self.client.tokens, dialect="slurm/v0.0.35"
+        ) as client:
+            with self.assertRaises(NotSlurm):
+                await client.jobs()

@@ -64,6 +64,9 @@ def shard_statuses(
     """
     by_number = {task.array_task_id or 0: task for task in tasks}
     rest = by_number.get(0)
+    if rest is not None and rest.array_tasks_left == f"1-{shards}":  # none has left anything yet
+        waiting = run_status(shards_id(job_id), rest, cancelled)
+        return [replace(waiting, ref=f"{waiting.ref}.{n}") for n in range(1, shards + 1)]
     found = []
     for number in range(1, shards + 1):
         shard = f"{shards_id(job_id)}.{number}"

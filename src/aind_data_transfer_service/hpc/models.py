@@ -94,6 +94,8 @@ class SlurmJob:
     memory_per_node_mb: int | None = None
     array_job_id: int | None = None
     array_task_id: int | None = None
+    array_tasks_left: str = ""
+    """Which tasks of an array are not on their way yet, as Slurm writes it: `1-3,7`."""
     dependency: str = ""
 
     @property

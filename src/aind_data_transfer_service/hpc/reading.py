@@ -41,7 +41,7 @@ _NODE_STATES = frozenset(
 _JOB_FIELDS = """job_id job_state name state_reason user_name user_id partition nodes exit_code
 submit_time eligible_time start_time end_time comment time_limit restart_cnt standard_output
 standard_out standard_error current_working_directory account qos cpus memory_per_cpu
-memory_per_node array_job_id array_task_id dependency""".split()
+memory_per_node array_job_id array_task_id array_task_string dependency""".split()
 """What is read of a job: a quarter of what is told of it."""
 _Job = msgspec.defstruct("_Job", [(name, Any, None) for name in _JOB_FIELDS], gc=False)
 _Listing = msgspec.defstruct("_Listing", [("jobs", list[_Job]), ("errors", Any, None)])
@@ -154,6 +154,7 @@ def read_job(raw: Mapping[str, Any]) -> SlurmJob | None:
         memory_per_node_mb=read_number(get("memory_per_node")),
         array_job_id=read_number(get("array_job_id")) or None,
         array_task_id=read_number(get("array_task_id")),
+        array_tasks_left=_text(get("array_task_string")),
         dependency=_text(get("dependency")),
         **_end(state, get("exit_code")),
     )

@@ -209,6 +209,17 @@ class StandingTest(ShardsTest):
         self.assertEqual(status.state, RunState.PENDING)
         self.assertEqual(status.reason, "4 shards are pending (waits for nodes to become free)")
 
+    async def test_for_shards_that_all_wait_no_file_is_read(self):
+        ref = await self.begin_one()
+        self.client.become(101, reason="Priority", array_tasks_left="1-4")
+        self.leave("j1.shards.1.end", '{"exit_code": 0, "stopped": false}')
+        status = await self.status(ref)
+        self.assertEqual(
+            status.reason, "4 shards are pending (waits behind jobs of higher priority)"
+        )
+        self.client.become(101, array_tasks_left="2-4")
+        self.assertIn("1 of 4 shards done, 3 pending", (await self.status(ref)).reason)
+
     async def test_it_runs_as_soon_as_one_does_and_adds_up_what_they_tell(self):
         ref = await self.begin_one()
         self.client.become(101, reason="Resources")

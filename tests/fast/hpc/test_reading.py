@@ -5,7 +5,7 @@ import unittest
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.hpc import reading
@@ -128,6 +128,7 @@ class Numbers(unittest.TestCase):
             job = a_job(job_state="FAILED", exit_code=said)
             self.assertEqual(wanted, (job.exit_code, job.signal))
 
+    @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a busy machine
     @given(st.dictionaries(st.sampled_from(FIELDS), JSON))
     def test_nothing_in_an_answer_breaks_the_reading(self, raw: dict) -> None:
         answer = {"jobs": [raw], "nodes": [raw, 3], "pings": raw, "errors": [raw]}
