@@ -11,82 +11,23 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.configs.vocabulary import nearest
-from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.jobs.check_analysis import capsule_warnings
+from aind_data_transfer_service.jobs.findings import LATE, CheckResult, Labelled, ToCheck, said
+from aind_data_transfer_service.jobs.known import Known
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.jobs.submission import asset_location
 from aind_data_transfer_service.jobs.workers import Workers
-from aind_data_transfer_service.metadata.choose import SHOWN, open_lab
-from aind_data_transfer_service.settings import HpcSettings, Policy, ServiceSettings
+from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
 from aind_data_transfer_service.upload.store import AssetState, S3Keys, open_store
 
-LATE = "did not answer in time"
 _CHECKS_AT_ONCE = 20  # threads of their own: a slow drive must not hold up the pages
 
 
 class _Forbidden(str):
     """What is wrong with a folder that no job may read."""
-
-
-class Labelled(Protocol):
-    """A job to be checked, and how it is called in messages."""
-
-    @property
-    def label(self) -> str:
-        """`row 17`, or `job 3`."""
-        ...
-
-    @property
-    def config(self) -> BasicUploadJobConfigs | None:
-        """What is asked for."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ToCheck:
-    """A job to be checked, and how it is called in messages."""
-
-    label: str
-    config: BasicUploadJobConfigs | None
-
-
-@dataclass
-class CheckResult:
-    """What is wrong, and what could not be found out, by the label of the job."""
-
-    errors: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    warnings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    def flat_errors(self) -> list[str]:
-        """List all errors, job by job."""
-        return [text for texts in self.errors.values() for text in texts]
-
-    def flat_warnings(self) -> list[str]:
-        """List all warnings, job by job."""
-        return [text for texts in self.warnings.values() for text in texts]
-
-    def add(self, other: "CheckResult") -> None:
-        """Take in what another check found."""
-        for mine, theirs in ((self.errors, other.errors), (self.warnings, other.warnings)):
-            for label, texts in theirs.items():
-                mine[label] += texts
-
-    def in_order(self, labels: Iterable[str]) -> "CheckResult":
-        """Sort by the order of the jobs."""
-        ordered = CheckResult()
-        for label in labels:
-            if label in self.errors:
-                ordered.errors[label] += self.errors[label]
-            if label in self.warnings:
-                ordered.warnings[label] += self.warnings[label]
-        return ordered
 
 
 class Checks:
@@ -107,9 +48,8 @@ class Checks:
         self._pool = ThreadPoolExecutor(_CHECKS_AT_ONCE, "checks")
         self._folders = Workers("check folders", 8)
         self._buckets = Workers("check destination", 4)
-        self._documents = Workers("check metadata", 8)
-        self._lab = open_lab(settings, settings.check_timeout, attempts=1)
         self._capsules = Workers("check analysis", 4)
+        self._known = Known(settings)
 
     async def run(self, jobs: Sequence[Labelled]) -> CheckResult:
         """Check jobs. Bare scripts have nothing to check."""
@@ -121,8 +61,8 @@ class Checks:
                 self._check_sources,
                 self._check_destinations,
                 self._check_in_flight,
-                self._check_subjects,
-                self._check_projects,
+                self._known.subjects,
+                self._known.projects,
                 self._check_capsules,
             )
             loop = asyncio.get_running_loop()
@@ -134,7 +74,7 @@ class Checks:
     def close(self) -> None:
         """Let go of connections."""
         self._pool.shutdown(wait=False)
-        self._lab.close()
+        self._known.close()
 
     def _check_sources(self, jobs: Sequence[ToCheck]) -> CheckResult:
         """See that source folders exist and can be read, where the service can see them."""
@@ -235,7 +175,7 @@ class Checks:
     ) -> None:
         """Say what is at the destination of one job."""
         if not isinstance(answer, dict):
-            why = f"bucket {bucket} {LATE}" if answer is LATE else _said(answer)
+            why = f"bucket {bucket} {LATE}" if answer is LATE else said(answer)
             result.warnings[job.label].append(
                 f"{job.label}: it could not be checked whether the asset exists already: {why}"
             )
@@ -275,63 +215,6 @@ class Checks:
                 result.errors[label].append(in_flight_error(label, place, found[place]))
         return result
 
-    def _check_subjects(self, jobs: Sequence[ToCheck]) -> CheckResult:
-        """See that one of the sources of metadata knows the subjects."""
-        result = CheckResult()
-        chosen, policy = self._lab.chosen("subject"), self._lab.policy("subject")
-        if not chosen or policy == Policy.IGNORE:
-            return result
-        ids = dict.fromkeys(job.config.subject_id for job in jobs)
-        answers = self._documents.ask(
-            lambda asked: self._lab.ask(asked[0], "subject", asked[1]),
-            [(name, subject_id) for name in chosen for subject_id in ids],
-            self._settings.check_timeout,
-        )
-        for job in jobs:
-            subject_id = job.config.subject_id
-            place = f"{job.label}, subject_id"
-            of_sources = {name: answers.get((name, subject_id), LATE) for name in chosen}
-            failed = _failures(of_sources)
-            if any(n not in failed and a is not None for n, a in of_sources.items()):
-                continue
-            unknown = f'{place}: {_knows_none(chosen)} subject "{subject_id}"'
-            if failed:
-                why = "; ".join(failed.values())
-                result.warnings[job.label].append(f"{place}: could not be checked: {why}")
-            elif job.config.metadata_dir is None and policy == Policy.REQUIRE:
-                result.errors[job.label].append(unknown)
-            elif policy == Policy.REQUIRE:
-                result.warnings[job.label].append(
-                    f"{unknown}; the job fails unless {job.config.metadata_dir} holds a "
-                    "subject.json"
-                )
-            else:
-                result.warnings[job.label].append(unknown)
-        return result
-
-    def _check_projects(self, jobs: Sequence[ToCheck]) -> CheckResult:
-        """See that one of the sources of metadata lists the projects."""
-        result = CheckResult()
-        chosen = self._lab.chosen("project_names")
-        answers = self._documents.ask(
-            lambda name: self._lab.ask(name, "project_names"), chosen, self._settings.check_timeout
-        )
-        told = {name: answers.get(name, LATE) for name in chosen}
-        failed = _failures(told)
-        lists = [told[name] for name in chosen if name not in failed and told[name]]
-        if not lists and "service" in chosen:
-            failed.setdefault("service", f"{SHOWN['service']} lists none")
-        for job in jobs:
-            place = f"{job.label}, project_name"
-            if lists:
-                problem = _no_project(job.config.project_name, lists[0])
-                if problem:
-                    result.errors[job.label].append(f"{place}: {problem}")
-            elif failed:
-                why = "; ".join(failed.values())
-                result.warnings[job.label].append(f"{place}: could not be checked: {why}")
-        return result
-
     def _check_capsules(self, jobs: Sequence[ToCheck]) -> CheckResult:
         """See that what is to run on the assets is there; never an error, the data come first."""
         wanted = {job.label: job.config.process_capsule_id or "" for job in jobs}
@@ -341,32 +224,6 @@ class Checks:
         for label, text in found.items():
             result.warnings[label].append(text)
         return result
-
-
-def _failures(answers: Mapping[str, object]) -> dict[str, str]:
-    """Say which sources of metadata did not answer, and why."""
-    failed = {}
-    for name, answer in answers.items():
-        if answer is LATE:
-            failed[name] = f"{SHOWN[name]} {LATE}"
-        elif isinstance(answer, Exception):
-            failed[name] = _said(answer)
-    return failed
-
-
-def _knows_none(sources: Sequence[str]) -> str:
-    """Say that sources know none of something."""
-    verb = "knows no" if len(sources) == 1 else "know no"
-    return f"{' and '.join(SHOWN[name] for name in sources)} {verb}"
-
-
-def _no_project(name: str, known: Sequence[str]) -> str:
-    """Say that there is no project of a name; empty where there is."""
-    if name in known:
-        return ""
-    near = nearest(name, known)
-    hint = f'did you mean "{near}"?' if near else "see the list of project names"
-    return f'"{name}" is no project; {hint}'
 
 
 def look_at_source(path: str) -> str:
@@ -409,13 +266,6 @@ def _root_of(path: str, roots: Iterable[str]) -> str | None:
         if path == root or path.startswith(root.rstrip("/") + "/"):
             return root
     return None
-
-
-def _said(error: object) -> str:
-    """Say what went wrong; in our own words only where they are ours."""
-    if isinstance(error, TransferServiceError):
-        return str(error)
-    return f"the check itself failed ({type(error).__name__})"
 
 
 def job_keys(hpc: HpcSettings) -> S3Keys | None:

@@ -27,8 +27,9 @@ from aind_data_transfer_service.executors.base import (
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.choose import choose_executor
 from aind_data_transfer_service.jobs.afterwards import AfterwardsKeeper
-from aind_data_transfer_service.jobs.checks import Checks, ToCheck, in_flight_error
+from aind_data_transfer_service.jobs.checks import Checks, in_flight_error
 from aind_data_transfer_service.jobs.feed import Feed
+from aind_data_transfer_service.jobs.findings import ToCheck
 from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.inbox import Inbox
 from aind_data_transfer_service.jobs.monitor import Monitor

@@ -12,10 +12,18 @@ from unittest.mock import patch
 from sqlalchemy.exc import OperationalError
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.jobs.checks import CheckResult, Checks, ToCheck, look_at_source
+from aind_data_transfer_service.jobs.checks import Checks, look_at_source
+from aind_data_transfer_service.jobs.findings import CheckResult, ToCheck
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.jobs.workers import Workers
-from aind_data_transfer_service.settings import AfterwardsSettings, HpcSettings, ServiceSettings
+from aind_data_transfer_service.settings import (
+    AfterwardsSettings,
+    HpcSettings,
+    LabSettings,
+    MetadataSettings,
+    Policy,
+    ServiceSettings,
+)
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.jobs import a_job, a_request
 from tests.support.metadata import MetadataServer
@@ -273,6 +281,37 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             server.says("/project_names", []).says("/subject/690165", {"a": 1})
             result = await self.check(self.job(), metadata_service_url=server.url)
         self.assert_found(result, [], ["project_name: could not be checked: .* lists none"])
+
+    def lab(self, **choice) -> LabSettings:
+        """Make settings of a lab that has a folder of documents."""
+        folder = self.folder / "lab"
+        (folder / "subject").mkdir(parents=True, exist_ok=True)
+        return LabSettings(choice=MetadataSettings(folder=folder, **choice))
+
+    async def test_another_source_that_knows_the_subject_and_project_is_enough(self):
+        lab = self.lab()
+        (self.folder / "lab" / "subject" / "690165.json").write_text('{"subject_id": "690165"}')
+        with MetadataServer() as server:
+            server.says("/project_names", None, 500).says("/subject/690165", None, 503)
+            asked = {"metadata_service_url": server.url, "metadata": lab}
+            result = await self.check(self.job(), **asked)
+            self.assert_found(result, [], ["project_name: could not be checked: .*500"])
+            (self.folder / "lab" / "project_names.json").write_text('["Ephys Platform"]')
+            self.assert_found(await self.check(self.job(), **asked), [], [])
+        self.assert_found(await self.check(self.job(), metadata=lab), [], [])
+        wrong = await self.check(self.job(project_name="Ephys platfrom"), metadata=lab)
+        self.assert_found(wrong, ['project_name: .* did you mean "Ephys Platform"'], [])
+
+    async def test_a_subject_that_nobody_knows_is_judged_by_the_policy(self):
+        words = 'subject_id: METADATA_FOLDER knows no subject "690165"$'
+        for policy, errors, warnings in (
+            (None, [words], []),
+            (Policy.WARN, [], [words]),
+            (Policy.IGNORE, [], []),
+        ):
+            with self.subTest(policy):
+                result = await self.check(self.job(), metadata=self.lab(policy_subject=policy))
+                self.assert_found(result, errors, warnings)
 
     async def test_a_page_in_place_of_a_metadata_service_makes_warnings_only(self):
         for status in (200, 404):
