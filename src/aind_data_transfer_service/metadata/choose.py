@@ -9,15 +9,15 @@ from zoneinfo import ZoneInfo
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.ask import Inquiry, ask_all
 from aind_data_transfer_service.metadata.folder import FolderSource
-from aind_data_transfer_service.metadata.service import MetadataService
-from aind_data_transfer_service.metadata.sharepoint import SharePointSource
-from aind_data_transfer_service.metadata.slims import SlimsSource
 from aind_data_transfer_service.metadata.sources import Found, Source
-from aind_data_transfer_service.metadata.tars import TarsSource
-from aind_data_transfer_service.metadata.web import Patience
 from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.metadata import ENRICHES, MetadataSettings, Policy
-from aind_data_transfer_service.settings.sources import LabtracksSettings
+from aind_data_transfer_service.settings.sources import (
+    LabtracksSettings,
+    SharePointSettings,
+    SlimsSettings,
+    TarsSettings,
+)
 
 SHOWN = {
     "service": "the metadata service",
@@ -149,20 +149,19 @@ def open_lab(
         How often a question is asked in all that comes to nothing.
     """
     seconds = min(timeout or settings.metadata_timeout, settings.metadata_timeout)
-    patience = Patience(seconds=seconds, attempts=attempts)
     lab, url = settings.metadata, settings.metadata_service_url
     zone = ZoneInfo(settings.lab_timezone)
     makers: dict[str, Callable[[], Any]] = {}
     if url:
-        makers["service"] = partial(MetadataService, url, seconds, attempts)
+        makers["service"] = partial(_service, url, seconds, attempts)
     if lab.labtracks.is_set:
         makers["labtracks"] = partial(_labtracks, lab.labtracks, seconds, attempts)
     if lab.sharepoint.is_set:
-        makers["sharepoint"] = partial(SharePointSource, lab.sharepoint, zone, patience)
+        makers["sharepoint"] = partial(_sharepoint, lab.sharepoint, zone, seconds, attempts)
     if lab.tars.is_set:
-        makers["tars"] = partial(TarsSource, lab.tars, patience)
+        makers["tars"] = partial(_web, lab.tars, seconds, attempts)
     if lab.slims.is_set:
-        makers["slims"] = partial(SlimsSource, lab.slims, patience)
+        makers["slims"] = partial(_web, lab.slims, seconds, attempts)
     if lab.choice.folder:
         makers["folder"] = partial(FolderSource, lab.choice.folder)
     sources: dict[str, Source] = {}
@@ -175,8 +174,40 @@ def open_lab(
     return Lab(sources, lab.choice, broken)
 
 
+def _service(url: str, timeout: float, attempts: int) -> Source:
+    """Make a source on the web: like the others it is imported only where it is used.
+
+    What they need takes longer to load than a small asset takes to travel.
+    """
+    from aind_data_transfer_service.metadata.service import MetadataService
+
+    return MetadataService(url, timeout, attempts)
+
+
+def _sharepoint(
+    settings: SharePointSettings, zone: ZoneInfo, timeout: float, attempts: int
+) -> Source:
+    """Make the source that reads lists of people."""
+    from aind_data_transfer_service.metadata.sharepoint import SharePointSource
+    from aind_data_transfer_service.metadata.web import Patience
+
+    return SharePointSource(settings, zone, Patience(seconds=timeout, attempts=attempts))
+
+
+def _web(settings: TarsSettings | SlimsSettings, timeout: float, attempts: int) -> Any:
+    """Make one of the sources that know of materials and samples."""
+    from aind_data_transfer_service.metadata.slims import SlimsSource
+    from aind_data_transfer_service.metadata.tars import TarsSource
+    from aind_data_transfer_service.metadata.web import Patience
+
+    patience = Patience(seconds=timeout, attempts=attempts)
+    if isinstance(settings, TarsSettings):
+        return TarsSource(settings, patience)
+    return SlimsSource(settings, patience)
+
+
 def _labtracks(settings: LabtracksSettings, timeout: float, attempts: int) -> Source:
-    """Make the source that needs a driver for its database, imported only where it is used."""
+    """Make the source that needs a driver for its database."""
     from aind_data_transfer_service.metadata.labtracks import LabtracksSource
 
     return LabtracksSource(settings, timeout, attempts)

@@ -40,8 +40,10 @@ class Credentials:
         if given is not None:
             self._keys = Keys(given.access_key_id, given.secret_access_key, given.session_token)
             region = given.region or region
-        else:
+        elif region is None or (plain := _of_environment()) is None:
             region = self._find() or region
+        else:
+            self._keys = plain
         self.region: str = region or _REGION
 
     def keys(self) -> Keys:
@@ -89,6 +91,18 @@ class Credentials:
             )
         self._found = found
         return os.environ.get("AWS_REGION") or region
+
+
+def _of_environment() -> Keys | None:
+    """Give keys that the environment names outright: nothing has to be loaded to find those.
+
+    They come first of all with botocore too.
+    """
+    key, secret = (os.environ.get(f"AWS_{name}") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
+    if not key or not secret or "AWS_CREDENTIAL_EXPIRATION" in os.environ:
+        return None
+    tokens = (os.environ.get(name) for name in ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"))
+    return Keys(key, secret, next(filter(None, tokens), None))
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aind_data_transfer_service.upload.callback import Callback
+if TYPE_CHECKING:
+    from aind_data_transfer_service.upload.callback import Callback
 
 logger = logging.getLogger("aind_data_transfer_service.upload")
 
@@ -72,12 +73,12 @@ class Events:
         self._now = now
         self._output: Any = None
         self._torn = False
-        self._callback: Callback | None = None
+        self._callback: "Callback | None" = None
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._output = open(file, "ab", buffering=0)
 
-    def attach(self, callback: Callback) -> None:
+    def attach(self, callback: "Callback") -> None:
         """Have the file's events brought elsewhere too; closed with the file."""
         self._callback = callback
 

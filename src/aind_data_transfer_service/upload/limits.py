@@ -13,8 +13,8 @@ from enum import StrEnum
 from aind_data_transfer_service.errors import CancelledError
 
 REQUESTS_PER_SECOND = 3500
-"""What S3 takes of writing requests beneath one prefix (its guide, "Optimizing Amazon S3
-performance")."""
+"""What Amazon takes of writing requests beneath one prefix (its guide, "Optimizing Amazon S3
+performance"). Other servers say so when they have enough, and are obeyed."""
 _SMOOTH = 0.05
 """Seconds' worth of tokens that may gather: more would come as a burst."""
 

@@ -22,10 +22,8 @@ from aind_data_transfer_service.settings import (
     explain_settings,
     shared_variables,
 )
-from aind_data_transfer_service.upload.callback import Callback
 from aind_data_transfer_service.upload.events import Events, Kind
 from aind_data_transfer_service.upload.job import UploadJob
-from aind_data_transfer_service.upload.parameters import read_parameters
 from aind_data_transfer_service.upload.request import (
     find_request,
     read_arguments,
@@ -109,6 +107,8 @@ def _open_events(settings: UploadSettings) -> Events:
     file, token = settings.upload_events_file, settings.upload_callback_token
     events = Events(file, settings.job_id)
     if file and token and settings.upload_callback_url:
+        from aind_data_transfer_service.upload.callback import Callback
+
         events.attach(Callback(settings.upload_callback_url, token.get_secret_value(), file))
     return events
 
@@ -118,6 +118,8 @@ def _with_parameters(settings: UploadSettings, events: Events) -> UploadSettings
     name = settings.aws_param_store_name
     if not name:
         return settings
+    from aind_data_transfer_service.upload.parameters import read_parameters
+
     parameters = read_parameters(name, shared_variables())
     if parameters.unknown:
         names = ", ".join(parameters.unknown[:10])

@@ -7,6 +7,7 @@ damaged one.
 
 import base64
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -32,12 +33,13 @@ from aind_data_transfer_service.upload.signing import (
     encode_query,
     sign,
 )
-from aind_data_transfer_service.upload.store import Buffer
+from aind_data_transfer_service.upload.store import Buffer, StoredObject
 from aind_data_transfer_service.upload.wire import Reply, Wire
 
 T = TypeVar("T")
 _READ_ONLY = ("GET", "HEAD")
 _PAGE = 1000
+_AMAZON = re.compile(r"(.+\.)?amazonaws\.com(\.cn)?")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -72,16 +74,6 @@ class Algorithm(StrEnum):
             value = int.from_bytes(base64.b64decode(checksum), "big")
             whole = checksums.combine_crc64nvme(whole, value, size)
         return base64.b64encode(whole.to_bytes(8, "big")).decode()
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An object in a list."""
-
-    key: str
-    size: int
-    etag: str
-    modified: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +119,8 @@ class S3Client:
         self.clock = Clock()
         base = urlsplit(wire.address).path.rstrip("/")
         self._root = f"{base}/{bucket}"
-        self._rate = TokenBucket(REQUESTS_PER_SECOND)
+        is_amazon = _AMAZON.fullmatch(urlsplit(wire.address).hostname or "")
+        self._rate = TokenBucket(REQUESTS_PER_SECOND) if is_amazon else None
         self._is_known = False
 
     def put(
@@ -183,13 +176,12 @@ class S3Client:
                 return None
             raise
 
-    def list(self, start: str) -> Iterator[Listed]:
+    def list(self, start: str) -> Iterator[StoredObject]:
         """List every object whose key starts in this way."""
         for page in self._pages("", {"list-type": "2", "prefix": start}, "continuation-token"):
-            for item in page.findall("Contents"):
-                key = unquote_plus(_text(item, "Key"))
-                etag, modified = _quoted(_text(item, "ETag")), _time(item, "LastModified")
-                yield Listed(key, int(_text(item, "Size")), etag, modified)
+            for item in page:
+                if item.tag == "Contents":
+                    yield _listed({field.tag: field.text or "" for field in item})
 
     def folders(self, start: str) -> Iterator[str]:
         """List what stands between a start and the next slash."""
@@ -330,7 +322,7 @@ class S3Client:
         halt: threading.Event | None,
     ) -> Reply:
         """Ask once."""
-        if method not in _READ_ONLY:
+        if self._rate is not None and method not in _READ_ONLY:
             self._rate.take()
         path = encode_path(f"{self._root}/{key}" if key else self._root)
         text = encode_query(query)
@@ -395,7 +387,8 @@ def _xml(reply: Reply) -> ElementTree.Element:
 def _without_namespaces(element: ElementTree.Element) -> ElementTree.Element:
     """Leave names as they are without the space that they come from: not every server has one."""
     for item in element.iter():
-        item.tag = item.tag.rpartition("}")[2]
+        if "}" in item.tag:
+            item.tag = item.tag.rpartition("}")[2]
     return element
 
 
@@ -407,10 +400,28 @@ def _text(element: ElementTree.Element, name: str, needed: bool = False) -> str:
     return found
 
 
+def _listed(fields: Mapping[str, str]) -> StoredObject:
+    """Read an object of a list: of such there may be a million."""
+    try:
+        key, size = fields["Key"], int(fields["Size"])
+    except (KeyError, ValueError) as error:
+        words = f"the reply makes no sense: an object has no {error.args[0]}"
+        raise Fault(Kind.PASSING, words) from error
+    if "%" in key or "+" in key:
+        key = unquote_plus(key)
+    etag, time = fields.get("ETag", ""), fields.get("LastModified", "")
+    return StoredObject(key, size, _quoted(etag), _moment(time))
+
+
 def _time(element: ElementTree.Element, name: str) -> datetime | None:
     """Read a time; None where there is none that can be read."""
+    return _moment(_text(element, name))
+
+
+def _moment(text: str) -> datetime | None:
+    """Read a time; None where there is none that can be read."""
     try:
-        moment = datetime.fromisoformat(_text(element, name))
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return None
     return moment if moment.tzinfo else None

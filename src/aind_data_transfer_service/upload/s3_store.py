@@ -84,8 +84,7 @@ class S3AssetStore(AssetStore):
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """List, page by page, everything beneath `prefix/`."""
         try:
-            for item in self._client.list(f"{prefix}/"):
-                yield StoredObject(item.key, item.size, item.etag, item.modified)
+            yield from self._client.list(f"{prefix}/")
         except Fault as fault:
             raise DestinationError(self._words("list", prefix, fault)) from fault
 

@@ -45,7 +45,7 @@ class AssetState(StrEnum):
     PRESENT = "present"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """One object, as the store itself lists it."""
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from aind_data_transfer_service.errors import DestinationError
 from aind_data_transfer_service.settings import UploadSettings
 from aind_data_transfer_service.upload.credentials import Credentials
+from aind_data_transfer_service.upload.signing import Keys
 from aind_data_transfer_service.upload.store import S3Keys
 
 
@@ -43,6 +44,20 @@ class TestCredentials(unittest.TestCase):
         self.assertTrue(credentials.renew())
         self.assertEqual(credentials.keys().access_key, "second")
         self.assertEqual(credentials.region, "us-east-1")
+
+    def test_keys_of_the_environment_come_first_and_need_nothing_else(self):
+        self.write("of the file")
+        said = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "eu-west-1"}
+        with patch.dict(os.environ, said), patch("botocore.session.Session", None):
+            credentials = Credentials()
+        self.assertEqual((credentials.keys(), credentials.region), (Keys("k", "s"), "eu-west-1"))
+        self.assertFalse(credentials.renew())
+        for name in ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"):
+            with patch.dict(os.environ, {**said, name: "t"}):
+                self.assertEqual(Credentials().keys(), Keys("k", "s", "t"))
+        del said["AWS_REGION"]
+        with patch.dict(os.environ, said):  # the file may know the region
+            self.assertEqual(Credentials().keys(), Keys("k", "s"))
 
     def test_none_at_all_are_told_with_what_to_set(self):
         with self.assertRaisesRegex(DestinationError, "set AWS_ACCESS_KEY_ID and"):
