@@ -31,6 +31,7 @@ from aind_data_transfer_service.settings.metadata import Policy
 
 _OF_THE_SUBJECT = ("subject", "procedures")
 _NAMES_THE_SUBJECT = (*_OF_THE_SUBJECT, "data_description", "session", "acquisition")
+_MOST_ROWS, _MOST_NOTES, _LONGEST = 50, 10, 500
 _NAMED_BY = {"rig": ("session", "rig_id"), "instrument": ("acquisition", "instrument_id")}
 
 
@@ -277,7 +278,8 @@ class _Gathering:
 def provenance(documents: Mapping[str, Document]) -> list[dict[str, Any]]:
     """List the documents that an asset has or ought to have, each as a few plain values.
 
-    `processing.json` is never missing: where it is not there, it is yet to be written.
+    `processing.json` is never missing: where it is not there, it is yet to be written. However
+    much there is, the list stays short enough for an event.
     """
     known = documents.keys() | {"processing"}
     missing = [kind for kind in statuses_of(documents) if kind not in known]
@@ -286,16 +288,16 @@ def provenance(documents: Mapping[str, Document]) -> list[dict[str, Any]]:
         kind: {
             "name": document.file_name,
             "status": document.status.value,
-            "source": document.source,
+            "source": document.source[:_LONGEST],
             "seconds": document.seconds,
             "complete": document.complete,
             "problems": document.problems,
-            "notes": list(document.notes),
+            "notes": [note[:_LONGEST] for note in document.notes[:_MOST_NOTES]],
         }
         for kind, document in documents.items()
     }
     rows |= {k: {"name": f"{k}.json", "status": Status.MISSING.value} for k in missing}
-    return [rows[kind] for kind in (*KINDS, *others) if kind in rows]
+    return [rows[kind] for kind in (*KINDS, *others) if kind in rows][:_MOST_ROWS]
 
 
 def _without(procedures: Found, failed: Sequence[Answer]) -> Found:

@@ -272,6 +272,16 @@ class Provenance(ChooseTest):
         missing = [name for name, one in listed.items() if one["status"] == "Missing"]
         self.assertEqual(["procedures.json", "rig.json"], missing)
 
+    def test_the_list_stays_short_enough_for_an_event(self) -> None:
+        for number in range(300):
+            self.write(f"more {number}.json", {"a": 1})
+        notes = tuple("n" * 2000 for _ in range(100))
+        gathered = self.gather(labtracks=Known(subject=subject("l" * 2000, notes=notes)))
+        self.assertIn("more 299", gathered.documents)
+        listed = provenance(gathered.documents)
+        self.assertEqual(("subject.json", 50), (listed[0]["name"], len(listed)))
+        self.assertLess(len(json.dumps(listed)), 30_000)
+
 
 class LabFolder(ChooseTest):
     """The lab's folder of documents by id."""
