@@ -261,6 +261,8 @@ class SlurmExecutor:
         found = await asyncio.gather(*(self._hand(spec, halt) for spec in specs))
         given = {}
         for spec, one in zip(specs, found):
+            if one.ref and one.job_id in self._cancelled:  # while it was on its way
+                await self.cancel(one.ref)
             if one.again:
                 self._fresh.setdefault(spec.job_id, (time.monotonic(), spec))
             if one.again or one.job_id in self._known:

@@ -351,6 +351,17 @@ class FollowingTest(SlurmTest):
         self.client.listed.clear()
         self.assertEqual((await self.status(refs[0])).state, RunState.LOST, "it was cancelled")
 
+    async def test_a_job_that_is_cancelled_while_it_is_submitted_again_does_not_run(self):
+        [ref] = await self.begin("a")
+        del self.client.listed[101]
+        looking = asyncio.create_task(self.executor.statuses([ref]))
+        while not self.client.at_once:
+            await asyncio.sleep(0)
+        await self.executor.cancel(ref)
+        await looking
+        self.assertEqual(self.client.listed[102].state, "CANCELLED")
+        self.assertEqual((await self.status(ref)).state, RunState.CANCELLED)
+
     async def test_a_job_that_cannot_be_submitted_again_yet_waits(self):
         [ref] = await self.begin("j1")
         self.client.listed.clear()
