@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from aind_data_transfer_service.errors import EventsElsewhere, ExecutorError
+from aind_data_transfer_service.errors import (
+    EventsElsewhere,
+    ExecutorError,
+    TransferServiceError,
+)
 from aind_data_transfer_service.executors.base import (
     Executor,
     Others,
@@ -90,11 +94,18 @@ class Monitor:
 
     async def run(self) -> None:
         """Look again and again, whatever goes wrong with one look."""
+        is_blind = False
         while True:
             try:
                 await self.look()
             except Exception as error:  # the next look may fare better
                 self._complain(error)
+                is_blind = True
+            else:
+                if is_blind:
+                    logger.warning("monitor: the jobs are followed again")
+                    self._troubles.clear()  # what comes back is told again
+                is_blind = False
             await asyncio.sleep(self._interval)
 
     async def look(self) -> None:
@@ -179,7 +190,9 @@ class Monitor:
             if len(self._troubles) >= _TROUBLES_KEPT:
                 self._troubles.clear()
             self._troubles.add(trouble)
-            logger.error("monitor: %s", error, exc_info=error, extra={"job_id": job_id})
+            worded = isinstance(error, TransferServiceError)
+            trace = None if worded else error
+            logger.error("monitor: %s", error, exc_info=trace, extra={"job_id": job_id})
 
     async def _change(self, job: Job, status: RunStatus) -> JobChange | None:
         """Decide what to record of one job; None where nothing is new."""

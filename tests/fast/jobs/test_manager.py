@@ -454,6 +454,24 @@ class FollowingTest(ManagerTest):
             await self.until(job_id, JobState.COMPLETED)
         self.assertEqual(len(logs.records), 1)
 
+    async def test_trouble_that_comes_back_is_told_again_in_words_and_so_is_its_end(self):
+        await self.submit()
+        told = []
+        with self.assertLogs("aind_data_transfer_service.jobs.monitor", "WARNING") as logs:
+            for silence in ("out of order", "", "out of order", ""):
+                self.executor.silent = silence
+                told.append(len(logs.records) + 1)
+                await self.until_true(lambda: self._has_said(logs, told[-1]))
+        messages = [record.getMessage() for record in logs.records]
+        self.assertEqual(
+            messages, ["monitor: out of order", "monitor: the jobs are followed again"] * 2
+        )
+        self.assertEqual([record.exc_info for record in logs.records], [None] * 4)
+
+    @staticmethod
+    async def _has_said(logs, count: int) -> bool:
+        return len(logs.records) >= count
+
     async def test_one_job_whose_files_cannot_be_read_does_not_hold_up_the_others(self):
         broken, sound = await self.submit(), await self.submit(subject_id="2")
         original = self.executor.read
