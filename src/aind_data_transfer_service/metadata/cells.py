@@ -130,10 +130,10 @@ class Item:
             return None
         try:
             when = datetime.fromisoformat(words)
-        except ValueError:
+            return when.astimezone(zone).date() if when.tzinfo else when.date()
+        except (ValueError, OverflowError):  # what is left empty by some programs is the year 1
             self.problem(columns, words, "is no date")
             return None
-        return when.astimezone(zone).date() if when.tzinfo else when.date()
 
     def problem(self, columns: tuple[str, ...], words: str, what: str) -> None:
         """Note a cell that cannot be used, in full."""

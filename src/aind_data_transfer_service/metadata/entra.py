@@ -140,8 +140,8 @@ class EntraAuth(httpx.Auth):
         words = answer.get("error_description") or answer.get("error")
         if not isinstance(words, str) or not words.strip():
             return f"it answered {response.status_code} and does not say why"
-        first = words.strip().splitlines()[0][:200]
-        return first.replace(self._application.secret, "…")
+        first = words.replace(self._application.secret, "…").strip().splitlines()[0]
+        return first[:200]
 
 
 def _is_token(value: Any) -> bool:

@@ -13,6 +13,7 @@ import httpx
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
+from aind_data_transfer_service.metadata.web import TooLong, receive
 
 V2_PATH = "/api/v2"
 _USABLE = {200: True, 300: True, 207: False, 400: False, 406: False}
@@ -32,7 +33,7 @@ class MetadataService(SourceBase):
         Address of the service; with `/api/v2` at its end only the second generation is asked.
         A name and password in it are used, and never shown.
     timeout : float
-        Seconds to wait for one answer.
+        Seconds to wait for one answer, from its question to its end.
     attempts : int
         How often a request that failed (no answer, or a 5xx) is made in all.
     sleep : Callable
@@ -55,6 +56,7 @@ class MetadataService(SourceBase):
         self._second_generation = self._v2_only
         self._attempts = max(1, attempts)
         self._sleep = sleep
+        self._timeout = timeout
         self._client = httpx.Client(timeout=timeout, follow_redirects=True, auth=login)
 
     def __enter__(self) -> "MetadataService":
@@ -148,7 +150,11 @@ class MetadataService(SourceBase):
             if attempt:
                 self._sleep(_RETRY_SECONDS * 2 ** (attempt - 1))
             try:
-                response = self._client.get(address)
+                until = time.monotonic() + self._timeout
+                with self._client.stream("GET", address) as stream:
+                    response = receive(stream, until)
+            except TooLong as error:
+                raise MetadataError(f"{address} {error}") from error
             except httpx.TimeoutException:
                 problem = f"{address} did not answer in time"
             except (httpx.HTTPError, httpx.InvalidURL) as error:

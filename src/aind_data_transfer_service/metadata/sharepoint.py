@@ -5,9 +5,9 @@ further pages stand at `@odata.nextLink`. There are two lists, of 2019 to 2022 a
 """
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import tzinfo
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +16,7 @@ from aind_data_transfer_service.metadata import nsb_2019, nsb_2023, surgery
 from aind_data_transfer_service.metadata.entra import Application, EntraAuth
 from aind_data_transfer_service.metadata.procedures import merge_procedures
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
+from aind_data_transfer_service.metadata.together import ask_together
 from aind_data_transfer_service.metadata.web import Patience, Web, client
 from aind_data_transfer_service.settings.sources import SharePointSettings
 
@@ -89,8 +90,8 @@ class SharePointSource(SourceBase):
 
         Where one of them fails and another has something, that is given, and is not complete.
         """
-        with ThreadPoolExecutor(max_workers=len(self._lists)) as pool:
-            asked = [pool.submit(self._of_list, one, subject_id) for one in self._lists]
+        questions = [partial(self._of_list, one, subject_id) for one in self._lists]
+        asked = ask_together(questions, len(questions))
         found, failed = [], {}
         for one, task in zip(self._lists, asked):
             try:

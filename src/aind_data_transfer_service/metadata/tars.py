@@ -7,15 +7,16 @@ pages, and to a token of Entra ID.
 
 import copy
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import Any
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata import surgery
 from aind_data_transfer_service.metadata.entra import Application, EntraAuth
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
+from aind_data_transfer_service.metadata.together import ask_together
 from aind_data_transfer_service.metadata.web import Patience, Web, client
 from aind_data_transfer_service.settings.sources import TarsSettings
 
@@ -117,12 +118,11 @@ class TarsSource(SourceBase):
         lots = list(dict.fromkeys(lot for _, _, lot in viruses))
         if not lots:
             return procedures
-        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-            asked = {lot: pool.submit(self.material, lot) for lot in lots}
+        questions = [partial(self.material, lot) for lot in lots]
         known: dict[str, Material] = {}
         notes: list[str] = []
         failed: dict[str, list[str]] = {}
-        for lot, task in asked.items():
+        for lot, task in zip(lots, ask_together(questions, _AT_ONCE)):
             try:
                 found = task.result()
             except MetadataError as error:

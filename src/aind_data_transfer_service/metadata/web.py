@@ -20,8 +20,11 @@ import httpx
 from aind_data_transfer_service.errors import MetadataError
 
 _PAUSE_SECONDS = 0.5
+_LEAST_SECONDS = 0.01
 _BUSY = 429
 _SHOWN = 200
+_MOST_BYTES = 64 * 1024**2
+"""More than any document has; an answer that goes on is not for us."""
 _OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
@@ -37,6 +40,10 @@ class Patience:
     attempts: int = 3
     clock: Callable[[], float] = field(default=time.monotonic)
     sleep: Callable[[float], None] = field(default=time.sleep)
+
+
+class TooLong(Exception):
+    """An answer is longer than any answer ought to be."""
 
 
 def client(
@@ -106,6 +113,8 @@ class Web:
                     f"{self.at(url)} did not answer within {self._patience.seconds:g} s; "
                     "look whether it is up, or allow more time"
                 )
+            except TooLong as error:
+                raise MetadataError(f"{self.at(url)} {error}") from error
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 problem = self._unreachable(url, error)
             else:
@@ -122,22 +131,10 @@ class Web:
         self, method: str, url: str, until: float, details: dict[str, Any]
     ) -> httpx.Response:
         """Ask once; the time-outs of httpx count from byte to byte, this one over all."""
-        left = until - self._patience.clock()
+        clock = self._patience.clock
+        left = max(until - clock(), _LEAST_SECONDS)
         with self._http.stream(method, url, timeout=left, **details) as response:
-            parts = []
-            for part in response.iter_bytes():
-                parts.append(part)
-                if self._patience.clock() > until:
-                    raise httpx.ReadTimeout("too slow", request=response.request)
-            headers = httpx.Headers(
-                [(k, v) for k, v in response.headers.multi_items() if k not in _OF_THE_WIRE]
-            )
-            return httpx.Response(
-                response.status_code,
-                headers=headers,
-                content=b"".join(parts),
-                request=response.request,
-            )
+            return receive(response, until, clock)
 
     def at(self, url: str) -> str:
         """Name the system and its host, without what stands in the address besides."""
@@ -177,6 +174,35 @@ class Web:
         return f"{self.at(url)} has trouble of its own ({response.status_code}){asks}"
 
 
+def receive(
+    response: httpx.Response, until: float, clock: Callable[[], float] = time.monotonic
+) -> httpx.Response:
+    """Read what comes after the headers of an answer, for so long and no longer.
+
+    Raises
+    ------
+    httpx.ReadTimeout
+        Where the time is over before the answer is.
+    TooLong
+        Where it is no document, by its size.
+    """
+    parts, size = [], 0
+    for part in response.iter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > _MOST_BYTES:
+            raise TooLong(
+                f"answers with more than {_MOST_BYTES >> 20} MiB, which is no document; "
+                "look whether the address is right"
+            )
+        if clock() > until:
+            raise httpx.ReadTimeout("too slow", request=response.request)
+    headers = [(k, v) for k, v in response.headers.multi_items() if k not in _OF_THE_WIRE]
+    return httpx.Response(
+        response.status_code, headers=headers, content=b"".join(parts), request=response.request
+    )
+
+
 def _retry_after(response: httpx.Response) -> float:
     """Read how long the server wants to be left alone: seconds, or until a date."""
     value = response.headers.get("Retry-After", "").strip()
@@ -184,7 +210,7 @@ def _retry_after(response: httpx.Response) -> float:
         return float(value)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError, IndexError, TypeError):  # email.utils trips over oddities
         return 0.0
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return max(0.0, (when - datetime.now(UTC)).total_seconds())

@@ -162,6 +162,12 @@ class Items(unittest.TestCase):
             item.problems,
         )
 
+    def test_a_day_before_all_days_is_noted(self) -> None:
+        item = cells.Item({"T": "0001-01-01T00:00:00Z", "U": "9999-12-31T23:59:59-12:00"})
+        self.assertIsNone(item.day(ZoneInfo("America/Los_Angeles"), "T"))
+        self.assertIsNone(item.day(ZoneInfo("Asia/Tokyo"), "U"))
+        self.assertEqual(2, len(item.problems))
+
     def test_a_day_is_that_of_the_place(self) -> None:
         for words, zone, expected in (
             ("2022-12-06T08:00:00Z", "America/Los_Angeles", date(2022, 12, 6)),

@@ -7,6 +7,7 @@ from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.service import MetadataService
 from tests.support import free_port
 from tests.support.metadata import MetadataServer
+from tests.support.raw import RawServer
 
 SUBJECT = {"subject_id": "690165"}
 
@@ -42,6 +43,22 @@ class TestService(unittest.TestCase):
         with MetadataService(f"{server.url}/api/v2/") as service:
             self.assertEqual(service.instrument("i").document, {"a": 1})
         self.assertEqual(server.asked, ["/api/v2/instrument/i"])
+
+    def test_an_answer_without_end_is_given_up(self):
+        head = b"HTTP/1.1 200 OK\r\n\r\n"
+        for fault, words in (("trickle", "did not answer in time"), ("flood", "more than 64 MiB")):
+
+            def talk(stream, server):
+                stream.read(100)
+                stream.write(head)
+                getattr(server, fault)(stream)
+
+            with self.subTest(fault), RawServer(talk) as server:
+                seconds = 0.3 if fault == "trickle" else 30.0
+                address = f"http://127.0.0.1:{server.port}"
+                with MetadataService(address, seconds) as service:
+                    with self.assertRaisesRegex(MetadataError, words):
+                        service.subject("1")
 
     def test_what_nobody_knows_is_none(self):
         for second_generation in (False, True):

@@ -86,6 +86,32 @@ class Asking(unittest.TestCase):
         real = {"seconds": 0.3, "clock": Patience().clock, "sleep": Patience().sleep}
         self.refused("did not answer within 0.3 s", Fault.TRICKLE, **real)
 
+    def test_an_answer_that_grows_without_end_is_given_up_at_once(self) -> None:
+        bomb = gzip.compress(bytes(80 * 1024**2))
+        self.refused(
+            "answers with more than 64 MiB", Reply(200, bomb, {"Content-Encoding": "gzip"})
+        )
+        self.assertEqual(1, len(self.server.seen))
+
+    def test_a_wait_that_nobody_can_read_is_none(self) -> None:
+        for value in (
+            "Mon, 99999999999999999999 Jan 2024 00:00:00 GMT",
+            "Mon, 01 Jan 99999999999999 00:00:00 GMT",
+            "Mon, 01 Jan 2024 00:00:00 +99999999999999",
+            ",",
+        ):
+            with self.subTest(value):
+                self.server.next("/thing", Reply(503, {}, {"Retry-After": value}))
+                self.assertEqual(200, self.ask().status_code)
+
+    def test_a_clock_that_jumps_over_the_end_makes_no_error_of_its_own(self) -> None:
+        self.server.next("/thing", Reply(500))
+
+        def sleep(seconds: float) -> None:
+            self.clock.sleep(60)
+
+        self.refused("(did not answer|cannot be reached|has trouble)", Reply(500), sleep=sleep)
+
     def test_a_certificate_of_strangers_is_not_taken(self) -> None:
         web = Web("The system", client(), Patience(5.0, clock=self.clock, sleep=self.clock.sleep))
         self.addCleanup(web.close)

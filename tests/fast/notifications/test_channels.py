@@ -2,12 +2,9 @@
 
 import io
 import logging
-import os
-import socket
 import threading
 import time
 import unittest
-from collections.abc import Callable
 from typing import BinaryIO
 from unittest import mock
 
@@ -20,52 +17,28 @@ from aind_data_transfer_service.notifications.occasion import Occasion
 from aind_data_transfer_service.notifications.webhook import WebhookChannel, teams_body
 from aind_data_transfer_service.settings import NotificationSettings
 from tests.support.hook import Hook
+from tests.support.raw import RawServer, Talk
 
 MESSAGE = Message(Occasion.FAIL, JobState.FAILED, "FAILED: a_1", "The job failed.")
 
 
-class _ServerTest(unittest.TestCase):
-    """A server that answers as a test wants it, byte for byte."""
-
-    def setUp(self) -> None:
-        self.over = threading.Event()
-        self.addCleanup(self.over.set)
-
-    def serve(self, talk: Callable[[BinaryIO], None]) -> int:
-        """Listen, talk to whoever calls, and tell at which port."""
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(listener.close)
-
-        def answer() -> None:
-            connection, _ = listener.accept()
-            with connection, connection.makefile("rwb", buffering=0) as stream:
-                try:
-                    talk(stream)
-                except OSError:  # the other side has gone
-                    return
-
-        threading.Thread(target=answer, daemon=True).start()
-        return listener.getsockname()[1]
-
-    def trickle(self, stream: BinaryIO) -> None:
-        """Send a byte now and then, without end."""
-        while not self.over.wait(0.02):
-            stream.write(b"x")
-
-
-class MailTest(_ServerTest):
+class MailTest(unittest.TestCase):
     """SMTP servers."""
+
+    def port_of(self, talk: Talk) -> int:
+        """Start a server, and tell its port."""
+        return self.enterContext(RawServer(talk)).port
 
     def channel(self, port: int, **values: str) -> MailChannel:
         """Make a channel to a server."""
         usual = {"smtp_host": "127.0.0.1", "smtp_from": "transfer@lab.org"}
         return MailChannel(NotificationSettings(smtp_port=port, **usual | values))
 
-    def smtp(self, answers: dict[str, str]) -> Callable[[BinaryIO], None]:
+    def smtp(self, answers: dict[str, str]) -> Talk:
         """Speak SMTP, with these answers in place of the usual ones; letters are kept."""
         self.letters: list[bytes] = []
 
-        def talk(stream: BinaryIO) -> None:
+        def talk(stream: BinaryIO, server: RawServer) -> None:
             lines = io.BufferedReader(stream)  # type: ignore[type-var]
             stream.write(b"220 here\r\n")
             for line in lines:
@@ -85,30 +58,30 @@ class MailTest(_ServerTest):
     def test_a_server_that_takes_leave_oddly_has_the_letter_all_the_same(self) -> None:
         for farewell in ("421 too busy", "500 what?", "nonsense"):
             with self.subTest(farewell):
-                self.channel(self.serve(self.smtp({"QUIT": farewell}))).send(MESSAGE, "a@lab.org")
+                self.channel(self.port_of(self.smtp({"QUIT": farewell}))).send(MESSAGE, "a@lab.org")
                 self.assertEqual(1, len(self.letters))
 
     def test_what_is_wrong_with_the_settings_is_tried_again(self) -> None:
         answers = {"MAIL": "530 5.7.0 log in first"}
         with self.assertRaisesRegex(Unreachable, "answered 530 .* log in first; check SMTP_FROM"):
-            self.channel(self.serve(self.smtp(answers))).send(MESSAGE, "a@lab.org")
+            self.channel(self.port_of(self.smtp(answers))).send(MESSAGE, "a@lab.org")
         with self.assertRaisesRegex(Unreachable, "STARTTLS"):
-            port = self.serve(self.smtp({}))
+            port = self.port_of(self.smtp({}))
             self.channel(port, smtp_security="starttls").send(MESSAGE, "a@lab.org")
 
     def test_what_is_wrong_with_the_recipient_is_not(self) -> None:
         for answers in ({"RCPT": "550 nobody"}, {"DATA": "554 no"}):
             with self.subTest(answers), self.assertRaises(Refused):
-                self.channel(self.serve(self.smtp(answers))).send(MESSAGE, "a@lab.org")
+                self.channel(self.port_of(self.smtp(answers))).send(MESSAGE, "a@lab.org")
 
     def test_a_server_that_speaks_a_byte_at_a_time_is_given_up(self) -> None:
-        def greeting(stream: BinaryIO) -> None:
+        def greeting(stream: BinaryIO, server: RawServer) -> None:
             stream.write(b"220 ")
-            self.trickle(stream)
+            server.trickle(stream)
 
-        def later(stream: BinaryIO) -> None:
+        def later(stream: BinaryIO, server: RawServer) -> None:
             stream.write(b"220 here\r\n")
-            self.trickle(stream)
+            server.trickle(stream)
 
         for talk in (greeting, later):
             began = time.monotonic()
@@ -117,32 +90,22 @@ class MailTest(_ServerTest):
                 mock.patch.object(mail, "DEADLINE", 0.2),
                 self.assertRaisesRegex(Unreachable, "127.0.0.1 does not take e-mails"),
             ):
-                self.channel(self.serve(talk)).send(MESSAGE, "a@lab.org")
+                self.channel(self.port_of(talk)).send(MESSAGE, "a@lab.org")
             self.assertLess(time.monotonic() - began, 5)
 
-    def test_no_clock_is_left_running(self) -> None:
-        before = threading.active_count()
-        port = self.serve(self.smtp({}))
-        self.channel(port).send(MESSAGE, "a@lab.org")
-        with self.assertRaises(Unreachable):
-            self.channel(1).send(MESSAGE, "a@lab.org")
-        deadline = time.monotonic() + 5
-        while threading.active_count() > before and time.monotonic() < deadline:
-            os.sched_yield()
-        self.assertLessEqual(threading.active_count(), before)
 
-
-class WebhookTest(_ServerTest):
+class WebhookTest(unittest.TestCase):
     """Web servers."""
 
     def test_an_answer_without_end_is_not_waited_for(self) -> None:
-        def talk(stream: BinaryIO) -> None:
+        def talk(stream: BinaryIO, server: RawServer) -> None:
             stream.read(100)
             stream.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-            self.trickle(stream)
+            server.trickle(stream)
 
+        port = self.enterContext(RawServer(talk)).port
         sent = threading.Thread(
-            target=WebhookChannel(f"http://127.0.0.1:{self.serve(talk)}/", "plain").send,
+            target=WebhookChannel(f"http://127.0.0.1:{port}/", "plain").send,
             args=(MESSAGE, ""),
             daemon=True,
         )
