@@ -22,6 +22,7 @@ from aind_data_transfer_service import __version__
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import (
     DestinationError,
+    DestinationExistsError,
     MetadataError,
     RequestError,
     VerificationError,
@@ -45,7 +46,7 @@ from aind_data_transfer_service.upload.description import (
 from aind_data_transfer_service.upload.estimate import estimate
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.ledger import Ledger
-from aind_data_transfer_service.upload.manifest import Entry, utc, write_manifest
+from aind_data_transfer_service.upload.manifest import Entry, Manifest, utc, write_manifest
 from aind_data_transfer_service.upload.plan import Picked, Plan, Series
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shards import (
@@ -147,7 +148,12 @@ class UploadJob:
         UploadError
             Where a step fails; what was sent so far stays, and a further job goes on from there.
         """
-        scans, state = self._preflight()
+        try:
+            scans, state = self._preflight()
+        except DestinationExistsError:
+            if (outcome := self._published_before()) is None:
+                raise
+            return outcome
         documents = self._metadata()
         plan = self._modalities(scans, documents)
         if self._config.dry_run:
@@ -464,8 +470,27 @@ class UploadJob:
         write_manifest(self._store, self._prefix, header, entries)
         self._on_proven()
         release(self._store, self._prefix, claim)
+        return self._finish(files, size, claim.started)
+
+    def _published_before(self) -> Outcome | None:
+        """Do what comes after publishing, where this very job published the asset.
+
+        It was queued again then, because its machine died before it could say that it had ended.
+        """
+        job_id = self._settings.job_id
+        if not job_id or self._settings.upload_shard or self._config.dry_run:
+            return None
+        header = Manifest(self._store, self._prefix).header
+        if header.get("job_id") != job_id:
+            return None
+        self._on_proven()
+        started = datetime.fromisoformat(header["started"])
+        return self._finish(header["files"], header["bytes"], started)
+
+    def _finish(self, files: int, size: int, started: datetime) -> Outcome:
+        """Tell those who wait for the asset, and say that it is done."""
         record = f"{self._prefix}/{RECORD_NAME}"
-        self._afterwards.run(lambda: self._store.get(record), claim.started)
+        self._afterwards.run(lambda: self._store.get(record), started)
         outcome = Outcome(self._location, files, size, self._seconds())
         self._tell_end(outcome, f"{self._location} is complete and verified")
         return outcome

@@ -344,3 +344,37 @@ class ManyJobsTest(JobsTest):
         self.add(*({"submitted_at": NOON - timedelta(days=n)} for n in range(3)))
         data = self.envelope(await self.client.get("/api/jobs?page=1000000"))
         self.assertEqual(([], 3), (data["jobs"], data["total"]))
+
+
+class AfterwardsRoutesTest(JobsTest):
+    """POST /api/jobs/{id}/analysis and /registration."""
+
+    async def test_what_cannot_be_done_is_refused_in_words(self) -> None:
+        done, failed = self.add(
+            {"location": "s3://bucket/a"}, {"state": JobState.FAILED, "location": "s3://bucket/a"}
+        )
+        for path, status, words in (
+            (f"{done.id}/analysis", 409, "set CODEOCEAN_DOMAIN and CODEOCEAN_TOKEN"),
+            (f"{done.id}/registration", 409, "set REGISTRATION_URL"),
+            (f"{failed.id}/analysis", 409, "there is no verified asset (FAILED)"),
+            ("nobody/analysis", 404, "there is no job nobody"),
+        ):
+            with self.subTest(path):
+                response = await self.client.post(f"/api/jobs/{path}")
+                self.assertEqual(status, response.status_code)
+                self.assertIn(words, response.json()["data"]["errors"][0])
+
+    async def test_the_page_shows_how_it_stands_and_a_button_where_it_helps(self) -> None:
+        failed, running, plain = self.add(
+            {"analysis": "FAILED", "analysis_reason": "<b>no capsule"},
+            {"analysis": "RUNNING", "data_asset_link": "https://co.example.org/data-assets/1"},
+            {},
+        )
+        page = (await self.client.get(f"/jobs/{failed.id}")).text
+        self.assertIn("&lt;b&gt;no capsule", page)
+        self.assertRegex(page, r'data-retry="analysis" *>')
+        page = (await self.client.get(f"/jobs/{running.id}")).text
+        self.assertIn('href="https://co.example.org/data-assets/1"', page)
+        self.assertRegex(page, r'data-retry="analysis" *hidden>')
+        page = (await self.client.get(f"/jobs/{plain.id}")).text
+        self.assertRegex(page, r'id="afterwards"[^>]* hidden>')

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from unittest.mock import patch
 
 from aind_data_transfer_service.afterwards.hook import register
+from aind_data_transfer_service.errors import DestinationExistsError
 from aind_data_transfer_service.settings import AfterwardsSettings
 from aind_data_transfer_service.upload.afterwards import Afterwards
-from aind_data_transfer_service.upload.job import UploadJob
+from aind_data_transfer_service.upload.job import Outcome, UploadJob
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.hook import Hook
 from tests.support.transfer import PREFIX, TransferTestCase
@@ -42,6 +43,28 @@ class WholeJob(TransferTestCase):
         self.assertEqual("FAILED", self.told.figures("registration", "end")["registration"])
         self.assertIn("refuses (422)", self.told.warnings()[-1])
         self.assertEqual(("done", "end"), self.told.steps()[-1])
+
+    def test_a_job_queued_again_after_publishing_does_what_was_left(self) -> None:
+        self.write("a.txt")
+        with Hook() as hook:
+            known = AfterwardsSettings(registration_url=hook.url)
+
+            def run(job_id: str) -> Outcome:
+                settings = self.settings(job_id=job_id)
+                return UploadJob(self.config(), settings, self.told, afterwards=known).run()
+
+            first = run("j1")
+            before = self.stored()
+            again = run("j1")
+            self.assertEqual((first.files, first.bytes), (again.files, again.bytes))
+            self.assertEqual(before, self.stored())
+            self.assertEqual(("done", "end"), self.told.steps()[-1])
+            self.assertNotIn(("transfer", "start"), self.told.steps()[-5:])
+            with self.assertRaises(DestinationExistsError):
+                run("j2")
+        keys = [headers["Idempotency-Key"] for headers in hook.headers]
+        self.assertEqual(2, len(keys))
+        self.assertEqual(keys[0], keys[1])
 
     def test_a_fault_of_our_own_is_none_of_the_jobs(self) -> None:
         place = f"aind_data_transfer_service.upload.afterwards.{register.__name__}"
