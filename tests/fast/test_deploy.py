@@ -9,7 +9,12 @@ from pathlib import Path
 import yaml
 
 from aind_data_transfer_service.cli import APP
-from aind_data_transfer_service.settings import HpcSettings, OpenDataSettings, ServiceSettings
+from aind_data_transfer_service.settings import (
+    HpcSettings,
+    OpenDataSettings,
+    ServiceSettings,
+    shared_variables,
+)
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 AWS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
@@ -37,7 +42,7 @@ class DeployTest(unittest.TestCase):
         known |= {f"HPC_{name.upper()}" for name in HpcSettings.model_fields}
         known |= {f"OPEN_DATA_{name.upper()}" for name in OpenDataSettings.model_fields}
         self.assertTrue(named)
-        self.assertEqual(set(), named - known - AWS)
+        self.assertEqual(set(), named - known - shared_variables() - AWS)
 
     def test_the_unit_starts_the_service_and_lets_its_jobs_live(self) -> None:
         unit = self.unit()
