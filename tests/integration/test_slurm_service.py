@@ -19,8 +19,9 @@ from aind_data_transfer_service.executors.base import RunState
 from aind_data_transfer_service.executors.choose import make_client
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.settings import HpcSettings
-from tests.support import parameters, seaweedfs, slurm, slurm_next, wait_until
+from tests.support import parameters, seaweedfs, slims, slurm, slurm_next, wait_until
 from tests.support.executor_contract import ExecutorContract, a_script
+from tests.support.https import ca_file
 from tests.support.requests import upload_settings
 from tests.support.service import Service
 
@@ -137,6 +138,7 @@ class ServiceTest(ClusterTest):
             "HPC_TIME_LIMIT": "360",
             "AWS_ENDPOINT_URL": self.s3.endpoint_url,
             "AWS_ENDPOINT_URL_SSM": self.parameters.url,
+            **self.sources_of_metadata(),
             "SLURM_CONF": str(self.cluster.conf),
         }
         self.enterContext(patch.dict(os.environ, variables))
@@ -146,6 +148,26 @@ class ServiceTest(ClusterTest):
         self.api = self.enterContext(
             httpx.Client(base_url=self.service.url, trust_env=False, timeout=60)
         )
+
+    def sources_of_metadata(self) -> dict[str, str]:
+        """Have a SLIMS that knows a rig, and a folder that knows the subject and the session."""
+        server = self.enterContext(slims.SlimsServer())
+        server.has("rig 1", ("rig.json", {"rig_id": "rig 1"}))
+        self.metadata = self.folder / "Metadata"
+        known = {
+            self.folder / "lab" / "subject" / "690165.json": {"subject_id": "690165"},
+            self.metadata / "session.json": {"subject_id": "690165", "rig_id": "rig 1"},
+        }
+        for path, document in known.items():
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(document), encoding="utf-8")
+        return {
+            "METADATA_FOLDER": str(self.folder / "lab"),
+            "SLIMS_HOST": f"{server.url}/slimsrest",
+            "SLIMS_USERNAME": slims.USER,
+            "SLIMS_PASSWORD": slims.PASSWORD,
+            "SLIMS_CA_FILE": str(ca_file()),
+        }
 
     def submit(self, *requests: dict) -> list[dict]:
         """Submit jobs and give the answers, one each."""
@@ -173,7 +195,8 @@ class ServiceTest(ClusterTest):
 
     def test_a_session_becomes_a_verified_asset(self):
         mail = {"mail_user": "anna@example.org", "mail_type": ["END", "FAIL"]}
-        [answer] = self.submit(self.request(hpc_settings=mail, processor_full_name="Ann O'Brien"))
+        asked = {"processor_full_name": "Ann O'Brien", "metadata_dir": str(self.metadata)}
+        [answer] = self.submit(self.request(hpc_settings=mail, **asked))
         shown = self.cluster.run("scontrol", "show", "job", str(answer["slurm_job_id"]))
         job = self.end_of(answer["job_id"])
         self.assertEqual(("COMPLETED", "", 0), (job["state"], job["reason"], job["exit_code"]))
@@ -184,6 +207,10 @@ class ServiceTest(ClusterTest):
             stored = self.s3.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
             self.assertEqual(path.read_bytes(), stored)
         self.s3.client.head_object(Bucket=self.bucket, Key=f".transfer/{asset}/manifest.jsonl")
+        for name, document in (("subject", {"subject_id": "690165"}), ("rig", {"rig_id": "rig 1"})):
+            key = f"{asset}/{name}.json"
+            stored = self.s3.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            self.assertEqual(document, json.loads(stored))
         self.assertEqual(job["files_done"], job["files_total"])
         page = self.api.get("/jobs").text
         self.assertIn("COMPLETED", page)
@@ -193,7 +220,8 @@ class ServiceTest(ClusterTest):
         self.assertIn("settings from /param/store/name: UPLOAD_CONNECTIONS", log)
         for line in (f"JobName={asset}", "TimeLimit=06:00:00", "MailUser=anna@example.org"):
             self.assertIn(line, shown)
-        self.assertNotIn(self.s3.env["AWS_SECRET_ACCESS_KEY"], shown)
+        for secret in (self.s3.env["AWS_SECRET_ACCESS_KEY"], slims.PASSWORD):
+            self.assertNotIn(secret, shown)
         again = self.api.post("/api/submit_hpc_jobs", json={"jobs": [self.request()]})
         self.assertEqual(406, again.status_code, "the service looks with the keys of the jobs")
         self.assertIn("exists already", again.json()["data"]["errors"][0])
@@ -201,11 +229,12 @@ class ServiceTest(ClusterTest):
 
     def assert_keys_are_nowhere(self) -> None:
         """Search every file of the service and of the cluster's logs."""
-        secret = self.s3.env["AWS_SECRET_ACCESS_KEY"].encode()
+        secrets = (self.s3.env["AWS_SECRET_ACCESS_KEY"].encode(), slims.PASSWORD.encode())
         files = [*self.service.data_dir.rglob("*"), *self.folder.rglob("*")]
         for path in [*files, *self.cluster.folder.glob("*.log")]:
             if path.is_file():
-                self.assertNotIn(secret, path.read_bytes(), path)
+                for secret in secrets:
+                    self.assertNotIn(secret, path.read_bytes(), path)
 
     def test_jobs_that_others_started_are_listed_as_such_and_not_kept(self):
         wrap = ["--wrap", "sleep 100", "--output", "/dev/null", "--job-name", "an O'Brien <b>"]
