@@ -5,6 +5,7 @@ thread leaves undone is given up by a later round, and can be tried again.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
@@ -120,14 +121,15 @@ class AfterwardsKeeper:
             return
         for job, found in await self._aside(lambda: self._look(jobs)):
             if found is None:  # taken in meanwhile: now it goes on
-                await self.retry(job.id, "analysis")
+                with contextlib.suppress(JobError):  # somebody else was faster
+                    await self.retry(job.id, "analysis")
             else:
                 await self._record(job.id, found.values())
 
     def _unfit(self, job: Job, step: str) -> str:
         """Say why a step of a job cannot be done; empty where it can."""
         settings = self._settings.afterwards
-        if job.state is not JobState.COMPLETED or not job.location:
+        if job.state is not JobState.COMPLETED or not job.location or job.script:
             return f"there is no verified asset ({job.state}), so there is no {step}"
         if step == "analysis" and not settings.knows_code_ocean:
             return "this service knows no Code Ocean; set CODEOCEAN_DOMAIN and CODEOCEAN_TOKEN"

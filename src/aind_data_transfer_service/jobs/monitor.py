@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,6 +44,7 @@ _TROUBLES_KEPT = 1000
 _OTHERS = "others"
 """The word that says so when the list of others' jobs has changed."""
 _SECONDS_UNWATCHED = 10.0
+_KILLED = 128 + signal.SIGKILL  # as a shell tells it
 _NO_WORD = (RunState.LOST, RunState.FAILED, RunState.TIMEOUT)
 
 
@@ -233,7 +235,8 @@ class Monitor:
         failure, is_whole = report.failure, report.is_proven
         if status.state is not RunState.COMPLETED and not (failure or is_whole):
             failure, is_whole = await self._told_end(job)
-        if status.exit_code is None and status.state in _NO_WORD and is_whole:
+        had_no_word = status.exit_code in (None, _KILLED) and status.state in _NO_WORD
+        if had_no_word and is_whole:
             status = replace(status, state=RunState.COMPLETED, reason="")
         if status.state is RunState.LOST and failure:
             status = replace(status, state=RunState.FAILED, reason="")

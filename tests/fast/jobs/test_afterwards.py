@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import JobError, JobNotFound
-from aind_data_transfer_service.executors.base import RunState, RunStatus
+from aind_data_transfer_service.executors.base import RunState
 from aind_data_transfer_service.jobs import afterwards as module
 from aind_data_transfer_service.jobs.afterwards import AfterwardsKeeper
 from aind_data_transfer_service.jobs.feed import Feed
@@ -103,6 +103,7 @@ class Retries(KeeperTest):
         for job, step, words, keeper in (
             (self.add(state=JobState.FAILED), "analysis", "no verified asset", self.keeper),
             (self.add(location=""), "analysis", "no verified asset", self.keeper),
+            (self.add(script="#!/bin/sh"), "analysis", "no verified asset", self.keeper),
             (self.add(location="/data/b/a"), "analysis", "lies in a folder", self.keeper),
             (self.add(), "registration", "set REGISTRATION_URL", self.keeper),
             (self.add(), "analysis", "set CODEOCEAN_DOMAIN", self.keep(**nobody)),
@@ -253,20 +254,23 @@ class Killed(unittest.IsolatedAsyncioTestCase):
         manager = JobManager(settings, executor=executor)
         await manager.start()
         self.addAsyncCleanup(manager.stop)
-        submission = await manager.submit_basic([a_request(str(folder))])
-        [answer] = submission.responses
-        job_id = answer["job_id"]
-        ref = manager.store.get(job_id).executor_ref
-        executor.files[ref, "events"] = event_line("verify", "end") + event_line(
-            "analysis", "start", "asked"
-        )
-        executor.statuses_of[ref] = RunStatus(ref, RunState.TIMEOUT)
-        for _ in range(1000):
-            job = manager.store.get(job_id)
-            if job.ended_at:
-                break
-            await asyncio.sleep(0.01)
-        self.assertEqual((JobState.COMPLETED, "PENDING"), (job.state, job.analysis))
+        for number, (state, code, expected) in enumerate(
+            (
+                (RunState.TIMEOUT, None, JobState.COMPLETED),
+                (RunState.FAILED, 137, JobState.COMPLETED),
+                (RunState.FAILED, 1, JobState.FAILED),
+            )
+        ):
+            with self.subTest(state, code=code):
+                asked = a_request(str(folder), subject_id=str(number + 1))
+                [answer] = (await manager.submit_basic([asked])).responses
+                job_id = answer["job_id"]
+                executor.write(job_id, "events", event_line("verify", "end"))
+                executor.write(job_id, "events", event_line("analysis", "start", "asked"))
+                executor.tell(job_id, state, exit_code=code)
+                while not (job := await manager.get(job_id)).ended_at:
+                    await asyncio.sleep(0.01)
+                self.assertEqual((expected, "PENDING"), (job.state, job.analysis))
 
 
 if __name__ == "__main__":
