@@ -32,7 +32,6 @@ class AfterwardsTest(PageTest):
         job = a_job(**(usual | values))
         self.service.manager.store.add([job])
         self.page.goto(f"{self.service.url}/jobs/{job.id}")
-        self.page.locator('#live[data-live="on"]').wait_for()
         return job
 
     def test_an_analysis_that_failed_says_why_and_is_tried_again_by_a_button(self) -> None:

@@ -172,14 +172,9 @@ class AfterwardsKeeper:
         else:
             place = Path(job.location)
             root, bucket = str(place.parent.parent), place.parent.name
-        store = open_store(
-            root,
-            bucket,
-            settings.aws_endpoint_url,
-            quick=True,
-            keys=job_keys(settings.hpc_for(bucket)),
-        )
+        keys = job_keys(settings.hpc_for(bucket))
         try:
+            store = open_store(root, bucket, settings.aws_endpoint_url, quick=True, keys=keys)
             document = store.get(f"{job.name}/{RECORD_NAME}")
         except UploadError as error:
             return Registration(RegistrationState.FAILED, str(error))

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from unittest.mock import patch
 
-from aind_data_transfer_service.errors import JobError, JobNotFound
+from aind_data_transfer_service.errors import DestinationError, JobError, JobNotFound
 from aind_data_transfer_service.executors.base import RunState
 from aind_data_transfer_service.jobs import afterwards as module
 from aind_data_transfer_service.jobs.afterwards import AfterwardsKeeper
@@ -123,6 +123,12 @@ class Retries(KeeperTest):
         await keeper.retry(job.id, "registration")
         failed = await self.until(job, "FAILED", step="registration")
         self.assertEqual("the asset has no metadata.nd.json", failed.registration_reason)
+        s3 = self.add(location="s3://bucket/behavior_1", name="behavior_1", registration="FAILED")
+        place = "aind_data_transfer_service.jobs.afterwards.open_store"
+        with patch(place, side_effect=DestinationError("bucket: no credentials were found")):
+            await keeper.retry(s3.id, "registration")
+            failed = await self.until(s3, "FAILED", step="registration")
+        self.assertIn("no credentials were found", failed.registration_reason)
         (asset / "metadata.nd.json").write_bytes(b'{"name":  "x"}')
         await keeper.retry(job.id, "registration")
         await self.until(job, "COMPLETED", step="registration")
