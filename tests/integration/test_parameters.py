@@ -105,6 +105,7 @@ class TestParameters(TransferTestCase):
         self.put({"TARS_CLIENT_SECRET": {"secret": "known", "key": "b"}}, "/lab/field")
         self.secrets.create_secret(Name="bytes", SecretBinary=b"hunter2")
         self.put({"TARS_CLIENT_SECRET": {"secret": "bytes"}}, "/lab/bytes")
+        self.put('{"TARS_CLIENT_SECRET": "hunter2\\u0000", "TARS_SCOPE": "\\ud800"}', "/lab/nul")
         for name, words in (
             ("/lab/none", "there is no parameter of this name, and none beneath it"),
             ("/lab/text", "its value is no JSON object of settings"),
@@ -112,6 +113,7 @@ class TestParameters(TransferTestCase):
             ("/lab/odd", "METADATA_SERVICE_URL is neither a text nor a number nor a pointer"),
             ("/lab/lost", "ResourceNotFoundException"),
             ("/lab/field", 'asks for "b" of the secret known, which has no such field'),
+            ("/lab/nul", "TARS_CLIENT_SECRET, TARS_SCOPE has characters that no variable can hold"),
             ("/lab/bytes", "points to the secret bytes, which is no text"),
         ):
             with self.subTest(name), self.assertRaises(RequestError) as caught:
@@ -119,6 +121,25 @@ class TestParameters(TransferTestCase):
             self.assertIn(words, str(caught.exception))
             self.assertIn(name, str(caught.exception))
             self.assertNotIn("hunter2", str(caught.exception))
+
+    def test_a_whole_secret_where_a_field_was_meant_is_shown_nowhere(self):
+        self.write("a.txt")
+        self.secrets.create_secret(Name="tars", SecretString='{"password": "hunter2"}')
+        events = self.folder / "events.jsonl"
+        variables = {"AWS_PARAM_STORE_NAME": NAME, "UPLOAD_EVENTS_FILE": str(events)}
+        for variable in ("UPLOAD_CONNECTIONS", "LAB_TIMEZONE", "LABTRACKS_PORT", "SLIMS_HOST"):
+            self.put({variable: {"secret": "tars"}}, f"{NAME}/{variable}")
+            variables["AWS_PARAM_STORE_NAME"] = f"{NAME}/{variable}"
+            with (
+                self.subTest(variable),
+                patch.dict(os.environ, variables),
+                self.assertNoLogs("aind_data_transfer_service", "ERROR"),
+            ):
+                os.environ.pop(variable, None)
+                self.assertEqual(2, main(["--json-args", self.config().model_dump_json()]))
+                last = json.loads(events.read_bytes().splitlines()[-1])["message"]
+                self.assertIn(f"{variable}: what it is set to cannot be used", last)
+        self.assertNotIn("hunter2", events.read_text())
 
     def test_a_store_that_does_not_answer_stops_the_job_in_words(self):
         self.write("a.txt")

@@ -10,7 +10,7 @@ happens on this machine beneath `DATA_DIR`: jobs run as local processes and asse
 folder, in the layout of a bucket.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pydantic import ValidationError
 
@@ -65,14 +65,19 @@ _PREFIXES = {
 """How the variables begin that a class of settings reads, where they begin alike."""
 
 
-def explain_settings(error: ValidationError) -> list[str]:
-    """List what is wrong with the environment, a line a variable: `CHECK_TIMEOUT: "abc" …`."""
+def explain_settings(error: ValidationError, hidden: Collection[str] = ()) -> list[str]:
+    """List what is wrong with the environment, a line a variable: `CHECK_TIMEOUT: "abc" …`.
+
+    Of the variables in `hidden`, values are not shown: they come from where secrets lie.
+    """
     lines = []
     prefix = _PREFIXES.get(error.title, "")
     for details in error.errors(include_url=False):
         name = ".".join(str(part) for part in details["loc"])
         variable = f"{prefix}{name}".upper() if name else ""
-        if details["type"] == "value_error":
+        if variable in hidden:
+            words = "what it is set to cannot be used"
+        elif details["type"] == "value_error":
             words = str(details["ctx"]["error"])
         else:
             words = f"{quoted(details['input'])} is refused: {details['msg']}"
@@ -83,7 +88,8 @@ def explain_settings(error: ValidationError) -> list[str]:
 def is_administrators(variable: str) -> bool:
     """Tell whether a variable of a job's environment is for the site to set, and for no user."""
     name = variable.upper()
-    return name in shared_variables() | _OF_ONE_JOB or name.startswith(_SITE)
+    names = shared_variables() | _OF_ONE_JOB | _OF_THE_NODE
+    return name in names or name.startswith((*_SITE, *_CODE))
 
 
 def shared_variables() -> frozenset[str]:
@@ -114,7 +120,19 @@ def _of_systems() -> frozenset[str]:
     )
 
 
-_SITE = ("AWS_", "SINGULARITY", "APPTAINER")
+_SITE = ("AWS_", "SINGULARITY", "APPTAINER", "SLURM", "SBATCH")
+_CODE = ("BASH", "LD_", "PYTHON")
+"""What has the job's own shell, loader and Python run something that came with the variable."""
+_OF_THE_NODE = frozenset(
+    {
+        *("PATH", "HOME", "ENV", "IFS", "PS4", "SHELLOPTS", "GCONV_PATH", "GLIBC_TUNABLES"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES"),
+    }
+)
+"""What decides which programs run, which settings they read at home, over whose machine their
+requests go, and whose certificates they trust."""
 _SYSTEMS = (
     AfterwardsSettings,
     LabtracksSettings,

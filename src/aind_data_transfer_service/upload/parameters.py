@@ -16,6 +16,7 @@ https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValu
 
 import json
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from botocore.session import get_session
 
 from aind_data_transfer_service.errors import RequestError
 
+_HALF = re.compile("[\ud800-\udfff]")
 _PATIENCE = Config(
     connect_timeout=10,
     read_timeout=20,
@@ -69,6 +71,7 @@ def read_parameters(name: str, known: Collection[str]) -> Parameters:
         variables = {_variable(key): value for key, value in given.items()}
         wanted = {key: value for key, value in variables.items() if key in known}
         values = {key: _value(name, key, value) for key, value in wanted.items()}
+        _check(name, values)
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         words = error.response.get("Error", {}).get("Message", "")
@@ -141,6 +144,16 @@ def _value(name: str, key: str, value: Any) -> str:
         f"AWS_PARAM_STORE_NAME ({name}): {key} is neither a text nor a number nor a pointer to a "
         'secret, such as {"secret": "its name", "key": "a field of it"}'
     )
+
+
+def _check(name: str, values: Mapping[str, str]) -> None:
+    """Refuse what no environment can hold: NUL, and half of a pair of UTF-16."""
+    odd = [key for key, value in values.items() if "\0" in value or _HALF.search(value)]
+    if odd:
+        raise RequestError(
+            f"AWS_PARAM_STORE_NAME ({name}): {', '.join(sorted(odd))} has characters that no "
+            "variable can hold (NUL, or half of a pair)"
+        )
 
 
 def _secret(name: str, key: str, secret: str, field: Any) -> str:

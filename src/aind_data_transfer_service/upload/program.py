@@ -15,7 +15,12 @@ from typing import TextIO
 
 from pydantic import ValidationError
 
-from aind_data_transfer_service.errors import CancelledError, ExitCode, UploadError
+from aind_data_transfer_service.errors import (
+    CancelledError,
+    ExitCode,
+    RequestError,
+    UploadError,
+)
 from aind_data_transfer_service.settings import (
     AfterwardsSettings,
     UploadSettings,
@@ -128,7 +133,11 @@ def _with_parameters(settings: UploadSettings, events: Events) -> UploadSettings
     os.environ.update(added)
     if added:
         logger.info("settings from %s: %s", name, ", ".join(sorted(added)))
-    return UploadSettings()
+    try:
+        return UploadSettings()
+    except ValidationError as error:
+        reasons = "; ".join(explain_settings(error, hidden=added))
+        raise RequestError(f"AWS_PARAM_STORE_NAME ({name}): {reasons}") from None
 
 
 def _fail(events: Events | None, reason: str, code: ExitCode) -> int:

@@ -10,6 +10,7 @@ from aind_data_transfer_service.executors.slurm_properties import (
     marked_id,
     setting_errors,
 )
+from aind_data_transfer_service.executors.slurm_script import compose_environment
 from aind_data_transfer_service.executors.slurm_words import run_status
 from aind_data_transfer_service.hpc.models import BASE_STATES, SlurmJob
 from aind_data_transfer_service.settings import HpcSettings
@@ -189,6 +190,19 @@ class PropertiesTest(unittest.TestCase):
             "hold": True,
         }
         self.assertEqual(setting_errors(asked, self.hpc()), [])
+
+    def test_users_bring_no_code_and_no_other_way_to_the_store_by_a_variable(self):
+        hpc = self.hpc(user_settings="environment")
+        for name in (
+            *("BASH_ENV", "LD_PRELOAD", "PYTHONPATH", "PATH", "HOME", "PYTHONSTARTUP", "SHELLOPTS"),
+            *("https_proxy", "HTTP_PROXY", "SSL_CERT_FILE", "AWS_CONFIG_FILE", "SLURM_JOB_ID"),
+            *("APPTAINERENV_AWS_ENDPOINT_URL", "SINGULARITY_BIND", "UPLOAD_JOB_JSON_ARGS"),
+        ):
+            with self.subTest(name):
+                [error] = setting_errors({"environment": {name: "x"}}, hpc)
+                self.assertIn(f"environment: {name}: only this site's administrator", error)
+                spec = JobSpec("j", "n", request="{}", settings={"environment": {name: "x"}})
+                self.assertNotEqual("x", compose_environment(spec, self.hpc(), {}).get(name))
 
     def test_users_never_set_what_steers_a_job(self):
         hpc = self.hpc(user_settings="environment")
