@@ -18,6 +18,11 @@ NEVER = frozenset({"array"})
 PROTECTED = frozenset({"account", "environment", "group_id", "user_id"})
 """What users may not say unless `HPC_USER_SETTINGS` names it."""
 LOG_PATHS = frozenset({"standard_in", "standard_out", "standard_error"})
+_JOBS_NAME = re.compile(r"%[0-9]*x")
+_OURS = re.compile(
+    r"[0-9a-hjkmnp-tv-z]{12}\.|.*\.(?:events\.jsonl|request\.json|script|claim|end)(?:\.|$)"
+)
+"""Files that jobs and this service leave in the folder of logs, by the ids of the jobs."""
 WORK_PATH = "current_working_directory"
 _MARK = "aind-data-transfer-service:"
 _MARKED = re.compile(
@@ -87,6 +92,8 @@ def setting_errors(settings: Mapping[str, Any], hpc: HpcSettings) -> list[str]:
     found, problems = read_properties(settings)
     errors = [f"hpc_settings{_JOINED.get(text[0], '.')}{text}" for text in problems]
     for name, value in found.items():
+        if name in LOG_PATHS and isinstance(value, str):
+            value = _JOBS_NAME.sub(lambda _: str(found.get("name", "")), value)
         words = _refusal(name, value, hpc)
         if words:
             errors.append(f"hpc_settings.{name}: {words}")
@@ -129,8 +136,10 @@ def _path_refusal(name: str, value: Any, hpc: HpcSettings) -> str:
         return ""
     if name == "standard_in" and value == "/dev/null":
         return ""
-    if isinstance(value, str):
+    if isinstance(value, str) and "\\" not in value:  # which Slurm takes out, and then sees ".."
         path = PurePosixPath(value)
+        if name in LOG_PATHS and _OURS.match(path.name):
+            return "is the name of a job's own file, which may be another's; write some other name"
         if ".." not in path.parts and any(path.is_relative_to(folder) for folder in folders):
             return ""
     return f"write a path beneath {' or '.join(map(str, folders))}"

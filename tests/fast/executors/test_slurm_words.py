@@ -13,6 +13,7 @@ from aind_data_transfer_service.executors.slurm_properties import (
 from aind_data_transfer_service.executors.slurm_script import compose_environment
 from aind_data_transfer_service.executors.slurm_words import run_status
 from aind_data_transfer_service.hpc.models import BASE_STATES, SlurmJob
+from aind_data_transfer_service.jobs.record import new_job_id
 from aind_data_transfer_service.settings import HpcSettings
 
 THEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -178,6 +179,28 @@ class PropertiesTest(unittest.TestCase):
             with self.subTest(name):
                 [error] = setting_errors({name: value}, self.hpc())
                 self.assertRegex(error, f"^hpc_settings.*{name}.*{words}")
+
+    def test_a_log_is_written_into_no_file_of_another_job(self):
+        other = new_job_id()
+        for path, called in (
+            (f"/logs/{other}.out", None),
+            (f"/logs/{other}.events.jsonl", None),
+            ("/logs/%x.out", other),
+            ("/logs/%5x.events.jsonl", other),
+            ("/logs/%x", f"{other}.claim"),
+            ("/logs/%x", "../../etc/cron.d/x"),
+            ("/logs/.\\./x", None),
+        ):
+            with self.subTest(path, called=called):
+                name = {"name": called} if called else {}
+                [error] = setting_errors({"standard_out": path, **name}, self.hpc())
+                self.assertRegex(error, "^hpc_settings.standard_out: (is the name|write a path)")
+        mine = {
+            "name": "my job",
+            "standard_out": "/logs/%x-%j.out",
+            "standard_error": "/logs/e.txt",
+        }
+        self.assertEqual([], setting_errors(mine, self.hpc()))
 
     def test_what_they_may_is_not(self):
         asked = {
