@@ -20,13 +20,7 @@ from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service import __version__
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.errors import (
-    DestinationError,
-    DestinationExistsError,
-    MetadataError,
-    RequestError,
-    VerificationError,
-)
+from aind_data_transfer_service.errors import DestinationExistsError, MetadataError, RequestError
 from aind_data_transfer_service.metadata.choose import open_lab
 from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document, Facts
 from aind_data_transfer_service.metadata.folder import read_folder
@@ -35,8 +29,9 @@ from aind_data_transfer_service.settings import UploadSettings
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.upload import preflight
 from aind_data_transfer_service.upload.afterwards import Afterwards
-from aind_data_transfer_service.upload.arrivals import Arrivals, missing
+from aind_data_transfer_service.upload.arrivals import Arrivals
 from aind_data_transfer_service.upload.claim import Claim, claim_asset, claim_shard, release
+from aind_data_transfer_service.upload.delivery import Delivery
 from aind_data_transfer_service.upload.description import (
     SOFTWARE,
     complete,
@@ -45,21 +40,17 @@ from aind_data_transfer_service.upload.description import (
 )
 from aind_data_transfer_service.upload.estimate import estimate
 from aind_data_transfer_service.upload.events import Events, Kind, Step
-from aind_data_transfer_service.upload.ledger import Ledger
 from aind_data_transfer_service.upload.manifest import Entry, Manifest, utc, write_manifest
 from aind_data_transfer_service.upload.plan import Picked, Plan, Series
-from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shards import (
     Shard,
     places_of,
-    records_there,
     write_record,
 )
 from aind_data_transfer_service.upload.source import (
     Scan,
     check_sources,
     check_still,
-    listed,
     scan,
     shown,
 )
@@ -70,9 +61,7 @@ from aind_data_transfer_service.upload.store import (
     key_problem,
     open_store,
 )
-from aind_data_transfer_service.upload.transfer import Transfer
 from aind_data_transfer_service.upload.transforms import Item, ZipItem, items_of
-from aind_data_transfer_service.upload.verify import verify
 
 
 @dataclass(frozen=True)
@@ -137,6 +126,7 @@ class UploadJob:
             ),
         )
         self._location = self._store.location(self._prefix)
+        self._delivery = Delivery(self._store, self._prefix, settings, self._events)
         self._afterwards = Afterwards(afterwards, config, self._location, self._events)
         self._began = time.monotonic()
 
@@ -163,7 +153,7 @@ class UploadJob:
         with self._claim(state) as claim:
             arrivals = self._transfer(plan, documents, claim)
             self._compare_sources(scans)
-            kept = self._verify(arrivals, claim)
+            kept = self._delivery.prove(arrivals, claim)
             return self._publish(plan, arrivals, kept, claim)
 
     def _run_shard(self, plan: Plan, shard: Shard) -> Outcome:
@@ -174,16 +164,7 @@ class UploadJob:
         force, job_id = self._config.force_cloud_sync, str(self._settings.job_id)
         with claim_shard(*arguments, force, job_id, self._now, self._events.warn) as claim:
             with self._events.during(Step.TRANSFER, f"{shard} is sent") as figures:
-                arrivals = Arrivals(plan.items, claim.journal)
-                wanted = bytearray(len(plan.items))
-                for place in places:
-                    wanted[place] = 1
-                arrivals.recall(claim.known(), wanted)
-                listing = self._store.objects(self._prefix)
-                known, _ = arrivals.confirm(listing, len(self._prefix) + 1, plan.documents)
-                there = bytearray(known[place] for place in places)
-                whole = {"asset_files": plan.files_total, "asset_bytes": plan.bytes_total}
-                self._send(part, there, arrivals, Ledger(claim.journal), **whole)
+                arrivals = self._delivery.send_shard(plan, part, places, claim)
                 write_record(self._store, self._prefix, shard, arrivals.of(places))
                 claim.journal.remove()
                 figures.update(files=part.files_total, bytes=part.bytes_total)
@@ -323,10 +304,8 @@ class UploadJob:
     def _transfer(self, plan: Plan, documents: dict[str, Document], claim: Claim) -> Arrivals:
         """Send what is not there yet: the data, then the documents."""
         with self._events.during(Step.TRANSFER, f"data travel to {self._location}") as figures:
-            arrivals, ledger = Arrivals(plan.items, claim.journal), Ledger(claim.journal)
-            there = self._already_there(plan, arrivals, claim, ledger)
-            self._tell_of_shards()
-            waiting = self._send(plan, there, arrivals, ledger)
+            arrivals = Arrivals(plan.items, claim.journal)
+            earlier, sent = self._delivery.send_rest(plan, arrivals, claim)
             started, ended = (t.astimezone(self._zone) for t in (claim.started, self._now()))
             documents = self._with_earlier(documents, started, claim)
             papers = complete(self._config, self._facts(), plan, documents, started, ended)
@@ -334,65 +313,13 @@ class UploadJob:
             figures.update(
                 documents=provenance(papers),
                 message=f"{plan.files_total:,} files have arrived"
-                + (f", {sum(there):,} objects of them earlier" if any(there) else ""),
+                + (f", {earlier:,} objects of them earlier" if earlier else ""),
                 files=plan.files_total,
                 bytes=plan.bytes_total,
-                files_sent=sum(item.file_count for item in waiting),
-                bytes_sent=sum(item.source_size for item in waiting),
+                files_sent=sum(item.file_count for item in sent),
+                bytes_sent=sum(item.source_size for item in sent),
             )
         return arrivals
-
-    def _send(
-        self, plan: Plan, there: bytearray, arrivals: Arrivals, ledger: Ledger, **more: int
-    ) -> Sequence[Item]:
-        """Send the items of a plan that are not there, and give them; `more` is told of it."""
-        waiting = missing(plan.items, there)
-
-        def tell(figures: dict) -> None:
-            self._tell_progress(figures | more)
-
-        with Progress(plan.files_total, plan.bytes_total, tell, self._prefix) as progress:
-            for item in itertools.compress(plan.items, there):
-                progress.already(item.file_count, item.source_size)
-            transfer = Transfer(
-                self._store,
-                self._prefix,
-                progress,
-                arrivals.add,
-                self._settings.upload_connections,
-                self._settings.upload_memory,
-                ledger,
-            )
-            transfer.run(waiting)
-        return waiting
-
-    def _tell_of_shards(self) -> None:
-        """Warn where shards of this asset did not do their part, which is done here then."""
-        shards = self._settings.upload_shards_done
-        if not shards:
-            return
-        there = records_there(self._store, self._prefix, shards)
-        if there < shards:
-            self._events.warn(
-                f"{shards - there} of {shards} shards did not end well; what they left is sent now"
-            )
-
-    def _already_there(
-        self, plan: Plan, arrivals: Arrivals, claim: Claim, ledger: Ledger
-    ) -> bytearray:
-        """Tell what an earlier attempt brought, and clear away the rest of it."""
-        if not claim.resumed:
-            return bytearray(len(plan.items))
-        try:
-            self._store.clear_unfinished(self._prefix, ledger.upload_ids(plan.items))
-        except DestinationError as error:
-            self._events.warn(str(error))
-        arrivals.recall(claim.known())
-        stored = self._store.objects(self._prefix)
-        there, others = arrivals.confirm(stored, len(self._prefix) + 1, plan.documents)
-        if not claim.keep_others:
-            self._store.delete([f"{self._prefix}/{path}" for path in sorted(others)])
-        return there
 
     def _with_earlier(
         self, documents: dict[str, Document], started: datetime, claim: Claim
@@ -413,39 +340,6 @@ class UploadJob:
         digest = hashlib.sha256(data).hexdigest()
         now = utc(int(self._now().timestamp() * 1e9))
         return Entry(name, len(data), digest, now, etag, "document")
-
-    def _verify(self, entries: Arrivals, claim: Claim) -> list[Entry]:
-        """Have the store prove what arrived, and tell what of an earlier upload stays."""
-        with self._events.during(Step.VERIFY, f"{self._location} is verified") as figures:
-            size = entries.size
-            self._store.settle(self._prefix)
-            with Progress(len(entries), size, self._tell_progress, "verify") as progress:
-                try:
-                    others = verify(
-                        self._store,
-                        self._prefix,
-                        entries,
-                        claim.keep_others,
-                        on_file=lambda entry: progress.add(entry.size, 1),
-                    )
-                except VerificationError as error:
-                    claim.journal.doubt(error.paths)
-                    raise
-                if not self._store.proves_by_reading:
-                    progress.already(len(entries), size)
-            if others:
-                names = listed([shown(path) for path in others])
-                self._events.warn(f"kept, though this job did not send them: {names}")
-            figures.update(files=len(entries), bytes=size)
-            figures["message"] = f"{len(entries):,} files, {size:,} bytes are proven"
-        return self._kept(set(others), claim) if others else []
-
-    def _kept(self, others: set[str], claim: Claim) -> list[Entry]:
-        """Tell what an earlier upload brought of the files that this job did not send."""
-        skip = len(self._prefix) + 1
-        listing = self._store.objects(self._prefix)
-        stored = {found.key[skip:]: found for found in listing if found.key[skip:] in others}
-        return [entry for entry in claim.earlier if entry.is_stored_as(stored.get(entry.path))]
 
     def _publish(self, plan: Plan, arrivals: Arrivals, kept: list[Entry], claim: Claim) -> Outcome:
         """Put the manifest beside the asset, and call it done."""
@@ -498,11 +392,6 @@ class UploadJob:
     def _facts(self) -> Facts:
         """Say what the request says of the asset."""
         return facts_of(self._config, self._location, self._zone)
-
-    def _tell_progress(self, figures: dict) -> None:
-        """Tell how far it is."""
-        done, total = figures["files_done"], figures["files_total"]
-        self._events.emit(Kind.PROGRESS, f"{done:,} of {total:,} files", **figures)
 
     def _tell_end(self, outcome: Outcome, message: str, **more: bool) -> None:
         """Tell that the job has ended well."""

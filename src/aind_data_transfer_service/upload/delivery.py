@@ -1,0 +1,170 @@
+"""How a plan's data reach the store and are proven there: whole, or one shard of them."""
+
+import itertools
+from collections.abc import Sequence
+
+from aind_data_transfer_service.errors import DestinationError, VerificationError
+from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.upload.arrivals import Arrivals, missing
+from aind_data_transfer_service.upload.claim import Claim
+from aind_data_transfer_service.upload.events import Events, Kind, Step
+from aind_data_transfer_service.upload.ledger import Ledger
+from aind_data_transfer_service.upload.manifest import Entry
+from aind_data_transfer_service.upload.plan import Plan
+from aind_data_transfer_service.upload.progress import Progress
+from aind_data_transfer_service.upload.shards import records_there
+from aind_data_transfer_service.upload.source import listed, shown
+from aind_data_transfer_service.upload.store import AssetStore
+from aind_data_transfer_service.upload.transfer import Transfer
+from aind_data_transfer_service.upload.transforms import Item
+from aind_data_transfer_service.upload.verify import verify
+
+
+class Delivery:
+    """Brings what is not there yet, and has the store prove what arrived.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset lies.
+    prefix : str
+        Its name there.
+    settings : UploadSettings
+        How many connections, how much memory, and how many shards went before.
+    events : Events
+        Is told of progress and warned.
+    """
+
+    def __init__(self, store: AssetStore, prefix: str, settings: UploadSettings, events: Events):
+        self._store, self._prefix = store, prefix
+        self._settings, self._events = settings, events
+
+    def send_rest(self, plan: Plan, arrivals: Arrivals, claim: Claim) -> tuple[int, Sequence[Item]]:
+        """Send what earlier attempts and shards have not brought.
+
+        Returns
+        -------
+        tuple
+            How many items were there already, and those that were sent.
+        """
+        ledger = Ledger(claim.journal)
+        there = self._already_there(plan, arrivals, claim, ledger)
+        self._tell_of_shards()
+        return sum(there), self._send(plan, there, arrivals, ledger)
+
+    def send_shard(self, plan: Plan, part: Plan, places: Sequence[int], claim: Claim) -> Arrivals:
+        """Send one shard of a plan, and give all that has arrived of it.
+
+        Parameters
+        ----------
+        plan : Plan
+            The whole.
+        part : Plan
+            What of it is in the shard.
+        places : Sequence[int]
+            Which items of the whole those are.
+        claim : Claim
+            The right to write them.
+        """
+        arrivals = Arrivals(plan.items, claim.journal)
+        wanted = bytearray(len(plan.items))
+        for place in places:
+            wanted[place] = 1
+        arrivals.recall(claim.known(), wanted)
+        listing = self._store.objects(self._prefix)
+        known, _ = arrivals.confirm(listing, len(self._prefix) + 1, plan.documents)
+        there = bytearray(known[place] for place in places)
+        whole = {"asset_files": plan.files_total, "asset_bytes": plan.bytes_total}
+        self._send(part, there, arrivals, Ledger(claim.journal), **whole)
+        return arrivals
+
+    def prove(self, entries: Arrivals, claim: Claim) -> list[Entry]:
+        """Have the store prove what arrived, and tell what of an earlier upload stays."""
+        location = self._store.location(self._prefix)
+        with self._events.during(Step.VERIFY, f"{location} is verified") as figures:
+            size = entries.size
+            self._store.settle(self._prefix)
+            with Progress(len(entries), size, self._tell_progress, "verify") as progress:
+                try:
+                    others = verify(
+                        self._store,
+                        self._prefix,
+                        entries,
+                        claim.keep_others,
+                        on_file=lambda entry: progress.add(entry.size, 1),
+                    )
+                except VerificationError as error:
+                    claim.journal.doubt(error.paths)
+                    raise
+                if not self._store.proves_by_reading:
+                    progress.already(len(entries), size)
+            if others:
+                names = listed([shown(path) for path in others])
+                self._events.warn(f"kept, though this job did not send them: {names}")
+            figures.update(files=len(entries), bytes=size)
+            figures["message"] = f"{len(entries):,} files, {size:,} bytes are proven"
+        return self._kept(set(others), claim) if others else []
+
+    def _kept(self, others: set[str], claim: Claim) -> list[Entry]:
+        """Tell what an earlier upload brought of the files that this job did not send."""
+        skip = len(self._prefix) + 1
+        listing = self._store.objects(self._prefix)
+        stored = {found.key[skip:]: found for found in listing if found.key[skip:] in others}
+        return [entry for entry in claim.earlier if entry.is_stored_as(stored.get(entry.path))]
+
+    def _send(
+        self, plan: Plan, there: bytearray, arrivals: Arrivals, ledger: Ledger, **more: int
+    ) -> Sequence[Item]:
+        """Send the items of a plan that are not there, and give them; `more` is told of it."""
+        waiting = missing(plan.items, there)
+
+        def tell(figures: dict) -> None:
+            self._tell_progress(figures | more)
+
+        with Progress(plan.files_total, plan.bytes_total, tell, self._prefix) as progress:
+            for item in itertools.compress(plan.items, there):
+                progress.already(item.file_count, item.source_size)
+            transfer = Transfer(
+                self._store,
+                self._prefix,
+                progress,
+                arrivals.add,
+                self._settings.upload_connections,
+                self._settings.upload_memory,
+                ledger,
+            )
+            transfer.run(waiting)
+        return waiting
+
+    def _tell_of_shards(self) -> None:
+        """Warn where shards of this asset did not do their part, which is done here then."""
+        shards = self._settings.upload_shards_done
+        if not shards:
+            return
+        there = records_there(self._store, self._prefix, shards)
+        if there < shards:
+            self._events.warn(
+                f"{shards - there} of {shards} shards did not end well; what they left is sent now"
+            )
+
+    def _already_there(
+        self, plan: Plan, arrivals: Arrivals, claim: Claim, ledger: Ledger
+    ) -> bytearray:
+        """Tell what an earlier attempt brought, and clear away the rest of it."""
+        if not claim.resumed:
+            return bytearray(len(plan.items))
+        try:
+            self._store.clear_unfinished(self._prefix, ledger.upload_ids(plan.items))
+        except DestinationError as error:
+            self._events.warn(str(error))
+        arrivals.recall(claim.known())
+        stored = self._store.objects(self._prefix)
+        there, others = arrivals.confirm(stored, len(self._prefix) + 1, plan.documents)
+        if not claim.keep_others:
+            self._store.delete([f"{self._prefix}/{path}" for path in sorted(others)])
+        return there
+
+    def _tell_progress(self, figures: dict) -> None:
+        """Tell how far it is."""
+        done, total = figures["files_done"], figures["files_total"]
+        self._events.emit(Kind.PROGRESS, f"{done:,} of {total:,} files", **figures)
