@@ -12,8 +12,6 @@ from typing import Literal
 
 Kind = Literal["text", "path", "time", "flag", "platform", "modality", "level", "settings"]
 
-MAX_MODALITIES = 100
-
 _BLANKS = re.compile(r"[\s\u200b-\u200d\ufeff]+")
 _MODALITY = re.compile(r"modality(0|[1-9]\d?)(?:\.([a-z_]+))?", re.A)
 
