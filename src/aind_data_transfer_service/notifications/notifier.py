@@ -67,13 +67,17 @@ class Notifier:
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
-        """Look again and again, whatever goes wrong with one look."""
+        """Look again and again, whatever goes wrong with one look; it is told once."""
+        trouble = ""
         while True:
             try:
                 while await self.look():
                     continue
+                trouble = ""
             except Exception as error:  # the next look may fare better
-                logger.error("notifications: %s", error, exc_info=error)
+                if repr(error) != trouble:
+                    logger.error("notifications: %s", error, exc_info=error)
+                trouble = repr(error)
             await asyncio.sleep(INTERVAL)
 
     async def look(self) -> int:

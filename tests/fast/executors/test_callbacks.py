@@ -1,5 +1,6 @@
 """The tokens of jobs that call."""
 
+import hmac
 import tempfile
 import unittest
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,11 @@ class CallbacksTest(unittest.TestCase):
         self.assertTrue(callbacks.admits("2n11", token))
         for job_id, other in (("2n12", token), ("2n11", ""), ("2n11", "ü☃"), ("2n11", token[:-1])):
             self.assertFalse(callbacks.admits(job_id, other))
+
+    def test_where_nobody_calls_nobody_is_let_in_by_a_token_made_of_no_secret(self):
+        for callbacks in (self.open(None), Callbacks(URL, self.file)):  # the latter never opened
+            self.assertEqual({}, callbacks.environment("2n11"))
+            self.assertFalse(callbacks.admits("2n11", hmac.new(b"", b"2n11", "sha256").hexdigest()))
 
     def test_the_secret_is_made_once_and_is_its_owners_alone(self):
         token = self.token(self.open(), "a")

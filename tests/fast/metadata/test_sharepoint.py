@@ -146,6 +146,16 @@ class Asking(unittest.TestCase):
             self.server.next("/lists/", *answers)
         return answer(request)
 
+    def test_pages_that_are_always_followed_by_another_come_to_an_end(self) -> None:
+        address = f"{self.server.url}/v1.0/sites/x/lists/New/items?$skiptoken="
+        pages = [{"value": [], "@odata.nextLink": f"{address}{number}"} for number in range(300)]
+        pages[0]["value"] = [{"id": "1", "fields": item_2023("7")}]
+        self.server.next("/lists/", *[Reply(200, page) for page in pages])
+        found = self.source(list_2019=None).procedures("7")
+        self.assertFalse(found.complete)
+        self.assertIn("pages without end", " ".join(found.notes))
+        self.assertLessEqual(len(self.server.asked("/lists/")), 100)
+
     def test_a_next_page_elsewhere_or_without_end_is_not_followed(self) -> None:
         items = [{"id": "1", "fields": item_2023("7")}]
         for link, words in (

@@ -95,6 +95,11 @@ class Texts(unittest.TestCase):
         self.assertEqual("FAILED: x Bcc: all@y.org", message.subject)
         self.assertIn("Reason: a State: COMPLETED b\n", message.text)
 
+    def test_no_text_of_a_job_steers_a_terminal_or_turns_letters_round(self) -> None:
+        message = a_message(reason="a\x1b[2Jb\u202ec\x00d\ud800", name="x\x07")
+        self.assertEqual("FAILED: x", message.subject)
+        self.assertIn("Reason: a [2Jb c d\n", message.text)
+
     def test_a_script_that_ended_well_brought_no_asset(self) -> None:
         self.assertNotIn("asset", a_message(JobState.COMPLETED, "", location="").text.lower())
 

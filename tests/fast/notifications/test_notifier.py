@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sqlite3
 import ssl
 import tempfile
 import unittest
@@ -203,6 +204,24 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
         subjects = sorted(str(letter["Subject"]) for letter in self.box.letters)
         self.assertEqual(["FAILED: a_1", "RUNNING: a_1"], subjects)
 
+    async def test_no_password_goes_to_a_server_whose_certificate_is_a_strangers(self) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+        self.run_job(JobState.FAILED)
+        with Mailbox(("svc", "right"), context) as box:
+            settings = mail_settings(
+                box,
+                smtp_user="svc",
+                smtp_password="right",
+                smtp_security="starttls",
+                notify_emails={"a@lab.org"},
+            )
+            with self.assertLogs(LOGGER, "WARNING") as logged:
+                await self.tell(settings)
+            self.assertEqual([], box.letters)
+        self.assertIn("CERTIFICATE_VERIFY_FAILED", logged.output[0])
+        self.assertEqual(1, self.store.outbox.waiting())
+
     async def test_a_service_restarted_in_between_tells_all_the_same(self) -> None:
         self.run_job(JobState.FAILED)
         settings = mail_settings(self.box, notify_emails={"a@lab.org"})
@@ -214,6 +233,33 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         self.assertEqual(["a@lab.org"], self.box.recipients)
+
+    async def test_a_database_that_is_away_is_told_once_and_messages_go_out_afterwards(
+        self,
+    ) -> None:
+        self.run_job(JobState.FAILED)
+        settings = mail_settings(self.box, notify_emails={"a@lab.org"})
+        take, looks = self.store.outbox.take, []
+
+        def away(*details):
+            looks.append(details)
+            if len(looks) < 6:
+                raise sqlite3.OperationalError("database is locked")
+            return take(*details)
+
+        with (
+            mock.patch.object(module, "INTERVAL", 0.001),
+            mock.patch.object(self.store.outbox, "take", away),
+            self.assertLogs(LOGGER, "ERROR") as logged,
+        ):
+            task = asyncio.create_task(Notifier(self.store, settings, ZoneInfo("UTC")).run())
+            async with asyncio.timeout(10):
+                while not self.box.letters:
+                    await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        [line] = logged.output
+        self.assertIn("database is locked", line)
 
     async def test_nobody_to_tell_leaves_nothing_behind(self) -> None:
         self.run_job()
