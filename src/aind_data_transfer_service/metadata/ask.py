@@ -8,13 +8,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
 from aind_data_transfer_service.errors import MetadataError
 
 logger = logging.getLogger(__name__)
+_NAP_SECONDS = 0.2
+"""How long one wait takes: a signal that comes just as it begins is only heard at its end."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,14 @@ class Inquiry:
 
     def answer(self, kind: str, source: str) -> Answer:
         """Wait for an answer, as long as there is time."""
-        try:
-            return self._open[kind, source].result(max(0.0, self._until - time.monotonic()))
-        except TimeoutError:
-            words = f"did not answer within {self._seconds:g} s in all"
-            return Answer(source, problem=words, seconds=self._seconds)
+        answer, left = self._open[kind, source], self._seconds
+        while left > 0 and not answer.done():
+            left = self._until - time.monotonic()
+            wait([answer], max(0.0, min(left, _NAP_SECONDS)))
+        if answer.done():
+            return answer.result()
+        words = f"did not answer within {self._seconds:g} s in all"
+        return Answer(source, problem=words, seconds=self._seconds)
 
 
 def ask_all(questions: Mapping[tuple[str, str], Callable[[], Any]], seconds: float) -> Inquiry:
