@@ -63,10 +63,11 @@ def service_environment(folder: Path) -> dict[str, str]:
     environment.update(
         DATA_DIR=str(folder / "service"),
         DESTINATION=str(folder / "destination"),
-        METADATA_FOLDER=str(folder / LAB_FOLDER),
         MONITOR_INTERVAL="0.2",
         PYTHONUNBUFFERED="1",
     )
+    if (folder / LAB_FOLDER).is_dir():
+        environment["METADATA_FOLDER"] = str(folder / LAB_FOLDER)
     return environment
 
 

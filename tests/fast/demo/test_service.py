@@ -53,7 +53,13 @@ class Environment(unittest.TestCase):
             environment = service_environment(Path("/demo"))
         for name in others.keys() - {"DESTINATION", "TZ"}:
             self.assertNotIn(name, environment)
-        self.assertEqual("/demo/lab_metadata", environment["METADATA_FOLDER"])
+        self.assertNotIn("METADATA_FOLDER", environment)
+
+    def test_the_lab_folder_of_the_demo_is_a_source_where_it_is_there(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            lab = Path(folder) / "lab_metadata"
+            lab.mkdir()
+            self.assertEqual(str(lab), service_environment(Path(folder))["METADATA_FOLDER"])
         self.assertEqual("/demo/destination", environment["DESTINATION"])
         self.assertEqual("/demo/service", environment["DATA_DIR"])
         self.assertEqual("America/Los_Angeles", environment["TZ"])
