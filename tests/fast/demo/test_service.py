@@ -54,15 +54,15 @@ class Environment(unittest.TestCase):
         for name in others.keys() - {"DESTINATION", "TZ"}:
             self.assertNotIn(name, environment)
         self.assertNotIn("METADATA_FOLDER", environment)
+        self.assertEqual("/demo/destination", environment["DESTINATION"])
+        self.assertEqual("/demo/service", environment["DATA_DIR"])
+        self.assertEqual("America/Los_Angeles", environment["TZ"])
 
     def test_the_lab_folder_of_the_demo_is_a_source_where_it_is_there(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             lab = Path(folder) / "lab_metadata"
             lab.mkdir()
             self.assertEqual(str(lab), service_environment(Path(folder))["METADATA_FOLDER"])
-        self.assertEqual("/demo/destination", environment["DESTINATION"])
-        self.assertEqual("/demo/service", environment["DATA_DIR"])
-        self.assertEqual("America/Los_Angeles", environment["TZ"])
 
 
 class Starting(unittest.TestCase):
