@@ -70,7 +70,7 @@ class Document:
 
     @property
     def problems(self) -> list[str]:
-        """List the first problems of an invalid document, each as `place: what is wrong`."""
+        """List the first problems of an invalid document, each as ``place: what is wrong``."""
         if self.status != Status.INVALID:
             return []
         found = problems_of(self.kind, self.content) or list(self.notes[:MOST_PROBLEMS])

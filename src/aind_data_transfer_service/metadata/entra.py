@@ -42,7 +42,7 @@ class Application:
     """A program as Entra ID knows it."""
 
     authority: str
-    """Such as `https://login.microsoftonline.com`; national clouds have others."""
+    """Such as ``https://login.microsoftonline.com``; national clouds have others."""
     tenant: str
     client_id: str
     secret: str

@@ -26,7 +26,7 @@ class CommonSettings(BaseSettings):
     data_dir: Path = Field(default_factory=default_data_dir)
     """Where the service keeps its database, its jobs' files and the local destination."""
     destination: Destination | None = None
-    """`s3://`, or a local folder that stands for the store; default: `DATA_DIR/destination`."""
+    """``s3://``, or a local folder that stands for the store; else `DATA_DIR/destination`."""
     lab_timezone: ZoneName = Field(default_factory=get_localzone_name)
     """The zone of times that name none, and of the time in an asset's name."""
     metadata_service_url: WebAddress | None = None

@@ -46,7 +46,7 @@ class Place:
     """Where an asset is."""
 
     root: str
-    """`s3://`, or the folder that holds the buckets."""
+    """``s3://``, or the folder that holds the buckets."""
     bucket: str
     asset: str
 
