@@ -334,3 +334,29 @@ class Systems(unittest.TestCase):
         with self.assertRaises(ValidationError) as caught:
             service(HPC_PORT="abc")
         self.assertEqual("HPC_PORT", module.explain_settings(caught.exception)[0].split(":")[0])
+
+
+class Secrets(unittest.TestCase):
+    """What may be secret, and was written where or as it should not be, is not repeated."""
+
+    def test_no_refusal_shows_a_secret_nor_does_its_traceback(self) -> None:
+        for variables in (
+            {"METADATA_SERVICE_URL": "ftp://u:hunter2@h"},
+            {"METADATA_SERVICE_URL": "http://u:hunter2@[h"},
+            {"AWS_ENDPOINT_URL": "u:hunter2@h"},
+            {"SLIMS_HOST": "https://u:hunter2@h"},
+            {"SLIMS_HOST": "https://h/?token=hunter2"},
+            {"SLIMS_HOST": "http://h/hunter2"},
+            {"LABTRACKS_PASSWORD": "hunter2"},
+            {"TARS_CLIENT_SECRET": "hunter2"},
+            {"CODEOCEAN_TOKEN": "hunter2"},
+            {"HPC_HOST": "http://u:hunter2@h"},
+            {"SMTP_HOST": "smtp://u:hunter2@h", "SMTP_FROM": "a@b.org"},
+            {"NOTIFY_WEBHOOK_URL": "hooks.example.org/hunter2"},
+            {"OPEN_DATA_AWS_SECRET_ACCESS_KEY": "hunter2"},
+        ):
+            with self.subTest(variables), self.assertRaises(ValidationError) as caught:
+                service(**variables)
+            said = [*module.explain_settings(caught.exception), str(caught.exception)]
+            self.assertNotIn("hunter2", " ".join(said))
+            self.assertTrue(said[0])

@@ -25,7 +25,11 @@ class AfterwardsSettings(BaseSettings):
     """What service and job have to know of Code Ocean, and of the hook for registration."""
 
     model_config = SettingsConfigDict(
-        env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
     codeocean_domain: PlainAddress | None = None

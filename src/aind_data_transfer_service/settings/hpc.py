@@ -6,7 +6,13 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from aind_data_transfer_service.settings.kinds import Names, NodeCounts, NodePath, NodePaths
+from aind_data_transfer_service.settings.kinds import (
+    HostName,
+    Names,
+    NodeCounts,
+    NodePath,
+    NodePaths,
+)
 
 
 class HpcSettings(BaseSettings):
@@ -20,7 +26,7 @@ class HpcSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    host: str | None = None
+    host: HostName | None = None
     """Host of slurmrestd; where it is set, jobs run on the cluster."""
     port: int = Field(default=6820, gt=0, lt=65536)
     scheme: Literal["http", "https"] = "http"

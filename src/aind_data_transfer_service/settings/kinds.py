@@ -68,6 +68,17 @@ def _web_address(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    """Refuse what names more than a host: an instance, a port, an address of the web."""
+    value = value.strip()
+    if any(sign in value for sign in "\\,/;@ ") or not value.isprintable():
+        raise ValueError(
+            "write the name of the host alone, such as server.example.org; the port (an "
+            "instance has one of its own) goes into the variable of that name"
+        )
+    return value
+
+
 def _link(value: str) -> str:
     """Take the address of a page, or its path on this service."""
     return value if value.startswith("/") else _web_address(value)
@@ -146,6 +157,7 @@ Destination = Annotated[str, AfterValidator(_valid_destination)]
 Folders = Annotated[
     list[Path], NoDecode, BeforeValidator(_split_paths), AfterValidator(_absolute_folders)
 ]
+HostName = Annotated[str, AfterValidator(_host)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Link = Annotated[str, AfterValidator(_link)]
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_names)]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from aind_data_transfer_service.settings.kinds import Names, WebAddress
+from aind_data_transfer_service.settings.kinds import HostName, Names, WebAddress
 
 _ADDRESS = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+")
 _OCCASIONS = ("BEGIN", "END", "FAIL", "REQUEUE", "ALL")
@@ -48,7 +48,7 @@ class NotificationSettings(BaseSettings):
 
     service_url: WebAddress | None = None
     """Where people open the service's pages; messages link there."""
-    smtp_host: str | None = None
+    smtp_host: HostName | None = None
     """The server that takes e-mails; without one, the service sends none."""
     smtp_port: int = Field(default=25, gt=0, lt=65536)
     smtp_security: Literal["none", "starttls", "tls"] = "none"

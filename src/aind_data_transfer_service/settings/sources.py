@@ -11,18 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from aind_data_transfer_service.settings.kinds import WebAddress
-
-
-def _host(value: str) -> str:
-    """Refuse what names more than a host: an instance, a port, an address of the web."""
-    value = value.strip()
-    if any(sign in value for sign in "\\,/;@ ") or not value.isprintable():
-        raise ValueError(
-            "write the name of the host alone, such as labtracks.example.org; the port (an "
-            "instance has one of its own) goes into the variable of that name"
-        )
-    return value
+from aind_data_transfer_service.settings.kinds import HostName, WebAddress
 
 
 def _encrypted(value: str) -> str:
@@ -31,15 +20,15 @@ def _encrypted(value: str) -> str:
     if "@" in parts.netloc:
         raise ValueError("write the address without a name or password; they have variables")
     if parts.scheme != "https":
-        raise ValueError(f'"{value}" is not encrypted, and a secret is sent there; write https://')
-    if parts.query or parts.fragment:
         raise ValueError(
-            f'"{value}" is more than a host and a path; leave out what begins at ? or #'
+            f'"{parts.scheme}://{parts.netloc}" is not encrypted, and a secret is sent there; '
+            "write https://"
         )
+    if parts.query or parts.fragment:
+        raise ValueError("it is more than a host and a path; leave out what begins at ? or #")
     return value.rstrip("/")
 
 
-HostName = Annotated[str, AfterValidator(_host)]
 SecureAddress = Annotated[WebAddress, AfterValidator(_encrypted)]
 
 

@@ -8,9 +8,8 @@ from typing import TextIO
 
 from pydantic import ValidationError
 
-from aind_data_transfer_service.configs.problems import explain
 from aind_data_transfer_service.errors import ExitCode, UploadError
-from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.settings import UploadSettings, explain_settings
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ def as_program(work: Callable[[UploadSettings], None]) -> int:
     except UploadError as error:
         return _fail(str(error), error.exit_code)
     except ValidationError as error:
-        return _fail(f"a setting is wrong: {'; '.join(explain(error))}", ExitCode.REQUEST)
+        return _fail(f"a setting is wrong: {'; '.join(explain_settings(error))}", ExitCode.REQUEST)
     except KeyboardInterrupt:
         return _fail("cancelled", ExitCode.CANCELLED)
     except BrokenPipeError:  # whoever read the output has heard enough

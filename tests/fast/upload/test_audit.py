@@ -148,7 +148,7 @@ class TestVerify(AuditTestCase):
         with patch.dict(os.environ, {"LAB_TIMEZONE": "Moon"}):
             code, _, err = self.verify(self.asset)
         self.assertEqual(code, ExitCode.REQUEST)
-        self.assertRegex(err, "^a setting is wrong: .*\n$")
+        self.assertRegex(err, "^a setting is wrong: [A-Z_]+: .*\n$")
 
     def test_what_was_not_foreseen_and_a_key_pressed_end_in_words(self):
         for error, code in (
