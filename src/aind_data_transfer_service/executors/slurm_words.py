@@ -37,6 +37,8 @@ _HELD_AGAIN = ("launch_failed_requeued_held", "job_requeued_in_held_state")
 _QUEUED_AGAIN = frozenset({"REQUEUED", "REQUEUE", "REQUEUE_FED"})
 _HELD = frozenset({"REQUEUE_HOLD", "SPECIAL_EXIT"})
 _DECISIVE = frozenset({"BOOT_FAIL", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"})
+_NO_OUTPUT = 53
+"""The signal that slurmd tells of where a job's output cannot be opened; seen of Slurm 22.05."""
 _PLAIN = frozenset({"", "None", "NonZeroExitCode", "JobLaunchFailure"})
 
 
@@ -123,6 +125,8 @@ def _cancelled(job: SlurmJob, cancelled: bool) -> str:
 
 def _failed(job: SlurmJob, cancelled: bool) -> str:
     """Leave a plain exit code to the job's own words."""
+    if job.signal == _NO_OUTPUT:
+        return f"its output could not be written{_on(job)}: see that node's log"
     if job.signal:
         return _killed(job.signal)
     if job.exit_code is not None and 128 < job.exit_code <= 128 + signal.NSIG:

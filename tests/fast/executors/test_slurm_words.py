@@ -80,6 +80,9 @@ class StatesTest(unittest.TestCase):
         self.assert_said(RunState.FAILED, "^$", state="FAILED", exit_code=143)
         self.assert_said(RunState.FAILED, "SIGSEGV", state="FAILED", signal=11)
         self.assert_said(RunState.FAILED, "signal 99", state="FAILED", signal=99)
+        self.assert_said(
+            RunState.FAILED, "its output could not be written", state="FAILED", signal=53
+        )
         launch = "JobLaunchFailure"
         self.assert_said(RunState.FAILED, r"not be started \(n1\)", state="FAILED", reason=launch)
         self.assert_said(RunState.FAILED, r"failed \(Odd\)", state="FAILED", reason="Odd")
