@@ -285,12 +285,7 @@ class ClusterPageTest(PageTest):
         """Start the mock, and a service that uses it."""
         super().setUp()
         self.cluster = Cluster(Pace(pending=0, run=3600))
-        server = slurmrestd.make_server("127.0.0.1", 0, self.cluster)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        self.addCleanup(thread.join)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
+        server = self.serve(0)
         folder = self.enterContext(tempfile.TemporaryDirectory())
         hpc = HpcSettings(
             host="127.0.0.1",
@@ -303,6 +298,30 @@ class ClusterPageTest(PageTest):
         )
         self.service = self.enterContext(Service(hpc=hpc))
         self.addCleanup(self.page.context.close)
+
+    def serve(self, port: int) -> Any:
+        """Have the mock answer, until the test ends or `shutdown` and `server_close` are called."""
+        server = slurmrestd.make_server("127.0.0.1", port, self.cluster)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        self.server = server
+        return server
+
+    def test_a_cluster_that_does_not_answer_is_told_for_as_long(self) -> None:
+        self.page.goto(self.service.url + "/jobs")
+        self.page.locator('#live[data-live="on"]').wait_for()
+        silence = self.page.get_by_text("nothing has answered since")
+        self.assertFalse(silence.is_visible())
+        self.server.shutdown()
+        self.server.server_close()
+        silence.wait_for()
+        self.page.reload()
+        silence.wait_for()
+        self.serve(self.server.server_port)
+        silence.wait_for(state="hidden")
 
     def test_jobs_that_others_started_come_and_go(self) -> None:
         self.page.goto(self.service.url + "/jobs")

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 from aind_data_transfer_service.jobs.store import JobQuery
+from aind_data_transfer_service.settings import HpcSettings
+from tests.support import free_port
 from tests.support.browser import PageTest
 from tests.support.requests import csv_file, csv_row
 from tests.support.service import Service
@@ -216,3 +218,26 @@ class SubmitPageTest(PageTest):
         self.page.unroute("**/api/submit_basic_jobs")
         self.submit.click()
         self.says("Successfuly submitted jobs")
+
+    def test_jobs_that_are_recorded_while_the_cluster_is_away_are_not_submitted_again(self) -> None:
+        arrived = self.session.with_name("arrived")
+        hpc = HpcSettings(
+            host="127.0.0.1",
+            port=free_port(),  # where nobody listens
+            username="svc",
+            token="some_token",
+            current_working_directory=self.session,
+            logging_directory=self.session,
+        )
+        with Service(hpc=hpc, destination=str(arrived)) as service:
+            self.page.goto(service.url)
+            self.choose(csv_file(self.row("9")))
+            self.says("Successfully validated jobs from file")
+            self.submit.click()
+            self.says("Error submitting jobs")
+            self.page.get_by_text("1 job is recorded: do not submit again.").wait_for()
+            self.assertTrue(self.submit.is_disabled())
+            self.page.get_by_role("status").get_by_role("link", name="Job Status").click()
+            self.page.get_by_text("nothing has answered since").wait_for()
+            self.page.locator('#rows [data-state="SUBMITTED"]').wait_for()
+            self.page.goto("about:blank")

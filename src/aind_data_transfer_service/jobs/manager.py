@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -119,6 +120,11 @@ class JobManager:
     def others(self) -> Others:
         """The jobs that others started where ours run; never recorded, and not to be changed."""
         return Others() if self._monitor is None else self._monitor.others
+
+    @property
+    def silent_since(self) -> datetime | None:
+        """Since when whoever runs the jobs has given no answer; None while it does."""
+        return None if self._monitor is None else self._monitor.silent_since
 
     @property
     def inbox(self) -> Inbox:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from aind_data_transfer_service.errors import (
@@ -23,7 +24,7 @@ from aind_data_transfer_service.executors.base import (
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.inbox import Inbox
-from aind_data_transfer_service.jobs.record import Job
+from aind_data_transfer_service.jobs.record import Job, utc_now
 from aind_data_transfer_service.jobs.report import (
     PIECE,
     Report,
@@ -42,7 +43,7 @@ _READ_AT_ONCE = 16
 _GIVEN_AT_ONCE = 200
 _TROUBLES_KEPT = 1000
 _OTHERS = "others"
-"""The word that says so when the list of others' jobs has changed."""
+"""The word that says so when the list has to be asked for anew: others' jobs, or silence."""
 _SECONDS_UNWATCHED = 10.0
 _KILLED = 128 + signal.SIGKILL  # as a shell tells it
 _NO_WORD = (RunState.LOST, RunState.FAILED, RunState.TIMEOUT)
@@ -70,6 +71,9 @@ class Monitor:
     ----------
     others : Others
         The jobs that others started where ours run, as they stood at the last look.
+    silent_since : datetime, optional
+        Since when the executor has given no answer, and all stands as it was then; None while it
+        does.
     """
 
     def __init__(
@@ -90,25 +94,31 @@ class Monitor:
         self._turn = asyncio.Lock()
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
         self.others = Others()
+        self.silent_since: datetime | None = None
         self._others_due = 0.0
         self._cancelled: set[str] = set()
         self._troubles: set[str] = set()
 
     async def run(self) -> None:
         """Look again and again, whatever goes wrong with one look."""
-        is_blind = False
         while True:
             try:
                 await self.look()
             except Exception as error:  # the next look may fare better
                 self._complain(error)
-                is_blind = True
+                self._note_silence(self.silent_since or utc_now())
             else:
-                if is_blind:
+                if self.silent_since:
                     logger.warning("monitor: the jobs are followed again")
                     self._troubles.clear()  # what comes back is told again
-                is_blind = False
+                self._note_silence(None)
             await asyncio.sleep(self._interval)
+
+    def _note_silence(self, since: datetime | None) -> None:
+        """Note since when there is no answer, and have the open pages say so."""
+        if since != self.silent_since:
+            self.silent_since = since
+            self._feed.mention(_OTHERS)
 
     async def look(self) -> None:
         """Bring the record of all active jobs up to date."""

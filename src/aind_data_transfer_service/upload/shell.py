@@ -33,7 +33,10 @@ class _Log(logging.StreamHandler):
 def start_log() -> None:
     """Let the log go to the standard error."""
     logging.basicConfig(
-        handlers=[_Log()], level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+        handlers=[_Log()],
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S %z",
     )
     for name in ("httpx", "botocore"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -63,7 +63,8 @@ async def list_jobs(manager: Manager, query: Wanted) -> EnvelopeResponse:
     """List jobs: filtered, sorted, a page of them; with how many there are in each state.
 
     `others` are jobs on the cluster that this service did not start: they are listed as they stand,
-    and nothing here is done to them.
+    and nothing here is done to them. Where nothing answers where the jobs run, `silent_since` says
+    since when; the jobs are listed as they stood then.
     """
     found, counts = await asyncio.gather(
         asyncio.to_thread(manager.store.find, query), asyncio.to_thread(manager.store.counts)
@@ -75,6 +76,7 @@ async def list_jobs(manager: Manager, query: Wanted) -> EnvelopeResponse:
         "page_size": query.page_size,
         "counts": {state.value: counts.get(state, 0) for state in JobState},
         "others": others_to_json(manager.others),
+        "silent_since": since.isoformat() if (since := manager.silent_since) else None,
     }
     return EnvelopeResponse("Jobs", data)
 

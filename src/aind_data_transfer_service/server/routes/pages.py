@@ -54,6 +54,7 @@ async def jobs_page(request: Request, manager: Manager, query: Wanted) -> Respon
         "counts": {state.value: count for state, count in counts.items()},
         "submitters": submitters,
         "others": others_to_json(manager.others),
+        "silent_since": since.isoformat() if (since := manager.silent_since) else None,
         "query": query,
         "asked": _asked(request),
         "filtered": bool(

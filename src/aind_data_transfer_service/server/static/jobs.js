@@ -1,6 +1,6 @@
 // The status page: filters, sorting and pages without reloading, and rows that change as the jobs do.
 
-import { ask, say, showTimes } from "./common.js";
+import { ask, say, showTime, showTimes } from "./common.js";
 import { number, plural } from "./format.js";
 import { fillOther, fillRow, showTook } from "./jobrow.js";
 import { follow } from "./live.js";
@@ -56,8 +56,10 @@ function refreshSoon() {
 }
 
 /** Show a list, keeping the rows that stay, and with them the reader's focus. */
-function show({ jobs, total, counts, others, page_size: pageSize }) {
+function show({ jobs, total, counts, others, silent_since: silentSince, page_size: pageSize }) {
   showOthers(others);
+  $("silence").hidden = !silentSince;
+  showTime($("silence"), silentSince);
   const pages = Math.max(1, Math.ceil(total / pageSize));
   if (page > pages) {
     page = pages;

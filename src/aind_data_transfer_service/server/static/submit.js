@@ -238,11 +238,26 @@ async function submit() {
     submitted(data.responses, data.warnings ?? []);
   } catch (refused) {
     sending = false;
-    tell(message, "error", "Error submitting jobs", { detail: refused.message, list: refused.errors ?? [] });
-    allowSubmit("Nothing was submitted. You may try again.");
+    notSubmitted(refused);
   }
   message.scrollIntoView({ block: "nearest" });
 }
+
+/** Say what went wrong, and whether the jobs are recorded all the same. */
+function notSubmitted({ message: detail, errors: list, status, data }) {
+  const entries = data?.responses ?? [];
+  const extra = entries.length || !status ? [followThem()] : [];
+  tell(message, "error", "Error submitting jobs", { detail, list: list ?? [], extra });
+  if (entries.length) {
+    valid = null;
+    allowSubmit(`${plural(entries.length, "job is", "jobs are")} recorded: do not submit again.`);
+  } else if (status) allowSubmit("Nothing was submitted. You may try again.");
+  else allowSubmit("Look under Job Status before you try again.");
+}
+
+/** Say where the jobs are to be found. */
+const followThem = () =>
+  make("p", { class: "message-detail" }, "Follow them under ", make("a", { href: `${ROOT}/jobs` }, "Job Status"), ".");
 
 /** Compose the request of one job with settings for the machine. */
 const hpcJob = (text, settings) => ({
@@ -256,11 +271,10 @@ function submitted(responses, warnings) {
   const link = (entry) => make("a", { href: `${ROOT}/jobs/${entry.job_id}` }, entry.name ?? String(entry.job_id));
   const links = responses.slice(0, 20).map((entry) => make("li", {}, link(entry)));
   if (responses.length > 20) links.push(make("li", {}, `… and ${responses.length - 20} more.`));
-  const more = make("p", { class: "message-detail" }, "Follow them under ", make("a", { href: `${ROOT}/jobs` }, "Job Status"), ".");
   tell(message, "good", "Successfuly submitted jobs", {
     detail: `${plural(responses.length, "job was", "jobs were")} accepted.`,
     list: warnings,
-    extra: [make("ul", {}, ...links), more],
+    extra: [make("ul", {}, ...links), followThem()],
   });
   $("file").value = "";
   clear();
