@@ -10,7 +10,7 @@ import httpx
 from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.settings import HpcSettings
-from tests.support import wait_until
+from tests.support import free_port, wait_until
 from tests.support.browser import PageTest
 from tests.support.requests import upload_settings
 from tests.support.service import Service
@@ -296,31 +296,30 @@ class ClusterPageTest(PageTest):
             current_working_directory=folder,
             logging_directory=folder,
         )
+        self.hpc = hpc
         self.service = self.enterContext(Service(hpc=hpc))
         self.addCleanup(self.page.context.close)
 
     def serve(self, port: int) -> Any:
-        """Have the mock answer, until the test ends or `shutdown` and `server_close` are called."""
+        """Have the mock answer, until the test ends."""
         server = slurmrestd.make_server("127.0.0.1", port, self.cluster)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         self.addCleanup(thread.join)
         self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
-        self.server = server
         return server
 
     def test_a_cluster_that_does_not_answer_is_told_for_as_long(self) -> None:
-        self.page.goto(self.service.url + "/jobs")
-        self.page.locator('#live[data-live="on"]').wait_for()
+        port = free_port()  # where nobody listens yet
+        service = self.enterContext(Service(hpc=self.hpc.model_copy(update={"port": port})))
+        self.addCleanup(self.page.context.close)
+        self.page.goto(service.url + "/jobs")
         silence = self.page.get_by_text("nothing has answered since")
-        self.assertFalse(silence.is_visible())
-        self.server.shutdown()
-        self.server.server_close()
         silence.wait_for()
         self.page.reload()
-        silence.wait_for()
-        self.serve(self.server.server_port)
+        self.assertRegex(silence.locator("time").inner_text(), "Today|Yesterday|UTC")
+        self.serve(port)
         silence.wait_for(state="hidden")
 
     def test_jobs_that_others_started_come_and_go(self) -> None:
