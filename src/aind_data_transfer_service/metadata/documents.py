@@ -5,6 +5,7 @@ models of aind-data-schema, or of rules (`metadata.validity`).
 """
 
 import json
+import math
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -111,11 +112,26 @@ class Process:
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:
-    """Write a document as all of ours are written; what UTF-8 has no bytes for is escaped."""
-    text = json.dumps(content, indent=2, ensure_ascii=False)
+    """Write a document as all of ours are written.
+
+    What UTF-8 has no bytes for is escaped; NaN and infinity, which JSON has no words for, are null.
+    """
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(content), indent=2, ensure_ascii=False)
     if not text.isascii():
         text = _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
     return (text + "\n").encode()
+
+
+def _finite(value: Any) -> Any:
+    """Put nothing in the place of what is no number."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def data_description(facts: Facts, funding: Sequence[Mapping[str, Any]] = ()) -> Document:

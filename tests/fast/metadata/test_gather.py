@@ -225,6 +225,11 @@ class TestFolder(GatherTestCase):
         for words in ("one JSON object", "not UTF-8", "not a file", "cannot be read", "256 MiB"):
             self.assertIn(words, text)
 
+    def test_what_a_source_says_that_json_has_no_words_for_is_null(self):
+        told = json.loads('{"a": [NaN, {"b": 1e999}], "c": -Infinity, "d": 1.5, "NaN": "NaN"}')
+        found = json.loads(to_json(told), parse_constant=self.fail)
+        self.assertEqual({"a": [None, {"b": None}], "c": None, "d": 1.5, "NaN": "NaN"}, found)
+
     def test_what_json_has_no_word_for_is_null_in_the_record_and_halves_are_escaped(self):
         path = self.folder / "session.json"
         path.write_bytes(b'{"nothing": NaN, "half": "\\ud800", "whole": "\xc3\xbc"}')
