@@ -255,7 +255,12 @@ class JobManager:
         job = await asyncio.to_thread(self.store.update, job_id, cancel_requested=True)
         self.feed.publish([job])
         if job.executor_ref:
-            await self._monitor.cancel(job)
+            try:
+                await self._monitor.cancel(job)
+            except ExecutorError as error:
+                raise ExecutorError(
+                    f"{error}; the wish is recorded, and passed on as soon as that is mended"
+                ) from error
             await self._monitor.look()
         return await self.get(job_id)
 

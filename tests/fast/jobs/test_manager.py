@@ -68,6 +68,10 @@ class ManagerTest(unittest.IsolatedAsyncioTestCase):
                 await asyncio.sleep(0.01)
         return job
 
+    @staticmethod
+    async def has_said(logs, count: int) -> bool:
+        return len(logs.records) >= count
+
     async def until_true(self, ask):
         async with asyncio.timeout(10):
             while not (answer := await ask()):
@@ -461,17 +465,13 @@ class FollowingTest(ManagerTest):
             for silence in ("out of order", "", "out of order", ""):
                 self.executor.silent = silence
                 told.append(len(logs.records) + 1)
-                await self.until_true(lambda: self._has_said(logs, told[-1]))
+                await self.until_true(lambda: self.has_said(logs, told[-1]))
                 self.assertEqual(self.manager.silent_since is not None, bool(silence))
         messages = [record.getMessage() for record in logs.records]
         self.assertEqual(
             messages, ["monitor: out of order", "monitor: the jobs are followed again"] * 2
         )
         self.assertEqual([record.exc_info for record in logs.records], [None] * 4)
-
-    @staticmethod
-    async def _has_said(logs, count: int) -> bool:
-        return len(logs.records) >= count
 
     async def test_one_job_whose_files_cannot_be_read_does_not_hold_up_the_others(self):
         broken, sound = await self.submit(), await self.submit(subject_id="2")
@@ -561,9 +561,10 @@ class CancelTest(ManagerTest):
             await cancel(ref)
 
         self.executor.cancel = refuse
-        with self.assertLogs("aind_data_transfer_service.jobs.monitor", "ERROR"):
-            with self.assertRaises(ExecutorError):
+        with self.assertLogs("aind_data_transfer_service.jobs.monitor", "ERROR") as logs:
+            with self.assertRaisesRegex(ExecutorError, "cannot be read; the wish is recorded"):
                 await self.manager.cancel(stuck)
+            await self.until_true(lambda: self.has_said(logs, 1))
             self.executor.tell(other, RunState.COMPLETED)
             self.assertEqual((await self.until(other, *ENDED)).state, JobState.COMPLETED)
 

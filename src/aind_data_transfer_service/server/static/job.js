@@ -19,6 +19,8 @@ let current = null;
 
 /** Show the job as it stands. */
 function showJob(job) {
+  const justEnded = current && !isEnded(current.state) && isEnded(job.state);
+  if (justEnded) $("message").replaceChildren(); // what was said of stopping it
   current = job;
   showState(page, job);
   showProgress(page, job);
@@ -205,7 +207,7 @@ $("confirm").addEventListener("close", async () => {
     showJob(job);
   } catch (error) {
     $("cancel").disabled = false;
-    tell($("message"), "error", "The job could not be stopped", { list: error.errors });
+    tell($("message"), "error", "The job is not stopped yet", { list: error.errors });
   }
 });
 $("resubmit").addEventListener("click", async () => {
