@@ -62,6 +62,21 @@ def without_label(text: str) -> str:
 _LABEL = re.compile(r"\A(?:job|row) \d+(?:, |: )")
 
 
+def token_words(ends: datetime | None, now: datetime) -> str:
+    """Say how long the token for the cluster lasts; empty where it does not tell.
+
+    Examples
+    --------
+    >>> now = datetime(2024, 2, 19, 12, tzinfo=timezone.utc)
+    >>> token_words(now.replace(hour=14, minute=3), now), token_words(now.replace(hour=11), now)
+    ('2 h 3 min left', 'ran out 1 h ago')
+    """
+    if ends is None:
+        return ""
+    left = (ends - now).total_seconds()
+    return f"{duration(left)} left" if left > 0 else f"ran out {duration(-left)} ago"
+
+
 def utc(moment: str | datetime | None) -> str:
     """Write a moment in UTC, for readers whose browser runs no scripts."""
     if not moment:

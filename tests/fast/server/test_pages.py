@@ -1,5 +1,8 @@
 """The pages, as the service writes them."""
 
+from datetime import UTC, datetime, timedelta
+
+from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.jobs.record import JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
 from tests.fast.server.test_jobs import NOON, JobsTest
@@ -27,7 +30,7 @@ class PagesTest(JobsTest):
                 self.assertIn("http://aind-metadata-service/project_names", text)
 
     async def test_pages_answer_head_requests(self) -> None:
-        for path in ("/", "/jobs", "/help"):
+        for path in ("/", "/jobs", "/help", "/service"):
             self.assertEqual(200, (await self.client.head(path)).status_code)
 
     async def test_the_first_list_is_there_without_scripts(self) -> None:
@@ -40,6 +43,23 @@ class PagesTest(JobsTest):
     async def test_an_empty_list_says_what_to_do(self) -> None:
         self.assertRegex(await self.page("/jobs"), r'id="empty-all" >')
         self.assertRegex(await self.page("/jobs?state=FAILED"), r'id="empty-filtered" >')
+
+    async def test_an_administrator_sees_how_the_service_is(self) -> None:
+        self.add({}, {"state": JobState.FAILED})
+        self.executor.token_ends = datetime.now(UTC) + timedelta(hours=2, minutes=3, seconds=30)
+        text = await self.page("/service")
+        self.assertIn("Jobs can be recorded and run.", text)
+        self.assertIn("2 h 3 min left", text)
+        self.assertRegex(text, r"Failed</th><td>1</td>")
+        self.assertIn('href="/service"', await self.page("/jobs"))
+
+    async def test_an_administrator_sees_what_is_wrong(self) -> None:
+        self.executor.fault = ExecutorError("slurm <b>is down</b>")
+        self.executor.token_ends = datetime.now(UTC) - timedelta(hours=1)
+        text = await self.page("/service")
+        self.assertIn("slurm &lt;b&gt;is down&lt;/b&gt;", text)
+        self.assertIn("ran out 1 h ago", text)
+        self.assertNotIn("Jobs can be recorded and run.", text)
 
     async def test_links_keep_the_filters(self) -> None:
         self.add(*({"submitter": "Anna & Co"} for _ in range(60)))

@@ -1,11 +1,14 @@
 """Whether the service is well, and what it has counted."""
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from aind_data_transfer_service.errors import TransferServiceError
+from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server.answers import (
     DOCUMENTED_ERRORS,
     Envelope,
@@ -18,25 +21,43 @@ HEALTH_SECONDS = 5.0
 router = APIRouter(tags=["Service"])
 
 
+@dataclass(frozen=True)
+class Health:
+    """How the service's pieces are."""
+
+    faults: Mapping[str, str]
+    """By piece, what is wrong with it, in words; empty where all is well."""
+    pieces: tuple[str, ...] = ("store", "executor")
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Say `ok` or `failed` of each piece."""
+        return {name: "failed" if name in self.faults else "ok" for name in self.pieces}
+
+
+async def examine(manager: JobManager) -> Health:
+    """Ask each piece whether it can do its work; none is waited for longer than some seconds."""
+    questions = asyncio.to_thread(manager.store.ping), manager.executor.statuses([])
+    results = await asyncio.gather(
+        *(asyncio.wait_for(question, HEALTH_SECONDS) for question in questions),
+        return_exceptions=True,
+    )
+    return Health(
+        {
+            name: _fault(name, result)
+            for name, result in zip(Health.pieces, results)
+            if isinstance(result, BaseException)
+        }
+    )
+
+
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", response_model=Envelope, responses=DOCUMENTED_ERRORS)
 async def healthz(manager: Manager) -> EnvelopeResponse:
     """Say whether jobs can be recorded and run: 200, or 503 with what is wrong."""
-    pieces = {
-        "store": asyncio.to_thread(manager.store.ping),
-        "executor": manager.executor.statuses([]),
-    }
-    results = await asyncio.gather(
-        *(asyncio.wait_for(piece, HEALTH_SECONDS) for piece in pieces.values()),
-        return_exceptions=True,
-    )
-    faults = {
-        name: _fault(name, result)
-        for name, result in zip(pieces, results)
-        if isinstance(result, BaseException)
-    }
-    errors = list(faults.values())
-    data = {**{name: "failed" if name in faults else "ok" for name in pieces}, "errors": errors}
+    health = await examine(manager)
+    errors = list(health.faults.values())
+    data = {**health.states, "errors": errors}
     if manager.executor.token_ends is not None:
         data["token_ends"] = manager.executor.token_ends.isoformat()
     if errors:

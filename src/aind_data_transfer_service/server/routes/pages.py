@@ -1,4 +1,4 @@
-"""The pages: submit, status, one job, help."""
+"""The pages: submit, status, one job, the service itself, help."""
 
 import asyncio
 import json
@@ -10,12 +10,19 @@ from fastapi.responses import Response
 
 from aind_data_transfer_service.configs.columns import COLUMNS
 from aind_data_transfer_service.configs.vocabulary import MODALITIES, PLATFORMS
-from aind_data_transfer_service.jobs.record import event_to_json, job_to_json, others_to_json
+from aind_data_transfer_service.jobs.record import (
+    event_to_json,
+    job_to_json,
+    others_to_json,
+    utc_now,
+)
 from aind_data_transfer_service.jobs.store import JobQuery
 from aind_data_transfer_service.jobs.variables import without_values
 from aind_data_transfer_service.server.pagework import render
 from aind_data_transfer_service.server.routes import Manager, Settings
+from aind_data_transfer_service.server.routes.health import examine
 from aind_data_transfer_service.server.routes.jobs import PAGE_SIZES, Wanted
+from aind_data_transfer_service.server.words import token_words
 
 MAIL_TYPES = (
     ("BEGIN", "it begins"),
@@ -80,6 +87,27 @@ async def job_page(request: Request, job_id: str, manager: Manager) -> Response:
         "is_transfer": not job.script,
     }
     return render(request, "job.html", context)
+
+
+@router.api_route("/service", methods=["GET", "HEAD"])
+async def service_page(request: Request, manager: Manager, settings: Settings) -> Response:
+    """Show administrators how the service itself is."""
+    health = await examine(manager)
+    well = "store" not in health.faults
+    context = {
+        "health": health,
+        "executor": manager.executor.name,
+        "cluster": settings.hpc.url if settings.on_cluster else "",
+        "partition": settings.hpc.partition,
+        "database": settings.resolved_database_url.partition(":")[0].partition("+")[0],
+        "destination": settings.destination_root,
+        "token": token_words(manager.executor.token_ends, utc_now()),
+        "token_ends": (ends := manager.executor.token_ends) and ends.isoformat(),
+        "tells": settings.notifications.is_on,
+        "waiting": await asyncio.to_thread(manager.store.outbox.waiting) if well else None,
+        "counts": await asyncio.to_thread(manager.store.counts) if well else {},
+    }
+    return render(request, "service.html", context)
 
 
 @router.api_route("/help", methods=["GET", "HEAD"])
