@@ -1,5 +1,7 @@
 """A job's settings out of Systems Manager and Secrets Manager, as moto plays them."""
 
+import contextlib
+import io
 import json
 import os
 import unittest
@@ -8,11 +10,13 @@ from unittest.mock import patch
 import httpx
 
 from aind_data_transfer_service.errors import RequestError
+from aind_data_transfer_service.metadata.survey import main as ask_sources
 from aind_data_transfer_service.settings import shared_variables
 from aind_data_transfer_service.upload.parameters import read_parameters
 from aind_data_transfer_service.upload.program import main
 from tests.support import parameters
 from tests.support.metadata import MetadataServer
+from tests.support.raw import RawServer
 from tests.support.transfer import TransferTestCase
 
 NAME = "/lab/transfer"
@@ -154,6 +158,79 @@ class TestParameters(TransferTestCase):
             self.assertEqual(2, main(["--json-args", self.config().model_dump_json()]))
         event = json.loads((self.folder / "events.jsonl").read_bytes().splitlines()[-1])
         self.assertIn(f"AWS_PARAM_STORE_NAME ({NAME}) cannot be read", event["message"])
+
+    def test_what_is_no_answer_of_aws_is_told_in_words(self):
+        def answer(status, body):
+            def talk(stream, server):
+                stream.read(200)
+                head = f"HTTP/1.1 {status} x\r\nContent-Length: 900\r\nConnection: close\r\n\r\n"
+                stream.write(head.encode() + body)
+
+            return talk
+
+        denied = b'{"__type": "AccessDeniedException", "message": "not authorized"}'
+        expired = b'{"__type": "ExpiredTokenException", "message": "it is expired"}'
+        for status, body, words in (
+            (200, b"<html>hunter2", "what answers is not AWS"),
+            (200, b"", "what answers is not AWS"),
+            (200, b'{"Parameter": {"Na', "the answer broke off"),
+            (200, b'["hunter2"]', "what answers is not AWS"),
+            (200, b'{"Parameter": {"Value": 3}, "SecretString": 3}', "what answers is not AWS"),
+            (200, b"\xff\xfe", "what answers is not AWS"),
+            (403, b"<html>hunter2", "answered 403: that is no answer of AWS"),
+            (400, denied, "AccessDeniedException: not authorized"),
+            (400, expired, "ExpiredTokenException: it is expired"),
+        ):
+            with RawServer(answer(status, body.ljust(900))) as odd:
+                for service in ("SSM", "SECRETS_MANAGER"):
+                    self.put({"TARS_CLIENT_SECRET": {"secret": "tars"}})
+                    known = {f"AWS_ENDPOINT_URL_{service}": f"http://127.0.0.1:{odd.port}"}
+                    with (
+                        self.subTest(body, service=service),
+                        patch.dict(os.environ, known),
+                        self.assertRaises(RequestError) as caught,
+                    ):
+                        self.read()
+                    self.assertIn(words, str(caught.exception))
+                    self.assertNotIn("hunter2", str(caught.exception))
+
+    def test_an_address_that_is_none_is_told(self):
+        with (
+            patch.dict(os.environ, {"AWS_ENDPOINT_URL_SSM": "a:hunter2@nonsense"}),
+            self.assertRaisesRegex(RequestError, "AWS_ENDPOINT_URL_SSM: .* no address") as caught,
+        ):
+            self.read()
+        self.assertNotIn("hunter2", str(caught.exception))
+
+    def test_an_answer_that_trickles_is_given_up(self):
+        def talk(stream, server):
+            stream.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            server.trickle(stream)
+
+        with RawServer(talk) as slow:
+            known = {"AWS_ENDPOINT_URL_SSM": f"http://127.0.0.1:{slow.port}"}
+            with (
+                patch.dict(os.environ, known),
+                self.assertRaisesRegex(RequestError, "AWS did not answer within 0.3 s"),
+            ):
+                read_parameters(NAME, shared_variables(), seconds=0.3)
+
+    def test_the_command_that_asks_all_sources_uses_them_too(self):
+        with MetadataServer() as server:
+            server.says("/subject/1", {"subject_id": "1"})
+            self.put({"METADATA_SERVICE_URL": server.url, "NOT_OURS": "x"})
+            out, err = io.StringIO(), io.StringIO()
+            with (
+                patch.dict(os.environ, {"AWS_PARAM_STORE_NAME": NAME}),
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+            ):
+                ask_sources(["1"])
+                os.environ["AWS_PARAM_STORE_NAME"] = "/lab/none"
+                self.assertEqual(2, ask_sources(["1"]))
+        self.assertRegex(out.getvalue(), r"service +found, Invalid")
+        self.assertIn("not settings of a job: NOT_OURS", err.getvalue())
+        self.assertIn("(/lab/none): there is no parameter of this name", err.getvalue())
 
     def test_a_job_uses_them_and_its_environment_wins(self):
         self.write("a.txt")

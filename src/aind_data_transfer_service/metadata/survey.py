@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aind_data_transfer_service.errors import ExitCode, MetadataError
+from aind_data_transfer_service.errors import ExitCode, MetadataError, RequestError
 from aind_data_transfer_service.metadata.ask import Answer, Inquiry
 from aind_data_transfer_service.metadata.choose import Lab, open_lab
 from aind_data_transfer_service.metadata.documents import Document, Status, status_of
@@ -70,10 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the answer is the process's exit code."""
     options = _parser().parse_args(argv)
     try:
-        settings = UploadSettings()
+        settings = _settings()
     except ValidationError as error:
         print("\n".join(explain_settings(error)), file=sys.stderr)
         return ExitCode.REQUEST
+    except RequestError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     wanted = {"subject": options.subject_id, "procedures": options.subject_id}
     wanted |= {kind: name for kind in ("instrument", "rig") if (name := getattr(options, kind))}
     if options.project:
@@ -131,6 +134,16 @@ def text_of(rows: Sequence[Row]) -> Iterator[str]:
             yield question
         told = question
         yield from row.lines()
+
+
+def _settings() -> UploadSettings:
+    """Read the settings as a job does: those of the store of parameters too."""
+    settings = UploadSettings()
+    if not settings.aws_param_store_name:
+        return settings
+    from aind_data_transfer_service.upload.parameters import add_parameters
+
+    return add_parameters(settings, lambda words: print(words, file=sys.stderr))
 
 
 def _row(kind: str, identifier: str, answer: Answer) -> Row:

@@ -14,19 +14,34 @@ Facts: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetPa
 https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
 """
 
+import contextlib
 import json
+import logging
 import os
 import re
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 from botocore.session import get_session
+from pydantic import ValidationError
 
 from aind_data_transfer_service.errors import RequestError
+from aind_data_transfer_service.settings import (
+    UploadSettings,
+    explain_settings,
+    shared_variables,
+)
 
+logger = logging.getLogger(__name__)
+
+_SECONDS = 100.0
+"""What all questions may take together: botocore's own limits count from byte to byte."""
 _HALF = re.compile("[\ud800-\udfff]")
 _PATIENCE = Config(
     connect_timeout=10,
@@ -50,7 +65,40 @@ class Parameters:
     """Names that are no settings of a job."""
 
 
-def read_parameters(name: str, known: Collection[str]) -> Parameters:
+def add_parameters(settings: UploadSettings, warn: Callable[[str], None]) -> UploadSettings:
+    """Add what the store of parameters says; the environment wins where both say something.
+
+    Parameters
+    ----------
+    settings : UploadSettings
+        Those of the environment, which name the parameter.
+    warn : Callable
+        Told of names that are no settings of a job.
+
+    Raises
+    ------
+    RequestError
+        Where nothing can be read, or what was read cannot be used. The message holds no values.
+    """
+    name = settings.aws_param_store_name
+    if not name:
+        return settings
+    parameters = read_parameters(name, shared_variables())
+    if parameters.unknown:
+        names = ", ".join(parameters.unknown[:10])
+        warn(f"AWS_PARAM_STORE_NAME ({name}): not settings of a job: {names}")
+    added = {key: v for key, v in parameters.values.items() if not os.environ.get(key)}
+    os.environ.update(added)
+    if added:
+        logger.info("settings from %s: %s", name, ", ".join(sorted(added)))
+    try:
+        return UploadSettings()
+    except ValidationError as error:
+        reasons = "; ".join(explain_settings(error, hidden=added))
+        raise RequestError(f"AWS_PARAM_STORE_NAME ({name}): {reasons}") from None
+
+
+def read_parameters(name: str, known: Collection[str], seconds: float = _SECONDS) -> Parameters:
     """Read settings from the parameter store, secrets included.
 
     Parameters
@@ -59,6 +107,8 @@ def read_parameters(name: str, known: Collection[str]) -> Parameters:
         Name of one parameter, or a path.
     known : Collection[str]
         The variables that may be set in this way.
+    seconds : float
+        How long it may take, however slowly the store answers.
 
     Raises
     ------
@@ -66,6 +116,25 @@ def read_parameters(name: str, known: Collection[str]) -> Parameters:
         Where the parameter, or a secret that it points to, cannot be read or understood. The
         message holds no values.
     """
+    answer: Future[Parameters] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(_read(name, known))
+        except BaseException as error:  # it is raised where the answer is looked at
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="parameters", daemon=True).start()
+    wait([answer], seconds)
+    if not answer.done():
+        raise RequestError(
+            f"AWS_PARAM_STORE_NAME ({name}) cannot be read: AWS did not answer within {seconds:g} s"
+        )
+    return answer.result()
+
+
+def _read(name: str, known: Collection[str]) -> Parameters:
+    """Read all of it, however long that takes."""
     try:
         given = _given(name)
         variables = {_variable(key): value for key, value in given.items()}
@@ -75,6 +144,8 @@ def read_parameters(name: str, known: Collection[str]) -> Parameters:
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         words = error.response.get("Error", {}).get("Message", "")
+        if code.isdigit():  # somebody else's page, word for word
+            words = "that is no answer of AWS; a proxy may stand before it"
         doing = f"{error.operation_name} answered {code}: {words}".strip(": ")
         raise RequestError(f"AWS_PARAM_STORE_NAME ({name}): {doing}") from error
     except BotoCoreError as error:
@@ -84,15 +155,50 @@ def read_parameters(name: str, known: Collection[str]) -> Parameters:
 
 def _client(service: str) -> Any:
     """Open a client of one of Amazon's services."""
-    address = os.environ.get(_SERVICES[service]) or None
-    return get_session().create_client(service, endpoint_url=address, config=_PATIENCE)
+    variable = _SERVICES[service]
+    address = os.environ.get(variable) or None
+    try:
+        return get_session().create_client(service, endpoint_url=address, config=_PATIENCE)
+    except BotoCoreError:
+        raise
+    except ValueError:
+        raise RequestError(
+            f"{variable}: what it is set to is no address; write one such as https://{service}"
+            ".us-west-2.amazonaws.com"
+        ) from None
+
+
+@contextlib.contextmanager
+def _understood(name: str) -> Iterator[None]:
+    """Say in words that an answer is none of AWS: botocore takes what is no JSON for an empty one.
+
+    What does not have the right form fails in botocore or at the first look, by whatever error.
+    """
+    try:
+        yield
+    except (BotoCoreError, ClientError):
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, ResponseParserError):
+        raise RequestError(
+            f"AWS_PARAM_STORE_NAME ({name}) cannot be read: what answers is not AWS, or the answer "
+            "broke off; a proxy may stand before it"
+        ) from None
+
+
+def _text(value: Any) -> str:
+    """Take a text, and nothing else."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _given(name: str) -> dict[str, Any]:
     """Get the object that one parameter holds, or what lies beneath a path."""
     store = _client("ssm")
     try:
-        text = store.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+        with _understood(name):
+            answer = store.get_parameter(Name=name, WithDecryption=True)
+            text = _text(answer["Parameter"]["Value"])
     except store.exceptions.ParameterNotFound:
         found = _beneath(store, name)
         if not found:
@@ -118,11 +224,12 @@ def _beneath(store: Any, path: str) -> dict[str, Any]:
     pages = store.get_paginator("get_parameters_by_path").paginate(
         Path="/" + path.strip("/"), Recursive=True, WithDecryption=True
     )
-    return {
-        parameter["Name"].rpartition("/")[2]: parameter["Value"]
-        for page in pages
-        for parameter in page["Parameters"]
-    }
+    with _understood(path):
+        return {
+            _text(parameter["Name"]).rpartition("/")[2]: _text(parameter["Value"])
+            for page in pages
+            for parameter in page["Parameters"]
+        }
 
 
 def _variable(key: str) -> str:
@@ -159,7 +266,9 @@ def _check(name: str, values: Mapping[str, str]) -> None:
 def _secret(name: str, key: str, secret: str, field: Any) -> str:
     """Read a secret, or one field of it."""
     manager = _client("secretsmanager")
-    text = manager.get_secret_value(SecretId=secret).get("SecretString")
+    with _understood(name):
+        answer = manager.get_secret_value(SecretId=secret)
+        text = _text(answer["SecretString"]) if "SecretBinary" not in answer else None
     if text is None:
         raise RequestError(
             f"AWS_PARAM_STORE_NAME ({name}): {key} points to the secret {secret}, which is no text"

@@ -18,14 +18,12 @@ from pydantic import ValidationError
 from aind_data_transfer_service.errors import (
     CancelledError,
     ExitCode,
-    RequestError,
     UploadError,
 )
 from aind_data_transfer_service.settings import (
     AfterwardsSettings,
     UploadSettings,
     explain_settings,
-    shared_variables,
 )
 from aind_data_transfer_service.upload.events import Events, Kind
 from aind_data_transfer_service.upload.job import UploadJob
@@ -119,25 +117,12 @@ def _open_events(settings: UploadSettings) -> Events:
 
 
 def _with_parameters(settings: UploadSettings, events: Events) -> UploadSettings:
-    """Add what the store of parameters says; the environment wins where both say something."""
-    name = settings.aws_param_store_name
-    if not name:
+    """Add what the store of parameters says, where one is named."""
+    if not settings.aws_param_store_name:
         return settings
-    from aind_data_transfer_service.upload.parameters import read_parameters
+    from aind_data_transfer_service.upload.parameters import add_parameters
 
-    parameters = read_parameters(name, shared_variables())
-    if parameters.unknown:
-        names = ", ".join(parameters.unknown[:10])
-        events.warn(f"AWS_PARAM_STORE_NAME ({name}): not settings of a job: {names}")
-    added = {key: v for key, v in parameters.values.items() if not os.environ.get(key)}
-    os.environ.update(added)
-    if added:
-        logger.info("settings from %s: %s", name, ", ".join(sorted(added)))
-    try:
-        return UploadSettings()
-    except ValidationError as error:
-        reasons = "; ".join(explain_settings(error, hidden=added))
-        raise RequestError(f"AWS_PARAM_STORE_NAME ({name}): {reasons}") from None
+    return add_parameters(settings, events.warn)
 
 
 def _fail(events: Events | None, reason: str, code: ExitCode) -> int:
