@@ -9,9 +9,11 @@ import sys
 import uuid
 from unittest.mock import patch
 
-from aind_data_transfer_service.errors import ExitCode
+from aind_data_transfer_service.errors import ExitCode, TransferError
+from aind_data_transfer_service.upload import transfer
 from aind_data_transfer_service.upload.plan import LEAST_PART, MEBI
 from aind_data_transfer_service.upload.s3_client import S3Client
+from aind_data_transfer_service.upload.stretch import Stretch
 from tests.support import seaweedfs, wait_until
 from tests.support.transfer import PREFIX, TransferTestCase
 
@@ -165,3 +167,27 @@ class TestResume(TransferTestCase):
         )
         self.assertEqual(self.run_and_count(), [])
         self.check_whole()
+
+
+class TestResumeOfHugeFiles(TestResume):
+    """The next one, where parts are too large to be held in memory."""
+
+    def setUp(self):
+        """Take all parts for such."""
+        super().setUp()
+        self.enterContext(patch.object(transfer, "_LONGEST_READ", MEBI))
+
+    def test_a_byte_that_changed_between_hashing_and_sending_is_refused_by_the_server(self):
+        status, first = self.large.stat(), Stretch.first
+        other = bytes([self.large.read_bytes()[0] ^ 1])
+
+        def changed(stretch):
+            yield from first(stretch)
+            with open(self.large, "r+b") as file:
+                file.write(other)
+            os.utime(self.large, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+        with patch.object(Stretch, "first", changed):
+            with self.assertRaisesRegex(TransferError, "what arrived was not what was sent"):
+                self.run_job()
+        self.assertIsNone(self.store.get(f"{PREFIX}/behavior/large.bin"))

@@ -5,18 +5,21 @@ asset is posted, so that a receiver can tell a repetition.
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aind_data_transfer_service.afterwards.states import Registration, RegistrationState
 from aind_data_transfer_service.errors import MetadataError
-from aind_data_transfer_service.metadata.web import Patience, Web, client
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+
+if TYPE_CHECKING:
+    from aind_data_transfer_service.metadata.web import Patience
 
 _ATTEMPTS = 4
 
 
 def register(
-    settings: AfterwardsSettings, location: str, document: bytes, patience: Patience | None = None
+    settings: AfterwardsSettings, location: str, document: bytes, patience: "Patience | None" = None
 ) -> Registration:
     """Post a document; the answer says what went wrong, where something did.
 
@@ -31,6 +34,8 @@ def register(
     patience : Patience | None
         By default, as long as the settings say.
     """
+    from aind_data_transfer_service.metadata.web import Patience, Web, client
+
     url, token = settings.registration_url or "", settings.registration_token
     headers = {
         "Content-Type": "application/json",

@@ -91,6 +91,13 @@ class Arrivals(Iterable[Entry]):
         with self._lock:
             self._note(entry, offset)
 
+    def add_all(self, entries: Sequence[Entry]) -> None:
+        """Note that items have arrived."""
+        offsets = self._journal.add_all(entries)
+        with self._lock:
+            for entry, offset in zip(entries, offsets):
+                self._note(entry, offset)
+
     def describe(self, documents: Iterable[Entry]) -> None:
         """Note the documents that were sent."""
         self._documents = sorted(documents, key=attrgetter("path"))

@@ -122,13 +122,13 @@ class Delivery:
             self._tell_progress(figures | more)
 
         with Progress(plan.files_total, plan.bytes_total, tell, self._prefix) as progress:
-            for item in itertools.compress(plan.items, there):
+            for item in itertools.compress(plan.items, there) if any(there) else ():
                 progress.already(item.file_count, item.source_size)
             transfer = Transfer(
                 self._store,
                 self._prefix,
                 progress,
-                arrivals.add,
+                arrivals.add_all,
                 self._settings.upload_connections,
                 self._settings.upload_memory,
                 ledger,

@@ -52,10 +52,13 @@ class Files(Sequence[SourceFile]):
         Whether the source is a single file rather than a folder.
     """
 
+    _COLUMNS = ("tree", "_alone", "_names", "_ends", "_sizes", "_inodes", "_seconds", "_rests")
+
     def __init__(self, tree: Tree, alone: bool = False):
         self.tree, self._alone = tree, alone
         self.size = 0
         """How many bytes they have together."""
+        self._next = 0
         self._names = bytearray()
         self._ends = array("Q", (0,))
         self._sizes, self._inodes = array("Q"), array("Q")
@@ -75,8 +78,19 @@ class Files(Sequence[SourceFile]):
     def find(self, name: str) -> int | None:
         """Tell at which place the file of a name stands."""
         wanted = os.fsencode(name)
+        place = self._next  # names are mostly asked for in their order
+        if place < len(self) and self._name(place) == wanted:
+            self._next = place + 1
+            return place
         place = bisect_left(range(len(self)), wanted, key=self._name)
-        return place if place < len(self) and self._name(place) == wanted else None
+        if place == len(self) or self._name(place) != wanted:
+            return None
+        self._next = place + 1
+        return place
+
+    def is_same(self, other: "Files") -> bool:
+        """Tell, without a look at each, whether another look at the source found just the same."""
+        return all(getattr(self, name) == getattr(other, name) for name in self._COLUMNS)
 
     def sizes(self) -> Iterator[int]:
         """Give the size of each."""

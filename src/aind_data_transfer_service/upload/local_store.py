@@ -25,6 +25,7 @@ from aind_data_transfer_service.upload.store import (
     StoredObject,
     Unfinished,
 )
+from aind_data_transfer_service.upload.stretch import Stretch
 
 _PATH_LIMIT = 4095
 _MOVES = 50
@@ -97,14 +98,14 @@ class LocalAssetStore(AssetStore):
     def put_parts(
         self,
         key: str,
-        parts: Iterable[Buffer],
+        parts: Iterable[Buffer | Stretch],
         part_size: int,
         traffic: Traffic | None = None,
         page: Page | None = None,
     ) -> str:
         """Write parts one after another and move the file into place; nothing is gone on with."""
         with (traffic or Traffic(1, _AT_HAND * part_size)).memory(_AT_HAND * part_size):
-            return self._write(key, parts, False)
+            return self._write(key, _pieces(parts), False)
 
     def get(self, key: str) -> bytes | None:
         """Read a file whole."""
@@ -223,6 +224,16 @@ class LocalAssetStore(AssetStore):
             if self._bandwidth:
                 self._bandwidth.take(count)
             view = view[count:]
+
+
+def _pieces(parts: Iterable[Buffer | Stretch]) -> Iterator[Buffer]:
+    """Give the bytes of parts, stretches piece by piece."""
+    for part in parts:
+        if isinstance(part, Stretch):
+            yield from part.first()
+            part.forget()
+        else:
+            yield part
 
 
 def _move(incoming: Path, path: Path, new: bool) -> None:

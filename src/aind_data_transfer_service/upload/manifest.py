@@ -260,13 +260,22 @@ class Journal:
         """Note that a file has arrived, and tell where the note stands."""
         return self.note(entry)
 
+    def add_all(self, entries: Iterable[Entry]) -> list[int]:
+        """Note files that have arrived, all at once, and tell where each note stands."""
+        lines = [_line(entry) for entry in entries]
+        ends = itertools.accumulate(map(len, lines), initial=self._write(b"".join(lines)))
+        return list(ends)[:-1]
+
     def note(self, content: Content) -> int:
         """Note anything, as a line of its own, and tell where it stands."""
-        line = _line(content)
+        return self._write(_line(content))
+
+    def _write(self, data: bytes) -> int:
+        """Append lines, and tell where they begin."""
         with self._lock:
             try:
                 offset = self._output.tell()
-                self._output.write(line)
+                self._output.write(data)
                 self._output.flush()
             except OSError as error:
                 raise TransferError(f"{self._file} cannot be written: {error.strerror}") from error

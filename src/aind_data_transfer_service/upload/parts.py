@@ -18,6 +18,7 @@ from aind_data_transfer_service.upload.limits import Lane, Traffic
 from aind_data_transfer_service.upload.retry import Fault, Kind
 from aind_data_transfer_service.upload.s3_client import S3Client
 from aind_data_transfer_service.upload.store import Buffer
+from aind_data_transfer_service.upload.stretch import Stretch, Stretches
 
 _COMPLETED = 3
 """How often the server is asked to make the object, where it does not know its own upload."""
@@ -59,7 +60,7 @@ class PartsUpload:
         self._upload_id = ""
         self._is_complete = False
 
-    def run(self, pieces: Iterable[Buffer]) -> str:
+    def run(self, pieces: Iterable[Buffer | Stretch]) -> str:
         """Send what is missing and give the object's ETag.
 
         Raises
@@ -110,12 +111,13 @@ class PartsUpload:
         self._is_complete = bool(parts) and self._find(parts) is not None
         return begun.parts if self._is_complete else None
 
-    def _send_all(self, pieces: Iterable[Buffer], known: Mapping[int, Part]) -> None:
+    def _send_all(self, pieces: Iterable[Buffer | Stretch], known: Mapping[int, Part]) -> None:
         """Read every piece, and send those that are missing."""
         source, number = iter(pieces), 0
+        most = pieces.held if isinstance(pieces, Stretches) else self._size
         with ThreadPoolExecutor(self._traffic.connections) as pool:
             while self._failure is None:
-                held = self._traffic.take(self._size)
+                held = self._traffic.take(most)
                 piece = next(source, None) if self._failure is None else None
                 if piece is None:
                     self._traffic.give(held)
@@ -124,14 +126,14 @@ class PartsUpload:
                 checksum = self._client.algorithm.of(piece)
                 if self._is_there(known.get(number), piece, checksum):
                     self._done[number] = replace(known[number], checksum=checksum)
-                    self._traffic.give(held)
+                    self._let_go(piece, held)
                 else:
                     pool.submit(self._send, number, piece, checksum, held)
                 del piece
         if self._failure is not None:
             raise self._failure
 
-    def _is_there(self, part: Part | None, piece: Buffer, checksum: str) -> bool:
+    def _is_there(self, part: Part | None, piece: Buffer | Stretch, checksum: str) -> bool:
         """Tell whether a part need not be sent."""
         if part is None:
             return False
@@ -147,7 +149,7 @@ class PartsUpload:
             raise Fault(Kind.FINAL, "the source is not what was sent earlier; submit again")
         return False
 
-    def _send(self, number: int, piece: Buffer, checksum: str, held: int) -> None:
+    def _send(self, number: int, piece: Buffer | Stretch, checksum: str, held: int) -> None:
         """Send one part, in a thread of its own."""
         try:
             with self._traffic.seat(Lane.LARGE):
@@ -164,7 +166,13 @@ class PartsUpload:
                     self._failure = error
             self._traffic.stop()
         finally:
-            self._traffic.give(held)
+            self._let_go(piece, held)
+
+    def _let_go(self, piece: Buffer | Stretch, held: int) -> None:
+        """Give back what a part took."""
+        if isinstance(piece, Stretch):
+            piece.forget()
+        self._traffic.give(held)
 
     def _complete(self, parts: Sequence[Part]) -> str:
         """Have the server make the object, unless it has done so already."""
@@ -228,6 +236,9 @@ def composite_etag(parts: Sequence[Part]) -> str:
     return f"{_md5(sums)}-{len(parts)}"
 
 
-def _md5(data: Buffer) -> str:
+def _md5(data: Buffer | Stretch) -> str:
     """Compute an MD5 sum: no proof of anything but what ETags are made of."""
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in data.pieces() if isinstance(data, Stretch) else (data,):
+        digest.update(piece)
+    return digest.hexdigest()

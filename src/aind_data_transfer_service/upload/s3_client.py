@@ -34,6 +34,7 @@ from aind_data_transfer_service.upload.signing import (
     sign,
 )
 from aind_data_transfer_service.upload.store import Buffer, StoredObject
+from aind_data_transfer_service.upload.stretch import Stretch
 from aind_data_transfer_service.upload.wire import Reply, Wire
 
 T = TypeVar("T")
@@ -59,11 +60,18 @@ class Algorithm(StrEnum):
         """The XML element that carries it."""
         return f"Checksum{self.value}"
 
-    def of(self, data: Buffer) -> str:
-        """Compute the checksum as S3 writes it."""
+    def of(self, data: Buffer | Stretch) -> str:
+        """Compute the checksum as S3 writes it; of a stretch as it is read for the first time."""
+        pieces = data.first() if isinstance(data, Stretch) else (data,)
         if self is Algorithm.SHA256:
-            return base64.b64encode(hashlib.sha256(data).digest()).decode()
-        return base64.b64encode(checksums.crc64nvme(data).to_bytes(8, "big")).decode()
+            digest = hashlib.sha256()
+            for piece in pieces:
+                digest.update(piece)
+            return base64.b64encode(digest.digest()).decode()
+        value = 0
+        for piece in pieces:
+            value = checksums.crc64nvme(piece, value)
+        return base64.b64encode(value.to_bytes(8, "big")).decode()
 
     def of_whole(self, parts: Sequence[tuple[str, int]]) -> str | None:
         """Combine checksums of parts, with their sizes, into that of the whole, if possible."""
@@ -120,7 +128,8 @@ class S3Client:
         base = urlsplit(wire.address).path.rstrip("/")
         self._root = f"{base}/{bucket}"
         is_amazon = _AMAZON.fullmatch(urlsplit(wire.address).hostname or "")
-        self._rate = TokenBucket(REQUESTS_PER_SECOND) if is_amazon else None
+        self.rate = TokenBucket(REQUESTS_PER_SECOND) if is_amazon else None
+        """Writing requests per second; None where no number is known."""
         self._is_known = False
 
     def put(
@@ -214,7 +223,7 @@ class S3Client:
         key: str,
         upload_id: str,
         number: int,
-        data: Buffer,
+        data: Buffer | Stretch,
         checksum: str,
         halt: threading.Event | None = None,
     ) -> Part:
@@ -299,7 +308,7 @@ class S3Client:
         key: str,
         query: Mapping[str, str] = _NOTHING,
         headers: Mapping[str, str] = _NOTHING,
-        body: Buffer = b"",
+        body: Buffer | Stretch = b"",
         halt: threading.Event | None = None,
         read: Callable[[Reply], T] = lambda reply: reply,
     ) -> T:
@@ -318,12 +327,12 @@ class S3Client:
         key: str,
         query: Mapping[str, str],
         headers: Mapping[str, str],
-        body: Buffer,
+        body: Buffer | Stretch,
         halt: threading.Event | None,
     ) -> Reply:
         """Ask once."""
-        if self._rate is not None and method not in _READ_ONLY:
-            self._rate.take()
+        if self.rate is not None and method not in _READ_ONLY:
+            self.rate.take()
         path = encode_path(f"{self._root}/{key}" if key else self._root)
         text = encode_query(query)
         signed = sign(

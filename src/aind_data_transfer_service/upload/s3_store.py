@@ -21,6 +21,7 @@ from aind_data_transfer_service.upload.store import (
     StoredObject,
     Unfinished,
 )
+from aind_data_transfer_service.upload.stretch import Stretch
 from aind_data_transfer_service.upload.wire import Wire
 
 _KEY_LIMIT = 1024
@@ -77,6 +78,11 @@ class S3AssetStore(AssetStore):
             bucket, wire, credentials, Patience(seconds), _algorithm(), Repeats(conduct.tell)
         )
 
+    @property
+    def requests_per_second(self) -> float | None:
+        """How many writing requests are sent a second at most; None for as many as can be."""
+        return self._client.rate.rate if self._client.rate else None
+
     def location(self, key: str) -> str:
         """Write the place of a key as an S3 address."""
         return f"s3://{self._bucket}/{key}"
@@ -109,7 +115,7 @@ class S3AssetStore(AssetStore):
     def put_parts(
         self,
         key: str,
-        parts: Iterable[Buffer],
+        parts: Iterable[Buffer | Stretch],
         part_size: int,
         traffic: Traffic | None = None,
         page: Page | None = None,

@@ -149,16 +149,9 @@ def read_source(file: SourceFile, chunk_size: int) -> Iterator[bytes]:
     SourceError
         Where it cannot be read.
     """
+    descriptor = open_source(file)
     try:
-        descriptor = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise SourceChangedError(
-            f"{shown(file.path)} vanished after the job had found it"
-        ) from error
-    except OSError as error:
-        raise SourceError(f"{shown(file.path)} cannot be read: {error.strerror}") from error
-    try:
-        _check_unchanged(file, os.fstat(descriptor))
+        check_unchanged(file, os.fstat(descriptor))
         count = 0
         while chunk := _read_full(descriptor, wanted := min(chunk_size, file.size + 1 - count)):
             count += len(chunk)
@@ -167,8 +160,8 @@ def read_source(file: SourceFile, chunk_size: int) -> Iterator[bytes]:
             yield chunk
             if len(chunk) < wanted:  # its end was seen
                 break
-        _check_unchanged(file, os.fstat(descriptor))
-        _check_unchanged(file, os.stat(file.path))
+        check_unchanged(file, os.fstat(descriptor))
+        check_unchanged(file, os.stat(file.path))
         if count != file.size:
             raise SourceChangedError(
                 f"{shown(file.path)} changed while it was read: its size is not {count:,}"
@@ -179,6 +172,51 @@ def read_source(file: SourceFile, chunk_size: int) -> Iterator[bytes]:
         raise SourceError(f"{shown(file.path)} cannot be read: {error.strerror}") from error
     finally:
         os.close(descriptor)
+
+
+def read_whole(file: SourceFile) -> bytes:
+    """Read a small file once, and make sure that it is what was found.
+
+    Raises
+    ------
+    SourceChangedError
+        Where it is not.
+    SourceError
+        Where it cannot be read.
+    """
+    descriptor = open_source(file)
+    try:
+        data = _read_full(descriptor, file.size + 1)
+        check_unchanged(file, os.fstat(descriptor))
+    except OSError as error:
+        raise SourceError(f"{shown(file.path)} cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+    if len(data) != file.size:
+        raise SourceChangedError(
+            f"{shown(file.path)} changed while it was read: its size is not {len(data):,}"
+        )
+    return data
+
+
+def open_source(file: SourceFile) -> int:
+    """Open a file for reading, and give its descriptor.
+
+    Raises
+    ------
+    SourceChangedError
+        Where it is no longer there.
+    SourceError
+        Where it cannot be opened.
+    """
+    try:
+        return os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise SourceChangedError(
+            f"{shown(file.path)} vanished after the job had found it"
+        ) from error
+    except OSError as error:
+        raise SourceError(f"{shown(file.path)} cannot be read: {error.strerror}") from error
 
 
 def _read_full(descriptor: int, size: int) -> bytes:
@@ -193,8 +231,14 @@ def _read_full(descriptor: int, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _check_unchanged(file: SourceFile, status: os.stat_result) -> None:
-    """Compare a file with what was found."""
+def check_unchanged(file: SourceFile, status: os.stat_result) -> None:
+    """Compare a file with what was found.
+
+    Raises
+    ------
+    SourceChangedError
+        Where it is another, or was written to.
+    """
     if (status.st_size, status.st_mtime_ns, status.st_ino) != (
         file.size,
         file.mtime_ns,
@@ -223,6 +267,8 @@ def _root_problem(path: str) -> str | None:
 
 def _changes(before: Files, after: Files) -> Iterator[str]:
     """Tell what came, went or changed."""
+    if before.is_same(after):
+        return
     left, right = iter(before), iter(after)
     old, new = next(left, None), next(right, None)
     while old is not None or new is not None:

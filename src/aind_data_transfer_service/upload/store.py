@@ -24,6 +24,7 @@ from aind_data_transfer_service.upload.limits import Traffic
 
 if TYPE_CHECKING:
     from aind_data_transfer_service.upload.ledger import Page
+    from aind_data_transfer_service.upload.stretch import Stretch
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class AssetStore(ABC):
     def put_parts(
         self,
         key: str,
-        parts: Iterable[Buffer],
+        parts: "Iterable[Buffer | Stretch]",
         part_size: int,
         traffic: Traffic | None = None,
         page: "Page | None" = None,
@@ -185,8 +186,8 @@ class AssetStore(ABC):
         ----------
         key : str
             Its place.
-        parts : Iterable[Buffer]
-            Its bytes, in pieces of `part_size`; the last may be smaller.
+        parts : Iterable[Buffer | Stretch]
+            Its bytes, or stretches of a file, in pieces of `part_size`; the last may be smaller.
         part_size : int
             How many bytes a part has.
         traffic : Traffic | None

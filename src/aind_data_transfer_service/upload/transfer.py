@@ -9,20 +9,35 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
 
 from aind_data_transfer_service.errors import CancelledError, UploadError
 from aind_data_transfer_service.upload.ledger import Ledger
 from aind_data_transfer_service.upload.limits import Lane, Traffic
 from aind_data_transfer_service.upload.manifest import Entry, utc
-from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE, in_order, part_size
+from aind_data_transfer_service.upload.plan import LEAST_PART, MEBI, in_order, part_size
 from aind_data_transfer_service.upload.progress import Progress
-from aind_data_transfer_service.upload.store import AssetStore, Unfinished
-from aind_data_transfer_service.upload.transforms import Item
+from aind_data_transfer_service.upload.store import AssetStore, Buffer, Unfinished
+from aind_data_transfer_service.upload.stretch import Buffers, Stretch, Stretches
+from aind_data_transfer_service.upload.transforms import Item, ZipItem
 
 MEMORY = 256 * MEBI
 """How many bytes may be between source and destination at once."""
 _LONGEST_READ = 16 * MEBI
-"""Parts of huge files are larger: they are put together, so that memory holds each only once."""
+"""Parts of huge files are larger: those are read once more as they are sent. Of what has no file,
+an archive made on the way, they are put together, so that memory holds each only once."""
+_TAKEN = 32
+"""How many small files a thread takes at once at most."""
+_TAKEN_SIZE = MEBI
+_NOTED_EVERY = 0.2
+"""Seconds after which arrivals of small files are noted at the latest."""
+_FEW = 3
+"""So many threads send small files at first. Where the link answers at once more would only stand
+in each other's way: Python runs one of them at a time."""
+_WAITING = 16
+"""Where a thread's files take so many times as long as its own work, one more is of use,"""
+_LONG = 0.0015
+"""if they take longer than so many seconds: a busy machine slows them down too."""
 _GRACE = 6.0
 """Seconds that the threads have to break off; whoever stops the job gives it ten in all."""
 
@@ -39,7 +54,7 @@ class Transfer:
     progress : Progress
         Is told of every byte.
     arrived : Callable
-        Is told of every item that has arrived, from several threads.
+        Is told of every item that has arrived, some at a time, from several threads.
     connections : int
         How many files or parts are on their way at once.
     memory : int
@@ -53,7 +68,7 @@ class Transfer:
         store: AssetStore,
         prefix: str,
         progress: Progress,
-        arrived: Callable[[Entry], None],
+        arrived: Callable[[Sequence[Entry]], None],
         connections: int = 16,
         memory: int = MEMORY,
         ledger: Ledger | None = None,
@@ -61,55 +76,111 @@ class Transfer:
         self._store, self._prefix = store, prefix
         self._progress, self._arrived = progress, arrived
         self._traffic = Traffic(connections, memory)
-        self._ledger = ledger
+        self._ledger, self._buffers = ledger, Buffers(LEAST_PART)
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
+        self._ends: list[threading.Event] = []
 
     def run(self, items: Sequence[Item]) -> None:
         """Send everything; the first failure stops all."""
         large, small = (_Queue(*pair) for pair in zip((Lane.LARGE, Lane.SMALL), in_order(items)))
         most = self._traffic.connections
         orders = [(large, small)] * min(len(large), max(1, most // 2))
-        orders += [(small, large)] * min(len(small), most)
+        orders += [(small, large)] * min(len(small), most, _FEW)
         for queue in (large, small):
             if len(queue):
                 self._traffic.begin(queue.lane)
-        ends: list[threading.Event] = []
         try:
             for order in orders:
-                ends.append(threading.Event())
-                threading.Thread(target=self._work, args=(order, ends[-1]), daemon=True).start()
-            for end in ends:  # a join that a signal breaks off takes its thread for ended
+                self._start(order)
+            for end in self._ends:  # a join that a signal breaks off takes its thread for ended
                 while not end.wait(0.2):  # wakes up so that a signal is heard
                     continue
         except BaseException:
-            self._give_up(ends)
+            self._give_up()
             raise
         if self._failure is not None:
             raise self._failure
 
-    def send(self, item: Item) -> Entry:
-        """Send one item."""
-        key, traffic, digest = f"{self._prefix}/{item.key}", self._traffic, _Digest()
-        if item.largest_size <= PART_SIZE:
-            with traffic.place(item.largest_size):
-                data = b"".join(self._pieces(item, PART_SIZE, digest))
-                etag = self._store.put(key, data, halt=traffic.halt)
-        else:
+    def _start(self, order: tuple["_Queue", "_Queue"]) -> None:
+        """Start a thread, or none where there are as many as there are connections."""
+        with self._lock:
+            if len(self._ends) >= 2 * self._traffic.connections:
+                return
+            end = threading.Event()
+            self._ends.append(end)
+        threading.Thread(target=self._work, args=(order, end), daemon=True).start()
+
+    def _send_large(self, items: Sequence[Item]) -> None:
+        """Send items in parts."""
+        for item in items:
+            key, digest = f"{self._prefix}/{item.key}", _Digest()
             size = part_size(item.largest_size)
             page = self._ledger.page(item.key, item.fingerprint) if self._ledger else None
+            pieces = self._parts(item, size, digest)
+            etag = self._store.put_parts(key, pieces, size, self._traffic, page)
+            moment = utc(item.mtime_ns)
+            entry = Entry(item.key, digest.size, digest.sha256, moment, etag, item.fingerprint)
+            self._arrived([entry])
+            self._progress.add(0, item.file_count)
+
+    def _send_small(self, items: Sequence[Item]) -> None:
+        """Send items in one request each, and note them together, but soon."""
+        sent: list[Item] = []
+        entries: list[Entry] = []
+
+        def note() -> None:
+            done, arrived = sent[:], entries[:]
+            sent.clear(), entries.clear()
+            self._arrived(arrived)
+            self._progress.add(
+                sum(item.source_size for item in done), sum(item.file_count for item in done)
+            )
+
+        with self._traffic.place(max(item.largest_size for item in items)):
+            due = time.monotonic() + _NOTED_EVERY
+            try:
+                for item in items:
+                    entries.append(self._send_whole(item))
+                    sent.append(item)
+                    if time.monotonic() > due:
+                        note()
+                        due = time.monotonic() + _NOTED_EVERY
+            finally:
+                if entries:
+                    note()
+
+    def _send_whole(self, item: Item) -> Entry:
+        """Send an item in one request."""
+        self._check()
+        data = item.read()
+        etag = self._store.put(f"{self._prefix}/{item.key}", data, halt=self._traffic.halt)
+        digest = hashlib.sha256(data).hexdigest()
+        return Entry(item.key, len(data), digest, utc(item.mtime_ns), etag, item.fingerprint)
+
+    def _parts(self, item: Item, size: int, digest: "_Digest") -> Iterable[Buffer | Stretch]:
+        """Cut an item into parts."""
+        is_held = size <= _LONGEST_READ
+        if isinstance(item, ZipItem):
             pieces = self._pieces(item, min(size, _LONGEST_READ), digest)
-            if size > _LONGEST_READ:
-                pieces = gathered(pieces, size)
-            etag = self._store.put_parts(key, pieces, size, traffic, page)
-        moment = utc(item.mtime_ns)
-        return Entry(item.key, digest.size, digest.sha256, moment, etag, item.fingerprint)
+            return pieces if is_held else gathered(pieces, size)
+
+        def take(piece: memoryview) -> None:
+            self._check()
+            digest.update(piece)
+            self._progress.add(len(piece))
+
+        return Stretches(item.file, size, take, self._buffers if is_held else None)
+
+    def _check(self) -> None:
+        """Break off when the transfer stops."""
+        if self._traffic.halt.is_set():
+            raise CancelledError("the transfer was stopped")
 
     def _pieces(self, item: Item, size: int, digest: "_Digest") -> Iterator[bytes]:
         """Give an item's bytes, hash them, and break off when the transfer stops."""
         for piece in item.stream(size, self._progress.add):
-            if self._traffic.halt.is_set():
-                raise CancelledError("the transfer was stopped")
+            self._check()
             digest.update(piece)
             yield piece
 
@@ -117,12 +188,19 @@ class Transfer:
         """Send items until both queues are empty."""
         try:
             for queue in queues:
-                while not self._traffic.halt.is_set() and (item := queue.take()) is not None:
-                    entry = self.send(item)
-                    self._arrived(entry)
-                    self._progress.add(0, item.file_count)
-                    if queue.is_done():
+                send = self._send_small if queue.lane is Lane.SMALL else self._send_large
+                for turn in count():
+                    items = queue.take(self._share(queue, turn))
+                    if not items or self._traffic.halt.is_set():
+                        break
+                    began, busy = time.monotonic(), time.thread_time()
+                    send(items)
+                    if queue.is_done(len(items)):
                         self._traffic.end(queue.lane)
+                    took, busy = time.monotonic() - began, time.thread_time() - busy
+                    waited = took > _LONG * len(items) and took > _WAITING * busy
+                    if waited and turn and queue.left and queue.lane is Lane.SMALL:
+                        self._start(queues)
         except BaseException as error:  # handed to the thread that waits
             with self._lock:
                 if self._failure is None or isinstance(self._failure, CancelledError):
@@ -131,11 +209,17 @@ class Transfer:
         finally:
             end.set()
 
-    def _give_up(self, ends: Sequence[threading.Event]) -> None:
+    def _share(self, queue: "_Queue", turn: int) -> int:
+        """Tell how many items a thread takes: few at first, and few where few are left."""
+        if queue.lane is Lane.LARGE:
+            return 1
+        return max(1, min(_TAKEN, 2 ** min(turn, 9), queue.left // (4 * len(self._ends))))
+
+    def _give_up(self) -> None:
         """Break everything off, and leave no parts behind that nobody sees."""
         self._traffic.stop()
         deadline = time.monotonic() + _GRACE
-        for end in ends:
+        for end in self._ends:
             end.wait(max(0.0, deadline - time.monotonic()))
         for path, begun in self._ledger.uploads() if self._ledger else ():
             try:
@@ -168,21 +252,35 @@ class _Queue:
     def __init__(self, lane: Lane, items: Sequence[Item]):
         self.lane = lane
         self._items = iter(items)
-        self._open = self._count = len(items)
+        self._open = self._left = self._count = len(items)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self._count
 
-    def take(self) -> Item | None:
-        """Take the next one; None where there are no more."""
-        with self._lock:
-            return next(self._items, None)
+    @property
+    def left(self) -> int:
+        """How many nobody has taken yet."""
+        return self._left
 
-    def is_done(self) -> bool:
-        """Note that one more has arrived, and tell whether that was the last."""
+    def take(self, most: int) -> list[Item]:
+        """Take the next ones, fewer of larger ones; none where there are no more."""
+        items: list[Item] = []
+        size = 0
         with self._lock:
-            self._open -= 1
+            while len(items) < most and size < _TAKEN_SIZE:
+                item = next(self._items, None)
+                if item is None:
+                    break
+                items.append(item)
+                size += item.largest_size
+            self._left -= len(items)
+        return items
+
+    def is_done(self, count: int) -> bool:
+        """Note that so many more have arrived, and tell whether those were the last."""
+        with self._lock:
+            self._open -= count
             return not self._open
 
 
@@ -193,7 +291,7 @@ class _Digest:
         self._hash = hashlib.sha256()
         self.size = 0
 
-    def update(self, piece: bytes) -> None:
+    def update(self, piece: Buffer) -> None:
         """Take a piece."""
         self._hash.update(piece)
         self.size += len(piece)

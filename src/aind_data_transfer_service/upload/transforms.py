@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from aind_data_transfer_service.upload.files import Files, SourceFile
-from aind_data_transfer_service.upload.source import Scan, read_source
+from aind_data_transfer_service.upload.source import Scan, read_source, read_whole
 
 _READ_SIZE = 1 << 20
 _LEVEL = 3
@@ -65,6 +65,10 @@ class FileItem:
         """What changes when the source does."""
         return f"{self.file.size}-{self.file.mtime_ns}-{self.file.inode}"
 
+    def read(self) -> bytes:
+        """Give its bytes at once."""
+        return read_whole(self.file)
+
     def stream(self, chunk_size: int, on_read: Callable[[int], None]) -> Iterator[bytes]:
         """Give its bytes, each piece but the last of the size asked for."""
         for chunk in read_source(self.file, chunk_size):
@@ -108,6 +112,10 @@ class ZipItem:
         for file in self.files:
             digest.update(f"{file.name}\0{file.size}-{file.mtime_ns}-{file.inode}\0".encode())
         return f"zip-{digest.hexdigest()}"
+
+    def read(self) -> bytes:
+        """Give the archive's bytes at once."""
+        return b"".join(self._pieces(lambda size: None))
 
     def stream(self, chunk_size: int, on_read: Callable[[int], None]) -> Iterator[bytes]:
         """Give the archive's bytes, each piece but the last of the size asked for."""

@@ -191,11 +191,12 @@ def read_back(
 
 def _difference(entry: Entry, found: StoredObject, by_etag: bool) -> Iterator[Difference]:
     """Compare one file with what the store lists of it."""
-    path = shown(entry.path)
     if found.size != entry.size:
+        path = shown(entry.path)
         words = f"{path} has {found.size:,} bytes there, {entry.size:,} were sent"
         yield Difference(entry.path, Fault.SIZE, words)
     elif by_etag and found.etag != entry.etag:
+        path = shown(entry.path)
         words = f"{path} was replaced there: its ETag is {found.etag}, not {entry.etag}"
         yield Difference(entry.path, Fault.REPLACED, words)
 

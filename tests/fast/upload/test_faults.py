@@ -10,6 +10,7 @@ from aind_data_transfer_service.upload.ledger import Begun, Part
 from aind_data_transfer_service.upload.limits import Traffic
 from aind_data_transfer_service.upload.parts import agreed, composite_etag
 from aind_data_transfer_service.upload.store import Conduct, S3Keys, open_store
+from aind_data_transfer_service.upload.wire import stored
 from tests.support import free_port
 from tests.support.scripted import OK, Scripted, refusal, reply
 
@@ -34,8 +35,51 @@ class FaultTest(unittest.TestCase):
         return open_store("s3://", "bucket", self.server.url, keys=KEYS, conduct=conduct)
 
 
+class TestPlainReplies(unittest.TestCase):
+    """What is read without a parser, and what is left to it."""
+
+    def test_the_usual_reply_is_read(self):
+        for head in (
+            OK,
+            b'HTTP/1.1 200 OK\r\nDate: x\r\netag: "e"\r\nContent-Length:0\r\nServer: s\r\n\r\n',
+        ):
+            self.assertEqual(stored(head).headers, {"etag": '"e"'})
+
+    def test_all_others_are_the_parsers(self):
+        for head in (
+            OK[:-1],
+            OK + b"x",
+            OK.replace(b"200", b"500"),
+            OK.replace(b"ETag", b"Tag"),
+            OK.replace(b": 0", b": 1"),
+            OK.replace(b"Content-Length", b"Length"),
+            OK[:-2] + b"Connection: close\r\n\r\n",
+            OK[:-2] + b"Transfer-Encoding: chunked\r\n\r\n",
+            OK[:-2] + b" and more\r\n\r\n",
+            b"",
+        ):
+            self.assertIsNone(stored(head), head)
+
+
 class TestOneRequest(FaultTest):
     """One object, and one fault after another."""
+
+    def test_a_server_that_closes_each_connection_does_no_harm(self):
+        closing = OK[:-2] + b"Connection: close\r\n\r\n"
+        store = self.open((closing,), (closing,))
+        self.assertEqual([store.put("a/x", b"1"), store.put("a/y", b"2")], ['"e"', '"e"'])
+        self.assertEqual(self.told, [])
+
+    def test_only_amazons_own_rate_is_kept_to(self):
+        for url, rate in (
+            (None, 3500),
+            ("https://bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com", 3500),
+            ("https://s3.cn-north-1.amazonaws.com.cn", 3500),
+            ("http://amazonaws.com.example.org", None),
+            ("http://127.0.0.1:9000", None),
+        ):
+            store = open_store("s3://", "bucket", url, keys=KEYS)
+            self.assertEqual(store.requests_per_second, rate, url)
 
     def test_what_passes_is_tried_again_and_told(self):
         for fault in (

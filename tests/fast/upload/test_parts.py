@@ -160,6 +160,31 @@ class TestZip(TransferTestCase):
             self.assertEqual([i.date_time[0] for i in archive.infolist()], [1980, 2107])
 
 
+def all_of(terminal):
+    """Read from a terminal until whoever wrote to it has closed it."""
+    with contextlib.suppress(OSError):
+        while data := os.read(terminal, 1 << 16):
+            yield data
+
+
+class SlowStore:
+    """A store that takes its time, and counts how many wait for it at once."""
+
+    def __init__(self, store, seconds):
+        self._store, self._seconds, self._lock = store, seconds, threading.Lock()
+        self._now = self.most = 0
+
+    def put(self, key, data, halt=None):
+        """Store an object."""
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        halt.wait(self._seconds)
+        with self._lock:
+            self._now -= 1
+        return "etag"
+
+
 class TestTransfer(TransferTestCase):
     """Many files at once."""
 
@@ -173,7 +198,7 @@ class TestTransfer(TransferTestCase):
         arrived = []
         with Progress(4, 160_000_000, lambda figures: None, bar=False) as progress:
             transfer = Transfer(
-                self.store, "p", progress, arrived.append, connections=8, memory=32 * MEBI
+                self.store, "p", progress, arrived.extend, connections=8, memory=32 * MEBI
             )
             tracemalloc.start()
             try:
@@ -184,20 +209,44 @@ class TestTransfer(TransferTestCase):
         self.assertEqual(len(arrived), 4)
         self.assertLess(peak, 40 * MEBI)
 
+    def test_a_store_that_keeps_one_waiting_gets_more_at_once(self):
+        """And one that answers at once does not: threads would only hinder each other."""
+        for number in range(600):
+            self.write(f"{number:03}", b"abcd")
+        for seconds, least, most in ((0.02, 12, 12), (0.0, 1, 6)):
+            with self.subTest(seconds=seconds):
+                store = SlowStore(self.store, seconds)
+                progress = Progress(600, 2400, lambda figures: None, bar=False)
+                arrived = []
+                Transfer(store, "p", progress, arrived.extend, connections=12).run(self.items())
+                self.assertEqual(len({entry.path for entry in arrived}), 600)
+                self.assertTrue(least <= store.most <= most, store.most)
+                self.assertEqual(progress.figures()["files_done"], 600)
+                self.assertEqual(progress.figures()["bytes_done"], 2400)
+
+    def test_arrivals_are_noted_soon_where_files_take_long(self):
+        for number in range(40):
+            self.write(f"{number:03}", b"abcd")
+        told = []
+        progress = Progress(40, 160, lambda figures: None, bar=False)
+        store = SlowStore(self.store, 0.1)
+        Transfer(store, "p", progress, told.append, connections=1).run(self.items())
+        self.assertLessEqual(max(map(len, told)), 4)
+
     def test_the_first_failure_stops_all_and_is_the_one_told(self):
         for number in range(200):
-            self.write(f"{number:03}")
+            self.write(f"{number:03}", b"abcd")
         arrived = []
 
         def fail(sent):
-            arrived.append(sent)
-            if len(arrived) == 3:
+            arrived.extend(sent)
+            if len(arrived) >= 3:
                 raise TransferError("the line is dead")
 
         progress = Progress(200, 800, lambda figures: None, bar=False)
         with self.assertRaisesRegex(TransferError, "the line is dead"):
             Transfer(self.store, "p", progress, fail, connections=2).run(self.items())
-        self.assertLess(len(arrived), 10)
+        self.assertLess(len(arrived), 100)
 
     def test_whoever_stops_it_waits_until_its_threads_have_broken_off(self):
         """A thread that is killed in an upload leaves parts behind that nobody sees."""
@@ -350,8 +399,11 @@ class TestProgress(TransferTestCase):
                     log.warning("the first line")
                     progress.add(20, 2)
                     log.warning("the second line")
-            terminal.flush()
-            shown = os.read(master, 1 << 16).decode()
+            written = []  # a terminal hands over what it has in several pieces
+            reader = threading.Thread(target=lambda: written.extend(all_of(master)))
+            reader.start()
+        reader.join()
+        shown = b"".join(written).decode()
         for line in ("the first line", "the second line"):
             self.assertRegex(shown, rf"(\x1b\[2K|\r|\n){line} *\r\n")
         self.assertIn("3 of 3 files", shown)
