@@ -2,12 +2,14 @@
 
 import json
 import unittest
+from typing import BinaryIO
 
 from aind_data_transfer_service.afterwards.hook import register
 from aind_data_transfer_service.afterwards.states import Registration, RegistrationState
 from aind_data_transfer_service.metadata.web import Patience
 from aind_data_transfer_service.settings import AfterwardsSettings
 from tests.support.hook import Hook
+from tests.support.raw import RawServer
 
 TOKEN = "s3cr3t-token"
 DOCUMENT = json.dumps({"name": "behavior_1_é"}, ensure_ascii=False, indent=1).encode()
@@ -62,6 +64,31 @@ class RegistrationHook(unittest.TestCase):
                 self.assertIn(words, done.reason)
                 self.assertNotIn(TOKEN, done.reason)
                 self.assertNotIn("services", done.reason)
+
+    def test_one_that_is_silent_or_breaks_off_is_told(self) -> None:
+        def silent(stream: BinaryIO, server: RawServer) -> None:
+            while stream.read(100):
+                pass
+
+        def half(stream: BinaryIO, server: RawServer) -> None:
+            stream.read(100)
+            stream.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+
+        def cut(stream: BinaryIO, server: RawServer) -> None:
+            stream.read(100)
+
+        for talk, patience, words in (
+            (silent, Patience(0.2, 1), "did not answer within 0.2 s"),
+            (half, Patience(10, 2, sleep=self.slept.append), "cannot be reached"),
+            (cut, Patience(10, 2, sleep=self.slept.append), "cannot be reached"),
+        ):
+            with self.subTest(talk.__name__), RawServer(talk) as server:
+                address = f"http://127.0.0.1:{server.port}/services"
+                known = AfterwardsSettings(registration_url=address, registration_token=TOKEN)
+                done = register(known, LOCATION, DOCUMENT, patience)
+                self.assertEqual(RegistrationState.FAILED, done.state)
+                self.assertIn(words, done.reason)
+                self.assertNotRegex(done.reason, f"{TOKEN}|services|\n")
 
     def test_one_that_is_down_is_told(self) -> None:
         done = self.register(registration_url="http://127.0.0.1:1/register")

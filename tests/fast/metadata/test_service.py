@@ -60,6 +60,22 @@ class TestService(unittest.TestCase):
                     with self.assertRaisesRegex(MetadataError, words):
                         service.subject("1")
 
+    def test_half_an_answer_is_none(self):
+        for length, words in (
+            (9, "no JSON|no document"),
+            (900, "cannot be reached"),
+        ):
+
+            def talk(stream, server):
+                stream.read(100)
+                head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+                stream.write(head.encode() + b'{"data": ')
+
+            with self.subTest(length), RawServer(talk) as server:
+                with MetadataService(f"http://127.0.0.1:{server.port}", attempts=1) as service:
+                    with self.assertRaisesRegex(MetadataError, words):
+                        service.subject("1")
+
     def test_what_nobody_knows_is_none(self):
         for second_generation in (False, True):
             service = self.ask(self.serve(second_generation))

@@ -74,6 +74,17 @@ class MailTest(unittest.TestCase):
             with self.subTest(answers), self.assertRaises(Refused):
                 self.channel(self.port_of(self.smtp(answers))).send(MESSAGE, "a@lab.org")
 
+    def test_one_that_hangs_up_is_tried_again_later(self) -> None:
+        def at_once(stream: BinaryIO, server: RawServer) -> None:
+            return
+
+        def nonsense(stream: BinaryIO, server: RawServer) -> None:
+            stream.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        for talk in (at_once, nonsense):
+            with self.subTest(talk.__name__), self.assertRaisesRegex(Unreachable, "127.0.0.1"):
+                self.channel(self.port_of(talk)).send(MESSAGE, "a@lab.org")
+
     def test_a_server_that_speaks_a_byte_at_a_time_is_given_up(self) -> None:
         def greeting(stream: BinaryIO, server: RawServer) -> None:
             stream.write(b"220 ")
@@ -112,6 +123,28 @@ class WebhookTest(unittest.TestCase):
         sent.start()
         sent.join(5)
         self.assertFalse(sent.is_alive())
+
+    def test_one_that_does_not_answer_is_tried_again_later(self) -> None:
+        def cut(stream: BinaryIO, server: RawServer) -> None:
+            stream.read(100)
+
+        def nonsense(stream: BinaryIO, server: RawServer) -> None:
+            stream.read(100)
+            stream.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        for talk in (cut, nonsense):
+            with self.subTest(talk.__name__), RawServer(talk) as server:
+                with self.assertRaises(Unreachable) as caught:
+                    address = f"http://127.0.0.1:{server.port}/s3cr3t"
+                    WebhookChannel(address, "plain").send(MESSAGE, "")
+                self.assertNotRegex(str(caught.exception), "s3cr3t|\n")
+
+    def test_a_wrong_token_is_told_without_the_address(self) -> None:
+        with Hook() as hook, self.assertRaises((Refused, Unreachable)) as caught:
+            hook.answers = [401]
+            WebhookChannel(hook.url, "plain").send(MESSAGE, "")
+        self.assertIn("401", str(caught.exception))
+        self.assertNotIn("s3cr3t", str(caught.exception))
 
     def test_the_address_is_not_logged_whatever_else_is(self) -> None:
         heard = io.StringIO()
