@@ -89,7 +89,7 @@ def is_administrators(variable: str) -> bool:
     """Tell whether a variable of a job's environment is for the site to set, and for no user."""
     name = variable.upper()
     names = shared_variables() | _OF_ONE_JOB | _OF_THE_NODE
-    return name in names or name.startswith((*_SITE, *_CODE))
+    return name in names or name.startswith((*_SITE, *_CODE, *_DRIVERS))
 
 
 def shared_variables() -> frozenset[str]:
@@ -123,16 +123,21 @@ def _of_systems() -> frozenset[str]:
 _SITE = ("AWS_", "SINGULARITY", "APPTAINER", "SLURM", "SBATCH")
 _CODE = ("BASH", "LD_", "PYTHON")
 """What has the job's own shell, loader and Python run something that came with the variable."""
+_DRIVERS = ("TDS", "FREETDS")
+"""What FreeTDS, beneath LabTracks, sets above all that it is told: server, port, a file of all that
+is said (https://www.freetds.org/userguide/envvar.html)."""
 _OF_THE_NODE = frozenset(
     {
         *("PATH", "HOME", "ENV", "IFS", "PS4", "SHELLOPTS", "GCONV_PATH", "GLIBC_TUNABLES"),
         *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
         *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-        *("OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES"),
+        *("OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES", "SSLKEYLOGFILE"),
+        *("HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS"),
+        *("SYBASE", "DSQUERY", "BOTO_CONFIG", "NETRC"),
     }
 )
 """What decides which programs run, which settings they read at home, over whose machine their
-requests go, and whose certificates they trust."""
+requests go, whose certificates they trust, and which machine a name means."""
 _SYSTEMS = (
     AfterwardsSettings,
     LabtracksSettings,

@@ -222,6 +222,8 @@ class PropertiesTest(unittest.TestCase):
         for name in (
             *("BASH_ENV", "LD_PRELOAD", "PYTHONPATH", "PATH", "HOME", "PYTHONSTARTUP", "SHELLOPTS"),
             *("https_proxy", "HTTP_PROXY", "SSL_CERT_FILE", "AWS_CONFIG_FILE", "SLURM_JOB_ID"),
+            *("TDSHOST", "TDSPORT", "TDSDUMP", "FREETDSCONF", "FREETDS", "SYBASE", "DSQUERY"),
+            *("HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS", "SSLKEYLOGFILE", "BOTO_CONFIG", "NETRC"),
             *("APPTAINERENV_AWS_ENDPOINT_URL", "SINGULARITY_BIND", "UPLOAD_JOB_JSON_ARGS"),
         ):
             with self.subTest(name):

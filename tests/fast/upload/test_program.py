@@ -52,6 +52,15 @@ class TestProgram(TransferTestCase):
         event = json.loads(self.events.read_bytes().splitlines()[-1])
         return event, (self.err.getvalue().splitlines() or [""])[-1]
 
+    def test_a_request_names_no_endpoint(self):
+        names = ("metadata_service_url", "registration_url", "codeocean_domain", "slims_host")
+        names += ("aws_param_store_name", "labtracks_server")
+        known = json.loads(self.config().model_dump_json())
+        request = json.dumps(known | dict.fromkeys(names, "http://127.0.0.1:1"))
+        self.assertEqual(2, self.run_main("--json-args", request))
+        for name in names:
+            self.assertIn(f'unknown field "{name}"', self.last()[1])
+
     def test_the_request_comes_as_text_as_file_or_from_the_environment(self):
         text = self.config().model_dump_json()
         path = self.write("request.json", text, root=self.folder)
