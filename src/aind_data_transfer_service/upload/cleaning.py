@@ -58,6 +58,11 @@ def _clean(options: argparse.Namespace, settings: UploadSettings) -> None:
     places = options.places or _known_buckets(settings)
     if options.remove_unfinished and len(places) != 1:
         raise RequestError("--remove-unfinished needs exactly one bucket, that of the asset")
+    if not places and not options.job_files:
+        print(
+            f"no bucket was named, and {settings.state_dir} knows of no unfinished transfer; "
+            "to look into a bucket, name it"
+        )
     failed: list[UploadError] = []
     for text in places:
         root, bucket, beneath = _place_of(text, settings.destination_root)

@@ -171,6 +171,12 @@ class TestClean(CleaningTestCase):
         self.assertRegex(self.clean("--job-files")[1], "removed +files of job old")
         self.assertEqual(os.listdir(jobs), ["young"])
 
+    def test_with_nothing_known_and_nothing_named_it_says_so(self):
+        with patch.dict(os.environ, {"UPLOAD_STATE_DIR": str(self.folder / "elsewhere")}):
+            code, out, _ = self.clean("--dry-run")
+        self.assertEqual(0, code)
+        self.assertIn("no bucket was named", out)
+
     def test_what_cannot_be_removed_is_told_and_the_rest_goes(self):
         for name in ("1", "2"):
             (self.incoming / f"{PREFIX}~{name}").write_bytes(b"half")
