@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service import settings as module
 from aind_data_transfer_service.settings import LabtracksSettings, ServiceSettings, UploadSettings
+from tests.support.seed import SEED
 
 
 def service(**variables: str) -> ServiceSettings:
@@ -165,30 +166,6 @@ class JobEnvironment(unittest.TestCase):
         self.assertFalse(set(secrets) & set(environment))
 
 
-CLUSTER = {
-    "HPC_HOST": "localhost",
-    "HPC_PORT": "3000",
-    "HPC_USERNAME": "some.user",
-    "HPC_PASSWORD": "password",
-    "HPC_TOKEN": "some_token",
-    "HPC_PARTITION": "part",
-    "HPC_SIF_LOCATION": "/dir/my_container.sif",
-    "HPC_CURRENT_WORKING_DIRECTORY": "/hpc/working_dir",
-    "HPC_LOGGING_DIRECTORY": "/hpc/logging_dir",
-    "HPC_AWS_ACCESS_KEY_ID": "abc-123",
-    "HPC_AWS_SECRET_ACCESS_KEY": "def-456",
-    "HPC_AWS_DEFAULT_REGION": "us-west-2",
-    "HPC_STAGING_DIRECTORY": "/hpc/staging_dir",
-    "HPC_AWS_PARAM_STORE_NAME": "/param/store/name",
-    "HPC_MINIMUM_CPUS_PER_NODE": "8",
-    "HPC_MEMORY_PER_CPU": "8000",
-    "HPC_NODES": "[1,1]",
-    "HPC_TASKS": "1",
-    "HPC_TIME_LIMIT": "360",
-    "HPC_QOS": "dev",
-}
-
-
 class OpenData(unittest.TestCase):
     """A second account, for some buckets."""
 
@@ -198,7 +175,7 @@ class OpenData(unittest.TestCase):
     }
 
     def test_its_buckets_are_reached_by_its_keys_and_others_are_not(self) -> None:
-        lab = CLUSTER | {"HPC_AWS_SESSION_TOKEN": "lab-session"}
+        lab = SEED | {"HPC_AWS_SESSION_TOKEN": "lab-session"}
         found = service(**lab, **self.keys, OPEN_DATA_BUCKETS="aind-open-data, public-*")
         for bucket in ("aind-open-data", "public-2"):
             hpc = found.hpc_for(bucket)
@@ -211,7 +188,7 @@ class OpenData(unittest.TestCase):
             self.assertEqual(found.hpc, found.hpc_for(bucket))
 
     def test_without_keys_of_its_own_nothing_changes(self) -> None:
-        found = service(**CLUSTER, OPEN_DATA="elsewhere")
+        found = service(**SEED, OPEN_DATA="elsewhere")
         self.assertEqual(found.hpc, found.hpc_for("aind-open-data"))
 
     def test_half_a_pair_of_keys_is_refused(self) -> None:
@@ -224,22 +201,22 @@ class Cluster(unittest.TestCase):
     """What is known of the cluster."""
 
     def test_every_variable_that_people_have_is_taken(self) -> None:
-        found = service(**CLUSTER)
+        found = service(**SEED)
         self.assertEqual("http://localhost:3000", found.hpc.url)
         self.assertEqual((1, 1), found.hpc.nodes)
         self.assertTrue(found.on_cluster)
-        for name in CLUSTER:
+        for name in SEED:
             with self.subTest(name):
                 self.assertIsNotNone(getattr(found.hpc, name.removeprefix("HPC_").lower()))
 
     def test_secrets_are_not_shown(self) -> None:
-        shown = repr(service(**CLUSTER))
+        shown = repr(service(**SEED))
         for secret in ("some_token", "def-456", "password=SecretStr('p"):
             self.assertNotIn(secret, shown)
 
     def test_assets_go_to_s3_unless_told(self) -> None:
-        self.assertEqual("s3://", service(**CLUSTER).destination_root)
-        self.assertEqual("/mnt/a", service(**CLUSTER, DESTINATION="/mnt/a").destination_root)
+        self.assertEqual("s3://", service(**SEED).destination_root)
+        self.assertEqual("/mnt/a", service(**SEED, DESTINATION="/mnt/a").destination_root)
 
     def test_all_that_is_missing_is_named_at_once(self) -> None:
         with self.assertRaises(ValidationError) as raised:
@@ -249,7 +226,7 @@ class Cluster(unittest.TestCase):
 
     def test_one_source_of_tokens_counts(self) -> None:
         with self.assertRaisesRegex(ValidationError, "HPC_TOKEN and HPC_TOKEN_FILE are set"):
-            service(**CLUSTER, HPC_TOKEN_FILE="/run/token")
+            service(**SEED, HPC_TOKEN_FILE="/run/token")
 
     def test_numbers_of_nodes_are_taken_as_people_write_them(self) -> None:
         for text, expected in {
@@ -259,22 +236,22 @@ class Cluster(unittest.TestCase):
             " [2, 2]": (2, 2),
         }.items():
             with self.subTest(text):
-                self.assertEqual(expected, service(**(CLUSTER | {"HPC_NODES": text})).hpc.nodes)
+                self.assertEqual(expected, service(**(SEED | {"HPC_NODES": text})).hpc.nodes)
         for text in ("0", "[2,1]", "many", "[1,2,3]", "[1.5,2]", "-", "{}"):
             with self.subTest(text), self.assertRaisesRegex(ValidationError, "how many nodes"):
-                service(**(CLUSTER | {"HPC_NODES": text}))
+                service(**(SEED | {"HPC_NODES": text}))
 
     def test_paths_that_would_be_taken_apart_are_refused(self) -> None:
         for path in ("logs", "/a:b", "/a,b", "/a\\b", "/a\nb"):
             with self.subTest(path), self.assertRaisesRegex(ValidationError, "absolute path"):
-                service(**(CLUSTER | {"HPC_LOGGING_DIRECTORY": path}))
+                service(**(SEED | {"HPC_LOGGING_DIRECTORY": path}))
 
     def test_names_of_properties_are_separated_by_commas(self) -> None:
         found = service(HPC_USER_SETTINGS="time_limit, qos,").hpc.user_settings
         self.assertEqual({"time_limit", "qos"}, found)
 
     def test_an_address_of_the_sixth_version_is_bracketed(self) -> None:
-        found = service(**(CLUSTER | {"HPC_HOST": "::1", "HPC_SCHEME": "https"}))
+        found = service(**(SEED | {"HPC_HOST": "::1", "HPC_SCHEME": "https"}))
         self.assertEqual("https://[::1]:3000", found.hpc.url)
 
     def test_a_variable_that_clusters_have_is_no_concern_of_ours(self) -> None:
