@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,10 +65,15 @@ def utc(mtime_ns: int) -> str:
     """Write a file's time, to the nanosecond."""
     seconds, rest = divmod(mtime_ns, 1_000_000_000)
     try:
-        moment = datetime.fromtimestamp(seconds, UTC)
+        return f"{_second(seconds)}.{rest:09d}Z"
     except (OverflowError, ValueError, OSError):
         return f"@{mtime_ns}"
-    return f"{moment.isoformat()[:19]}.{rest:09d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    """Write a second, in which many files of a session were often written."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def write_manifest(
