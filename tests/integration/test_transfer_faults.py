@@ -117,6 +117,16 @@ class TestOneTrouble(FaultsTestCase):
     def test_damaged_bodies_are_refused_and_sent_again(self):
         self.survive(Trouble.CORRUPT)
 
+    def test_a_damaged_list_of_what_to_delete_is_sent_again(self):
+        def every_other(asked):
+            is_list = asked.method == "POST" and asked.target.endswith("?delete=")
+            return Trouble.CORRUPT if is_list and asked.attempt % 2 == 0 else None
+
+        self.proxy.schedule = every_other
+        self.run_job()
+        self.assertGreater(self.proxy.troubled[Trouble.CORRUPT], 1, "it happened")
+        self.assert_whole()
+
     def test_an_answer_that_got_lost_does_no_harm(self):
         self.survive(Trouble.LOSE)
 
@@ -137,10 +147,9 @@ class TestMixedTroubles(FaultsTestCase):
         for seed in range(4):
             with self.subTest(seed=seed):
                 self.bucket = _server.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
-                self.proxy.troubled.clear()
                 troubles = [trouble for trouble in PASSING if trouble is not Trouble.STALL]
-                self.proxy.schedule = Seeded(seed, troubles, 0.3)
-                self.bring_home(f"seed {seed}: {dict(self.proxy.troubled)}")
+                self.proxy.begin(Seeded(seed, troubles, 0.3))
+                self.bring_home(f"seed {seed}")
                 self.assertGreater(sum(self.proxy.troubled.values()), 10)
 
 

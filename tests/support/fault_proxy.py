@@ -23,7 +23,7 @@ _PIECE = 1 << 16
 _HEAD_LIMIT = 1 << 20
 _AWAY = 0.3
 _LATE = 0.3
-_VARYING = re.compile(rb"uploadId=[^&\s]+|probe-[0-9a-f]+")
+_VARYING = re.compile(rb"uploadId=[^&\s]+|probe-[0-9a-f]+|(?<=/)test-[0-9a-f]+")
 
 
 class Trouble(StrEnum):
@@ -143,6 +143,13 @@ class FaultProxy:
         for link in links:
             _shut(link)
         self._acceptor.join(10)
+
+    def begin(self, schedule: Schedule) -> None:
+        """Go by another schedule, and forget what was asked and done before."""
+        with self._lock:
+            self.schedule = schedule
+            self._attempts.clear()
+            self.troubled.clear()
 
     @property
     def endpoint_url(self) -> str:

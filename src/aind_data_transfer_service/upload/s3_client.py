@@ -9,11 +9,12 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import unquote_plus, urlsplit
@@ -202,13 +203,13 @@ class S3Client:
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, a thousand in a request."""
         for first in range(0, len(keys), _PAGE):
-            names = "".join(
-                f"<Object><Key>{escape(key)}</Key></Object>" for key in keys[first : first + _PAGE]
-            )
-            body = f"<Delete><Quiet>true</Quiet>{names}</Delete>".encode()
+            page = keys[first : first + _PAGE]
+            names = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in page)
+            body = f"<Delete>{names}</Delete>".encode()
             digest = hashlib.md5(body, usedforsecurity=False).digest()
             headers = {"content-md5": base64.b64encode(digest).decode()}
-            self._ask("POST", "", {"delete": ""}, headers, body, read=_deleted)
+            read = partial(_see_deleted, set(page))
+            self._ask("POST", "", {"delete": ""}, headers, body, read=read)
 
     def create_upload(self, key: str) -> str:
         """Begin an upload in parts and give its id."""
@@ -449,9 +450,17 @@ def _quoted(etag: str) -> str:
     return f'"{etag.strip(chr(34))}"' if etag else ""
 
 
-def _deleted(reply: Reply) -> None:
-    """See whether everything was deleted."""
-    failed = _xml(reply).find("Error")
-    if failed is not None and _text(failed, "Code") != "NoSuchKey":
-        code = _text(failed, "Code")
-        raise Fault(judge(200, code), f"{code}: {_text(failed, 'Message')}", 200, code)
+def _see_deleted(keys: Set[str], reply: Reply) -> None:
+    """See whether everything was deleted.
+
+    The server names each key: one that does not compare the body with its checksum may have read
+    another list than was sent, and says 200 to that too.
+    """
+    page = _xml(reply)
+    for item in page.findall("Error"):
+        code = _text(item, "Code")
+        if code != "NoSuchKey":
+            raise Fault(judge(200, code), f"{code}: {_text(item, 'Message')}", 200, code)
+    told = {_text(item, "Key") for item in (*page.findall("Deleted"), *page.findall("Error"))}
+    if told != keys:
+        raise Fault(Kind.DAMAGED, "the server deleted something else than was asked", 200)

@@ -176,6 +176,14 @@ class TestOneRequest(FaultTest):
         with self.assertRaisesRegex(DestinationError, "cannot delete s3://bucket/a: AccessDenied"):
             self.open(reply(200, failed)).delete(["a"])
 
+    def test_a_list_of_what_to_delete_that_came_in_otherwise_is_sent_again(self):
+        another = reply(200, b"<DeleteResult></DeleteResult>")
+        done = reply(200, b"<DeleteResult><Deleted><Key>a&amp;b</Key></Deleted></DeleteResult>")
+        self.open(another, done).delete(["a&b"])
+        self.assertEqual(len(self.server.requests), 2)
+        with self.assertRaisesRegex(DestinationError, "deleted something else than was asked"):
+            self.open(*[another] * 3).delete(["a&b"])
+
     def test_a_checksum_that_is_none_is_refused(self):
         with patch.dict(os.environ, {"AWS_CHECKSUM_ALGORITHM": "crc33"}):
             with self.assertRaisesRegex(DestinationError, 'is "CRC33"; write one of CRC64NVME'):
