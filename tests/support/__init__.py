@@ -1,6 +1,7 @@
 """What tests share: the rule about missing pieces, free ports, waiting without sleeping blindly."""
 
 import os
+import random
 import socket
 import time
 import unittest
@@ -8,6 +9,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+_PORTS = range(20_000, 32_768)
+"""Below those that Linux gives to outgoing connections, which could take one before its server."""
+_given: set[int] = set()
 
 
 def missing(piece: str) -> Exception:
@@ -19,10 +23,17 @@ def missing(piece: str) -> Exception:
 
 
 def free_port() -> int:
-    """Find a port of the loopback interface that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Find a port of the loopback interface that nobody listens on, each time another."""
+    while True:
+        port = random.SystemRandom().choice(_PORTS)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def wait_until(condition: Callable[[], T], seconds: float = 30.0, what: str = "") -> T:

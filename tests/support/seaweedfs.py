@@ -1,5 +1,6 @@
 """A real S3 server for tests: SeaweedFS on loopback, in a folder of its own."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -55,7 +56,8 @@ class SeaweedFS:
 
     def stop(self) -> None:
         """End the server at once: what it holds is thrown away with it."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
