@@ -1,5 +1,6 @@
 """A server that answers as it is told: for faults that no real one produces on demand."""
 
+import contextlib
 import socket
 import threading
 
@@ -21,11 +22,15 @@ def refusal(status: int, code: str, *headers: str) -> bytes:
 class Scripted:
     """Answers each request with the next reply; None stays silent.
 
-    A reply that ends a connection is given as a tuple of it alone.
+    A reply that ends a connection is given as a tuple of it alone. Where requests come over several
+    connections at once, replies are given as a function of the request's first line.
     """
 
     def __init__(self, replies):
-        self._replies = iter(replies)
+        if not callable(replies):
+            waiting = iter(replies)
+            replies = lambda line: next(waiting, OK)  # noqa: E731
+        self._reply = replies
         self.requests: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -48,12 +53,12 @@ class Scripted:
 
     def _serve(self, link: socket.socket) -> None:
         """Answer on one connection."""
-        with link, link.makefile("rb") as file:
+        with contextlib.suppress(ConnectionError), link, link.makefile("rb") as file:
             while lines := list(iter(lambda: file.readline().rstrip(b"\r\n"), b"")):
                 (size,) = [int(x.split(b":")[1]) for x in lines if x.startswith(b"content-length")]
                 file.read(size)
                 self.requests.append(b"\n".join(lines))
-                answer = next(self._replies, OK)
+                answer = self._reply(lines[0])
                 if answer is None:
                     self._ended.wait(30)
                     return

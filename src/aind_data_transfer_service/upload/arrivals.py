@@ -116,7 +116,7 @@ class Arrivals(Iterable[Entry]):
 
     def of(self, places: Iterable[int]) -> Iterator[Entry]:
         """Give the entries of some items."""
-        return (self._journal.at(self._offsets[place]) for place in places)
+        return self._journal.several(self._offsets[place] for place in places)
 
     def __len__(self) -> int:
         return len(self._items) + len(self._documents)

@@ -109,8 +109,8 @@ class Traffic:
     def seat(self, lane: Lane) -> Iterator[None]:
         """Hold a connection for a while."""
         with self._changed:
-            if not self._has_seat(lane):
-                self._wait_for(lambda: self._has_seat(lane))
+            if self._seats(lane) <= 0:
+                self._wait_for(lambda: self._seats(lane) > 0)
             self._used[lane] += 1
         try:
             yield
@@ -120,24 +120,38 @@ class Traffic:
                 self._changed.notify_all()
 
     @contextmanager
-    def place(self, size: int) -> Iterator[None]:
-        """Hold a connection for a small file, and the memory that it takes."""
+    def place(self, size: int, wanted: int = 1) -> Iterator[int]:
+        """Hold the memory that small files take, and connections for them: one at least.
+
+        Parameters
+        ----------
+        size : int
+            How many bytes they have together.
+        wanted : int
+            How many connections would be of use.
+
+        Yields
+        ------
+        int
+            How many it has.
+        """
         size = min(size, self._memory)
 
         def is_free() -> bool:
-            return self._free >= size and self._has_seat(Lane.SMALL)
+            return self._free >= size and self._seats(Lane.SMALL) > 0
 
         with self._changed:
             if not is_free():
                 self._wait_for(is_free)
+            seats = min(wanted, self._seats(Lane.SMALL))
             self._free -= size
-            self._used[Lane.SMALL] += 1
+            self._used[Lane.SMALL] += seats
         try:
-            yield
+            yield seats
         finally:
             with self._changed:
                 self._free += size
-                self._used[Lane.SMALL] -= 1
+                self._used[Lane.SMALL] -= seats
                 self._changed.notify_all()
 
     def take(self, size: int) -> int:
@@ -176,10 +190,11 @@ class Traffic:
         if self.halt.is_set():
             raise CancelledError("the transfer was stopped")
 
-    def _has_seat(self, lane: Lane) -> bool:
-        """Tell whether a lane may use one more connection."""
+    def _seats(self, lane: Lane) -> int:
+        """Tell how many more connections a lane may use."""
         other = Lane.LARGE if lane is Lane.SMALL else Lane.SMALL
         used = self._used[lane]
-        if used + self._used[other] >= self._connections:
-            return False
-        return other in self._idle or used < max(1, self._connections // 2)
+        free = self._connections - used - self._used[other]
+        if other in self._idle:
+            return free
+        return min(free, max(1, self._connections // 2) - used)

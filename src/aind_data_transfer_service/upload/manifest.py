@@ -31,6 +31,8 @@ _PIECE = 8 * 1024**2
 """How much of a manifest is read or written at once."""
 _LINE = 1024
 """Most lines of a journal are shorter."""
+_AT_ONCE = 1 << 16
+"""How much of it is read at once where many are asked for."""
 _ARRIVAL = b'{"path"'
 """How lines that tell of an arrival begin."""
 
@@ -261,6 +263,17 @@ class Journal:
                 raise TransferError(f"{self._file} was cut off while the job ran")
             data += more
         return _DECODER.decode(data[: data.index(b"\n")])
+
+    def several(self, offsets: Iterable[int]) -> Iterator[Entry]:
+        """Read the entries that stand at many places, most of which follow one another."""
+        data, begin = b"", 0
+        for offset in offsets:
+            place = offset - begin
+            end = data.find(b"\n", place) if place >= 0 else -1
+            if end < 0:
+                data, begin, place = os.pread(self._output.fileno(), _AT_ONCE, offset), offset, 0
+                end = data.find(b"\n")
+            yield _DECODER.decode(data[place:end]) if end >= 0 else self.at(offset)
 
     def add(self, entry: Entry) -> int:
         """Note that a file has arrived, and tell where the note stands."""

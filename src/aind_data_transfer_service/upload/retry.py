@@ -155,23 +155,26 @@ class Patience:
         CancelledError
             Where `halt` was set.
         """
-        first, since, seen = None, 0.0, Counter[Kind]()
+        try:
+            return attempt()
+        except Fault as error:
+            fault = first = error
+        since, seen = self.clock(), Counter[Kind]()
         while True:
+            seen[fault.kind] += 1
+            left = self.seconds - (self.clock() - since)
+            if not self._may_go_on(fault, seen, left, mend):
+                raise _given_up(fault, first, seen, self.clock() - since) from fault
+            repeats.note(fault.words)
+            pause = min(left, self.pause(sum(seen.values())))
+            if fault.kind in (Kind.EXPIRED, Kind.SKEWED):
+                pause = min(pause, 1.0)
+            if (self.wait or _wait)(pause, halt):
+                raise CancelledError("the transfer was stopped") from fault
             try:
                 return attempt()
-            except Fault as fault:
-                seen[fault.kind] += 1
-                if first is None:
-                    first, since = fault, self.clock()
-                left = self.seconds - (self.clock() - since)
-                if not self._may_go_on(fault, seen, left, mend):
-                    raise _given_up(fault, first, seen, self.clock() - since) from fault
-                repeats.note(fault.words)
-                pause = min(left, self.pause(sum(seen.values())))
-                if fault.kind in (Kind.EXPIRED, Kind.SKEWED):
-                    pause = min(pause, 1.0)
-                if (self.wait or _wait)(pause, halt):
-                    raise CancelledError("the transfer was stopped") from fault
+            except Fault as error:
+                fault = error
 
     def pause(self, failures: int) -> float:
         """Choose how long to wait after so many failures."""

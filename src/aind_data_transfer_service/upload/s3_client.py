@@ -9,11 +9,10 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
@@ -21,11 +20,20 @@ from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-from awscrt import checksums
-
+from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.credentials import Credentials
 from aind_data_transfer_service.upload.ledger import Part
 from aind_data_transfer_service.upload.limits import REQUESTS_PER_SECOND, TokenBucket
+from aind_data_transfer_service.upload.replies import (
+    quoted,
+    read_error,
+    read_etag,
+    read_listed,
+    read_xml,
+    see_deleted,
+    text_of,
+    time_of,
+)
 from aind_data_transfer_service.upload.retry import Fault, Kind, Patience, Repeats, judge
 from aind_data_transfer_service.upload.signing import (
     UNSIGNED,
@@ -36,53 +44,13 @@ from aind_data_transfer_service.upload.signing import (
 )
 from aind_data_transfer_service.upload.store import Buffer, StoredObject
 from aind_data_transfer_service.upload.stretch import Stretch
-from aind_data_transfer_service.upload.wire import Reply, Wire
+from aind_data_transfer_service.upload.wire import Exchange, Reply, Wire
 
 T = TypeVar("T")
 _READ_ONLY = ("GET", "HEAD")
 _PAGE = 1000
 _AMAZON = re.compile(r"(.+\.)?amazonaws\.com(\.cn)?")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-
-
-class Algorithm(StrEnum):
-    """How bodies are guarded."""
-
-    CRC64NVME = "CRC64NVME"
-    SHA256 = "SHA256"
-
-    @property
-    def header(self) -> str:
-        """The header that carries the checksum."""
-        return f"x-amz-checksum-{self.value.lower()}"
-
-    @property
-    def element(self) -> str:
-        """The XML element that carries it."""
-        return f"Checksum{self.value}"
-
-    def of(self, data: Buffer | Stretch) -> str:
-        """Compute the checksum as S3 writes it; of a stretch as it is read for the first time."""
-        pieces = data.first() if isinstance(data, Stretch) else (data,)
-        if self is Algorithm.SHA256:
-            digest = hashlib.sha256()
-            for piece in pieces:
-                digest.update(piece)
-            return base64.b64encode(digest.digest()).decode()
-        value = 0
-        for piece in pieces:
-            value = checksums.crc64nvme(piece, value)
-        return base64.b64encode(value.to_bytes(8, "big")).decode()
-
-    def of_whole(self, parts: Sequence[tuple[str, int]]) -> str | None:
-        """Combine checksums of parts, with their sizes, into that of the whole, if possible."""
-        if self is Algorithm.SHA256 or not parts:
-            return None
-        whole = 0
-        for checksum, size in parts:
-            value = int.from_bytes(base64.b64decode(checksum), "big")
-            whole = checksums.combine_crc64nvme(whole, value, size)
-        return base64.b64encode(whole.to_bytes(8, "big")).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +115,48 @@ class S3Client:
         if new:
             headers["if-none-match"] = "*"
         try:
-            return self._ask("PUT", key, headers=headers, body=data, halt=halt, read=_etag)
+            return self._ask("PUT", key, headers=headers, body=data, halt=halt, read=read_etag)
         except Fault as fault:
             if not new or fault.status != 412:
                 raise
         if self.get(key) == data:  # it was ours, and its answer got lost
             return next(found.etag for found in self.list(key) if found.key == key)
         raise FileExistsError(key)
+
+    def put_all(
+        self, objects: Iterable[tuple[str, Buffer]], window: int, halt: threading.Event | None
+    ) -> Iterator[str]:
+        """Store objects one after the other, and give their ETags in the same order.
+
+        Parameters
+        ----------
+        objects : Iterable[tuple[str, Buffer]]
+            Keys, and what goes there.
+        window : int
+            How many are on their way before the first of them has to be answered: the next is read
+            and signed meanwhile.
+        halt : threading.Event | None
+            Breaks off once it is set.
+        """
+        waiting: deque[_Put] = deque()
+
+        def first() -> str:
+            return read_etag(self._checked(waiting[0]()))
+
+        try:
+            for key, data in objects:
+                if len(waiting) >= window:
+                    yield self._patiently(first, halt)
+                    waiting.popleft()
+                headers = {self.algorithm.header: self.algorithm.of(data)}
+                request = "PUT", key, _NOTHING, headers, data, halt
+                waiting.append(_Put(partial(self._begin, *request)))
+            while waiting:
+                yield self._patiently(first, halt)
+                waiting.popleft()
+        finally:
+            for put in waiting:
+                put.drop()
 
     def get(self, key: str) -> bytes | None:
         """Read an object whole; None where there is none."""
@@ -191,14 +194,14 @@ class S3Client:
         for page in self._pages("", {"list-type": "2", "prefix": start}, "continuation-token"):
             for item in page:
                 if item.tag == "Contents":
-                    yield _listed({field.tag: field.text or "" for field in item})
+                    yield read_listed({field.tag: field.text or "" for field in item})
 
     def folders(self, start: str) -> Iterator[str]:
         """List what stands between a start and the next slash."""
         query = {"list-type": "2", "prefix": start, "delimiter": "/"}
         for page in self._pages("", query, "continuation-token"):
             for item in page.findall("CommonPrefixes"):
-                yield unquote_plus(_text(item, "Prefix"))[len(start) :].rstrip("/")
+                yield unquote_plus(text_of(item, "Prefix"))[len(start) :].rstrip("/")
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, a thousand in a request."""
@@ -208,7 +211,7 @@ class S3Client:
             body = f"<Delete>{names}</Delete>".encode()
             digest = hashlib.md5(body, usedforsecurity=False).digest()
             headers = {"content-md5": base64.b64encode(digest).decode()}
-            read = partial(_see_deleted, set(page))
+            read = partial(see_deleted, set(page))
             self._ask("POST", "", {"delete": ""}, headers, body, read=read)
 
     def create_upload(self, key: str) -> str:
@@ -216,7 +219,7 @@ class S3Client:
         headers = {"x-amz-checksum-algorithm": self.algorithm.value}
         if self.algorithm is Algorithm.CRC64NVME:
             headers["x-amz-checksum-type"] = "FULL_OBJECT"
-        read = lambda reply: _text(_xml(reply), "UploadId", needed=True)  # noqa: E731
+        read = lambda reply: text_of(read_xml(reply), "UploadId", needed=True)  # noqa: E731
         return self._ask("POST", key, {"uploads": ""}, headers, read=read)
 
     def put_part(
@@ -231,7 +234,7 @@ class S3Client:
         """Send one part."""
         query = {"partNumber": str(number), "uploadId": upload_id}
         headers = {self.algorithm.header: checksum}
-        reply = self._ask("PUT", key, query, headers, data, halt, read=_etag)
+        reply = self._ask("PUT", key, query, headers, data, halt, read=read_etag)
         return Part(number, len(data), reply, checksum)
 
     def parts(self, key: str, upload_id: str) -> dict[int, Part] | None:
@@ -240,9 +243,9 @@ class S3Client:
         try:
             for page in self._pages(key, {"uploadId": upload_id}, "part-number-marker"):
                 for item in page.findall("Part"):
-                    number, size = int(_text(item, "PartNumber")), int(_text(item, "Size"))
-                    checksum = _text(item, self.algorithm.element)
-                    found[number] = Part(number, size, _quoted(_text(item, "ETag")), checksum)
+                    number, size = int(text_of(item, "PartNumber")), int(text_of(item, "Size"))
+                    checksum = text_of(item, self.algorithm.element)
+                    found[number] = Part(number, size, quoted(text_of(item, "ETag")), checksum)
         except Fault as fault:
             if fault.code == "NoSuchUpload" or fault.status == 404:
                 return None
@@ -262,7 +265,7 @@ class S3Client:
         whole = self.algorithm.of_whole([(part.checksum, part.size) for part in parts])
         if whole:
             headers = {self.algorithm.header: whole, "x-amz-checksum-type": "FULL_OBJECT"}
-        read = lambda reply: _quoted(_text(_xml(reply), "ETag", needed=True))  # noqa: E731
+        read = lambda reply: quoted(text_of(read_xml(reply), "ETag", needed=True))  # noqa: E731
         return self._ask("POST", key, {"uploadId": upload_id}, headers, body, read=read)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
@@ -278,8 +281,8 @@ class S3Client:
         query = {"uploads": "", "prefix": start}
         for page in self._pages("", query, "key-marker", "upload-id-marker"):
             for item in page.findall("Upload"):
-                key, started = unquote_plus(_text(item, "Key")), _time(item, "Initiated")
-                yield Upload(key, _text(item, "UploadId"), started)
+                key, started = unquote_plus(text_of(item, "Key")), time_of(item, "Initiated")
+                yield Upload(key, text_of(item, "UploadId"), started)
 
     def tell_rest(self) -> None:
         """Tell of repetitions that have not been told yet."""
@@ -293,13 +296,13 @@ class S3Client:
         if not key:
             query["encoding-type"] = "url"
         while True:
-            page = self._ask("GET", key, query, read=_xml)
+            page = self._ask("GET", key, query, read=read_xml)
             yield page
-            if _text(page, "IsTruncated") != "true":
+            if text_of(page, "IsTruncated") != "true":
                 return
             for marker in markers:
                 words = "".join(word.capitalize() for word in marker.split("-"))
-                query[marker] = _text(page, f"Next{words}", needed=True)
+                query[marker] = text_of(page, f"Next{words}", needed=True)
                 if marker == "key-marker":
                     query[marker] = unquote_plus(query[marker])
 
@@ -332,6 +335,18 @@ class S3Client:
         halt: threading.Event | None,
     ) -> Reply:
         """Ask once."""
+        return self._checked(self._begin(method, key, query, headers, body, halt).reply())
+
+    def _begin(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Buffer | Stretch,
+        halt: threading.Event | None,
+    ) -> Exchange:
+        """Send a request."""
         if self.rate is not None and method not in _READ_ONLY:
             self.rate.take()
         path = encode_path(f"{self._root}/{key}" if key else self._root)
@@ -347,9 +362,12 @@ class S3Client:
             hashlib.sha256(body).hexdigest() if method == "POST" else UNSIGNED,
         )
         target = f"{path}?{text}" if text else path
-        lines = [f"{name}: {value}\r\n" for name, value in signed.items()]
-        head = f"{method} {target} HTTP/1.1\r\n{''.join(lines)}content-length: {len(body)}\r\n\r\n"
-        reply = self._wire.exchange(head.encode("latin-1"), body, method, halt)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in signed.items()])
+        head = f"{method} {target} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
+        return self._wire.begin(head.encode("latin-1"), body, method, halt)
+
+    def _checked(self, reply: Reply) -> Reply:
+        """See that a reply is no refusal."""
         if reply.status >= 300:
             raise self._refusal(reply)
         self._is_known = True
@@ -357,11 +375,7 @@ class S3Client:
 
     def _refusal(self, reply: Reply) -> Fault:
         """Read why a server refuses."""
-        code = message = ""
-        with suppress(ElementTree.ParseError):
-            found = _without_namespaces(ElementTree.fromstring(reply.body)) if reply.body else None
-            if found is not None and found.tag == "Error":
-                code, message = _text(found, "Code"), _text(found, "Message")
+        code, message = read_error(reply)
         kind = judge(reply.status, code)
         if code == "SignatureDoesNotMatch" and self._is_known:
             kind = Kind.DAMAGED  # the keys are right: the request came in otherwise
@@ -379,88 +393,29 @@ class S3Client:
         return self.clock.follow(fault.date)
 
 
-def _xml(reply: Reply) -> ElementTree.Element:
-    """Read a reply that has to be XML; one that tells of an error is a fault in spite of its 200.
+class _Put:
+    """An object that is being stored: it is sent at once, and its answer read when it is called.
 
-    Such come for requests that take long: "Complete multipart upload" in the API reference.
+    Called again, it sends it again.
     """
-    try:
-        found = _without_namespaces(ElementTree.fromstring(reply.body))
-    except ElementTree.ParseError as error:
-        raise Fault(Kind.PASSING, "the reply makes no sense") from error
-    if found.tag == "Error":
-        code = _text(found, "Code")
-        raise Fault(judge(500, code), f"{code}: {_text(found, 'Message')}", 500, code)
-    return found
 
+    def __init__(self, send: Callable[[], Exchange]):
+        self._send = send
+        self._exchange: Exchange | None = None
+        self._fault: Fault | None = None
+        try:
+            self._exchange = send()
+        except Fault as fault:  # what is before it on the way has its turn first
+            self._fault = fault
 
-def _without_namespaces(element: ElementTree.Element) -> ElementTree.Element:
-    """Leave names as they are without the space that they come from: not every server has one."""
-    for item in element.iter():
-        if "}" in item.tag:
-            item.tag = item.tag.rpartition("}")[2]
-    return element
+    def __call__(self) -> Reply:
+        """Give the answer."""
+        exchange, fault, self._exchange, self._fault = self._exchange, self._fault, None, None
+        if fault is not None:
+            raise fault
+        return (exchange or self._send()).reply()
 
-
-def _text(element: ElementTree.Element, name: str, needed: bool = False) -> str:
-    """Read the text of a child; empty where there is none."""
-    found = element.findtext(name) or ""
-    if needed and not found:
-        raise Fault(Kind.PASSING, f"the reply makes no sense: it has no {name}")
-    return found
-
-
-def _listed(fields: Mapping[str, str]) -> StoredObject:
-    """Read an object of a list: of such there may be a million."""
-    try:
-        key, size = fields["Key"], int(fields["Size"])
-    except (KeyError, ValueError) as error:
-        words = f"the reply makes no sense: an object has no {error.args[0]}"
-        raise Fault(Kind.PASSING, words) from error
-    if "%" in key or "+" in key:
-        key = unquote_plus(key)
-    etag, time = fields.get("ETag", ""), fields.get("LastModified", "")
-    return StoredObject(key, size, _quoted(etag), _moment(time))
-
-
-def _time(element: ElementTree.Element, name: str) -> datetime | None:
-    """Read a time; None where there is none that can be read."""
-    return _moment(_text(element, name))
-
-
-def _moment(text: str) -> datetime | None:
-    """Read a time; None where there is none that can be read."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None
-
-
-def _etag(reply: Reply) -> str:
-    """Read the ETag that comes with a reply."""
-    etag = reply.headers.get("etag", "")
-    if not etag:
-        raise Fault(Kind.PASSING, "the reply makes no sense: it has no ETag")
-    return _quoted(etag)
-
-
-def _quoted(etag: str) -> str:
-    """Write an ETag as HTTP does, in quotes: not every server does so everywhere."""
-    return f'"{etag.strip(chr(34))}"' if etag else ""
-
-
-def _see_deleted(keys: Set[str], reply: Reply) -> None:
-    """See whether everything was deleted.
-
-    The server names each key: one that does not compare the body with its checksum may have read
-    another list than was sent, and says 200 to that too.
-    """
-    page = _xml(reply)
-    for item in page.findall("Error"):
-        code = _text(item, "Code")
-        if code != "NoSuchKey":
-            raise Fault(judge(200, code), f"{code}: {_text(item, 'Message')}", 200, code)
-    told = {_text(item, "Key") for item in (*page.findall("Deleted"), *page.findall("Error"))}
-    if told != keys:
-        raise Fault(Kind.DAMAGED, "the server deleted something else than was asked", 200)
+    def drop(self) -> None:
+        """Await no answer any more."""
+        if self._exchange is not None:
+            self._exchange.drop()

@@ -3,15 +3,17 @@
 import os
 import re
 import threading
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.credentials import Credentials
 from aind_data_transfer_service.upload.ledger import Page
 from aind_data_transfer_service.upload.limits import TokenBucket, Traffic
 from aind_data_transfer_service.upload.parts import PartsUpload
 from aind_data_transfer_service.upload.retry import Fault, Patience, Repeats
-from aind_data_transfer_service.upload.s3_client import Algorithm, S3Client
+from aind_data_transfer_service.upload.s3_client import S3Client
 from aind_data_transfer_service.upload.store import (
     RECORDS,
     AssetStore,
@@ -111,6 +113,27 @@ class S3AssetStore(AssetStore):
             raise FileExistsError(self.location(key)) from error
         except Fault as fault:
             raise TransferError(self._words("write", key, fault)) from fault
+
+    def put_all(
+        self,
+        objects: Iterable[tuple[str, Buffer]],
+        window: int = 1,
+        halt: threading.Event | None = None,
+    ) -> Iterator[str]:
+        """Send objects in one request each, several of them on their way at once."""
+        keys: deque[str] = deque()
+
+        def noted() -> Iterator[tuple[str, Buffer]]:
+            for key, data in objects:
+                keys.append(key)
+                yield key, data
+
+        try:
+            for etag in self._client.put_all(noted(), window, halt):
+                keys.popleft()
+                yield etag
+        except Fault as fault:
+            raise TransferError(self._words("write", keys[0], fault)) from fault
 
     def put_parts(
         self,

@@ -63,6 +63,8 @@ def encode_path(path: str) -> str:
 
 def encode_query(query: Mapping[str, str]) -> str:
     """Write a query as it is sent and signed."""
+    if not query:
+        return ""
     pairs = sorted((quote(name, safe="-_.~"), quote(query[name], safe="-_.~")) for name in query)
     return "&".join(f"{name}={value}" for name, value in pairs)
 
@@ -99,8 +101,10 @@ def sign(
         headers["x-amz-security-token"] = keys.token
     names = sorted(headers)
     signed = ";".join(names)
-    lines = [f"{name}:{_trimmed(headers[name])}" for name in names]
-    request = "\n".join([method, path, query, *lines, "", signed, payload])
+    lines = "".join([f"{name}:{headers[name]}\n" for name in names])
+    if "  " in lines:  # runs of spaces are signed as one
+        lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in names)
+    request = f"{method}\n{path}\n{query}\n{lines}\n{signed}\n{payload}"
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
     key = _signing_key(keys.secret_key, stamp[:8], region)
@@ -109,11 +113,6 @@ def sign(
         f"Signature={hmac.digest(key, text.encode(), 'sha256').hex()}"
     )
     return headers
-
-
-def _trimmed(value: str) -> str:
-    """Write a header's value as it is signed, runs of spaces as one."""
-    return " ".join(value.split()) if "  " in value or value != value.strip() else value
 
 
 @lru_cache(maxsize=8)

@@ -186,8 +186,8 @@ def read_whole(file: SourceFile) -> bytes:
     """
     descriptor = open_source(file)
     try:
-        data = _read_full(descriptor, file.size + 1)
-        check_unchanged(file, os.fstat(descriptor))
+        data = _read_full(descriptor, file.size)
+        check_unchanged(file, os.fstat(descriptor))  # its size too: there was nothing more to read
     except OSError as error:
         raise SourceError(f"{shown(file.path)} cannot be read: {error.strerror}") from error
     finally:

@@ -32,6 +32,7 @@ Buffer = bytes | bytearray | memoryview
 
 RECORDS = ".transfer"
 """The folder of a bucket that holds what is known of its assets."""
+_DOTTED = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ufffe\uffff]")
 _FEW = 16
 _ASKED_AT_ONCE = 8
@@ -122,7 +123,7 @@ def key_problem(key: str, limit: int) -> str | None:
         return (
             "the name holds a control character, a backslash or one that is none (U+FFFE, U+FFFF)"
         )
-    if any(part in ("", ".", "..") for part in key.split("/")):
+    if _DOTTED.search(key):
         return "the name has an empty or dotted part"
     if length > limit:
         return f"its place at the destination would be {length} bytes long, of {limit} possible"
@@ -168,6 +169,26 @@ class AssetStore(ABC):
         FileExistsError
             With `new`, where there is an object already.
         """
+
+    def put_all(
+        self,
+        objects: Iterable[tuple[str, Buffer]],
+        window: int = 1,
+        halt: threading.Event | None = None,
+    ) -> Iterator[str]:
+        """Store objects, and give the ETag of each, in their order.
+
+        Parameters
+        ----------
+        objects : Iterable[tuple[str, Buffer]]
+            Keys, and what goes there.
+        window : int
+            How many may be on their way at once.
+        halt : threading.Event | None
+            Breaks off once it is set.
+        """
+        for key, data in objects:
+            yield self.put(key, data, halt=halt)
 
     @abstractmethod
     def put_parts(

@@ -6,8 +6,10 @@ left to do leaves its connections and its threads to the other.
 """
 
 import hashlib
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 
@@ -31,9 +33,10 @@ _TAKEN = 32
 _TAKEN_SIZE = MEBI
 _NOTED_EVERY = 0.2
 """Seconds after which arrivals of small files are noted at the latest."""
-_FEW = 3
-"""So many threads send small files at first. Where the link answers at once more would only stand
-in each other's way: Python runs one of them at a time."""
+_WINDOW = 8
+"""So many small files are on their way from one thread: while the server takes one, the next is
+read and signed. At first there is one such thread, for Python runs one of them at a time, and where
+the server answers at once more would only stand in each other's way."""
 _WAITING = 16
 """Where a thread's files take so many times as long as its own work, one more is of use,"""
 _LONG = 0.0015
@@ -85,8 +88,9 @@ class Transfer:
         """Send everything; the first failure stops all."""
         large, small = (_Queue(*pair) for pair in zip((Lane.LARGE, Lane.SMALL), in_order(items)))
         most = self._traffic.connections
-        orders = [(large, small)] * min(len(large), max(1, most // 2))
-        orders += [(small, large)] * min(len(small), most, _FEW)
+        readers = min(max(1, most // 2), cores())  # more would only share what hashing they can do
+        orders = [(large, small)] * min(len(large), readers)
+        orders += [(small, large)] * min(len(small), 1)
         for queue in (large, small):
             if len(queue):
                 self._traffic.begin(queue.lane)
@@ -137,11 +141,17 @@ class Transfer:
                 sum(item.source_size for item in done), sum(item.file_count for item in done)
             )
 
-        with self._traffic.place(max(item.largest_size for item in items)):
+        size = sum(item.largest_size for item in items)
+        wanted = min(_WINDOW, max(1, self._traffic.connections // len(self._ends)))
+        with self._traffic.place(size, wanted) as window:
+            hashes: deque[tuple[int, str]] = deque()
+            contents, halt = self._contents(items, hashes), self._traffic.halt
             due = time.monotonic() + _NOTED_EVERY
             try:
-                for item in items:
-                    entries.append(self._send_whole(item))
+                for item, etag in zip(items, self._store.put_all(contents, window, halt)):
+                    size, sha256 = hashes.popleft()
+                    moment = utc(item.mtime_ns)
+                    entries.append(Entry(item.key, size, sha256, moment, etag, item.fingerprint))
                     sent.append(item)
                     if time.monotonic() > due:
                         note()
@@ -150,13 +160,15 @@ class Transfer:
                 if entries:
                     note()
 
-    def _send_whole(self, item: Item) -> Entry:
-        """Send an item in one request."""
-        self._check()
-        data = item.read()
-        etag = self._store.put(f"{self._prefix}/{item.key}", data, halt=self._traffic.halt)
-        digest = hashlib.sha256(data).hexdigest()
-        return Entry(item.key, len(data), digest, utc(item.mtime_ns), etag, item.fingerprint)
+    def _contents(
+        self, items: Sequence[Item], hashes: deque[tuple[int, str]]
+    ) -> Iterator[tuple[str, bytes]]:
+        """Read items, each when it is its turn to be sent, and give the hashes away beside."""
+        for item in items:
+            self._check()
+            data = item.read()
+            hashes.append((len(data), hashlib.sha256(data).hexdigest()))
+            yield f"{self._prefix}/{item.key}", data
 
     def _parts(self, item: Item, size: int, digest: "_Digest") -> Iterable[Buffer | Stretch]:
         """Cut an item into parts."""
@@ -226,6 +238,13 @@ class Transfer:
                 self._store.abort(Unfinished(f"{self._prefix}/{path}", begun.upload_id))
             except UploadError as error:
                 self._store.tell(str(error))
+
+
+def cores() -> int:
+    """Tell how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def gathered(pieces: Iterable[bytes], size: int) -> Iterator[memoryview]:

@@ -96,24 +96,32 @@ class Wire:
         CancelledError
             Where `halt` was set meanwhile.
         """
-        while True:
-            connection, used = self._take()
-            try:
-                reply = connection.exchange(head, body, method, halt)
-            except _Unanswered as error:
-                connection.close()
-                if used:  # the server had closed it long before
-                    continue
-                raise error.fault from error
-            except BaseException:
-                connection.close()
-                raise
-            if connection.stays:
-                with self._lock:
-                    self._idle.append(connection)
-            else:
-                connection.close()
-            return reply
+        return self.begin(head, body, method, halt).reply()
+
+    def begin(
+        self, head: bytes, body: Buffer | Stretch, method: str, halt: threading.Event | None = None
+    ) -> "Exchange":
+        """Send one request, whose reply is read later: meanwhile others can be sent.
+
+        Raises
+        ------
+        Fault
+            Where no connection can be made.
+        CancelledError
+            Where `halt` was set meanwhile.
+        """
+        connection, used = self._take()
+        try:
+            connection.send(head, body, halt)
+        except BaseException:
+            connection.close()
+            raise
+        return Exchange(self, connection, used, head, body, method, halt)
+
+    def keep(self, connection: "_Connection") -> None:
+        """Take a connection back, to be used once more."""
+        with self._lock:
+            self._idle.append(connection)
 
     def _take(self) -> tuple["_Connection", bool]:
         """Take a connection, a used one if there is one."""
@@ -171,6 +179,42 @@ class Wire:
             return self._context
 
 
+@dataclass(slots=True)
+class Exchange:
+    """A request that was sent, and whose reply is awaited."""
+
+    _wire: Wire
+    _connection: "_Connection"
+    _used: bool
+    _head: bytes
+    _body: Buffer | Stretch
+    _method: str
+    _halt: threading.Event | None
+
+    def reply(self) -> Reply:
+        """Read the reply; raises as `Wire.exchange` does."""
+        connection = self._connection
+        try:
+            reply = connection.receive(self._method, self._halt)
+        except _Unanswered as error:
+            connection.close()
+            if self._used:  # the server had closed it long before
+                return self._wire.exchange(self._head, self._body, self._method, self._halt)
+            raise error.fault from error
+        except BaseException:
+            connection.close()
+            raise
+        if connection.stays:
+            self._wire.keep(connection)
+        else:
+            connection.close()
+        return reply
+
+    def drop(self) -> None:
+        """Await no reply any more."""
+        self._connection.close()
+
+
 class _Unanswered(Exception):
     """A connection broke before any of the reply came."""
 
@@ -185,6 +229,7 @@ class _Connection:
     def __init__(self, link: socket.socket, stall: float, bandwidth: TokenBucket | None):
         self._link, self._stall, self._bandwidth = link, stall, bandwidth
         self._halt: threading.Event | None = None
+        self._broken: OSError | None = None
         self._moved = 0.0
         self.stays = False
         """Whether it can be used once more."""
@@ -193,17 +238,21 @@ class _Connection:
         """Close it."""
         self._link.close()
 
-    def exchange(
-        self, head: bytes, body: Buffer | Stretch, method: str, halt: threading.Event | None
-    ) -> Reply:
-        """Send one request and read its reply."""
-        self._halt = halt
+    def send(self, head: bytes, body: Buffer | Stretch, halt: threading.Event | None) -> None:
+        """Send one request."""
+        self._halt, self._broken = halt, None
         self._moved = time.monotonic()
-        broken = None
         try:
-            self._send_all(head, body)
+            if not isinstance(body, Stretch) and len(body) <= _WITH_HEAD and not self._bandwidth:
+                head, body = self._send_whole(head + body), b""
+            if head or body:
+                self._send_all(head, body)
         except OSError as error:  # a server that refuses may have answered before it closed
-            broken = error
+            self._broken = error
+
+    def receive(self, method: str, halt: threading.Event | None) -> Reply:
+        """Read the reply to what was sent last."""
+        self._halt, broken = halt, self._broken
         reply = None
         size = _READ if method == "GET" else _SHORT_READ
         try:
@@ -225,6 +274,14 @@ class _Connection:
             raise _Unanswered(fault) from error
         self.stays = reply.stays and broken is None
         return reply.reply
+
+    def _send_whole(self, data: bytes) -> bytes:
+        """Send what most often goes out in one step, and give what did not."""
+        try:
+            sent = self._link.send(data)
+        except (TimeoutError, BlockingIOError):
+            return data
+        return data[sent:]
 
     def _send_all(self, head: bytes, body: Buffer | Stretch) -> None:
         """Send head and body."""

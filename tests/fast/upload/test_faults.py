@@ -27,9 +27,9 @@ class FaultTest(unittest.TestCase):
         self.enterContext(patch.dict(os.environ, environment, clear=True))
         self.told = []
 
-    def open(self, *replies, seconds=20.0):
+    def open(self, *replies, by_line=None, seconds=20.0):
         """Start the server and open a store at it."""
-        self.server = Scripted(replies)
+        self.server = Scripted(by_line or replies)
         self.addCleanup(self.server.stop)
         conduct = Conduct(seconds, tell=self.told.append)
         return open_store("s3://", "bucket", self.server.url, keys=KEYS, conduct=conduct)

@@ -30,7 +30,7 @@ from aind_data_transfer_service.upload.manifest import Entry, Journal, read_mani
 from aind_data_transfer_service.upload.plan import LEAST_PART, MEBI, Plan, Series, part_size
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.source import listed, read_source, scan
-from aind_data_transfer_service.upload.store import manifest_key, open_store
+from aind_data_transfer_service.upload.store import AssetStore, manifest_key, open_store
 from aind_data_transfer_service.upload.transfer import Transfer, gathered
 from aind_data_transfer_service.upload.transforms import FileItem, ZipItem
 from aind_data_transfer_service.upload.verify import verify
@@ -173,6 +173,8 @@ class SlowStore:
     def __init__(self, store, seconds):
         self._store, self._seconds, self._lock = store, seconds, threading.Lock()
         self._now = self.most = 0
+
+    put_all = AssetStore.put_all
 
     def put(self, key, data, halt=None):
         """Store an object."""

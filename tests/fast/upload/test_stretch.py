@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
 from aind_data_transfer_service.upload import stretch, transfer
-from aind_data_transfer_service.upload.s3_client import Algorithm
+from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.source import scan
 from aind_data_transfer_service.upload.stretch import Buffers, Stretches
 from tests.support.transfer import PREFIX, TransferTestCase
