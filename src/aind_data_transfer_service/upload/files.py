@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 _BILLION = 1_000_000_000
 
 
@@ -17,8 +19,7 @@ class Tree:
     folder: str
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
+class SourceFile(msgspec.Struct, frozen=True, gc=False):
     """A file as it was when it was found."""
 
     tree: Tree

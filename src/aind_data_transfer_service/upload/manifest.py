@@ -11,7 +11,6 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -37,8 +36,7 @@ _ARRIVAL = b'{"path"'
 """How lines that tell of an arrival begin."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One file of an asset, as it was sent."""
 
     path: str

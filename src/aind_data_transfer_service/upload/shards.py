@@ -9,7 +9,7 @@ import heapq
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def shard_journal(state_dir: Path, shard: Shard) -> Journal:
 
 def write_record(store: AssetStore, prefix: str, shard: Shard, entries: Iterable[Entry]) -> None:
     """Leave word beside the asset of what a shard has brought."""
-    write_lines(store, f"{_records(prefix)}/{shard.name}.jsonl", map(asdict, entries))
+    write_lines(store, f"{_records(prefix)}/{shard.name}.jsonl", entries)
 
 
 class ShardRecords(Iterable[Entry]):

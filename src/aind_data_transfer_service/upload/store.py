@@ -20,6 +20,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from aind_data_transfer_service.upload.limits import Traffic
 
 if TYPE_CHECKING:
@@ -47,8 +49,7 @@ class AssetState(StrEnum):
     PRESENT = "present"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObject:
+class StoredObject(msgspec.Struct, frozen=True, gc=False):
     """One object, as the store itself lists it."""
 
     key: str

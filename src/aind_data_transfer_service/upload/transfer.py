@@ -144,14 +144,13 @@ class Transfer:
         size = sum(item.largest_size for item in items)
         wanted = min(_WINDOW, max(1, self._traffic.connections // len(self._ends)))
         with self._traffic.place(size, wanted) as window:
-            hashes: deque[tuple[int, str]] = deque()
-            contents, halt = self._contents(items, hashes), self._traffic.halt
+            read: deque[tuple[str, int, str]] = deque()
+            contents, halt = self._contents(items, read), self._traffic.halt
             due = time.monotonic() + _NOTED_EVERY
             try:
                 for item, etag in zip(items, self._store.put_all(contents, window, halt)):
-                    size, sha256 = hashes.popleft()
-                    moment = utc(item.mtime_ns)
-                    entries.append(Entry(item.key, size, sha256, moment, etag, item.fingerprint))
+                    moment, source = utc(item.mtime_ns), item.fingerprint
+                    entries.append(Entry(*read.popleft(), moment, etag, source))
                     sent.append(item)
                     if time.monotonic() > due:
                         note()
@@ -161,14 +160,15 @@ class Transfer:
                     note()
 
     def _contents(
-        self, items: Sequence[Item], hashes: deque[tuple[int, str]]
+        self, items: Sequence[Item], read: deque[tuple[str, int, str]]
     ) -> Iterator[tuple[str, bytes]]:
-        """Read items, each when it is its turn to be sent, and give the hashes away beside."""
+        """Read items, each when it is its turn to be sent, and tell beside what was read."""
         for item in items:
             self._check()
             data = item.read()
-            hashes.append((len(data), hashlib.sha256(data).hexdigest()))
-            yield f"{self._prefix}/{item.key}", data
+            key = item.key
+            read.append((key, len(data), hashlib.sha256(data).hexdigest()))
+            yield f"{self._prefix}/{key}", data
 
     def _parts(self, item: Item, size: int, digest: "_Digest") -> Iterable[Buffer | Stretch]:
         """Cut an item into parts."""
