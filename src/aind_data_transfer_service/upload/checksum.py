@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from binascii import b2a_base64
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -38,7 +39,7 @@ class Algorithm(StrEnum):
         value = 0
         for piece in pieces:
             value = checksums.crc64nvme(piece, value)
-        return base64.b64encode(value.to_bytes(8, "big")).decode()
+        return b2a_base64(value.to_bytes(8, "big"), newline=False).decode()
 
     def of_whole(self, parts: Sequence[tuple[str, int]]) -> str | None:
         """Combine checksums of parts, with their sizes, into that of the whole, if possible."""

@@ -139,6 +139,7 @@ class S3Client:
             Breaks off once it is set.
         """
         waiting: deque[_Put] = deque()
+        header = self.algorithm.header
 
         def first() -> str:
             return read_etag(self._checked(waiting[0]()))
@@ -148,7 +149,7 @@ class S3Client:
                 if len(waiting) >= window:
                     yield self._patiently(first, halt)
                     waiting.popleft()
-                headers = {self.algorithm.header: self.algorithm.of(data)}
+                headers = {header: self.algorithm.of(data)}
                 request = "PUT", key, _NOTHING, headers, data, halt
                 waiting.append(_Put(partial(self._begin, *request)))
             while waiting:

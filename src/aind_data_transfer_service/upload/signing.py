@@ -7,6 +7,7 @@ botocore's. Written here because a small file costs less than botocore's signer 
 
 import hashlib
 import hmac
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from functools import lru_cache
 from urllib.parse import quote
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
+_PLAIN = re.compile(r"[\w/.~-]*", re.ASCII)
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
@@ -58,6 +60,8 @@ def _written(second: int) -> str:
 
 def encode_path(path: str) -> str:
     """Write a path as it is sent and signed."""
+    if _PLAIN.fullmatch(path):
+        return path
     return quote(path, safe="/-_.~")
 
 
@@ -99,18 +103,19 @@ def sign(
     headers = {**headers, "x-amz-content-sha256": payload, "x-amz-date": stamp}
     if keys.token:
         headers["x-amz-security-token"] = keys.token
-    names = sorted(headers)
-    signed = ";".join(names)
-    lines = "".join([f"{name}:{headers[name]}\n" for name in names])
+    pairs = sorted(headers.items())
+    signed = ";".join([name for name, _ in pairs])
+    lines = "".join([f"{name}:{value}\n" for name, value in pairs])
     if "  " in lines:  # runs of spaces are signed as one
-        lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in names)
+        lines = "".join(f"{name}:{' '.join(value.split())}\n" for name, value in pairs)
     request = f"{method}\n{path}\n{query}\n{lines}\n{signed}\n{payload}"
-    scope = f"{stamp[:8]}/{region}/s3/aws4_request"
+    day = stamp[:8]
+    scope = f"{day}/{region}/s3/aws4_request"
     text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    key = _signing_key(keys.secret_key, stamp[:8], region)
+    signature = hmac.digest(_signing_key(keys.secret_key, day, region), text.encode(), "sha256")
     headers["authorization"] = (
         f"{_ALGORITHM} Credential={keys.access_key}/{scope}, SignedHeaders={signed}, "
-        f"Signature={hmac.digest(key, text.encode(), 'sha256').hex()}"
+        f"Signature={signature.hex()}"
     )
     return headers
 

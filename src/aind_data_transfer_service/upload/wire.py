@@ -40,8 +40,8 @@ _WITH_HEAD = 1 << 16
 _READ = 1 << 18
 _SHORT_READ = 1 << 14
 _ETAG = re.compile(rb"\r\netag: *([!-~]+)\r\n", re.I)
-_EMPTY = re.compile(rb"\r\ncontent-length: *0\r\n", re.I)
-_SPECIAL = re.compile(rb"\r\n(?:connection|transfer-encoding) *:|\r\n[ \t]", re.I)
+_EMPTY = b"\r\ncontent-length: 0\r\n"
+_SPECIAL = (b"\r\nconnection", b"\r\ntransfer-encoding", b"\r\n ", b"\r\n\t")
 """Headers that need more care, and such as go on in another line."""
 
 
@@ -253,11 +253,12 @@ class _Connection:
     def receive(self, method: str, halt: threading.Event | None) -> Reply:
         """Read the reply to what was sent last."""
         self._halt, broken = halt, self._broken
+        self.stays = False
         reply = None
         size = _READ if method == "GET" else _SHORT_READ
         try:
             while reply is None or not reply.whole:
-                data = self._step(lambda: self._link.recv(size))
+                data = self._receive(size)
                 if not data:
                     raise ConnectionResetError("the server closed the connection")
                 if reply is None:
@@ -274,6 +275,15 @@ class _Connection:
             raise _Unanswered(fault) from error
         self.stays = reply.stays and broken is None
         return reply.reply
+
+    def _receive(self, size: int) -> bytes:
+        """Read what came, which is there at once most often."""
+        try:
+            data = self._link.recv(size)
+            self._moved = time.monotonic()
+            return data
+        except (TimeoutError, BlockingIOError):
+            return self._step(lambda: self._link.recv(size))
 
     def _send_whole(self, data: bytes) -> bytes:
         """Send what most often goes out in one step, and give what did not."""
@@ -361,10 +371,11 @@ def stored(data: bytes) -> Reply | None:
     """
     if not data.startswith(b"HTTP/1.1 200 ") or data.find(b"\r\n\r\n") != len(data) - 4:
         return None
-    etag = _ETAG.search(data)
-    if etag is None or not _EMPTY.search(data) or _SPECIAL.search(data):
+    names = data.lower()
+    if _EMPTY not in names or any(name in names for name in _SPECIAL):
         return None
-    return Reply(200, {"etag": etag[1].decode("latin-1")})
+    etag = _ETAG.search(data)
+    return Reply(200, {"etag": etag[1].decode("latin-1")}) if etag else None
 
 
 def _close(connections: "list[_Connection]") -> None:

@@ -41,7 +41,7 @@ class TestPlainReplies(unittest.TestCase):
     def test_the_usual_reply_is_read(self):
         for head in (
             OK,
-            b'HTTP/1.1 200 OK\r\nDate: x\r\netag: "e"\r\nContent-Length:0\r\nServer: s\r\n\r\n',
+            b'HTTP/1.1 200 OK\r\nDate: x\r\netag: "e"\r\ncontent-length: 0\r\nServer: s\r\n\r\n',
         ):
             self.assertEqual(stored(head).headers, {"etag": '"e"'})
 
