@@ -28,9 +28,9 @@ MEMORY = 256 * MEBI
 _LONGEST_READ = 16 * MEBI
 """Parts of huge files are larger: those are read once more as they are sent. Of what has no file,
 an archive made on the way, they are put together, so that memory holds each only once."""
-_TAKEN = 32
+_TAKEN = 128
 """How many small files a thread takes at once at most."""
-_TAKEN_SIZE = MEBI
+_TAKEN_SIZE = 4 * MEBI
 _NOTED_EVERY = 0.2
 """Seconds after which arrivals of small files are noted at the latest."""
 _WINDOW = 8
