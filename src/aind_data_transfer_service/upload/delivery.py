@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from aind_data_transfer_service.errors import DestinationError, VerificationError
 from aind_data_transfer_service.settings import UploadSettings
@@ -16,8 +17,19 @@ from aind_data_transfer_service.upload.shards import records_there
 from aind_data_transfer_service.upload.source import listed, shown
 from aind_data_transfer_service.upload.store import AssetStore
 from aind_data_transfer_service.upload.transfer import Transfer
-from aind_data_transfer_service.upload.transforms import Item
 from aind_data_transfer_service.upload.verify import verify
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was sent of a plan."""
+
+    files: int
+    """How many files of the source, and"""
+    bytes: int
+    """how many bytes of it."""
+    earlier: int
+    """How many objects needed no sending: they were there already."""
 
 
 class Delivery:
@@ -39,18 +51,12 @@ class Delivery:
         self._store, self._prefix = store, prefix
         self._settings, self._events = settings, events
 
-    def send_rest(self, plan: Plan, arrivals: Arrivals, claim: Claim) -> tuple[int, Sequence[Item]]:
-        """Send what earlier attempts and shards have not brought.
-
-        Returns
-        -------
-        tuple
-            How many items were there already, and those that were sent.
-        """
+    def send_rest(self, plan: Plan, arrivals: Arrivals, claim: Claim) -> Sent:
+        """Send what earlier attempts and shards have not brought."""
         ledger = Ledger(claim.journal)
         there = self._already_there(plan, arrivals, claim, ledger)
         self._tell_of_shards()
-        return sum(there), self._send(plan, there, arrivals, ledger)
+        return self._send(plan, there, arrivals, ledger)
 
     def send_shard(self, plan: Plan, part: Plan, places: Sequence[int], claim: Claim) -> Arrivals:
         """Send one shard of a plan, and give all that has arrived of it.
@@ -114,16 +120,18 @@ class Delivery:
 
     def _send(
         self, plan: Plan, there: bytearray, arrivals: Arrivals, ledger: Ledger, **more: int
-    ) -> Sequence[Item]:
-        """Send the items of a plan that are not there, and give them; `more` is told of it."""
+    ) -> Sent:
+        """Send the items of a plan that are not there; `more` is told with the progress."""
         waiting = missing(plan.items, there)
+        files = size = 0
+        for item in itertools.compress(plan.items, there) if any(there) else ():
+            files, size = files + item.file_count, size + item.source_size
 
         def tell(figures: dict) -> None:
             self._tell_progress(figures | more)
 
         with Progress(plan.files_total, plan.bytes_total, tell, self._prefix) as progress:
-            for item in itertools.compress(plan.items, there) if any(there) else ():
-                progress.already(item.file_count, item.source_size)
+            progress.already(files, size)
             transfer = Transfer(
                 self._store,
                 self._prefix,
@@ -134,7 +142,7 @@ class Delivery:
                 ledger,
             )
             transfer.run(waiting)
-        return waiting
+        return Sent(plan.files_total - files, plan.bytes_total - size, sum(there))
 
     def _tell_of_shards(self) -> None:
         """Warn where shards of this asset did not do their part, which is done here then."""

@@ -22,7 +22,6 @@ from aind_data_transfer_service.metadata.documents import (
 )
 from aind_data_transfer_service.upload.plan import Plan
 from aind_data_transfer_service.upload.store import AssetStore
-from aind_data_transfer_service.upload.transforms import ZipItem
 
 SOFTWARE = "aind-data-transfer-service"
 
@@ -134,7 +133,7 @@ def _processes(
     sources = ", ".join(str(modality.source) for modality in config.modalities)
     frame = (started, ended, sources, plan.location, __version__)
     done = []
-    archives = [item.key for item in plan.items if isinstance(item, ZipItem)]
+    archives = [item.key for item in plan.archives]
     if archives:
         notes = "Folders were packed into one zip each while they were sent"
         parameters = {"format": "zip", "method": "deflate"}

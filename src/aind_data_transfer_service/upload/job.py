@@ -61,7 +61,7 @@ from aind_data_transfer_service.upload.store import (
     key_problem,
     open_store,
 )
-from aind_data_transfer_service.upload.transforms import Item, ZipItem, items_of
+from aind_data_transfer_service.upload.transforms import FileItems, Item, items_of
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ class UploadJob:
                 )
                 for warning in warnings:
                     self._events.warn(warning)
-                zipped = any(isinstance(item, ZipItem) for item in chosen)
+                zipped = not isinstance(chosen, FileItems)
                 figures.update(files=len(found.files), bytes=found.size, zip=zipped)
                 figures["message"] = f"{folder}: {'as one zip' if zipped else 'as it is'}"
                 parts.append(chosen)
@@ -305,7 +305,7 @@ class UploadJob:
         """Send what is not there yet: the data, then the documents."""
         with self._events.during(Step.TRANSFER, f"data travel to {self._location}") as figures:
             arrivals = Arrivals(plan.items, claim.journal)
-            earlier, sent = self._delivery.send_rest(plan, arrivals, claim)
+            sent = self._delivery.send_rest(plan, arrivals, claim)
             started, ended = (t.astimezone(self._zone) for t in (claim.started, self._now()))
             documents = self._with_earlier(documents, started, claim)
             papers = complete(self._config, self._facts(), plan, documents, started, ended)
@@ -313,11 +313,11 @@ class UploadJob:
             figures.update(
                 documents=provenance(papers),
                 message=f"{plan.files_total:,} files have arrived"
-                + (f", {earlier:,} objects of them earlier" if earlier else ""),
+                + (f", {sent.earlier:,} objects of them earlier" if sent.earlier else ""),
                 files=plan.files_total,
                 bytes=plan.bytes_total,
-                files_sent=sum(item.file_count for item in sent),
-                bytes_sent=sum(item.source_size for item in sent),
+                files_sent=sent.files,
+                bytes_sent=sent.bytes,
             )
         return arrivals
 

@@ -156,6 +156,12 @@ class Plan:
             for part in self.items.parts
         )
 
+    @property
+    def archives(self) -> Iterator[ZipItem]:
+        """What is made of many files on the way."""
+        parts = (part for part in self.items.parts if not isinstance(part, FileItems))
+        return (item for part in parts for item in part if isinstance(item, ZipItem))
+
     def check(self, object_limit: int | None) -> None:
         """Make sure that everything fits, and that no two files want the same place.
 

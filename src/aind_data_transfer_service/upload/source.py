@@ -29,6 +29,8 @@ from aind_data_transfer_service.upload.files import Files, SourceFile, Tree
 from aind_data_transfer_service.upload.store import key_problem
 
 _EFFECTIVE = os.access in os.supports_effective_ids
+_READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+"""Whoever it is may read a file with these: to ask would take a third of the look."""
 _SHOWN = 10
 
 
@@ -341,7 +343,8 @@ def _take(found: Scan, name: str, real_root: str, prefix: str, key_limit: int) -
     if not stat.S_ISREG(status.st_mode):
         found.left_out.append(path)
         return
-    if not os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
+    everybody = status.st_mode & _READABLE == _READABLE
+    if not everybody and not os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
         found.problems.append(f"{shown(path)} may not be read")
     _check_name(found, prefix, f"{found.tree.folder}/{name}", path, key_limit)
     found.files.add(name, status)

@@ -20,6 +20,10 @@ from aind_data_transfer_service.upload.source import Scan, read_source, read_who
 _READ_SIZE = 1 << 20
 _LEVEL = 3
 _EARLIEST, _LATEST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
+ZIP_FILES = 200_000
+"""How many files a zip may have,"""
+ZIP_SIZE = 500 * 10**9
+"""and how many bytes they may have together; what has more is sent as it is."""
 _PER_MEMBER = 1024
 """More than a zip adds for each file, its name aside."""
 PACKED = frozenset(
@@ -197,8 +201,24 @@ def items_of(scan: Scan, abbreviation: str, compress: bool) -> tuple[Sequence[It
         warning = f"{scan.tree.folder}: ecephys data travel as they are, not compressed to Zarr"
         return FileItems(scan.files), [warning]
     if compress and scan.files:
-        return [ZipItem(f"{scan.tree.folder}/{scan.tree.folder}.zip", scan.files)], []
+        problem = _zip_problem(scan.files)
+        if problem is None:
+            return [ZipItem(f"{scan.tree.folder}/{scan.tree.folder}.zip", scan.files)], []
+        return FileItems(scan.files), [f"{scan.tree.folder}: {problem}; they travel as they are"]
     return FileItems(scan.files), []
+
+
+def _zip_problem(files: Files) -> str | None:
+    """Tell why files cannot be one zip, if they cannot: it would take more memory than a job has.
+
+    A zip has a table of its files at its end, which is in memory until then; and an object of so
+    many bytes has parts so large that a few of them fill the memory.
+    """
+    if len(files) > ZIP_FILES:
+        return f"{len(files):,} files are too many for one zip ({ZIP_FILES:,} at most)"
+    if files.size > ZIP_SIZE:
+        return f"{files.size:,} bytes are too many for one zip ({ZIP_SIZE:,} at most)"
+    return None
 
 
 class _Sink(io.RawIOBase):

@@ -2,6 +2,7 @@
 
 import os
 import unittest
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -118,6 +119,32 @@ class TestItems(unittest.TestCase):
         self.assertEqual(told, sorted((size for size in sizes if size > 10), reverse=True))
         self.assertEqual([i.source_size for i in small], [size for size in sizes if size <= 10])
         self.assertEqual(sorted(i.key for i in (*large, *small)), sorted(i.key for i in items))
+
+
+class TestWhatIsTooMuchForOneZip(TransferTestCase):
+    """A job has to go through it in the memory that it has."""
+
+    def warning_of(self):
+        """Tell what is said of the source; it is sent as it is."""
+        found = scan(str(self.source), "behavior-videos", "p", 1024)
+        items, (warning,) = items_of(found, "behavior-videos", True)
+        self.assertIsInstance(items, FileItems)
+        self.assertEqual(len(items), len(found.files))
+        return warning
+
+    def test_too_many_bytes_travel_as_they_are(self):
+        os.truncate(self.write("large.dat", b""), 500 * 10**9 + 1)
+        expected = "500,000,000,001 bytes are too many for one zip (500,000,000,000 at most)"
+        self.assertEqual(self.warning_of(), f"behavior-videos: {expected}; they travel as they are")
+
+    def test_too_many_files_travel_as_they_are(self):
+        for name in "abc":
+            self.write(name)
+        with patch("aind_data_transfer_service.upload.transforms.ZIP_FILES", 3):
+            found = scan(str(self.source), "behavior", "p", 1024)
+            self.assertIsInstance(items_of(found, "behavior", True)[0][0], ZipItem)
+        with patch("aind_data_transfer_service.upload.transforms.ZIP_FILES", 2):
+            self.assertIn("3 files are too many for one zip (2 at most)", self.warning_of())
 
 
 class TestOneFileOfTwoTerabytes(TransferTestCase):
