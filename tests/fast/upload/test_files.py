@@ -205,6 +205,18 @@ class TestArrivals(TransferTestCase):
         self.assertEqual([item.key for item in missing(self.items, there)], ["z/c"])
         self.assertEqual(self.journal.at(0).path, "z/a")
 
+    @settings(deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.integers(0, 11), max_size=30))
+    def test_entries_are_read_together_as_they_are_read_one_by_one(self, places):
+        lengths = (1, 30_000, 70_000, 2, 140_000, 3)
+        entries = [Entry("x" * length, length, "", "", "", "") for length in lengths * 2]
+        with Journal(self.folder / "another.jsonl") as journal:
+            offsets = journal.add_all(entries)
+            found = list(journal.several(offsets[place] for place in places))
+            self.assertEqual(found, [entries[place] for place in places])
+            self.assertEqual(found, [journal.at(offsets[place]) for place in places])
+            journal.remove()
+
     def test_what_was_doubted_or_changed_is_sent_again(self):
         for place in range(3):
             self.journal.add(self.entry(place))

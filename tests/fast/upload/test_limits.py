@@ -89,6 +89,28 @@ class TestTraffic(unittest.TestCase):
         self.assertTrue(got.wait(5))
         thread.join()
 
+    def test_small_files_get_the_connections_that_are_free_and_one_at_least(self):
+        traffic = Traffic(8, 100)
+        with traffic.place(10, 5) as first, traffic.place(10, 5) as second:
+            self.assertEqual((first, second), (5, 3))
+        traffic.begin(Lane.LARGE)
+        with traffic.place(10, 5) as first:
+            self.assertEqual(first, 4)
+            got = threading.Event()
+
+            def next_one():
+                with traffic.place(10, 5) as seats:
+                    if seats == 4:
+                        got.set()
+
+            thread = threading.Thread(target=next_one)
+            thread.start()
+            self.assertFalse(got.wait(0.05))
+        self.assertTrue(got.wait(5))
+        thread.join()
+        with Traffic(1, 100).place(1000, 5) as seats:
+            self.assertEqual(seats, 1)
+
     def test_memory_comes_back_and_too_large_a_wish_is_granted_alone(self):
         traffic = Traffic(1, 100)
         with traffic.memory(1000):
