@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 
@@ -37,10 +37,10 @@ _WINDOW = 8
 """So many small files are on their way from one thread: while the server takes one, the next is
 read and signed. At first there is one such thread, for Python runs one of them at a time, and where
 the server answers at once more would only stand in each other's way."""
-_WAITING = 16
+_WAITING = {Lane.SMALL: 16, Lane.LARGE: 4}
 """Where a thread's files take so many times as long as its own work, one more is of use,"""
-_LONG = 0.0015
-"""if they take longer than so many seconds: a busy machine slows them down too."""
+_LONG = {Lane.SMALL: 0.0015, Lane.LARGE: 0.02}
+"""if each takes longer than so many seconds: a busy machine slows them down too."""
 _GRACE = 6.0
 """Seconds that the threads have to break off; whoever stops the job gives it ten in all."""
 
@@ -83,13 +83,12 @@ class Transfer:
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._ends: list[threading.Event] = []
+        self._started: Counter[Lane] = Counter()
 
     def run(self, items: Sequence[Item]) -> None:
         """Send everything; the first failure stops all."""
         large, small = (_Queue(*pair) for pair in zip((Lane.LARGE, Lane.SMALL), in_order(items)))
-        most = self._traffic.connections
-        readers = min(max(1, most // 2), cores())  # more would only share what hashing they can do
-        orders = [(large, small)] * min(len(large), readers)
+        orders = [(large, small)] * min(len(large), cores())  # more would share the same cores
         orders += [(small, large)] * min(len(small), 1)
         for queue in (large, small):
             if len(queue):
@@ -107,10 +106,12 @@ class Transfer:
             raise self._failure
 
     def _start(self, order: tuple["_Queue", "_Queue"]) -> None:
-        """Start a thread, or none where there are as many as there are connections."""
+        """Start a thread, or none where its lane has as many as can be of use."""
+        lane, most = order[0].lane, self._traffic.connections
         with self._lock:
-            if len(self._ends) >= 2 * self._traffic.connections:
+            if self._started[lane] >= (most if lane is Lane.SMALL else max(1, most // 2)):
                 return
+            self._started[lane] += 1
             end = threading.Event()
             self._ends.append(end)
         threading.Thread(target=self._work, args=(order, end), daemon=True).start()
@@ -210,9 +211,9 @@ class Transfer:
                     if queue.is_done(len(items)):
                         self._traffic.end(queue.lane)
                     took, busy = time.monotonic() - began, time.thread_time() - busy
-                    waited = took > _LONG * len(items) and took > _WAITING * busy
-                    if waited and turn and queue.left and queue.lane is Lane.SMALL:
-                        self._start(queues)
+                    warm = turn or queue.lane is Lane.LARGE  # its first small file had to connect
+                    if warm and queue.left and waited(queue.lane, len(items), took, busy):
+                        self._start(queues if queue is queues[0] else queues[::-1])
         except BaseException as error:  # handed to the thread that waits
             with self._lock:
                 if self._failure is None or isinstance(self._failure, CancelledError):
@@ -238,6 +239,21 @@ class Transfer:
                 self._store.abort(Unfinished(f"{self._prefix}/{path}", begun.upload_id))
             except UploadError as error:
                 self._store.tell(str(error))
+
+
+def waited(lane: Lane, files: int, took: float, busy: float) -> bool:
+    """Tell whether a thread waited, for the store or the drive, for most of the time.
+
+    Parameters
+    ----------
+    lane : Lane
+        Which files it sent,
+    files : int
+        how many,
+    took, busy : float
+        and for how many seconds, of which so many were its own work.
+    """
+    return took > _LONG[lane] * files and took > _WAITING[lane] * busy
 
 
 def cores() -> int:

@@ -24,14 +24,23 @@ from aind_data_transfer_service.errors import (
     VerificationError,
 )
 from aind_data_transfer_service.upload import shell
+from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.events import Events, Step
 from aind_data_transfer_service.upload.files import SourceFile, Tree
+from aind_data_transfer_service.upload.limits import Lane
 from aind_data_transfer_service.upload.manifest import Entry, Journal, read_manifest, utc
-from aind_data_transfer_service.upload.plan import LEAST_PART, MEBI, Plan, Series, part_size
+from aind_data_transfer_service.upload.plan import (
+    LEAST_PART,
+    MEBI,
+    PART_SIZE,
+    Plan,
+    Series,
+    part_size,
+)
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.source import listed, read_source, scan
 from aind_data_transfer_service.upload.store import AssetStore, manifest_key, open_store
-from aind_data_transfer_service.upload.transfer import Transfer, gathered
+from aind_data_transfer_service.upload.transfer import Transfer, gathered, waited
 from aind_data_transfer_service.upload.transforms import FileItem, ZipItem
 from aind_data_transfer_service.upload.verify import verify
 from tests.support.transfer import TransferTestCase, as_an_ordinary_user
@@ -186,6 +195,13 @@ class SlowStore:
             self._now -= 1
         return "etag"
 
+    def put_parts(self, key, parts, part_size, traffic, page):
+        """Store an object in parts, each of which is hashed."""
+        for part in parts:
+            Algorithm.CRC64NVME.of(part)
+            part.forget()
+        return self.put(key, b"", traffic.halt)
+
 
 class TestTransfer(TransferTestCase):
     """Many files at once."""
@@ -225,6 +241,25 @@ class TestTransfer(TransferTestCase):
                 self.assertTrue(least <= store.most <= most, store.most)
                 self.assertEqual(progress.figures()["files_done"], 600)
                 self.assertEqual(progress.figures()["bytes_done"], 2400)
+
+    def test_so_do_large_files(self):
+        for number in range(24):
+            os.truncate(self.write(f"{number:03}", b""), PART_SIZE + 1)
+        store, arrived = SlowStore(self.store, 0.2), []
+        progress = Progress(24, 0, lambda figures: None, bar=False)
+        Transfer(store, "p", progress, arrived.extend, connections=12).run(self.items())
+        self.assertEqual((len(arrived), store.most), (24, 6))
+
+    def test_a_thread_with_work_of_its_own_needs_no_other(self):
+        for lane, files, took, busy, expected in (
+            (Lane.LARGE, 1, 2.0, 1.0, False),
+            (Lane.LARGE, 1, 9.0, 2.0, True),
+            (Lane.LARGE, 1, 0.01, 0.001, False),
+            (Lane.SMALL, 100, 0.1, 0.001, False),
+            (Lane.SMALL, 100, 0.2, 0.001, True),
+            (Lane.SMALL, 100, 0.2, 0.1, False),
+        ):
+            self.assertEqual(waited(lane, files, took, busy), expected, (lane, took, busy))
 
     def test_arrivals_are_noted_soon_where_files_take_long(self):
         for number in range(40):
