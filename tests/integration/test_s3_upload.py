@@ -19,7 +19,14 @@ from aind_data_transfer_service.errors import (
     VerificationError,
 )
 from aind_data_transfer_service.upload.events import Kind, Step
-from aind_data_transfer_service.upload.store import AssetState, manifest_key, mark_key, open_store
+from aind_data_transfer_service.upload.s3_store import S3AssetStore
+from aind_data_transfer_service.upload.store import (
+    AssetState,
+    StoredObject,
+    manifest_key,
+    mark_key,
+    open_store,
+)
 from tests.support import free_port, seaweedfs, wait_until
 from tests.support.transfer import PREFIX, TransferTestCase
 
@@ -159,6 +166,23 @@ class TestUpload(S3TestCase):
         with self.assertRaisesRegex(VerificationError, "a.txt was replaced there"):
             self.run_job()
         self.assertIsNone(self.store.get(manifest_key(PREFIX)))
+
+    def test_what_the_server_lists_by_another_name_is_read_back(self):
+        """As `rclone serve s3` does with objects that were made of parts."""
+        self.write("a.txt")
+        self.write("b.txt")
+        listed = S3AssetStore.objects
+
+        def objects(store, prefix):
+            for found in listed(store, prefix):
+                other = found.key.endswith("a.txt")
+                yield StoredObject(found.key, found.size, '"other"') if other else found
+
+        with patch.object(S3AssetStore, "objects", objects):
+            self.run_job()
+        self.assertEqual(self.manifest()["behavior/a.txt"].etag, '"other"')
+        self.assertNotEqual(self.manifest()["behavior/b.txt"].etag, '"other"')
+        self.assertIn("lists 1 files with other ETags", " ".join(self.told.warnings()))
 
     def test_the_server_itself_refuses_a_body_that_its_checksum_does_not_fit(self):
         with self.assertRaisesRegex(ClientError, "BadDigest|checksum"):

@@ -86,7 +86,12 @@ class Delivery:
 
     def prove(self, entries: Arrivals, claim: Claim) -> list[Entry]:
         """Have the store prove what arrived, and tell what of an earlier upload stays."""
-        location = self._store.location(self._prefix)
+        location, renamed = self._store.location(self._prefix), itertools.count()
+
+        def take(entry: Entry) -> None:
+            entries.add(entry)
+            next(renamed)
+
         with self._events.during(Step.VERIFY, f"{location} is verified") as figures:
             size = entries.size
             self._store.settle(self._prefix)
@@ -98,12 +103,18 @@ class Delivery:
                         entries,
                         claim.keep_others,
                         on_file=lambda entry: progress.add(entry.size, 1),
+                        on_renamed=take,
                     )
                 except VerificationError as error:
                     claim.journal.doubt(error.paths)
                     raise
                 if not self._store.proves_by_reading:
                     progress.already(len(entries), size)
+            if number := next(renamed):
+                self._events.warn(
+                    f"the store lists {number:,} files with other ETags than it gave them; those "
+                    "were read back, and are what was sent"
+                )
             if others:
                 names = listed([shown(path) for path in others])
                 self._events.warn(f"kept, though this job did not send them: {names}")

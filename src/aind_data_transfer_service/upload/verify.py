@@ -10,6 +10,7 @@ more memory than a thousand where both come in much the same order.
 """
 
 import hashlib
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,12 +18,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from aind_data_transfer_service.errors import VerificationError
 from aind_data_transfer_service.upload.manifest import Entry
 from aind_data_transfer_service.upload.source import listed, shown
 from aind_data_transfer_service.upload.store import AssetStore, StoredObject
 
 _READ_SIZE = 4 * 1024**2
+_TOGETHER = 1000
+"""How many differences are looked into at once."""
 _AHEAD = 4
 """How many files a reader may have waiting for it."""
 
@@ -48,6 +53,8 @@ class Difference:
     fault: Fault
     words: str
     """What is wrong, for people."""
+    listed: Entry | None = None
+    """Where only its ETag is another: what was sent, with the ETag that the store lists."""
 
 
 def differences(
@@ -100,6 +107,7 @@ def verify(
     readers: int = 8,
     deep: bool | None = None,
     on_file: Callable[[Entry], None] = lambda entry: None,
+    on_renamed: Callable[[Entry], None] | None = None,
 ) -> list[str]:
     """Make sure that an asset is what was sent.
 
@@ -119,6 +127,10 @@ def verify(
         Whether to read everything back; by default where the store checks nothing itself.
     on_file : Callable
         Is told of each file that is proven, from several threads.
+    on_renamed : Callable | None
+        Where there is one, a file whose ETag is another is read back; is told of it, with that
+        ETag, where it has the bytes that were sent: some servers list an object made of parts by
+        another name than they gave it.
 
     Returns
     -------
@@ -131,7 +143,10 @@ def verify(
         Where anything differs, naming it.
     """
     problems, others = [], []
-    for difference in differences(entries, store.objects(prefix), len(prefix) + 1):
+    found = differences(entries, store.objects(prefix), len(prefix) + 1)
+    if on_renamed is not None and not store.proves_by_reading:
+        found = _by_bytes(found, store, prefix, readers, on_renamed)
+    for difference in found:
         if keep_others and difference.fault == Fault.FOREIGN:
             others.append(difference.path)
         else:
@@ -189,6 +204,23 @@ def read_back(
         pool.shutdown(cancel_futures=True)
 
 
+def _by_bytes(
+    found: Iterable[Difference],
+    store: AssetStore,
+    prefix: str,
+    readers: int,
+    on_renamed: Callable[[Entry], None],
+) -> Iterator[Difference]:
+    """Give differences, those of ETags alone only where the bytes differ too."""
+    rest = iter(found)
+    while some := list(itertools.islice(rest, _TOGETHER)):
+        renamed = {one.path: one.listed for one in some if one.listed is not None}
+        wrong = {one.path for one in read_back(store, prefix, renamed.values(), readers)}
+        for path in renamed.keys() - wrong:
+            on_renamed(renamed[path])
+        yield from (one for one in some if one.listed is None or one.path in wrong)
+
+
 def _difference(entry: Entry, found: StoredObject, by_etag: bool) -> Iterator[Difference]:
     """Compare one file with what the store lists of it."""
     if found.size != entry.size:
@@ -198,7 +230,8 @@ def _difference(entry: Entry, found: StoredObject, by_etag: bool) -> Iterator[Di
     elif by_etag and found.etag != entry.etag:
         path = shown(entry.path)
         words = f"{path} was replaced there: its ETag is {found.etag}, not {entry.etag}"
-        yield Difference(entry.path, Fault.REPLACED, words)
+        now = msgspec.structs.replace(entry, etag=found.etag)
+        yield Difference(entry.path, Fault.REPLACED, words, now)
 
 
 def _read(store: AssetStore, prefix: str, entry: Entry, stop: threading.Event) -> Difference | None:

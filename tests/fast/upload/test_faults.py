@@ -171,6 +171,26 @@ class TestOneRequest(FaultTest):
         self.assertEqual(found[0].etag, '"e"')
         self.assertIn(b"continuation-token=t", self.server.requests[2])
 
+    def test_pieces_are_read_from_servers_of_every_kind(self):
+        whole = reply(200, b"abcdef")
+        for pieces in (
+            [reply(206, b"abcd"), reply(206, b"ef")],
+            [whole, whole],  # it knows no ranges
+            [
+                reply(200, b"abcd", "Content-Range: bytes 0-3/6"),
+                reply(200, b"ef", "Content-Range: bytes 4-5/6"),
+            ],
+            [reply(206, b"abcd"), reply(206, b"efgh"), refusal(416, "InvalidRange")],
+        ):
+            found = b"".join(self.open(*pieces).read("a/x", 4))
+            self.assertIn(found, (b"abcdef", b"abcdefgh"))
+            self.assertEqual(len(self.server.requests), len(pieces))
+
+    def test_a_server_that_knows_of_no_unfinished_uploads_has_none(self):
+        self.assertEqual(list(self.open(refusal(404, "NoSuchUpload")).unfinished("a")), [])
+        with self.assertRaisesRegex(DestinationError, "list unfinished uploads of .*Denied"):
+            list(self.open(refusal(403, "Denied")).unfinished("a"))
+
     def test_what_could_not_be_deleted_is_told(self):
         failed = b"<DeleteResult><Error><Code>AccessDenied</Code></Error></DeleteResult>"
         with self.assertRaisesRegex(DestinationError, "cannot delete s3://bucket/a: AccessDenied"):
