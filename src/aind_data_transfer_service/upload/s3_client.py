@@ -322,25 +322,12 @@ class S3Client:
         read: Callable[[Reply], T] = lambda reply: reply,
     ) -> T:
         """Ask until there is an answer, and read it."""
-        return self._patiently(
-            lambda: read(self._once(method, key, query, headers, body, halt)), halt
-        )
+        begin = partial(self._begin, method, key, query, headers, body, halt)
+        return self._patiently(lambda: read(self._checked(begin().reply())), halt)
 
     def _patiently(self, attempt: Callable[[], T], halt: threading.Event | None) -> T:
         """Try until it is done."""
         return self._patience.run(attempt, self._repeats, self._mend, halt)
-
-    def _once(
-        self,
-        method: str,
-        key: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: Buffer | Stretch,
-        halt: threading.Event | None,
-    ) -> Reply:
-        """Ask once."""
-        return self._checked(self._begin(method, key, query, headers, body, halt).reply())
 
     def _begin(
         self,
