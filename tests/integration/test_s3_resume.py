@@ -11,14 +11,14 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.errors import ExitCode, TransferError
 from aind_data_transfer_service.upload import transfer
-from aind_data_transfer_service.upload.plan import LEAST_PART, MEBI
+from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE
 from aind_data_transfer_service.upload.s3_client import S3Client
 from aind_data_transfer_service.upload.stretch import Stretch
 from tests.support import seaweedfs, wait_until
 from tests.support.transfer import PREFIX, TransferTestCase
 
 SIZE = 100 * MEBI + 7
-PARTS = SIZE // LEAST_PART + 1
+PARTS = SIZE // PART_SIZE + 1
 _server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
 
 
@@ -80,13 +80,13 @@ class TestResume(TransferTestCase):
     def run_and_count(self):
         """Run the job, and tell which parts it sends."""
         sent = []
-        put_part = S3Client.put_part
+        send_part = S3Client.send_part
 
         def counted(client, key, upload_id, number, *rest):
             sent.append(number)
-            return put_part(client, key, upload_id, number, *rest)
+            return send_part(client, key, upload_id, number, *rest)
 
-        with patch.object(S3Client, "put_part", counted):
+        with patch.object(S3Client, "send_part", counted):
             self.run_job()
         return sent
 
@@ -129,8 +129,8 @@ class TestResume(TransferTestCase):
 
     def test_a_source_that_changed_meanwhile_is_sent_whole(self):
         self.stop_in_the_middle(signal.SIGKILL)
-        self.large.write_bytes(os.urandom(90 * MEBI))
-        self.assertEqual(len(self.run_and_count()), 90 * MEBI // LEAST_PART)
+        self.large.write_bytes(os.urandom(88 * MEBI))
+        self.assertEqual(len(self.run_and_count()), 88 * MEBI // PART_SIZE)
         self.check_whole()
 
     def test_a_source_that_changed_without_its_time_doing_so_is_noticed(self):
@@ -138,7 +138,7 @@ class TestResume(TransferTestCase):
         arrived = {line["part"]["number"] for line in self.lines("part")}
         changed, status = min(arrived), self.large.stat()
         with open(self.large, "r+b") as file:
-            file.seek((changed - 1) * LEAST_PART)
+            file.seek((changed - 1) * PART_SIZE)
             file.write(b"otherwise")
         os.utime(self.large, ns=(status.st_atime_ns, status.st_mtime_ns))
         sent = self.run_and_count()

@@ -1,5 +1,6 @@
 """What a data transfer job reads from its environment."""
 
+import resource
 from pathlib import Path
 from typing import Self
 
@@ -25,7 +26,7 @@ class UploadSettings(CommonSettings):
     """By which the service knows this job; belongs to `UPLOAD_CALLBACK_URL`."""
     upload_state_dir: Path | None = None
     """Where the record of proven files lies, by which an interrupted transfer goes on."""
-    upload_connections: int = Field(default=16, gt=0, le=256)
+    upload_connections: int = Field(default_factory=lambda: _most_connections(), gt=0, le=256)
     """How many files or parts are on their way at once."""
     upload_shard: ShardNumber | None = None
     """Which part of the asset this job sends, as `3/8`; without it, all of it."""
@@ -57,6 +58,15 @@ class UploadSettings(CommonSettings):
     def state_dir(self) -> Path:
         """Where records of unfinished transfers lie."""
         return self.upload_state_dir or self.data_dir / "transfers"
+
+
+def _most_connections() -> int:
+    """Take 256, or half of the files that the system lets a process have open, if those are fewer.
+
+    So many wait for a store that takes its time; one that answers at once never sees most of them.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 256 if limit == resource.RLIM_INFINITY else max(1, min(256, limit // 2))
 
 
 def _share_of_memory() -> int:

@@ -4,6 +4,7 @@ Bytes per second and requests per second are token buckets with a clock that is 
 and connections are shared out between the small files and the parts of large ones.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,18 @@ REQUESTS_PER_SECOND = 3500
 performance"). Other servers say so when they have enough, and are obeyed."""
 _SMOOTH = 0.05
 """Seconds' worth of tokens that may gather: more would come as a burst."""
+_SLOW_LINK, _SLOW_ANSWER = 800e6, 0.002
+"""Whoever sends parts waits for the link where fewer bytes than this go out each second, or for the
+store where its answer takes longer than so many seconds."""
+_LATEST = 0.2
+"""What the part that was sent last counts for in the averages of both."""
+
+
+def cores() -> int:
+    """Tell how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class TokenBucket:
@@ -80,6 +93,9 @@ class Traffic:
         self._used = dict.fromkeys(Lane, 0)
         self._idle = set(Lane)
         self._changed = threading.Condition()
+        self._workers = 0
+        self._sending = self._answering = 0.0
+        self._cores = cores()
         self.halt = threading.Event()
         """Once it is set, everything on its way breaks off."""
 
@@ -87,6 +103,38 @@ class Traffic:
     def connections(self) -> int:
         """How many requests are on their way at once."""
         return self._connections
+
+    @property
+    def memory_size(self) -> int:
+        """How many bytes may be between source and destination at once."""
+        return self._memory
+
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        """Count a thread that reads files and sends them, as long as it does."""
+        with self._changed:
+            self._workers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._workers -= 1
+
+    @property
+    def sends_apart(self) -> bool:
+        """Whether parts are sent by threads of their own, while their files are read on.
+
+        That is of use where the link is waited for, or a core has nothing to do. Else the thread
+        that has just read a part sends it at the least cost.
+        """
+        waits = self._sending > 1 / _SLOW_LINK or self._answering > _SLOW_ANSWER
+        return waits or self._workers < self._cores
+
+    def note(self, size: int, sending: float, answering: float) -> None:
+        """Note how many seconds a part of so many bytes took to be sent, and to be answered."""
+        with self._changed:
+            self._sending += _LATEST * (sending / size - self._sending)
+            self._answering += _LATEST * (answering - self._answering)
 
     def stop(self) -> None:
         """Break off everything that is on its way, and let nothing set out any more."""
@@ -104,6 +152,11 @@ class Traffic:
         with self._changed:
             self._idle.add(lane)
             self._changed.notify_all()
+
+    def seats_left(self, lane: Lane) -> int:
+        """Tell how many more connections a lane may use."""
+        with self._changed:
+            return self._seats(lane)
 
     @contextmanager
     def seat(self, lane: Lane) -> Iterator[None]:

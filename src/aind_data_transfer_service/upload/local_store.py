@@ -32,6 +32,9 @@ _MOVES = 50
 _AT_HAND = 2
 """Parts in memory while one is written: that and the next."""
 _SMOOTH_PIECE = 1 << 16
+_PIECE = 1 << 20
+"""What is written in one go at most: for more, Linux may look for huge pages, which was seen to take
+three times as long."""
 _OWNED = "~"  # stands in no asset's name
 
 
@@ -220,7 +223,7 @@ class LocalAssetStore(AssetStore):
         """Write every byte, however little the system takes at a time."""
         view = memoryview(data)
         while view:
-            count = os.write(descriptor, view[:_SMOOTH_PIECE] if self._bandwidth else view)
+            count = os.write(descriptor, view[: _SMOOTH_PIECE if self._bandwidth else _PIECE])
             if self._bandwidth:
                 self._bandwidth.take(count)
             view = view[count:]

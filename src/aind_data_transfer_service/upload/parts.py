@@ -1,6 +1,7 @@
 """Sending one object in parts, and going on with an upload that was broken off.
 
-Whoever calls reads and hashes while parts are on their way over other connections. A job that goes
+Whoever calls reads and hashes, and sends what it has read; where it would wait for the link, or
+leave a core idle, other threads send while it reads on. A job that goes
 on reads the file from its start, for its hash takes every byte, and sends only what is missing: a
 part that arrived counts where the journal and the server's own list agree on its size and ETag,
 and where its checksum is that of the bytes just read.
@@ -8,6 +9,7 @@ and where its checksum is that of the bytes just read.
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -127,8 +129,10 @@ class PartsUpload:
                 if self._is_there(known.get(number), piece, checksum):
                     self._done[number] = replace(known[number], checksum=checksum)
                     self._let_go(piece, held)
-                else:
+                elif self._traffic.sends_apart:
                     pool.submit(self._send, number, piece, checksum, held)
+                else:
+                    self._send(number, piece, checksum, held)
                 del piece
         if self._failure is not None:
             raise self._failure
@@ -150,12 +154,15 @@ class PartsUpload:
         return False
 
     def _send(self, number: int, piece: Buffer | Stretch, checksum: str, held: int) -> None:
-        """Send one part, in a thread of its own."""
+        """Send one part."""
+        begun = self._key, self._upload_id
         try:
             with self._traffic.seat(Lane.LARGE):
-                part = self._client.put_part(
-                    self._key, self._upload_id, number, piece, checksum, self._traffic.halt
-                )
+                start = time.monotonic()
+                sent = self._client.send_part(*begun, number, piece, checksum, self._traffic.halt)
+                middle = time.monotonic()
+                part = sent.result()
+                self._traffic.note(len(piece), middle - start, time.monotonic() - middle)
             if self._page is not None:
                 self._page.add(self._upload_id, part)
             with self._lock:

@@ -14,10 +14,9 @@ from aind_data_transfer_service.upload.transforms import FileItems, Item, ZipIte
 
 MEBI = 1024**2
 PART_SIZE = 8 * MEBI
-"""Files up to this size travel in one request, larger ones in parts."""
-LEAST_PART = 5 * MEBI
-"""No part but the last is smaller: S3 takes none. What is on its way when a job is killed has to be
-sent again, so parts are no larger than need be either."""
+"""Files up to this size travel in one request, larger ones in parts that are no smaller. S3 takes
+none below 5 MiB. What is on its way when a job is killed is sent again, so parts are no larger
+than is of use: at this size a request costs little beside its bytes."""
 _MOST_PARTS = 9_000  # of the 10,000 that S3 allows
 
 
@@ -213,4 +212,4 @@ class Plan:
 def part_size(largest_size: int) -> int:
     """Choose the size of a file's parts, so that there are never too many."""
     needed = -(-largest_size // _MOST_PARTS)
-    return max(LEAST_PART, -(-needed // MEBI) * MEBI)
+    return max(PART_SIZE, -(-needed // MEBI) * MEBI)

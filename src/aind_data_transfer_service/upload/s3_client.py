@@ -9,13 +9,14 @@ import base64
 import hashlib
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Generic, TypeVar
 from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
@@ -42,7 +43,7 @@ from aind_data_transfer_service.upload.signing import (
     encode_query,
     sign,
 )
-from aind_data_transfer_service.upload.store import Buffer, StoredObject
+from aind_data_transfer_service.upload.store import Buffer, StoredObject, Window
 from aind_data_transfer_service.upload.stretch import Stretch
 from aind_data_transfer_service.upload.wire import Exchange, Reply, Wire
 
@@ -124,7 +125,7 @@ class S3Client:
         raise FileExistsError(key)
 
     def put_all(
-        self, objects: Iterable[tuple[str, Buffer]], window: int, halt: threading.Event | None
+        self, objects: Iterable[tuple[str, Buffer]], window: Window, halt: threading.Event | None
     ) -> Iterator[str]:
         """Store objects one after the other, and give their ETags in the same order.
 
@@ -132,29 +133,31 @@ class S3Client:
         ----------
         objects : Iterable[tuple[str, Buffer]]
             Keys, and what goes there.
-        window : int
+        window : Window
             How many are on their way before the first of them has to be answered: the next is read
-            and signed meanwhile.
+            and signed meanwhile. Is told for how long that was waited for.
         halt : threading.Event | None
             Breaks off once it is set.
         """
-        waiting: deque[_Put] = deque()
+        waiting: deque[Pending[str]] = deque()
         header = self.algorithm.header
 
         def first() -> str:
-            return read_etag(self._checked(waiting[0]()))
+            put = waiting[0]
+            etag = put.result()
+            window.waited += put.waited
+            waiting.popleft()
+            return etag
 
         try:
             for key, data in objects:
-                if len(waiting) >= window:
-                    yield self._patiently(first, halt)
-                    waiting.popleft()
+                if len(waiting) >= window.size:
+                    yield first()
                 headers = {header: self.algorithm.of(data)}
-                request = "PUT", key, _NOTHING, headers, data, halt
-                waiting.append(_Put(partial(self._begin, *request)))
+                send = partial(self._begin, "PUT", key, _NOTHING, headers, data, halt)
+                waiting.append(Pending(self, send, read_etag, halt))
             while waiting:
-                yield self._patiently(first, halt)
-                waiting.popleft()
+                yield first()
         finally:
             for put in waiting:
                 put.drop()
@@ -223,7 +226,7 @@ class S3Client:
         read = lambda reply: text_of(read_xml(reply), "UploadId", needed=True)  # noqa: E731
         return self._ask("POST", key, {"uploads": ""}, headers, read=read)
 
-    def put_part(
+    def send_part(
         self,
         key: str,
         upload_id: str,
@@ -231,12 +234,12 @@ class S3Client:
         data: Buffer | Stretch,
         checksum: str,
         halt: threading.Event | None = None,
-    ) -> Part:
-        """Send one part."""
+    ) -> "Pending[Part]":
+        """Send one part, and do not wait for the answer."""
         query = {"partNumber": str(number), "uploadId": upload_id}
         headers = {self.algorithm.header: checksum}
-        reply = self._ask("PUT", key, query, headers, data, halt, read=read_etag)
-        return Part(number, len(data), reply, checksum)
+        read = lambda reply: Part(number, len(data), read_etag(reply), checksum)  # noqa: E731
+        return self._send("PUT", key, query, headers, data, halt, read)
 
     def parts(self, key: str, upload_id: str) -> dict[int, Part] | None:
         """List, by number, the parts that have arrived; None where there is no such upload."""
@@ -322,10 +325,23 @@ class S3Client:
         read: Callable[[Reply], T] = lambda reply: reply,
     ) -> T:
         """Ask until there is an answer, and read it."""
-        begin = partial(self._begin, method, key, query, headers, body, halt)
-        return self._patiently(lambda: read(self._checked(begin().reply())), halt)
+        return self._send(method, key, query, headers, body, halt, read).result()
 
-    def _patiently(self, attempt: Callable[[], T], halt: threading.Event | None) -> T:
+    def _send(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Buffer | Stretch,
+        halt: threading.Event | None,
+        read: Callable[[Reply], T],
+    ) -> "Pending[T]":
+        """Send a request whose answer is read later."""
+        begin = partial(self._begin, method, key, query, headers, body, halt)
+        return Pending(self, begin, read, halt)
+
+    def patiently(self, attempt: Callable[[], T], halt: threading.Event | None) -> T:
         """Try until it is done."""
         return self._patience.run(attempt, self._repeats, self._mend, halt)
 
@@ -358,7 +374,7 @@ class S3Client:
         head = f"{method} {target} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
         return self._wire.begin(head.encode("latin-1"), body, method, halt)
 
-    def _checked(self, reply: Reply) -> Reply:
+    def checked(self, reply: Reply) -> Reply:
         """See that a reply is no refusal."""
         if reply.status >= 300:
             raise self._refusal(reply)
@@ -385,29 +401,65 @@ class S3Client:
         return self.clock.follow(fault.date)
 
 
-class _Put:
-    """An object that is being stored: it is sent at once, and its answer read when it is called.
+class Pending(Generic[T]):
+    """A request that was sent, and whose answer is read when it is asked for.
 
-    Called again, it sends it again.
+    Parameters
+    ----------
+    client : S3Client
+        Whose it is.
+    send : Callable
+        Sends it: at once, and again where that did not help.
+    read : Callable
+        Reads the answer.
+    halt : threading.Event | None
+        Breaks off once it is set.
     """
 
-    def __init__(self, send: Callable[[], Exchange]):
-        self._send = send
+    __slots__ = ("_client", "_exchange", "_fault", "_halt", "_read", "_send", "waited")
+
+    def __init__(
+        self,
+        client: S3Client,
+        send: Callable[[], Exchange],
+        read: Callable[[Reply], T],
+        halt: threading.Event | None,
+    ):
+        self._client, self._send, self._read, self._halt = client, send, read, halt
         self._exchange: Exchange | None = None
         self._fault: Fault | None = None
+        self.waited = 0.0
+        """For how many seconds the first answer had to be waited for, if it was no fault."""
         try:
             self._exchange = send()
         except Fault as fault:  # what is before it on the way has its turn first
             self._fault = fault
 
-    def __call__(self) -> Reply:
-        """Give the answer."""
-        exchange, fault, self._exchange, self._fault = self._exchange, self._fault, None, None
-        if fault is not None:
-            raise fault
-        return (exchange or self._send()).reply()
+    def result(self) -> T:
+        """Give the answer, for which it may be sent again.
+
+        Raises
+        ------
+        Fault
+            Where it is given up.
+        CancelledError
+            Where the transfer was stopped.
+        """
+        return self._client.patiently(self._attempt, self._halt)
 
     def drop(self) -> None:
         """Await no answer any more."""
         if self._exchange is not None:
             self._exchange.drop()
+
+    def _attempt(self) -> T:
+        """Read the answer to what was sent, or to what is sent again now."""
+        exchange, fault, self._exchange, self._fault = self._exchange, self._fault, None, None
+        if fault is not None:
+            raise fault
+        if exchange is None:
+            return self._read(self._client.checked(self._send().reply()))
+        began = time.monotonic()
+        reply = self._client.checked(exchange.reply())
+        self.waited = time.monotonic() - began
+        return self._read(reply)

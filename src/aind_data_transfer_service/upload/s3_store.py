@@ -22,6 +22,7 @@ from aind_data_transfer_service.upload.store import (
     S3Keys,
     StoredObject,
     Unfinished,
+    Window,
 )
 from aind_data_transfer_service.upload.stretch import Stretch
 from aind_data_transfer_service.upload.wire import Wire
@@ -53,6 +54,7 @@ class S3AssetStore(AssetStore):
 
     key_limit = _KEY_LIMIT
     object_limit = _OBJECT_LIMIT
+    window = 32
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class S3AssetStore(AssetStore):
     def put_all(
         self,
         objects: Iterable[tuple[str, Buffer]],
-        window: int = 1,
+        window: Window,
         halt: threading.Event | None = None,
     ) -> Iterator[str]:
         """Send objects in one request each, several of them on their way at once."""

@@ -11,6 +11,7 @@ XML can hold, empty or dotted parts, backslashes) is refused, see `key_problem`.
 import logging
 import re
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,16 @@ class StoredObject(msgspec.Struct, frozen=True, gc=False):
     etag: str
     modified: datetime | None = None
     """When it was last written, by the store's own clock."""
+
+
+@dataclass(slots=True)
+class Window:
+    """What one thread may have on its way, and for how long it waited for answers."""
+
+    size: int = 1
+    """How many objects may be on their way at once."""
+    waited: float = 0.0
+    """Seconds for which the store's answers were waited for, but for those that were faults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +153,8 @@ class AssetStore(ABC):
     """Whether keys are paths of this machine."""
     tell: Callable[[str], None] = staticmethod(logger.warning)
     """Takes what whoever asked for the job should know."""
+    window = 1
+    """How many objects `put_all` can have on their way at once."""
     proves_by_reading = False
     """Whether verification reads everything back, for the store checks nothing by itself."""
 
@@ -174,7 +187,7 @@ class AssetStore(ABC):
     def put_all(
         self,
         objects: Iterable[tuple[str, Buffer]],
-        window: int = 1,
+        window: Window,
         halt: threading.Event | None = None,
     ) -> Iterator[str]:
         """Store objects, and give the ETag of each, in their order.
@@ -183,13 +196,16 @@ class AssetStore(ABC):
         ----------
         objects : Iterable[tuple[str, Buffer]]
             Keys, and what goes there.
-        window : int
-            How many may be on their way at once.
+        window : Window
+            How many may be on their way at once; is told for how long they were waited for.
         halt : threading.Event | None
             Breaks off once it is set.
         """
         for key, data in objects:
-            yield self.put(key, data, halt=halt)
+            began = time.monotonic() - time.thread_time()
+            etag = self.put(key, data, halt=halt)
+            window.waited += time.monotonic() - time.thread_time() - began
+            yield etag
 
     @abstractmethod
     def put_parts(

@@ -16,7 +16,7 @@ from aind_data_transfer_service.errors import SourceChangedError, SourceError
 from aind_data_transfer_service.upload.files import SourceFile
 from aind_data_transfer_service.upload.source import check_unchanged, open_source, shown
 
-_PIECE = 1 << 20
+_PIECE = 1 << 21
 """So much is read, hashed and sent while a processor's own cache holds it."""
 _AHEAD = 32 * 1024**2
 """What a part that is read twice counts for in memory. It takes far less, but this bounds how far

@@ -2,24 +2,24 @@
 
 Two lanes run side by side, so that neither the link nor the rate of requests idles: large files
 go in parts, small ones in one request each, the largest of each first. A lane that has nothing
-left to do leaves its connections and its threads to the other.
+left to do leaves its connections to the other.
 """
 
 import hashlib
-import os
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 
 from aind_data_transfer_service.errors import CancelledError, UploadError
 from aind_data_transfer_service.upload.ledger import Ledger
-from aind_data_transfer_service.upload.limits import Lane, Traffic
+from aind_data_transfer_service.upload.limits import Lane, Traffic, cores
 from aind_data_transfer_service.upload.manifest import Entry, utc
-from aind_data_transfer_service.upload.plan import LEAST_PART, MEBI, in_order, part_size
+from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE, in_order, part_size
 from aind_data_transfer_service.upload.progress import Progress
-from aind_data_transfer_service.upload.store import AssetStore, Buffer, Unfinished
+from aind_data_transfer_service.upload.store import AssetStore, Buffer, Unfinished, Window
 from aind_data_transfer_service.upload.stretch import Buffers, Stretch, Stretches
 from aind_data_transfer_service.upload.transforms import Item, ZipItem
 
@@ -28,19 +28,20 @@ MEMORY = 256 * MEBI
 _LONGEST_READ = 16 * MEBI
 """Parts of huge files are larger: those are read once more as they are sent. Of what has no file,
 an archive made on the way, they are put together, so that memory holds each only once."""
-_TAKEN = 128
+_TAKEN = 512
 """How many small files a thread takes at once at most."""
-_TAKEN_SIZE = 4 * MEBI
 _NOTED_EVERY = 0.2
 """Seconds after which arrivals of small files are noted at the latest."""
-_WINDOW = 8
-"""So many small files are on their way from one thread: while the server takes one, the next is
-read and signed. At first there is one such thread, for Python runs one of them at a time, and where
-the server answers at once more would only stand in each other's way."""
-_WAITING = {Lane.SMALL: 16, Lane.LARGE: 4}
-"""Where a thread's files take so many times as long as its own work, one more is of use,"""
-_LONG = {Lane.SMALL: 0.0015, Lane.LARGE: 0.02}
-"""if each takes longer than so many seconds: a busy machine slows them down too."""
+_SMALL_SHARE = 8
+"""The small files of one thread take so much of the memory at most: one part in so many."""
+_THREADS = {Lane.SMALL: 32, Lane.LARGE: 16}
+"""How many there are at most. At first one sends small files, for Python runs one at a time, and
+where drive and store answer at once more would only stand in each other's way."""
+_LONG_READ = 0.001
+"""Small files are waited for where each takes more than so many seconds to be read."""
+_LONG_FILE, _WAITING = 0.02, 4
+"""A large file is waited for where it takes more than so many seconds, and so many times as long as
+the thread's own work in it: a busy machine slows it down too."""
 _GRACE = 6.0
 """Seconds that the threads have to break off; whoever stops the job gives it ten in all."""
 
@@ -72,14 +73,14 @@ class Transfer:
         prefix: str,
         progress: Progress,
         arrived: Callable[[Sequence[Entry]], None],
-        connections: int = 16,
+        connections: int = 256,
         memory: int = MEMORY,
         ledger: Ledger | None = None,
     ):
         self._store, self._prefix = store, prefix
         self._progress, self._arrived = progress, arrived
         self._traffic = Traffic(connections, memory)
-        self._ledger, self._buffers = ledger, Buffers(LEAST_PART)
+        self._ledger, self._buffers = ledger, Buffers(PART_SIZE)
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._ends: list[threading.Event] = []
@@ -88,14 +89,14 @@ class Transfer:
     def run(self, items: Sequence[Item]) -> None:
         """Send everything; the first failure stops all."""
         large, small = (_Queue(*pair) for pair in zip((Lane.LARGE, Lane.SMALL), in_order(items)))
-        orders = [(large, small)] * min(len(large), cores())  # more would share the same cores
-        orders += [(small, large)] * min(len(small), 1)
+        threads = [large] * min(len(large), cores())  # more would share the same cores
+        threads += [small] * min(len(small), 1)
         for queue in (large, small):
             if len(queue):
                 self._traffic.begin(queue.lane)
         try:
-            for order in orders:
-                self._start(order)
+            for queue in threads:
+                self._start(queue)
             for end in self._ends:  # a join that a signal breaks off takes its thread for ended
                 while not end.wait(0.2):  # wakes up so that a signal is heard
                     continue
@@ -105,19 +106,21 @@ class Transfer:
         if self._failure is not None:
             raise self._failure
 
-    def _start(self, order: tuple["_Queue", "_Queue"]) -> None:
+    def _start(self, queue: "_Queue") -> None:
         """Start a thread, or none where its lane has as many as can be of use."""
-        lane, most = order[0].lane, self._traffic.connections
+        lane, connections = queue.lane, self._traffic.connections
+        most = min(_THREADS[lane], connections if lane is Lane.SMALL else max(1, connections // 2))
         with self._lock:
-            if self._started[lane] >= (most if lane is Lane.SMALL else max(1, most // 2)):
+            if self._started[lane] >= most or not self._traffic.seats_left(lane):
                 return
             self._started[lane] += 1
             end = threading.Event()
             self._ends.append(end)
-        threading.Thread(target=self._work, args=(order, end), daemon=True).start()
+        threading.Thread(target=self._work, args=(queue, end), daemon=True).start()
 
-    def _send_large(self, items: Sequence[Item]) -> None:
-        """Send items in parts."""
+    def _send_large(self, items: Sequence[Item]) -> bool:
+        """Send items in parts, and tell whether more of them should be on their way."""
+        began, busy = time.monotonic(), time.thread_time()
         for item in items:
             key, digest = f"{self._prefix}/{item.key}", _Digest()
             size = part_size(item.largest_size)
@@ -128,9 +131,17 @@ class Transfer:
             entry = Entry(item.key, digest.size, digest.sha256, moment, etag, item.fingerprint)
             self._arrived([entry])
             self._progress.add(0, item.file_count)
+        took, busy = time.monotonic() - began, time.thread_time() - busy
+        return took > max(_LONG_FILE, _WAITING * busy)
 
-    def _send_small(self, items: Sequence[Item]) -> None:
-        """Send items in one request each, and note them together, but soon."""
+    def _send_small(self, items: Sequence[Item]) -> bool:
+        """Send items in one request each, and note them together, but soon.
+
+        Returns
+        -------
+        bool
+            Whether more threads should do so.
+        """
         sent: list[Item] = []
         entries: list[Entry] = []
 
@@ -142,16 +153,18 @@ class Transfer:
                 sum(item.source_size for item in done), sum(item.file_count for item in done)
             )
 
-        size = sum(item.largest_size for item in items)
-        wanted = min(_WINDOW, max(1, self._traffic.connections // len(self._ends)))
-        with self._traffic.place(size, wanted) as window:
-            read: deque[tuple[str, int, str]] = deque()
+        largest = max(1, *(item.largest_size for item in items))
+        room = self._traffic.memory_size // (_SMALL_SHARE * largest)
+        wanted = max(1, min(self._store.window, len(items), room))
+        with self._traffic.place(largest * wanted, wanted) as seats:
+            window, read = Window(seats), _Read()
             contents, halt = self._contents(items, read), self._traffic.halt
-            due = time.monotonic() + _NOTED_EVERY
+            began = time.monotonic()
+            due = began + _NOTED_EVERY
             try:
                 for item, etag in zip(items, self._store.put_all(contents, window, halt)):
                     moment, source = utc(item.mtime_ns), item.fingerprint
-                    entries.append(Entry(*read.popleft(), moment, etag, source))
+                    entries.append(Entry(*read.files.popleft(), moment, etag, source))
                     sent.append(item)
                     if time.monotonic() > due:
                         note()
@@ -159,16 +172,23 @@ class Transfer:
             finally:
                 if entries:
                     note()
+            took, left = time.monotonic() - began, self._traffic.seats_left(Lane.SMALL)
+        if len(items) < 2 * wanted:  # too few to judge by
+            return False
+        if read.seconds > took / 2:
+            return read.seconds > _LONG_READ * len(items)
+        return window.waited > took / 2 and left >= wanted
 
-    def _contents(
-        self, items: Sequence[Item], read: deque[tuple[str, int, str]]
-    ) -> Iterator[tuple[str, bytes]]:
+    def _contents(self, items: Sequence[Item], read: "_Read") -> Iterator[tuple[str, bytes]]:
         """Read items, each when it is its turn to be sent, and tell beside what was read."""
+        clock = time.monotonic
         for item in items:
             self._check()
+            began = clock()
             data = item.read()
+            read.seconds += clock() - began
             key = item.key
-            read.append((key, len(data), hashlib.sha256(data).hexdigest()))
+            read.files.append((key, len(data), hashlib.sha256(data).hexdigest()))
             yield f"{self._prefix}/{key}", data
 
     def _parts(self, item: Item, size: int, digest: "_Digest") -> Iterable[Buffer | Stretch]:
@@ -197,23 +217,11 @@ class Transfer:
             digest.update(piece)
             yield piece
 
-    def _work(self, queues: tuple["_Queue", "_Queue"], end: threading.Event) -> None:
-        """Send items until both queues are empty."""
+    def _work(self, queue: "_Queue", end: threading.Event) -> None:
+        """Send items until the queue is empty."""
         try:
-            for queue in queues:
-                send = self._send_small if queue.lane is Lane.SMALL else self._send_large
-                for turn in count():
-                    items = queue.take(self._share(queue, turn))
-                    if not items or self._traffic.halt.is_set():
-                        break
-                    began, busy = time.monotonic(), time.thread_time()
-                    send(items)
-                    if queue.is_done(len(items)):
-                        self._traffic.end(queue.lane)
-                    took, busy = time.monotonic() - began, time.thread_time() - busy
-                    warm = turn or queue.lane is Lane.LARGE  # its first small file had to connect
-                    if warm and queue.left and waited(queue.lane, len(items), took, busy):
-                        self._start(queues if queue is queues[0] else queues[::-1])
+            with self._traffic.worker():
+                self._empty(queue)
         except BaseException as error:  # handed to the thread that waits
             with self._lock:
                 if self._failure is None or isinstance(self._failure, CancelledError):
@@ -222,11 +230,26 @@ class Transfer:
         finally:
             end.set()
 
+    def _empty(self, queue: "_Queue") -> None:
+        """Send items, and have further threads do so where that is of use."""
+        send = self._send_small if queue.lane is Lane.SMALL else self._send_large
+        for turn in count():
+            items = queue.take(self._share(queue, turn))
+            if not items or self._traffic.halt.is_set():
+                return
+            wants_more = send(items)
+            if queue.is_done(len(items)):
+                self._traffic.end(queue.lane)
+            if wants_more and queue.left:
+                self._start(queue)
+
     def _share(self, queue: "_Queue", turn: int) -> int:
         """Tell how many items a thread takes: few at first, and few where few are left."""
         if queue.lane is Lane.LARGE:
             return 1
-        return max(1, min(_TAKEN, 2 ** min(turn, 9), queue.left // (4 * len(self._ends))))
+        window = self._store.window
+        fair = max(window, queue.left // (4 * len(self._ends)))
+        return min(_TAKEN, window * 2 ** min(turn + 1, 9), fair)
 
     def _give_up(self) -> None:
         """Break everything off, and leave no parts behind that nobody sees."""
@@ -239,28 +262,6 @@ class Transfer:
                 self._store.abort(Unfinished(f"{self._prefix}/{path}", begun.upload_id))
             except UploadError as error:
                 self._store.tell(str(error))
-
-
-def waited(lane: Lane, files: int, took: float, busy: float) -> bool:
-    """Tell whether a thread waited, for the store or the drive, for most of the time.
-
-    Parameters
-    ----------
-    lane : Lane
-        Which files it sent,
-    files : int
-        how many,
-    took, busy : float
-        and for how many seconds, of which so many were its own work.
-    """
-    return took > _LONG[lane] * files and took > _WAITING[lane] * busy
-
-
-def cores() -> int:
-    """Tell how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def gathered(pieces: Iterable[bytes], size: int) -> Iterator[memoryview]:
@@ -299,16 +300,14 @@ class _Queue:
         return self._left
 
     def take(self, most: int) -> list[Item]:
-        """Take the next ones, fewer of larger ones; none where there are no more."""
+        """Take the next ones; none where there are no more."""
         items: list[Item] = []
-        size = 0
         with self._lock:
-            while len(items) < most and size < _TAKEN_SIZE:
+            while len(items) < most:
                 item = next(self._items, None)
                 if item is None:
                     break
                 items.append(item)
-                size += item.largest_size
             self._left -= len(items)
         return items
 
@@ -317,6 +316,16 @@ class _Queue:
         with self._lock:
             self._open -= count
             return not self._open
+
+
+@dataclass
+class _Read:
+    """What a thread has read of small files."""
+
+    files: deque[tuple[str, int, str]] = field(default_factory=deque)
+    """Key, size and hash of those that are on their way."""
+    seconds: float = 0.0
+    """How long that took."""
 
 
 class _Digest:

@@ -33,7 +33,8 @@ T = TypeVar("T")
 
 _TICK = 1.0
 """Seconds between two looks at whether the transfer was stopped."""
-_PIECE = 1 << 20
+_TLS_PIECE = 1 << 20
+"""What is encrypted counts as sent only when all of it is: a slow link is to be seen moving."""
 _SMOOTH_PIECE = 1 << 16
 _WITH_HEAD = 1 << 16
 """Bodies up to this size go out together with their head."""
@@ -301,7 +302,8 @@ class _Connection:
             pieces = [memoryview(head + body)]
         else:
             pieces = [memoryview(head), memoryview(body)]
-        most = _SMOOTH_PIECE if self._bandwidth else _PIECE
+        tls = _TLS_PIECE if isinstance(self._link, ssl.SSLSocket) else None
+        most = _SMOOTH_PIECE if self._bandwidth else tls
         for piece in pieces:
             while piece:
                 part = piece[:most]

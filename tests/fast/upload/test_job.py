@@ -469,13 +469,14 @@ class TestDestination(TransferTestCase):
         os.truncate(self.write("large.bin", b""), 20 * 1024**2)
         os.truncate(self.write("larger.bin", b""), 30 * 1024**2)
         self.write("a.txt")
-        self.run_job(self.settings(upload_bandwidth="1MB/s"), dry_run=True)
+        settings = self.settings(upload_bandwidth="1MB/s", upload_connections=16)
+        self.run_job(settings, dry_run=True)
         text = self.printed.getvalue()
         places = [text.index(f"behavior/{n}") for n in ("larger.bin", "large.bin", "a.txt")]
         self.assertEqual(places, sorted(places), "the largest first")
         for words in (
-            "2 objects in 10 parts, the largest first; between them 4 in one request each",
-            "about 19 requests over 16 connections",
+            "2 objects in 7 parts, the largest first; between them 4 in one request each",
+            "about 16 requests over 16 connections",
             "estimate: 0:00:52 at 1 MB/s (the cap that is set)",
         ):
             self.assertIn(words, text)

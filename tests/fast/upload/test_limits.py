@@ -1,5 +1,6 @@
 """How much may be on its way, and how fast."""
 
+import contextlib
 import threading
 import unittest
 
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from aind_data_transfer_service.configs.quantities import byte_count, bytes_per_second
 from aind_data_transfer_service.errors import CancelledError
-from aind_data_transfer_service.upload.limits import Lane, TokenBucket, Traffic
+from aind_data_transfer_service.upload.limits import Lane, TokenBucket, Traffic, cores
 
 
 class TestQuantities(unittest.TestCase):
@@ -120,6 +121,26 @@ class TestTraffic(unittest.TestCase):
             self.assertFalse(got.wait(0.05))
         self.assertTrue(got.wait(5))
         thread.join()
+
+    def test_parts_are_sent_apart_where_the_link_or_the_store_is_slow_or_a_core_idle(self):
+        traffic = Traffic(4, 100)
+        self.assertTrue(traffic.sends_apart)  # nobody else has work
+        with contextlib.ExitStack() as workers:
+            for _ in range(cores()):
+                workers.enter_context(traffic.worker())
+            self.assertFalse(traffic.sends_apart)
+            for sending, answering, expected in (
+                (0.002, 0.0001, False),
+                (0.100, 0.0001, True),
+                (0.002, 0.0300, True),
+            ):
+                for _ in range(20):
+                    traffic.note(8_000_000, sending, answering)
+                self.assertEqual(traffic.sends_apart, expected, (sending, answering))
+                for _ in range(40):
+                    traffic.note(8_000_000, 0.001, 0.0)
+                self.assertFalse(traffic.sends_apart)
+        self.assertTrue(traffic.sends_apart)
 
     def test_a_stop_wakes_whoever_waits(self):
         traffic = Traffic(1, 100)

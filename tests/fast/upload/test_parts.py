@@ -27,10 +27,8 @@ from aind_data_transfer_service.upload import shell
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.events import Events, Step
 from aind_data_transfer_service.upload.files import SourceFile, Tree
-from aind_data_transfer_service.upload.limits import Lane
 from aind_data_transfer_service.upload.manifest import Entry, Journal, read_manifest, utc
 from aind_data_transfer_service.upload.plan import (
-    LEAST_PART,
     MEBI,
     PART_SIZE,
     Plan,
@@ -40,7 +38,7 @@ from aind_data_transfer_service.upload.plan import (
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.source import listed, read_source, scan
 from aind_data_transfer_service.upload.store import AssetStore, manifest_key, open_store
-from aind_data_transfer_service.upload.transfer import Transfer, gathered, waited
+from aind_data_transfer_service.upload.transfer import Transfer, gathered
 from aind_data_transfer_service.upload.transforms import FileItem, ZipItem
 from aind_data_transfer_service.upload.verify import verify
 from tests.support.transfer import TransferTestCase, as_an_ordinary_user
@@ -58,7 +56,7 @@ class TestPlan(TransferTestCase):
     def test_parts_are_never_too_many(self, size):
         parts = -(-size // part_size(size))
         self.assertLessEqual(parts, 10_000)
-        self.assertGreaterEqual(part_size(size), LEAST_PART)
+        self.assertGreaterEqual(part_size(size), PART_SIZE)
         self.assertEqual(part_size(size) % MEBI, 0)
 
     def test_an_object_that_no_store_takes_is_refused(self):
@@ -183,7 +181,7 @@ class SlowStore:
         self._store, self._seconds, self._lock = store, seconds, threading.Lock()
         self._now = self.most = 0
 
-    put_all = AssetStore.put_all
+    put_all, window = AssetStore.put_all, 1
 
     def put(self, key, data, halt=None):
         """Store an object."""
@@ -249,17 +247,6 @@ class TestTransfer(TransferTestCase):
         progress = Progress(24, 0, lambda figures: None, bar=False)
         Transfer(store, "p", progress, arrived.extend, connections=12).run(self.items())
         self.assertEqual((len(arrived), store.most), (24, 6))
-
-    def test_a_thread_with_work_of_its_own_needs_no_other(self):
-        for lane, files, took, busy, expected in (
-            (Lane.LARGE, 1, 2.0, 1.0, False),
-            (Lane.LARGE, 1, 9.0, 2.0, True),
-            (Lane.LARGE, 1, 0.01, 0.001, False),
-            (Lane.SMALL, 100, 0.1, 0.001, False),
-            (Lane.SMALL, 100, 0.2, 0.001, True),
-            (Lane.SMALL, 100, 0.2, 0.1, False),
-        ):
-            self.assertEqual(waited(lane, files, took, busy), expected, (lane, took, busy))
 
     def test_arrivals_are_noted_soon_where_files_take_long(self):
         for number in range(40):

@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 
 from aind_data_transfer_service.errors import CancelledError, SourceError, TransferError
-from aind_data_transfer_service.upload.store import Conduct, open_store
+from aind_data_transfer_service.upload.store import Conduct, Window, open_store
 from tests.fast.upload.test_faults import KEYS, FaultTest
 from tests.support import free_port
 from tests.support.scripted import refusal, reply
@@ -29,7 +29,8 @@ class TestManyObjects(FaultTest):
 
     def put(self, store, window, names=NAMES, halt=None):
         """Store objects and give what they are called."""
-        return list(store.put_all(((f"a/{name}", name.encode()) for name in names), window, halt))
+        contents = ((f"a/{name}", name.encode()) for name in names)
+        return list(store.put_all(contents, Window(window), halt))
 
     def test_each_etag_is_that_of_its_object(self):
         for window in (1, 3, 50):
@@ -45,6 +46,22 @@ class TestManyObjects(FaultTest):
                 together.wait(30)
 
         self.assertEqual(len(self.put(self.serve(wait), 4)), len(NAMES))
+
+    def test_it_is_told_for_how_long_answers_are_waited_for(self):
+        """What a fault takes does not count: more on their way would be no help."""
+        pause = threading.Event()
+        for seconds, trouble, least in ((0.2, None, 0.15), (0.0, refusal(503, "SlowDown"), 0.0)):
+
+            def slowly(name, times):
+                pause.wait(seconds)
+                return trouble if times == 1 else None
+
+            window = Window(4)
+            contents = iter([("a/00", b"00")])
+            self.assertEqual(len(list(self.serve(slowly).put_all(contents, window))), 1)
+            self.assertTrue(least <= window.waited < least + 5, window)
+            if trouble:
+                self.assertEqual(window.waited, 0)
 
     def test_only_what_failed_is_sent_again(self):
         troubles = {
@@ -82,7 +99,7 @@ class TestManyObjects(FaultTest):
             raise SourceError("gone")
 
         with self.assertRaisesRegex(SourceError, "gone"):
-            list(self.serve().put_all(contents(), 4))
+            list(self.serve().put_all(contents(), Window(4)))
 
     def test_once_it_is_stopped_nothing_is_waited_for(self):
         halt = threading.Event()
