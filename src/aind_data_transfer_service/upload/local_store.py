@@ -33,8 +33,8 @@ _AT_HAND = 2
 """Parts in memory while one is written: that and the next."""
 _SMOOTH_PIECE = 1 << 16
 _PIECE = 1 << 20
-"""What is written in one go at most: for more, Linux may look for huge pages, which was seen to take
-three times as long."""
+"""What is written in one go at most: for more, Linux looked for huge pages, at three times the
+cost."""
 _OWNED = "~"  # stands in no asset's name
 
 

@@ -21,6 +21,7 @@ from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from aind_data_transfer_service.errors import SourceChangedError, SourceError
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.credentials import Credentials
 from aind_data_transfer_service.upload.ledger import Part
@@ -149,8 +150,19 @@ class S3Client:
             waiting.popleft()
             return etag
 
+        source, failure = iter(objects), None
         try:
-            for key, data in objects:
+            while True:
+                try:
+                    key, data = next(source)
+                except StopIteration:
+                    break
+                except (
+                    SourceError,
+                    SourceChangedError,
+                ) as error:  # what is on its way shall not have been so in vain
+                    failure = error
+                    break
                 if len(waiting) >= window.size:
                     yield first()
                 headers = {header: self.algorithm.of(data)}
@@ -158,6 +170,8 @@ class S3Client:
                 waiting.append(Pending(self, send, read_etag, halt))
             while waiting:
                 yield first()
+            if failure is not None:
+                raise failure
         finally:
             for put in waiting:
                 put.drop()

@@ -93,13 +93,17 @@ class TestManyObjects(FaultTest):
         ):
             self.put(self.serve(trouble), 4)
 
-    def test_what_cannot_be_read_ends_it(self):
+    def test_what_cannot_be_read_ends_it_after_what_is_on_its_way(self):
         def contents():
             yield "a/00", b"00"
+            yield "a/01", b"01"
             raise SourceError("gone")
 
+        stored = []
         with self.assertRaisesRegex(SourceError, "gone"):
-            list(self.serve().put_all(contents(), Window(4)))
+            for etag in self.serve().put_all(contents(), Window(4)):
+                stored.append(etag)
+        self.assertEqual(stored, ['"00"', '"01"'])
 
     def test_once_it_is_stopped_nothing_is_waited_for(self):
         halt = threading.Event()
