@@ -5,17 +5,22 @@ they are not even copied); names, sizes and ETags are kept, so that every client
 sent. What lies beneath `.transfer/` is kept whole, for our jobs read it back. Nothing is checked:
 signatures and checksums are taken as they come. Run it with::
 
-    python benchmarks/sink.py
+    python benchmarks/sink.py [SECONDS]
 
-It prints its port. `GET /-/BUCKET` tells all keys of a bucket with their sizes, as JSON, and
-`DELETE /-/BUCKET` forgets them.
+With SECONDS, it answers so much later, as a store does that is far away or writes to disks; many
+requests wait side by side. It prints its port. `GET /-/BUCKET` tells all keys of a bucket with
+their sizes, as JSON, and `DELETE /-/BUCKET` forgets them.
 """
 
 import bisect
+import heapq
+import itertools
 import json
 import re
 import select
 import socket
+import sys
+import time
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote
 from xml.sax.saxutils import escape, unescape
@@ -297,11 +302,46 @@ def _error(status: int, code: str) -> Answer:
     return Answer(status, {"content-type": "application/xml"}, text.encode())
 
 
+class Answers:
+    """Answers that are due later.
+
+    Parameters
+    ----------
+    delay : float
+        How many seconds later.
+    """
+
+    def __init__(self, delay: float):
+        self._delay, self._count = delay, itertools.count()
+        self._waiting: list[tuple[float, int, "Connection", bytes]] = []
+
+    def send(self, connection: "Connection", data: bytes) -> None:
+        """Have an answer written, at once where there is no delay."""
+        if self._delay:
+            due = time.monotonic() + self._delay
+            heapq.heappush(self._waiting, (due, next(self._count), connection, data))
+        else:
+            connection.write(data)
+
+    def write_due(self) -> float | None:
+        """Write what is due, and tell how many seconds there are until the next is."""
+        while self._waiting:
+            left = self._waiting[0][0] - time.monotonic()
+            if left > 0:
+                return left
+            _, _, connection, data = heapq.heappop(self._waiting)
+            try:
+                connection.write(data)
+            except OSError:  # the client is gone
+                continue
+        return None
+
+
 class Connection:
     """One client's connection: reads requests, drops bodies, writes answers."""
 
-    def __init__(self, peer: socket.socket, sink: Sink, scratch: memoryview):
-        self._peer, self._sink, self._scratch = peer, sink, scratch
+    def __init__(self, peer: socket.socket, sink: Sink, scratch: memoryview, answers: Answers):
+        self._peer, self._sink, self._scratch, self._answers = peer, sink, scratch, answers
         self._pending = bytearray()
         self._request: Request | None = None
         self._left = 0
@@ -357,7 +397,7 @@ class Connection:
         kept = method == "POST" or key.startswith(_KEPT)
         self._kept = bytearray() if kept else None
         if headers.get("expect", "").lower() == "100-continue":
-            self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _finish(self) -> None:
         """Answer the request that has been read."""
@@ -370,30 +410,30 @@ class Connection:
         head = [f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}"]
         head += [f"{name}: {value}" for name, value in headers.items()]
         data = ("\r\n".join(head) + "\r\n\r\n").encode("latin-1")
-        self._send(data if request.method == "HEAD" else data + answer.body)
+        self._answers.send(self, data if request.method == "HEAD" else data + answer.body)
 
-    def _send(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Write an answer; they are short, and whoever asked is reading."""
         self._peer.setblocking(True)
         self._peer.sendall(data)
         self._peer.setblocking(False)
 
 
-def serve(listener: socket.socket) -> None:
+def serve(listener: socket.socket, delay: float) -> None:
     """Serve until the process is ended."""
-    sink, scratch = Sink(), memoryview(bytearray(_PIECE))
+    sink, scratch, answers = Sink(), memoryview(bytearray(_PIECE)), Answers(delay)
     listener.setblocking(False)
     poll = select.epoll()
     poll.register(listener.fileno(), select.EPOLLIN)
     connections: dict[int, tuple[socket.socket, Connection]] = {}
     while True:
-        for number, _ in poll.poll():
+        for number, _ in poll.poll(answers.write_due()):
             if number == listener.fileno():
                 peer, _ = listener.accept()
                 peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 peer.setblocking(False)
                 poll.register(peer.fileno(), select.EPOLLIN)
-                connections[peer.fileno()] = peer, Connection(peer, sink, scratch)
+                connections[peer.fileno()] = peer, Connection(peer, sink, scratch, answers)
                 continue
             peer, connection = connections[number]
             try:
@@ -410,7 +450,7 @@ def main() -> None:
     """Listen on a free port of the loopback interface."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         print(listener.getsockname()[1], flush=True)
-        serve(listener)
+        serve(listener, float(sys.argv[1]) if len(sys.argv) > 1 else 0.0)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ Run it with::
 
     python benchmarks/transfer.py                      # 4 of 512 MiB and 2,000 of 20 KiB
     python benchmarks/transfer.py --data small_files   # 20,000 of 10 KiB
+    python benchmarks/transfer.py --delay 0.03         # a sink that answers late
     python benchmarks/transfer.py --server seaweedfs   # a server that stores
     python benchmarks/transfer.py --small --runs 1     # a quick look
 
@@ -135,10 +136,10 @@ class SeaweedServer(Server):
 
 
 @contextmanager
-def sink() -> Iterator[Server]:
-    """Run the sink."""
-    script = str(Path(__file__).with_name("sink.py"))
-    with ended(subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE)) as process:
+def sink(delay: float = 0.0) -> Iterator[Server]:
+    """Run the sink, which answers so many seconds late."""
+    command = [sys.executable, str(Path(__file__).with_name("sink.py")), str(delay)]
+    with ended(subprocess.Popen(command, stdout=subprocess.PIPE)) as process:
         yield SinkServer(int(process.stdout.readline()))
 
 
@@ -346,6 +347,7 @@ def read_arguments() -> argparse.Namespace:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--data", choices=DATA, default="mixed")
     parser.add_argument("--server", choices=("sink", "seaweedfs", "rclone"), default="sink")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds, of the sink's answers")
     parser.add_argument("--small", action="store_true", help="a tenth of the data")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", action="append", help="a client; may be given several times")
@@ -368,9 +370,12 @@ def main() -> None:
         make_data(folder / "source", files)
         wanted = sizes_of(folder / "source")
         size = sum(wanted.values())
-        print(f"{len(wanted):,} files, {size:,} bytes; server: {arguments.server}", flush=True)
+        late = f", answers {arguments.delay:g} s late" if arguments.delay else ""
+        print(
+            f"{len(wanted):,} files, {size:,} bytes; server: {arguments.server}{late}", flush=True
+        )
         if arguments.server == "sink":
-            opened = sink()
+            opened = sink(arguments.delay)
         elif arguments.server == "seaweedfs":
             opened = seaweedfs()
         else:
@@ -381,7 +386,7 @@ def main() -> None:
             )
     medians = {name: median(of_client) for name, of_client in readings.items()}
     print("\n".join(table(chosen, medians, size)))
-    if OURS in medians and arguments.server == "sink":
+    if OURS in medians and arguments.server == "sink" and not late:
         print("\n".join(goals(medians)))
     print("every client's files were all there, with their sizes, after each run")
 

@@ -1,10 +1,10 @@
 """What a data transfer job reads from its environment."""
 
+import os
 import resource
 from pathlib import Path
 from typing import Self
 
-import psutil
 from pydantic import Field, SecretStr, model_validator
 
 from aind_data_transfer_service.settings.common import CommonSettings
@@ -71,4 +71,5 @@ def _most_connections() -> int:
 
 def _share_of_memory() -> int:
     """Take an eighth of the machine's memory, and never so much that a job has 512 MB."""
-    return max(32 * _MEBI, min(256 * _MEBI, psutil.virtual_memory().total // 8))
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(32 * _MEBI, min(256 * _MEBI, whole // 8))
