@@ -1,10 +1,10 @@
 """Sending one object in parts, and going on with an upload that was broken off.
 
 Whoever calls reads and hashes, and sends what it has read; where it would wait for the link, or
-leave a core idle, other threads send while it reads on. A job that goes
-on reads the file from its start, for its hash takes every byte, and sends only what is missing: a
-part that arrived counts where the journal and the server's own list agree on its size and ETag,
-and where its checksum is that of the bytes just read.
+leave a core idle, other threads send while it reads on. A job that goes on reads the file from its
+start, for its hash takes every byte, and sends only what is missing: a part that arrived counts
+where the journal and the server's own list agree on its size and ETag, and where its checksum is
+that of the bytes just read.
 """
 
 import hashlib

@@ -50,6 +50,8 @@ from aind_data_transfer_service.upload.wire import Exchange, Reply, Wire
 
 T = TypeVar("T")
 _READ_ONLY = ("GET", "HEAD")
+_LONG_BODY = 1 << 16
+"""Shorter bodies never wait for the link: the system takes them whole."""
 _PAGE = 1000
 _AMAZON = re.compile(r"(.+\.)?amazonaws\.com(\.cn)?")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -157,17 +159,17 @@ class S3Client:
                     key, data = next(source)
                 except StopIteration:
                     break
-                except (
-                    SourceError,
-                    SourceChangedError,
-                ) as error:  # what is on its way shall not have been so in vain
-                    failure = error
+                except (SourceError, SourceChangedError) as error:
+                    failure = error  # what is on its way shall not have been so in vain
                     break
                 if len(waiting) >= window.size:
                     yield first()
                 headers = {header: self.algorithm.of(data)}
                 send = partial(self._begin, "PUT", key, _NOTHING, headers, data, halt)
+                began = time.monotonic()
                 waiting.append(Pending(self, send, read_etag, halt))
+                if len(data) > _LONG_BODY:
+                    window.waited += time.monotonic() - began
             while waiting:
                 yield first()
             if failure is not None:

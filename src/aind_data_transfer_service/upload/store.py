@@ -67,7 +67,8 @@ class Window:
     size: int = 1
     """How many objects may be on their way at once."""
     waited: float = 0.0
-    """Seconds for which the store's answers were waited for, but for those that were faults."""
+    """Seconds for which the link and the store's answers were waited for. What a fault takes does
+    not count: more on their way would be no help."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ class Transfer:
         lane, connections = queue.lane, self._traffic.connections
         most = min(_THREADS[lane], connections if lane is Lane.SMALL else max(1, connections // 2))
         with self._lock:
-            if self._started[lane] >= most or not self._traffic.seats_left(lane):
+            if self._started[lane] >= most:
                 return
             self._started[lane] += 1
             end = threading.Event()
@@ -240,7 +240,7 @@ class Transfer:
             wants_more = send(items)
             if queue.is_done(len(items)):
                 self._traffic.end(queue.lane)
-            if wants_more and queue.left:
+            if wants_more and queue.left and self._traffic.seats_left(queue.lane):
                 self._start(queue)
 
     def _share(self, queue: "_Queue", turn: int) -> int:

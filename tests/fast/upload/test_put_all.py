@@ -63,6 +63,14 @@ class TestManyObjects(FaultTest):
             if trouble:
                 self.assertEqual(window.waited, 0)
 
+    def test_a_slow_link_is_waited_for_too(self):
+        self.serve()
+        conduct = Conduct(20, bandwidth=1e6)
+        store = open_store("s3://", "bucket", self.server.url, keys=KEYS, conduct=conduct)
+        window = Window(4)
+        self.assertEqual(len(list(store.put_all([("a/00", bytes(300_000))], window))), 1)
+        self.assertGreater(window.waited, 0.2)
+
     def test_only_what_failed_is_sent_again(self):
         troubles = {
             "00": refusal(503, "SlowDown"),
