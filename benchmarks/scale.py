@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.events import Events, Kind
 from aind_data_transfer_service.upload.job import UploadJob
 from aind_data_transfer_service.upload.plan import part_size

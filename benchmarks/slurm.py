@@ -39,7 +39,7 @@ from aind_data_transfer_service.jobs.monitor import Monitor
 from aind_data_transfer_service.jobs.record import Job, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
-from aind_data_transfer_service.settings import HpcSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
 from tests.support import free_port, seaweedfs, slurm, wait_until
 from tests.support.requests import upload_settings
 

@@ -9,12 +9,10 @@ from pathlib import Path
 import yaml
 
 from aind_data_transfer_service.cli import APP
-from aind_data_transfer_service.settings import (
-    HpcSettings,
-    OpenDataSettings,
-    ServiceSettings,
-    shared_variables,
-)
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.open_data import OpenDataSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
+from aind_data_transfer_service.settings.variables import shared_variables
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 AWS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}

@@ -11,33 +11,32 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, req
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings
 
 from aind_data_transfer_service.configs.columns import COLUMNS
 from aind_data_transfer_service.errors import ExitCode
-from aind_data_transfer_service.settings import (
-    AfterwardsSettings,
-    HpcSettings,
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+from aind_data_transfer_service.settings.environment import EnvironmentSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.metadata import MetadataSettings
+from aind_data_transfer_service.settings.notifications import NotificationSettings
+from aind_data_transfer_service.settings.open_data import OpenDataSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
+from aind_data_transfer_service.settings.sources import (
     LabtracksSettings,
-    MetadataSettings,
-    NotificationSettings,
-    OpenDataSettings,
-    ServiceSettings,
     SharePointSettings,
     SlimsSettings,
     TarsSettings,
-    UploadSettings,
 )
+from aind_data_transfer_service.settings.upload import UploadSettings
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "doc_template" / "source"
 
 
-def named(settings: type[BaseSettings]) -> dict[str, FieldInfo]:
+def named(settings: type[EnvironmentSettings]) -> dict[str, FieldInfo]:
     """Give the variables that a class of settings reads."""
-    prefix = settings.model_config.get("env_prefix", "")
-    fields = settings.model_fields.items()
-    return {(field.alias or f"{prefix}{name}").upper(): field for name, field in fields}
+    fields = settings.model_fields
+    return {variable: fields[name] for name, variable in settings.variables().items()}
 
 
 def texts() -> Iterator[str]:
@@ -130,11 +129,10 @@ class MetadataSources(unittest.TestCase):
     def test_it_has_every_setting_and_its_default_and_no_other(self) -> None:
         expected = {}
         for system in self.systems:
-            prefix = system.model_config["env_prefix"]
-            for name, field in system.model_fields.items():
+            for variable, field in named(system).items():
                 default = "" if field.default is None else f"``{_shown(field.default)}``"
-                expected[f"{prefix}{name}".upper()] = default
-        prefixes = "|".join(system.model_config["env_prefix"] for system in self.systems)
+                expected[variable] = default
+        prefixes = "|".join(system.prefix for system in self.systems)
         row = rf"^   \* - ``((?:{prefixes})[A-Z0-9_]+)``\n     - ?(.*)$"
         rows = re.findall(row, self.page, re.MULTILINE)
         self.assertEqual(expected, dict(rows))

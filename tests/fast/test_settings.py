@@ -7,8 +7,10 @@ from unittest import mock
 
 from pydantic import ValidationError
 
-from aind_data_transfer_service import settings as module
-from aind_data_transfer_service.settings import LabtracksSettings, ServiceSettings, UploadSettings
+from aind_data_transfer_service.settings.environment import explain_settings
+from aind_data_transfer_service.settings.service import SECRET_VARIABLES, ServiceSettings
+from aind_data_transfer_service.settings.sources import LabtracksSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
 from tests.support.seed import SEED
 
 
@@ -100,7 +102,7 @@ class Values(unittest.TestCase):
         ):
             with self.subTest(name), self.assertRaises(ValidationError) as caught:
                 service(**{name: value})
-            [line] = module.explain_settings(caught.exception)
+            [line] = explain_settings(caught.exception)
             self.assertRegex(line, words)
 
     def test_a_password_in_an_address_is_not_shown(self) -> None:
@@ -108,7 +110,7 @@ class Values(unittest.TestCase):
         self.assertEqual("http://meta:8000/project_names", found.project_names_link)
         with self.assertRaises(ValidationError) as caught:
             service(METADATA_SERVICE_URL="ftp://anna:hunter2@meta")
-        self.assertNotIn("hunter2", " ".join(module.explain_settings(caught.exception)))
+        self.assertNotIn("hunter2", " ".join(explain_settings(caught.exception)))
 
     def test_links_may_lead_to_this_service(self) -> None:
         self.assertEqual("/names", service(PROJECT_NAMES_URL="/names").project_names_link)
@@ -158,7 +160,7 @@ class JobEnvironment(unittest.TestCase):
                 self.assertEqual(getattr(found, name), getattr(job, name))
 
     def test_secrets_of_the_service_stay_with_it(self) -> None:
-        secrets = dict.fromkeys(module.SECRET_VARIABLES, "sqlite://")
+        secrets = dict.fromkeys(SECRET_VARIABLES, "sqlite://")
         secrets |= {"NOTIFY_WEBHOOK_URL": "https://hooks.example.org/T0"}
         more = {"SMTP_USER": "svc", "SMTP_SECURITY": "tls", "OPEN_DATA_AWS_ACCESS_KEY_ID": "a"}
         with mock.patch.dict(os.environ, secrets | more):
@@ -278,7 +280,7 @@ class Systems(unittest.TestCase):
         with self.assertRaises(ValidationError) as caught:
             self.labtracks(**variables)
         self.assertNotIn("hunter2", str(caught.exception))
-        [line] = module.explain_settings(caught.exception)
+        [line] = explain_settings(caught.exception)
         return line
 
     def test_nothing_said_is_no_error(self) -> None:
@@ -310,7 +312,7 @@ class Systems(unittest.TestCase):
                 self.assertRegex(line, f"^LABTRACKS_{name}: .*{words}")
         with self.assertRaises(ValidationError) as caught:
             service(HPC_PORT="abc")
-        self.assertEqual("HPC_PORT", module.explain_settings(caught.exception)[0].split(":")[0])
+        self.assertEqual("HPC_PORT", explain_settings(caught.exception)[0].split(":")[0])
 
 
 class Secrets(unittest.TestCase):
@@ -334,6 +336,6 @@ class Secrets(unittest.TestCase):
         ):
             with self.subTest(variables), self.assertRaises(ValidationError) as caught:
                 service(**variables)
-            said = [*module.explain_settings(caught.exception), str(caught.exception)]
+            said = [*explain_settings(caught.exception), str(caught.exception)]
             self.assertNotIn("hunter2", " ".join(said))
             self.assertTrue(said[0])

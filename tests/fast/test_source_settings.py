@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from aind_data_transfer_service.settings import (
+from aind_data_transfer_service.settings.environment import explain_settings
+from aind_data_transfer_service.settings.sources import (
     SharePointSettings,
     SlimsSettings,
     TarsSettings,
-    explain_settings,
 )
 
 SECRET = "hunter2"
@@ -27,7 +27,7 @@ COMPLETE = {
 
 def read(system: type, variables: dict[str, str]) -> object:
     """Read settings from exactly these variables."""
-    prefix = system.model_config["env_prefix"]
+    prefix = system.prefix
     named = {f"{prefix}{name}": value for name, value in variables.items()}
     with mock.patch.dict(os.environ, named, clear=True):
         return system()
@@ -59,7 +59,7 @@ class Systems(unittest.TestCase):
 
     def test_a_part_of_it_is_refused_with_all_that_is_missing(self) -> None:
         for system, variables in COMPLETE.items():
-            prefix = system.model_config["env_prefix"]
+            prefix = system.prefix
             for name in variables:
                 with self.subTest(system.__name__, only=name):
                     line = self.refused(system, {name: variables[name]})

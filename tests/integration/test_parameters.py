@@ -11,7 +11,7 @@ import httpx
 
 from aind_data_transfer_service.errors import RequestError
 from aind_data_transfer_service.metadata.survey import main as ask_sources
-from aind_data_transfer_service.settings import shared_variables
+from aind_data_transfer_service.settings.variables import shared_variables
 from aind_data_transfer_service.upload.parameters import read_parameters
 from aind_data_transfer_service.upload.program import main
 from tests.support import parameters

@@ -5,7 +5,7 @@ from typing import Any
 
 from aind_data_transfer_service.jobs.record import Job
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.settings import AfterwardsSettings
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from tests.support.browser import PageTest
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.jobs import a_job, a_request

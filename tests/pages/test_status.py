@@ -9,7 +9,7 @@ import httpx
 
 from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.settings import HpcSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
 from tests.support import free_port, wait_until
 from tests.support.browser import PageTest
 from tests.support.requests import upload_settings

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from aind_data_transfer_service.jobs.store import JobQuery
-from aind_data_transfer_service.settings import HpcSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
 from tests.support import free_port
 from tests.support.browser import PageTest
 from tests.support.requests import csv_file, csv_row

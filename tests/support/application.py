@@ -19,7 +19,7 @@ from aind_data_transfer_service.executors.base import (
 )
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server import create_app
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.service import LAB
 
 SITE = "http://transfer.example"

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 
 
 async def serve(data_dir: Path) -> None:

@@ -10,7 +10,7 @@ import uvicorn
 
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server import create_app
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support import wait_until
 
 LAB = "America/Los_Angeles"

@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.job import Outcome, UploadJob
 from aind_data_transfer_service.upload.manifest import Entry, read_manifest

@@ -14,11 +14,9 @@ from pathlib import Path
 import httpx
 
 from aind_data_transfer_service.errors import TransferServiceError
-from aind_data_transfer_service.settings import (
-    ServiceSettings,
-    UploadSettings,
-    shared_variables,
-)
+from aind_data_transfer_service.settings.service import ServiceSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
+from aind_data_transfer_service.settings.variables import shared_variables
 
 DEFAULT_PORT = 5000
 LAB_FOLDER = "lab_metadata"

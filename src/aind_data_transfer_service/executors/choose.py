@@ -6,7 +6,8 @@ from aind_data_transfer_service.executors.local import LocalExecutor
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.tokens import token_source
-from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 
 
 def choose_executor(settings: ServiceSettings, callbacks: Callbacks | None = None) -> Executor:

@@ -27,7 +27,7 @@ from aind_data_transfer_service.executors.base import (
     Started,
 )
 from aind_data_transfer_service.executors.spool import FILES, VANISHED, JobFolder
-from aind_data_transfer_service.settings import without_sources
+from aind_data_transfer_service.settings.variables import without_sources
 
 logger = logging.getLogger(__name__)
 

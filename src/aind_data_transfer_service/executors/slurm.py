@@ -42,7 +42,7 @@ from aind_data_transfer_service.executors.slurm_words import LOST_BY_CLUSTER
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmError
 from aind_data_transfer_service.hpc.models import SlurmJob
-from aind_data_transfer_service.settings import HpcSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
 
 logger = logging.getLogger(__name__)
 

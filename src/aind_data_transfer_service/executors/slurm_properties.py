@@ -9,7 +9,8 @@ from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.executors.slurm_script import ENDINGS, job_file
 from aind_data_transfer_service.hpc.models import SlurmJob
 from aind_data_transfer_service.hpc.properties import read_properties
-from aind_data_transfer_service.settings import HpcSettings, is_administrators
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.variables import is_administrators
 
 ALWAYS = frozenset({"name", "mail_user", "mail_type"})
 """What users may always say."""

@@ -27,11 +27,8 @@ from pathlib import PurePosixPath
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.hpc.properties import read_properties
-from aind_data_transfer_service.settings import (
-    HpcSettings,
-    is_administrators,
-    without_sources,
-)
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.variables import is_administrators, without_sources
 
 ENDINGS = {"stdout": ".out", "stderr": ".err", "events": ".events.jsonl"}
 CLAIM = ".claim"

@@ -27,7 +27,7 @@ from aind_data_transfer_service.executors.slurm_script import (
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import Refused
 from aind_data_transfer_service.hpc.models import SlurmJob, Submission
-from aind_data_transfer_service.settings import HpcSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
 
 logger = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ from aind_data_transfer_service.jobs.record import Job, utc_now
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.metadata.documents import RECORD_NAME
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.upload.store import open_store
 
 logger = logging.getLogger(__name__)

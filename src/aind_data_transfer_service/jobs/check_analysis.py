@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from aind_data_transfer_service.errors import AfterwardsError
 from aind_data_transfer_service.jobs.workers import Workers
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.upload.afterwards import NO_BUCKET, NO_CODE_OCEAN
 
 

@@ -20,7 +20,8 @@ from aind_data_transfer_service.jobs.known import Known
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.jobs.submission import asset_location
 from aind_data_transfer_service.jobs.workers import Workers
-from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.upload.store import AssetState, S3Keys, open_store
 
 _CHECKS_AT_ONCE = 20  # threads of their own: a slow drive must not hold up the pages

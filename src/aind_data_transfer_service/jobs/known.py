@@ -6,7 +6,8 @@ from aind_data_transfer_service.configs.vocabulary import nearest
 from aind_data_transfer_service.jobs.findings import LATE, CheckResult, ToCheck, said
 from aind_data_transfer_service.jobs.workers import Workers
 from aind_data_transfer_service.metadata.choose import SHOWN, open_lab
-from aind_data_transfer_service.settings import Policy, ServiceSettings
+from aind_data_transfer_service.settings.metadata import Policy
+from aind_data_transfer_service.settings.service import ServiceSettings
 
 
 class Known:

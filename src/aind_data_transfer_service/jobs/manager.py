@@ -45,7 +45,7 @@ from aind_data_transfer_service.jobs.submission import (
     make_jobs,
 )
 from aind_data_transfer_service.notifications.notifier import Notifier
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from aind_data_transfer_service.executors.slurm_properties import setting_errors
 from aind_data_transfer_service.jobs.handover import MAIL
 from aind_data_transfer_service.jobs.record import Job, new_job_id, storable
 from aind_data_transfer_service.jobs.variables import variable_errors
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 
 MAIL_TYPES = ("BEGIN", "END", "FAIL", "REQUEUE", "ALL")
 NO_MAIL = "no e-mails are sent for jobs that run on this machine"

@@ -19,8 +19,9 @@ from aind_data_transfer_service.metadata.choose import Lab, open_lab
 from aind_data_transfer_service.metadata.documents import Document, Status, status_of
 from aind_data_transfer_service.metadata.procedures import merge_procedures
 from aind_data_transfer_service.metadata.sources import Found
-from aind_data_transfer_service.settings import Policy, UploadSettings, explain_settings
-from aind_data_transfer_service.settings.metadata import ENRICHES
+from aind_data_transfer_service.settings.environment import explain_settings
+from aind_data_transfer_service.settings.metadata import ENRICHES, Policy
+from aind_data_transfer_service.settings.upload import UploadSettings
 
 
 class Outcome(StrEnum):

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from aind_data_transfer_service.server.application import create_app
-from aind_data_transfer_service.settings import explain_settings
+from aind_data_transfer_service.settings.environment import explain_settings
 
 __all__ = ["app", "create_app"]
 

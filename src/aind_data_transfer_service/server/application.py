@@ -21,7 +21,7 @@ from aind_data_transfer_service.server.routes import (
     submission,
     validation,
 )
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 
 DESCRIPTION = """
 Submit recording sessions for upload, and follow them until they are verified at their destination.

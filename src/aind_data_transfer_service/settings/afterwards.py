@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import WebAddress
 
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -21,16 +21,8 @@ def _without_credentials(value: str) -> str:
 PlainAddress = Annotated[WebAddress, AfterValidator(_without_credentials)]
 
 
-class AfterwardsSettings(BaseSettings):
+class AfterwardsSettings(EnvironmentSettings):
     """What service and job have to know of Code Ocean, and of the hook for registration."""
-
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-    )
 
     codeocean_domain: PlainAddress | None = None
     """Address of Code Ocean."""

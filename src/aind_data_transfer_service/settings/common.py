@@ -1,31 +1,23 @@
 """What the service and a data transfer job agree on."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, InstanceOf, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, field_validator
 from tzlocal import get_localzone_name
 
+from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import (
     Destination,
     WebAddress,
     ZoneName,
     default_data_dir,
 )
-from aind_data_transfer_service.settings.metadata import LabSettings, own_lab
+from aind_data_transfer_service.settings.metadata import LabSettings
 
 
-class CommonSettings(BaseSettings):
+class CommonSettings(EnvironmentSettings):
     """What the service and the job agree on."""
-
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-    )
 
     data_dir: Path = Field(default_factory=default_data_dir)
     """Where the service keeps its database, its jobs' files and the local destination."""
@@ -37,9 +29,7 @@ class CommonSettings(BaseSettings):
     """Address of the lab's metadata service; without one, documents come from `metadata_dir`."""
     metadata_timeout: float = Field(default=10.0, gt=0, le=3600)
     """Seconds to wait for one answer of a source of metadata."""
-    metadata: Annotated[InstanceOf[LabSettings], NoDecode, BeforeValidator(own_lab)] = Field(
-        default_factory=LabSettings
-    )
+    metadata: LabSettings = Field(default_factory=LabSettings)
     """Which other sources of metadata there are, and which is asked for what."""
     aws_endpoint_url: WebAddress | None = None
     """Address of an S3 server other than Amazon's. A job can never set it."""

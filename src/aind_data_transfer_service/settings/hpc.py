@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import (
     HostName,
     Names,
@@ -15,16 +15,10 @@ from aind_data_transfer_service.settings.kinds import (
 )
 
 
-class HpcSettings(BaseSettings):
+class HpcSettings(EnvironmentSettings):
     """What the web service reads of the cluster: every variable begins with `HPC_`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="HPC_",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    prefix = "HPC_"
 
     host: HostName | None = None
     """Host of slurmrestd; where it is set, jobs run on the cluster."""

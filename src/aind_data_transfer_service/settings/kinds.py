@@ -9,7 +9,6 @@ from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator
-from pydantic_settings import NoDecode
 
 from aind_data_transfer_service.configs import values
 from aind_data_transfer_service.configs.quantities import byte_count, bytes_per_second
@@ -154,16 +153,14 @@ def default_data_dir() -> Path:
 
 ZoneName = Annotated[str, AfterValidator(_known_zone)]
 Destination = Annotated[str, AfterValidator(_valid_destination)]
-Folders = Annotated[
-    list[Path], NoDecode, BeforeValidator(_split_paths), AfterValidator(_absolute_folders)
-]
+Folders = Annotated[list[Path], BeforeValidator(_split_paths), AfterValidator(_absolute_folders)]
 HostName = Annotated[str, AfterValidator(_host)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Link = Annotated[str, AfterValidator(_link)]
-Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_names)]
-NodeCounts = Annotated[tuple[int, int], NoDecode, BeforeValidator(_node_counts)]
+Names = Annotated[frozenset[str], BeforeValidator(_split_names)]
+NodeCounts = Annotated[tuple[int, int], BeforeValidator(_node_counts)]
 NodePath = Annotated[PurePosixPath, AfterValidator(_node_path)]
-NodePaths = Annotated[list[NodePath], NoDecode, BeforeValidator(_split_paths)]
-ShardNumber = Annotated[tuple[int, int], NoDecode, BeforeValidator(_shard_number)]
+NodePaths = Annotated[list[NodePath], BeforeValidator(_split_paths)]
+ShardNumber = Annotated[tuple[int, int], BeforeValidator(_shard_number)]
 ByteCount = Annotated[int, BeforeValidator(_byte_count)]
 ByteRate = Annotated[float, BeforeValidator(_byte_rate)]

@@ -1,7 +1,6 @@
 """Which source is asked for which document, in which order, and what a missing one means."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +13,9 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aind_data_transfer_service.configs.vocabulary import nearest, quoted
+from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.sources import (
     LabtracksSettings,
     SharePointSettings,
@@ -71,16 +70,14 @@ def _policy(value: Any) -> Any:
     return Policy(word)
 
 
-Order = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)]
+Order = Annotated[tuple[str, ...] | None, BeforeValidator(_split)]
 OnMissing = Annotated[Policy, BeforeValidator(_policy)]
 
 
-class MetadataSettings(BaseSettings):
+class MetadataSettings(EnvironmentSettings):
     """Which source is asked for which document, and what a missing one means."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="METADATA_", env_ignore_empty=True, extra="ignore", frozen=True
-    )
+    prefix = "METADATA_"
 
     folder: Annotated[Path, AfterValidator(_absolute)] | None = None
     """A folder of the lab's documents by id: `subject/690165.json`, `rig/…`, and so on."""
@@ -142,15 +139,14 @@ class MetadataSettings(BaseSettings):
         return policy
 
 
-@dataclass(frozen=True)
-class LabSettings:
+class LabSettings(EnvironmentSettings):
     """All that is known of the systems that metadata come from."""
 
-    choice: MetadataSettings = field(default_factory=MetadataSettings)
-    labtracks: LabtracksSettings = field(default_factory=LabtracksSettings)
-    sharepoint: SharePointSettings = field(default_factory=SharePointSettings)
-    tars: TarsSettings = field(default_factory=TarsSettings)
-    slims: SlimsSettings = field(default_factory=SlimsSettings)
+    choice: MetadataSettings = Field(default_factory=MetadataSettings)
+    labtracks: LabtracksSettings = Field(default_factory=LabtracksSettings)
+    sharepoint: SharePointSettings = Field(default_factory=SharePointSettings)
+    tars: TarsSettings = Field(default_factory=TarsSettings)
+    slims: SlimsSettings = Field(default_factory=SlimsSettings)
 
     def environment(self) -> dict[str, str]:
         """Write out the variables of the configured systems, their secrets among them."""
@@ -162,14 +158,9 @@ class LabSettings:
         return found
 
 
-def own_lab(value: Any) -> Any:
-    """Disregard a variable `METADATA`, which is none of ours."""
-    return LabSettings() if isinstance(value, str) else value
-
-
-def _variables(settings: BaseSettings) -> Iterator[tuple[str, str]]:
+def _variables(settings: EnvironmentSettings) -> Iterator[tuple[str, str]]:
     """Write settings as the environment has them, as far as anything was said."""
-    prefix = settings.model_config["env_prefix"]
+    variables = settings.variables()
     for name in sorted(settings.model_fields_set):
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
@@ -177,4 +168,4 @@ def _variables(settings: BaseSettings) -> Iterator[tuple[str, str]]:
         if isinstance(value, tuple):
             value = ",".join(value)
         if value is not None:
-            yield f"{prefix}{name}".upper(), str(value)
+            yield variables[name], str(value)

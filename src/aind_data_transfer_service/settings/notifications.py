@@ -5,8 +5,8 @@ from email.headerregistry import Address
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import HostName, Names, WebAddress
 
 _ADDRESS = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+")
@@ -39,12 +39,8 @@ def _occasions(value: frozenset[str]) -> frozenset[str]:
     return found
 
 
-class NotificationSettings(BaseSettings):
+class NotificationSettings(EnvironmentSettings):
     """What the web service reads about telling people."""
-
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
 
     service_url: WebAddress | None = None
     """Where people open the service's pages; messages link there."""

@@ -4,22 +4,16 @@ from fnmatch import fnmatchcase
 from typing import Self
 
 from pydantic import SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.kinds import Names
 
 
-class OpenDataSettings(BaseSettings):
+class OpenDataSettings(EnvironmentSettings):
     """What the web service reads of a second account: every variable begins with `OPEN_DATA_`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="OPEN_DATA_",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    prefix = "OPEN_DATA_"
 
     buckets: Names = frozenset({"aind-open-data"})
     """The account's buckets, by their names or by patterns such as `open-*`."""

@@ -2,17 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    model_validator,
-)
-from pydantic_settings import NoDecode
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.common import CommonSettings
@@ -33,26 +26,6 @@ SECRET_VARIABLES = (
     "NOTIFY_WEBHOOK_URL",
 )
 """What the service knows and a job that it starts has no use for."""
-
-
-def _own_variables(value: Any) -> Any:
-    """Disregard a variable `HPC`, which clusters have for purposes of their own."""
-    return HpcSettings() if isinstance(value, str) else value
-
-
-def _own_notifications(value: Any) -> Any:
-    """Disregard a variable `NOTIFICATIONS`, which is none of ours."""
-    return NotificationSettings() if isinstance(value, str) else value
-
-
-def _own_open_data(value: Any) -> Any:
-    """Disregard a variable `OPEN_DATA`, which is none of ours."""
-    return OpenDataSettings() if isinstance(value, str) else value
-
-
-def _own_afterwards(value: Any) -> Any:
-    """Disregard a variable `AFTERWARDS`, which is none of ours."""
-    return AfterwardsSettings() if isinstance(value, str) else value
 
 
 class ServiceSettings(CommonSettings):
@@ -83,21 +56,13 @@ class ServiceSettings(CommonSettings):
     """This service's address as the cluster's nodes see it; they bring their events there."""
     monitor_interval: float = Field(default=1.0, gt=0, le=3600)
     """Seconds between two looks at the executor."""
-    hpc: Annotated[HpcSettings, NoDecode, BeforeValidator(_own_variables)] = Field(
-        default_factory=HpcSettings
-    )
+    hpc: HpcSettings = Field(default_factory=HpcSettings)
     """What is known of the cluster."""
-    open_data: Annotated[OpenDataSettings, NoDecode, BeforeValidator(_own_open_data)] = Field(
-        default_factory=OpenDataSettings
-    )
+    open_data: OpenDataSettings = Field(default_factory=OpenDataSettings)
     """What is known of the account that some buckets belong to."""
-    notifications: Annotated[
-        NotificationSettings, NoDecode, BeforeValidator(_own_notifications)
-    ] = Field(default_factory=NotificationSettings)
+    notifications: NotificationSettings = Field(default_factory=NotificationSettings)
     """Whom to tell how jobs go."""
-    afterwards: Annotated[AfterwardsSettings, NoDecode, BeforeValidator(_own_afterwards)] = Field(
-        default_factory=AfterwardsSettings
-    )
+    afterwards: AfterwardsSettings = Field(default_factory=AfterwardsSettings)
     """Who hears of an asset once it is verified."""
 
     @property

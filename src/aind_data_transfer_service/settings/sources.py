@@ -9,8 +9,8 @@ from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import HostName, WebAddress
 
 
@@ -32,25 +32,20 @@ def _encrypted(value: str) -> str:
 SecureAddress = Annotated[WebAddress, AfterValidator(_encrypted)]
 
 
-class _SystemSettings(BaseSettings):
+class _SystemSettings(EnvironmentSettings):
     """What the settings of all systems have in common."""
-
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
 
     def _missing(self, *names: str) -> list[str]:
         """List the variables that have to be set and are not, where any of them is."""
         if not any(getattr(self, name) for name in names):
             return []
-        prefix = self.model_config["env_prefix"]
-        return [f"{prefix}{name}".upper() for name in names if not getattr(self, name)]
+        return [f"{self.prefix}{name}".upper() for name in names if not getattr(self, name)]
 
 
 class LabtracksSettings(_SystemSettings):
     """LabTracks, the colony's database, on a Microsoft SQL Server."""
 
-    model_config = SettingsConfigDict(env_prefix="LABTRACKS_")
+    prefix = "LABTRACKS_"
 
     server: HostName | None = None
     """The database's host."""
@@ -79,7 +74,7 @@ class LabtracksSettings(_SystemSettings):
 class SharePointSettings(_SystemSettings):
     """The lists of the neurosurgery group on SharePoint, through Microsoft Graph."""
 
-    model_config = SettingsConfigDict(env_prefix="SHAREPOINT_")
+    prefix = "SHAREPOINT_"
 
     site: str | None = None
     """The site: its id, or its place as `lab.sharepoint.com:/sites/NSB`."""
@@ -122,7 +117,7 @@ class SharePointSettings(_SystemSettings):
 class TarsSettings(_SystemSettings):
     """TARS, which knows what viruses are made of."""
 
-    model_config = SettingsConfigDict(env_prefix="TARS_")
+    prefix = "TARS_"
 
     resource: SecureAddress | None = None
     """Its address, before `/api/v1`."""
@@ -156,7 +151,7 @@ class TarsSettings(_SystemSettings):
 class SlimsSettings(_SystemSettings):
     """SLIMS, which keeps the documents of rigs and instruments."""
 
-    model_config = SettingsConfigDict(env_prefix="SLIMS_")
+    prefix = "SLIMS_"
 
     host: SecureAddress | None = None
     """Its address, before `/rest`."""

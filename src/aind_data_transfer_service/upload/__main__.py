@@ -1,7 +1,7 @@
 """Run one data transfer job: ``python -m aind_data_transfer_service.upload``."""
 
 import gc
-import sys
+import os
 
 gc.disable()  # what is loaded now stays: to look for garbage in it takes a fifth of the start
 
@@ -12,4 +12,4 @@ gc.set_threshold(50000, 50, 100)
 gc.enable()
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())

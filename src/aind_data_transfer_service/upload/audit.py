@@ -20,7 +20,7 @@ from aind_data_transfer_service.errors import (
     UploadError,
     VerificationError,
 )
-from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.manifest import Entry, Manifest
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shell import as_program

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from aind_data_transfer_service.errors import DestinationError, RequestError, UploadError
-from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.leftovers import Finding, Leftovers, read_age
 from aind_data_transfer_service.upload.shell import as_program
 from aind_data_transfer_service.upload.source import shown

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aind_data_transfer_service.errors import DestinationError, VerificationError
-from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.arrivals import Arrivals, missing
 from aind_data_transfer_service.upload.claim import Claim
 from aind_data_transfer_service.upload.events import Events, Kind, Step

@@ -25,8 +25,8 @@ from aind_data_transfer_service.metadata.choose import open_lab
 from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document, Facts
 from aind_data_transfer_service.metadata.folder import read_folder
 from aind_data_transfer_service.metadata.gather import gather, provenance
-from aind_data_transfer_service.settings import UploadSettings
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload import preflight
 from aind_data_transfer_service.upload.afterwards import Afterwards
 from aind_data_transfer_service.upload.arrivals import Arrivals

@@ -32,11 +32,9 @@ from botocore.session import get_session
 from pydantic import ValidationError
 
 from aind_data_transfer_service.errors import RequestError
-from aind_data_transfer_service.settings import (
-    UploadSettings,
-    explain_settings,
-    shared_variables,
-)
+from aind_data_transfer_service.settings.environment import explain_settings
+from aind_data_transfer_service.settings.upload import UploadSettings
+from aind_data_transfer_service.settings.variables import shared_variables
 
 logger = logging.getLogger(__name__)
 

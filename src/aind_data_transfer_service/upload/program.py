@@ -20,11 +20,9 @@ from aind_data_transfer_service.errors import (
     ExitCode,
     UploadError,
 )
-from aind_data_transfer_service.settings import (
-    AfterwardsSettings,
-    UploadSettings,
-    explain_settings,
-)
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+from aind_data_transfer_service.settings.environment import explain_settings
+from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.events import Events, Kind
 from aind_data_transfer_service.upload.job import UploadJob
 from aind_data_transfer_service.upload.request import (

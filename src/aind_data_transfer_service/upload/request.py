@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.problems import explain
 from aind_data_transfer_service.errors import RequestError
-from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
 
 
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

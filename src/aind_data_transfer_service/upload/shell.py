@@ -9,7 +9,8 @@ from typing import TextIO
 from pydantic import ValidationError
 
 from aind_data_transfer_service.errors import ExitCode, UploadError
-from aind_data_transfer_service.settings import UploadSettings, explain_settings
+from aind_data_transfer_service.settings.environment import explain_settings
+from aind_data_transfer_service.settings.upload import UploadSettings
 
 logger = logging.getLogger(__name__)
 

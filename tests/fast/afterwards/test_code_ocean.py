@@ -14,7 +14,7 @@ from aind_data_transfer_service.afterwards.code_ocean import (
 from aind_data_transfer_service.afterwards.states import Analysis, AnalysisState
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import AfterwardsError, NotNow
-from aind_data_transfer_service.settings import AfterwardsSettings
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from tests.support.code_ocean import CAPSULE, PIPELINE, TOKEN, CodeOceanStub
 from tests.support.requests import upload_settings
 

@@ -7,7 +7,7 @@ from typing import BinaryIO
 from aind_data_transfer_service.afterwards.hook import register
 from aind_data_transfer_service.afterwards.states import Registration, RegistrationState
 from aind_data_transfer_service.metadata.web import Patience
-from aind_data_transfer_service.settings import AfterwardsSettings
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from tests.support.hook import Hook
 from tests.support.raw import RawServer
 

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.afterwards.states import Analysis, AnalysisState, told_values
 from aind_data_transfer_service.jobs.report import read_events
-from aind_data_transfer_service.settings import (
-    AfterwardsSettings,
-    ServiceSettings,
-    explain_settings,
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+from aind_data_transfer_service.settings.environment import explain_settings
+from aind_data_transfer_service.settings.service import ServiceSettings
+from aind_data_transfer_service.settings.variables import (
     is_administrators,
     shared_variables,
     without_sources,

@@ -15,7 +15,8 @@ from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec, RunState
 from aind_data_transfer_service.executors.choose import choose_executor
 from aind_data_transfer_service.executors.local import LocalExecutor
-from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.executor_contract import ExecutorContract, a_script
 
 SHOW_REQUEST = (sys.executable, "-c", "import sys; print(sys.argv[1], open(sys.argv[2]).read())")

@@ -8,7 +8,7 @@ from unittest.mock import patch
 from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.executors.choose import make_client
 from aind_data_transfer_service.executors.slurm_shards import submission_of
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.seed import SEED
 
 OTHERS = {

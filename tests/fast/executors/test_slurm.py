@@ -16,7 +16,7 @@ from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmComplaint, Unreachable
 from aind_data_transfer_service.hpc.models import Pinged, SlurmJob, Submission, Submitted
-from aind_data_transfer_service.settings import HpcSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DOWN = Unreachable("the cluster cannot be reached")

@@ -24,7 +24,8 @@ from aind_data_transfer_service.executors.slurm_script import (
     compose_script,
     job_file,
 )
-from aind_data_transfer_service.settings import HpcSettings, ServiceSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 
 HOSTILE = 'O\'Brien "$(touch pwned)" `touch pwned`; touch pwned\nEND-OF-DATA\ntouch pwned \\ % ü ☃'
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300)

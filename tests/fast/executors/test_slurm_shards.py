@@ -13,7 +13,7 @@ from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.executors.slurm_shards import array_of, submission_of
 from aind_data_transfer_service.hpc.errors import Refused, Unreachable
 from aind_data_transfer_service.hpc.models import SlurmJob
-from aind_data_transfer_service.settings import HpcSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
 from tests.fast.executors.test_slurm import LOST, NOW, SlurmTest, a_job
 from tests.fast.executors.test_slurm_script import ScriptTest
 

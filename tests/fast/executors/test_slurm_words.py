@@ -14,7 +14,7 @@ from aind_data_transfer_service.executors.slurm_script import compose_environmen
 from aind_data_transfer_service.executors.slurm_words import run_status
 from aind_data_transfer_service.hpc.models import BASE_STATES, SlurmJob
 from aind_data_transfer_service.jobs.record import new_job_id
-from aind_data_transfer_service.settings import HpcSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
 
 THEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 JOB = SlurmJob(7, "RUNNING", nodes="n1", started=THEN, ended=THEN)

@@ -16,7 +16,8 @@ from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.record import Job, utc_now
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
-from aind_data_transfer_service.settings import AfterwardsSettings, ServiceSettings
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.hook import Hook
 from tests.support.jobs import ToldExecutor, a_job, a_request, event_line

@@ -16,14 +16,10 @@ from aind_data_transfer_service.jobs.checks import Checks, look_at_source
 from aind_data_transfer_service.jobs.findings import CheckResult, ToCheck
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.jobs.workers import Workers
-from aind_data_transfer_service.settings import (
-    AfterwardsSettings,
-    HpcSettings,
-    LabSettings,
-    MetadataSettings,
-    Policy,
-    ServiceSettings,
-)
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.metadata import LabSettings, MetadataSettings, Policy
+from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.jobs import a_job, a_request
 from tests.support.metadata import MetadataServer

@@ -17,7 +17,9 @@ from aind_data_transfer_service.executors.base import RunState, RunStatus, Start
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery, JobStore
-from aind_data_transfer_service.settings import HpcSettings, NotificationSettings, ServiceSettings
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.notifications import NotificationSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.jobs import NOON, ToldExecutor, a_job, a_request, event_line
 from tests.support.mailbox import Mailbox
 

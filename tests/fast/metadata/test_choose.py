@@ -17,12 +17,10 @@ from aind_data_transfer_service.metadata.documents import Status
 from aind_data_transfer_service.metadata.folder import FolderSource, read_folder
 from aind_data_transfer_service.metadata.gather import gather, provenance
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
-from aind_data_transfer_service.settings import (
-    MetadataSettings,
-    UploadSettings,
-    explain_settings,
-    shared_variables,
-)
+from aind_data_transfer_service.settings.environment import explain_settings
+from aind_data_transfer_service.settings.metadata import MetadataSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
+from aind_data_transfer_service.settings.variables import shared_variables
 from tests.fast.metadata.test_gather import FACTS
 
 ID = FACTS.subject_id

@@ -16,7 +16,7 @@ from aind_data_transfer_service.metadata.sharepoint import SharePointSource
 from aind_data_transfer_service.metadata.sources import Found
 from aind_data_transfer_service.metadata.tars import TarsSource
 from aind_data_transfer_service.metadata.web import Patience
-from aind_data_transfer_service.settings import SharePointSettings, TarsSettings
+from aind_data_transfer_service.settings.sources import SharePointSettings, TarsSettings
 
 virus = {"material_type": "Virus", "tars_identifiers": {"prep_lot_number": "VT1"}}
 part = {"procedures": [{"injection_materials": [virus]}]}

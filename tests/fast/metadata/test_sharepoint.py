@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.sharepoint import SharePointSource, literal, site_path
 from aind_data_transfer_service.metadata.web import Patience
-from aind_data_transfer_service.settings import SharePointSettings
+from aind_data_transfer_service.settings.sources import SharePointSettings
 from tests.support.clock import Clock
 from tests.support.entra import CLIENT_ID, SECRET, TENANT, GraphServer, ListOnGraph
 from tests.support.https import Fault, Reply, ca_file

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.slims import SlimsSource
 from aind_data_transfer_service.metadata.web import Patience
-from aind_data_transfer_service.settings import SlimsSettings
+from aind_data_transfer_service.settings.sources import SlimsSettings
 from tests.support.clock import Clock
 from tests.support.https import Fault, Reply, ca_file
 from tests.support.slims import PASSWORD, USER, SlimsServer

@@ -14,7 +14,7 @@ from aind_data_transfer_service.metadata.sharepoint import SharePointSource
 from aind_data_transfer_service.metadata.sources import Found
 from aind_data_transfer_service.metadata.tars import Material, TarsSource
 from aind_data_transfer_service.metadata.web import Patience
-from aind_data_transfer_service.settings import SharePointSettings, TarsSettings
+from aind_data_transfer_service.settings.sources import SharePointSettings, TarsSettings
 from tests.support.clock import Clock
 from tests.support.entra import CLIENT_ID, SECRET, TENANT, GraphServer, ListOnGraph
 from tests.support.https import Fault, Reply, ca_file

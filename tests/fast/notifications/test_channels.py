@@ -15,7 +15,7 @@ from aind_data_transfer_service.notifications.mail import MailChannel
 from aind_data_transfer_service.notifications.message import Message
 from aind_data_transfer_service.notifications.occasion import Occasion
 from aind_data_transfer_service.notifications.webhook import WebhookChannel, teams_body
-from aind_data_transfer_service.settings import NotificationSettings
+from aind_data_transfer_service.settings.notifications import NotificationSettings
 from tests.support.hook import Hook
 from tests.support.raw import RawServer, Talk
 

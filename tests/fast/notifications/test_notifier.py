@@ -23,7 +23,7 @@ from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.notifications import notifier as module
 from aind_data_transfer_service.notifications.notifier import Notifier
-from aind_data_transfer_service.settings import NotificationSettings
+from aind_data_transfer_service.settings.notifications import NotificationSettings
 from tests.support.hook import Hook
 from tests.support.jobs import a_job
 from tests.support.mailbox import Mailbox

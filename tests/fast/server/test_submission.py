@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.server import create_app
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.application import SITE, ApplicationTest, HandExecutor
 from tests.support.requests import upload_settings
 

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.afterwards.hook import register
 from aind_data_transfer_service.errors import DestinationExistsError
-from aind_data_transfer_service.settings import AfterwardsSettings
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.upload.afterwards import Afterwards
 from aind_data_transfer_service.upload.job import Outcome, UploadJob
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub

@@ -9,7 +9,7 @@ from unittest.mock import patch
 from pydantic import ValidationError
 
 from aind_data_transfer_service.errors import DestinationError
-from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.credentials import Credentials
 from aind_data_transfer_service.upload.signing import Keys
 from aind_data_transfer_service.upload.store import S3Keys

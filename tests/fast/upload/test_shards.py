@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from aind_data_transfer_service.errors import DestinationExistsError, TransferError
-from aind_data_transfer_service.settings import UploadSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.claim import claim_asset, claim_shard
 from aind_data_transfer_service.upload.files import SourceFile, Tree
 from aind_data_transfer_service.upload.job import UploadJob

@@ -6,7 +6,7 @@ from fastapi import Depends, Request
 
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server.metrics import Metrics
-from aind_data_transfer_service.settings import ServiceSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 
 
 def the_manager(request: Request) -> JobManager:

@@ -1,0 +1,76 @@
+"""Reading settings from the environment: a variable a field, an empty one as if it were not set."""
+
+import os
+from collections.abc import Collection, Iterator
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aind_data_transfer_service.configs.vocabulary import quoted
+
+
+class EnvironmentSettings(BaseModel):
+    """Settings whose fields are variables of the environment; what is passed in wins over those.
+
+    The variable of a field is its name in capitals behind `prefix`, or its alias. Its case does not
+    count. A field that holds settings itself has no variable: those read their own.
+    """
+
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        validate_default=True,
+    )
+    prefix: ClassVar[str] = ""
+    """How the variables begin."""
+
+    def __init__(self, **values: Any):
+        there = {name.upper(): value for name, value in os.environ.items() if value}
+        variables = self.variables().items()
+        found = {name: there[variable] for name, variable in variables if variable in there}
+        super().__init__(**(found | values))
+
+    @classmethod
+    def variables(cls) -> dict[str, str]:
+        """Name the variable of each field."""
+        return {
+            name: (field.alias or f"{cls.prefix}{name}").upper()
+            for name, field in cls.model_fields.items()
+            if not _is_settings(field.annotation)
+        }
+
+
+def explain_settings(error: ValidationError, hidden: Collection[str] = ()) -> list[str]:
+    """List what is wrong with the environment, a line a variable: `CHECK_TIMEOUT: "abc" …`.
+
+    Of the variables in `hidden`, values are not shown: they come from where secrets lie.
+    """
+    lines = []
+    prefix = next((model.prefix for model in _models() if model.__name__ == error.title), "")
+    for details in error.errors(include_url=False):
+        name = ".".join(str(part) for part in details["loc"])
+        variable = f"{prefix}{name}".upper() if name else ""
+        if variable in hidden:
+            words = "what it is set to cannot be used"
+        elif details["type"] == "value_error":
+            words = str(details["ctx"]["error"])
+        else:
+            words = f"{quoted(details['input'])} is refused: {details['msg']}"
+        lines.append(f"{variable}: {words}" if variable else words)
+    return lines
+
+
+def _is_settings(kind: Any) -> bool:
+    """Tell whether values of a type are settings."""
+    return isinstance(kind, type) and issubclass(kind, EnvironmentSettings)
+
+
+def _models(
+    base: type[EnvironmentSettings] = EnvironmentSettings,
+) -> Iterator[type[EnvironmentSettings]]:
+    """Give every class of settings that is in use."""
+    for model in base.__subclasses__():
+        yield model
+        yield from _models(model)

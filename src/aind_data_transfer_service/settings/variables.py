@@ -1,0 +1,85 @@
+"""Which variables of the environment are a user's, the site's, one job's, or another system's."""
+
+from collections.abc import Mapping
+
+from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+from aind_data_transfer_service.settings.metadata import MetadataSettings
+from aind_data_transfer_service.settings.sources import (
+    LabtracksSettings,
+    SharePointSettings,
+    SlimsSettings,
+    TarsSettings,
+)
+from aind_data_transfer_service.settings.upload import UploadSettings
+
+
+def is_administrators(variable: str) -> bool:
+    """Tell whether a variable of a job's environment is for the site to set, and for no user."""
+    name = variable.upper()
+    names = shared_variables() | _OF_ONE_JOB | _OF_THE_NODE
+    return name in names or name.startswith((*_SITE, *_CODE, *_DRIVERS))
+
+
+def shared_variables() -> frozenset[str]:
+    """Name the variables of a job that are the same for all jobs of a lab.
+
+    They may come from a store of parameters. What tells one job from another may not, nor may
+    where its files lie on the machine on which it runs.
+    """
+    return frozenset(UploadSettings.variables().values()) - _OF_ONE_JOB | _of_systems()
+
+
+def without_sources(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what is known of other systems, for a user's own script.
+
+    Those that metadata come from, and those that hear of verified assets.
+    """
+    names = _of_systems()
+    return {name: value for name, value in environment.items() if name.upper() not in names}
+
+
+def _of_systems() -> frozenset[str]:
+    return frozenset(name for model in _SYSTEMS for name in model.variables().values())
+
+
+_SITE = ("AWS_", "SINGULARITY", "APPTAINER", "SLURM", "SBATCH")
+_CODE = ("BASH", "LD_", "PYTHON")
+"""What has the job's own shell, loader and Python run something that came with the variable."""
+_DRIVERS = ("TDS", "FREETDS")
+"""What FreeTDS, beneath LabTracks, sets above all that it is told: server, port, a file of all that
+is said (https://www.freetds.org/userguide/envvar.html)."""
+_OF_THE_NODE = frozenset(
+    {
+        *("PATH", "HOME", "ENV", "IFS", "PS4", "SHELLOPTS", "GCONV_PATH", "GLIBC_TUNABLES"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES", "SSLKEYLOGFILE"),
+        *("HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS"),
+        *("SYBASE", "DSQUERY", "BOTO_CONFIG", "NETRC"),
+    }
+)
+"""What decides which programs run, which settings they read at home, over whose machine their
+requests go, whose certificates they trust, and which machine a name means."""
+_SYSTEMS = (
+    AfterwardsSettings,
+    LabtracksSettings,
+    MetadataSettings,
+    SharePointSettings,
+    SlimsSettings,
+    TarsSettings,
+)
+_OF_ONE_JOB = frozenset(
+    {
+        "JOB_ID",
+        "DATA_DIR",
+        "AWS_PARAM_STORE_NAME",
+        "UPLOAD_CALLBACK_TOKEN",
+        "UPLOAD_CALLBACK_URL",
+        "UPLOAD_EVENTS_FILE",
+        "UPLOAD_JOB_JSON_ARGS",
+        "UPLOAD_SHARD",
+        "UPLOAD_SHARDS_DONE",
+        "UPLOAD_SHARD_BYTES",
+        "UPLOAD_STATE_DIR",
+    }
+)
