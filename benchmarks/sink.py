@@ -192,12 +192,12 @@ class Sink:
         """List objects, in the first or the second version."""
         name = quote if query.get("encoding-type") == "url" else escape
         second = query.get("list-type") == "2"
-        after = query.get("continuation-token") or query.get("start-after") or ""
+        after = unquote(query.get("continuation-token") or "") or query.get("start-after") or ""
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
         keys, folders, following = bucket.page(
             prefix,
             delimiter,
-            unquote(after) if second else query.get("marker", ""),
+            after if second else query.get("marker", ""),
             min(1000, int(query.get("max-keys") or 1000)),
         )
         lines = [

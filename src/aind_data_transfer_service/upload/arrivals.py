@@ -12,6 +12,8 @@ from aind_data_transfer_service.upload.store import StoredObject
 from aind_data_transfer_service.upload.transforms import Item
 
 _NOTHING = -1
+_APART = 900
+"""So many items lie between two cuts: with documents and the odd file besides, a page of S3."""
 
 
 class Arrivals(Iterable[Entry]):
@@ -101,6 +103,15 @@ class Arrivals(Iterable[Entry]):
     def describe(self, documents: Iterable[Entry]) -> None:
         """Note the documents that were sent."""
         self._documents = sorted(documents, key=attrgetter("path"))
+
+    def cuts(self, prefix: str) -> list[str]:
+        """Give keys of the plan at which a list of the asset may be cut: none where it is short."""
+        places = range(_APART, len(self._items), _APART)
+        return sorted(f"{prefix}/{self._items[place].key}" for place in places)
+
+    def missed(self, there: bytearray) -> bool:
+        """Tell whether something is recorded that is not there."""
+        return any(o != _NOTHING and not found for o, found in zip(self._offsets, there))
 
     @property
     def size(self) -> int:

@@ -77,8 +77,7 @@ class Delivery:
         for place in places:
             wanted[place] = 1
         arrivals.recall(claim.known(), wanted)
-        listing = self._store.objects(self._prefix)
-        known, _ = arrivals.confirm(listing, len(self._prefix) + 1, plan.documents)
+        known, _ = self._confirmed(plan, arrivals)
         there = bytearray(known[place] for place in places)
         whole = {"asset_files": plan.files_total, "asset_bytes": plan.bytes_total}
         self._send(part, there, arrivals, Ledger(claim.journal), **whole)
@@ -104,6 +103,7 @@ class Delivery:
                         claim.keep_others,
                         on_file=lambda entry: progress.add(entry.size, 1),
                         on_renamed=take,
+                        cuts=entries.cuts(self._prefix),
                     )
                 except VerificationError as error:
                     claim.journal.doubt(error.paths)
@@ -177,11 +177,20 @@ class Delivery:
         except DestinationError as error:
             self._events.warn(str(error))
         arrivals.recall(claim.known())
-        stored = self._store.objects(self._prefix)
-        there, others = arrivals.confirm(stored, len(self._prefix) + 1, plan.documents)
+        there, others = self._confirmed(plan, arrivals)
         if not claim.keep_others:
             self._store.delete([f"{self._prefix}/{path}" for path in sorted(others)])
         return there
+
+    def _confirmed(self, plan: Plan, arrivals: Arrivals) -> tuple[bytearray, list[str]]:
+        """Ask the store what of a plan is there as it is recorded, and what else."""
+        skip, cuts = len(self._prefix) + 1, arrivals.cuts(self._prefix)
+        listing = self._store.objects(self._prefix, cuts)
+        there, others = arrivals.confirm(listing, skip, plan.documents)
+        if cuts and arrivals.missed(there):
+            listing = self._store.objects(self._prefix)
+            there, others = arrivals.confirm(listing, skip, plan.documents)
+        return there, others
 
     def _tell_progress(self, figures: dict) -> None:
         """Tell how far it is."""

@@ -197,9 +197,7 @@ class UploadJob:
             figures["message"] = f"{files:,} files, {size:,} bytes"
             if not self._config.dry_run:
                 preflight.probe(self._store, self._prefix)
-                there = self._store.objects(self._prefix) if state != "absent" else ()
-                already = sum(item.size for item in there)
-                preflight.check_room(self._store, max(0, size - already))
+                preflight.check_room(self._store, self._prefix, size)
         return scans, state
 
     def _scan(self) -> list[Scan]:

@@ -62,7 +62,7 @@ class LocalAssetStore(AssetStore):
         """Write the place of a key as a path."""
         return str(self._folder / key)
 
-    def objects(self, prefix: str) -> Iterator[StoredObject]:
+    def objects(self, prefix: str, cuts: Sequence[str] = ()) -> Iterator[StoredObject]:
         """Walk the folder of a prefix."""
         waiting = [str(self._path(prefix))]
         root = len(str(self._folder)) + 1

@@ -95,8 +95,8 @@ def probe(store: AssetStore, prefix: str) -> None:
         raise DestinationError(f"{store.location(key)} was written and read back otherwise")
 
 
-def check_room(store: AssetStore, needed: int) -> None:
-    """Make sure that there is room for so many bytes.
+def check_room(store: AssetStore, prefix: str, size: int) -> None:
+    """Make sure that there is room for an asset of so many bytes, less what is there of it already.
 
     Raises
     ------
@@ -104,7 +104,10 @@ def check_room(store: AssetStore, needed: int) -> None:
         Where there is not.
     """
     free = store.free_bytes()
-    if free is not None and free < needed + _MARGIN:
+    if free is None or free >= size + _MARGIN:
+        return
+    needed = max(0, size - sum(item.size for item in store.objects(prefix)))
+    if free < needed + _MARGIN:
         raise DestinationError(
             f"{needed:,} bytes are to be sent, and {store.location('')} has room for {free:,}"
         )

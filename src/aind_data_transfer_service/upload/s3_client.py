@@ -26,6 +26,7 @@ from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.credentials import Credentials
 from aind_data_transfer_service.upload.ledger import Part
 from aind_data_transfer_service.upload.limits import REQUESTS_PER_SECOND, TokenBucket
+from aind_data_transfer_service.upload.listing import Pages, in_pieces
 from aind_data_transfer_service.upload.replies import (
     quoted,
     read_error,
@@ -209,12 +210,21 @@ class S3Client:
                 return None
             raise
 
-    def list(self, start: str) -> Iterator[StoredObject]:
-        """List every object whose key starts in this way."""
-        for page in self._pages("", {"list-type": "2", "prefix": start}, "continuation-token"):
-            for item in page:
-                if item.tag == "Contents":
-                    yield read_listed({field.tag: field.text or "" for field in item})
+    def list(self, start: str, cuts: Sequence[str] = ()) -> Iterator[StoredObject]:
+        """List every object whose key starts in this way; at once what lies between the cuts."""
+        return in_pieces(partial(self._list, start), cuts)
+
+    def _list(self, start: str, after: str) -> Pages:
+        """List objects page by page, from behind a key where one is given."""
+        query = {"list-type": "2", "prefix": start}
+        if after:
+            query["start-after"] = after
+        for page in self._pages("", query, "continuation-token"):
+            yield [
+                read_listed({field.tag: field.text or "" for field in item})
+                for item in page
+                if item.tag == "Contents"
+            ]
 
     def folders(self, start: str) -> Iterator[str]:
         """List what stands between a start and the next slash."""

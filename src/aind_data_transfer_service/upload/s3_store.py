@@ -91,10 +91,10 @@ class S3AssetStore(AssetStore):
         """Write the place of a key as an S3 address."""
         return f"s3://{self._bucket}/{key}"
 
-    def objects(self, prefix: str) -> Iterator[StoredObject]:
+    def objects(self, prefix: str, cuts: Sequence[str] = ()) -> Iterator[StoredObject]:
         """List, page by page, everything beneath `prefix/`."""
         try:
-            yield from self._client.list(f"{prefix}/")
+            yield from self._client.list(f"{prefix}/", cuts)
         except Fault as fault:
             raise DestinationError(self._words("list", prefix, fault)) from fault
 

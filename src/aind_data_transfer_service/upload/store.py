@@ -164,8 +164,18 @@ class AssetStore(ABC):
         """Write the place of a key or prefix as people would."""
 
     @abstractmethod
-    def objects(self, prefix: str) -> Iterator[StoredObject]:
-        """List everything beneath `prefix/`, in no order."""
+    def objects(self, prefix: str, cuts: Sequence[str] = ()) -> Iterator[StoredObject]:
+        """List everything beneath `prefix/`, in no order.
+
+        Parameters
+        ----------
+        prefix : str
+            Beneath what.
+        cuts : Sequence[str]
+            Keys in their order, at which a long list may be cut in pieces that are asked for at
+            once. A store that keeps no order may then leave some out: who misses one has to ask
+            again without cuts.
+        """
 
     @abstractmethod
     def folders(self, prefix: str = "") -> set[str]:
