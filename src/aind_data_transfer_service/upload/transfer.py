@@ -118,8 +118,8 @@ class Transfer:
             self._ends.append(end)
         threading.Thread(target=self._work, args=(queue, end), daemon=True).start()
 
-    def _send_large(self, items: Sequence[Item]) -> bool:
-        """Send items in parts, and tell whether more of them should be on their way."""
+    def _send_large(self, items: Sequence[Item]) -> int:
+        """Send items in parts, and tell how many more of them should be on their way."""
         began, busy = time.monotonic(), time.thread_time()
         for item in items:
             key, digest = f"{self._prefix}/{item.key}", _Digest()
@@ -132,15 +132,15 @@ class Transfer:
             self._arrived([entry])
             self._progress.add(0, item.file_count)
         took, busy = time.monotonic() - began, time.thread_time() - busy
-        return took > max(_LONG_FILE, _WAITING * busy)
+        return int(took > max(_LONG_FILE, _WAITING * busy))
 
-    def _send_small(self, items: Sequence[Item]) -> bool:
+    def _send_small(self, items: Sequence[Item]) -> int:
         """Send items in one request each, and note them together, but soon.
 
         Returns
         -------
-        bool
-            Whether more threads should do so.
+        int
+            How many more threads should do so.
         """
         sent: list[Item] = []
         entries: list[Entry] = []
@@ -174,10 +174,10 @@ class Transfer:
                     note()
             took, left = time.monotonic() - began, self._traffic.seats_left(Lane.SMALL)
         if len(items) < 2 * wanted:  # too few to judge by
-            return False
+            return 0
         if read.seconds > took / 2:
-            return read.seconds > _LONG_READ * len(items)
-        return window.waited > took / 2 and left >= wanted
+            return int(read.seconds > _LONG_READ * len(items))
+        return min(int(window.waited / max(1e-6, took - window.waited)), left // wanted)
 
     def _contents(self, items: Sequence[Item], read: "_Read") -> Iterator[tuple[str, bytes]]:
         """Read items, each when it is its turn to be sent, and tell beside what was read."""
@@ -237,11 +237,12 @@ class Transfer:
             items = queue.take(self._share(queue, turn))
             if not items or self._traffic.halt.is_set():
                 return
-            wants_more = send(items)
+            wanted = send(items)
             if queue.is_done(len(items)):
                 self._traffic.end(queue.lane)
-            if wants_more and queue.left and self._traffic.seats_left(queue.lane):
-                self._start(queue)
+            for _ in range(wanted):
+                if queue.left and self._traffic.seats_left(queue.lane):
+                    self._start(queue)
 
     def _share(self, queue: "_Queue", turn: int) -> int:
         """Tell how many items a thread takes: few at first, and few where few are left."""
