@@ -40,6 +40,23 @@ class Defaults(unittest.TestCase):
     def test_an_empty_variable_is_as_good_as_none(self) -> None:
         self.assertFalse(service(HPC_HOST="", METADATA_SERVICE_URL="").on_cluster)
 
+    def test_the_case_of_a_variable_does_not_count(self) -> None:
+        self.assertEqual(Path("/data"), service(data_dir="/data").data_dir)
+        self.assertEqual(2, service(Hpc_Shards="2").hpc.shards)
+
+    def test_what_is_passed_in_wins_over_the_environment(self) -> None:
+        with mock.patch.dict(os.environ, {"UPLOAD_JOB_JSON_ARGS": "a", "JOB_ID": "1"}, clear=True):
+            self.assertEqual("b", UploadSettings(upload_json="b").upload_json)
+            self.assertEqual("2", UploadSettings(job_id="2").job_id)
+            self.assertEqual("a", UploadSettings().upload_json)
+
+    def test_a_variable_named_like_a_group_of_settings_is_disregarded(self) -> None:
+        """Clusters have a variable `HPC` for purposes of their own."""
+        groups = ("HPC", "OPEN_DATA", "NOTIFICATIONS", "AFTERWARDS", "METADATA")
+        found = service(**dict.fromkeys(groups, "something else"), HPC_SHARDS="2")
+        self.assertEqual(2, found.hpc.shards)
+        self.assertTrue(service().model_dump() | {"hpc": 0} == found.model_dump() | {"hpc": 0})
+
     def test_a_relative_data_folder_is_made_absolute(self) -> None:
         self.assertEqual(Path.cwd() / "state", service(DATA_DIR="state").data_dir)
 

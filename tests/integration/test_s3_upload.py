@@ -173,8 +173,8 @@ class TestUpload(S3TestCase):
         self.write("b.txt")
         listed = S3AssetStore.objects
 
-        def objects(store, prefix):
-            for found in listed(store, prefix):
+        def objects(store, prefix, cuts=()):
+            for found in listed(store, prefix, cuts):
                 other = found.key.endswith("a.txt")
                 yield StoredObject(found.key, found.size, '"other"') if other else found
 
@@ -183,6 +183,24 @@ class TestUpload(S3TestCase):
         self.assertEqual(self.manifest()["behavior/a.txt"].etag, '"other"')
         self.assertNotEqual(self.manifest()["behavior/b.txt"].etag, '"other"')
         self.assertIn("lists 1 files with other ETags", " ".join(self.told.warnings()))
+
+    def test_a_long_list_is_the_same_in_pieces(self):
+        for number in range(2_100):
+            self.write(f"{number % 7}/{number:04}.bin", b"data")
+        self.run_job()
+        whole = sorted(found.key for found in self.store.objects(PREFIX))
+        self.assertEqual(len(whole), 2_103)
+        for step in (10, 500, 900):
+            cut = sorted(found.key for found in self.store.objects(PREFIX, whole[step::step]))
+            self.assertEqual(cut, whole)
+
+    def test_a_server_with_an_order_of_its_own_makes_no_file_missing(self):
+        """SeaweedFS goes through folders: it has `0/…` before `0-1`, and S3 after it."""
+        for number in range(1_000):
+            self.write(f"0/{number:04}.bin", b"data")
+            self.write(f"0-{number:04}.bin", b"data")
+        self.run_job()
+        self.assertEqual(len(self.manifest()), 2_003)
 
     def test_the_server_itself_refuses_a_body_that_its_checksum_does_not_fit(self):
         with self.assertRaisesRegex(ClientError, "BadDigest|checksum"):

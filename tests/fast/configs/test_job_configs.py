@@ -94,7 +94,7 @@ class ImportTest(unittest.TestCase):
         code = (
             "import sys, aind_data_transfer_service.configs.job_configs as m\n"
             "heavy = {'fastapi', 'starlette', 'sqlalchemy', 'awscrt', 'openpyxl', "
-            "'python_calamine', 'boto3', 'pydantic_settings', 'aind_data_schema'}\n"
+            "'python_calamine', 'boto3', 'asyncio', 'aind_data_schema'}\n"
             "print(sorted(heavy & set(sys.modules)))"
         )
         for name in ("job_configs", "requests", "spreadsheet", "template"):

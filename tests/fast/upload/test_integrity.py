@@ -1,5 +1,6 @@
 """What could make an asset differ from its source without anybody noticing, or block its retry."""
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.upload import job
 from aind_data_transfer_service.upload.events import Events, Kind, Step
+from aind_data_transfer_service.upload.local_store import LocalAssetStore
 from aind_data_transfer_service.upload.store import manifest_key, mark_key, record_folder
 from tests.support.transfer import PREFIX, TransferTestCase
 
@@ -105,6 +107,29 @@ class TestDamageThatKeepsItsLooks(TransferTestCase):
             self.run_job(force_cloud_sync=True)
         self.run_job(force_cloud_sync=True)
         self.assertEqual(self.stored()["behavior/a.txt"], b"data")
+
+
+class TestListInPieces(TransferTestCase):
+    """A long list is cut at keys, which a store with an order of its own does not take well."""
+
+    def test_what_it_leaves_out_is_neither_missed_nor_sent_again(self):
+        for number in range(1_000):
+            self.write(f"{number:04}.bin")
+        whole = LocalAssetStore.objects
+
+        def objects(store, prefix, cuts=()):
+            return itertools.islice(whole(store, prefix), 100 if cuts else None)
+
+        def fail():
+            raise VerificationError("the network is gone")
+
+        self.enterContext(patch.object(LocalAssetStore, "objects", objects))
+        self.told.when(Step.VERIFY, Kind.START, fail)
+        with self.assertRaisesRegex(VerificationError, "gone"):
+            self.run_job()
+        self.run_job()
+        self.assertEqual(self.told.figures("transfer", "end")["files_sent"], 0)
+        self.assertEqual(len(self.manifest()), 1_003)
 
 
 class TestRecords(TransferTestCase):

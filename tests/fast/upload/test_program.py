@@ -173,3 +173,15 @@ class TestProgram(TransferTestCase):
                 env=environment,
             )
         self.assertEqual(ended.returncode, ExitCode.SOURCE)
+
+    def test_it_starts_without_what_it_has_no_use_for(self):
+        """Each job pays for what is loaded, and so does each shard of one."""
+        code = (
+            "import sys, aind_data_transfer_service.upload.program\n"
+            "heavy = {'asyncio', 'boto3', 'botocore', 'sqlalchemy', 'fastapi', 'aind_data_schema', "
+            "'aind_data_transfer_service.settings.service', 'pymssql', 'httpx', 'rich'}\n"
+            "print(sorted(heavy & set(sys.modules)))"
+        )
+        command = [sys.executable, "-c", code]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        self.assertEqual(run.stdout, "[]\n")
