@@ -13,6 +13,7 @@ from aind_data_transfer_service.errors import ExitCode, TransferError
 from aind_data_transfer_service.upload import transfer
 from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE
 from aind_data_transfer_service.upload.s3_client import S3Client
+from aind_data_transfer_service.upload.shards import Shard
 from aind_data_transfer_service.upload.stretch import Stretch
 from tests.support import seaweedfs, wait_until
 from tests.support.transfer import PREFIX, TransferTestCase
@@ -60,10 +61,11 @@ class TestResume(TransferTestCase):
         lines = self.journal.read_bytes().split(b"\n")[:-1]
         return [line for line in map(json.loads, lines) if name in line]
 
-    def stop_in_the_middle(self, number, parts=3):
+    def stop_in_the_middle(self, number, parts=3, **variables):
         """Start a job, slowly, and end it once some parts have arrived."""
         environment = {
             **os.environ,
+            **variables,
             "DESTINATION": "s3://",
             "DATA_DIR": str(self.folder / "data"),
             "UPLOAD_CONNECTIONS": "2",
@@ -166,6 +168,39 @@ class TestResume(TransferTestCase):
             MultipartUpload={"Parts": sorted(listed, key=lambda part: part["PartNumber"])},
         )
         self.assertEqual(self.run_and_count(), [])
+        self.check_whole()
+
+
+class TestResumeOfShards(TestResume):
+    """A shard that is ended in the middle of a large file, and who does its part then."""
+
+    def setUp(self):
+        """Have the first of two shards send the large file."""
+        super().setUp()
+        self.single = self.journal
+        self.journal = self.single.parent / "shards" / Shard(1, 2).name / self.single.name
+
+    def stop_in_the_middle(self, number, parts=3, **variables):
+        """Start a shard, slowly, and end it once some parts have arrived."""
+        return super().stop_in_the_middle(number, parts, JOB_ID="one", UPLOAD_SHARD="1/2")
+
+    def run_job(self, *args, **more):
+        """Run the job that completes what shards began."""
+        return super().run_job(self.settings(job_id="one", upload_shards_done=2))
+
+    test_killed_after_the_last_part_nothing_is_sent_again = None
+
+    def test_killed_once_more_it_still_goes_on(self):
+        """What the shard has noted, and what the last job adds to it, is known together."""
+        self.stop_in_the_middle(signal.SIGKILL)
+        first = {line["part"]["number"] for line in self.lines("part")}
+        self.journal = self.single
+        environment = {"JOB_ID": "one", "UPLOAD_SHARDS_DONE": "2"}
+        TestResume.stop_in_the_middle(self, signal.SIGKILL, 2, **environment)
+        second = {line["part"]["number"] for line in self.lines("part")}
+        self.assertFalse(first & second)
+        self.assertEqual(self.lines("upload"), [])
+        self.assertFalse((first | second) & set(self.run_and_count()))
         self.check_whole()
 
 

@@ -28,6 +28,7 @@ from aind_data_transfer_service.upload.lease import (
     read_mark,
     write_mark,
 )
+from aind_data_transfer_service.upload.ledger import Ledger
 from aind_data_transfer_service.upload.manifest import Entry, Journal, Manifest
 from aind_data_transfer_service.upload.shards import (
     Shard,
@@ -65,6 +66,11 @@ class Claim:
     """The sign of life of this job."""
     before: Journal | None = None
     """For a shard: the journal of an attempt that had none."""
+
+    def ledger(self) -> Ledger:
+        """Open what is noted of uploads in parts, by this job and by those that it goes on for."""
+        others = self.shards.journals() if self.before is None else [self.before]
+        return Ledger(self.journal, others)
 
     def known(self) -> Iterator[Entry]:
         """Give what other jobs than this one are known to have brought, the newest first."""

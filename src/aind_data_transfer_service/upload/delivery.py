@@ -53,7 +53,7 @@ class Delivery:
 
     def send_rest(self, plan: Plan, arrivals: Arrivals, claim: Claim) -> Sent:
         """Send what earlier attempts and shards have not brought."""
-        ledger = Ledger(claim.journal)
+        ledger = claim.ledger()
         there = self._already_there(plan, arrivals, claim, ledger)
         self._tell_of_shards()
         return self._send(plan, there, arrivals, ledger)
@@ -80,7 +80,9 @@ class Delivery:
         known, _ = self._confirmed(plan, arrivals)
         there = bytearray(known[place] for place in places)
         whole = {"asset_files": plan.files_total, "asset_bytes": plan.bytes_total}
-        self._send(part, there, arrivals, Ledger(claim.journal), **whole)
+        ledger = claim.ledger()
+        ledger.leave_out(plan.items, known)
+        self._send(part, there, arrivals, ledger, **whole)
         return arrivals
 
     def prove(self, entries: Arrivals, claim: Claim) -> list[Entry]:
@@ -178,6 +180,7 @@ class Delivery:
             self._events.warn(str(error))
         arrivals.recall(claim.known())
         there, others = self._confirmed(plan, arrivals)
+        ledger.leave_out(plan.items, there)
         if not claim.keep_others:
             self._store.delete([f"{self._prefix}/{path}" for path in sorted(others)])
         return there

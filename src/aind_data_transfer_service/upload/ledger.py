@@ -4,7 +4,8 @@ Each begun upload and each part that has arrived is a line of its own, written a
 ends the job, the next one knows which parts it need not send.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -43,17 +44,30 @@ class Ledger:
     ----------
     journal : Journal
         Where they are noted.
+    others : Iterable[Journal]
+        Where others noted what they did not complete.
     """
 
-    def __init__(self, journal: Journal):
+    def __init__(self, journal: Journal, others: Iterable[Journal] = ()):
         self._journal = journal
         self._begun: dict[str, Begun] = {}
-        for line in journal.notes():
+        for line in itertools.chain.from_iterable(one.notes() for one in (*others, journal)):
             self._take(line)
 
     def uploads(self) -> Iterator[tuple[str, Begun]]:
-        """Give every upload that was begun, completed ones too."""
+        """Give every upload that was begun and, as far as is known, not completed."""
         yield from list(self._begun.items())
+
+    def leave_out(self, items: Series, there: Sequence[int]) -> None:
+        """Forget the uploads of items that are there."""
+        for path, _ in self.uploads():
+            place = items.find(path)
+            if place is not None and there[place]:
+                self.close(path)
+
+    def close(self, path: str) -> None:
+        """Forget an upload that is completed."""
+        self._begun.pop(path, None)
 
     def upload_ids(self, items: Series) -> set[str]:
         """Tell which uploads can go on, for their sources are what they were.
@@ -120,3 +134,7 @@ class Page:
     def add(self, upload_id: str, part: Part) -> None:
         """Note that a part has arrived."""
         self.ledger.note({"part": asdict(part), "of": upload_id, "path": self.path})
+
+    def close(self) -> None:
+        """Forget the upload: it is completed."""
+        self.ledger.close(self.path)

@@ -127,10 +127,14 @@ class ShardRecords(Iterable[Entry]):
         self.folder = shard_folder(state_dir)
         self._but = shard_folder(state_dir, but) if but else None
 
+    def journals(self) -> list[Journal]:
+        """Find the journals that shards left behind."""
+        files = sorted(self.folder.glob(f"*/{_JOURNAL}"))
+        return [Journal(file) for file in files if file.parent != self._but]
+
     def __iter__(self) -> Iterator[Entry]:
-        for file in sorted(self.folder.glob(f"*/{_JOURNAL}")):
-            if file.parent != self._but:
-                yield from Journal(file).entries().values()
+        for journal in self.journals():
+            yield from journal.entries().values()
         for found in sorted(self._store.objects(_records(self._prefix)), key=attrgetter("key")):
             yield from _entries(read_lines(self._store, found.key))
 

@@ -127,6 +127,8 @@ class Transfer:
             page = self._ledger.page(item.key, item.fingerprint) if self._ledger else None
             pieces = self._parts(item, size, digest)
             etag = self._store.put_parts(key, pieces, size, self._traffic, page)
+            if page is not None:
+                page.close()
             moment = utc(item.mtime_ns)
             entry = Entry(item.key, digest.size, digest.sha256, moment, etag, item.fingerprint)
             self._arrived([entry])
