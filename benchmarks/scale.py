@@ -1,7 +1,8 @@
 """What a million small files take, and one file of 2 TB: seconds, and memory that stays flat.
 
-Both are whole jobs, with hashing, manifest and verification, against the sink beside this file:
-an S3 server that throws bytes away. Run it with::
+The million are sent twice: by a job that runs to its end, and by one that is killed half way and
+the next one, which goes on. All are whole jobs, with hashing, manifest and verification, against
+the sink beside this file: an S3 server that throws bytes away. Run it with::
 
     python benchmarks/scale.py
 
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,9 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores\n")
     with tempfile.TemporaryDirectory(prefix="scale-") as folder, _sink() as url:
         if options.only != "large":
-            _many(options.tree or Path(folder) / "tree", options.files, Path(folder), url)
+            tree = options.tree or Path(folder) / "tree"
+            _many(tree, options.files, Path(folder), url)
+            _killed(tree, Path(folder), url)
         if options.only != "files":
             _large(int(options.tera * TERA), options.seconds, Path(folder), url)
 
@@ -78,6 +81,26 @@ def _many(tree: Path, files: int, folder: Path, url: str) -> None:
     print(f"  sent in               {seconds:8.1f} s, {files / seconds:,.0f} files/s")
     print(f"  verified in           {proven['seconds'] - sent['seconds']:8.1f} s")
     print(f"  published in          {end['seconds'] - proven['seconds']:8.1f} s")
+    print(f"  whole job             {end['seconds']:8.1f} s, peak {end['peak']:,} MB\n")
+
+
+def _killed(tree: Path, folder: Path, url: str) -> None:
+    """Kill a job that has sent half of many small files, and have the next one go on."""
+    done = 0
+    with closing(_job(tree, folder / "killed", url)) as job:
+        for said in job:
+            if said["kind"] == "progress":
+                done, total = (said["figures"][f"files_{name}"] for name in ("done", "total"))
+                if done > total / 2:
+                    break
+    said = list(_job(tree, folder / "killed", url))
+    sent, proven = _last(said, "transfer", "end"), _last(said, "verify", "end")
+    end = _last(said, "done", "end")
+    first = next(each for each in said if each["kind"] == "progress")
+    print(f"the same, killed when {done:,} had arrived, and started again")
+    print(f"  sending again after   {first['seconds']:8.1f} s, {first['memory']:,} MB")
+    print(f"  sent                  {sent['figures']['files_sent']:8,} files")
+    print(f"  verified in           {proven['seconds'] - sent['seconds']:8.1f} s")
     print(f"  whole job             {end['seconds']:8.1f} s, peak {end['peak']:,} MB\n")
 
 
@@ -177,7 +200,7 @@ def _child(source: Path, state: Path) -> None:
         s3_bucket=_BUCKET,
         platform="behavior",
         subject_id="690165",
-        acq_datetime=f"2024-02-19T11:25:{os.getpid() % 60:02}",
+        acq_datetime=f"2024-02-19T11:25:{len(state.name):02}",  # each has an asset of its own
         modalities=[{"modality": "behavior", "source": str(source)}],
     )
     try:
