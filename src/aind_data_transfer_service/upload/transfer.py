@@ -8,12 +8,13 @@ left to do leaves its connections to the other.
 import hashlib
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 from aind_data_transfer_service.errors import CancelledError, UploadError
+from aind_data_transfer_service.upload.crew import Crew
 from aind_data_transfer_service.upload.ledger import Ledger
 from aind_data_transfer_service.upload.limits import Lane, Traffic, cores
 from aind_data_transfer_service.upload.manifest import Entry, utc
@@ -34,9 +35,9 @@ _NOTED_EVERY = 0.2
 """Seconds after which arrivals of small files are noted at the latest."""
 _SMALL_SHARE = 8
 """The small files of one thread take so much of the memory at most: one part in so many."""
-_THREADS = {Lane.SMALL: 32, Lane.LARGE: 16}
-"""How many there are at most. At first one sends small files, for Python runs one at a time, and
-where drive and store answer at once more would only stand in each other's way."""
+_MOST_SMALL, _MOST_LARGE = 32, 16
+"""How many threads there are at most. At first one sends small files, for Python runs one at a
+time, and where drive and store answer at once more would only stand in each other's way."""
 _LONG_READ = 0.001
 """Small files are waited for where each takes more than so many seconds to be read."""
 _LONG_FILE, _WAITING = 0.02, 4
@@ -84,18 +85,18 @@ class Transfer:
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._ends: list[threading.Event] = []
-        self._started: Counter[Lane] = Counter()
+        self._larges = 0
+        self._crew = Crew(min(_MOST_SMALL, connections))
 
     def run(self, items: Sequence[Item]) -> None:
         """Send everything; the first failure stops all."""
         large, small = (_Queue(*pair) for pair in zip((Lane.LARGE, Lane.SMALL), in_order(items)))
-        threads = [large] * min(len(large), cores())  # more would share the same cores
-        threads += [small] * min(len(small), 1)
+        self._larges = min(len(large), cores())  # more would share the same cores
         for queue in (large, small):
             if len(queue):
                 self._traffic.begin(queue.lane)
         try:
-            for queue in threads:
+            for queue in [large] * self._larges + [small] * min(len(small), 1):
                 self._start(queue)
             for end in self._ends:  # a join that a signal breaks off takes its thread for ended
                 while not end.wait(0.2):  # wakes up so that a signal is heard
@@ -107,34 +108,27 @@ class Transfer:
             raise self._failure
 
     def _start(self, queue: "_Queue") -> None:
-        """Start a thread, or none where its lane has as many as can be of use."""
-        lane, connections = queue.lane, self._traffic.connections
-        most = min(_THREADS[lane], connections if lane is Lane.SMALL else max(1, connections // 2))
-        with self._lock:
-            if self._started[lane] >= most:
-                return
-            self._started[lane] += 1
-            end = threading.Event()
-            self._ends.append(end)
+        """Start a thread."""
+        end = threading.Event()
+        self._ends.append(end)
         threading.Thread(target=self._work, args=(queue, end), daemon=True).start()
 
-    def _send_large(self, items: Sequence[Item]) -> int:
-        """Send items in parts, and tell how many more of them should be on their way."""
+    def _send_large(self, item: Item) -> bool:
+        """Send an item in parts, and tell whether that was waited for rather than worked at."""
         began, busy = time.monotonic(), time.thread_time()
-        for item in items:
-            key, digest = f"{self._prefix}/{item.key}", _Digest()
-            size = part_size(item.largest_size)
-            page = self._ledger.page(item.key, item.fingerprint) if self._ledger else None
-            pieces = self._parts(item, size, digest)
-            etag = self._store.put_parts(key, pieces, size, self._traffic, page)
-            if page is not None:
-                page.close()
-            moment = utc(item.mtime_ns)
-            entry = Entry(item.key, digest.size, digest.sha256, moment, etag, item.fingerprint)
-            self._arrived([entry])
-            self._progress.add(0, item.file_count)
+        key, digest = f"{self._prefix}/{item.key}", _Digest()
+        size = part_size(item.largest_size)
+        page = self._ledger.page(item.key, item.fingerprint) if self._ledger else None
+        pieces = self._parts(item, size, digest)
+        etag = self._store.put_parts(key, pieces, size, self._traffic, page)
+        if page is not None:
+            page.close()
+        moment = utc(item.mtime_ns)
+        entry = Entry(item.key, digest.size, digest.sha256, moment, etag, item.fingerprint)
+        self._arrived([entry])
+        self._progress.add(0, item.file_count)
         took, busy = time.monotonic() - began, time.thread_time() - busy
-        return int(took > max(_LONG_FILE, _WAITING * busy))
+        return took > max(_LONG_FILE, _WAITING * busy)
 
     def _send_small(self, items: Sequence[Item]) -> int:
         """Send items in one request each, and note them together, but soon.
@@ -142,7 +136,7 @@ class Transfer:
         Returns
         -------
         int
-            How many more threads should do so.
+            How many more threads would be of use.
         """
         sent: list[Item] = []
         entries: list[Entry] = []
@@ -178,7 +172,7 @@ class Transfer:
         if len(items) < 2 * wanted:  # too few to judge by
             return 0
         if read.seconds > took / 2:
-            return int(read.seconds > _LONG_READ * len(items))
+            return self._crew.size if read.seconds > _LONG_READ * len(items) else 0
         return min(int(window.waited / max(1e-6, took - window.waited)), left // wanted)
 
     def _contents(self, items: Sequence[Item], read: "_Read") -> Iterator[tuple[str, bytes]]:
@@ -223,7 +217,10 @@ class Transfer:
         """Send items until the queue is empty."""
         try:
             with self._traffic.worker():
-                self._empty(queue)
+                if queue.lane is Lane.SMALL:
+                    self._empty_small(queue)
+                else:
+                    self._empty_large(queue)
         except BaseException as error:  # handed to the thread that waits
             with self._lock:
                 if self._failure is None or isinstance(self._failure, CancelledError):
@@ -232,26 +229,38 @@ class Transfer:
         finally:
             end.set()
 
-    def _empty(self, queue: "_Queue") -> None:
-        """Send items, and have further threads do so where that is of use."""
-        send = self._send_small if queue.lane is Lane.SMALL else self._send_large
+    def _empty_large(self, queue: "_Queue") -> None:
+        """Send large files until there are none, with a further thread where one waits."""
+        most = min(_MOST_LARGE, max(1, self._traffic.connections // 2))
+        while (items := queue.take(1)) and not self._traffic.halt.is_set():
+            waited = self._send_large(*items)
+            if queue.is_done(1):
+                self._traffic.end(queue.lane)
+            with self._lock:
+                wanted = waited and self._larges < most and queue.left
+                if wanted and self._traffic.seats_left(queue.lane):
+                    self._larges += 1
+                    self._start(queue)
+
+    def _empty_small(self, queue: "_Queue") -> None:
+        """Send small files until there are none, with as many threads as are of use."""
         for turn in count():
             items = queue.take(self._share(queue, turn))
             if not items or self._traffic.halt.is_set():
                 return
-            wanted = send(items)
+            more = self._send_small(items)
             if queue.is_done(len(items)):
                 self._traffic.end(queue.lane)
-            for _ in range(wanted):
-                if queue.left and self._traffic.seats_left(queue.lane):
-                    self._start(queue)
+            started, ends = self._crew.review(len(items), more if queue.left else 0)
+            for _ in range(started):
+                self._start(queue)
+            if ends:
+                return
 
     def _share(self, queue: "_Queue", turn: int) -> int:
         """Tell how many items a thread takes: few at first, and few where few are left."""
-        if queue.lane is Lane.LARGE:
-            return 1
         window = self._store.window
-        fair = max(window, queue.left // (4 * len(self._ends)))
+        fair = max(window, queue.left // (4 * self._crew.size))
         return min(_TAKEN, window * 2 ** min(turn + 1, 9), fair)
 
     def _give_up(self) -> None:
