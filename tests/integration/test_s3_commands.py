@@ -84,6 +84,19 @@ class TestVerify(S3CommandTestCase):
                 },
             )
 
+    def test_a_long_list_is_compared_as_a_whole(self):
+        for number in range(1_000):
+            self.write(f"0/{number:04}.bin", b"data")
+            self.write(f"0-{number:04}.bin", b"data")
+        self.run_job(force_cloud_sync=True)
+        self.assertIn("2,008 files", run("verify", self.asset)[1])
+        missing = [f"{PREFIX}/behavior/0/0950.bin", f"{PREFIX}/behavior/0-0003.bin"]
+        self.store.delete(missing)
+        code, out, _ = run("verify", "--json", self.asset)
+        self.assertEqual(code, ExitCode.VERIFICATION)
+        found = {f"{PREFIX}/{d['path']}": d["fault"] for d in json.loads(out)["differences"]}
+        self.assertEqual(found, dict.fromkeys(missing, "missing"))
+
     def test_a_bucket_that_is_not_there_is_told(self):
         code, _, err = run("verify", f"s3://nowhere-{uuid.uuid4().hex}/asset")
         self.assertEqual(code, ExitCode.DESTINATION)

@@ -6,14 +6,13 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 
+from aind_data_transfer_service.upload.listing import APART
 from aind_data_transfer_service.upload.manifest import Entry, Journal
 from aind_data_transfer_service.upload.plan import Picked, Series
 from aind_data_transfer_service.upload.store import StoredObject
 from aind_data_transfer_service.upload.transforms import Item
 
 _NOTHING = -1
-_APART = 900
-"""So many items lie between two cuts: with documents and the odd file besides, a page of S3."""
 
 
 class Arrivals(Iterable[Entry]):
@@ -106,7 +105,7 @@ class Arrivals(Iterable[Entry]):
 
     def cuts(self, prefix: str) -> list[str]:
         """Give keys of the plan at which a list of the asset may be cut: none where it is short."""
-        places = range(_APART, len(self._items), _APART)
+        places = range(APART, len(self._items), APART)
         return sorted(f"{prefix}/{self._items[place].key}" for place in places)
 
     def missed(self, there: bytearray) -> bool:

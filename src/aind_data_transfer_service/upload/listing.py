@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from aind_data_transfer_service.upload.store import StoredObject
 
 Pages = Iterator[list[StoredObject]]
+APART = 900
+"""So many expected keys lie between two cuts: with the odd one besides, a page of S3."""
 _AT_ONCE = 8
 """How many answers are waited for at once."""
 

@@ -99,6 +99,35 @@ def differences(
         yield Difference(path, Fault.FOREIGN, f"{shown(path)} is there, and nobody sent it")
 
 
+def compare(
+    store: AssetStore,
+    prefix: str,
+    entries: Iterable[Entry],
+    cuts: Sequence[str] = (),
+    by_etag: bool = True,
+) -> Iterator[Difference]:
+    """Compare what was sent with what the store lists, which is asked for in pieces.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    entries : Iterable[Entry]
+        What was sent; it is gone through twice where there are cuts and anything differs.
+    cuts : Sequence[str]
+        Keys at which the store's list may be cut, so that it is there sooner.
+    by_etag : bool
+        Whether the ETag has to be the same.
+    """
+    skip = len(prefix) + 1
+    found = differences(entries, store.objects(prefix, cuts), skip, by_etag)
+    if cuts and next(found, None) is not None:  # which the cuts may have made
+        found = differences(entries, store.objects(prefix), skip, by_etag)
+    return found
+
+
 def verify(
     store: AssetStore,
     prefix: str,
@@ -146,9 +175,7 @@ def verify(
         Where anything differs, naming it.
     """
     problems, others = [], []
-    found = differences(entries, store.objects(prefix, cuts), len(prefix) + 1)
-    if cuts and next(found, None) is not None:  # which the cuts may have made
-        found = differences(entries, store.objects(prefix), len(prefix) + 1)
+    found = compare(store, prefix, entries, cuts)
     if on_renamed is not None and not store.proves_by_reading:
         found = _by_bytes(found, store, prefix, readers, on_renamed)
     for difference in found:

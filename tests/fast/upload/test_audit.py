@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from unittest.mock import patch
 from aind_data_transfer_service import cli
 from aind_data_transfer_service.errors import DestinationError, ExitCode, RequestError
 from aind_data_transfer_service.upload import audit
+from aind_data_transfer_service.upload.local_store import LocalAssetStore
 from aind_data_transfer_service.upload.manifest import Entry, Manifest, write_manifest
 from aind_data_transfer_service.upload.store import StoredObject, manifest_key, mark_key
 from aind_data_transfer_service.upload.verify import differences
@@ -194,6 +196,30 @@ class TestManyFiles(AuditTestCase):
         self.store.put(manifest_key(PREFIX), lines[0] + b'{"odd": 1}\n')
         with self.assertRaisesRegex(DestinationError, "is no manifest"):
             list(Manifest(self.store, PREFIX))
+
+    def test_a_long_list_comes_in_pieces_and_whole_where_those_leave_something_out(self):
+        for number in range(2_000):
+            self.write(f"{number:04}.bin")
+        self.run_job(force_cloud_sync=True)
+        whole, asked = LocalAssetStore.objects, []
+
+        def objects(store, prefix, cuts=()):
+            if prefix == PREFIX:
+                asked.append(cuts)
+            return itertools.islice(whole(store, prefix), 100 if cuts else None)
+
+        self.enterContext(patch.object(LocalAssetStore, "objects", objects))
+        self.enterContext(patch.object(LocalAssetStore, "proves_by_reading", False))
+        self.enterContext(patch.object(audit, "_INTERVAL", 0.0))
+        tell = self.enterContext(patch.object(audit, "_tell"))
+        self.assertEqual(self.verify(self.asset)[0], 0)
+        self.assertEqual([len(cuts) for cuts in asked], [2, 0])
+        self.assertEqual([PREFIX] * 2, [cut.split("/")[0] for cut in asked[0]])
+        self.assertEqual(tell.call_args.args[0]["files_done"], 2_005)
+        self.store.delete([f"{PREFIX}/behavior/0007.bin"])
+        code, out, _ = self.verify(self.asset)
+        self.assertEqual(code, ExitCode.VERIFICATION)
+        self.assertIn(": 1 differences\n  behavior/0007.bin is missing\n", out)
 
     def test_no_more_differences_are_kept_than_a_person_reads(self):
         for number in range(150):
