@@ -5,13 +5,14 @@ network drive may hold it for longer than anyone has patience.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.errors import MetadataError
 
 logger = logging.getLogger(__name__)
@@ -48,13 +49,8 @@ class Inquiry:
 
     def ask(self, kind: str, source: str, question: Callable[[], Any]) -> None:
         """Put a question to a source, in a thread of its own."""
-        answer: Future[Answer] = Future()
-        self._open[kind, source] = answer
-
-        def work() -> None:
-            answer.set_result(_answer(source, question))
-
-        threading.Thread(target=work, name=f"{source} {kind}", daemon=True).start()
+        work = partial(_answer, source, question)
+        self._open[kind, source] = beside(work, f"{source} {kind}")
 
     def answer(self, kind: str, source: str) -> Answer:
         """Wait for an answer, as long as there is time."""

@@ -6,14 +6,14 @@ independent of each other and nothing stays open at a server that others work wi
 """
 
 import re
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from functools import partial
 
 from sqlalchemy import URL, NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.documents import Status, status_of
 from aind_data_transfer_service.metadata.labtracks_failures import Failure, too_late
@@ -126,15 +126,7 @@ class LabtracksSource(SourceBase):
         The driver's time-outs end with the next byte, and count anew for each of the questions
         that SQLAlchemy has for a server that it has just met.
         """
-        answer: Future[Sequence[Row]] = Future()
-
-        def ask() -> None:
-            try:
-                answer.set_result(self._ask(number))
-            except Exception as error:  # it is raised where the answer is waited for
-                answer.set_exception(error)
-
-        threading.Thread(target=ask, name="labtracks", daemon=True).start()
+        answer = beside(partial(self._ask, number), "labtracks")
         try:
             return answer.result(self._timeout)
         except TimeoutError as error:

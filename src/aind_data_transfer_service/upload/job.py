@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import TextIO
 from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service import __version__
+from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import DestinationExistsError, MetadataError, RequestError
 from aind_data_transfer_service.metadata.choose import open_lab
@@ -152,8 +154,9 @@ class UploadJob:
             return self._run_shard(plan, Shard(*self._settings.upload_shard))
         with self._claim(state) as claim:
             arrivals = self._transfer(plan, documents, claim)
-            self._compare_sources(scans)
+            unchanged = beside(partial(self._compare_sources, scans), "sources")
             kept = self._delivery.prove(arrivals, claim)
+            unchanged.result()
             return self._publish(plan, arrivals, kept, claim)
 
     def _run_shard(self, plan: Plan, shard: Shard) -> Outcome:

@@ -19,10 +19,10 @@ import json
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from botocore.config import Config
@@ -31,6 +31,7 @@ from botocore.parsers import ResponseParserError
 from botocore.session import get_session
 from pydantic import ValidationError
 
+from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.errors import RequestError
 from aind_data_transfer_service.settings.environment import explain_settings
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -114,15 +115,7 @@ def read_parameters(name: str, known: Collection[str], seconds: float = _SECONDS
         Where the parameter, or a secret that it points to, cannot be read or understood. The
         message holds no values.
     """
-    answer: Future[Parameters] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(_read(name, known))
-        except BaseException as error:  # it is raised where the answer is looked at
-            answer.set_exception(error)
-
-    threading.Thread(target=work, name="parameters", daemon=True).start()
+    answer = beside(partial(_read, name, known), "parameters")
     wait([answer], seconds)
     if not answer.done():
         raise RequestError(

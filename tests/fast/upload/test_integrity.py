@@ -3,10 +3,12 @@
 import itertools
 import json
 import os
+import threading
 from pathlib import Path
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import (
+    DestinationError,
     DestinationExistsError,
     SourceChangedError,
     SourceError,
@@ -58,6 +60,23 @@ class TestSourceThatMoves(TransferTestCase):
         with patch.object(job, "complete", remove):
             with self.assertRaisesRegex(SourceChangedError, r"b\.txt vanished"):
                 self.run_job()
+
+    def test_the_last_look_is_taken_beside_the_proof_and_waited_for(self):
+        path = self.write("a.txt")
+        proven, whole = threading.Event(), job.scan
+
+        def look(*arguments):
+            if ("transfer", "end") in self.told.steps():
+                proven.wait(20)
+            return whole(*arguments)
+
+        self.told.when(Step.VERIFY, Kind.START, lambda: path.write_bytes(b"DATA and more"))
+        self.told.when(Step.VERIFY, Kind.END, proven.set)
+        with patch.object(job, "scan", look):
+            with self.assertRaisesRegex(SourceChangedError, r"a\.txt changed"):
+                self.run_job()
+        with self.assertRaises(DestinationError):
+            self.manifest()
 
 
 class TestSourceAtTheDestination(TransferTestCase):
