@@ -13,6 +13,7 @@ from unittest.mock import patch
 from aind_data_transfer_service.errors import UploadError
 from tests.support import seaweedfs
 from tests.support.fault_proxy import FaultProxy, Seeded, Trouble, nothing
+from tests.support.https import ca_file, server_context
 from tests.support.transfer import PREFIX, TransferTestCase
 
 _server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
@@ -38,13 +39,17 @@ class FaultsTestCase(TransferTestCase):
     """Gives each test a bucket, a proxy before the server, and a session."""
 
     destination = "s3://"
+    is_encrypted = False
+    """Whether the job speaks TLS, as it does with Amazon."""
 
     def setUp(self):
         """Make them."""
         super().setUp()
-        self.enterContext(patch.dict(os.environ, _server.env))
+        trust = {"AWS_CA_BUNDLE": str(ca_file())} if self.is_encrypted else {}
+        self.enterContext(patch.dict(os.environ, _server.env | trust))
         self.bucket = _server.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
-        self.proxy = self.enterContext(FaultProxy(_server.endpoint_url))
+        tls = server_context() if self.is_encrypted else None
+        self.proxy = self.enterContext(FaultProxy(_server.endpoint_url, tls=tls))
         self.endpoint_url = self.proxy.endpoint_url
         self.write("a.bin", os.urandom(3 * 8 * MEBI + 1))
         self.write("b.bin", os.urandom(2 * 8 * MEBI))
@@ -86,8 +91,8 @@ class FaultsTestCase(TransferTestCase):
         self.assert_whole(words)
 
 
-class TestOneTrouble(FaultsTestCase):
-    """Each kind of trouble alone: it happens to every request once, unless that takes too long."""
+class OneTroubleTestCase(FaultsTestCase):
+    """One kind of trouble alone: it happens to every request once, unless that takes too long."""
 
     def survive(self, trouble, share=1.0):
         """Bring an asset home in one go, in spite of it."""
@@ -95,6 +100,10 @@ class TestOneTrouble(FaultsTestCase):
         self.run_job()
         self.assertGreater(self.proxy.troubled[trouble], 3, "it happened")
         self.assert_whole(f"{trouble.name}, seed 1")
+
+
+class TestBrokenConnections(OneTroubleTestCase):
+    """What a network does."""
 
     def test_resets_are_borne(self):
         self.survive(Trouble.RESET)
@@ -105,14 +114,27 @@ class TestOneTrouble(FaultsTestCase):
     def test_a_server_that_is_away_is_waited_for(self):
         self.survive(Trouble.REFUSE, 0.1)
 
-    def test_late_answers_are_waited_for(self):
-        self.survive(Trouble.LATE)
-
     def test_a_stalled_connection_is_given_up_and_another_made(self):
         self.survive(Trouble.STALL, 0.08)
 
     def test_answers_cut_off_are_asked_for_again(self):
         self.survive(Trouble.TRUNCATE)
+
+    def test_an_answer_that_got_lost_does_no_harm(self):
+        self.survive(Trouble.LOSE)
+
+
+class TestBrokenConnectionsOverTls(TestBrokenConnections):
+    """The same where all is encrypted: connections break in other ways, and time out in others."""
+
+    is_encrypted = True
+
+
+class TestRefusals(OneTroubleTestCase):
+    """What a server does, or says."""
+
+    def test_late_answers_are_waited_for(self):
+        self.survive(Trouble.LATE)
 
     def test_damaged_bodies_are_refused_and_sent_again(self):
         self.survive(Trouble.CORRUPT)
@@ -126,9 +148,6 @@ class TestOneTrouble(FaultsTestCase):
         self.run_job()
         self.assertGreater(self.proxy.troubled[Trouble.CORRUPT], 1, "it happened")
         self.assert_whole()
-
-    def test_an_answer_that_got_lost_does_no_harm(self):
-        self.survive(Trouble.LOSE)
 
     def test_internal_errors_are_borne(self):
         self.survive(Trouble.ERROR)

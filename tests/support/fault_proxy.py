@@ -9,6 +9,7 @@ import contextlib
 import random
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -111,11 +112,15 @@ class FaultProxy:
         Decides what happens to a request; may be replaced while it runs.
     bytes_per_second : float | None
         How fast bodies pass, each connection by itself.
+    tls : ssl.SSLContext | None
+        What it shows its clients, where they speak TLS to it. The server behind it is spoken to
+        as it is.
     """
 
     server: str
     schedule: Schedule = nothing
     bytes_per_second: float | None = None
+    tls: ssl.SSLContext | None = None
     received: Counter[str] = field(default_factory=Counter)
     """By method, how many bytes of bodies came in, whether or not they were passed on."""
     troubled: Counter[Trouble] = field(default_factory=Counter)
@@ -143,6 +148,7 @@ class FaultProxy:
         for link in links:
             _shut(link)
         self._acceptor.join(10)
+        self._listener.close()
 
     def begin(self, schedule: Schedule) -> None:
         """Go by another schedule, and forget what was asked and done before."""
@@ -154,7 +160,7 @@ class FaultProxy:
     @property
     def endpoint_url(self) -> str:
         """The address that jobs are given."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._port}"
 
     @property
     def bytes_received(self) -> int:
@@ -183,6 +189,8 @@ class FaultProxy:
         """Pass on one request after the other, until an end is gone."""
         try:
             with contextlib.suppress(OSError, _Ended):
+                if self.tls is not None:
+                    link = self._encrypted(link)
                 pending = b""
                 while True:
                     pending = self._one(link, pending)
@@ -190,6 +198,14 @@ class FaultProxy:
             with self._lock:
                 self._open.discard(link)
             link.close()
+
+    def _encrypted(self, link: socket.socket) -> socket.socket:
+        """Shake hands."""
+        secure = self.tls.wrap_socket(link, server_side=True)
+        with self._lock:
+            self._open.discard(link)
+            self._open.add(secure)
+        return secure
 
     def _one(self, link: socket.socket, pending: bytes) -> bytes:
         """Pass on one request, and give what was read beyond it."""

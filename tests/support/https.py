@@ -83,6 +83,13 @@ def ca_file() -> Path:
     return path
 
 
+def server_context() -> ssl.SSLContext:
+    """Make what a server on loopback shows its clients."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority().issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
 _KEPT: list[tempfile.TemporaryDirectory] = []
 
 
@@ -112,9 +119,7 @@ class HttpsServer:
         self._next: list[tuple[str, Reply | Fault]] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority().issue_cert("127.0.0.1").configure_cert(context)
-        self._server = _Server(_handler(self), context)
+        self._server = _Server(_handler(self), server_context())
         self.url = f"https://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:

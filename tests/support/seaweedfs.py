@@ -15,6 +15,7 @@ import boto3
 from botocore.config import Config
 
 from tests.support import free_port, missing, wait_until
+from tests.support.https import authority, ca_file
 
 ACCESS_KEY, SECRET_KEY = "tests", "tests-secret"
 
@@ -26,11 +27,14 @@ class SeaweedFS:
     endpoint_url: str
     folder: Path
     process: subprocess.Popen
+    ca_file: Path | None = None
+    """Who vouches for a server that speaks TLS."""
 
     @property
     def env(self) -> dict[str, str]:
         """The variables with which a program finds the server and may use it."""
-        return {
+        trust = {"AWS_CA_BUNDLE": str(self.ca_file)} if self.ca_file else {}
+        return trust | {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
@@ -46,6 +50,7 @@ class SeaweedFS:
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
             region_name="us-east-1",
+            verify=str(self.ca_file) if self.ca_file else None,
             config=Config(retries={"max_attempts": 1}),
         )
 
@@ -71,11 +76,13 @@ def program() -> str:
     return found
 
 
-def start(**others: tuple[str, list[str]]) -> SeaweedFS:
+def start(tls: bool = False, **others: tuple[str, list[str]]) -> SeaweedFS:
     """Start a server and wait until it takes a bucket.
 
     Parameters
     ----------
+    tls : bool
+        Whether it is spoken to over TLS, as Amazon's is.
     **others
         Further users: by their access key, the secret key and what they may do (`Read:bucket`).
     """
@@ -108,12 +115,14 @@ def start(**others: tuple[str, list[str]]) -> SeaweedFS:
         "-s3.port.lance=0",
         *(f"{option}={port}" for option, port in zip(options, ports.values())),
     ]
+    ca_file = _encrypt(folder, command) if tls else None
     log = open(folder / "log", "wb")
     process = subprocess.Popen(
         command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
     )
     log.close()
-    server = SeaweedFS(f"http://127.0.0.1:{ports['s3']}", folder, process)
+    address = f"{'https' if tls else 'http'}://127.0.0.1:{ports['s3']}"
+    server = SeaweedFS(address, folder, process, ca_file)
     try:
         wait_until(lambda: _takes_objects(server), 60, "SeaweedFS to take an object")
     except BaseException:
@@ -121,6 +130,16 @@ def start(**others: tuple[str, list[str]]) -> SeaweedFS:
         server.stop()
         raise
     return server
+
+
+def _encrypt(folder: Path, command: list[str]) -> Path:
+    """Give a server a certificate, and tell who vouches for it."""
+    certificate = authority().issue_cert("127.0.0.1")
+    names = {"cert": certificate.cert_chain_pems[0], "key": certificate.private_key_pem}
+    for name, pem in names.items():
+        pem.write_to_path(str(folder / f"{name}.pem"))
+        command.append(f"-s3.{name}.file={folder / name}.pem")
+    return ca_file()
 
 
 def _takes_objects(server: SeaweedFS) -> bool:

@@ -9,6 +9,9 @@ from aind_data_transfer_service.upload.retry import Fault, Kind, judge
 from aind_data_transfer_service.upload.store import StoredObject
 from aind_data_transfer_service.upload.wire import Reply
 
+_WORDS = 200
+"""Bytes of a refusal in other words than S3's that are told."""
+
 
 def read_xml(reply: Reply) -> ElementTree.Element:
     """Read a reply that has to be XML; one that tells of an error is a fault in spite of its 200.
@@ -34,6 +37,13 @@ def read_error(reply: Reply) -> tuple[str, str]:
     if found is None or found.tag != "Error":
         return "", ""
     return text_of(found, "Code"), text_of(found, "Message")
+
+
+def read_words(reply: Reply) -> str:
+    """Read what a refusal says in plain words, that is neither S3's nor a page; mostly nothing."""
+    found = reply.body[:_WORDS].decode("utf-8", "replace").strip()
+    is_plain = found.isprintable() and "<" not in found
+    return f": {found}" if found and is_plain else ""
 
 
 def _without_namespaces(element: ElementTree.Element) -> ElementTree.Element:

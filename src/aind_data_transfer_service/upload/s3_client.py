@@ -32,6 +32,7 @@ from aind_data_transfer_service.upload.replies import (
     read_error,
     read_etag,
     read_listed,
+    read_words,
     read_xml,
     see_deleted,
     text_of,
@@ -413,11 +414,13 @@ class S3Client:
         kind = judge(reply.status, code)
         if code == "SignatureDoesNotMatch" and self._is_known:
             kind = Kind.DAMAGED  # the keys are right: the request came in otherwise
+        if kind is Kind.DAMAGED and not code and not self._is_known:
+            kind = Kind.FINAL  # it never understood us: it is no S3 server, or speaks TLS
         words = ": ".join(word for word in (code, message) if word)
         region = reply.headers.get("x-amz-bucket-region")
         if region and region != self._credentials.region and reply.status in (301, 307, 400, 403):
             words = f"the bucket is in {region}, not in {self._credentials.region}; set AWS_REGION"
-        words = words or f"the server answered {reply.status}"
+        words = words or f"the server answered {reply.status}{read_words(reply)}"
         return Fault(kind, words, reply.status, code, reply.headers.get("date", ""))
 
     def _mend(self, fault: Fault) -> bool:

@@ -40,6 +40,8 @@ _WITH_HEAD = 1 << 16
 """Bodies up to this size go out together with their head."""
 _READ = 1 << 18
 _SHORT_READ = 1 << 14
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
+"""What OpenSSL makes of an answer that is none of TLS."""
 _ETAG = re.compile(rb"\r\netag: *([!-~]+)\r\n", re.I)
 _EMPTY = b"\r\ncontent-length: 0\r\n"
 _SPECIAL = (b"\r\nconnection", b"\r\ntransfer-encoding", b"\r\n ", b"\r\n\t")
@@ -150,9 +152,15 @@ class Wire:
                 link.set_tunnel(self._host, self._port)
             link.connect()
         except ssl.SSLCertVerificationError as error:
-            words = f"{self.address} is not trusted: {error.verify_message}"
+            words = (
+                f"{self.address} is not trusted: {error.verify_message}; if it is yours, name in "
+                "AWS_CA_BUNDLE a file of the certificates that vouch for it"
+            )
             raise Fault(Kind.FINAL, words) from error
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+                words = f"{self.address} does not speak TLS; write http:// if it is meant so"
+                raise Fault(Kind.FINAL, words) from error
             words = f"no answer from {self.address}: {_reason(error)}"
             raise Fault(Kind.PASSING, words) from error
         self._look_up(link.sock, min(_TICK, self._stall))
@@ -176,7 +184,12 @@ class Wire:
         """Load, once, the authorities that are trusted: the machine's, or `AWS_CA_BUNDLE`."""
         with self._lock:
             if self._context is None:
-                self._context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
+                bundle = os.environ.get("AWS_CA_BUNDLE") or None
+                try:
+                    self._context = ssl.create_default_context(cafile=bundle)
+                except OSError as error:
+                    words = f"AWS_CA_BUNDLE is {bundle!r}, which cannot be used: {_reason(error)}"
+                    raise Fault(Kind.FINAL, words) from error
             return self._context
 
 
@@ -261,6 +274,8 @@ class _Connection:
             while reply is None or not reply.whole:
                 data = self._receive(size)
                 if not data:
+                    if reply is not None and reply.ends_with_connection:
+                        break
                     raise ConnectionResetError("the server closed the connection")
                 if reply is None:
                     if method == "PUT" and broken is None and (found := stored(data)):
@@ -274,8 +289,8 @@ class _Connection:
                 fault = Fault(Kind.PASSING, "the reply was cut off")
                 raise fault from error
             raise _Unanswered(fault) from error
-        self.stays = reply.stays and broken is None
-        return reply.reply
+        self.stays = reply.stays and reply.whole and broken is None
+        return reply.finish()
 
     def _receive(self, size: int) -> bytes:
         """Read what came, which is there at once most often."""
@@ -345,6 +360,16 @@ class _Reader:
         except httptools.HttpParserError as error:
             raise Fault(Kind.PASSING, "the reply makes no sense") from error
 
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether it is a refusal of unknown length: it goes on until the server closes.
+
+        Some proxies and servers refuse so what they do not understand. Other replies have to tell
+        how long they are, or nobody would see that they were cut off.
+        """
+        is_measured = {"content-length", "transfer-encoding"} & self.reply.headers.keys()
+        return self.reply.status >= 300 and not is_measured
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
         self.reply.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -360,9 +385,13 @@ class _Reader:
         self._body.append(data)
 
     def on_message_complete(self) -> None:
-        """Put the body together."""
+        """Note that nothing more comes."""
         self.whole = True
+
+    def finish(self) -> Reply:
+        """Put the body together."""
         self.reply.body = b"".join(self._body)
+        return self.reply
 
 
 def stored(data: bytes) -> Reply | None:

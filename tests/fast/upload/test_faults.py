@@ -3,11 +3,15 @@
 import os
 import threading
 import unittest
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import CancelledError, DestinationError, TransferError
-from aind_data_transfer_service.upload.ledger import Begun, Part
+from aind_data_transfer_service.upload.checksum import Algorithm
+from aind_data_transfer_service.upload.ledger import Begun, Ledger, Part
 from aind_data_transfer_service.upload.limits import Traffic
+from aind_data_transfer_service.upload.manifest import Journal
 from aind_data_transfer_service.upload.parts import agreed, composite_etag
 from aind_data_transfer_service.upload.store import Conduct, S3Keys, open_store
 from aind_data_transfer_service.upload.wire import stored
@@ -16,6 +20,7 @@ from tests.support.scripted import OK, Scripted, refusal, reply
 
 KEYS = S3Keys("key", "secret", region="us-east-1")
 MEBI = 1024**2
+crc = Algorithm.CRC64NVME.of
 
 
 class FaultTest(unittest.TestCase):
@@ -133,6 +138,27 @@ class TestOneRequest(FaultTest):
         store = open_store("s3://", "bucket", address, keys=KEYS, conduct=conduct)
         with self.assertRaisesRegex(TransferError, f"no answer from {address}.*given up after"):
             store.put("a/x", b"1")
+
+    def test_a_refusal_that_ends_with_its_connection_is_read(self):
+        """As from Go's server, of a request without TLS to where TLS is spoken."""
+        plain = (b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent HTTP to an HTTPS server.\n",)
+        with self.assertRaisesRegex(TransferError, "answered 400: Client sent HTTP to an HTTPS"):
+            self.open(plain).put("a/x", b"1")
+        page = (b"HTTP/1.0 503 Unavailable\r\n\r\n<html>Out of order</html>",)
+        self.assertEqual(self.open(page, OK).put("a/x", b"1"), '"e"')
+        self.assertIn("the server answered 503 (1)", self.told[0])
+
+    def test_a_reply_without_a_length_is_not_taken_for_whole(self):
+        store = self.open((b"HTTP/1.0 200 OK\r\n\r\nhalf",), reply(200, b"whole"))
+        self.assertEqual(store.get("a/x"), b"whole")
+
+    def test_certificates_that_cannot_be_read_are_named(self):
+        for bundle, words in (("/nowhere", "No such file"), (__file__, ".*no certificate")):
+            with patch.dict(os.environ, {"AWS_CA_BUNDLE": bundle}):
+                store = open_store("s3://", "bucket", "https://127.0.0.1:1", keys=KEYS)
+                words = f"AWS_CA_BUNDLE is '{bundle}', which cannot be used: {words}"
+                with self.assertRaisesRegex(TransferError, words):
+                    store.put("a/x", b"1")
 
     def test_secrets_never_show(self):
         with self.assertRaises(TransferError) as caught:
@@ -253,6 +279,24 @@ class TestParts(FaultTest):
     def test_a_request_to_make_it_that_came_in_damaged_is_sent_again(self):
         gone, listed = refusal(404, "NoSuchUpload"), reply(200, b"<R></R>")
         self.assertEqual(self.put(OK, OK, gone, reply(404), listed, self.DONE), '"whole"')
+
+    def test_an_object_that_was_made_is_found_while_its_parts_are_still_listed(self):
+        """Some servers forget them bit by bit, and take no more of them meanwhile."""
+        one = b"<Part><PartNumber>2</PartNumber><Size>1</Size><ETag>ee</ETag></Part>"
+        for listed in (reply(200, b"<R>" + one + b"</R>"), refusal(404, "NoSuchUpload")):
+            parts = [Part(1, MEBI, '"ee"', crc(b"1" * MEBI)), Part(2, 1, '"ee"', crc(b"2"))]
+            etag = composite_etag(parts)
+            lines = f"ETag: {etag}\r\nContent-Length: {MEBI + 1}"
+            head = (f"HTTP/1.1 200 OK\r\n{lines}\r\n\r\n".encode(),)
+            store, folder = self.open(listed, head, head), self.enterContext(TemporaryDirectory())
+            page = Ledger(self.enterContext(Journal(Path(folder) / "journal"))).page("x", "v1")
+            page.begin("u", MEBI, "CRC64NVME")
+            for part in parts:
+                page.add("u", part)
+            pieces = iter((b"1" * MEBI, b"2"))
+            found = store.put_parts("a/x", pieces, MEBI, Traffic(1, 4 * MEBI), page)
+            self.assertEqual(found, f'"{etag}"')
+            self.assertEqual(self.methods(), ["GET", "HEAD", "HEAD"])
 
     def test_which_parts_may_have_arrived(self):
         noted = {n: Part(n, 5, f'"{n}"', "c") for n in (1, 2, 3, 4)}
