@@ -32,6 +32,8 @@ class Scripted:
             replies = lambda line: next(waiting, OK)  # noqa: E731
         self._reply = replies
         self.requests: list[bytes] = []
+        self.connections = 0
+        """How many were taken."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._ended = threading.Event()
@@ -49,6 +51,7 @@ class Scripted:
                 link, _ = self._listener.accept()
             except OSError:
                 return
+            self.connections += 1
             threading.Thread(target=self._serve, args=(link,), daemon=True).start()
 
     def _serve(self, link: socket.socket) -> None:

@@ -144,6 +144,13 @@ class S3Client:
         halt : threading.Event | None
             Breaks off once it is set.
         """
+        with self._wire.ready(window.size):
+            yield from self._put_all(objects, window, halt)
+
+    def _put_all(
+        self, objects: Iterable[tuple[str, Buffer]], window: Window, halt: threading.Event | None
+    ) -> Iterator[str]:
+        """Store objects over connections that are there."""
         waiting: deque[Pending[str]] = deque()
         header = self.algorithm.header
 

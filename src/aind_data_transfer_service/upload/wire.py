@@ -14,7 +14,8 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httptools
 
+from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.errors import CancelledError
 from aind_data_transfer_service.upload.limits import TokenBucket
 from aind_data_transfer_service.upload.retry import Fault, Kind
@@ -40,6 +42,8 @@ _WITH_HEAD = 1 << 16
 """Bodies up to this size go out together with their head."""
 _READ = 1 << 18
 _SHORT_READ = 1 << 14
+_LONG_OPENING = 0.005
+"""Connections are made ahead where one takes more than so many seconds."""
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 """What OpenSSL makes of an answer that is none of TLS."""
 _ETAG = re.compile(rb"\r\netag: *([!-~]+)\r\n", re.I)
@@ -86,6 +90,28 @@ class Wire:
         self._idle: list[_Connection] = []
         weakref.finalize(self, _close, self._idle)
         self._lock = threading.Lock()
+        self._open = self._wanted = 0
+        self._opening = 0.0
+        """How many seconds the last connection took to be made."""
+
+    @contextmanager
+    def ready(self, count: int) -> Iterator[None]:
+        """Have so many connections for whoever sends now, besides those that others have.
+
+        Where it takes its time to make one, as over TLS and a long way, they are made beside, all
+        at once. Whoever needs one and finds none makes it, and hears why it cannot be made.
+        """
+        with self._lock:
+            self._wanted += count
+            missing = self._wanted - self._open if self._opening > _LONG_OPENING else 0
+            self._open += max(0, missing)
+        for _ in range(missing):
+            beside(self._prepare, "connection")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wanted -= count
 
     def exchange(
         self, head: bytes, body: Buffer | Stretch, method: str, halt: threading.Event | None = None
@@ -117,7 +143,7 @@ class Wire:
         try:
             connection.send(head, body, halt)
         except BaseException:
-            connection.close()
+            self.close(connection)
             raise
         return Exchange(self, connection, used, head, body, method, halt)
 
@@ -126,14 +152,37 @@ class Wire:
         with self._lock:
             self._idle.append(connection)
 
+    def close(self, connection: "_Connection") -> None:
+        """Close a connection that cannot be used once more."""
+        connection.close()
+        with self._lock:
+            self._open -= 1
+
     def _take(self) -> tuple["_Connection", bool]:
         """Take a connection, a used one if there is one."""
         with self._lock:
             if self._idle:
                 return self._idle.pop(), True
-        return _Connection(self._open(), self._stall, self._bandwidth), False
+            self._open += 1
+        return self._make(), False
 
-    def _open(self) -> socket.socket:
+    def _prepare(self) -> None:
+        """Make a connection for whoever needs one."""
+        self.keep(self._make())
+
+    def _make(self) -> "_Connection":
+        """Make a connection that was counted already."""
+        began = time.monotonic()
+        try:
+            connection = _Connection(self._connected(), self._stall, self._bandwidth)
+        except BaseException:
+            with self._lock:
+                self._open -= 1
+            raise
+        self._opening = time.monotonic() - began
+        return connection
+
+    def _connected(self) -> socket.socket:
         """Connect, through a proxy where the environment names one."""
         proxies = getproxies() if self._host not in ("localhost", "127.0.0.1", "::1") else {}
         proxy = proxies.get("https" if self._tls else "http")
@@ -211,22 +260,22 @@ class Exchange:
         try:
             reply = connection.receive(self._method, self._halt)
         except _Unanswered as error:
-            connection.close()
+            self._wire.close(connection)
             if self._used:  # the server had closed it long before
                 return self._wire.exchange(self._head, self._body, self._method, self._halt)
             raise error.fault from error
         except BaseException:
-            connection.close()
+            self._wire.close(connection)
             raise
         if connection.stays:
             self._wire.keep(connection)
         else:
-            connection.close()
+            self._wire.close(connection)
         return reply
 
     def drop(self) -> None:
         """Await no reply any more."""
-        self._connection.close()
+        self._wire.close(self._connection)
 
 
 class _Unanswered(Exception):

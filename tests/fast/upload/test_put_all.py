@@ -2,11 +2,13 @@
 
 import threading
 from collections import Counter
+from unittest.mock import patch
 
 from aind_data_transfer_service.errors import CancelledError, SourceError, TransferError
+from aind_data_transfer_service.upload import wire
 from aind_data_transfer_service.upload.store import Conduct, Window, open_store
 from tests.fast.upload.test_faults import KEYS, FaultTest
-from tests.support import free_port
+from tests.support import free_port, wait_until
 from tests.support.scripted import refusal, reply
 
 NAMES = [f"{number:02}" for number in range(12)]
@@ -46,6 +48,29 @@ class TestManyObjects(FaultTest):
                 together.wait(30)
 
         self.assertEqual(len(self.put(self.serve(wait), 4)), len(NAMES))
+
+    def test_connections_are_made_ahead_where_that_takes_its_time(self):
+        for seconds, made in ((0.0, 8), (60.0, 1)):
+            with self.subTest(made=made), patch.object(wire, "_LONG_OPENING", seconds):
+                store = self.serve()
+                store.put("a/first", b"x")
+
+                def contents():
+                    yield "a/00", b"x"
+                    wait_until(lambda: self.server.connections >= made, 30, "connections")
+                    yield "a/01", b"x"
+
+                self.assertEqual(len(list(store.put_all(contents(), Window(8)))), 2)
+                self.assertEqual(len(self.put(store, 8, ["02"])), 1)
+                self.assertLessEqual(self.server.connections, made + 1)
+
+    def test_connections_that_cannot_be_made_ahead_do_no_harm(self):
+        with patch.object(wire, "_LONG_OPENING", 0.0):
+            store = self.serve()
+            store.put("a/first", b"x")
+            self.server.stop()
+            self.assertEqual(self.put(store, 1), [f'"{name}"' for name in NAMES])
+            self.assertEqual(len(list(store.put_all([("a/00", b"x")], Window(8)))), 1)
 
     def test_it_is_told_for_how_long_answers_are_waited_for(self):
         """What a fault takes does not count: more on their way would be no help."""
