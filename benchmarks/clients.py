@@ -34,10 +34,16 @@ class Target:
     bucket: str
     scratch: Path
     """An empty folder for whatever a client writes down or copies."""
+    tls_port: int | None = None
+    """Where the server speaks TLS, if it does."""
+    ca_file: Path | None = None
+    """Who vouches for it."""
 
     @property
     def url(self) -> str:
         """The server's address."""
+        if self.tls_port is not None:
+            return f"https://{self.host}:{self.tls_port}"
         return f"http://{self.host}:{self.port}"
 
 
@@ -119,8 +125,10 @@ def environment(target: Target) -> dict[str, str]:
     """Give every client the same variables: the keys, and nothing of whoever runs this."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
     nothing = str(target.scratch / "none")
+    trust = dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE"), str(target.ca_file))
     return {
         **kept,
+        **(trust if target.ca_file else {}),
         **KEYS,
         "AWS_CONFIG_FILE": nothing,
         "AWS_SHARED_CREDENTIALS_FILE": nothing,

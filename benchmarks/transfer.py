@@ -12,6 +12,7 @@ Run it with::
     python benchmarks/transfer.py                      # 4 of 512 MiB and 2,000 of 20 KiB
     python benchmarks/transfer.py --data small_files   # 20,000 of 10 KiB
     python benchmarks/transfer.py --delay 0.03         # a sink that answers late
+    python benchmarks/transfer.py --tls                # encrypted; needs haproxy, which decrypts
     python benchmarks/transfer.py --server seaweedfs   # a server that stores
     python benchmarks/transfer.py --small --runs 1     # a quick look
 
@@ -31,7 +32,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,8 @@ class Server:
     """Where the clients send to."""
 
     host, port = "127.0.0.1", 0
+    tls_port: int | None = None
+    ca_file: Path | None = None
 
     def holds(self, bucket: str) -> dict[str, int]:
         """Tell the size of every object of a bucket."""
@@ -154,11 +157,7 @@ def rclone(program: str, folder: Path) -> Iterator[Server]:
     with open(folder.with_suffix(".log"), "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     with ended(process):
-        deadline = time.monotonic() + 30
-        while not answers(port):
-            if time.monotonic() > deadline:
-                raise AssertionError("rclone serve s3 does not answer")
-            time.sleep(0.05)
+        wait_for(port, "rclone serve s3")
         yield RcloneServer(port, folder)
 
 
@@ -174,6 +173,35 @@ def seaweedfs() -> Iterator[Server]:
         yield SeaweedServer(server)
     finally:
         server.stop()
+
+
+@contextmanager
+def encrypted(server: Server, folder: Path) -> Iterator[None]:
+    """Have haproxy speak TLS in front of a server."""
+    program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+    if program is None:
+        raise SystemExit("--tls needs haproxy (apt-get install haproxy)")
+    sys.path.append(str(Path(__file__).parents[1]))
+    from tests.support.https import authority, ca_file
+
+    certificate = folder / "server.pem"
+    authority().issue_cert(server.host).private_key_and_cert_chain_pem.write_to_path(certificate)
+    port = free_port()
+    lines = (
+        "global",
+        "  nbthread 1",
+        "defaults",
+        "  mode tcp",
+        *(f"  timeout {name} {_PATIENCE}s" for name in ("connect", "client", "server")),
+        "listen tls",
+        f"  bind {server.host}:{port} ssl crt {certificate}",
+        f"  server behind {server.host}:{server.port}",
+    )
+    (folder / "haproxy.cfg").write_text("\n".join(lines) + "\n")
+    with ended(subprocess.Popen([program, "-db", "-f", str(folder / "haproxy.cfg")])):
+        wait_for(port, "haproxy")
+        server.tls_port, server.ca_file = port, ca_file()
+        yield
 
 
 @contextmanager
@@ -193,6 +221,15 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def wait_for(port: int, name: str) -> None:
+    """Wait until somebody listens on a port."""
+    deadline = time.monotonic() + 30
+    while not answers(port):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{name} does not answer")
+        time.sleep(0.05)
 
 
 def answers(port: int) -> bool:
@@ -278,7 +315,8 @@ def measure(
         for client in chosen:
             server.forget("bucket")
             scratch.mkdir()
-            target = Target(source, server.host, server.port, "bucket", scratch)
+            place = source, server.host, server.port, "bucket", scratch
+            target = Target(*place, server.tls_port, server.ca_file)
             reading = run(client, target)
             check(client, server.holds("bucket"), wanted)
             shutil.rmtree(scratch)
@@ -348,6 +386,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--data", choices=DATA, default="mixed")
     parser.add_argument("--server", choices=("sink", "seaweedfs", "rclone"), default="sink")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds, of the sink's answers")
+    parser.add_argument("--tls", action="store_true", help="encrypted, but for the floor")
     parser.add_argument("--small", action="store_true", help="a tenth of the data")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", action="append", help="a client; may be given several times")
@@ -362,6 +401,9 @@ def main() -> None:
     programs = find_programs(arguments.peers)
     every = clients(programs)
     chosen = [client for client in every if client.name in (arguments.only or [client.name])]
+    if arguments.tls and arguments.server == "sink":
+        print("not compared: aws, which sends chunks over TLS, and the sink takes none")
+        chosen = [client for client in chosen if client.program != "aws"]
     files = (SMALL if arguments.small else DATA)[arguments.data]
     print(machine())
     print("; ".join(f"{name}: {version(path)}" for name, path in programs.items()))
@@ -370,23 +412,24 @@ def main() -> None:
         make_data(folder / "source", files)
         wanted = sizes_of(folder / "source")
         size = sum(wanted.values())
-        late = f", answers {arguments.delay:g} s late" if arguments.delay else ""
-        print(
-            f"{len(wanted):,} files, {size:,} bytes; server: {arguments.server}{late}", flush=True
-        )
+        how = f", answers {arguments.delay:g} s late" if arguments.delay else ""
+        how += ", over TLS" if arguments.tls else ""
+        print(f"{len(wanted):,} files, {size:,} bytes; server: {arguments.server}{how}", flush=True)
         if arguments.server == "sink":
             opened = sink(arguments.delay)
         elif arguments.server == "seaweedfs":
             opened = seaweedfs()
         else:
             opened = rclone(programs["rclone"], folder / "served")
-        with opened as server:
+        with opened as server, ExitStack() as stack:
+            if arguments.tls:
+                stack.enter_context(encrypted(server, folder))
             readings = measure(
                 chosen, server, folder / "source", folder / "scratch", arguments.runs
             )
     medians = {name: median(of_client) for name, of_client in readings.items()}
     print("\n".join(table(chosen, medians, size)))
-    if OURS in medians and arguments.server == "sink" and not late:
+    if OURS in medians and arguments.server == "sink" and not how:
         print("\n".join(goals(medians)))
     print("every client's files were all there, with their sizes, after each run")
 
