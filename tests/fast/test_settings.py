@@ -176,6 +176,17 @@ class JobEnvironment(unittest.TestCase):
             with self.subTest(name):
                 self.assertEqual(getattr(found, name), getattr(job, name))
 
+    def test_jobs_anywhere_speak_to_the_store_as_the_service_does(self) -> None:
+        store = {
+            "AWS_ENDPOINT_URL": "https://s3.example.org",
+            "AWS_CA_BUNDLE": "/etc/ours.pem",
+            "AWS_CHECKSUM_ALGORITHM": "SHA256",
+        }
+        self.assertLessEqual(store.items(), service(**store).agreed_environment().items())
+        self.assertFalse(store.keys() & service().agreed_environment().keys())
+        with self.assertRaisesRegex(ValidationError, "'CRC64NVME' or 'SHA256'"):
+            service(AWS_CHECKSUM_ALGORITHM="CRC32")
+
     def test_secrets_of_the_service_stay_with_it(self) -> None:
         secrets = dict.fromkeys(SECRET_VARIABLES, "sqlite://")
         secrets |= {"NOTIFY_WEBHOOK_URL": "https://hooks.example.org/T0"}

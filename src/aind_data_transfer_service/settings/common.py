@@ -33,17 +33,21 @@ class CommonSettings(EnvironmentSettings):
     """Which other sources of metadata there are, and which is asked for what."""
     aws_endpoint_url: WebAddress | None = None
     """Address of an S3 server other than Amazon's. A job can never set it."""
+    aws_ca_bundle: Path | None = None
+    """A PEM file of the certificates to trust, in place of this machine's."""
+    aws_checksum_algorithm: Literal["CRC64NVME", "SHA256"] = "CRC64NVME"
+    """The checksum that travels with each body, by which the store refuses a damaged one."""
     aws_endpoint_url_ssm: WebAddress | None = None
     """Address of a Systems Manager other than Amazon's."""
     aws_endpoint_url_secrets_manager: WebAddress | None = None
     """Address of a Secrets Manager other than Amazon's."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("data_dir", mode="after")
+    @field_validator("data_dir", "aws_ca_bundle", mode="after")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        """Make the folder independent of where the process stands."""
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        """Make a path independent of where the process stands."""
+        return value and value.expanduser().absolute()
 
     @property
     def destination_root(self) -> str:

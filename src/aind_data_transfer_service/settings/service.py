@@ -147,7 +147,9 @@ class ServiceSettings(CommonSettings):
             "aws_endpoint_url",
             "aws_endpoint_url_ssm",
             "aws_endpoint_url_secrets_manager",
+            "aws_ca_bundle",
+            "aws_checksum_algorithm",
         ):
-            if address := getattr(self, name):
-                environment[name.upper()] = address
+            if name in self.model_fields_set and (value := getattr(self, name)):
+                environment[name.upper()] = str(value)
         return environment | self.metadata.environment() | self.afterwards.environment()
