@@ -58,6 +58,7 @@ class PartsUpload:
         self._traffic, self._page, self._tell = traffic, page, tell
         self._lock = threading.Lock()
         self._done: dict[int, Part] = {}
+        self._noted: dict[int, Part] = {}
         self._failure: BaseException | None = None
         self._upload_id = ""
         self._is_complete = False
@@ -105,7 +106,7 @@ class PartsUpload:
         if (begun.part_size, begun.algorithm) != (self._size, self._client.algorithm.value):
             self._client.abort_upload(self._key, begun.upload_id)
             return None
-        self._upload_id = begun.upload_id
+        self._upload_id, self._noted = begun.upload_id, dict(begun.parts)
         listed = self._client.parts(self._key, begun.upload_id)
         if listed is not None and begun.parts.keys() <= listed.keys():
             return agreed(begun, listed)
@@ -130,7 +131,7 @@ class PartsUpload:
                 number += 1
                 checksum = self._client.algorithm.of(piece)
                 if self._is_there(known.get(number), piece, checksum):
-                    self._done[number] = replace(known[number], checksum=checksum)
+                    self._keep(replace(known[number], checksum=checksum))
                     self._let_go(piece, held)
                 elif self._traffic.sends_apart:
                     pool.submit(self._send, number, piece, checksum, held)
@@ -166,10 +167,7 @@ class PartsUpload:
                 middle = time.monotonic()
                 part = sent.result()
                 self._traffic.note(len(piece), middle - start, time.monotonic() - middle)
-            if self._page is not None:
-                self._page.add(self._upload_id, part)
-            with self._lock:
-                self._done[number] = part
+            self._keep(part)
         except BaseException as error:  # handed to the thread that reads
             with self._lock:
                 if self._failure is None or isinstance(self._failure, CancelledError):
@@ -177,6 +175,17 @@ class PartsUpload:
             self._traffic.stop()
         finally:
             self._let_go(piece, held)
+
+    def _keep(self, part: Part) -> None:
+        """Note a part that has arrived, unless just that was noted before.
+
+        One that an earlier job sent and did not live to note counts too: by the parts it knows of,
+        a job that comes after this one recognises the object.
+        """
+        if self._page is not None and self._noted.get(part.number) != part:
+            self._page.add(self._upload_id, part)
+        with self._lock:
+            self._done[part.number] = part
 
     def _let_go(self, piece: Buffer | Stretch, held: int) -> None:
         """Give back what a part took."""
