@@ -108,14 +108,11 @@ class PartsUpload:
             return None
         self._upload_id, self._noted = begun.upload_id, dict(begun.parts)
         listed = self._client.parts(self._key, begun.upload_id)
-        if listed is not None and begun.parts.keys() <= listed.keys():
+        if listed is not None:
             return agreed(begun, listed)
-        # What is not there any more may have become an object: some servers forget it bit by bit.
         parts = [begun.parts[number] for number in sorted(begun.parts)]
         self._is_complete = bool(parts) and self._find(parts) is not None
-        if self._is_complete:
-            return begun.parts
-        return None if listed is None else agreed(begun, listed)
+        return begun.parts if self._is_complete else None
 
     def _send_all(self, pieces: Iterable[Buffer | Stretch], known: Mapping[int, Part]) -> None:
         """Read every piece, and send those that are missing."""
