@@ -221,6 +221,8 @@ class SlurmExecutor:
             if len(jobs) > 1:
                 listed[job_id] = jobs = without_copies(jobs)
             self._lost.pop(job_id, None)
+            if all(job.has_ended for job in jobs):  # Slurm may forget it now
+                self._fresh.pop(job_id, None)
             if job_id not in self._known or len(jobs) > 1:
                 _remember(self._known, job_id, min(array_number(job) for job in jobs))
         self._past.see(listed)

@@ -351,6 +351,18 @@ class FollowingTest(SlurmTest):
         self.client.listed.clear()
         self.assertEqual((await self.status(refs[0])).state, RunState.LOST, "it was cancelled")
 
+    async def test_a_job_that_ended_and_was_forgotten_is_not_submitted_again(self):
+        for state in ("CANCELLED", "COMPLETED", "NODE_FAIL"):
+            with self.subTest(state):
+                [ref] = await self.begin(f"j-{state}")
+                number = int(ref.split(":")[0])
+                self.client.become(number, state=state)
+                await self.executor.statuses([ref])
+                del self.client.listed[number]
+                sent = len(self.client.submissions)
+                await self.executor.statuses([ref])
+                self.assertEqual(len(self.client.submissions), sent)
+
     async def test_a_job_that_is_cancelled_while_it_is_submitted_again_does_not_run(self):
         [ref] = await self.begin("a")
         del self.client.listed[101]
