@@ -45,7 +45,7 @@ class S3AssetStore(AssetStore):
     endpoint_url : str | None
         Address of a server other than Amazon's.
     quick : bool
-        Give up after seconds rather than minutes.
+        Give up after seconds rather than minutes, and at once where no server listens.
     keys : S3Keys | None
         Credentials other than those of the environment.
     conduct : Conduct
@@ -77,6 +77,7 @@ class S3AssetStore(AssetStore):
             stall=_QUICK if quick else min(_LONGEST_STALL, seconds / 4),
             connect=min(_LONGEST_CONNECT, seconds / 2),
             bandwidth=TokenBucket(conduct.bandwidth) if conduct.bandwidth else None,
+            awaits_server=not quick,
         )
         self._client = S3Client(
             bucket, wire, credentials, Patience(seconds), _algorithm(), Repeats(conduct.tell)

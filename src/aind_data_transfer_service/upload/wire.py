@@ -74,10 +74,18 @@ class Wire:
         Seconds that a connection may take to be made.
     bandwidth : TokenBucket | None
         Bytes per second that may be sent.
+    awaits_server : bool
+        Whether a server that refuses connections, or whose name is unknown, may come up later; if
+        not, the first such failure is final.
     """
 
     def __init__(
-        self, address: str, stall: float, connect: float, bandwidth: TokenBucket | None = None
+        self,
+        address: str,
+        stall: float,
+        connect: float,
+        bandwidth: TokenBucket | None = None,
+        awaits_server: bool = True,
     ):
         self.address = address
         parts = urlsplit(address)
@@ -86,6 +94,7 @@ class Wire:
         self._port = parts.port or (443 if self._tls else 80)
         self.host = parts.netloc.rpartition("@")[2]
         self._stall, self._connect, self._bandwidth = stall, connect, bandwidth
+        self._awaits_server = awaits_server
         self._context: ssl.SSLContext | None = None
         self._idle: list[_Connection] = []
         weakref.finalize(self, _close, self._idle)
@@ -211,7 +220,8 @@ class Wire:
                 words = f"{self.address} does not speak TLS; write http:// if it is meant so"
                 raise Fault(Kind.FINAL, words) from error
             words = f"no answer from {self.address}: {_reason(error)}"
-            raise Fault(Kind.PASSING, words) from error
+            is_final = not self._awaits_server and _is_absent(error)
+            raise Fault(Kind.FINAL if is_final else Kind.PASSING, words) from error
         self._look_up(link.sock, min(_TICK, self._stall))
         return link.sock
 
@@ -462,6 +472,13 @@ def _close(connections: "list[_Connection]") -> None:
     """Close what was kept open."""
     for connection in connections:
         connection.close()
+
+
+def _is_absent(error: Exception) -> bool:
+    """Return whether no server listens there, or no host has that name."""
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_NONAME
+    return isinstance(error, ConnectionRefusedError)
 
 
 def _reason(error: BaseException) -> str:

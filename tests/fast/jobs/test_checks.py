@@ -209,8 +209,11 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
     async def test_a_destination_that_is_not_there_is_a_warning(self):
         with socket.create_server(("127.0.0.1", 0)) as server:
             url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        result = await self.check(self.job(), destination="s3://", aws_endpoint_url=url)
-        self.assert_found(result, [], ["could not be checked whether the asset exists"])
+        for address in (url, "http://no-such-host.invalid"):
+            began = time.monotonic()
+            result = await self.check(self.job(), destination="s3://", aws_endpoint_url=address)
+            self.assert_found(result, [], ["could not be checked whether the asset exists"])
+            self.assertLess(time.monotonic() - began, 2.0, "no second attempt is of any help")
 
     async def test_an_asset_twice_is_an_error_even_where_only_one_job_names_its_bucket(self):
         result = await self.check(self.job(), self.job("row 3", s3_bucket="aind-data"))
