@@ -26,11 +26,18 @@ class RunScript(unittest.TestCase):
     """What it says when it cannot do anything."""
 
     def test_without_a_command_it_explains_itself(self) -> None:
-        for arguments in ((), ("sing",)):
+        for arguments in ((), ("sing",), ("test", "slowly")):
             done = run(*arguments)
             self.assertEqual(2, done.returncode)
-            self.assertIn("./run demo [--exit]", done.stderr)
+            for usage in ("./run demo [--exit]", "./run lint", "./run test quick [PATH...]"):
+                self.assertIn(usage, done.stderr)
         self.assertEqual(0, run("--help").returncode)
+
+    def test_a_path_without_tests_is_refused(self) -> None:
+        for path in ("uplaod", "src/aind_data_transfer_service/nothing"):
+            done = run("test", "quick", path)
+            self.assertEqual(2, done.returncode)
+            self.assertIn(f"there are no tests at {path}", done.stderr)
 
     def test_without_a_python_it_says_what_is_needed(self) -> None:
         with tempfile.TemporaryDirectory() as name:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery, JobStore
-from tests.support import wait_until
+from tests.support import campaign, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,7 +125,7 @@ class ServiceKilledTest(unittest.TestCase):
     def test_killed_at_any_moment_of_a_submission_nothing_is_lost_or_run_twice(self):
         lot = random.Random(7)
         count = 0
-        for round_number in range(5):
+        for round_number in range(campaign(5)):
             self.start()
             items = [
                 self.script(

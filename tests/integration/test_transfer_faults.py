@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.errors import UploadError
 from aind_data_transfer_service.upload import wire
-from tests.support import seaweedfs
+from tests.support import campaign, seaweedfs
 from tests.support.fault_proxy import FaultProxy, Seeded, Trouble, nothing
 from tests.support.https import ca_file, server_context
 from tests.support.transfer import PREFIX, TransferTestCase
@@ -165,7 +165,7 @@ class TestMixedTroubles(FaultsTestCase):
     """Everything at once, by several seeds."""
 
     def test_whatever_happens_the_asset_ends_whole(self):
-        for seed in range(4):
+        for seed in range(campaign(4)):
             with self.subTest(seed=seed):
                 self.bucket = _server.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
                 troubles = [trouble for trouble in PASSING if trouble is not Trouble.STALL]

@@ -15,12 +15,12 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.upload.verify import verify
-from tests.support import seaweedfs
+from tests.support import campaign, seaweedfs
 from tests.support.fault_proxy import FaultProxy
 from tests.support.transfer import PREFIX, TransferTestCase
 
 MEBI = 1024**2
-KILLS = 50
+KILLS = campaign(50)
 LARGE_FILES, LARGE_SIZE = 6, 600 * MEBI
 SMALL_FILES = 400
 SENT_TWICE = 0.1

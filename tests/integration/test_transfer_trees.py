@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from aind_data_transfer_service.errors import SourceError
 from aind_data_transfer_service.upload.manifest import read_manifest, utc
 from aind_data_transfer_service.upload.plan import PART_SIZE
-from tests.support import seaweedfs
+from tests.support import campaign, seaweedfs
 from tests.support.transfer import TransferTestCase
 
 _server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
@@ -92,7 +92,7 @@ def often(examples):
     """Try so many trees, each as long as it takes."""
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     return settings(
-        max_examples=examples, deadline=None, database=None, suppress_health_check=checks
+        max_examples=campaign(examples), deadline=None, database=None, suppress_health_check=checks
     )
 
 

@@ -9,9 +9,24 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+Tested = TypeVar("Tested", bound=Callable | type)
 _PORTS = range(20_000, 32_768)
 """Below those that Linux gives to outgoing connections, which could take one before its server."""
 _given: set[int] = set()
+
+
+def slow(tested: Tested) -> Tested:
+    """Leave a test, or a class of tests, out of the quick suite: it takes more than a second."""
+    tested.is_slow = True
+    return tested
+
+
+def campaign(usual: int) -> int:
+    """Return how many random cases to try: the usual number, fewer in a hurry, more in a soak.
+
+    `TEST_CASES` multiplies the usual number; `./run test quick` and `./run test soak` set it.
+    """
+    return max(1, round(usual * float(os.environ.get("TEST_CASES") or 1)))
 
 
 def missing(piece: str) -> Exception:

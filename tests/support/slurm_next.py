@@ -63,3 +63,7 @@ def _run(*command: str) -> None:
     if done.returncode:
         last = " ".join((done.stderr or done.stdout).split())[-300:]
         raise missing(f"Slurm 24.11 ({command[0]} says: {last})")
+
+
+if __name__ == "__main__":
+    provide()

@@ -21,6 +21,7 @@ from tests.fast.configs.builders import (
     saved,
     workbook,
 )
+from tests.support import campaign
 
 
 class RowsTest(unittest.TestCase):
@@ -223,7 +224,7 @@ class WrongRowsTest(unittest.TestCase):
             self.assertLess(len(error), 300)
 
     @given(st.lists(st.fixed_dictionaries({n: st.text(max_size=9) for n in ROW}), max_size=4))
-    @settings(max_examples=50)
+    @settings(max_examples=campaign(50))
     def test_any_cells_are_taken_or_refused_in_words(self, table):
         def quoted(cell):
             return '"' + cell.replace('"', '""') + '"'

@@ -13,7 +13,7 @@ from aind_data_transfer_service.demo.service import (
     choose_port,
     service_environment,
 )
-from tests.support import free_port
+from tests.support import free_port, slow
 
 
 class Ports(unittest.TestCase):
@@ -74,6 +74,7 @@ class Starting(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
 
+    @slow
     def test_a_service_that_cannot_start_is_told_with_its_last_words(self) -> None:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))

@@ -17,6 +17,7 @@ from aind_data_transfer_service.executors.choose import choose_executor
 from aind_data_transfer_service.executors.local import LocalExecutor
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
+from tests.support import slow
 from tests.support.executor_contract import ExecutorContract, a_script
 
 SHOW_REQUEST = (sys.executable, "-c", "import sys; print(sys.argv[1], open(sys.argv[2]).read())")
@@ -159,6 +160,7 @@ class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
         await self.executor.open()
         self.assertIn("vanished", (await self.wait_for(ref, RunState.FAILED)).reason)
 
+    @slow
     async def test_a_job_that_was_launched_but_not_noted_is_not_run_twice(self):
         """The service was killed between the start of the supervisor and everything after it."""
         spec = a_script("echo once; sleep 1")

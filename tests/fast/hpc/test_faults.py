@@ -18,7 +18,7 @@ from aind_data_transfer_service.hpc.errors import (
 )
 from aind_data_transfer_service.hpc.tokens import FileToken, FixedToken
 from tests.fast.hpc.builders import a_jwt
-from tests.support import free_port
+from tests.support import free_port, slow
 from tests.support.slurm_client_contract import a_submission
 from tests.support.slurm_faults import Fault, FaultyServer, Reply
 
@@ -86,6 +86,7 @@ class Connections(_WithServer):
     async def test_an_answer_without_a_job_id_is_a_lost_one(self) -> None:
         self.assertIsInstance(await self.submitting(Reply(body={"errors": []})), AnswerLost)
 
+    @slow
     async def test_https_is_spoken_and_a_certificate_nobody_knows_is_not_trusted(self) -> None:
         server = await self.enterAsyncContext(FaultyServer(Reply()))
         url = server.url.replace("http:", "https:")

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.hpc.properties import PROPERTIES, read_properties
+from tests.support import slow
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -101,6 +102,7 @@ class Properties(unittest.TestCase):
         _, problems = read_properties({"tasks": "x", "nodez": 1, "hold": "y"})
         self.assertEqual(3, len(problems))
 
+    @slow
     @given(st.dictionaries(st.sampled_from(sorted(PROPERTIES)) | st.text(max_size=9), ANYTHING))
     def test_anything_is_read_or_refused(self, given_properties: dict) -> None:
         read, problems = read_properties(given_properties)

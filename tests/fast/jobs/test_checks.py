@@ -20,6 +20,7 @@ from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.metadata import LabSettings, MetadataSettings, Policy
 from aind_data_transfer_service.settings.service import ServiceSettings
+from tests.support import slow
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.jobs import a_job, a_request
 from tests.support.metadata import MetadataServer
@@ -150,6 +151,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         loose = await self.check(job, source_roots=[self.vast])
         self.assert_found(loose, [], ["metadata_dir: .*not visible from here"])
 
+    @slow
     async def test_a_drive_that_hangs_makes_warnings_in_time(self):
         released = threading.Event()
         self.addCleanup(released.set)

@@ -20,6 +20,7 @@ from aind_data_transfer_service.jobs.store import JobQuery, JobStore
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
+from tests.support import slow
 from tests.support.jobs import NOON, ToldExecutor, a_job, a_request, event_line
 from tests.support.mailbox import Mailbox
 
@@ -686,6 +687,7 @@ class TellingTest(ManagerTest):
         )
         return super().make(notifications=told, **settings)
 
+    @slow
     async def test_a_job_that_fails_is_told_to_whom_it_names(self):
         asked = {"mail_user": "anna@lab.org", "mail_type": ["FAIL"], "qos": "dev"}
         answer = await self.manager.submit_hpc([HpcJobRequest(self.request(), json.dumps(asked))])

@@ -14,6 +14,7 @@ from aind_data_transfer_service.jobs.report import (
     read_events,
     reason_of_end,
 )
+from tests.support import campaign
 from tests.support.jobs import NOON, event_line
 
 
@@ -135,7 +136,7 @@ class ReadEventsTest(unittest.TestCase):
         self.assertEqual(both.values["bytes_done"], 1)
         self.assertEqual(both.consumed, first.consumed + second.consumed)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=campaign(200))
     @given(st.lists(st.binary(max_size=40) | st.just(event_line("a", "start")), max_size=8))
     def test_any_bytes_cut_anywhere_give_the_same_events(self, pieces):
         data = b"".join(pieces)

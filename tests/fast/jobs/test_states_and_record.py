@@ -23,6 +23,7 @@ from aind_data_transfer_service.jobs.states import (
     check_transition,
     job_state,
 )
+from tests.support import campaign
 from tests.support.jobs import NOON, a_job, an_event
 
 
@@ -76,7 +77,7 @@ class RecordTest(unittest.TestCase):
         self.assertTrue(all(some == sorted(some) for some in ids))
         self.assertTrue(all(one > first and len(one) == 12 and one.isalnum() for one in flat))
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=campaign(200))
     @given(st.text(st.characters(codec=None)))
     def test_any_text_becomes_storable_and_a_good_one_stays(self, text):
         made = storable(text)

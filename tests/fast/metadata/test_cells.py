@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.metadata import cells
@@ -87,14 +87,12 @@ class Quantities(unittest.TestCase):
             with self.subTest(words):
                 self.assertEqual(expected, quantities(words, cells.MILLIMETRES))
 
-    @settings(deadline=None)
     @given(st.text(), st.sampled_from(UNITS))
     def test_no_words_are_too_odd(self, words: str, units: cells.Units) -> None:
         value = quantity(words, units)
         self.assertTrue(value is None or abs(value) < float("inf"))
         quantities(words, units)
 
-    @settings(deadline=None)
     @given(st.floats(-1e6, 1e6).map(lambda value: round(value, 4)), st.sampled_from(UNITS))
     def test_a_number_that_was_written_is_read(self, value: float, units: cells.Units) -> None:
         for unit, factor in units.items():
@@ -178,7 +176,6 @@ class Items(unittest.TestCase):
             with self.subTest(words, zone=zone):
                 self.assertEqual(expected, Item({"D": words}).day(ZoneInfo(zone), "D"))
 
-    @settings(deadline=None)
     @given(st.dictionaries(st.text(), st.none() | st.booleans() | st.floats() | st.text()))
     def test_no_item_is_too_odd(self, fields: dict[str, Any]) -> None:
         item = Item(fields)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.labtracks import LabtracksSource
-from tests.support import free_port
+from tests.support import campaign, free_port, slow
 from tests.support.labtracks import PASSWORD, Labtracks, xml
 from tests.support.tds import Fault, Refusal
 from tests.support.tds_wire import Encryption
@@ -148,7 +148,7 @@ class Ids(unittest.TestCase):
         cls.source = LabtracksSource(cls.server.settings())
         cls.addClassCleanup(cls.source.close)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=campaign(200))
     @given(
         st.one_of(
             st.text(),
@@ -197,12 +197,14 @@ class Failures(Asking):
             self.source(server="no-such-host.invalid").subject("1")
         self.assertEqual([], self.waits)
 
+    @slow
     def test_a_server_that_never_says_a_word(self) -> None:
         self.server.silent = True
         taken = self.told("did not answer within 1.8 s", lambda: self.source(1.8).subject("1"))
         self.assertLess(taken, 4)
         self.assertEqual([], self.waits)
 
+    @slow
     def test_a_slow_answer(self) -> None:
         self.server.faults.append(Fault.SLOW)
         taken = self.told("answer within 1.8 s", lambda: self.source(1.8).subject("690165"))
@@ -225,6 +227,7 @@ class Failures(Asking):
         words = '(let reader open a database|of reader to) "mice".*; check .*LABTRACKS_DATABASE'
         self.told(words, lambda: self.source(database="mice").subject("1"))
 
+    @slow
     def test_a_failure_is_not_taken_for_the_one_before(self) -> None:
         source = self.source(1)
         self.told("refuses the login", lambda: self.source(password="no").subject("1"))

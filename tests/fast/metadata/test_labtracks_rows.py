@@ -141,7 +141,7 @@ class Fields(unittest.TestCase):
             "<a>\0</a>": "CLASS_VALUES is not XML",
             "<a>\ud800</a>": "CLASS_VALUES is not XML",
         }.items():
-            with self.subTest(value):
+            with self.subTest(ascii(value)):
                 reading = read(class_values=value)
                 self.assertIsNone(reading.document["genotype"])
                 self.assertRegex(reading.notes[0], f"^genotype is not known: .*{words}")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.metadata import nsb_2019, nsb_2023, surgery
+from tests.support import campaign
 from tests.support.nsb import item_2019, item_2023
 
 ZONE = ZoneInfo("America/Los_Angeles")
@@ -364,7 +365,7 @@ class Documents(unittest.TestCase):
             made, _ = read(module, item(SurgeryStatus="Ready for Feedback"))
             self.assertIn("SurgeryStatus: Ready for Feedback", made[0]["notes"])
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=campaign(60))
     @given(st.data())
     def test_no_item_is_too_odd(self, data: st.DataObject) -> None:
         for module, item in ((nsb_2019, item_2019()), (nsb_2023, item_2023())):

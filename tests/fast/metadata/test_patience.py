@@ -6,6 +6,7 @@ import sys
 import time
 import unittest
 
+from tests.support import slow
 from tests.support.entra import CLIENT_ID, SECRET, TENANT
 from tests.support.https import Fault, HttpsServer, Reply, Request, ca_file
 
@@ -47,6 +48,7 @@ class Silent(HttpsServer):
         return Reply()
 
 
+@slow
 class Ending(unittest.TestCase):
     """A process that has sources under way."""
 

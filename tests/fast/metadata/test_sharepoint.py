@@ -7,13 +7,14 @@ from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.sharepoint import SharePointSource, literal, site_path
 from aind_data_transfer_service.metadata.web import Patience
 from aind_data_transfer_service.settings.sources import SharePointSettings
+from tests.support import campaign, slow
 from tests.support.clock import Clock
 from tests.support.entra import CLIENT_ID, SECRET, TENANT, GraphServer, ListOnGraph
 from tests.support.https import Fault, Reply, ca_file
@@ -180,6 +181,7 @@ class Asking(unittest.TestCase):
                 self.refused(words, "/lists/New", *[reply] * (2 if status == 401 else 1))
         self.refused("answered 400$", "/lists/New", Reply(400, ["odd"]))
 
+    @slow
     def test_a_wrong_login_and_a_hanging_server_are_told_in_words(self) -> None:
         wrong = self.source(client_secret="wrong")
         self.refused("Entra ID.*client secret is wrong", "/none", Reply(), source=wrong)
@@ -190,6 +192,7 @@ class Asking(unittest.TestCase):
         self.server.site = "lab.sharepoint.com:/sites/NSB Ö"
         self.assertTrue(self.source().procedures("7").complete)
 
+    @slow
     def test_many_threads_may_ask_at_once(self) -> None:
         source = self.source()
         with ThreadPoolExecutor(8) as pool:
@@ -200,7 +203,7 @@ class Asking(unittest.TestCase):
         self.assertEqual({12}, counts)
         self.assertEqual(1, self.server.tokens_given)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=campaign(40))
     @given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).map(str.strip))
     def test_no_id_breaks_the_question(self, subject_id: str) -> None:
         self.new.items = [item_2023(subject_id)]

@@ -5,13 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.slims import SlimsSource
 from aind_data_transfer_service.metadata.web import Patience
 from aind_data_transfer_service.settings.sources import SlimsSettings
+from tests.support import campaign
 from tests.support.clock import Clock
 from tests.support.https import Fault, Reply, ca_file
 from tests.support.slims import PASSWORD, USER, SlimsServer
@@ -156,7 +157,7 @@ class Asking(unittest.TestCase):
             found = list(pool.map(source.rig, ["323_EPHYS1"] * 16))
         self.assertEqual([RIG] * 16, [one.document for one in found])
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=campaign(40))
     @given(st.text(st.characters(blacklist_categories=("Cs",)), min_size=1))
     def test_no_name_breaks_the_question(self, name: str) -> None:
         self.server.records.clear()

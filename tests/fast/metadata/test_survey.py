@@ -15,6 +15,7 @@ from aind_data_transfer_service.metadata.choose import Lab
 from aind_data_transfer_service.metadata.sources import Found
 from aind_data_transfer_service.metadata.survey import Outcome, survey
 from tests.fast.metadata.test_choose import Known, procedures
+from tests.support import slow
 from tests.support.metadata import MetadataServer
 
 ID = "690165"
@@ -60,6 +61,7 @@ class SurveyTest(unittest.TestCase):
         ):
             self.assertRegex(out, words)
 
+    @slow
     def test_failures_and_first_errors_are_shown_and_the_exit_code_tells(self) -> None:
         self.server.says(f"/subject/{ID}", {"subject_id": ID}).says("/rig/r", None, 500)
         code, out, _ = self.run_command(

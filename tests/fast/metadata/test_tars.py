@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import MetadataError
@@ -15,6 +15,7 @@ from aind_data_transfer_service.metadata.sources import Found
 from aind_data_transfer_service.metadata.tars import Material, TarsSource
 from aind_data_transfer_service.metadata.web import Patience
 from aind_data_transfer_service.settings.sources import SharePointSettings, TarsSettings
+from tests.support import campaign, slow
 from tests.support.clock import Clock
 from tests.support.entra import CLIENT_ID, SECRET, TENANT, GraphServer, ListOnGraph
 from tests.support.https import Fault, Reply, ca_file
@@ -139,6 +140,7 @@ class Lots(Case):
         self.server.molecules = [molecule(aliases=[alias("pAAV-Syn-Flex-TREx2-tTA-2", True)])]
         self.assertIsNone(self.source().material("VT3214g").plasmid)
 
+    @slow
     def test_failures_are_told_in_words(self) -> None:
         odd = {"data": ["x"], "morePages": False}
         for answers, words in (
@@ -177,7 +179,7 @@ class Lots(Case):
             self.assertIsNotNone(self.source().material("VT3214g"))
         self.assertEqual(1 + 2, len(self.server.asked("ViralPrepLots")))
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=campaign(40))
     @given(st.text(st.characters(blacklist_categories=("Cs",)), min_size=1))
     def test_no_lot_breaks_the_question(self, name: str) -> None:
         self.server.lots = [lot(name.strip())]

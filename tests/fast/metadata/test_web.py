@@ -14,6 +14,7 @@ import httpx
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.web import Patience, Web, client
+from tests.support import slow
 from tests.support.clock import Clock
 from tests.support.https import Fault, HttpsServer, Reply, Request, ca_file
 
@@ -86,6 +87,7 @@ class Asking(unittest.TestCase):
         real = {"seconds": 0.3, "clock": Patience().clock, "sleep": Patience().sleep}
         self.refused("did not answer within 0.3 s", Fault.TRICKLE, **real)
 
+    @slow
     def test_an_answer_that_grows_without_end_is_given_up_at_once(self) -> None:
         bomb = gzip.compress(bytes(80 * 1024**2))
         self.refused(

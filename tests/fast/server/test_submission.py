@@ -14,6 +14,7 @@ from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.server import create_app
 from aind_data_transfer_service.settings.service import ServiceSettings
+from tests.support import campaign
 from tests.support.application import SITE, ApplicationTest, HandExecutor
 from tests.support.requests import upload_settings
 
@@ -181,7 +182,7 @@ class WildTest(unittest.TestCase):
         self.get = lambda address: runner.run(client.get(address))
         self.post = lambda route, body: runner.run(client.post(route, content=json.dumps(body)))
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=campaign(60), suppress_health_check=list(HealthCheck))
     @given(body=json_values | st.fixed_dictionaries({"jobs": st.lists(jobs | json_values)}))
     def test_no_request_gets_a_bare_500(self, body: object) -> None:
         for route in (BASIC, HPC):
@@ -189,7 +190,7 @@ class WildTest(unittest.TestCase):
             self.assertEqual(406, response.status_code, response.text)
             self.assertEqual({"message", "data"}, set(response.json()))
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=campaign(40), suppress_health_check=list(HealthCheck))
     @given(
         route=st.sampled_from(["/api/jobs", "/jobs", "/api/jobs/stream/log", "/api/jobs/x/log"]),
         query=st.dictionaries(

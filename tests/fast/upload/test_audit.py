@@ -16,6 +16,7 @@ from aind_data_transfer_service.upload.local_store import LocalAssetStore
 from aind_data_transfer_service.upload.manifest import Entry, Manifest, write_manifest
 from aind_data_transfer_service.upload.store import StoredObject, manifest_key, mark_key
 from aind_data_transfer_service.upload.verify import differences
+from tests.support import slow
 from tests.support.transfer import PREFIX, TransferTestCase
 
 
@@ -197,6 +198,7 @@ class TestManyFiles(AuditTestCase):
         with self.assertRaisesRegex(DestinationError, "is no manifest"):
             list(Manifest(self.store, PREFIX))
 
+    @slow
     def test_a_long_list_comes_in_pieces_and_whole_where_those_leave_something_out(self):
         for number in range(2_000):
             self.write(f"{number:04}.bin")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.upload.crew import Crew
+from tests.support import slow
 
 BATCH = 100
 
@@ -86,6 +87,7 @@ class CrewTest(unittest.TestCase):
         day = Day(lambda threads, now: 300 * threads, wish=0)
         self.assertEqual(day.work(20), 1)
 
+    @slow
     @given(
         st.floats(-1, 1.2), st.integers(0, 40), st.integers(1, 32), st.sampled_from([10, 1e3, 1e5])
     )

@@ -15,7 +15,7 @@ from aind_data_transfer_service.upload.manifest import Journal
 from aind_data_transfer_service.upload.parts import agreed, composite_etag
 from aind_data_transfer_service.upload.store import Conduct, S3Keys, open_store
 from aind_data_transfer_service.upload.wire import stored
-from tests.support import free_port
+from tests.support import free_port, slow
 from tests.support.scripted import OK, Scripted, refusal, reply
 
 KEYS = S3Keys("key", "secret", region="us-east-1")
@@ -108,6 +108,7 @@ class TestOneRequest(FaultTest):
         store.put("a/y", b"2")
         self.assertEqual(self.told, [])
 
+    @slow
     def test_a_stall_is_broken_off(self):
         self.assertEqual(self.open(None, OK, seconds=2.0).put("a/x", b"1"), '"e"')
         self.assertIn("no byte moved", self.told[0])
@@ -165,6 +166,7 @@ class TestOneRequest(FaultTest):
             self.open(refusal(403, "AccessDenied")).put("a/x", b"1")
         self.assertNotIn("secret", str(caught.exception) + repr(KEYS))
 
+    @slow
     def test_once_it_is_stopped_nothing_is_waited_for(self):
         halt = threading.Event()
         store = self.open(None)

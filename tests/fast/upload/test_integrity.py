@@ -19,6 +19,7 @@ from aind_data_transfer_service.upload import job
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.local_store import LocalAssetStore
 from aind_data_transfer_service.upload.store import manifest_key, mark_key, record_folder
+from tests.support import slow
 from tests.support.transfer import PREFIX, TransferTestCase
 
 
@@ -131,6 +132,7 @@ class TestDamageThatKeepsItsLooks(TransferTestCase):
 class TestListInPieces(TransferTestCase):
     """A long list is cut at keys, which a store with an order of its own does not take well."""
 
+    @slow
     def test_what_it_leaves_out_is_neither_missed_nor_sent_again(self):
         for number in range(1_000):
             self.write(f"{number:04}.bin")

@@ -22,6 +22,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.store import mark_key
+from tests.support import campaign
 from tests.support.transfer import PREFIX, TransferTestCase, as_an_ordinary_user
 
 DOCUMENTS = {"data_description.json", "metadata.nd.json", "processing.json"}
@@ -128,7 +129,7 @@ class TestWholeJob(TransferTestCase):
         self.assertEqual(process["input_location"], str(self.source))
         self.assertRegex(process["start_date_time"], r"-0[78]:00$")
 
-    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=campaign(10), suppress_health_check=list(HealthCheck))
     @given(
         st.dictionaries(
             st.lists(NAMES, min_size=1, max_size=3).map(tuple), st.binary(max_size=64), max_size=6

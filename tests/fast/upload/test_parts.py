@@ -41,6 +41,7 @@ from aind_data_transfer_service.upload.store import AssetStore, manifest_key, op
 from aind_data_transfer_service.upload.transfer import Transfer, gathered
 from aind_data_transfer_service.upload.transforms import FileItem, ZipItem
 from aind_data_transfer_service.upload.verify import verify
+from tests.support import slow
 from tests.support.transfer import TransferTestCase, as_an_ordinary_user
 
 
@@ -141,6 +142,7 @@ class TestZip(TransferTestCase):
         files = tuple(scan(str(self.source), "behavior", "p", 1024).files)
         return ZipItem("behavior/behavior.zip", files)
 
+    @slow
     @given(st.dictionaries(st.text("aüé '", min_size=1, max_size=8), st.binary(max_size=99)))
     def test_it_holds_what_the_folder_holds_and_is_never_larger_than_said(self, files):
         self.setUp()
@@ -225,6 +227,7 @@ class TestTransfer(TransferTestCase):
         self.assertEqual(len(arrived), 4)
         self.assertLess(peak, 40 * MEBI)
 
+    @slow
     def test_a_store_that_keeps_one_waiting_gets_more_at_once(self):
         """And one that answers at once does not: threads would only hinder each other."""
         for number in range(600):
@@ -240,6 +243,7 @@ class TestTransfer(TransferTestCase):
                 self.assertEqual(progress.figures()["files_done"], 600)
                 self.assertEqual(progress.figures()["bytes_done"], 2400)
 
+    @slow
     def test_so_do_large_files(self):
         for number in range(24):
             os.truncate(self.write(f"{number:03}", b""), PART_SIZE + 1)
@@ -248,6 +252,7 @@ class TestTransfer(TransferTestCase):
         Transfer(store, "p", progress, arrived.extend, connections=12).run(self.items())
         self.assertEqual((len(arrived), store.most), (24, 6))
 
+    @slow
     def test_arrivals_are_noted_soon_where_files_take_long(self):
         for number in range(40):
             self.write(f"{number:03}", b"abcd")

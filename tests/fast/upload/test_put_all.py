@@ -8,7 +8,7 @@ from aind_data_transfer_service.errors import CancelledError, SourceError, Trans
 from aind_data_transfer_service.upload import wire
 from aind_data_transfer_service.upload.store import Conduct, Window, open_store
 from tests.fast.upload.test_faults import KEYS, FaultTest
-from tests.support import free_port, wait_until
+from tests.support import free_port, slow, wait_until
 from tests.support.scripted import refusal, reply
 
 NAMES = [f"{number:02}" for number in range(12)]
@@ -138,6 +138,7 @@ class TestManyObjects(FaultTest):
                 stored.append(etag)
         self.assertEqual(stored, ['"00"', '"01"'])
 
+    @slow
     def test_once_it_is_stopped_nothing_is_waited_for(self):
         halt = threading.Event()
         store = self.open(by_line=lambda line: halt.set())

@@ -23,7 +23,7 @@ from aind_data_transfer_service.upload.lease import await_silence, read_mark, wr
 from aind_data_transfer_service.upload.shards import Shard, cost, cut, places_of, worth
 from aind_data_transfer_service.upload.store import AssetState, mark_key, record_folder
 from aind_data_transfer_service.upload.transforms import FileItem
-from tests.support import wait_until
+from tests.support import slow, wait_until
 from tests.support.transfer import PREFIX, Told, TransferTestCase
 
 MEBI = 1024**2
@@ -169,6 +169,7 @@ class TogetherTest(ShardTestCase):
         self.assertEqual(mark["job_id"], "one")
 
 
+@slow
 class BrokenOffTest(ShardTestCase):
     """Shards that do not."""
 
