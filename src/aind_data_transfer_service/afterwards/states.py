@@ -67,7 +67,10 @@ class Registration:
         return {"registration": self.state.value, "registration_reason": self.reason}
 
 
-STEPS = {"analysis": AnalysisState, "registration": RegistrationState}
+STEPS: dict[str, type[AnalysisState] | type[RegistrationState]] = {
+    "analysis": AnalysisState,
+    "registration": RegistrationState,
+}
 """The steps of a job that come when the asset is whole, and the states that they tell."""
 _IDS = frozenset({"data_asset_id", "computation_id"})
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -87,7 +90,11 @@ def told_values(step: str, kind: str, figures: Mapping[str, Any]) -> dict[str, s
         return {step: states.PENDING.value, f"{step}_reason": ""}
     if figures.get(step) not in list(states):
         return {}
-    empty = Analysis(AnalysisState.PENDING) if step == "analysis" else Registration(states.PENDING)
+    empty = (
+        Analysis(AnalysisState.PENDING)
+        if step == "analysis"
+        else Registration(RegistrationState.PENDING)
+    )
     return {name: _clean(name, figures.get(name)) for name in empty.values()}
 
 

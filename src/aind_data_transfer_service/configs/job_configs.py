@@ -73,7 +73,7 @@ class _Rule:
 
 def _read_time(value: object, info: core_schema.ValidationInfo) -> datetime:
     """Read a time by the rules of `configs.times`, with the settings in the context."""
-    context: ReadingContext = info.context or {}
+    context: ReadingContext = info.context or ReadingContext()
     return parse_acq_datetime(value, context.get("date_order", "MDY"), context.get("lab_timezone"))
 
 
@@ -124,9 +124,7 @@ class ModalityConfigs(_Model):
     """The kind of data; names the folder in the asset."""
     source: Path
     """The folder of the data, as the machines that run the job see it."""
-    compress_raw_data: Compression = Field(
-        default=None, validate_default=True
-    )  # type: ignore[assignment]
+    compress_raw_data: Compression = Field(default=None, validate_default=True)
     """Whether to compress the data on the way; unless said, yes for ecephys and no for others."""
     extra_configs: ExtraConfigs = None
     """More settings for this kind of data: a JSON object, or the path of a file that holds one."""

@@ -59,9 +59,10 @@ def path(value: object) -> PurePosixPath:
     4,096 bytes.
     """
     if not isinstance(value, str):
-        if not isinstance(value, os.PathLike) or not isinstance(os.fspath(value), str):
+        given = os.fspath(value) if isinstance(value, os.PathLike) else None
+        if not isinstance(given, str):
             raise ValueError(f"{quoted(value)} is no path; {_PATH_RIGHT}")
-        value = os.fspath(value)
+        value = given
     stripped = value.strip()
     if not stripped.isprintable():
         _refuse_controls(stripped)

@@ -97,7 +97,8 @@ class _Term:
                 return term
         if not spellings:
             raise ValueError(f"{quoted(value)} is no {cls.noun}; write one of {cls._listed()}")
-        raise ValueError(_unknown(cls, spellings[0]))
+        # mypy holds the `__hash__` of a class's instances against the class
+        raise ValueError(_unknown(cls, spellings[0]))  # type: ignore[arg-type]
 
     @classmethod
     def _listed(cls) -> str:

@@ -180,12 +180,12 @@ def _watch_behavior(folder: Path, size: SessionSize) -> None:
         table.writeheader()
         table.writerows(trials)
     with (folder / "wheel.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(("seconds", "degrees"))
+        rows = csv.writer(file)
+        rows.writerow(("seconds", "degrees"))
         degrees = 0.0
         for tick in range(size.seconds * 100):
             degrees += random.gauss(0.4, 1.2)
-            table.writerow((f"{tick / 100:.2f}", f"{degrees:.3f}"))
+            rows.writerow((f"{tick / 100:.2f}", f"{degrees:.3f}"))
     write_json(
         folder / "task.json",
         {"task": "vr_foraging", "version": "0.4.1", "trials": size.trials, "subject": SUBJECT_ID},

@@ -99,6 +99,8 @@ class SlurmExecutor:
         self._keep = keep
         self._callbacks = callbacks
         self._hpc_for = hpc_for or (lambda _: hpc)
+        if hpc.logging_directory is None:
+            raise ExecutorError("HPC_LOGGING_DIRECTORY is not set")
         self._folder = LogFolder(hpc.logging_directory)
         self._picked = OthersJobs(hpc.username or "", hpc.partition or "")
         self._others = Others()
@@ -235,7 +237,7 @@ class SlurmExecutor:
         Their last jobs are not submitted yet: they would wait for something that there is not.
         """
         lost = gone & self._fresh.keys()
-        if lost and await asyncio.to_thread(self._folder.is_there):
+        if bool(lost) and await asyncio.to_thread(self._folder.is_there):
             logger.warning("slurm: the cluster lost %d arrays of shards", len(lost))
             for array in lost:  # what began has claimed its number, and is not sent again
                 self._known.pop(array, None)
@@ -258,8 +260,8 @@ class SlurmExecutor:
         halt = _Halt()
         specs = [self._fresh.pop(job_id)[1] for job_id in job_ids]
         for spec in specs:
-            for one in {spec.job_id, shards_id(spec.job_id)} - listed.keys():
-                self._known.pop(one, None)
+            for job_id in {spec.job_id, shards_id(spec.job_id)} - listed.keys():
+                self._known.pop(job_id, None)
         found = await asyncio.gather(*(self._hand(spec, halt) for spec in specs))
         given = {}
         for spec, one in zip(specs, found):
@@ -351,8 +353,8 @@ class SlurmExecutor:
     async def _send(self, spec: JobSpec, halt: "_Halt") -> Started:
         """Send a job, and say what became of it."""
         job_id = spec.job_id
-        calls = self._callbacks is not None and not isinstance(spec, ArraySpec)
-        calling = self._callbacks.environment(job_id) if calls else {}
+        callbacks = None if isinstance(spec, ArraySpec) else self._callbacks
+        calling = callbacks.environment(job_id) if callbacks is not None else {}
         hpc = self._hpc_for(spec.bucket)
         submission = submission_of(spec, hpc, self._environment | calling)
         try:

@@ -89,7 +89,7 @@ class PastJobs:
         self._is_there = told is not None
         by_number: dict[int, list[SlurmJob]] = {}
         for job in told or []:
-            for number in {job.job_id, job.array_job_id} - {None}:
+            for number in {job.job_id, job.array_job_id or job.job_id}:
                 by_number.setdefault(number, []).append(job)
         for job_id, number in jobs.items():
             ours = [job for job in by_number.get(number, []) if self._is_same(job_id, job)]

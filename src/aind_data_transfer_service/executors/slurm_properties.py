@@ -141,7 +141,8 @@ def _path_refusal(name: str, value: Any, hpc: HpcSettings) -> str:
         path = PurePosixPath(value)
         if name in LOG_PATHS and _OURS.match(path.name):
             return "is the name of a job's own file, which may be another's; write some other name"
-        if ".." not in path.parts and any(path.is_relative_to(folder) for folder in folders):
+        beneath = (folder for folder in folders if folder and path.is_relative_to(folder))
+        if ".." not in path.parts and any(beneath):
             return ""
     return f"write a path beneath {' or '.join(map(str, folders))}"
 

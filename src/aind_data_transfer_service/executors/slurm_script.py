@@ -23,6 +23,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import Any
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec
@@ -110,8 +111,10 @@ def check_id(job_id: str) -> str:
     return job_id
 
 
-def job_file(folder: PurePosixPath, job_id: str, ending: str) -> PurePosixPath:
+def job_file(folder: PurePosixPath | None, job_id: str, ending: str) -> PurePosixPath:
     """Name one of a job's files."""
+    if folder is None:
+        raise ExecutorError("HPC_LOGGING_DIRECTORY is not set")
     return folder / f"{check_id(job_id)}{ending}"
 
 
@@ -149,11 +152,11 @@ def compose_environment(
     """
     secret = hpc.aws_secret_access_key
     session = hpc.aws_session_token
-    ours = {
+    ours: dict[str, Any] = {
         **(without_sources(agreed) if spec.script else agreed),
         "JOB_ID": spec.job_id,
         "DATA_DIR": str(hpc.current_working_directory),
-        "UPLOAD_STATE_DIR": str(hpc.current_working_directory / "transfers"),
+        "UPLOAD_STATE_DIR": f"{hpc.current_working_directory}/transfers",
         "UPLOAD_EVENTS_FILE": str(job_file(hpc.logging_directory, spec.job_id, ENDINGS["events"])),
         "AWS_ACCESS_KEY_ID": hpc.aws_access_key_id,
         "AWS_SECRET_ACCESS_KEY": secret and secret.get_secret_value(),

@@ -43,8 +43,14 @@ submit_time eligible_time start_time end_time comment time_limit restart_cnt sta
 standard_out standard_error current_working_directory account qos cpus memory_per_cpu
 memory_per_node array_job_id array_task_id array_task_string dependency""".split()
 """What is read of a job: a quarter of what is told of it."""
-_Job = msgspec.defstruct("_Job", [(name, Any, None) for name in _JOB_FIELDS], gc=False)
-_Listing = msgspec.defstruct("_Listing", [("jobs", list[_Job]), ("errors", Any, None)])
+_Job: Any = msgspec.defstruct("_Job", [(name, Any, None) for name in _JOB_FIELDS], gc=False)
+
+
+class _Listing(msgspec.Struct):
+    jobs: list[_Job]
+    errors: Any = None
+
+
 _LISTING = msgspec.json.Decoder(_Listing)
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -221,7 +222,7 @@ class AfterwardsKeeper:
 
         return Patience(seconds, clock, closing.wait)
 
-    async def _record(self, job_id: str, values: dict[str, str]) -> None:
+    async def _record(self, job_id: str, values: dict[str, Any]) -> None:
         """Record what is new, and tell of it."""
         job = await asyncio.to_thread(lambda: self._store.update(job_id, **values))
         self._feed.publish([job])
@@ -237,17 +238,17 @@ class AfterwardsKeeper:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[R] = loop.create_future()
 
-        def settle(set_it: Callable[[Any], None], value: Any) -> None:
+        def settle(set_it: Callable[[], None]) -> None:
             if not done.done():
-                set_it(value)
+                set_it()
 
         def run() -> None:
             try:
-                result, set_it = work(), done.set_result
+                set_it = partial(done.set_result, work())
             except Exception as error:
-                result, set_it = error, done.set_exception
+                set_it = partial(done.set_exception, error)
             if not loop.is_closed():
-                loop.call_soon_threadsafe(settle, set_it, result)
+                loop.call_soon_threadsafe(settle, set_it)
 
         threading.Thread(target=run, name="afterwards", daemon=True).start()
         return await done

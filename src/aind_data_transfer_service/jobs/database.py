@@ -107,7 +107,7 @@ class Database:
         while True:
             try:
                 with self.engine.connect() as connection:
-                    connection.connection.driver_connection.execute("PRAGMA journal_mode=WAL")
+                    connection.connection.cursor().execute("PRAGMA journal_mode=WAL")
                 return
             except Exception as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
@@ -117,7 +117,7 @@ class Database:
 
 def _sqlite_engine(url: sa.URL) -> sa.Engine:
     """Make an engine for a file, in a folder that need not exist yet."""
-    Path(url.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    Path(url.database or "").expanduser().parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
 
     @sa.event.listens_for(engine, "connect")

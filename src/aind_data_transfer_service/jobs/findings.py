@@ -30,7 +30,7 @@ class ToCheck:
     """A job to be checked, and how it is called in messages."""
 
     label: str
-    config: BasicUploadJobConfigs | None
+    config: BasicUploadJobConfigs
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Whether the sources of metadata know the subjects and projects that jobs name."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aind_data_transfer_service.configs.vocabulary import nearest
 from aind_data_transfer_service.jobs.findings import LATE, CheckResult, ToCheck, said
@@ -69,7 +70,7 @@ class Known:
         answers = self._documents.ask(
             lambda name: self._lab.ask(name, "project_names"), chosen, self._seconds
         )
-        told = {name: answers.get(name, LATE) for name in chosen}
+        told: dict[str, Any] = {name: answers.get(name, LATE) for name in chosen}
         failed = _failures(told)
         lists = [told[name] for name in chosen if name not in failed and told[name]]
         if not lists and "service" in chosen:

@@ -190,9 +190,9 @@ class Monitor:
         if not needed:
             return
         applied = await asyncio.to_thread(self._store.apply, needed)
-        for job_id, error in applied.refused.items():
-            level = logging.DEBUG if isinstance(error, EventsElsewhere) else logging.WARNING
-            logger.log(level, "monitor: %s", error, extra={"job_id": job_id})
+        for job_id, refusal in applied.refused.items():
+            level = logging.DEBUG if isinstance(refusal, EventsElsewhere) else logging.WARNING
+            logger.log(level, "monitor: %s", refusal, extra={"job_id": job_id})
         self._feed.publish(applied.jobs)
 
     def _complain(self, error: Exception, job_id: str = "") -> None:

@@ -145,7 +145,7 @@ def _make_job(
     draft: Draft, warnings: tuple[str, ...], settings: ServiceSettings, resubmit_of: str
 ) -> Job:
     """Compose one record."""
-    common = {
+    common: dict[str, Any] = {
         "id": new_job_id(),
         "hpc_settings": draft.request.hpc_settings.strip() or "{}",
         "script": draft.request.script.replace("\r\n", "\n"),
@@ -232,8 +232,8 @@ def _mail_errors(hpc_settings: Mapping[str, Any], whole: bool) -> list[str]:
         kinds = [kinds]
     for kind in kinds or ():
         if kind not in MAIL_TYPES:
-            known = ", ".join(MAIL_TYPES)
-            errors.append(f"hpc_settings.mail_type: {_shown(kind)} is unknown; known are {known}")
+            listed = ", ".join(MAIL_TYPES)
+            errors.append(f"hpc_settings.mail_type: {_shown(kind)} is unknown; known are {listed}")
     return errors
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 import httpx
@@ -144,7 +144,7 @@ class EntraAuth(httpx.Auth):
         return first[:200]
 
 
-def _is_token(value: Any) -> bool:
+def _is_token(value: Any) -> TypeGuard[str]:
     """Tell what can stand in a header from what cannot, and would be shown by the error."""
     return isinstance(value, str) and value.isascii() and value.isprintable() and value.strip() > ""
 

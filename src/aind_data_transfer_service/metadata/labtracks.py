@@ -139,7 +139,7 @@ class LabtracksSource(SourceBase):
             try:
                 with self._engine.connect() as connection:
                     result = connection.execute(text(QUERY), {"subject_id": number})
-                    return result.mappings().fetchmany(_MOST_ROWS)
+                    return [row._asdict() for row in result.fetchmany(_MOST_ROWS)]
             except (SQLAlchemyError, ValueError, TypeError) as error:  # both stumble over oddities
                 failure = Failure(error)
                 wait = next(waits, None) if failure.connection_lost else None

@@ -97,7 +97,7 @@ def _read(row: Row) -> Reading:
     """Read one row."""
     reading = Reading()
     breeding = _breeding(row, reading)
-    values = {
+    values: dict[str, Any] = {
         "describedBy": f"{_SCHEMA_URL}aind_data_schema/core/subject.py",
         "schema_version": "0.5.6",
         "subject_id": _text(row["id"]),

@@ -78,7 +78,8 @@ class SlimsSource(SourceBase):
         if self._type:
             both = [criteria, _equals("rdty_name", self._type)]
             criteria = {"operator": "and", "criteria": both}
-        body = {"sortBy": [], "startRow": None, "endRow": None, "criteria": criteria}
+        body: dict[str, Any] = {"sortBy": [], "startRow": None, "endRow": None}
+        body["criteria"] = criteria
         records = self._entities(f"{_TABLE}/advanced", json=body)
         same = [one for one in records if _value(one, "rdrc_name") in (name, None)]
         return sorted(same, key=lambda one: _age(one, "rdrc_createdOn"), reverse=True)
@@ -86,7 +87,8 @@ class SlimsSource(SourceBase):
     def _attached(self, record: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
         """Read the JSON file of a record."""
         number = _value(record, _FILE_COLUMN)
-        file, notes = f"the file of {_FILE_COLUMN}", []
+        file = f"the file of {_FILE_COLUMN}"
+        notes: list[str] = []
         if not isinstance(number, int):
             number, file, notes = self._newest_file(record, name)
         response = self._get(f"repo/{number}")
@@ -124,15 +126,14 @@ class SlimsSource(SourceBase):
         """Ask for a list of entities."""
         answer = self._web.json(self._get(path, **details))
         entities = answer.get("entities") if isinstance(answer, dict) else None
-        right = isinstance(entities, list) and all(
+        if isinstance(entities, list) and all(
             isinstance(one, dict) and isinstance(one.get("pk"), int) for one in entities
+        ):
+            return entities
+        raise MetadataError(
+            f"{self._web.at(self._root)} answered without a list of entities; "
+            "look whether SLIMS_HOST is the address of its REST service"
         )
-        if not right:
-            raise MetadataError(
-                f"{self._web.at(self._root)} answered without a list of entities; "
-                "look whether SLIMS_HOST is the address of its REST service"
-            )
-        return entities
 
     def _get(self, path: str, **details: Any) -> Any:
         response = self._web.ask("GET", f"{self._root}/{path}", **details)

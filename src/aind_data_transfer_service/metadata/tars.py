@@ -256,7 +256,7 @@ def _titer(lot: Mapping[str, Any]) -> int | None:
     told = lot.get("titers")
     titers = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
     titers.sort(key=lambda one: one.get("isPreferred") is not True)
-    results = [one.get("result") for one in titers]
+    results: list[Any] = [one.get("result") for one in titers]
     numbers = [one for one in results if type(one) in (int, float) and 0 < one < 1e30]
     return round(numbers[0]) if numbers else None
 

@@ -138,8 +138,9 @@ def _list(inner: Judge | None = None, least: int = 0) -> Judge:
             return
         if len(value) < least:
             yield ": empty"
-        for number, one in enumerate(value if inner else ()):
-            yield from (f".{number}{problem}" for problem in inner(one))
+        if inner is not None:
+            for number, one in enumerate(value):
+                yield from (f".{number}{problem}" for problem in inner(one))
 
     return judge
 
@@ -149,7 +150,7 @@ def _by_kind(kinds: Mapping[str, Mapping[str, Judge]]) -> Judge:
 
     def judge(value: Any) -> Iterator[str]:
         kind = value.get("procedure_type") if isinstance(value, Mapping) else None
-        if kind in kinds:
+        if isinstance(kind, str) and kind in kinds:
             yield from _object(kinds[kind])(value)
         else:
             yield f".procedure_type: {quoted(kind)} is none of {', '.join(kinds)}"
@@ -163,7 +164,7 @@ def _is(right: Callable[[Any], Any], words: str) -> Judge:
     def judge(value: Any) -> Iterator[str]:
         try:
             passed = right(value)
-        except ValueError:
+        except (ValueError, TypeError):
             passed = False
         if not passed:
             yield f": {words}"

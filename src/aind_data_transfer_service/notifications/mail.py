@@ -56,7 +56,8 @@ class MailChannel:
 
         What goes wrong here is nothing that this e-mail has done: it waits until that is mended.
         """
-        settings, server = self._settings, None
+        settings = self._settings
+        server: smtplib.SMTP | None = None
         host, password = settings.smtp_host or "", settings.smtp_password
         context = ssl.create_default_context()
         try:

@@ -60,9 +60,9 @@ _WORDS = {
 
 def install(app: FastAPI) -> None:
     """Have every failure of `app` end here."""
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_exception_handler(TransferServiceError, _ours)
+    app.exception_handler(HTTPException)(_refused)
+    app.exception_handler(RequestValidationError)(_malformed)
+    app.exception_handler(TransferServiceError)(_ours)
 
 
 class Failsafe:

@@ -122,8 +122,8 @@ def _node_path(value: PurePosixPath) -> PurePosixPath:
 def _shard_number(value: Any) -> Any:
     """Take `3/8`: the third of eight shards."""
     if isinstance(value, str):
-        number, slash, of = value.partition("/")
-        value = (number, of) if slash else None
+        first, slash, last = value.partition("/")
+        value = (first, last) if slash else None
     try:
         number, of = (int(part) for part in value)
     except (TypeError, ValueError):

@@ -13,8 +13,9 @@ from sqlalchemy.exc import OperationalError
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.jobs.checks import Checks, look_at_source
-from aind_data_transfer_service.jobs.findings import CheckResult, ToCheck
+from aind_data_transfer_service.jobs.findings import CheckResult, Labelled, ToCheck
 from aind_data_transfer_service.jobs.store import JobStore
+from aind_data_transfer_service.jobs.submission import Draft, HpcJobRequest
 from aind_data_transfer_service.jobs.workers import Workers
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
@@ -43,7 +44,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         environment.start()
         self.addCleanup(environment.stop)
 
-    async def check(self, *jobs: ToCheck, **settings) -> CheckResult:
+    async def check(self, *jobs: Labelled, **settings) -> CheckResult:
         checks = Checks(ServiceSettings(data_dir=self.folder / "data", **settings), self.store)
         try:
             return await checks.run(jobs)
@@ -98,7 +99,8 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             self.assertIn("the check itself failed (RuntimeError)", odd.flat_warnings()[-1])
 
     async def test_a_bare_script_has_nothing_to_check(self):
-        self.assert_found(await self.check(ToCheck("job 1", None)), [], [])
+        script = Draft("job 1", HpcJobRequest("{}"), {}, None, "")
+        self.assert_found(await self.check(script), [], [])
 
     async def test_a_missing_source_beneath_a_root_is_an_error_that_names_row_and_column(self):
         result = await self.check(

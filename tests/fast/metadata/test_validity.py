@@ -27,6 +27,7 @@ class Validity(unittest.TestCase):
             ("procedures", {"subject_id": 7}, "subject_id: no text"),
             ("procedures", {"subject_procedures": {}}, "subject_procedures: no list"),
             ("procedures", {"subject_procedures": [3]}, f'{surgery}.procedure_type: "None" is'),
+            ("procedures", {"subject_procedures": [{"procedure_type": []}]}, 'type: "[]" is none'),
             ("procedures", {"specimen_procedures": [3]}, "specimen_procedures.0: no object"),
             ("rig", {"modification_date": "soon"}, "modification_date: no day"),
             ("rig", {"mouse_platform": {"name": "x"}}, "mouse_platform.device_type: missing"),
@@ -48,6 +49,11 @@ class Validity(unittest.TestCase):
         place = "subject_procedures.0.procedures.0"
         self.assertIn(f"{place}.protocol_id: missing", problems)
         self.assertIn(f"{place}.injection_materials: empty", problems)
+
+    def test_a_list_in_the_place_of_a_word_is_a_problem(self) -> None:
+        document = {"name": "a", "location": "b", "metadata_status": ["Valid"]}
+        problems = problems_of("metadata", document)
+        self.assertIn("metadata_status: none of Valid, Invalid, Missing, Unknown", problems)
 
     def test_of_many_problems_the_first_are_told_and_how_many_more(self) -> None:
         problems = problems_of("session", {})

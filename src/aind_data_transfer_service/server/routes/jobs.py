@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, HTTPException, Query
@@ -21,7 +21,7 @@ from aind_data_transfer_service.server.routes import Manager, Settings
 PAGE_SIZES = (25, 50, 100, 200)
 LOG_BYTES = 256 * 1024
 SORT_HINT = ", ".join(SORTABLE)
-StateName = Literal[("", *(state.value for state in JobState))]  # type: ignore[valid-type]
+StateName: Any = Literal[("", *(state.value for state in JobState))]
 
 router = APIRouter(prefix="/api/jobs", tags=["Jobs"], responses=DOCUMENTED_ERRORS)
 

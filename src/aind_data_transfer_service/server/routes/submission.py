@@ -1,7 +1,7 @@
 """Submitting jobs: all of a request's jobs, or none of them."""
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
@@ -21,7 +21,7 @@ from aind_data_transfer_service.server.routes import Figures, Manager
 class JsonRoute(APIRoute):
     """A route that reads a body as JSON, whatever its sender says that it is."""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Make the handler of this route."""
         handle = super().get_route_handler()
 
