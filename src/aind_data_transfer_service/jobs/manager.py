@@ -76,6 +76,17 @@ class Submission:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Components:
+    """What works for the manager from `start` on."""
+
+    checks: Checks
+    inbox: Inbox
+    handover: Handover
+    monitor: Monitor
+    afterwards: AfterwardsKeeper
+
+
 class JobManager:
     """Takes jobs in, sees them through, and tells how they stand.
 
@@ -101,11 +112,7 @@ class JobManager:
         self.executor: Executor = executor or choose_executor(settings, self.callbacks)
         self._store = store
         self._brings_store = store is not None
-        self._checks: Checks | None = None
-        self._inbox: Inbox | None = None
-        self._handover: Handover | None = None
-        self._monitor: Monitor | None = None
-        self._afterwards: AfterwardsKeeper | None = None
+        self._components: _Components | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._handing_over: set[asyncio.Task[list[Started]]] = set()
 
@@ -119,45 +126,44 @@ class JobManager:
     @property
     def others(self) -> Others:
         """The jobs that others started where ours run; never recorded, and not to be changed."""
-        return Others() if self._monitor is None else self._monitor.others
+        return Others() if self._components is None else self._components.monitor.others
 
     @property
     def silent_since(self) -> datetime | None:
         """Since when whoever runs the jobs has given no answer; None while it does."""
-        return None if self._monitor is None else self._monitor.silent_since
+        return None if self._components is None else self._components.monitor.silent_since
 
     @property
     def inbox(self) -> Inbox:
         """Where jobs bring their events."""
-        if self._inbox is None:
+        return self._started.inbox
+
+    @property
+    def _started(self) -> _Components:
+        """Return what works for the manager."""
+        if self._components is None:
             raise RuntimeError("the manager of jobs has not been started")
-        return self._inbox
+        return self._components
 
     async def start(self) -> None:
         """Open the store, take up the executor's work, and follow the jobs that have not ended."""
         if self._store is None:
             self._store = await asyncio.to_thread(self._open_store)
         await asyncio.to_thread(self.callbacks.open)
-        self._inbox = Inbox(self._store, self.feed)
-        self._checks = Checks(self.settings, self._store)
+        store, executor, feed = self._store, self.executor, self.feed
+        inbox = Inbox(store, feed)
+        handover = Handover(store, executor, feed, sends_mail=self.settings.sends_mail)
+        interval = self.settings.monitor_interval
+        monitor = Monitor(store, executor, handover, feed, inbox, interval)
+        afterwards = AfterwardsKeeper(self.settings, store, feed)
+        checks = Checks(self.settings, store)
+        self._components = _Components(checks, inbox, handover, monitor, afterwards)
+        await executor.open()
+        tasks = {"job monitor": monitor.run(), "afterwards": afterwards.run()}
         notifications = self.settings.notifications
-        self._handover = Handover(
-            self._store, self.executor, self.feed, sends_mail=self.settings.sends_mail
-        )
-        self._monitor = Monitor(
-            self._store,
-            self.executor,
-            self._handover,
-            self.feed,
-            self._inbox,
-            self.settings.monitor_interval,
-        )
-        self._afterwards = AfterwardsKeeper(self.settings, self._store, self.feed)
-        await self.executor.open()
-        tasks = {"job monitor": self._monitor.run(), "afterwards": self._afterwards.run()}
         if notifications.is_on:
             zone = ZoneInfo(self.settings.lab_timezone)
-            tasks["notifier"] = Notifier(self._store, notifications, zone).run()
+            tasks["notifier"] = Notifier(store, notifications, zone).run()
         self._tasks = [asyncio.create_task(work, name=name) for name, work in tasks.items()]
 
     def _open_store(self) -> JobStore:
@@ -180,11 +186,11 @@ class JobManager:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         await asyncio.gather(*self._handing_over, return_exceptions=True)
-        if self._afterwards is not None:
-            await self._afterwards.close()
+        if self._components is not None:
+            await self._components.afterwards.close()
         await self.executor.close()
-        if self._checks is not None:
-            self._checks.close()
+        if self._components is not None:
+            self._components.checks.close()
         if self._store is not None and not self._brings_store:
             await asyncio.to_thread(self._store.close)
             self._store = None
@@ -200,7 +206,7 @@ class JobManager:
         )
         read = await asyncio.to_thread(read_jobs, data, filename, options)
         rows = [(row, ToCheck(f"row {row.number}", row.config)) for row in read.rows]
-        found = await self._checks.run([job for _, job in rows])
+        found = await self._started.checks.run([job for _, job in rows])
         good = [row for row, job in rows if job.label not in found.errors]
         jobs = await asyncio.to_thread(lambda: [row.config.model_dump_json() for row in good])
         return FileValidation(
@@ -256,12 +262,12 @@ class JobManager:
         self.feed.publish([job])
         if job.executor_ref:
             try:
-                await self._monitor.cancel(job)
+                await self._started.monitor.cancel(job)
             except ExecutorError as error:
                 raise ExecutorError(
                     f"{error}; the wish is recorded, and passed on as soon as that is mended"
                 ) from error
-            await self._monitor.look()
+            await self._started.monitor.look()
         return await self.get(job_id)
 
     async def resubmit(self, job_id: str) -> Job:
@@ -297,7 +303,7 @@ class JobManager:
         JobError
             Where there is nothing to be done, or nobody to do it.
         """
-        return await self._afterwards.retry(job_id, step)
+        return await self._started.afterwards.retry(job_id, step)
 
     async def log(self, job_id: str, stream: JobFile, offset: int, limit: int) -> FileChunk:
         """Read from one of a job's files; a negative offset counts from the end."""
@@ -311,7 +317,7 @@ class JobManager:
         drafts = await asyncio.to_thread(draft)
         if drafts.errors:
             return Submission("parse", errors=list(drafts.errors))
-        found = await self._checks.run(drafts.drafts)
+        found = await self._started.checks.run(drafts.drafts)
         for label, texts in drafts.warnings.items():
             found.warnings[label] += texts
         warnings = found.flat_warnings()
@@ -332,7 +338,7 @@ class JobManager:
 
     async def _hand_over(self, jobs: Sequence[Job], warnings: list[str]) -> Submission:
         """Have recorded jobs started, whether or not somebody still waits for the answer."""
-        task = asyncio.create_task(self._handover.give(jobs))
+        task = asyncio.create_task(self._started.handover.give(jobs))
         self._handing_over.add(task)
         task.add_done_callback(self._handing_over.discard)
         try:
