@@ -5,6 +5,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 
@@ -92,6 +93,13 @@ class Files(Sequence[SourceFile]):
     def is_same(self, other: "Files") -> bool:
         """Tell, without a look at each, whether another look at the source found just the same."""
         return all(getattr(self, name) == getattr(other, name) for name in self._COLUMNS)
+
+    def repeated(self) -> Iterator[str]:
+        """Give names that are there twice, as some drives list them while others write."""
+        names = map(self._name, range(len(self)))
+        for place, (one, other) in enumerate(pairwise(names)):
+            if one == other:
+                yield self[place].name
 
     def sizes(self) -> Iterator[int]:
         """Give the size of each."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from aind_data_transfer_service.errors import SourceError
-from aind_data_transfer_service.upload.source import listed
+from aind_data_transfer_service.upload.source import listed, shown
 from aind_data_transfer_service.upload.transforms import FileItems, Item, ZipItem
 
 MEBI = 1024**2
@@ -169,16 +169,38 @@ class Plan:
         SourceError
             Where it does not.
         """
-        if object_limit is None:
-            return
         problems = [
-            f"{self.items[place].key} can have {size:,} bytes, of {object_limit:,} that an object "
-            "may have"
-            for place, size in enumerate(sizes_of(self.items))
-            if size > object_limit
+            f"{shown(key)} is the place of two files in the asset; rename or remove one of them"
+            for key in self._repeated()
         ]
+        if object_limit is not None:
+            problems += (
+                f"{self.items[place].key} can have {size:,} bytes, of {object_limit:,} that an "
+                "object may have"
+                for place, size in enumerate(sizes_of(self.items))
+                if size > object_limit
+            )
         if problems:
             raise SourceError(listed(problems))
+
+    def _repeated(self) -> Iterator[str]:
+        """Give keys that more than one item or document would have.
+
+        Keys of different folders differ, and names of one folder are in their order: so only
+        sources that go to the same folder are compared file by file.
+        """
+        folders: set[str] = set()
+        for place, part in enumerate(self.items.parts):
+            earlier = Series(self.items.parts[:place])
+            if isinstance(part, FileItems):
+                folder = part.files.tree.folder
+                yield from (f"{folder}/{name}" for name in part.files.repeated())
+                if folder not in folders:
+                    folders.add(folder)
+                    earlier = Series(p for p in earlier.parts if not isinstance(p, FileItems))
+            if earlier:
+                yield from (item.key for item in part if earlier.find(item.key) is not None)
+        yield from (name for name in self.documents if self.items.find(name) is not None)
 
     def lines(self) -> Iterator[str]:
         """Write the plan for people, in the order in which it is sent."""
