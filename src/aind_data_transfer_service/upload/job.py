@@ -5,7 +5,6 @@ raises what stops it.
 """
 
 import hashlib
-import heapq
 import itertools
 import json
 import sys
@@ -22,7 +21,12 @@ from zoneinfo import ZoneInfo
 from aind_data_transfer_service import __version__
 from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.errors import DestinationExistsError, MetadataError, RequestError
+from aind_data_transfer_service.errors import (
+    DestinationError,
+    DestinationExistsError,
+    MetadataError,
+    RequestError,
+)
 from aind_data_transfer_service.metadata.choose import open_lab
 from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document, Facts
 from aind_data_transfer_service.metadata.folder import read_folder
@@ -344,7 +348,6 @@ class UploadJob:
 
     def _publish(self, plan: Plan, arrivals: Arrivals, kept: list[Entry], claim: Claim) -> Outcome:
         """Put the manifest beside the asset, and call it done."""
-        by_path = attrgetter("path")
         size = arrivals.size + sum(entry.size for entry in kept)
         files = len(arrivals) + len(kept)
         header = {
@@ -360,9 +363,9 @@ class UploadJob:
             "empty_folders": plan.empty_folders,
             "left_out": plan.left_out,
         }
-        entries = heapq.merge(arrivals, sorted(kept, key=by_path), key=by_path)
         claim.lease.check()
-        write_manifest(self._store, self._prefix, header, entries)
+        kept = sorted(kept, key=attrgetter("path"))
+        write_manifest(self._store, self._prefix, header, arrivals, kept)
         self._on_proven()
         release(self._store, self._prefix, claim)
         return self._finish(files, size, claim.started)
@@ -375,8 +378,11 @@ class UploadJob:
         job_id = self._settings.job_id
         if not job_id or self._settings.upload_shard or self._config.dry_run:
             return None
-        header = Manifest(self._store, self._prefix).header
-        if header.get("job_id") != job_id:
+        try:
+            header = Manifest(self._store, self._prefix).header
+        except DestinationError:  # another job's, or damaged: the asset exists
+            return None
+        if header.get("job_id") != job_id or "started" not in header:
             return None
         self._on_proven()
         started = datetime.fromisoformat(header["started"])

@@ -4,12 +4,15 @@ Each begun upload and each part that has arrived is a line of its own, written a
 ends the job, the next one knows which parts it need not send.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Self
 
-from aind_data_transfer_service.upload.manifest import Journal
+import msgspec
+
+from aind_data_transfer_service.upload.manifest import Forgotten, Journal
 from aind_data_transfer_service.upload.plan import Series
 
 
@@ -37,6 +40,28 @@ class Begun:
     parts: dict[int, Part] = field(default_factory=dict)
 
 
+class _Opened(msgspec.Struct, frozen=True, tag_field="note", tag="upload"):
+    """A note that an upload in parts begins."""
+
+    path: str
+    upload_id: str
+    part_size: int
+    algorithm: str
+    source: str
+
+
+class _Arrived(msgspec.Struct, frozen=True, tag_field="note", tag="part"):
+    """A note that a part has arrived."""
+
+    path: str
+    upload_id: str
+    part: Part
+
+
+_Note = _Opened | _Arrived | Forgotten
+_DECODER = msgspec.json.Decoder(_Note)
+
+
 class Ledger:
     """The uploads of one transfer. May be used from several threads at once.
 
@@ -52,7 +77,8 @@ class Ledger:
         self._journal = journal
         self._begun: dict[str, Begun] = {}
         for line in itertools.chain.from_iterable(one.notes() for one in (*others, journal)):
-            self._take(line)
+            with contextlib.suppress(msgspec.DecodeError):  # costs time: the part is sent again
+                self._take(_DECODER.decode(line))
 
     def uploads(self) -> Iterator[tuple[str, Begun]]:
         """Give every upload that was begun and, as far as is known, not completed."""
@@ -93,23 +119,22 @@ class Ledger:
         begun = self._begun.get(path)
         return begun if begun is not None and begun.source == source else None
 
-    def note(self, line: dict[str, Any]) -> None:
+    def note(self, note: _Note) -> None:
         """Note something new."""
-        self._take(line)
-        self._journal.note(line)
+        self._take(note)
+        self._journal.note(note)
 
-    def _take(self, line: dict[str, Any]) -> None:
-        """Understand a line of the journal; one that cannot be read has a part sent again."""
-        try:
-            if "upload" in line:
-                self._begun[line["path"]] = Begun(**line["upload"])
-            elif "part" in line:
-                begun = self._begun[line["path"]]
-                if begun.upload_id == line["of"]:
-                    part = Part(**line["part"])
-                    begun.parts[part.number] = part
-        except (KeyError, TypeError):
-            return
+    def _take(self, note: _Note) -> None:
+        """Go by a note; the newest of a file holds."""
+        if isinstance(note, Forgotten):
+            self.close(note.path)
+        elif isinstance(note, _Opened):
+            begun = Begun(note.upload_id, note.part_size, note.algorithm, note.source)
+            self._begun[note.path] = begun
+        else:
+            known = self._begun.get(note.path)
+            if known is not None and known.upload_id == note.upload_id:
+                known.parts[note.part.number] = note.part
 
 
 @dataclass(frozen=True)
@@ -126,14 +151,12 @@ class Page:
 
     def begin(self, upload_id: str, part_size: int, algorithm: str) -> Self:
         """Note that an upload begins."""
-        begun = Begun(upload_id, part_size, algorithm, self.source)
-        upload = {name: value for name, value in asdict(begun).items() if name != "parts"}
-        self.ledger.note({"upload": upload, "path": self.path})
+        self.ledger.note(_Opened(self.path, upload_id, part_size, algorithm, self.source))
         return self
 
     def add(self, upload_id: str, part: Part) -> None:
         """Note that a part has arrived."""
-        self.ledger.note({"part": asdict(part), "of": upload_id, "path": self.path})
+        self.ledger.note(_Arrived(self.path, upload_id, part))
 
     def close(self) -> None:
         """Forget the upload: it is completed."""

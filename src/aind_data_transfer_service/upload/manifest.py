@@ -2,38 +2,52 @@
 
 Both hold one JSON object a line. The journal lies on the machine that runs the job and grows file
 by file, so that an interrupted job knows what is proven; the manifest lies beside the verified
-asset.
+asset. Each line starts with the CRC-32 of what follows, so that a damaged line is never believed.
 """
 
 import contextlib
+import heapq
 import itertools
-import json
 import os
 import threading
+import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import msgspec
 
-from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.errors import DestinationError, TransferError, VerificationError
 from aind_data_transfer_service.upload.store import (
     AssetStore,
     StoredObject,
+    key_problem,
     manifest_key,
     record_folder,
 )
 
+T = TypeVar("T")
 _PIECE = 8 * 1024**2
 """How much of a manifest is read or written at once."""
 _LINE = 1024
 """Most lines of a journal are shorter."""
 _AT_ONCE = 1 << 16
 """How much of it is read at once where many are asked for."""
-_ARRIVAL = b'{"path"'
-"""How lines that tell of an arrival begin."""
+_CRC = b'{"crc":"'
+"""How every line begins. Eight hexadecimal digits follow: the CRC-32 of the rest of the line."""
+_SEALED = len(_CRC) + 8
+"""Where the part of a line that the CRC covers starts."""
+_ARRIVAL = b'","path"'
+"""How that part begins in lines that tell of an arrival."""
+_SHA256_DIGITS = 64
+_LONGEST_PATH = 4095
+"""Bytes: what the file systems of local destinations allow."""
+_WRITES = 3
+"""How often a manifest is written to a store that does not check what it takes."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -41,7 +55,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     path: str
     """Its place in the asset."""
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     sha256: str
     mtime: str
     """When it was last written at the source, in UTC."""
@@ -55,10 +69,28 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return stored is not None and (stored.size, stored.etag) == (self.size, self.etag)
 
 
-Content = Mapping[str, Any] | Entry
+class _Header(msgspec.Struct):
+    """What the first line of a manifest must hold, and of which types."""
+
+    manifest: int
+    files: int
+    bytes: int
+    verified: datetime | None = None
+    started: datetime | None = None
+    job_id: str | None = None
+
+
+class Forgotten(msgspec.Struct, frozen=True, tag_field="note", tag="forgotten"):
+    """A note in a journal: what an earlier upload in parts sent of a file is not what it holds."""
+
+    path: str
+
+
+Content = Mapping[str, Any] | msgspec.Struct
 """What a line holds."""
 _ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder(Entry)
 """A million files are written down twice and read twice: json would take minutes."""
+_HEADER, _OBJECT = msgspec.json.Decoder(_Header), msgspec.json.Decoder(dict[str, Any])
 
 
 def utc(mtime_ns: int) -> str:
@@ -77,10 +109,45 @@ def _second(seconds: int) -> str:
 
 
 def write_manifest(
-    store: AssetStore, prefix: str, header: Mapping[str, Any], entries: Iterable[Entry]
+    store: AssetStore, prefix: str, header: Mapping[str, Any], *sources: Iterable[Entry]
 ) -> None:
-    """Put the manifest beside the asset."""
-    write_lines(store, manifest_key(prefix), itertools.chain((header,), entries))
+    """Put the manifest beside the asset; read it back from a server that checks no checksums.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    header : Mapping[str, Any]
+        What is said of the asset as a whole.
+    *sources : Iterable[Entry]
+        Its entries, each source in the order of the paths; read again if it is written again.
+
+    Raises
+    ------
+    VerificationError
+        If it was damaged each time it was written. Nothing is left of it then.
+    """
+    key = manifest_key(prefix)
+    checks = store.proves_by_reading and not store.is_local  # a local folder has it on disk
+    for _ in range(_WRITES if checks else 1):
+        entries = heapq.merge(*sources, key=attrgetter("path"))
+        write_lines(store, key, itertools.chain((header,), entries))
+        problem = _damage(store, prefix) if checks else None
+        if problem is None:
+            return
+    store.delete([key])
+    raise VerificationError(f"written {_WRITES} times, and damaged each time: {problem}")
+
+
+def _damage(store: AssetStore, prefix: str) -> str | None:
+    """Read a manifest and return what is wrong with it; None if nothing is."""
+    try:
+        deque(Manifest(store, prefix), maxlen=0)
+    except DestinationError as error:
+        return str(error)
+    return None
 
 
 def write_lines(store: AssetStore, key: str, lines: Iterable[Content]) -> None:
@@ -96,17 +163,34 @@ def write_lines(store: AssetStore, key: str, lines: Iterable[Content]) -> None:
 
 
 def read_lines(store: AssetStore, key: str) -> Iterator[bytes]:
-    """Read an object line by line, the empty ones left out."""
+    """Read an object line by line, the empty ones included."""
     rest = b""
     for piece in store.read(key, _PIECE):
         *lines, rest = (rest + piece).split(b"\n")
-        yield from filter(None, lines)
+        yield from lines
     if rest:
         yield rest
 
 
+def is_intact(line: bytes) -> bool:
+    """Return whether a line, without its line break, has a CRC and is what was written."""
+    return line[:8] == _CRC and line[8:16] == b"%08x" % zlib.crc32(line[_SEALED:])
+
+
+def read_entry(line: bytes) -> Entry | None:
+    """Read a line of a journal or record; return None if it is damaged or holds something else."""
+    if not is_intact(line):
+        return None
+    try:
+        return _DECODER.decode(line)
+    except ValueError:
+        return None
+
+
 class Manifest:
     """The manifest of a verified asset, read as often as its entries are asked for.
+
+    Manifests of earlier releases have no CRC in their lines. If the first line has one, all must.
 
     Parameters
     ----------
@@ -118,17 +202,19 @@ class Manifest:
     Raises
     ------
     DestinationError
-        Where there is none, or it does not begin as one does.
+        If there is none, or its first line is not that of a manifest.
     """
 
     def __init__(self, store: AssetStore, prefix: str):
         self._store, self._key = store, manifest_key(prefix)
         if all(item.key != self._key for item in store.objects(record_folder(prefix))):
             raise DestinationError(f"{store.location(self._key)} does not exist")
-        self.header: dict[str, Any] = next(self._lines(), {})
+        _, first = next(self._lines(), (1, b""))
+        self._has_crc = first.startswith(_CRC)
+        self._decode(1, first, _HEADER)
+        self.header: dict[str, Any] = self._decode(1, first, _OBJECT)
         """What is said of the asset as a whole."""
-        if "manifest" not in self.header:
-            raise self._damaged("its first line is not that of a manifest")
+        self.header.pop("crc", None)
 
     def __iter__(self) -> Iterator[Entry]:
         """Give its entries, in the order of their paths.
@@ -136,40 +222,53 @@ class Manifest:
         Raises
         ------
         DestinationError
-            Where it is damaged, or names more or fewer files than its first line says.
+            If a line is damaged, or more or fewer files are named than the first line says.
         """
         files = size = 0
-        try:
-            for line in itertools.islice(self._lines(), 1, None):
-                entry = Entry(**line)
-                files, size = files + 1, size + entry.size
-                yield entry
-        except TypeError as error:
-            raise self._damaged(str(error)) from error
-        said = self.header.get("files"), self.header.get("bytes")
+        last: str | None = None
+        for number, line in itertools.islice(self._lines(), 1, None):
+            entry = self._decode(number, line, _DECODER)
+            if problem := _problem(entry, last):
+                raise self._damaged(number, problem)
+            files, size, last = files + 1, size + entry.size, entry.path
+            yield entry
+        said = self.header["files"], self.header["bytes"]
         if said != (files, size):
             raise self._damaged(
-                f"it names {files} files of {size} bytes, and its first line says {said[0]} of "
-                f"{said[1]}"
+                1,
+                f"it says {said[0]:,} files of {said[1]:,} bytes, but {files:,} files of "
+                f"{size:,} bytes follow",
             )
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        """Read it line by line."""
-        return map(self._parse, read_lines(self._store, self._key))
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Read it line by line, each with its number."""
+        lines = enumerate(read_lines(self._store, self._key), 1)
+        return ((number, line) for number, line in lines if line)
 
-    def _parse(self, line: bytes) -> dict[str, Any]:
+    def _decode(self, number: int, line: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
         """Read one line."""
+        if (self._has_crc or line.startswith(_CRC)) and not is_intact(line):
+            raise self._damaged(number, "it does not match its CRC")
         try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise self._damaged(str(error)) from error
-        if not isinstance(value, dict):
-            raise self._damaged("a line of it is no JSON object")
-        return value
+            return decoder.decode(line)
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(number, str(error)) from error
 
-    def _damaged(self, reason: str) -> DestinationError:
-        """Say that it cannot be used."""
-        return DestinationError(f"{self._store.location(self._key)} is no manifest: {reason}")
+    def _damaged(self, number: int, reason: str) -> DestinationError:
+        """Say which line cannot be used, why, and what to do."""
+        return DestinationError(
+            f"{self._store.location(self._key)} is damaged or was edited, line {number}: {reason}; "
+            "restore it from a copy, or upload the session again with force_cloud_sync"
+        )
+
+
+def _problem(entry: Entry, last: str | None) -> str | None:
+    """Return what is wrong with an entry of a manifest that follows a path; None if nothing is."""
+    if len(entry.sha256) != _SHA256_DIGITS:
+        return f'"{entry.sha256}" is not a SHA-256'
+    if entry.path == last:
+        return "it names the same file as the line before it"
+    return key_problem(entry.path, _LONGEST_PATH)
 
 
 def read_manifest(store: AssetStore, prefix: str) -> tuple[dict[str, Any], dict[str, Entry]]:
@@ -196,8 +295,9 @@ def _pieces(lines: Iterable[Content]) -> Iterator[bytes]:
 
 
 def _line(content: Content) -> bytes:
-    """Write one line."""
-    return _ENCODER.encode(content) + b"\n"
+    """Write one line, with its CRC."""
+    rest = b'",' + _ENCODER.encode(content)[1:]
+    return b"%s%08x%s\n" % (_CRC, zlib.crc32(rest), rest)
 
 
 class Journal:
@@ -236,21 +336,18 @@ class Journal:
         with contextlib.suppress(FileNotFoundError), open(self._file, "rb") as file:
             offset = 0
             for line in file:
-                try:
-                    yield offset, Entry(**json.loads(line))
-                except (ValueError, TypeError):
-                    pass
+                entry = read_entry(line.rstrip(b"\n"))
+                if entry is not None:
+                    yield offset, entry
                 offset += len(line)
 
-    def notes(self) -> Iterator[dict[str, Any]]:
-        """Read what was noted beside arrivals."""
+    def notes(self) -> Iterator[bytes]:
+        """Read the intact lines that are not of arrivals."""
         with contextlib.suppress(FileNotFoundError), open(self._file, "rb") as file:
             for line in file:
-                if not line.startswith(_ARRIVAL):
-                    with contextlib.suppress(ValueError):
-                        content = json.loads(line)
-                        if isinstance(content, dict):
-                            yield content
+                line = line.rstrip(b"\n")
+                if not line.startswith(_ARRIVAL, _SEALED) and is_intact(line):
+                    yield line
 
     def at(self, offset: int) -> Entry:
         """Read the entry that stands at a place."""
@@ -260,7 +357,7 @@ class Journal:
             if not more:
                 raise TransferError(f"{self._file} was cut off while the job ran")
             data += more
-        return _DECODER.decode(data[: data.index(b"\n")])
+        return self._entry(data[: data.index(b"\n")])
 
     def several(self, offsets: Iterable[int]) -> Iterator[Entry]:
         """Read the entries that stand at many places, most of which follow one another."""
@@ -271,7 +368,17 @@ class Journal:
             if end < 0:
                 data, begin, place = os.pread(self._output.fileno(), _AT_ONCE, offset), offset, 0
                 end = data.find(b"\n")
-            yield _DECODER.decode(data[place:end]) if end >= 0 else self.at(offset)
+            yield self._entry(data[place:end]) if end >= 0 else self.at(offset)
+
+    def _entry(self, line: bytes) -> Entry:
+        """Read the line of an entry that was intact when its place was noted."""
+        entry = read_entry(line)
+        if entry is None:
+            raise TransferError(
+                f"{self._file} was damaged while the job ran; check that disk, and submit the job "
+                "again: what the damaged lines named is sent again"
+            )
+        return entry
 
     def add(self, entry: Entry) -> int:
         """Note that a file has arrived, and tell where the note stands."""
@@ -299,9 +406,10 @@ class Journal:
         return offset
 
     def doubt(self, paths: Iterable[str]) -> None:
-        """Note that files are not what they were taken for: they will be sent again."""
+        """Note that files are not what they were taken for: they are sent again, all of each."""
         for path in paths:
             self.add(Entry(path, 0, "", "", "", ""))
+            self.note(Forgotten(path))
 
     def remove(self) -> None:
         """Forget everything: the asset has its manifest now."""

@@ -6,14 +6,19 @@ The last job finds these records, sends what is still missing, and verifies the 
 """
 
 import heapq
-import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-from aind_data_transfer_service.upload.manifest import Entry, Journal, read_lines, write_lines
+from aind_data_transfer_service.upload.manifest import (
+    Entry,
+    Journal,
+    read_entry,
+    read_lines,
+    write_lines,
+)
 from aind_data_transfer_service.upload.store import AssetStore, record_folder
 from aind_data_transfer_service.upload.transforms import Item
 
@@ -153,8 +158,4 @@ def _records(prefix: str) -> str:
 
 def _entries(lines: Iterable[bytes]) -> Iterator[Entry]:
     """Read a record; a damaged line only means that a file is sent again."""
-    for line in lines:
-        try:
-            yield Entry(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
+    return (entry for entry in map(read_entry, lines) if entry is not None)

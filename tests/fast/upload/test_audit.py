@@ -125,7 +125,7 @@ class TestVerify(AuditTestCase):
             ("unfinished", "is unfinished"),
             ("foreign", "has no manifest"),
             ("gone", "there is no asset"),
-            ("damaged", "its first line says 2 of 3"),
+            ("damaged", "line 1: it says 2 files of 3 bytes, but 0 files of 0 bytes follow"),
         ):
             code, _, err = self.verify("--bucket", self.bucket, name)
             self.assertEqual(code, ExitCode.DESTINATION)
@@ -188,14 +188,14 @@ class TestManyFiles(AuditTestCase):
         data = self.store.get(manifest_key(PREFIX))
         lines = data.splitlines(keepends=True)
         self.store.put(manifest_key(PREFIX), b"".join(lines[:-1]))
-        with self.assertRaisesRegex(DestinationError, "it names 4 files"):
+        with self.assertRaisesRegex(DestinationError, "line 1: it says 5 files.*but 4 files"):
             list(Manifest(self.store, PREFIX))
         for junk in (b"", b"[]\n", b"\xff\n", b"{}\n"):
             self.store.put(manifest_key(PREFIX), junk)
-            with self.assertRaisesRegex(DestinationError, "is no manifest"):
+            with self.assertRaisesRegex(DestinationError, "damaged or was edited, line 1: "):
                 Manifest(self.store, PREFIX)
         self.store.put(manifest_key(PREFIX), lines[0] + b'{"odd": 1}\n')
-        with self.assertRaisesRegex(DestinationError, "is no manifest"):
+        with self.assertRaisesRegex(DestinationError, "damaged or was edited, line 2: "):
             list(Manifest(self.store, PREFIX))
 
     @slow

@@ -26,7 +26,7 @@ from aind_data_transfer_service.errors import (
 from aind_data_transfer_service.upload import shell
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.events import Events, Step
-from aind_data_transfer_service.upload.files import SourceFile, Tree
+from aind_data_transfer_service.upload.files import Files, SourceFile, Tree
 from aind_data_transfer_service.upload.manifest import Entry, Journal, read_manifest, utc
 from aind_data_transfer_service.upload.plan import (
     MEBI,
@@ -39,7 +39,7 @@ from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.source import listed, read_source, scan
 from aind_data_transfer_service.upload.store import AssetStore, manifest_key, open_store
 from aind_data_transfer_service.upload.transfer import Transfer, gathered
-from aind_data_transfer_service.upload.transforms import FileItem, ZipItem
+from aind_data_transfer_service.upload.transforms import FileItem, FileItems, ZipItem
 from aind_data_transfer_service.upload.verify import verify
 from tests.support import slow
 from tests.support.transfer import TransferTestCase, as_an_ordinary_user
@@ -66,6 +66,29 @@ class TestPlan(TransferTestCase):
         plan.check(None)
         with self.assertRaisesRegex(SourceError, "behavior/big can have 10 bytes, of 9"):
             plan.check(9)
+
+    def test_two_files_for_one_place_are_refused(self):
+        """By a drive that lists a file twice, two sources for one folder, a zip, or a document."""
+        status = os.stat(self.write("x"))
+
+        def files(folder, *names):
+            found = Files(Tree("/r", folder))
+            for name in names:
+                found.add(name, status)
+            return FileItems(found)
+
+        archive = [ZipItem("behavior/b", files("behavior", "1").files)]
+        for parts, documents, wrong in (
+            ([files("behavior", "a", "b", "b", "c")], [], "behavior/b is the place"),
+            ([files("behavior", "a", "b"), files("behavior", "0", "b")], [], "behavior/b is"),
+            ([files("behavior", "a", "b"), archive], [], "behavior/b is"),
+            ([archive, files("behavior", "a", "b")], [], "behavior/b is"),
+            ([[FileItem(files("x", "d.json").files[0])]], ["x/d.json"], "x/d.json is"),
+        ):
+            with self.assertRaisesRegex(SourceError, wrong):
+                Plan("p", "l", Series(parts), documents).check(None)
+        parts = [files("behavior", "a", "b"), files("behavior1", "a", "b"), archive[:0]]
+        Plan("p", "l", Series(parts), ["a", "processing.json"]).check(None)
 
     def test_many_names_are_cut_short(self):
         self.assertEqual(listed(["a", "b", "c"], 2), "a; b and 1 more")
@@ -338,7 +361,7 @@ class TestRecords(TransferTestCase):
         with self.assertRaisesRegex(DestinationError, "does not exist"):
             read_manifest(self.store, "p")
         self.store.put(manifest_key("p"), b"nonsense")
-        with self.assertRaisesRegex(DestinationError, "is no manifest"):
+        with self.assertRaisesRegex(DestinationError, "damaged or was edited, line 1: "):
             read_manifest(self.store, "p")
 
     def test_times_keep_their_nanoseconds(self):
