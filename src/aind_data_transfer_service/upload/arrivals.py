@@ -103,6 +103,14 @@ class Arrivals(Iterable[Entry]):
         """Note the documents that were sent."""
         self._documents = sorted(documents, key=attrgetter("path"))
 
+    def list_as(self, entry: Entry) -> None:
+        """Note an item or a document again, with the ETag by which the store lists it."""
+        for place, document in enumerate(self._documents):
+            if document.path == entry.path:
+                self._documents[place] = entry
+                return
+        self.add(entry)
+
     def cuts(self, prefix: str) -> list[str]:
         """Give keys of the plan at which a list of the asset may be cut: none where it is short."""
         places = range(APART, len(self._items), APART)

@@ -23,7 +23,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.listing import APART
-from aind_data_transfer_service.upload.manifest import Entry, Manifest
+from aind_data_transfer_service.upload.manifest import READ_BACK, Entry, Manifest
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shell import as_program
 from aind_data_transfer_service.upload.source import shown
@@ -64,6 +64,8 @@ class Report:
     bytes: int = 0
     verified: str | None = None
     """When the job that brought the asset had proven it."""
+    proof: str | None = None
+    """How that job had proven the bytes: by the store's own checksums, or by reading them back."""
     unfinished: bool = False
     """Whether a further upload into the asset began and has not ended."""
     differences: list[Difference] = field(default_factory=list)
@@ -97,6 +99,11 @@ class Report:
             yield f"  {self.words(difference)}"
         if self.differences_total > len(self.differences):
             yield f"  and {self.differences_total - len(self.differences):,} more"
+        if not self.deep and self.proof == READ_BACK and not self.differences_total:
+            yield (
+                f"  the store does not check data itself: the job read back every byte before "
+                f"{self.verified}, and no file was replaced since; only --deep finds later damage"
+            )
         if self.unfinished:
             yield "  a further upload into it began and has not ended: run that job again"
 
@@ -109,6 +116,7 @@ class Report:
             "files": self.files,
             "bytes": self.bytes,
             "verified": self.verified,
+            "proof": self.proof,
             "unfinished": self.unfinished,
             "differences": [
                 {
@@ -181,8 +189,9 @@ def audit(
     """
     manifest, unfinished = _manifest(store, asset)
     header = manifest.header
-    files, size = int(header.get("files", 0)), int(header.get("bytes", 0))
-    report = Report(store.location(asset), deep, files, size, header.get("verified"), unfinished)
+    files, size = header["files"], header["bytes"]
+    verified, proof = header.get("verified"), header.get("proof")
+    report = Report(store.location(asset), deep, files, size, verified, proof, unfinished)
     wrong: set[str] = set()
     with Progress(files, size, _tell, asset, bar, _INTERVAL) as progress:
         sent = _Sent(manifest, lambda entry: None if deep else progress.add(entry.size, 1))

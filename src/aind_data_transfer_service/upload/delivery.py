@@ -19,6 +19,9 @@ from aind_data_transfer_service.upload.store import AssetStore
 from aind_data_transfer_service.upload.transfer import Transfer
 from aind_data_transfer_service.upload.verify import verify
 
+_LOCAL_READERS, _READERS = 8, 32
+"""How many files are read back at once: from a disk, and from a server, whose answers take time."""
+
 
 @dataclass(frozen=True)
 class Sent:
@@ -90,10 +93,11 @@ class Delivery:
         location, renamed = self._store.location(self._prefix), itertools.count()
 
         def take(entry: Entry) -> None:
-            entries.add(entry)
+            entries.list_as(entry)
             next(renamed)
 
-        with self._events.during(Step.VERIFY, f"{location} is verified") as figures:
+        how = "read back and verified" if self._store.proves_by_reading else "verified"
+        with self._events.during(Step.VERIFY, f"{location} is {how}") as figures:
             size = entries.size
             self._store.settle(self._prefix)
             with Progress(len(entries), size, self._tell_progress, "verify") as progress:
@@ -103,6 +107,7 @@ class Delivery:
                         self._prefix,
                         entries,
                         claim.keep_others,
+                        readers=_LOCAL_READERS if self._store.is_local else _READERS,
                         on_file=lambda entry: progress.add(entry.size, 1),
                         on_renamed=take,
                         cuts=entries.cuts(self._prefix),
@@ -122,6 +127,8 @@ class Delivery:
                 self._events.warn(f"kept, though this job did not send them: {names}")
             figures.update(files=len(entries), bytes=size)
             figures["message"] = f"{len(entries):,} files, {size:,} bytes are proven"
+            if self._store.proves_by_reading:
+                figures["message"] += f", read back {self._store.read_back_from}"
         return self._kept(set(others), claim) if others else []
 
     def _kept(self, others: set[str], claim: Claim) -> list[Entry]:

@@ -46,7 +46,14 @@ from aind_data_transfer_service.upload.description import (
 )
 from aind_data_transfer_service.upload.estimate import estimate
 from aind_data_transfer_service.upload.events import Events, Kind, Step
-from aind_data_transfer_service.upload.manifest import Entry, Manifest, utc, write_manifest
+from aind_data_transfer_service.upload.manifest import (
+    CHECKSUMS,
+    READ_BACK,
+    Entry,
+    Manifest,
+    utc,
+    write_manifest,
+)
 from aind_data_transfer_service.upload.plan import Picked, Plan, Series
 from aind_data_transfer_service.upload.shards import (
     Shard,
@@ -203,7 +210,8 @@ class UploadJob:
             figures.update(files=files, bytes=size)
             figures["message"] = f"{files:,} files, {size:,} bytes"
             if not self._config.dry_run:
-                preflight.probe(self._store, self._prefix)
+                for warning in preflight.probe(self._store, self._prefix):
+                    self._events.warn(warning)
                 preflight.check_room(self._store, self._prefix, size)
         return scans, state
 
@@ -358,6 +366,7 @@ class UploadJob:
             "software": f"{SOFTWARE} {__version__}",
             "started": claim.started.isoformat(),
             "verified": self._now().isoformat(),
+            "proof": READ_BACK if self._store.proves_by_reading else CHECKSUMS,
             "files": files,
             "bytes": size,
             "empty_folders": plan.empty_folders,

@@ -28,6 +28,7 @@ from aind_data_transfer_service.upload.store import (
     key_problem,
     manifest_key,
     record_folder,
+    same_etag,
 )
 
 T = TypeVar("T")
@@ -43,6 +44,8 @@ _SEALED = len(_CRC) + 8
 """Where the part of a line that the CRC covers starts."""
 _ARRIVAL = b'","path"'
 """How that part begins in lines that tell of an arrival."""
+CHECKSUMS, READ_BACK = "checksums", "read back"
+"""How the bytes of an asset were proven: by the store itself, or by the job that read them back."""
 _SHA256_DIGITS = 64
 _LONGEST_PATH = 4095
 """Bytes: what the file systems of local destinations allow."""
@@ -66,7 +69,9 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     def is_stored_as(self, stored: StoredObject | None) -> bool:
         """Tell whether the store lists what was sent."""
-        return stored is not None and (stored.size, stored.etag) == (self.size, self.etag)
+        if stored is None or stored.size != self.size:
+            return False
+        return stored.etag == self.etag or same_etag(stored.etag, self.etag)
 
 
 class _Header(msgspec.Struct):
@@ -78,6 +83,7 @@ class _Header(msgspec.Struct):
     verified: datetime | None = None
     started: datetime | None = None
     job_id: str | None = None
+    proof: str | None = None
 
 
 class Forgotten(msgspec.Struct, frozen=True, tag_field="note", tag="forgotten"):

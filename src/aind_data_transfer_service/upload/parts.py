@@ -19,7 +19,7 @@ from aind_data_transfer_service.upload.ledger import Begun, Page, Part
 from aind_data_transfer_service.upload.limits import Lane, Traffic
 from aind_data_transfer_service.upload.retry import Fault, Kind
 from aind_data_transfer_service.upload.s3_client import S3Client
-from aind_data_transfer_service.upload.store import Buffer
+from aind_data_transfer_service.upload.store import Buffer, same_etag
 from aind_data_transfer_service.upload.stretch import Stretch, Stretches
 
 _COMPLETED = 3
@@ -216,7 +216,7 @@ class PartsUpload:
         whole = self._client.algorithm.of_whole([(part.checksum, part.size) for part in parts])
         same = found.get(self._client.algorithm.header) == whole is not None
         etag = found.get("etag", "").strip('"')
-        return f'"{etag}"' if same or etag == composite_etag(parts) else None
+        return f'"{etag}"' if same or same_etag(etag, composite_etag(parts)) else None
 
 
 def agreed(begun: Begun, listed: Mapping[int, Part]) -> dict[int, Part]:
@@ -235,7 +235,7 @@ def agreed(begun: Begun, listed: Mapping[int, Part]) -> dict[int, Part]:
     result = {}
     for number, there in listed.items():
         noted = begun.parts.get(number)
-        if noted is not None and (noted.size, noted.etag) == (there.size, there.etag):
+        if noted is not None and noted.size == there.size and same_etag(noted.etag, there.etag):
             if there.checksum in ("", noted.checksum):
                 result[number] = noted
         elif noted is None:  # it arrived, and the job ended before it could note so

@@ -5,7 +5,9 @@ enough.
 import os
 import uuid
 from collections.abc import Iterator
+from functools import partial
 
+from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import (
     DestinationError,
@@ -21,6 +23,11 @@ from aind_data_transfer_service.upload.store import (
 )
 
 _MARGIN = 64 * 1024**2
+_UNCHECKED = (
+    "the S3 server accepts data whose checksum is wrong, so every file is read back after the "
+    "upload and its SHA-256 compared: verification takes about as long as the transfer. If the "
+    "server checks SHA-256 only, AWS_CHECKSUM_ALGORITHM=SHA256 makes this unnecessary"
+)
 
 
 def check_scans(scans: list[Scan]) -> None:
@@ -74,25 +81,42 @@ def check_apart(store: AssetStore, prefix: str, sources: list[str]) -> None:
             raise SourceError(f"the source {shown(source)} lies in the destination {place}")
 
 
-def probe(store: AssetStore, prefix: str) -> None:
-    """Write a small object, read it back and delete it.
+def probe(store: AssetStore, prefix: str) -> list[str]:
+    """Write a small object, read it back and delete it; find out whether checksums are checked.
+
+    A server that accepts a body with a wrong checksum, in one request or as a part of a multipart
+    upload, is marked: verification reads everything back from it. The three are tried at once.
+
+    Returns
+    -------
+    list[str]
+        Warnings for the person who submitted the job.
 
     Raises
     ------
     DestinationError
-        Where any of it fails.
+        If any of it fails.
     """
     store.create()
-    key = f"{record_folder(prefix)}/probe-{uuid.uuid4().hex}"
+    key, whole, in_parts = (
+        f"{record_folder(prefix)}/probe-{uuid.uuid4().hex}{end}" for end in ("", "-w", "-p")
+    )
     said = uuid.uuid4().bytes
+    asked = () if store.proves_by_reading else ((whole, False), (in_parts, True))
+    answers = [beside(partial(store.refuses_damage, *ask), "checksums") for ask in asked]
     try:
         store.put(key, said)
         found = store.get(key)
-        store.delete([key])
+        checks = all([answer.result() for answer in answers])
+        store.delete([key, whole] if answers else [key])
     except TransferError as error:
         raise DestinationError(str(error)) from error
     if found != said:
         raise DestinationError(f"{store.location(key)} was written and read back otherwise")
+    if checks:
+        return []
+    store.proves_by_reading = True
+    return [_UNCHECKED]
 
 
 def check_room(store: AssetStore, prefix: str, size: int) -> None:

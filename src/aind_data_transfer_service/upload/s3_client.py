@@ -56,6 +56,10 @@ _LONG_BODY = 1 << 16
 """Shorter bodies never wait for the link: the system takes them whole."""
 _PAGE = 1000
 _AMAZON = re.compile(r"(.+\.)?amazonaws\.com(\.cn)?")
+_REFUSED, _ABOUT_THE_BODY = (400, 409, 412, 422), (Kind.DAMAGED, Kind.FINAL)
+"""How a server refuses a body that its checksum does not fit."""
+_ASKED = 3
+"""How often it is asked at most, if it fails."""
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -251,6 +255,37 @@ class S3Client:
             headers = {"content-md5": base64.b64encode(digest).decode()}
             read = partial(see_deleted, set(page))
             self._ask("POST", "", {"delete": ""}, headers, body, read=read)
+
+    def refuses_damage(self, key: str, upload_id: str = "") -> bool:
+        """Send a body with a wrong checksum; return whether the server refuses it.
+
+        A server that fails at it, rather than refuse it in S3's words, is taken for one that does
+        not check.
+
+        Parameters
+        ----------
+        key : str
+            Its place.
+        upload_id : str
+            The multipart upload whose first part it is; empty for an object of its own.
+        """
+        query = {"partNumber": "1", "uploadId": upload_id} if upload_id else _NOTHING
+        headers = {self.algorithm.header: self.algorithm.of(b"what is not sent")}
+        failures = 0
+
+        def attempt() -> bool:
+            nonlocal failures
+            try:
+                self.checked(self._begin("PUT", key, query, headers, b"what is sent", None).reply())
+            except Fault as fault:
+                if fault.code and fault.status in _REFUSED and fault.kind in _ABOUT_THE_BODY:
+                    return True
+                failures += 1
+                if fault.status < 500 or failures < _ASKED:
+                    raise
+            return False
+
+        return self.patiently(attempt, None)
 
     def create_upload(self, key: str) -> str:
         """Begin an upload in parts and give its id."""

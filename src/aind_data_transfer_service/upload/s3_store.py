@@ -12,7 +12,7 @@ from aind_data_transfer_service.upload.credentials import Credentials
 from aind_data_transfer_service.upload.ledger import Page
 from aind_data_transfer_service.upload.limits import TokenBucket, Traffic
 from aind_data_transfer_service.upload.parts import PartsUpload
-from aind_data_transfer_service.upload.retry import Fault, Patience, Repeats
+from aind_data_transfer_service.upload.retry import Fault, Kind, Patience, Repeats
 from aind_data_transfer_service.upload.s3_client import S3Client
 from aind_data_transfer_service.upload.store import (
     RECORDS,
@@ -172,6 +172,30 @@ class S3AssetStore(AssetStore):
                     return
         except Fault as fault:
             raise DestinationError(self._words("read", key, fault)) from fault
+
+    def refuses_damage(self, key: str, in_parts: bool) -> bool:
+        """Send a few bytes with a wrong checksum; return whether the server refuses them."""
+        try:
+            return self._refuses_part(key) if in_parts else self._client.refuses_damage(key)
+        except Fault as fault:
+            raise DestinationError(self._words("write", key, fault)) from fault
+
+    def _refuses_part(self, key: str) -> bool:
+        """Send a part with a wrong checksum; return whether the server refuses it."""
+        try:
+            upload_id = self._client.create_upload(key)
+        except Fault as fault:
+            if fault.kind is not Kind.FINAL:
+                raise
+            return False  # it takes no multipart uploads: those that are needed fail and say so
+        try:
+            return self._client.refuses_damage(key, upload_id)
+        finally:
+            try:
+                for upload in list(self._client.uploads(key)):  # an answer may have got lost
+                    self._client.abort_upload(upload.key, upload.upload_id)
+            except Fault as fault:
+                self.tell(self._words("remove the unfinished upload of", key, fault))
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, a thousand in a request."""

@@ -60,6 +60,19 @@ class StoredObject(msgspec.Struct, frozen=True, gc=False):
     """When it was last written, by the store's own clock."""
 
 
+def same_etag(one: str, other: str) -> bool:
+    """Return whether two ETags name the same content.
+
+    Servers write one ETag in several ways: with or without quotes, as a weak one, in upper case.
+    """
+    return one == other or _bare(one) == _bare(other)
+
+
+def _bare(etag: str) -> str:
+    """Return an ETag without what differs between a server's answers."""
+    return etag.strip('"').removeprefix("W/").strip('"').lower()
+
+
 @dataclass(slots=True)
 class Window:
     """What one thread may have on its way, and for how long it waited for answers."""
@@ -157,7 +170,10 @@ class AssetStore(ABC):
     window = 1
     """How many objects `put_all` can have on their way at once."""
     proves_by_reading = False
-    """Whether verification reads everything back, for the store checks nothing by itself."""
+    """Whether verification reads everything back, for the store checks nothing by itself. Of a
+    server, preflight finds that out."""
+    read_back_from = "from the server"
+    """Where bytes come from that `read_back` gives."""
 
     @abstractmethod
     def location(self, key: str) -> str:
@@ -252,6 +268,24 @@ class AssetStore(ABC):
     @abstractmethod
     def read(self, key: str, chunk_size: int) -> Iterator[bytes]:
         """Read an object in pieces."""
+
+    def read_back(self, key: str, chunk_size: int) -> Iterator[bytes]:
+        """Read an object in pieces to compare them: past this machine's own cache, if possible."""
+        return self.read(key, chunk_size)
+
+    def refuses_damage(self, key: str, in_parts: bool) -> bool:
+        """Send a few bytes with a wrong checksum; return whether the store refuses them.
+
+        What it accepts is at the key then, unless it was sent in parts.
+
+        Parameters
+        ----------
+        key : str
+            A place that nothing else uses.
+        in_parts : bool
+            Whether to send them as a part of a multipart upload, which is given up afterwards.
+        """
+        return False
 
     @abstractmethod
     def delete(self, keys: Sequence[str]) -> None:

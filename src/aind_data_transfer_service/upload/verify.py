@@ -3,7 +3,8 @@
 The store itself is asked what it has: every file must be there, nothing else may be, and each
 must have the size and the ETag that the store gave when it took it. An S3 server has by then
 compared the body of each object with the checksum that came along. A local folder checks nothing
-by itself, so there every file is read back and its SHA-256 compared.
+by itself, and neither do some servers (see `preflight.probe`): there every file is read back and
+its SHA-256 compared.
 
 What was sent and what is listed are gone through side by side, so that a million files take no
 more memory than a thousand where both come in much the same order.
@@ -158,9 +159,9 @@ def verify(
     on_file : Callable
         Is told of each file that is proven, from several threads.
     on_renamed : Callable | None
-        Where there is one, a file whose ETag is another is read back; is told of it, with that
-        ETag, where it has the bytes that were sent: some servers list an object made of parts by
-        another name than they gave it.
+        Takes a file with the ETag that the store lists, if it gave another one but the bytes are
+        those that were sent. Such a file is read back. Some servers list an object made of parts
+        by another ETag than they gave it, and some drives invent inode numbers.
     cuts : Sequence[str]
         Keys at which the store's list may be cut, so that it is there sooner.
 
@@ -175,15 +176,18 @@ def verify(
         Where anything differs, naming it.
     """
     problems, others = [], []
+    reads_all = store.proves_by_reading if deep is None else deep
     found = compare(store, prefix, entries, cuts)
-    if on_renamed is not None and not store.proves_by_reading:
+    if on_renamed is not None and reads_all:
+        found = _but_renamed(found, on_renamed)
+    elif on_renamed is not None:
         found = _by_bytes(found, store, prefix, readers, on_renamed)
     for difference in found:
         if keep_others and difference.fault == Fault.FOREIGN:
             others.append(difference.path)
         else:
             problems.append(difference)
-    if not problems and (store.proves_by_reading if deep is None else deep):
+    if not problems and reads_all:
         problems = list(read_back(store, prefix, entries, readers, on_file))
     if problems:
         words = listed([difference.words for difference in problems])
@@ -236,6 +240,17 @@ def read_back(
         pool.shutdown(cancel_futures=True)
 
 
+def _but_renamed(
+    found: Iterable[Difference], on_renamed: Callable[[Entry], None]
+) -> Iterator[Difference]:
+    """Give differences but those of ETags alone: every byte is read afterwards, and decides."""
+    for difference in found:
+        if difference.listed is None:
+            yield difference
+        else:
+            on_renamed(difference.listed)
+
+
 def _by_bytes(
     found: Iterable[Difference],
     store: AssetStore,
@@ -259,7 +274,7 @@ def _difference(entry: Entry, found: StoredObject, by_etag: bool) -> Iterator[Di
         path = shown(entry.path)
         words = f"{path} has {found.size:,} bytes there, {entry.size:,} were sent"
         yield Difference(entry.path, Fault.SIZE, words)
-    elif by_etag and found.etag != entry.etag:
+    elif by_etag and not entry.is_stored_as(found):
         path = shown(entry.path)
         words = f"{path} was replaced there: its ETag is {found.etag}, not {entry.etag}"
         now = msgspec.structs.replace(entry, etag=found.etag)
@@ -269,7 +284,7 @@ def _difference(entry: Entry, found: StoredObject, by_etag: bool) -> Iterator[Di
 def _read(store: AssetStore, prefix: str, entry: Entry, stop: threading.Event) -> Difference | None:
     """Read a file at the destination and compare its hash."""
     digest = hashlib.sha256()
-    for chunk in store.read(f"{prefix}/{entry.path}", _READ_SIZE):
+    for chunk in store.read_back(f"{prefix}/{entry.path}", _READ_SIZE):
         if stop.is_set():
             break
         digest.update(chunk)
