@@ -66,6 +66,8 @@ class Report:
     """When the job that brought the asset had proven it."""
     proof: str | None = None
     """How that job had proven the bytes: by the store's own checksums, or by reading them back."""
+    read_back_from: str = ""
+    """Where the bytes came from, if they were read."""
     unfinished: bool = False
     """Whether a further upload into the asset began and has not ended."""
     differences: list[Difference] = field(default_factory=list)
@@ -90,7 +92,7 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """Write the report for people."""
-        how = "read back" if self.deep else "as the store lists them"
+        how = f"read back {self.read_back_from}" if self.deep else "as the store lists them"
         if not self.differences_total:
             yield f"{self.location}: {self.files:,} files, {self.bytes:,} bytes are proven, {how}"
         else:
@@ -117,6 +119,7 @@ class Report:
             "bytes": self.bytes,
             "verified": self.verified,
             "proof": self.proof,
+            "read_back_from": self.read_back_from or None,
             "unfinished": self.unfinished,
             "differences": [
                 {
@@ -191,7 +194,8 @@ def audit(
     header = manifest.header
     files, size = header["files"], header["bytes"]
     verified, proof = header.get("verified"), header.get("proof")
-    report = Report(store.location(asset), deep, files, size, verified, proof, unfinished)
+    report = Report(store.location(asset), deep, files, size, verified, proof)
+    report.unfinished = unfinished
     wrong: set[str] = set()
     with Progress(files, size, _tell, asset, bar, _INTERVAL) as progress:
         sent = _Sent(manifest, lambda entry: None if deep else progress.add(entry.size, 1))
@@ -205,6 +209,7 @@ def audit(
                 store, asset, there, readers, lambda entry: progress.add(entry.size, 1)
             ):
                 report.add(found, found.path in sent.documents)
+            report.read_back_from = store.read_back_from
     return report
 
 

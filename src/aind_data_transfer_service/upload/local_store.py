@@ -13,9 +13,11 @@ import threading
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.upload import page_cache
 from aind_data_transfer_service.upload.ledger import Page
 from aind_data_transfer_service.upload.limits import TokenBucket, Traffic
 from aind_data_transfer_service.upload.store import (
@@ -55,6 +57,7 @@ class LocalAssetStore(AssetStore):
     def __init__(self, folder: Path, bandwidth: float | None = None):
         self._bandwidth = TokenBucket(bandwidth) if bandwidth else None
         self._folder = folder
+        self._lock, self._from_cache = threading.Lock(), 0
         self._incoming = folder / RECORDS / ".incoming"
         self.key_limit = _PATH_LIMIT - len(os.fsencode(folder)) - 1
 
@@ -127,6 +130,33 @@ class LocalAssetStore(AssetStore):
                     yield chunk
         except OSError as error:
             raise DestinationError(f"{self.location(key)} cannot be read: {error.strerror}")
+
+    def read_back(self, key: str, chunk_size: int) -> Iterator[bytes]:
+        """Read a file in pieces: from its disk rather than from the page cache, if possible."""
+        try:
+            with open(self._path(key), "rb", buffering=0) as file:
+                if self._file_system not in page_cache.IN_MEMORY:
+                    if not page_cache.drop(file.fileno()):
+                        with self._lock:
+                            self._from_cache += 1
+                while chunk := file.read(chunk_size):
+                    yield chunk
+        except OSError as error:
+            raise DestinationError(f"{self.location(key)} cannot be read back: {error.strerror}")
+
+    @property
+    def read_back_from(self) -> str:
+        """Where bytes come from that are read back, and how many files may not have."""
+        words = page_cache.source_words(self._file_system)
+        with self._lock:
+            cached = self._from_cache
+        more = f", but {cached:,} files perhaps from this machine's cache" if cached else ""
+        return f"{words}{more}"
+
+    @cached_property
+    def _file_system(self) -> str:
+        """The type of the file system that the folder is on."""
+        return page_cache.file_system(self._folder)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove files, and the folders that become empty."""

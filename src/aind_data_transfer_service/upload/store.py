@@ -172,8 +172,6 @@ class AssetStore(ABC):
     proves_by_reading = False
     """Whether verification reads everything back, for the store checks nothing by itself. Of a
     server, preflight finds that out."""
-    read_back_from = "from the server"
-    """Where bytes come from that `read_back` gives."""
 
     @abstractmethod
     def location(self, key: str) -> str:
@@ -272,6 +270,11 @@ class AssetStore(ABC):
     def read_back(self, key: str, chunk_size: int) -> Iterator[bytes]:
         """Read an object in pieces to compare them: past this machine's own cache, if possible."""
         return self.read(key, chunk_size)
+
+    @property
+    def read_back_from(self) -> str:
+        """Where bytes come from that `read_back` gives, for people."""
+        return "from the server"
 
     def refuses_damage(self, key: str, in_parts: bool) -> bool:
         """Send a few bytes with a wrong checksum; return whether the store refuses them.
