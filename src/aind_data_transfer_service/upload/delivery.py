@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aind_data_transfer_service.errors import DestinationError, VerificationError
+from aind_data_transfer_service.errors import DestinationError, UploadError, VerificationError
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.arrivals import Arrivals, missing
 from aind_data_transfer_service.upload.claim import Claim
@@ -114,6 +114,7 @@ class Delivery:
                     )
                 except VerificationError as error:
                     claim.journal.doubt(error.paths)
+                    self._doubt_records(claim, error.paths)
                     raise
                 if not self._store.proves_by_reading:
                     progress.already(len(entries), size)
@@ -130,6 +131,13 @@ class Delivery:
             if self._store.proves_by_reading:
                 figures["message"] += f", read back {self._store.read_back_from}"
         return self._kept(set(others), claim) if others else []
+
+    def _doubt_records(self, claim: Claim, paths: Sequence[str]) -> None:
+        """Take files that are not what was sent out of what shards recorded beside the asset."""
+        try:
+            claim.shards.doubt(paths)
+        except UploadError as error:  # what was found matters more
+            self._events.warn(str(error))
 
     def _kept(self, others: set[str], claim: Claim) -> list[Entry]:
         """Tell what an earlier upload brought of the files that this job did not send."""

@@ -7,7 +7,7 @@ The last job finds these records, sends what is still missing, and verifies the 
 
 import heapq
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -137,6 +137,19 @@ class ShardRecords(Iterable[Entry]):
         files = sorted(self.folder.glob(f"*/{_JOURNAL}"))
         return [Journal(file) for file in files if file.parent != self._but]
 
+    def doubt(self, paths: Iterable[str]) -> None:
+        """Take files out of the records beside the asset: they are not what was sent.
+
+        The journal of the job that found out says so too, but a job on another machine cannot see
+        that.
+        """
+        wrong = set(paths)
+        for found in list(self._store.objects(_records(self._prefix))):
+            lines = list(read_lines(self._store, found.key))
+            left = [line for line in lines if not _names(line, wrong)]
+            if len(left) < len(lines):
+                self._store.put(found.key, b"\n".join(left) + b"\n")
+
     def __iter__(self) -> Iterator[Entry]:
         for journal in self.journals():
             yield from journal.entries().values()
@@ -154,6 +167,12 @@ def records_there(store: AssetStore, prefix: str, shards: int) -> int:
 def _records(prefix: str) -> str:
     """Tell where the records of an asset's shards lie."""
     return f"{record_folder(prefix)}/{_FOLDER}"
+
+
+def _names(line: bytes, paths: Set[str]) -> bool:
+    """Return whether a line of a record names one of these files."""
+    entry = read_entry(line)
+    return entry is not None and entry.path in paths
 
 
 def _entries(lines: Iterable[bytes]) -> Iterator[Entry]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from aind_data_transfer_service.errors import DestinationExistsError, TransferError
+from aind_data_transfer_service.errors import (
+    DestinationExistsError,
+    TransferError,
+    VerificationError,
+)
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.claim import claim_asset, claim_shard
 from aind_data_transfer_service.upload.files import SourceFile, Tree
@@ -258,6 +263,20 @@ class BrokenOffTest(ShardTestCase):
         self.assertEqual(mark["job_id"], "two")
         self.complete("two")
         self.assertEqual(self.told.figures("transfer", "end")["bytes_sent"], 0)
+        self.assert_whole()
+
+    def test_a_file_that_proved_wrong_is_sent_again_by_a_job_on_another_machine(self):
+        self.send_all()
+        path = self.folder / "store" / self.bucket / PREFIX / "behavior" / "part 1" / "7.bin"
+        status = path.stat()
+        with open(path, "r+b") as file:
+            file.write(b"damage")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        with self.assertRaisesRegex(VerificationError, "part 1/7.bin has other bytes"):
+            self.complete()
+        shutil.rmtree(self.folder / "data")
+        self.complete()
+        self.assertEqual(self.told.figures("transfer", "end")["files_sent"], 1)
         self.assert_whole()
 
     def test_a_damaged_record_costs_time_only(self):
