@@ -44,10 +44,7 @@ class _Opened(msgspec.Struct, frozen=True, tag_field="note", tag="upload"):
     """A note that an upload in parts begins."""
 
     path: str
-    upload_id: str
-    part_size: int
-    algorithm: str
-    source: str
+    upload: Begun
 
 
 class _Arrived(msgspec.Struct, frozen=True, tag_field="note", tag="part"):
@@ -129,8 +126,7 @@ class Ledger:
         if isinstance(note, Forgotten):
             self.close(note.path)
         elif isinstance(note, _Opened):
-            begun = Begun(note.upload_id, note.part_size, note.algorithm, note.source)
-            self._begun[note.path] = begun
+            self._begun[note.path] = note.upload
         else:
             known = self._begun.get(note.path)
             if known is not None and known.upload_id == note.upload_id:
@@ -151,7 +147,8 @@ class Page:
 
     def begin(self, upload_id: str, part_size: int, algorithm: str) -> Self:
         """Note that an upload begins."""
-        self.ledger.note(_Opened(self.path, upload_id, part_size, algorithm, self.source))
+        begun = Begun(upload_id, part_size, algorithm, self.source)
+        self.ledger.note(_Opened(self.path, begun))
         return self
 
     def add(self, upload_id: str, part: Part) -> None:
