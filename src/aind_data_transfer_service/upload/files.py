@@ -96,10 +96,13 @@ class Files(Sequence[SourceFile]):
 
     def repeated(self) -> Iterator[str]:
         """Give names that are there twice, as some drives list them while others write."""
-        names = map(self._name, range(len(self)))
-        for place, (one, other) in enumerate(pairwise(names)):
-            if one == other:
+        names, ends = bytes(self._names), self._ends
+        before = b""
+        for place, (start, end) in enumerate(pairwise(ends)):
+            name = names[start:end]
+            if name == before:
                 yield self[place].name
+            before = name
 
     def sizes(self) -> Iterator[int]:
         """Give the size of each."""
