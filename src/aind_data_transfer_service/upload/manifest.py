@@ -180,7 +180,7 @@ def read_lines(store: AssetStore, key: str) -> Iterator[bytes]:
 
 def is_intact(line: bytes) -> bool:
     """Return whether a line, without its line break, has a CRC and is what was written."""
-    return line[:8] == _CRC and line[8:16] == b"%08x" % zlib.crc32(line[_SEALED:])
+    return line[:_SEALED] == b"%s%08x" % (_CRC, zlib.crc32(line[_SEALED:]))
 
 
 def read_entry(line: bytes) -> Entry | None:
