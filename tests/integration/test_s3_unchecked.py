@@ -11,6 +11,7 @@ import boto3
 from aind_data_transfer_service import cli
 from aind_data_transfer_service.errors import ExitCode, VerificationError
 from aind_data_transfer_service.upload import preflight
+from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.manifest import Manifest
 from aind_data_transfer_service.upload.s3_client import S3Client
 from aind_data_transfer_service.upload.store import manifest_key
@@ -198,10 +199,13 @@ class TestServerThatChecks(UncheckedTestCase):
         self.assert_whole()
 
     def test_a_wrong_checksum_is_refused_at_once_in_one_request_and_in_parts(self):
-        for in_parts in (False, True):
-            self.assertTrue(self.store.refuses_damage(f".transfer/{PREFIX}/x", in_parts))
+        for algorithm in Algorithm:
+            with patch.dict(os.environ, {"AWS_CHECKSUM_ALGORITHM": algorithm}):
+                for in_parts in (False, True):
+                    refused = self.store.refuses_damage(f".transfer/{PREFIX}/x", in_parts)
+                    self.assertTrue(refused, (algorithm, in_parts))
         puts = [asked for asked in self.proxy.asked if asked.method == "PUT"]
-        self.assertEqual(len(puts), 2, "nothing is sent again")
+        self.assertEqual(len(puts), 4, "nothing is sent again")
         self.assertIsNone(self.store.get(f".transfer/{PREFIX}/x"))
         self.assert_nothing_is_left()
 
