@@ -161,6 +161,29 @@ class TestServerThatChecksNothing(UncheckedTestCase):
     def test_a_flipped_bit_of_a_document_is_found(self):
         self.fails_and_is_sent_again("data_description.json", "data_description.json")
 
+    def test_what_an_earlier_job_did_not_read_back_is_read_back_now(self):
+        """By a release that took the server for one that checks."""
+        self.corrupt("behavior/3.bin")
+        with patch.object(S3Client, "refuses_damage", return_value=True):
+            self.run_job()
+        (self.source / "3.bin").unlink()
+        with self.assertRaisesRegex(VerificationError, "earlier upload.*behavior/3.bin has other"):
+            self.run_job(force_cloud_sync=True)
+
+    def test_what_an_earlier_job_read_back_is_not_read_again(self):
+        self.run_job()
+        (self.source / "3.bin").unlink()
+        self.proxy.asked.clear()
+        self.run_job(force_cloud_sync=True)
+        self.assertNotIn("behavior/3.bin", self.read())
+        self.assertIn("behavior/2.bin", self.read())
+        self.assertIn("behavior/3.bin", self.manifest())
+
+    def test_files_of_other_software_are_kept_without_a_manifest(self):
+        self.store.put(f"{PREFIX}/other.txt", b"other")
+        self.run_job(force_cloud_sync=True)
+        self.assertEqual(self.store.get(f"{PREFIX}/other.txt"), b"other")
+
     def test_a_manifest_that_was_damaged_is_written_again(self):
         self.corrupt("manifest.jsonl", times=2)
         self.run_job()

@@ -10,14 +10,14 @@ from aind_data_transfer_service.upload.arrivals import Arrivals, missing
 from aind_data_transfer_service.upload.claim import Claim
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.ledger import Ledger
-from aind_data_transfer_service.upload.manifest import Entry
+from aind_data_transfer_service.upload.manifest import READ_BACK, Entry, Manifest
 from aind_data_transfer_service.upload.plan import Plan
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shards import records_there
 from aind_data_transfer_service.upload.source import listed, shown
 from aind_data_transfer_service.upload.store import AssetStore
 from aind_data_transfer_service.upload.transfer import Transfer
-from aind_data_transfer_service.upload.verify import verify
+from aind_data_transfer_service.upload.verify import read_back, verify
 
 _LOCAL_READERS, _READERS = 8, 32
 """How many files are read back at once: from a disk, and from a server, whose answers take time."""
@@ -144,7 +144,27 @@ class Delivery:
         skip = len(self._prefix) + 1
         listing = self._store.objects(self._prefix)
         stored = {found.key[skip:]: found for found in listing if found.key[skip:] in others}
-        return [entry for entry in claim.earlier if entry.is_stored_as(stored.get(entry.path))]
+        kept = [entry for entry in claim.earlier if entry.is_stored_as(stored.get(entry.path))]
+        if kept and self._store.proves_by_reading and not self._store.is_local:
+            self._prove_kept(kept)
+        return kept
+
+    def _prove_kept(self, kept: Sequence[Entry]) -> None:
+        """Read back what an earlier upload brought, unless the job that brought it did so.
+
+        Raises
+        ------
+        VerificationError
+            If any of it is not what was sent then.
+        """
+        if Manifest(self._store, self._prefix).header.get("proof") == READ_BACK:
+            return
+        found = read_back(self._store, self._prefix, kept, _READERS)
+        if words := [difference.words for difference in found]:
+            raise VerificationError(
+                f"an earlier upload into {self._store.location(self._prefix)} is not what was "
+                f"sent: {listed(words)}; bring those files again together with this upload"
+            )
 
     def _send(
         self, plan: Plan, there: bytearray, arrivals: Arrivals, ledger: Ledger, **more: int
