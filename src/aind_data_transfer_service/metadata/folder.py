@@ -4,9 +4,11 @@ import json
 import os
 import stat
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aind_data_transfer_service.drives import Drive, reason
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.documents import (
     KINDS,
@@ -31,8 +33,15 @@ class Folder:
     """Names of what is no JSON file, or is written anew for each upload."""
 
 
-def read_folder(path: Path) -> Folder | None:
+def read_folder(path: Path, drive: Drive | None = None) -> Folder | None:
     """Read all documents of a folder; None where there is no such folder.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    drive : Drive | None
+        Retries reads that fail with an error that may pass.
 
     Raises
     ------
@@ -41,18 +50,19 @@ def read_folder(path: Path) -> Folder | None:
         in it.
     """
     found, problems = Folder(), []
+    drive = drive or Drive()
     try:
-        names = sorted(os.listdir(path))
+        names = sorted(drive.run(str(path), lambda: os.listdir(path)))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise MetadataError(f"metadata_dir {path} cannot be read: {error.strerror}") from error
+        raise MetadataError(f"metadata_dir {path} cannot be read: {reason(error)}") from error
     for name in names:
         if name == RECORD_NAME or not name.endswith(".json") or not name.isprintable():
             found.left_out.append(name)
             continue
         try:
-            document = _read(path / name)
+            document = drive.run(str(path / name), partial(_read, path / name))
         except (OSError, ValueError, RecursionError) as error:
             problems.append(f"{path / name}: {_words(error)}")
         else:
@@ -175,5 +185,5 @@ def _words(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "is not UTF-8 text"
     if isinstance(error, OSError):
-        return f"cannot be read: {error.strerror}"
+        return f"cannot be read: {reason(error)}"
     return str(error)

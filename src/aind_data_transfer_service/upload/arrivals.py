@@ -6,11 +6,13 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 
+from msgspec.structs import replace
+
 from aind_data_transfer_service.upload.listing import APART
 from aind_data_transfer_service.upload.manifest import Entry, Journal
 from aind_data_transfer_service.upload.plan import Picked, Series
 from aind_data_transfer_service.upload.store import StoredObject
-from aind_data_transfer_service.upload.transforms import Item
+from aind_data_transfer_service.upload.transforms import Item, is_what_was_sent
 
 _NOTHING = -1
 
@@ -136,16 +138,24 @@ class Arrivals(Iterable[Entry]):
         """Give the entries of some items."""
         return self._journal.several(self._offsets[place] for place in places)
 
+    def recorded(self, place: int) -> Entry | None:
+        """Return what is recorded of an item, if anything is."""
+        offset = self._offsets[place]
+        return None if offset == _NOTHING else self._journal.at(offset)
+
     def __len__(self) -> int:
         return len(self._items) + len(self._documents)
 
     def _is_there(self, place: int, found: StoredObject) -> bool:
         """Tell whether an item is there as it was sent, and its source as it was then."""
-        offset = self._offsets[place]
-        if offset == _NOTHING:
+        entry, item = self.recorded(place), self._items[place]
+        if entry is None or not entry.is_stored_as(found):
             return False
-        entry = self._journal.at(offset)
-        return entry.source == self._items[place].fingerprint and entry.is_stored_as(found)
+        if not is_what_was_sent(item, entry.source, entry.sha256):
+            return False
+        if entry.source != item.version:  # the bytes were compared: the next job need not do so
+            self.add(replace(entry, source=item.version))
+        return True
 
     def _note(self, entry: Entry, offset: int) -> None:
         """Remember where the journal tells of an item."""

@@ -4,12 +4,17 @@ import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Protocol
 
 import msgspec
 
+from aind_data_transfer_service.drives import Drive
+
 _BILLION = 1_000_000_000
+_LATEST = (1 << 63) - 1
+"""Recorded for a change time that does not fit: later than any, so the file is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,32 @@ class Tree:
 
     root: str
     folder: str
+    drive: Drive = field(default_factory=Drive, compare=False, repr=False)
+    """Retries reads of it."""
+
+
+class Status(Protocol):
+    """What is recorded of a file; `os.stat_result` has it."""
+
+    @property
+    def st_mode(self) -> int:
+        """Return its kind and its rights."""
+
+    @property
+    def st_uid(self) -> int:
+        """Return who owns it."""
+
+    @property
+    def st_size(self) -> int:
+        """Return its size in bytes."""
+
+    @property
+    def st_mtime_ns(self) -> int:
+        """Return when it was last written."""
+
+    @property
+    def st_ctime_ns(self) -> int:
+        """Return when it or what the system keeps of it last changed."""
 
 
 class SourceFile(msgspec.Struct, frozen=True, gc=False):
@@ -28,7 +59,9 @@ class SourceFile(msgspec.Struct, frozen=True, gc=False):
     """Its path within the source; the source's own name where the source is a single file."""
     size: int
     mtime_ns: int
-    inode: int
+    ctime_ns: int
+    """When the file or what the system keeps of it last changed. If only this differs, the bytes
+    are compared: some drives change it though nobody wrote to the file."""
     alone: bool = False
     """Whether the source is this file rather than a folder."""
 
@@ -54,7 +87,7 @@ class Files(Sequence[SourceFile]):
         Whether the source is a single file rather than a folder.
     """
 
-    _COLUMNS = ("tree", "_alone", "_names", "_ends", "_sizes", "_inodes", "_seconds", "_rests")
+    _COLUMNS = ("tree", "_alone", "_names", "_ends", "_sizes", "_seconds", "_rests")
 
     def __init__(self, tree: Tree, alone: bool = False):
         self.tree, self._alone = tree, alone
@@ -63,15 +96,18 @@ class Files(Sequence[SourceFile]):
         self._next = 0
         self._names = bytearray()
         self._ends = array("Q", (0,))
-        self._sizes, self._inodes = array("Q"), array("Q")
+        self._sizes, self._changes = array("Q"), array("q")
         self._seconds, self._rests = array("q"), array("L")
 
-    def add(self, name: str, status: os.stat_result) -> None:
+    def add(self, name: str, status: Status) -> None:
         """Add a file as it is now; its name comes after all that are there."""
         self._names += os.fsencode(name)
         self._ends.append(len(self._names))
         self._sizes.append(status.st_size)
-        self._inodes.append(status.st_ino)
+        try:
+            self._changes.append(status.st_ctime_ns)
+        except OverflowError:
+            self._changes.append(_LATEST)
         seconds, rest = divmod(status.st_mtime_ns, _BILLION)
         self._seconds.append(seconds)
         self._rests.append(rest)
@@ -91,7 +127,7 @@ class Files(Sequence[SourceFile]):
         return place
 
     def is_same(self, other: "Files") -> bool:
-        """Tell, without a look at each, whether another look at the source found just the same."""
+        """Return whether another look found the same names, sizes and times of writing."""
         return all(getattr(self, name) == getattr(other, name) for name in self._COLUMNS)
 
     def repeated(self) -> Iterator[str]:
@@ -103,6 +139,20 @@ class Files(Sequence[SourceFile]):
             if name == before:
                 yield self[place].name
             before = name
+
+    def doubtful(self, later: "Files", since_ns: int) -> Iterator[int]:
+        """Return the places of files whose bytes may have changed though size and time did not.
+
+        Parameters
+        ----------
+        later : Files
+            A later look at the source, with the same files.
+        since_ns : int
+            A file that changed at or after this time is doubtful even if both looks agree.
+        """
+        for place, (before, after) in enumerate(zip(self._changes, later._changes)):
+            if before != after or after >= since_ns:
+                yield place
 
     def sizes(self) -> Iterator[int]:
         """Give the size of each."""
@@ -118,7 +168,7 @@ class Files(Sequence[SourceFile]):
             os.fsdecode(self._name(place)),
             self._sizes[place],
             self._seconds[place] * _BILLION + self._rests[place],
-            self._inodes[place],
+            self._changes[place],
             self._alone,
         )
 

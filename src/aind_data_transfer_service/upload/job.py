@@ -21,11 +21,13 @@ from zoneinfo import ZoneInfo
 from aind_data_transfer_service import __version__
 from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.drives import Drive
 from aind_data_transfer_service.errors import (
     DestinationError,
     DestinationExistsError,
     MetadataError,
     RequestError,
+    SourceChangedError,
 )
 from aind_data_transfer_service.metadata.choose import open_lab
 from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document, Facts
@@ -55,6 +57,7 @@ from aind_data_transfer_service.upload.manifest import (
     write_manifest,
 )
 from aind_data_transfer_service.upload.plan import Picked, Plan, Series
+from aind_data_transfer_service.upload.second_look import changed_since_sent
 from aind_data_transfer_service.upload.shards import (
     Shard,
     places_of,
@@ -64,6 +67,7 @@ from aind_data_transfer_service.upload.source import (
     Scan,
     check_sources,
     check_still,
+    listed,
     scan,
     shown,
 )
@@ -138,6 +142,7 @@ class UploadJob:
                 settings.upload_retry_seconds, settings.upload_bandwidth, self._events.warn
             ),
         )
+        self._drive = Drive(self._events.warn)
         self._location = self._store.location(self._prefix)
         self._delivery = Delivery(self._store, self._prefix, settings, self._events)
         self._afterwards = Afterwards(afterwards, config, self._location, self._events)
@@ -165,7 +170,8 @@ class UploadJob:
             return self._run_shard(plan, Shard(*self._settings.upload_shard))
         with self._claim(state) as claim:
             arrivals = self._transfer(plan, documents, claim)
-            unchanged = beside(partial(self._compare_sources, scans), "sources")
+            compare = partial(self._compare_sources, scans, plan, arrivals, claim)
+            unchanged = beside(compare, "sources")
             kept = self._delivery.prove(arrivals, claim)
             unchanged.result()
             return self._publish(plan, arrivals, kept, claim)
@@ -191,7 +197,8 @@ class UploadJob:
         """Look at the sources and the destination, and write nothing that stays."""
         with self._events.during(Step.PREFLIGHT, "sources and destination are checked") as figures:
             check_sources(
-                [(m.default_output_folder_name, m.source) for m in self._config.modalities]
+                [(m.default_output_folder_name, m.source) for m in self._config.modalities],
+                self._drive,
             )
             sources = [str(m.source) for m in self._config.modalities]
             preflight.check_apart(self._store, self._prefix, sources)
@@ -215,7 +222,7 @@ class UploadJob:
                 preflight.check_room(self._store, self._prefix, size)
         return scans, state
 
-    def _scan(self) -> list[Scan]:
+    def _scan(self, is_first: bool = True) -> list[Scan]:
         """Find everything in the sources."""
         return [
             scan(
@@ -223,21 +230,35 @@ class UploadJob:
                 modality.default_output_folder_name,
                 self._prefix,
                 self._store.key_limit,
+                self._drive,
+                is_first,
             )
             for modality in self._config.modalities
         ]
 
-    def _compare_sources(self, scans: Sequence[Scan]) -> None:
+    def _compare_sources(
+        self, scans: Sequence[Scan], plan: Plan, arrivals: Arrivals, claim: Claim
+    ) -> None:
         """Make sure that what was sent is still what the sources hold."""
-        for found, now in zip(scans, self._scan()):
+        later = self._scan(is_first=False)
+        for found, now in zip(scans, later):
             check_still(found, now)
+        looks = {now.tree: now.files for now in later}
+        changed = list(changed_since_sent(plan.items, looks, arrivals, claim.started))
+        if changed:
+            claim.journal.doubt(changed)
+            names = listed([f"{shown(key)} holds other bytes than were sent" for key in changed])
+            raise SourceChangedError(
+                f"the source changed while the job ran, and its times do not show it: {names}; "
+                "wait until nothing writes to it and submit again"
+            )
 
     def _metadata(self) -> dict[str, Document]:
         """Gather the documents that describe the asset."""
         with self._events.during(Step.METADATA, "metadata are gathered") as figures:
             folder = None
             if self._config.metadata_dir is not None:
-                folder = read_folder(Path(self._config.metadata_dir))
+                folder = read_folder(Path(self._config.metadata_dir), self._drive)
                 if folder is None:
                     self._events.warn(f"metadata_dir {self._config.metadata_dir} does not exist")
             with open_lab(self._settings) as lab:

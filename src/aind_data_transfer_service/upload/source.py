@@ -1,4 +1,4 @@
-"""Files at the source: finding them, and reading each exactly once.
+"""Files at the source: finding them, and noticing what changes.
 
 What becomes of everything that can lie in a folder:
 
@@ -18,19 +18,27 @@ Whatever stops a job stops it before any byte moves, and everything found wrong 
 Once all is sent the source is looked at again: what came, went or changed meanwhile fails the job.
 """
 
+import errno
 import os
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 
+from aind_data_transfer_service.drives import Drive, reason
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
-from aind_data_transfer_service.upload.files import Files, SourceFile, Tree
+from aind_data_transfer_service.upload.files import Files, SourceFile, Status, Tree
+from aind_data_transfer_service.upload.filesystem import fresh_status, may_cache_attributes
 from aind_data_transfer_service.upload.store import key_problem
 
+READ_ONLY = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""Flags to open a file of a source with: a pipe in its place does not block."""
 _EFFECTIVE = os.access in os.supports_effective_ids
 _READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
-"""Whoever it is may read a file with these: to ask would take a third of the look."""
+"""The owner of a file with these can read it. For others an ACL may say otherwise."""
+_LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _SHOWN = 10
 
 
@@ -45,6 +53,14 @@ class Scan:
     """Sockets, pipes and devices."""
     problems: list[str] = field(default_factory=list)
     """What has to be put right before anything can be sent."""
+    is_first: bool = True
+    """Whether this is the first look, which also asks whether files may be read."""
+    user: int = field(default_factory=os.geteuid)
+    """Who looks."""
+    lstat: Callable[[str], Status] = field(default_factory=lambda: os.lstat)
+    """Returns the attributes of a path, and"""
+    stat: Callable[[str], Status] = field(default_factory=lambda: os.stat)
+    """returns those of what a link leads to."""
 
     @property
     def tree(self) -> Tree:
@@ -68,29 +84,43 @@ def listed(names: list[str], limit: int = _SHOWN) -> str:
     return "; ".join(names[:limit]) + more
 
 
-def check_sources(sources: list[tuple[str, PurePosixPath]]) -> None:
+def unreadable(path: str, error: OSError) -> str:
+    """Return the message that a path cannot be read, with the reason."""
+    return f"{shown(path)} cannot be read: {reason(error)}"
+
+
+def check_sources(sources: list[tuple[str, PurePosixPath]], drive: Drive | None = None) -> None:
     """Make sure that every source is there and can be read.
 
     Parameters
     ----------
     sources : list[tuple[str, PurePosixPath]]
         What each is of, for people, and where it is.
+    drive : Drive | None
+        Retries what fails.
 
     Raises
     ------
     SourceError
         Where any is not, naming all of those.
     """
-    problems = []
+    problems, drive = [], drive or Drive()
     for label, path in sources:
-        problem = _root_problem(str(path))
+        problem = _root_problem(str(path), drive)
         if problem:
             problems.append(f"{label}: {shown(str(path))} {problem}")
     if problems:
         raise SourceError(listed(problems))
 
 
-def scan(root: str, folder: str, prefix: str, key_limit: int) -> Scan:
+def scan(
+    root: str,
+    folder: str,
+    prefix: str,
+    key_limit: int,
+    drive: Drive | None = None,
+    is_first: bool = True,
+) -> Scan:
     """Find everything in a source. Nothing is read but folders.
 
     Parameters
@@ -103,11 +133,28 @@ def scan(root: str, folder: str, prefix: str, key_limit: int) -> Scan:
         Name of the asset.
     key_limit : int
         How many bytes a key may have at the destination.
+    drive : Drive | None
+        Retries what fails.
+    is_first : bool
+        Whether this is the first look. A later one asks the server of a network drive for
+        attributes that the system has in its cache.
+
+    Raises
+    ------
+    SourceError
+        If this Python does not decode names of files as UTF-8.
     """
+    if sys.getfilesystemencoding() != "utf-8":
+        raise SourceError(
+            f"Python decodes names of files as {sys.getfilesystemencoding()} here, and they are "
+            "UTF-8; start it with -X utf8, or set PYTHONUTF8=1"
+        )
     root = os.path.abspath(root)
-    found = Scan(Files(Tree(root, folder)))
+    found = Scan(Files(Tree(root, folder, drive or Drive())), is_first=is_first)
+    if not is_first and may_cache_attributes(root):
+        found.lstat, found.stat = partial(fresh_status, follow_symlinks=False), fresh_status
     try:
-        status = os.stat(root)
+        status = _status(found, root, found.stat)
         if stat.S_ISREG(status.st_mode):
             found.files = Files(found.tree, alone=True)
             name = os.path.basename(root)
@@ -116,7 +163,7 @@ def scan(root: str, folder: str, prefix: str, key_limit: int) -> Scan:
         else:
             _walk(found, prefix, key_limit)
     except OSError as error:
-        found.problems.append(f"{shown(root)} cannot be read: {error.strerror}")
+        found.problems.append(unreadable(root, error))
     return found
 
 
@@ -141,126 +188,14 @@ def check_still(found: Scan, now: Scan) -> None:
         )
 
 
-def read_source(file: SourceFile, chunk_size: int) -> Iterator[bytes]:
-    """Read a file once, in pieces, and make sure that it stays as it was found.
-
-    Raises
-    ------
-    SourceChangedError
-        Where it is not, or does not stay, what was found.
-    SourceError
-        Where it cannot be read.
-    """
-    descriptor = open_source(file)
-    try:
-        check_unchanged(file, os.fstat(descriptor))
-        count = 0
-        while chunk := _read_full(descriptor, wanted := min(chunk_size, file.size + 1 - count)):
-            count += len(chunk)
-            if count > file.size:
-                break
-            yield chunk
-            if len(chunk) < wanted:  # its end was seen
-                break
-        check_unchanged(file, os.fstat(descriptor))
-        check_unchanged(file, os.stat(file.path))
-        if count != file.size:
-            raise SourceChangedError(
-                f"{shown(file.path)} changed while it was read: its size is not {count:,}"
-            )
-    except FileNotFoundError as error:
-        raise SourceChangedError(f"{shown(file.path)} vanished while it was read") from error
-    except OSError as error:
-        raise SourceError(f"{shown(file.path)} cannot be read: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
-
-
-def read_whole(file: SourceFile) -> bytes:
-    """Read a small file once, and make sure that it is what was found.
-
-    Raises
-    ------
-    SourceChangedError
-        Where it is not.
-    SourceError
-        Where it cannot be read.
-    """
-    descriptor = open_source(file)
-    try:
-        data = _read_full(descriptor, file.size)
-        check_unchanged(file, os.fstat(descriptor))  # its size too: there was nothing more to read
-    except OSError as error:
-        raise SourceError(f"{shown(file.path)} cannot be read: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
-    if len(data) != file.size:
-        raise SourceChangedError(
-            f"{shown(file.path)} changed while it was read: its size is not {len(data):,}"
-        )
-    return data
-
-
-def open_source(file: SourceFile) -> int:
-    """Open a file for reading, and give its descriptor.
-
-    Raises
-    ------
-    SourceChangedError
-        Where it is no longer there.
-    SourceError
-        Where it cannot be opened.
-    """
-    try:
-        return os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise SourceChangedError(
-            f"{shown(file.path)} vanished after the job had found it"
-        ) from error
-    except OSError as error:
-        raise SourceError(f"{shown(file.path)} cannot be read: {error.strerror}") from error
-
-
-def _read_full(descriptor: int, size: int) -> bytes:
-    """Read so many bytes, or as many as there are: network drives give less at a time."""
-    first = os.read(descriptor, size)
-    if len(first) == size or not first:
-        return first
-    pieces, count = [first], len(first)
-    while count < size and (piece := os.read(descriptor, size - count)):
-        pieces.append(piece)
-        count += len(piece)
-    return b"".join(pieces)
-
-
-def check_unchanged(file: SourceFile, status: os.stat_result) -> None:
-    """Compare a file with what was found.
-
-    Raises
-    ------
-    SourceChangedError
-        Where it is another, or was written to.
-    """
-    if (status.st_size, status.st_mtime_ns, status.st_ino) != (
-        file.size,
-        file.mtime_ns,
-        file.inode,
-    ):
-        raise SourceChangedError(
-            f"{shown(file.path)} changed while the job ran: {file.size:,} bytes were found, now "
-            f"there are {status.st_size:,}, or its time or file is another; wait until nothing "
-            "writes to it and submit again"
-        )
-
-
-def _root_problem(path: str) -> str | None:
+def _root_problem(path: str, drive: Drive) -> str | None:
     """Tell what is wrong with a source itself."""
     try:
-        status = os.stat(path)
+        status = drive.run(shown(path), lambda: os.stat(path))
     except (FileNotFoundError, NotADirectoryError):
         return "does not exist"
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return f"cannot be read: {reason(error)}"
     if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
         return "is neither a folder nor a file"
     needed = os.R_OK | (os.X_OK if stat.S_ISDIR(status.st_mode) else 0)
@@ -281,7 +216,7 @@ def _changes(before: Files, after: Files) -> Iterator[str]:
             yield f"{shown(new.path)} appeared"
             new = next(right, None)
         else:
-            if old != new:
+            if (old.size, old.mtime_ns) != (new.size, new.mtime_ns):
                 yield f"{shown(old.path)} changed"
             old, new = next(left, None), next(right, None)
 
@@ -308,14 +243,18 @@ def _walk(found: Scan, prefix: str, key_limit: int) -> None:
 def _children(found: Scan, inner: str) -> list[str]:
     """List a folder by name, the folders in it with a stroke at their end."""
     folder = f"{found.tree.root}/{inner}"
-    try:
+
+    def list_names() -> list[str]:
         with os.scandir(folder) as entries:
-            names = [
+            return [
                 f"{inner}{entry.name}{'/' if entry.is_dir(follow_symlinks=False) else ''}"
                 for entry in entries
             ]
+
+    try:
+        names = found.tree.drive.run(shown(folder), list_names)
     except OSError as error:
-        found.problems.append(f"{shown(folder)} cannot be read: {error.strerror}")
+        found.problems.append(unreadable(folder, error))
         return []
     if not names:
         found.empty_folders.append(f"{found.tree.folder}/{inner}".rstrip("/"))
@@ -327,39 +266,69 @@ def _take(found: Scan, name: str, real_root: str, prefix: str, key_limit: int) -
     """Decide what becomes of one entry that is no folder."""
     path = f"{found.tree.root}/{name}"
     try:
-        status = os.lstat(path)
+        status = _status(found, path, found.lstat)
         if stat.S_ISLNK(status.st_mode):
-            problem = _link_problem(path, real_root)
+            problem = _link_problem(found, path, real_root)
             if problem:
-                found.problems.append(f"{shown(path)} {problem}")
+                found.problems.append(problem)
                 return
-            status = os.stat(path)
+            status = _status(found, path, found.stat)
     except FileNotFoundError:  # between the listing and now
         found.problems.append(f"{shown(path)} vanished while the source was looked at")
         return
     except OSError as error:
-        found.problems.append(f"{shown(path)} cannot be read: {error.strerror}")
+        found.problems.append(unreadable(path, error))
         return
     if not stat.S_ISREG(status.st_mode):
         found.left_out.append(path)
         return
-    everybody = status.st_mode & _READABLE == _READABLE
-    if not everybody and not os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
-        found.problems.append(f"{shown(path)} may not be read")
+    if found.is_first:
+        _check_readable(found, path, status)
     _check_name(found, prefix, f"{found.tree.folder}/{name}", path, key_limit)
     found.files.add(name, status)
 
 
-def _link_problem(path: str, real_root: str) -> str | None:
+def _status(found: Scan, path: str, look: Callable[[str], Status]) -> Status:
+    """Return the attributes of a path."""
+    try:
+        return look(path)
+    except OSError as error:
+        return found.tree.drive.retry(shown(path), lambda: look(path), error)
+
+
+def _check_readable(found: Scan, path: str, status: Status) -> None:
+    """Note a file that may not be read.
+
+    The system is asked, for an ACL can refuse what the mode allows. Where it says no, opening the
+    file decides: the answer may be that of a fault, or of a client that does not know.
+    """
+    if status.st_uid == found.user and status.st_mode & _READABLE == _READABLE:
+        return
+    if os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
+        return
+    try:
+        found.tree.drive.run(shown(path), lambda: os.close(os.open(path, READ_ONLY)))
+    except PermissionError:
+        found.problems.append(f"{shown(path)} may not be read")
+    except OSError as error:
+        found.problems.append(unreadable(path, error))
+
+
+def _link_problem(found: Scan, path: str, real_root: str) -> str | None:
     """Tell why a link cannot be followed."""
     try:
-        target = os.path.realpath(path, strict=True)
-    except OSError:
-        return f"is a link that leads nowhere ({shown(os.readlink(path))})"
+        target = found.tree.drive.run(shown(path), lambda: os.path.realpath(path, strict=True))
+    except OSError as error:
+        if error.errno in _LEADS_NOWHERE:
+            return f"{shown(path)} is a link that leads nowhere ({shown(os.readlink(path))})"
+        return unreadable(path, error)
     if os.path.isdir(target):
-        return f"is a link to a folder ({shown(target)}); put the folder itself there"
+        return f"{shown(path)} is a link to a folder ({shown(target)}); put the folder itself there"
     if not target.startswith(real_root):
-        return f"is a link out of the source ({shown(target)}); put the file itself there"
+        return (
+            f"{shown(path)} is a link out of the source ({shown(target)}); put the file itself "
+            "there"
+        )
     return None
 
 

@@ -9,12 +9,12 @@ it refuses any byte that became another in between.
 """
 
 import os
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 
-from aind_data_transfer_service.errors import SourceChangedError, SourceError
+from aind_data_transfer_service.errors import SourceChangedError
+from aind_data_transfer_service.upload import reading
 from aind_data_transfer_service.upload.files import SourceFile
-from aind_data_transfer_service.upload.source import check_unchanged, open_source, shown
+from aind_data_transfer_service.upload.source import shown
 
 _PIECE = 1 << 21
 """So much is read, hashed and sent while a processor's own cache holds it."""
@@ -23,42 +23,17 @@ _AHEAD = 32 * 1024**2
 hashing is ahead of sending: so far the system's cache should reach."""
 
 
-class Handle:
-    """A file that stays open as long as anyone holds this.
-
-    Parameters
-    ----------
-    file : SourceFile
-        Which.
-    """
-
-    def __init__(self, file: SourceFile):
-        self.file = file
-        self._descriptor = open_source(file)
-        weakref.finalize(self, os.close, self._descriptor)
-
-    def check(self) -> None:
-        """Make sure that it is what was found, and lies where it was found."""
-        try:
-            check_unchanged(self.file, os.fstat(self._descriptor))
-            check_unchanged(self.file, os.stat(self.file.path))
-        except FileNotFoundError as error:
-            path = shown(self.file.path)
-            raise SourceChangedError(f"{path} vanished while it was read") from error
-        except OSError as error:
-            path = shown(self.file.path)
-            raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+class Handle(reading.Handle):
+    """A file that is read in pieces that a processor's cache holds."""
 
     def fill(self, buffer: memoryview, start: int) -> Iterator[memoryview]:
         """Read into a buffer until it is full, and give each piece."""
-        path, filled = shown(self.file.path), 0
+        filled = 0
         while filled < len(buffer):
             piece = buffer[filled : filled + _PIECE]
-            try:
-                count = os.preadv(self._descriptor, [piece], start + filled)
-            except OSError as error:
-                raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+            count = self.read_into(piece, start + filled)
             if not count:
+                path = shown(self.file.path)
                 raise SourceChangedError(f"{path} became shorter while it was read")
             yield piece[:count]
             filled += count
@@ -78,7 +53,7 @@ class Handle:
         would else take all of it, at ten times the cost.
         """
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._descriptor, start, size, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(self.descriptor, start, size, os.POSIX_FADV_DONTNEED)
 
 
 class Buffers:

@@ -124,7 +124,7 @@ class Transfer:
         if page is not None:
             page.close()
         moment = utc(item.mtime_ns)
-        entry = Entry(item.key, digest.size, digest.sha256, moment, etag, item.fingerprint)
+        entry = Entry(item.key, digest.size, digest.sha256, moment, etag, item.version)
         self._arrived([entry])
         self._progress.add(0, item.file_count)
         took, busy = time.monotonic() - began, time.thread_time() - busy
@@ -159,7 +159,7 @@ class Transfer:
             due = began + _NOTED_EVERY
             try:
                 for item, etag in zip(items, self._store.put_all(contents, window, halt)):
-                    moment, source = utc(item.mtime_ns), item.fingerprint
+                    moment, source = utc(item.mtime_ns), item.version
                     entries.append(Entry(*read.files.popleft(), moment, etag, source))
                     sent.append(item)
                     if time.monotonic() > due:

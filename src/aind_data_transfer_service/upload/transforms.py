@@ -15,7 +15,8 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from aind_data_transfer_service.upload.files import Files, SourceFile
-from aind_data_transfer_service.upload.source import Scan, read_source, read_whole
+from aind_data_transfer_service.upload.reading import read_source, read_whole
+from aind_data_transfer_service.upload.source import Scan
 
 _READ_SIZE = 1 << 20
 _LEVEL = 3
@@ -66,8 +67,13 @@ class FileItem:
 
     @property
     def fingerprint(self) -> str:
-        """What changes when the source does."""
-        return f"{self.file.size}-{self.file.mtime_ns}-{self.file.inode}"
+        """What changes when the file is written, unless its time is set back."""
+        return f"{self.file.size}-{self.file.mtime_ns}"
+
+    @property
+    def version(self) -> str:
+        """The fingerprint and the change time, which also tells of a time that was set back."""
+        return f"{self.file.size}-{self.file.mtime_ns}-{self.file.ctime_ns}"
 
     def read(self) -> bytes:
         """Give its bytes at once."""
@@ -111,11 +117,17 @@ class ZipItem:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What changes when the source does."""
+        """What changes when a file is written, unless its time is set back."""
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(f"{file.name}\0{file.size}-{file.mtime_ns}-{file.inode}\0".encode())
+            digest.update(f"{file.name}\0{file.size}-{file.mtime_ns}\0".encode())
         return f"zip-{digest.hexdigest()}"
+
+    @cached_property
+    def version(self) -> str:
+        """The fingerprint and a hash of the files' change times."""
+        changes = " ".join(str(file.ctime_ns) for file in self.files)
+        return f"{self.fingerprint}-{hashlib.sha256(changes.encode()).hexdigest()}"
 
     def read(self) -> bytes:
         """Give the archive's bytes at once."""
@@ -151,6 +163,32 @@ class ZipItem:
 
 
 Item = FileItem | ZipItem
+
+
+def sha256_of(item: Item) -> str:
+    """Read an item from its source, and return its SHA-256."""
+    digest = hashlib.sha256()
+    for piece in item.stream(_READ_SIZE, lambda count: None):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def is_what_was_sent(item: Item, version: str, sha256: str) -> bool:
+    """Return whether a source still holds what was sent of it.
+
+    Size and time of writing have to be the same. If the change time is another, the bytes decide:
+    permissions, a backup or the drive itself may have changed it.
+
+    Parameters
+    ----------
+    item : Item
+        The source as it is now.
+    version, sha256 : str
+        What was recorded when it was sent.
+    """
+    if version == item.version:
+        return True
+    return version.startswith(f"{item.fingerprint}-") and sha256 == sha256_of(item)
 
 
 class FileItems(Sequence[Item]):

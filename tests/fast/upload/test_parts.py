@@ -36,7 +36,8 @@ from aind_data_transfer_service.upload.plan import (
     part_size,
 )
 from aind_data_transfer_service.upload.progress import Progress
-from aind_data_transfer_service.upload.source import listed, read_source, scan
+from aind_data_transfer_service.upload.reading import read_source
+from aind_data_transfer_service.upload.source import listed, scan
 from aind_data_transfer_service.upload.store import AssetStore, manifest_key, open_store
 from aind_data_transfer_service.upload.transfer import Transfer, gathered
 from aind_data_transfer_service.upload.transforms import FileItem, FileItems, ZipItem

@@ -7,6 +7,7 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aind_data_transfer_service import drives
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
 from aind_data_transfer_service.upload import stretch, transfer
 from aind_data_transfer_service.upload.checksum import Algorithm
@@ -84,7 +85,8 @@ class TestStretches(TransferTestCase):
         with self.assertRaisesRegex(SourceChangedError, "vanished after the job had found it"):
             next(iter(whole))
         part = next(iter(self.cut(b"x" * 100, 60)))
-        with patch("os.preadv", side_effect=OSError(5, "Input/output error")):
+        fault = patch("os.preadv", side_effect=OSError(5, "Input/output error"))
+        with fault, patch.object(drives, "DELAYS", (0.0, 0.0)):
             with self.assertRaisesRegex(SourceError, "cannot be read: Input/output error"):
                 list(part.pieces())
 
