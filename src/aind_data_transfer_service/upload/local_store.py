@@ -1,15 +1,18 @@
 """A local folder that stands for a bucket.
 
 Every object is written to a file of its own beneath `.transfer/` first and then moved into place,
-so that nothing half-written ever bears an asset's name. An ETag is made of size, time and inode:
-it changes whenever the file is written or replaced.
+so that nothing half-written ever bears an asset's name. An ETag is made of size and time of
+writing, which no drive invents as it may invent inode numbers. Zeros are left out as holes.
 """
 
+import contextlib
 import ctypes
+import errno
 import itertools
 import os
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -18,6 +21,7 @@ from pathlib import Path
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.upload import page_cache
+from aind_data_transfer_service.upload.filesystem import rename_new
 from aind_data_transfer_service.upload.ledger import Page
 from aind_data_transfer_service.upload.limits import TokenBucket, Traffic
 from aind_data_transfer_service.upload.store import (
@@ -37,6 +41,15 @@ _SMOOTH_PIECE = 1 << 16
 _PIECE = 1 << 20
 """What is written in one go at most: for more, Linux looked for huge pages, at three times the
 cost."""
+_ZEROS = bytes(_PIECE)
+_LEAST_HOLE = 1 << 16
+"""Shorter pieces are written even if they are zeros."""
+_SAMPLES, _SAMPLE = 16, 1 << 12
+"""Bytes across a piece, and then at its start, that are looked at before all of it is compared."""
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EMLINK, errno.EACCES}
+)
+"""What a file system without hard links says."""
 _OWNED = "~"  # stands in no asset's name
 
 
@@ -233,10 +246,13 @@ class LocalAssetStore(AssetStore):
             incoming.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with open(incoming, "xb", buffering=0) as file:
+                    ends_in_hole = False
                     for part in parts:
-                        self._write_all(file.fileno(), part)
-                    if key.startswith(f"{RECORDS}/"):  # the word of an asset outlives a power cut
-                        os.fsync(file.fileno())
+                        ends_in_hole = self._write_all(file.fileno(), part)
+                    if ends_in_hole:
+                        os.ftruncate(file.fileno(), os.lseek(file.fileno(), 0, os.SEEK_CUR))
+                    if key.startswith(f"{RECORDS}/"):
+                        _settle_record(file.fileno())
                 _move(incoming, path, new)
             except BaseException:
                 incoming.unlink(missing_ok=True)
@@ -249,14 +265,27 @@ class LocalAssetStore(AssetStore):
         except OSError as error:
             raise TransferError(f"{path} cannot be written: {error.strerror}")
 
-    def _write_all(self, descriptor: int, data: Buffer) -> None:
-        """Write every byte, however little the system takes at a time."""
-        view = memoryview(data)
+    def _write_all(self, descriptor: int, data: Buffer) -> bool:
+        """Write every byte, however little the system takes at a time, and seek over zeros.
+
+        Returns
+        -------
+        bool
+            Whether the end was left out, so that the file still has to be given its size.
+        """
+        view, is_hole = memoryview(data), False
         while view:
-            count = os.write(descriptor, view[: _SMOOTH_PIECE if self._bandwidth else _PIECE])
+            piece = view[: _SMOOTH_PIECE if self._bandwidth else _PIECE]
+            is_hole = len(piece) >= _LEAST_HOLE and _is_zero(piece)
+            if is_hole:
+                os.lseek(descriptor, len(piece), os.SEEK_CUR)
+                view = view[len(piece) :]
+                continue
+            count = os.write(descriptor, piece)
             if self._bandwidth:
                 self._bandwidth.take(count)
             view = view[count:]
+        return is_hole
 
 
 def _pieces(parts: Iterable[Buffer | Stretch]) -> Iterator[Buffer]:
@@ -280,14 +309,59 @@ def _move(incoming: Path, path: Path, new: bool) -> None:
             continue
         try:
             if new:
-                os.link(incoming, path)
-                os.unlink(incoming)
+                _move_new(incoming, path)
             else:
                 os.replace(incoming, path)
             return
         except FileNotFoundError:
             if not attempts_left:
                 raise
+
+
+def _move_new(incoming: Path, path: Path) -> None:
+    """Give a file a name that is not taken, by what the file system offers for that.
+
+    The last way is for drives such as exFAT and FUSE mounts of buckets: for a moment the name
+    belongs to an empty file.
+
+    Raises
+    ------
+    FileExistsError
+        If the name is taken.
+    """
+    if rename_new(incoming, path):
+        return
+    try:
+        os.link(incoming, path)
+        os.unlink(incoming)
+        return
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    try:
+        os.replace(incoming, path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _settle_record(descriptor: int) -> None:
+    """Have a record outlive a power cut, and give it a time that no other record has.
+
+    The system's own time of writing moves on every few milliseconds only.
+    """
+    now = time.time_ns()
+    with contextlib.suppress(OSError):  # a drive that sets no times keeps its own
+        os.utime(descriptor, ns=(now, now))
+    os.fsync(descriptor)
+
+
+def _is_zero(piece: memoryview) -> bool:
+    """Return whether a piece is all zeros; of other data, hardly anything is looked at."""
+    if any(piece[:: len(piece) // _SAMPLES]) or bytes(piece[:_SAMPLE]) != _ZEROS[:_SAMPLE]:
+        return False
+    return bytes(piece) == _ZEROS[: len(piece)]
 
 
 def _sync(folder: Path) -> None:
@@ -313,4 +387,4 @@ def _modified(status: os.stat_result) -> datetime:
 
 def _etag(status: os.stat_result) -> str:
     """Make an ETag of what changes when a file does."""
-    return f"{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ino:x}"
+    return f"{status.st_size:x}-{status.st_mtime_ns:x}"

@@ -298,9 +298,9 @@ def _stop():
 class TestInventedInodes(TransferTestCase):
     """Clients of network drives give a file another inode number each time they forget it."""
 
-    def renumber(self):
+    def renumber(self, folder=None):
         """Give every file another inode, and leave all else as it is."""
-        for path in self.source.iterdir():
+        for path in (folder or self.source).iterdir():
             copy = self.folder / "copy"
             shutil.copy2(path, copy)
             os.replace(copy, path)
@@ -322,6 +322,13 @@ class TestInventedInodes(TransferTestCase):
         self.renumber()
         self.run_job()
         self.assertEqual(self.told.figures("transfer", "end")["files_sent"], 0)
+
+    def test_so_it_is_at_a_local_destination(self):
+        self.write("a.txt")
+        there = self.folder / "store" / self.bucket / PREFIX / "behavior"
+        self.told.when(Step.TRANSFER, Kind.END, lambda: self.renumber(there))
+        self.run_job()
+        self.assertIn("behavior/a.txt", self.manifest())
 
     def test_the_message_names_what_differs(self):
         path = self.write("a.txt")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
-from aind_data_transfer_service.upload import local_store
+from aind_data_transfer_service.upload import filesystem, local_store
 from aind_data_transfer_service.upload.store import (
     AssetState,
     key_problem,
@@ -18,7 +18,7 @@ from aind_data_transfer_service.upload.store import (
     mark_key,
     open_store,
 )
-from tests.support.transfer import TransferTestCase, as_an_ordinary_user
+from tests.support.transfer import PREFIX, TransferTestCase, as_an_ordinary_user
 
 
 class TestKeys(unittest.TestCase):
@@ -142,3 +142,86 @@ class TestLocalStore(TransferTestCase):
     def test_room_is_that_of_the_disk_it_will_be_on(self):
         store = open_store(str(Path(self.folder) / "not" / "yet"), "b")
         self.assertGreater(store.free_bytes(), 0)
+
+
+class TestDrivesWithoutHardLinks(TransferTestCase):
+    """exFAT, FUSE mounts of buckets and some network drives have none."""
+
+    def take_away(self, code, renames=False):
+        """Make the drive one without hard links, and by default without atomic renames."""
+        fault = OSError(code, os.strerror(code))
+        self.enterContext(patch("os.link", side_effect=fault))
+        if not renames:
+            self.enterContext(patch.object(local_store, "rename_new", lambda old, new: False))
+
+    def test_a_job_works_as_ever(self):
+        self.write("a.txt")
+        for code in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            with self.subTest(errno.errorcode[code]):
+                self.take_away(code)
+                self.run_job(force_cloud_sync=True)
+                self.assertEqual(self.stored()["behavior/a.txt"], b"data")
+
+    def test_a_new_object_never_replaces_another(self):
+        for renames in (True, False):
+            with self.subTest(renames=renames):
+                self.take_away(errno.EPERM, renames)
+                key = f"a/{renames}"
+                self.store.put(key, b"first", new=True)
+                with self.assertRaises(FileExistsError):
+                    self.store.put(key, b"second", new=True)
+                self.assertEqual(self.store.get(key), b"first")
+        self.assertEqual(list(self.store.unfinished()), [])
+
+    def test_what_cannot_be_moved_leaves_no_empty_object(self):
+        self.take_away(errno.EPERM)
+        with patch("os.replace", side_effect=OSError(errno.EIO, "Input/output error")):
+            with self.assertRaisesRegex(TransferError, "Input/output error"):
+                self.store.put("a/x", b"data", new=True)
+        self.assertIsNone(self.store.get("a/x"))
+
+    def test_a_name_that_is_taken_is_not_replaced_by_a_rename(self):
+        old, new = self.write("old", b"old"), self.write("new", b"new")
+        with self.assertRaises(FileExistsError):
+            filesystem.rename_new(old, new)
+        self.assertEqual((old.read_bytes(), new.read_bytes()), (b"old", b"new"))
+        new.unlink()
+        self.assertTrue(filesystem.rename_new(old, new))
+        self.assertEqual(new.read_bytes(), b"old")
+
+
+class TestHoles(TransferTestCase):
+    """Zeros take no room at the destination."""
+
+    def test_a_sparse_file_stays_sparse(self):
+        path = self.write("sparse.bin", b"begin")
+        os.truncate(path, 40 << 20)
+        with open(path, "r+b") as file:
+            file.seek(20 << 20)
+            file.write(b"middle")
+        self.run_job()
+        there = Path(self.store.location(f"{PREFIX}/behavior/sparse.bin"))
+        self.assertEqual(there.stat().st_size, 40 << 20)
+        self.assertLess(there.stat().st_blocks * 512, 4 << 20)
+        self.assertEqual(there.read_bytes(), path.read_bytes())
+
+    @given(
+        st.lists(st.sampled_from([b"\0" * 40, b"\0" * 7, b"x", b"\0x\0", b"y" * 40]), max_size=9),
+        st.integers(1, 50),
+    )
+    def test_every_byte_is_read_back_as_it_was(self, runs, part):
+        data = b"".join(runs)
+        parts = [data[start : start + part] for start in range(0, len(data), part)]
+        sizes = {"_LEAST_HOLE": 8, "_PIECE": 16, "_SAMPLES": 4, "_SAMPLE": 4}
+        with patch.multiple(local_store, **sizes):
+            self.store.put("a/x", data)
+            self.store.put_parts("a/y", parts, part)
+        self.assertEqual((self.store.get("a/x"), self.store.get("a/y")), (data, data))
+
+
+class TestETags(TransferTestCase):
+    """What tells one version of an object from another."""
+
+    def test_records_of_one_size_in_quick_succession_have_different_ones(self):
+        key = mark_key("a")
+        self.assertEqual(len({self.store.put(key, b"%03d" % n) for n in range(50)}), 50)
