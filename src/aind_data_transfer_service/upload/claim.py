@@ -5,7 +5,10 @@ the asset is verified. A job that finds the mark goes on where the earlier one s
 """
 
 import contextlib
+import errno
 import fcntl
+import itertools
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from aind_data_transfer_service.drives import reason
 from aind_data_transfer_service.errors import (
     DestinationError,
     DestinationExistsError,
@@ -44,7 +48,13 @@ from aind_data_transfer_service.upload.store import (
     record_folder,
 )
 
+logger = logging.getLogger(__name__)
+
 _JOURNAL = "journal.jsonl"
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL})
+"""What a file system without locks says."""
+_MOST_REMOVALS = 20
+"""How often a file may be removed between opening and locking it."""
 
 
 @dataclass(frozen=True)
@@ -294,7 +304,7 @@ def _together(state_dir: Path, location: str, job_id: str) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(gate.parent, error) from error
     with holder:
-        fcntl.flock(holder, fcntl.LOCK_EX)  # held for a moment: one of them decides at a time
+        _flock(holder, fcntl.LOCK_EX)  # held for a moment: one of them decides at a time
         try:
             _locked(path, location).close()  # nobody had it: from now on it is this job's
             holder.truncate(0)
@@ -310,8 +320,12 @@ def _together(state_dir: Path, location: str, job_id: str) -> Iterator[None]:
 
 
 def _locked(path: Path, location: str, how: int = fcntl.LOCK_EX) -> IO[str]:
-    """Open a file and lock it; once more where whoever held it removed it in between."""
-    while True:
+    """Open a file and lock it; once more where whoever held it removed it in between.
+
+    Not for ever: on drives that invent inode numbers an open file never looks like the one at its
+    path.
+    """
+    for attempt in itertools.count():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = open(path, "a+")
@@ -320,15 +334,42 @@ def _locked(path: Path, location: str, how: int = fcntl.LOCK_EX) -> IO[str]:
         except OSError as error:
             raise _unwritable(path.parent, error) from error
         try:
-            fcntl.flock(lock, how | fcntl.LOCK_NB)
+            _flock(lock, how | fcntl.LOCK_NB)
+            is_there = path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat())
+        except FileNotFoundError:
+            is_there = False
         except OSError as error:
             lock.close()
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise _unwritable(path.parent, error) from error
             raise DestinationExistsError(
                 f"another job on this machine is sending {location} just now"
             ) from error
-        if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-            return lock
+        if is_there or attempt >= _MOST_REMOVALS:
+            break
         lock.close()
+    return lock
+
+
+def _flock(file: IO[str], how: int) -> None:
+    """Lock a file; warn where its file system has no locks, and leave it to the lease then.
+
+    Raises
+    ------
+    OSError
+        If another process has the lock, or the drive has a fault.
+    """
+    try:
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        logger.warning(
+            "%s cannot be locked: %s; only the lease at the destination keeps other jobs from this "
+            "asset. Set UPLOAD_STATE_DIR to a folder on a drive with locks",
+            file.name,
+            reason(error),
+        )
 
 
 def release(store: AssetStore, prefix: str, claim: Claim) -> None:
