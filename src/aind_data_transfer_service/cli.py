@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aind_data_transfer_service import __version__
+from aind_data_transfer_service.utf8_mode import ensure_utf8
 
 APP = "aind_data_transfer_service.server:app"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sub-command; the answer is the process's exit code."""
+    if argv is None:
+        ensure_utf8()
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     if name in _COMMANDS:
