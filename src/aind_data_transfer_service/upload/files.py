@@ -13,8 +13,8 @@ import msgspec
 from aind_data_transfer_service.drives import Drive
 
 _BILLION = 1_000_000_000
-_LATEST = (1 << 63) - 1
-"""Recorded for a change time that does not fit: later than any, so the file is read again."""
+_UNKNOWN = -1
+"""Recorded for a change time that proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +99,25 @@ class Files(Sequence[SourceFile]):
         self._sizes, self._changes = array("Q"), array("q")
         self._seconds, self._rests = array("q"), array("L")
 
-    def add(self, name: str, status: Status) -> None:
-        """Add a file as it is now; its name comes after all that are there."""
+    def add(self, name: str, status: Status, is_settled: bool = True) -> None:
+        """Add a file as it is now; its name comes after all that are there.
+
+        Parameters
+        ----------
+        name : str
+            Its path within the source.
+        status : Status
+            Its attributes.
+        is_settled : bool
+            Whether its change time will change if its bytes do.
+        """
         self._names += os.fsencode(name)
         self._ends.append(len(self._names))
         self._sizes.append(status.st_size)
         try:
-            self._changes.append(status.st_ctime_ns)
+            self._changes.append(status.st_ctime_ns if is_settled else _UNKNOWN)
         except OverflowError:
-            self._changes.append(_LATEST)
+            self._changes.append(_UNKNOWN)
         seconds, rest = divmod(status.st_mtime_ns, _BILLION)
         self._seconds.append(seconds)
         self._rests.append(rest)
@@ -140,18 +150,16 @@ class Files(Sequence[SourceFile]):
                 yield self[place].name
             before = name
 
-    def doubtful(self, later: "Files", since_ns: int) -> Iterator[int]:
+    def doubtful(self, later: "Files") -> Iterator[int]:
         """Return the places of files whose bytes may have changed though size and time did not.
 
         Parameters
         ----------
         later : Files
             A later look at the source, with the same files.
-        since_ns : int
-            A file that changed at or after this time is doubtful even if both looks agree.
         """
         for place, (before, after) in enumerate(zip(self._changes, later._changes)):
-            if before != after or after >= since_ns:
+            if before != after or before == _UNKNOWN:
                 yield place
 
     def sizes(self) -> Iterator[int]:

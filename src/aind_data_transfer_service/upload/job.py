@@ -244,7 +244,7 @@ class UploadJob:
         for found, now in zip(scans, later):
             check_still(found, now)
         looks = {now.tree: now.files for now in later}
-        changed = list(changed_since_sent(plan.items, looks, arrivals, claim.started))
+        changed = list(changed_since_sent(plan.items, looks, arrivals))
         if changed:
             claim.journal.doubt(changed)
             names = listed([f"{shown(key)} holds other bytes than were sent" for key in changed])

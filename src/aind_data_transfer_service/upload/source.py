@@ -22,6 +22,7 @@ import errno
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,6 +39,10 @@ READ_ONLY = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _EFFECTIVE = os.access in os.supports_effective_ids
 _READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 """The owner of a file with these can read it. For others an ACL may say otherwise."""
+_UNSETTLED_NS = 60 * 1_000_000_000
+"""A file that changed so shortly before the first look is read again at the last. A program that
+writes by mmap changes no time of the file while its page waits to be written to the drive, which
+Linux does after 35 seconds by default."""
 _LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _SHOWN = 10
 
@@ -57,6 +62,8 @@ class Scan:
     """Whether this is the first look, which also asks whether files may be read."""
     user: int = field(default_factory=os.geteuid)
     """Who looks."""
+    settled_before: int = field(default_factory=lambda: time.time_ns() - _UNSETTLED_NS)
+    """A file that changed later may change once more without its change time doing so."""
     lstat: Callable[[str], Status] = field(default_factory=lambda: os.lstat)
     """Returns the attributes of a path, and"""
     stat: Callable[[str], Status] = field(default_factory=lambda: os.stat)
@@ -159,7 +166,7 @@ def scan(
             found.files = Files(found.tree, alone=True)
             name = os.path.basename(root)
             _check_name(found, prefix, f"{folder}/{name}", root, key_limit)
-            found.files.add(name, status)
+            _add(found, name, status)
         else:
             _walk(found, prefix, key_limit)
     except OSError as error:
@@ -285,7 +292,12 @@ def _take(found: Scan, name: str, real_root: str, prefix: str, key_limit: int) -
     if found.is_first:
         _check_readable(found, path, status)
     _check_name(found, prefix, f"{found.tree.folder}/{name}", path, key_limit)
-    found.files.add(name, status)
+    _add(found, name, status)
+
+
+def _add(found: Scan, name: str, status: Status) -> None:
+    """Add a file to what was found."""
+    found.files.add(name, status, not found.is_first or status.st_ctime_ns < found.settled_before)
 
 
 def _status(found: Scan, path: str, look: Callable[[str], Status]) -> Status:

@@ -91,7 +91,7 @@ class ZipItem:
     """A folder that is sent as one zip, made while it is sent."""
 
     key: str
-    files: Sequence[SourceFile]
+    files: Files
 
     @cached_property
     def source_size(self) -> int:

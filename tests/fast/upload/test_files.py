@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import SourceChangedError, TransferError
+from aind_data_transfer_service.upload import source
 from aind_data_transfer_service.upload.arrivals import Arrivals, missing
 from aind_data_transfer_service.upload.estimate import estimate
 from aind_data_transfer_service.upload.files import Files, SourceFile, Tree
@@ -45,6 +46,7 @@ class TestFiles(TransferTestCase):
 
     def test_they_are_what_the_system_says_of_them(self):
         self.write("a", b"12345")
+        self.enterContext(patch.object(source, "_UNSETTLED_NS", -(10**18)))
         for moment in (0, -1, 1_700_000_000_123_456_789):
             os.utime(self.source / "a", ns=(moment, moment))
             (file,) = scan(str(self.source), "behavior", "p", 1024).files

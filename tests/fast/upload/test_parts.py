@@ -163,7 +163,7 @@ class TestZip(TransferTestCase):
 
     def item(self):
         """Make the item of the source."""
-        files = tuple(scan(str(self.source), "behavior", "p", 1024).files)
+        files = scan(str(self.source), "behavior", "p", 1024).files
         return ZipItem("behavior/behavior.zip", files)
 
     @slow
