@@ -30,7 +30,7 @@ class Folder:
     documents: dict[str, Document] = field(default_factory=dict)
     """By kind; a file of another name has that name, less its ending, as its kind."""
     left_out: list[str] = field(default_factory=list)
-    """Names of what is no JSON file, or is written anew for each upload."""
+    """Names of what is not a JSON file, is hidden, or is written again for each upload."""
 
 
 def read_folder(path: Path, drive: Drive | None = None) -> Folder | None:
@@ -58,7 +58,8 @@ def read_folder(path: Path, drive: Drive | None = None) -> Folder | None:
     except OSError as error:
         raise MetadataError(f"metadata_dir {path} cannot be read: {reason(error)}") from error
     for name in names:
-        if name == RECORD_NAME or not name.endswith(".json") or not name.isprintable():
+        is_document = name.endswith(".json") and name.isprintable() and not name.startswith(".")
+        if name == RECORD_NAME or not is_document:
             found.left_out.append(name)
             continue
         try:

@@ -156,10 +156,19 @@ class Files(Sequence[SourceFile]):
         Parameters
         ----------
         later : Files
-            A later look at the source, with the same files.
+            A later look at the source.
         """
-        for place, (before, after) in enumerate(zip(self._changes, later._changes)):
-            if before != after or before == _UNKNOWN:
+        if self.is_same(later):
+            for place, (before, after) in enumerate(zip(self._changes, later._changes)):
+                if before != after or before == _UNKNOWN:
+                    yield place
+            return
+        for place, file in enumerate(self):
+            there = later.find(file.name)
+            found = None if there is None else later[there]
+            if found is None or (found.size, found.mtime_ns) != (file.size, file.mtime_ns):
+                continue
+            if file.ctime_ns != found.ctime_ns or file.ctime_ns == _UNKNOWN:
                 yield place
 
     def sizes(self) -> Iterator[int]:

@@ -173,8 +173,8 @@ class UploadJob:
             compare = partial(self._compare_sources, scans, plan, arrivals, claim)
             unchanged = beside(compare, "sources")
             kept = self._delivery.prove(arrivals, claim)
-            unchanged.result()
-            return self._publish(plan, arrivals, kept, claim)
+            litter = unchanged.result()
+            return self._publish(plan, arrivals, kept, claim, litter)
 
     def _run_shard(self, plan: Plan, shard: Shard) -> Outcome:
         """Send one shard of the plan, and leave the rest to the others and to the last job."""
@@ -238,11 +238,16 @@ class UploadJob:
 
     def _compare_sources(
         self, scans: Sequence[Scan], plan: Plan, arrivals: Arrivals, claim: Claim
-    ) -> None:
-        """Make sure that what was sent is still what the sources hold."""
-        later = self._scan(is_first=False)
+    ) -> list[str]:
+        """Make sure that what was sent is still what the sources hold, and name what is litter."""
+        later, litter = self._scan(is_first=False), []
         for found, now in zip(scans, later):
-            check_still(found, now)
+            litter += check_still(found, now)
+        if litter:
+            self._events.warn(
+                "the asset holds what was there when the job began; while it ran, programs that "
+                f"look into folders left or changed files: {listed(litter)}"
+            )
         looks = {now.tree: now.files for now in later}
         changed = list(changed_since_sent(plan.items, looks, arrivals))
         if changed:
@@ -252,6 +257,7 @@ class UploadJob:
                 f"the source changed while the job ran, and its times do not show it: {names}; "
                 "wait until nothing writes to it and submit again"
             )
+        return litter
 
     def _metadata(self) -> dict[str, Document]:
         """Gather the documents that describe the asset."""
@@ -375,7 +381,14 @@ class UploadJob:
         now = utc(int(self._now().timestamp() * 1e9))
         return Entry(name, len(data), digest, now, etag, "document")
 
-    def _publish(self, plan: Plan, arrivals: Arrivals, kept: list[Entry], claim: Claim) -> Outcome:
+    def _publish(
+        self,
+        plan: Plan,
+        arrivals: Arrivals,
+        kept: list[Entry],
+        claim: Claim,
+        litter: list[str],
+    ) -> Outcome:
         """Put the manifest beside the asset, and call it done."""
         size = arrivals.size + sum(entry.size for entry in kept)
         files = len(arrivals) + len(kept)
@@ -392,6 +405,7 @@ class UploadJob:
             "bytes": size,
             "empty_folders": plan.empty_folders,
             "left_out": plan.left_out,
+            "changed_meanwhile": litter,
         }
         claim.lease.check()
         kept = sorted(kept, key=attrgetter("path"))

@@ -15,11 +15,13 @@ odd name                   spaces, quotes, Unicode and the like arrive as they a
 =========================  ======================================================================
 
 Whatever stops a job stops it before any byte moves, and everything found wrong is named at once.
-Once all is sent the source is looked at again: what came, went or changed meanwhile fails the job.
+Once all is sent the source is looked at again: what came, went or changed meanwhile fails the job,
+except for files that programs leave in folders that somebody opens. Those are a warning.
 """
 
 import errno
 import os
+import re
 import stat
 import sys
 import time
@@ -43,6 +45,10 @@ _UNSETTLED_NS = 60 * 1_000_000_000
 """A file that changed so shortly before the first look is read again at the last. A program that
 writes by mmap changes no time of the file while its page waits to be written to the drive, which
 Linux does after 35 seconds by default."""
+_LITTER = re.compile(
+    r"(?:\A|/)(?:\.DS_Store|\._[^/]*|Thumbs\.db|desktop\.ini|~\$[^/]*|\.nfs[0-9A-Fa-f]+)\Z"
+)
+"""Files that Finder, Explorer, Office and clients of NFS leave in folders that somebody opens."""
 _LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _SHOWN = 10
 
@@ -174,7 +180,7 @@ def scan(
     return found
 
 
-def check_still(found: Scan, now: Scan) -> None:
+def check_still(found: Scan, now: Scan) -> list[str]:
     """Make sure that a source is what it was when the job began.
 
     Parameters
@@ -182,17 +188,25 @@ def check_still(found: Scan, now: Scan) -> None:
     found, now : Scan
         What it held then, and what it holds at present.
 
+    Returns
+    -------
+    list[str]
+        What came, went or changed of the files that programs leave wherever somebody looks.
+
     Raises
     ------
     SourceChangedError
         Where anything came, went or changed: the asset would be neither the one nor the other.
     """
-    problems = [*_changes(found.files, now.files), *now.problems]
+    changes = list(_changes(found.files, now.files))
+    litter = [words for name, words in changes if _LITTER.search(name)]
+    problems = [words for name, words in changes if not _LITTER.search(name)] + now.problems
     if problems:
         raise SourceChangedError(
             f"the source changed while the job ran: {listed(sorted(problems))}; wait until nothing "
             "writes to it and submit again"
         )
+    return litter
 
 
 def _root_problem(path: str, drive: Drive) -> str | None:
@@ -209,22 +223,22 @@ def _root_problem(path: str, drive: Drive) -> str | None:
     return None if os.access(path, needed, effective_ids=_EFFECTIVE) else "may not be read"
 
 
-def _changes(before: Files, after: Files) -> Iterator[str]:
-    """Tell what came, went or changed."""
+def _changes(before: Files, after: Files) -> Iterator[tuple[str, str]]:
+    """Give the names of files that came, went or changed, and what became of each."""
     if before.is_same(after):
         return
     left, right = iter(before), iter(after)
     old, new = next(left, None), next(right, None)
     while old is not None or new is not None:
         if new is None or (old is not None and _order(old) < _order(new)):
-            yield f"{shown(old.path)} vanished"
+            yield old.name, f"{shown(old.path)} vanished"
             old = next(left, None)
         elif old is None or _order(new) < _order(old):
-            yield f"{shown(new.path)} appeared"
+            yield new.name, f"{shown(new.path)} appeared"
             new = next(right, None)
         else:
             if (old.size, old.mtime_ns) != (new.size, new.mtime_ns):
-                yield f"{shown(old.path)} changed"
+                yield old.name, f"{shown(old.path)} changed"
             old, new = next(left, None), next(right, None)
 
 

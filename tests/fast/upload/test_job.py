@@ -523,6 +523,12 @@ class TestMetadata(TransferTestCase):
         self.assertEqual(record["document_status"]["session"], "Invalid")
         self.assertEqual(record["document_status"]["procedures"], "Missing")
 
+    def test_hidden_files_are_not_taken_from_metadata_dir(self):
+        self.write("._session.json", b"\x00\x05\x16\x07", root=self.metadata)
+        self.run_job(metadata_dir=str(self.metadata))
+        self.assertIn("not taken from metadata_dir: ._session.json", self.told.warnings())
+        self.assertNotIn("._session.json", self.stored())
+
     def test_a_metadata_dir_that_is_not_there_is_a_warning(self):
         self.run_job(metadata_dir=str(self.folder / "Config"))
         self.assertTrue(any("Config does not exist" in w for w in self.told.warnings()))
