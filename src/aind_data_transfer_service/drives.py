@@ -3,7 +3,7 @@
 import errno
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,17 @@ class Drive:
     ----------
     tell : Callable
         Receives one warning, at the first retry.
+    delays : Sequence[float] | None
+        Seconds before each retry; by default `DELAYS`.
     """
 
-    def __init__(self, tell: Callable[[str], None] = logger.warning):
+    def __init__(
+        self,
+        tell: Callable[[str], None] = logger.warning,
+        delays: Sequence[float] | None = None,
+    ):
         self._tell = tell
+        self._delays = DELAYS if delays is None else delays
         self._lost = threading.Event()
         self._lock = threading.Lock()
         self._told = False
@@ -73,7 +80,7 @@ class Drive:
 
     def retry(self, path: str, work: Callable[[], T], error: OSError) -> T:
         """Do the same as `run` for an operation that has just failed."""
-        for delay in DELAYS:
+        for delay in self._delays:
             if error.errno not in TRANSIENT or self._lost.is_set():
                 raise error
             self._tell_once(path, error)
@@ -93,7 +100,7 @@ class Drive:
         if not told:
             self._tell(
                 f"{path} could not be read: {reason(error)}; the read is retried for up to "
-                f"{sum(DELAYS):.0f} seconds. Further retries of this job are not reported"
+                f"{sum(self._delays):.0f} seconds. Further retries of this job are not reported"
             )
 
 

@@ -163,7 +163,7 @@ def open_lab(
     if lab.slims.is_set:
         makers["slims"] = partial(_web, lab.slims, seconds, attempts)
     if lab.choice.folder:
-        makers["folder"] = partial(FolderSource, lab.choice.folder)
+        makers["folder"] = partial(FolderSource, lab.choice.folder, attempts)
     sources: dict[str, Source] = {}
     broken: dict[str, str] = {}
     for name, make in makers.items():

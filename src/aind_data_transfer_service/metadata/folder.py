@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aind_data_transfer_service.drives import Drive, reason
+from aind_data_transfer_service.drives import DELAYS, Drive, reason
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.documents import (
     KINDS,
@@ -83,13 +83,15 @@ class FolderSource(SourceBase):
     ----------
     path : Path
         The folder.
+    attempts : int
+        How often a file is read in all, if the drive has a fault that may pass.
     """
 
     name = "folder"
     kinds = frozenset({"subject", "procedures", "instrument", "rig", "project_names", "funding"})
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, attempts: int = 1):
+        self._path, self._delays = path, DELAYS[: attempts - 1]
 
     def subject(self, subject_id: str) -> Found | None:
         """Read `subject/ID.json`."""
@@ -134,7 +136,7 @@ class FolderSource(SourceBase):
             return None
         path = self._path / kind / name
         try:
-            return _json(_bytes(path))
+            return _json(Drive(delays=self._delays).run(str(path), partial(_bytes, path)))
         except FileNotFoundError:
             if os.path.isdir(self._path):
                 return None

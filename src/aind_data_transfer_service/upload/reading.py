@@ -31,7 +31,7 @@ def read_source(file: SourceFile, chunk_size: int) -> Iterator[bytes]:
     SourceError
         Where it cannot be read.
     """
-    with Handle(file) as handle:
+    with OpenFile(file) as handle:
         handle.check()
         count = 0
         while chunk := handle.read(wanted := min(chunk_size, file.size + 1 - count), count):
@@ -69,7 +69,7 @@ def read_whole(file: SourceFile) -> bytes:
     return data
 
 
-class Handle:
+class OpenFile:
     """A file that stays open as long as anyone holds this. Several threads may read it at once.
 
     A read that fails with an error that may pass is retried, with the file opened again.

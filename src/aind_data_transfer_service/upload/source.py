@@ -219,8 +219,22 @@ def _root_problem(path: str, drive: Drive) -> str | None:
         return f"cannot be read: {reason(error)}"
     if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
         return "is neither a folder nor a file"
-    needed = os.R_OK | (os.X_OK if stat.S_ISDIR(status.st_mode) else 0)
-    return None if os.access(path, needed, effective_ids=_EFFECTIVE) else "may not be read"
+    is_folder = stat.S_ISDIR(status.st_mode)
+    needed = os.R_OK | (os.X_OK if is_folder else 0)
+    if os.access(path, needed, effective_ids=_EFFECTIVE):
+        return None
+    try:
+        drive.run(shown(path), partial(_open_once, f"{path}/." if is_folder else path))
+    except PermissionError:
+        return "may not be read"
+    except OSError as error:
+        return f"cannot be read: {reason(error)}"
+    return None
+
+
+def _open_once(path: str) -> None:
+    """Open a file or a folder for reading, and close it."""
+    os.close(os.open(path, READ_ONLY))
 
 
 def _changes(before: Files, after: Files) -> Iterator[tuple[str, str]]:
@@ -333,7 +347,7 @@ def _check_readable(found: Scan, path: str, status: Status) -> None:
     if os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
         return
     try:
-        found.tree.drive.run(shown(path), lambda: os.close(os.open(path, READ_ONLY)))
+        found.tree.drive.run(shown(path), partial(_open_once, path))
     except PermissionError:
         found.problems.append(f"{shown(path)} may not be read")
     except OSError as error:

@@ -12,8 +12,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 from aind_data_transfer_service.errors import SourceChangedError
-from aind_data_transfer_service.upload import reading
 from aind_data_transfer_service.upload.files import SourceFile
+from aind_data_transfer_service.upload.reading import OpenFile
 from aind_data_transfer_service.upload.source import shown
 
 _PIECE = 1 << 21
@@ -23,7 +23,7 @@ _AHEAD = 32 * 1024**2
 hashing is ahead of sending: so far the system's cache should reach."""
 
 
-class Handle(reading.Handle):
+class Handle(OpenFile):
     """A file that is read in pieces that a processor's cache holds."""
 
     def fill(self, buffer: memoryview, start: int) -> Iterator[memoryview]:

@@ -1,5 +1,6 @@
 """Which sources are asked for what, in which order, and what a missing document means."""
 
+import errno
 import json
 import os
 import tempfile
@@ -287,6 +288,25 @@ class LabFolder(ChooseTest):
     def setUp(self) -> None:
         super().setUp()
         self.source = FolderSource(self.folder)
+
+    def test_a_passing_fault_of_its_drive_is_retried(self) -> None:
+        self.write(f"subject/{ID}.json", {"subject_id": ID})
+        read = Path.read_bytes
+        for attempts, faults in ((2, 1), (1, 1), (2, 2)):
+            left = [OSError(errno.ESTALE, "Stale file handle")] * faults
+
+            def read_bytes(path: Path) -> bytes:
+                if left:
+                    raise left.pop()
+                return read(path)
+
+            source = FolderSource(self.folder, attempts)
+            with self.subTest(attempts), patch.object(Path, "read_bytes", read_bytes):
+                if attempts > faults:
+                    self.assertEqual({"subject_id": ID}, source.subject(ID).document)
+                else:
+                    with self.assertRaisesRegex(MetadataError, r"Stale file handle \(ESTALE\)"):
+                        source.subject(ID)
 
     def test_documents_are_found_by_kind_and_id(self) -> None:
         self.write(f"subject/{ID}.json", {"subject_id": ID})

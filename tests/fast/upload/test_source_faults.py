@@ -136,6 +136,19 @@ class TestPassingFaults(FaultTestCase):
         self.assertEqual(fault.left, 0)
         self.assertIn("session.json", self.stored())
 
+    def test_asking_whether_a_source_may_be_read(self):
+        real, answers = os.access, [False]
+
+        def access(*arguments, **more):
+            return answers.pop() if answers else real(*arguments, **more)
+
+        self.write("a.txt")
+        fault = self.break_call("open", "session/Behavior/.")
+        with patch.object(os, "access", access):
+            self.run_job()
+        self.assertEqual((fault.left, answers), (0, []))
+        self.assertIn("behavior/a.txt", self.manifest())
+
     def test_many_faults_are_reported_once(self):
         for number in range(20):
             self.write(f"{number}.bin")
