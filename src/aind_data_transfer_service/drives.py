@@ -53,7 +53,7 @@ class Drive:
         delays: Sequence[float] | None = None,
     ):
         self._tell = tell
-        self._delays = DELAYS if delays is None else delays
+        self._delays = delays
         self._lost = threading.Event()
         self._lock = threading.Lock()
         self._told = False
@@ -80,7 +80,7 @@ class Drive:
 
     def retry(self, path: str, work: Callable[[], T], error: OSError) -> T:
         """Do the same as `run` for an operation that has just failed."""
-        for delay in self._delays:
+        for delay in self._waits():
             if error.errno not in TRANSIENT or self._lost.is_set():
                 raise error
             self._tell_once(path, error)
@@ -93,6 +93,10 @@ class Drive:
             self._lost.set()
         raise error
 
+    def _waits(self) -> Sequence[float]:
+        """Return the seconds before each retry."""
+        return DELAYS if self._delays is None else self._delays
+
     def _tell_once(self, path: str, error: OSError) -> None:
         """Warn at the first retry of the job."""
         with self._lock:
@@ -100,7 +104,7 @@ class Drive:
         if not told:
             self._tell(
                 f"{path} could not be read: {reason(error)}; the read is retried for up to "
-                f"{sum(self._delays):.0f} seconds. Further retries of this job are not reported"
+                f"{sum(self._waits()):.0f} seconds. Further retries of this job are not reported"
             )
 
 
