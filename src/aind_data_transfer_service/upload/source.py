@@ -244,13 +244,13 @@ def _changes(before: Files, after: Files) -> Iterator[tuple[str, str]]:
     left, right = iter(before), iter(after)
     old, new = next(left, None), next(right, None)
     while old is not None or new is not None:
-        if new is None or (old is not None and _order(old) < _order(new)):
+        if old is not None and (new is None or _order(old) < _order(new)):
             yield old.name, f"{shown(old.path)} vanished"
             old = next(left, None)
-        elif old is None or _order(new) < _order(old):
+        elif new is not None and (old is None or _order(new) < _order(old)):
             yield new.name, f"{shown(new.path)} appeared"
             new = next(right, None)
-        else:
+        elif old is not None and new is not None:
             if (old.size, old.mtime_ns) != (new.size, new.mtime_ns):
                 yield old.name, f"{shown(old.path)} changed"
             old, new = next(left, None), next(right, None)

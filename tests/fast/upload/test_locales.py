@@ -8,7 +8,7 @@ import sys
 import unicodedata
 import zipfile
 
-from tests.support import missing
+from tests.support import missing, slow
 from tests.support.transfer import PREFIX, TransferTestCase
 
 NAMES = ("Müller_Größe.csv", "鼠/каша.txt", unicodedata.normalize("NFD", "é.bin"))
@@ -73,6 +73,7 @@ class TestLocales(TransferTestCase):
         paths = {line.get("path") for line in lines}
         self.assertLessEqual({f"behavior/{name}" for name in NAMES} | {"größe.json"}, paths)
 
+    @slow
     def test_names_arrive_as_they_are_in_latin_1(self):
         code, printed = self.run_program(MODULE, self.latin1())
         self.assertEqual(code, 0, printed)
@@ -100,6 +101,7 @@ class TestLocales(TransferTestCase):
         self.assertEqual(code, 0, printed)
         self.assertIn("behavior/Müller_Größe.csv", printed.decode())
 
+    @slow
     def test_a_name_that_is_not_utf_8_is_named(self):
         self.write(os.fsdecode(b"M\xfcller"))
         code, printed = self.run_program(MODULE, self.latin1())

@@ -82,7 +82,7 @@ class TestPassingFaults(FaultTestCase):
 
     def check(self, call, part, code=errno.ESTALE, **request):
         """Run a job over a drive with one fault."""
-        data = {"small.bin": os.urandom(3000), "large.bin": os.urandom(3 * PART_SIZE + 5)}
+        data = {"small.bin": os.urandom(3000), "large.bin": os.urandom(PART_SIZE + 5)}
         for name, content in data.items():
             self.write(name, content)
         fault = self.break_call(call, part, code)
