@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from aind_data_transfer_service.upload import page_cache
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD = -100
 _AT_SYMLINK_NOFOLLOW = 0x100
@@ -18,17 +20,6 @@ _STATX_BASIC_STATS = 0x7FF
 _RENAME_NOREPLACE = 1
 _NOT_OFFERED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM})
 """What a system call says that the system or the file system does not have."""
-_UNCACHED = frozenset(
-    {
-        0xEF53,  # ext2, ext3, ext4
-        0x58465342,  # XFS
-        0x9123683E,  # Btrfs
-        0x2FC12FC1,  # ZFS
-        0xF2F52010,  # F2FS
-        0x01021994,  # tmpfs
-    }
-)
-"""File systems that only this machine writes, so that attributes are never out of date."""
 
 
 class Attributes(NamedTuple):
@@ -75,13 +66,7 @@ class _Statx(ctypes.Structure):
 
 def may_cache_attributes(path: str) -> bool:
     """Return whether the file system of a path may return attributes that are out of date."""
-    buffer = ctypes.create_string_buffer(512)  # struct statfs begins with the type
-    try:
-        if _LIBC.statfs(os.fsencode(path), buffer) != 0:
-            return True
-    except AttributeError:
-        return True
-    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF not in _UNCACHED
+    return page_cache.file_system(Path(path)) not in page_cache.ON_DISK | page_cache.IN_MEMORY
 
 
 def fresh_status(path: str, follow_symlinks: bool = True) -> Attributes | os.stat_result:

@@ -17,7 +17,7 @@ from pathlib import Path
 _WINDOW = 1 << 30
 """Bytes of a file that are looked at in one go: mincore gives a byte for each page of them."""
 _MOUNTS = Path("/proc/self/mountinfo")
-_ON_DISK = frozenset("ext2 ext3 ext4 xfs btrfs f2fs jfs ntfs3 vfat exfat overlay".split())
+ON_DISK = frozenset("ext2 ext3 ext4 xfs btrfs f2fs jfs ntfs3 vfat exfat overlay".split())
 """File systems of disks whose only cache in this machine is the page cache."""
 IN_MEMORY = frozenset(("tmpfs", "ramfs"))
 
@@ -67,7 +67,7 @@ def source_words(name: str) -> str:
     """Say where bytes come from that are read past the page cache on a type of file system."""
     if name in IN_MEMORY:
         return f"from memory: {name} has no disk"
-    if name in _ON_DISK:
+    if name in ON_DISK:
         return "from the disk"
     return f"through {name}, which may answer from a cache of its own"
 

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from aind_data_transfer_service import drives
 from aind_data_transfer_service.errors import MetadataError, SourceChangedError, SourceError
-from aind_data_transfer_service.upload import filesystem, source
+from aind_data_transfer_service.upload import filesystem, page_cache, source
 from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.plan import PART_SIZE
 from tests.support import missing
@@ -409,7 +409,16 @@ class TestCachedAttributes(TransferTestCase):
         path = self.write("a.txt")
         with patch.object(filesystem, "_LIBC", object()):
             self.assertEqual(filesystem.fresh_status(str(path)), os.stat(path))
-            self.assertTrue(filesystem.may_cache_attributes(str(path)))
+
+    def test_which_drives_may_have_one(self):
+        for name, expected in (
+            ("nfs4", True),
+            ("cifs", True),
+            ("fuse.sshfs", True),
+            ("xfs", False),
+        ):
+            with patch.object(page_cache, "file_system", lambda folder, name=name: name):
+                self.assertEqual(filesystem.may_cache_attributes("/"), expected, name)
 
 
 class TestAccessControlLists(TransferTestCase):
