@@ -22,7 +22,8 @@ def refusal(status: int, code: str, *headers: str) -> bytes:
 class Scripted:
     """Answers each request with the next reply; None stays silent.
 
-    A reply that ends a connection is given as a tuple of it alone. Where requests come over several
+    A reply that ends a connection is given as a tuple of it alone; a function is called with the
+    connection, and sends what it likes. Where requests come over several
     connections at once, replies are given as a function of the request's first line.
     """
 
@@ -36,17 +37,17 @@ class Scripted:
         """How many were taken."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._ended = threading.Event()
+        self.ended = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def stop(self) -> None:
         """Answer no more."""
-        self._ended.set()
+        self.ended.set()
         self._listener.close()
 
     def _listen(self) -> None:
         """Take connections."""
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             try:
                 link, _ = self._listener.accept()
             except OSError:
@@ -63,8 +64,11 @@ class Scripted:
                 self.requests.append(b"\n".join(lines))
                 answer = self._reply(lines[0])
                 if answer is None:
-                    self._ended.wait(30)
+                    self.ended.wait(30)
                     return
+                if callable(answer):
+                    answer(link)
+                    continue
                 link.sendall(answer[0] if isinstance(answer, tuple) else answer)
                 if isinstance(answer, tuple):
                     return
