@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.upload.program import main
+from aind_data_transfer_service.upload.shutdown import SIGNALS
 from tests.support.transfer import PREFIX, TransferTestCase
 
 
@@ -36,14 +37,14 @@ class TestProgram(TransferTestCase):
     def run_main(self, *argv, **environment):
         """Run the program; give its exit code, and keep what it printed."""
         self.out, self.err = io.StringIO(), io.StringIO()
-        before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        before = [signal.getsignal(number) for number in SIGNALS]
         with (
             patch.dict(os.environ, {**self.environment, **environment}, clear=True),
             contextlib.redirect_stdout(self.out),
             contextlib.redirect_stderr(self.err),
         ):
             code = main(list(argv))
-        after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        after = [signal.getsignal(number) for number in SIGNALS]
         self.assertEqual(before, after)
         return code
 
@@ -125,15 +126,16 @@ class TestProgram(TransferTestCase):
         self.assertEqual(code, ExitCode.UNEXPECTED)
         self.assertEqual(self.last()[1], "unexpected RuntimeError: odd thing")
 
-    def test_a_signal_stops_the_job_cleanly(self):
+    def run_main_and_send(self, number, **environment):
+        """Run the program, and send it a signal while it waits for a metadata service."""
         asked = threading.Event()
         self.addCleanup(asked.set)
-        signals = iter([signal.SIGTERM])  # several questions are asked at once
+        signals = iter([number])  # several questions are asked at once
 
         class Slow(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                for number in signals:
-                    os.kill(os.getpid(), number)
+                for one in signals:
+                    os.kill(os.getpid(), one)
                 asked.wait(20)
 
             def log_message(self, *_):
@@ -148,12 +150,39 @@ class TestProgram(TransferTestCase):
             "--json-args",
             self.config().model_dump_json(),
             METADATA_SERVICE_URL=f"http://127.0.0.1:{server.server_port}",
+            **environment,
         )
         self.assertLess(time.monotonic() - before, 5)
-        self.assertEqual(code, ExitCode.CANCELLED)
         event, line = self.last()
-        self.assertEqual((event["message"], line), ("cancelled", "cancelled"))
-        self.assertEqual(event["figures"], {"exit_code": 130})
+        self.assertEqual((event["kind"], event["message"]), ("fail", line))
+        self.assertEqual(event["figures"], {"exit_code": code})
+        return code, line
+
+    def test_each_signal_ends_the_job_cleanly_and_is_named(self):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            with self.subTest(number):
+                code, line = self.run_main_and_send(number)
+                self.assertEqual(code, ExitCode.TERMINATED)
+                self.assertIn(f"terminated by {number.name}", line)
+
+    def test_an_interrupt_from_the_keyboard_is_a_cancellation(self):
+        self.assertEqual(self.run_main_and_send(signal.SIGINT), (ExitCode.CANCELLED, "cancelled"))
+
+    def test_a_signal_after_a_cancel_request_is_a_cancellation(self):
+        file = self.folder / "job.cancel"
+        code, _ = self.run_main_and_send(signal.SIGTERM, UPLOAD_CANCEL_FILE=str(file))
+        self.assertEqual(code, ExitCode.TERMINATED)
+        file.touch()
+        code, line = self.run_main_and_send(signal.SIGTERM, UPLOAD_CANCEL_FILE=str(file))
+        self.assertEqual((code, line), (ExitCode.CANCELLED, "cancelled"))
+
+    def test_a_hangup_that_nohup_ignores_stays_ignored(self):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGHUP, before)
+        with patch("aind_data_transfer_service.upload.program.UploadJob.run") as run:
+            run.side_effect = lambda *_: os.kill(os.getpid(), signal.SIGHUP)
+            code = self.run_main("--json-args", self.config().model_dump_json())
+        self.assertEqual(code, ExitCode.DONE)
 
     def test_a_signal_comes_too_late_once_the_asset_is_whole(self):
         with patch("aind_data_transfer_service.upload.job.release") as release:
