@@ -25,6 +25,9 @@ _DEADLINE = 7.0
 """Seconds from a signal until the watchdog steps in. Supervisors kill the job after ten."""
 _LAST_WORD = 2.0
 """Seconds after that for the last event to be written and to reach the service."""
+_KNOCK_EVERY = 0.2
+"""Seconds until the main thread is interrupted again: a signal that comes between Python's look for
+one and a system call is not noticed before that call returns."""
 _LOOK_EVERY = 0.5
 """Seconds between two looks for a signal that a hanging main thread has not taken."""
 _CANCEL_FILE_SECONDS = 0.5
@@ -138,6 +141,12 @@ class Shutdown:
             if not self._closed.is_set():
                 self._may_raise = True
                 os.write(self._wake, _STOPPED)
+        self._knock()
+
+    def _knock(self) -> None:
+        """Have the main thread run its signal handler, unless it did."""
+        with self._lock:
+            if not self._is_protected and not self._closed.is_set():
                 signal.pthread_kill(self._main, signal.SIGTERM)
 
     def _watch(self) -> None:
@@ -149,8 +158,10 @@ class Shutdown:
         end = time.monotonic() + self._deadline
         if self._halt.reason is None:
             self._halt.stop(self._reason(number))
-        if self._closed.wait(max(0.0, end - time.monotonic())):
-            return
+        while (left := end - time.monotonic()) > 0:
+            if self._closed.wait(min(left, _KNOCK_EVERY)):
+                return
+            self._knock()
         said = threading.Event()
         answer = beside(lambda: self._last_word.overdue(self._halt.reason), "last word")
         answer.add_done_callback(lambda _: said.set())
