@@ -8,20 +8,7 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.beside import Pool, beside
 from aind_data_transfer_service.metadata.together import ask_together
-
-
-def limit_threads(most):
-    """Let the system start only so many threads from now on."""
-    start, lock, left = threading.Thread.start, threading.Lock(), [most]
-
-    def limited(thread):
-        with lock:
-            left[0] -= 1
-            if left[0] < 0:
-                raise RuntimeError("can't start new thread")
-        start(thread)
-
-    return patch.object(threading.Thread, "start", limited)
+from tests.support.threads import limit_threads
 
 
 class BesideTest(unittest.TestCase):

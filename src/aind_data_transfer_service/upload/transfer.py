@@ -129,15 +129,15 @@ class Transfer:
             raise self._failure
 
     def _start_all(self, large: "_Queue", small: "_Queue") -> None:
-        """Start the threads with which the lanes begin; each needs one at least."""
-        for number in range(min(len(large), cores())):  # more would share the same cores
-            if self._start(large):
-                with self._lock:
-                    self._larges += 1
-            elif not number:
+        """Start the threads with which the lanes begin: one for each at least."""
+        for queue in (large, small):
+            if len(queue) and not self._start(queue):
                 raise TransferError(NO_THREAD)
-        if len(small) and not self._start(small):
-            raise TransferError(NO_THREAD)
+        started = min(len(large), 1)
+        while started < min(len(large), cores()) and self._start(large):  # more would share cores
+            started += 1
+        with self._lock:
+            self._larges += started
 
     def _await_ends(self) -> None:
         """Wait until every thread has ended, but not long once one of them has failed."""
@@ -315,7 +315,7 @@ class Transfer:
         deadline = time.monotonic() + grace
         for end in self._ends:
             end.wait(max(0.0, deadline - time.monotonic()))
-        for entries in list(self._unnoted.values()):
+        for entries in filter(None, list(self._unnoted.values())):
             try:
                 self._arrived(list(entries))
             except UploadError as error:  # what stops the transfer is the first failure

@@ -16,7 +16,7 @@ from aind_data_transfer_service.upload import shutdown as module
 from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.limits import Lane, Traffic
 from aind_data_transfer_service.upload.shutdown import SIGNALS, Halted, Shutdown
-from tests.fast.test_beside import limit_threads
+from tests.support.threads import limit_threads
 
 LOST = DestinationExistsError("another job has taken it over")
 
