@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import unittest
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import ExitCode
@@ -190,6 +191,48 @@ class TestProgram(TransferTestCase):
             code = self.run_main("--json-args", self.config().model_dump_json())
         self.assertEqual(code, 0)
         self.assertEqual(self.last()[0]["step"], "done")
+
+    def run_with_threads(self, most):
+        """Run the program as a user of its own that may have so many threads."""
+        user = 1_000_000_000 + os.getpid()  # nobody else's, whose threads would count too
+        code = (
+            "import os, resource, sys\n"
+            "from aind_data_transfer_service.upload import local_store\n"  # unreadable for it
+            "from aind_data_transfer_service.upload.program import main\n"
+            f"resource.setrlimit(resource.RLIMIT_NPROC, ({most}, {most}))\n"
+            f"os.setgid({user}), os.setuid({user})\n"
+            "os._exit(main(sys.argv[1:]))\n"
+        )
+        for path in (self.folder, *self.folder.rglob("*")):
+            os.chown(path, user, user)
+        request = self.config().model_dump_json()
+        return subprocess.run(
+            [sys.executable, "-c", code, "--json-args", request],
+            env={**os.environ, **self.environment, "JOB_ID": f"job-{most}"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be a user of its own for a while")
+    def test_with_few_threads_it_does_its_work_or_says_what_is_missing(self):
+        for number in range(5):
+            self.write(f"{number}.bin", b"data")
+        os.truncate(self.write("large.bin", b""), 20_000_000)
+        codes = []
+        for most in range(1, 9):
+            with self.subTest(most):
+                ended = self.run_with_threads(most)
+                codes.append(ended.returncode)
+                if ended.returncode:
+                    line = ended.stderr.splitlines()[-1]
+                    self.assertEqual(ended.returncode, ExitCode.TRANSFER, ended.stderr)
+                    self.assertIn("raise the limit on processes", line)
+                    continue
+                event = json.loads(self.events.read_bytes().splitlines()[-1])
+                self.assertEqual((event["step"], event["kind"]), ("done", "end"))
+                break
+        self.assertEqual((codes[0], codes[-1]), (ExitCode.TRANSFER, ExitCode.DONE))
 
     def test_a_full_disk_beneath_the_log_leaves_the_exit_code_as_it_is(self):
         gone = [{"modality": "behavior", "source": "/no/such/folder"}]
