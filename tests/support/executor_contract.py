@@ -132,8 +132,9 @@ class ExecutorContract:
         [ref] = await self.begin(
             a_script(
                 "sleep 300 & echo child=$!",
-                "trap 'echo asked; ls $UPLOAD_CANCEL_FILE && echo by a user; exit 3' TERM",
-                "ls $UPLOAD_CANCEL_FILE && echo too early",
+                'look() { [ -e "$UPLOAD_CANCEL_FILE" ] && echo "$1"; }',
+                "trap 'echo asked; look by-a-user; exit 3' TERM",
+                "look too-early",
                 "wait",
             )
         )
@@ -142,8 +143,8 @@ class ExecutorContract:
         await self.wait_for(ref, RunState.CANCELLED)
         said = (await self.executor.read(ref, "stdout", 0, 999)).data
         self.assertIn(b"\nasked\n", said)
-        self.assertIn(b"\nby a user\n", said)
-        self.assertNotIn(b"too early", said)
+        self.assertIn(b"\nby-a-user\n", said)
+        self.assertNotIn(b"too-early", said)
         child = int(said.split(b"child=")[1].split()[0])
         await self.until("the child to be gone", lambda: _is_gone(child))
 
