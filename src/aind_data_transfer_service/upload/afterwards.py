@@ -88,16 +88,16 @@ class Afterwards:
         if self._settings.registration_url:
             with self._events.during(Step.REGISTRATION, "metadata are registered") as figures:
                 try:
-                    work = partial(self._registration, record)
-                    registration = self._halt.bounded(work, "registration", _GRACE)
+                    posted = partial(self._registration, record)
+                    registration = self._halt.bounded(posted, "registration", _GRACE)
                 except TimeoutError:
                     registration = Registration(RegistrationState.FAILED, TERMINATED)
                 self._tell(figures, registration.values(), "registration")
         if self._wants_analysis:
             with self._events.during(Step.ANALYSIS, "Code Ocean is told of the asset") as figures:
                 try:
-                    work = partial(self._analysis, since)
-                    analysis = self._halt.bounded(work, "analysis", _GRACE)
+                    started = partial(self._analysis, since)
+                    analysis = self._halt.bounded(started, "analysis", _GRACE)
                 except TimeoutError:
                     analysis = Analysis(AnalysisState.FAILED, TERMINATED)
                 self._tell(figures, analysis.values(), "analysis")

@@ -25,16 +25,20 @@ class Halt(threading.Event):
         self._guard = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
 
-    def stop(self, reason: UploadError) -> None:
-        """Stop all work. Must not be called by a signal handler, which could interrupt `wait`."""
+    def stop(self, reason: UploadError) -> UploadError:
+        """Stop all work, and return the reason that counts.
+
+        Must not be called by a signal handler, which could interrupt `wait`.
+        """
         with self._guard:
             if self.reason is not None:
-                return
+                return self.reason
             self.reason = reason
             listeners = list(self._listeners)
         self.set()
         for tell in listeners:
             tell()
+        return reason
 
     def listen(self, tell: Callable[[], None]) -> None:
         """Have something called once work is to stop; at once if that is so already."""

@@ -58,8 +58,8 @@ def _run(arguments: argparse.Namespace, halt: Halt, ending: "_Ending", shutdown:
             _upload(arguments, halt, ending, shutdown)
         finally:
             shutdown.protect()
-    except Halted:
-        ending.overdue(halt.reason)
+    except Halted as halted:
+        ending.overdue(halted.reason)
     except UploadError as error:
         ending.fail(str(error), error.exit_code)
     except ValidationError as error:

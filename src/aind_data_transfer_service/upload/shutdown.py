@@ -41,7 +41,17 @@ class Halted(BaseException):
 
     Raised in the main thread wherever that is; no code on the way may take it for an error of its
     own.
+
+    Attributes
+    ----------
+    reason : UploadError
+        The error that ends the job.
     """
+
+    def __init__(self, reason: UploadError):
+        """Carry the reason."""
+        self.reason = reason
+        super().__init__(str(reason))
 
 
 class LastWord(Protocol):
@@ -87,7 +97,7 @@ class Shutdown:
         self._deadline, self._leave = deadline, leave
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._may_raise = self._is_protected = False
+        self._is_protected = False
 
     def __enter__(self) -> Self:
         """Install the handlers; raises `RuntimeError` if no thread can be started."""
@@ -131,15 +141,14 @@ class Shutdown:
 
     def _handle(self, *_: object) -> None:
         """Break off what the main thread does: once, and only after the watchdog said why."""
-        if self._may_raise and not self._is_protected:
+        if self._halt.reason is not None and not self._is_protected:
             self._is_protected = True
-            raise Halted
+            raise Halted(self._halt.reason)
 
     def _interrupt(self) -> None:
         """Wake the watchdog, and have the main thread break off."""
         with self._lock:
             if not self._closed.is_set():
-                self._may_raise = True
                 os.write(self._wake, _STOPPED)
         self._knock()
 
@@ -156,14 +165,13 @@ class Shutdown:
         if number is None:
             return
         end = time.monotonic() + self._deadline
-        if self._halt.reason is None:
-            self._halt.stop(self._reason(number))
+        reason = self._halt.stop(self._halt.reason or self._reason(number))
         while (left := end - time.monotonic()) > 0:
             if self._closed.wait(min(left, _KNOCK_EVERY)):
                 return
             self._knock()
         said = threading.Event()
-        answer = beside(lambda: self._last_word.overdue(self._halt.reason), "last word")
+        answer = beside(lambda: self._last_word.overdue(reason), "last word")
         answer.add_done_callback(lambda _: said.set())
         said.wait(_LAST_WORD)
         with self._lock:

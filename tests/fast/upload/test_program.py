@@ -16,6 +16,7 @@ from unittest.mock import patch
 from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.upload.program import main
 from aind_data_transfer_service.upload.shutdown import SIGNALS
+from tests.support import slow
 from tests.support.transfer import PREFIX, TransferTestCase
 
 
@@ -214,6 +215,7 @@ class TestProgram(TransferTestCase):
             timeout=60,
         )
 
+    @slow
     @unittest.skipUnless(os.geteuid() == 0, "only root can be a user of its own for a while")
     def test_with_few_threads_it_does_its_work_or_says_what_is_missing(self):
         for number in range(5):
