@@ -193,6 +193,33 @@ class TestProgram(TransferTestCase):
         self.assertEqual(code, 0)
         self.assertEqual(self.last()[0]["step"], "done")
 
+    def test_a_main_thread_that_hangs_in_the_kernel_ends_with_the_process(self):
+        """As in an uninterruptible read of the source: it takes no signal."""
+        code = (
+            "import os, signal, sys, threading\n"
+            "from functools import partial\n"
+            "from aind_data_transfer_service.upload import job, program, shutdown\n"
+            "def hang(*_):\n"
+            "    signal.pthread_sigmask(signal.SIG_BLOCK, shutdown.SIGNALS)\n"
+            "    os.kill(os.getpid(), signal.SIGTERM)\n"
+            "    threading.Event().wait()\n"
+            "job.check_sources = hang\n"
+            "program.Shutdown = partial(program.Shutdown, deadline=0.1)\n"
+            "program.main(sys.argv[1:])\n"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", code, "--json-args", self.config().model_dump_json()],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        self.assertEqual(ended.returncode, ExitCode.TERMINATED, ended.stderr)
+        event = json.loads(self.events.read_bytes().splitlines()[-1])
+        self.assertEqual((event["kind"], event["step"]), ("fail", "preflight"))
+        self.assertEqual(event["figures"], {"exit_code": 143})
+        self.assertEqual(event["message"], ended.stderr.splitlines()[-1])
+
     def run_with_threads(self, most):
         """Run the program as a user of its own that may have so many threads."""
         user = 1_000_000_000 + os.getpid()  # nobody else's, whose threads would count too
