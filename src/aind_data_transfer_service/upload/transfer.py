@@ -151,10 +151,11 @@ class Transfer:
     def _start(self, queue: "_Queue") -> bool:
         """Start a thread, and return whether the system allowed it."""
         end = threading.Event()
-        if not start_thread(partial(self._work, queue, end), f"{queue.lane} files"):
-            return False
-        self._ends.append(end)
-        return True
+        self._ends.append(end)  # before it starts: the job may be stopped just then
+        is_started = start_thread(partial(self._work, queue, end), f"{queue.lane} files")
+        if not is_started:
+            end.set()
+        return is_started
 
     def _send_large(self, item: Item) -> bool:
         """Send an item in parts, and tell whether that was waited for rather than worked at."""
