@@ -76,7 +76,7 @@ def is_small(asked):
 
 def is_part(asked):
     """Pick parts of large files."""
-    return asked.method == "PUT" and "partNumber" in asked.target
+    return asked.method == "PUT" and "/behavior/" in asked.target and "partNumber" in asked.target
 
 
 def is_delete(asked):
