@@ -299,13 +299,13 @@ class Exchange:
             Bytes of its body that are read at most.
         """
         connection = self._connection
+        reply: Reply | None = None
         try:
             reply = connection.receive(self._method, self._halt, limit)
         except _Unanswered as error:
             self._wire.close(connection)
             if not self._used:
                 raise error.fault from error
-            reply = None
         except BaseException:
             self._wire.close(connection)
             raise
