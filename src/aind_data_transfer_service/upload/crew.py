@@ -35,7 +35,7 @@ class Crew:
         self._lock = threading.Lock()
         self._size = self._wanted = 1
         self._before: tuple[int, float] | None = None
-        self._begin(clock())
+        self._since, self._files, self._batches = clock(), 0.0, 0
         self._pause, self._next = _PAUSE, clock()
 
     @property
@@ -62,7 +62,7 @@ class Crew:
             now = self._clock()
             self._files, self._batches = self._files + files, self._batches + 1
             if self._before is not None:
-                self._judge(now)
+                self._judge(now, *self._before)
             elif more > 0 and now >= self._next and self._wanted < self._most:
                 self._before = self._wanted, self._rate(now)
                 self._wanted = min(self._most, self._wanted + more)
@@ -82,11 +82,10 @@ class Crew:
             self._most = self._wanted = self._size
             self._before = None
 
-    def _judge(self, now: float) -> None:
+    def _judge(self, now: float, size: int, rate: float) -> None:
         """Tell whether those that were taken on stay, once it can be told."""
         if now - self._since < _TRIAL or self._batches < _BATCHES * self._wanted:
             return
-        size, rate = self._before
         self._before = None
         if self._rate(now) < _GAIN * rate:
             self._wanted, self._next = size, now + self._pause

@@ -139,7 +139,7 @@ def _processes(
         parameters = {"format": "zip", "method": "deflate"}
         done.append(Process("Compression", notes, *frame, parameters, {"archives": archives}))
     notes = f"Data transfer by {SOFTWARE}"
-    parameters = {"force_cloud_sync": config.force_cloud_sync}
+    options = {"force_cloud_sync": config.force_cloud_sync}
     outputs = {"files": plan.files_total, "bytes": plan.bytes_total}
-    done.append(Process("Other", notes, *frame, parameters, outputs))
+    done.append(Process("Other", notes, *frame, options, outputs))
     return done

@@ -187,7 +187,8 @@ class Transfer:
 
         def note() -> None:
             done, arrived = sent[:], entries[:]
-            sent.clear(), entries.clear()
+            sent.clear()
+            entries.clear()
             self._arrived(arrived)
             self._progress.add(
                 sum(item.source_size for item in done), sum(item.file_count for item in done)

@@ -153,7 +153,8 @@ class ZipItem:
                 info.external_attr = 0o644 << 16
                 info.file_size = file.size
                 info.compress_type = _method(file.name)
-                info._compresslevel = _LEVEL  # the one name that every Python from 3.11 on has
+                # The one name that every Python from 3.11 on has.
+                info._compresslevel = _LEVEL  # type: ignore[attr-defined]
                 with archive.open(info, "w", force_zip64=True) as member:
                     for chunk in read_source(file, _READ_SIZE):
                         member.write(chunk)
