@@ -23,14 +23,15 @@ class Scripted:
     """Answers each request with the next reply; None stays silent.
 
     A reply that ends a connection is given as a tuple of it alone. Where requests come over several
-    connections at once, replies are given as a function of the request's first line.
+    connections at once, replies are given as a function of the request's first line, or with
+    `by_head` of its whole head.
     """
 
-    def __init__(self, replies):
+    def __init__(self, replies, by_head=False):
         if not callable(replies):
             waiting = iter(replies)
             replies = lambda line: next(waiting, OK)  # noqa: E731
-        self._reply = replies
+        self._reply, self._by_head = replies, by_head
         self.requests: list[bytes] = []
         self.connections = 0
         """How many were taken."""
@@ -60,8 +61,9 @@ class Scripted:
             while lines := list(iter(lambda: file.readline().rstrip(b"\r\n"), b"")):
                 (size,) = [int(x.split(b":")[1]) for x in lines if x.startswith(b"content-length")]
                 file.read(size)
-                self.requests.append(b"\n".join(lines))
-                answer = self._reply(lines[0])
+                head = b"\n".join(lines)
+                self.requests.append(head)
+                answer = self._reply(head if self._by_head else lines[0])
                 if answer is None:
                     self._ended.wait(30)
                     return

@@ -144,7 +144,8 @@ class Patience:
         repeats : Repeats
             Is told of each repetition.
         mend : Callable
-            Gets new credentials or sets the clock, and tells whether that changed anything.
+            Gets new credentials or sets the clock, and returns whether that changed anything;
+            raises `Fault` if it may succeed later.
         halt : threading.Event | None
             Ends the waiting.
 
@@ -163,7 +164,14 @@ class Patience:
         while True:
             seen[fault.kind] += 1
             left = self.seconds - (self.clock() - since)
-            if not self._may_go_on(fault, seen, left, mend):
+            try:
+                goes_on = self._may_go_on(fault, seen, left, mend)
+            except Fault as error:  # what would help cannot be done now: it is tried again as well
+                seen[fault.kind] -= 1
+                seen[error.kind] += 1
+                first = error if first is fault else first
+                fault, goes_on = error, True
+            if not goes_on:
                 raise _given_up(fault, first, seen, self.clock() - since) from fault
             repeats.note(fault.words)
             pause = min(left, self.pause(sum(seen.values())))

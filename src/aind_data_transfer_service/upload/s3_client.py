@@ -42,6 +42,7 @@ from aind_data_transfer_service.upload.retry import Fault, Kind, Patience, Repea
 from aind_data_transfer_service.upload.signing import (
     UNSIGNED,
     Clock,
+    Keys,
     encode_path,
     encode_query,
     sign,
@@ -410,9 +411,14 @@ class S3Client:
         begin = partial(self._begin, method, key, query, headers, body, halt)
         return Pending(self, begin, read, halt)
 
-    def patiently(self, attempt: Callable[[], T], halt: threading.Event | None) -> T:
+    def patiently(
+        self,
+        attempt: Callable[[], T],
+        mend: Callable[[Fault], bool],
+        halt: threading.Event | None,
+    ) -> T:
         """Try until it is done."""
-        return self._patience.run(attempt, self._repeats, self._mend, halt)
+        return self._patience.run(attempt, self._repeats, mend, halt)
 
     def _begin(
         self,
@@ -422,14 +428,15 @@ class S3Client:
         headers: Mapping[str, str],
         body: Buffer | Stretch,
         halt: threading.Event | None,
-    ) -> Exchange:
+    ) -> "Sent":
         """Send a request."""
         if self.rate is not None and method not in _READ_ONLY:
             self.rate.take()
         path = encode_path(f"{self._root}/{key}" if key else self._root)
         text = encode_query(query)
+        keys = self._credentials.keys()
         signed = sign(
-            self._credentials.keys(),
+            keys,
             self._credentials.region,
             self.clock.stamp(),
             method,
@@ -441,7 +448,7 @@ class S3Client:
         target = f"{path}?{text}" if text else path
         lines = "".join([f"{name}: {value}\r\n" for name, value in signed.items()])
         head = f"{method} {target} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
-        return self._wire.begin(head.encode("latin-1"), body, method, halt)
+        return self._wire.begin(head.encode("latin-1"), body, method, halt), keys
 
     def checked(self, reply: Reply) -> Reply:
         """See that a reply is no refusal."""
@@ -465,11 +472,29 @@ class S3Client:
         words = words or f"the server answered {reply.status}{read_words(reply)}"
         return Fault(kind, words, reply.status, code, reply.headers.get("date", ""))
 
-    def _mend(self, fault: Fault) -> bool:
-        """Get new credentials, or go by the server's clock."""
+    def mend(self, fault: Fault, keys: Keys | None) -> bool:
+        """Get credentials other than the keys that a request was signed with, or set the clock.
+
+        Returns
+        -------
+        bool
+            Whether it makes sense to send the request again.
+
+        Raises
+        ------
+        Fault
+            If no credentials can be fetched at present.
+        """
         if fault.kind is Kind.EXPIRED:
-            return self._credentials.renew()
+            try:
+                return keys is not None and self._credentials.renew(keys)
+            except Fault as error:
+                raise Fault(error.kind, f"{fault.words}; {error.words}") from error
         return self.clock.follow(fault.date)
+
+
+Sent = tuple[Exchange, Keys]
+"""A request in flight, and the keys that it was signed with."""
 
 
 class Pending(Generic[T]):
@@ -487,22 +512,23 @@ class Pending(Generic[T]):
         Breaks off once it is set.
     """
 
-    __slots__ = ("_client", "_exchange", "_fault", "_halt", "_read", "_send", "waited")
+    __slots__ = ("_client", "_fault", "_halt", "_keys", "_read", "_send", "_sent", "waited")
 
     def __init__(
         self,
         client: S3Client,
-        send: Callable[[], Exchange],
+        send: Callable[[], Sent],
         read: Callable[[Reply], T],
         halt: threading.Event | None,
     ):
         self._client, self._send, self._read, self._halt = client, send, read, halt
-        self._exchange: Exchange | None = None
+        self._sent: Sent | None = None
+        self._keys: Keys | None = None
         self._fault: Fault | None = None
         self.waited = 0.0
         """For how many seconds the first answer had to be waited for, if it was no fault."""
         try:
-            self._exchange = send()
+            self._sent = send()
         except Fault as fault:  # what is before it on the way has its turn first
             self._fault = fault
 
@@ -516,21 +542,27 @@ class Pending(Generic[T]):
         CancelledError
             Where the transfer was stopped.
         """
-        return self._client.patiently(self._attempt, self._halt)
+        return self._client.patiently(self._attempt, self._mend, self._halt)
 
     def drop(self) -> None:
         """Await no answer any more."""
-        if self._exchange is not None:
-            self._exchange.drop()
+        if self._sent is not None:
+            self._sent[0].drop()
 
     def _attempt(self) -> T:
         """Read the answer to what was sent, or to what is sent again now."""
-        exchange, fault, self._exchange, self._fault = self._exchange, self._fault, None, None
+        sent, fault, self._sent, self._fault = self._sent, self._fault, None, None
         if fault is not None:
             raise fault
-        if exchange is None:
-            return self._read(self._client.checked(self._send().reply()))
+        if sent is None:
+            exchange, self._keys = self._send()
+            return self._read(self._client.checked(exchange.reply()))
+        exchange, self._keys = sent
         began = time.monotonic()
         reply = self._client.checked(exchange.reply())
         self.waited = time.monotonic() - began
         return self._read(reply)
+
+    def _mend(self, fault: Fault) -> bool:
+        """Do what helps against a fault; return whether to send the request again."""
+        return self._client.mend(fault, self._keys)

@@ -36,12 +36,16 @@ class TestCredentials(unittest.TestCase):
 
     def test_a_file_that_was_written_anew_is_read_anew(self):
         self.write("first")
-        credentials = Credentials()
-        self.assertEqual(credentials.keys().access_key, "first")
-        self.assertFalse(credentials.renew())
+        now = [0.0]
+        credentials = Credentials(clock=lambda: now[0])
+        first = credentials.keys()
+        self.assertEqual(first.access_key, "first")
+        self.assertFalse(credentials.renew(first))
         self.write("second")
-        self.assertEqual(credentials.keys().access_key, "first")
-        self.assertTrue(credentials.renew())
+        self.assertEqual(credentials.keys(), first)
+        self.assertFalse(credentials.renew(first), "looked at just before")
+        now[0] += 1.0
+        self.assertTrue(credentials.renew(first))
         self.assertEqual(credentials.keys().access_key, "second")
         self.assertEqual(credentials.region, "us-east-1")
 
@@ -51,7 +55,7 @@ class TestCredentials(unittest.TestCase):
         with patch.dict(os.environ, said), patch("botocore.session.Session", None):
             credentials = Credentials()
         self.assertEqual((credentials.keys(), credentials.region), (Keys("k", "s"), "eu-west-1"))
-        self.assertFalse(credentials.renew())
+        self.assertFalse(credentials.renew(credentials.keys()))
         for name in ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"):
             with patch.dict(os.environ, {**said, name: "t"}):
                 self.assertEqual(Credentials().keys(), Keys("k", "s", "t"))
@@ -71,7 +75,7 @@ class TestCredentials(unittest.TestCase):
             self.assertEqual(Credentials(S3Keys("k", "s")).region, "eu-west-1")
             credentials = Credentials(S3Keys("k", "s", "t", "us-west-2"))
         self.assertEqual((credentials.region, credentials.keys().token), ("us-west-2", "t"))
-        self.assertFalse(credentials.renew())
+        self.assertFalse(credentials.renew(credentials.keys()))
 
     def test_limits_are_read_as_people_write_them(self):
         settings = UploadSettings(upload_bandwidth="8 Mbit/s", upload_memory="64MiB")
