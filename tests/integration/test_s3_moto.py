@@ -37,6 +37,7 @@ class TestAmazon(unittest.TestCase):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
         environment |= {
             "AWS_ENDPOINT_URL": self.url,
+            "AWS_ENDPOINT_URL_STS": self.url,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "credentials"),
             "AWS_CONFIG_FILE": str(self.folder / "config"),

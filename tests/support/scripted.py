@@ -59,8 +59,8 @@ class Scripted:
         """Answer on one connection."""
         with contextlib.suppress(ConnectionError), link, link.makefile("rb") as file:
             while lines := list(iter(lambda: file.readline().rstrip(b"\r\n"), b"")):
-                (size,) = [int(x.split(b":")[1]) for x in lines if x.startswith(b"content-length")]
-                file.read(size)
+                sizes = [x for x in lines if x.lower().startswith(b"content-length:")]
+                file.read(int(sizes[0].split(b":")[1]) if sizes else 0)
                 head = b"\n".join(lines)
                 self.requests.append(head)
                 answer = self._reply(head if self._by_head else lines[0])

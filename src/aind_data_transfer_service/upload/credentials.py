@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from aind_data_transfer_service.errors import DestinationError
+from aind_data_transfer_service.upload.aws_config import read_profile
 from aind_data_transfer_service.upload.retry import Fault, Kind
 from aind_data_transfer_service.upload.signing import Keys
 from aind_data_transfer_service.upload.store import S3Keys
 
 logger = logging.getLogger(__name__)
 
-_REGION = "us-east-1"
 _LOOK_EVERY = 10.0
 """Seconds between two looks at whether botocore has newer keys. botocore refreshes keys that live
 for less than ten minutes whenever it is asked: asked per request, it ran a `credential_process` for
@@ -51,15 +51,12 @@ class Credentials:
         """botocore's credentials; None if the keys never change."""
         self._next_look = self._next_renewal = 0.0
         self._failure: str | None = None
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if given is not None:
             self._keys = Keys(given.access_key_id, given.secret_access_key, given.session_token)
-            region = given.region or region
-        elif region is None or (plain := _of_environment()) is None:
-            region = self._open() or region
-        else:
+        elif plain := _of_environment():
             self._keys = plain
-        self.region: str = region or _REGION
+        else:
+            self._open()
 
     def keys(self) -> Keys:
         """Return the current keys, refreshed by botocore if they are about to expire.
@@ -123,12 +120,10 @@ class Credentials:
         self._next_look = self._clock() + _LOOK_EVERY
         return None
 
-    def _open(self) -> str | None:
-        """Have botocore find credentials, and return the region that is configured with them."""
+    def _open(self) -> None:
+        """Have botocore find credentials."""
         try:
-            session = _session()
-            self._found = session.get_credentials()
-            region: str | None = session.get_config_variable("region")
+            self._found = _session().get_credentials()
             if self._found is not None:
                 self._keys = _frozen(self._found)
         except _errors() as error:
@@ -139,7 +134,6 @@ class Credentials:
                 "or AWS_PROFILE"
             )
         self._next_look = self._clock() + _LOOK_EVERY
-        return os.environ.get("AWS_REGION") or region
 
 
 def _of_environment() -> Keys | None:
@@ -155,10 +149,24 @@ def _of_environment() -> Keys | None:
 
 
 def _session() -> Any:
-    """Return a new botocore session, which reads its files anew."""
+    """Return a new botocore session, which reads its files again.
+
+    The clients that it makes to fetch credentials, such as of STS, do not use the endpoint of all
+    services, which is the S3 server's: only one of their own, as `AWS_ENDPOINT_URL_STS`.
+    """
+    import botocore.config
     import botocore.session
 
-    return botocore.session.Session()
+    class Session(botocore.session.Session):  # type: ignore[misc]
+        def create_client(self, service_name: str, *args: Any, **options: Any) -> Any:
+            if url := profile.endpoint_of(service_name):
+                options.setdefault("endpoint_url", url)
+            return super().create_client(service_name, *args, **options)
+
+    profile, session = read_profile(), Session()
+    ignoring = botocore.config.Config(ignore_configured_endpoint_urls=True)
+    session.set_default_client_config(ignoring)
+    return session
 
 
 def _frozen(found: Any) -> Keys:

@@ -1,5 +1,6 @@
 """What a server that speaks S3 answers, read: lists, identifiers, ETags, and errors in disguise."""
 
+import re
 from collections.abc import Mapping, Set
 from datetime import datetime
 from urllib.parse import unquote_plus
@@ -9,6 +10,9 @@ from aind_data_transfer_service.upload.retry import Fault, Kind, judge
 from aind_data_transfer_service.upload.store import StoredObject
 from aind_data_transfer_service.upload.wire import Reply
 
+_REDIRECTING = frozenset((301, 302, 307, 400, 403))
+"""The statuses of refusals with which S3 names the bucket's region."""
+_REGION = re.compile(rb"<Region>([a-z0-9-]+)</Region>")
 _WORDS = 200
 """Bytes of a refusal in other words than S3's that are told."""
 
@@ -37,6 +41,15 @@ def read_error(reply: Reply) -> tuple[str, str]:
     if found is None or found.tag != "Error":
         return "", ""
     return text_of(found, "Code"), text_of(found, "Message")
+
+
+def read_region(reply: Reply) -> str:
+    """Read which region a refusal names as the bucket's; empty if it names none."""
+    if reply.status not in _REDIRECTING:
+        return ""
+    named = reply.headers.get("x-amz-bucket-region")
+    found = None if named else _REGION.search(reply.body)
+    return named or (found[1].decode() if found else "")
 
 
 def read_words(reply: Reply) -> str:

@@ -27,7 +27,7 @@ _TOLD_EVERY = 10.0
 
 _PASSING = frozenset(
     "SlowDown ServiceUnavailable InternalError RequestTimeout IncompleteBody OperationAborted "
-    "ConditionalRequestConflict Throttling ThrottlingException RequestThrottled "
+    "ConditionalRequestConflict TemporaryRedirect Throttling ThrottlingException RequestThrottled "
     "RequestLimitExceeded BandwidthLimitExceeded TooManyRequests".split()
 )
 _EXPIRED = frozenset("ExpiredToken ExpiredTokenException TokenRefreshRequired".split())
@@ -46,14 +46,22 @@ class Kind(StrEnum):
     """Other credentials."""
     SKEWED = "skewed"
     """To sign by the server's clock."""
+    MOVED = "moved"
+    """To ask in the region that the server named."""
     DAMAGED = "damaged"
     """To send the same bytes again, a few times: what arrived was not what was sent."""
     FINAL = "final"
     """Nothing."""
 
 
+_MENDED = (Kind.EXPIRED, Kind.SKEWED, Kind.MOVED)
+
+
 class Fault(Exception):
     """A request failed."""
+
+    region = ""
+    """Where the bucket is, if it is that."""
 
     def __init__(self, kind: Kind, words: str, status: int = 0, code: str = "", date: str = ""):
         """Say how, what the server called it, and what its clock showed."""
@@ -144,8 +152,8 @@ class Patience:
         repeats : Repeats
             Is told of each repetition.
         mend : Callable
-            Gets new credentials or sets the clock, and returns whether that changed anything;
-            raises `Fault` if it may succeed later.
+            Gets new credentials, sets the clock or changes the region. Returns whether that changed
+            anything; raises `Fault` if it may succeed later.
         halt : threading.Event | None
             Ends the waiting.
 
@@ -175,7 +183,7 @@ class Patience:
                 raise _given_up(fault, first, seen, self.clock() - since) from fault
             repeats.note(fault.words)
             pause = min(left, self.pause(sum(seen.values())))
-            if fault.kind in (Kind.EXPIRED, Kind.SKEWED):
+            if fault.kind in _MENDED:
                 pause = min(pause, 1.0)
             if (self.wait or _wait)(pause, halt):
                 raise CancelledError("the transfer was stopped") from fault
@@ -197,7 +205,7 @@ class Patience:
             return False
         if fault.kind is Kind.DAMAGED:
             return seen[Kind.DAMAGED] < _MOST_DAMAGED
-        if fault.kind in (Kind.EXPIRED, Kind.SKEWED):
+        if fault.kind in _MENDED:
             return mend(fault) and seen[fault.kind] <= _MOST_REFRESHED
         return True
 

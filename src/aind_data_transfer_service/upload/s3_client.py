@@ -24,6 +24,7 @@ from xml.sax.saxutils import escape
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.credentials import Credentials
+from aind_data_transfer_service.upload.endpoint import Route, Routes
 from aind_data_transfer_service.upload.ledger import Part
 from aind_data_transfer_service.upload.limits import REQUESTS_PER_SECOND, TokenBucket
 from aind_data_transfer_service.upload.listing import Pages, in_pieces
@@ -32,6 +33,7 @@ from aind_data_transfer_service.upload.replies import (
     read_error,
     read_etag,
     read_listed,
+    read_region,
     read_words,
     read_xml,
     see_deleted,
@@ -49,14 +51,14 @@ from aind_data_transfer_service.upload.signing import (
 )
 from aind_data_transfer_service.upload.store import Buffer, StoredObject, Window
 from aind_data_transfer_service.upload.stretch import Stretch
-from aind_data_transfer_service.upload.wire import Exchange, Reply, Wire
+from aind_data_transfer_service.upload.wire import Exchange, Reply
 
 T = TypeVar("T")
 _READ_ONLY = ("GET", "HEAD")
 _LONG_BODY = 1 << 16
 """Shorter bodies never wait for the link: the system takes them whole."""
 _PAGE = 1000
-_AMAZON = re.compile(r"(.+\.)?amazonaws\.com(\.cn)?")
+_AMAZON = re.compile(r"(.+\.)?amazonaws\.(com|com\.cn|eu)")
 _REFUSED, _ABOUT_THE_BODY = (400, 409, 412, 422), (Kind.DAMAGED, Kind.FINAL)
 """How a server refuses a body that its checksum does not fit."""
 _ASKED = 3
@@ -78,10 +80,8 @@ class S3Client:
 
     Parameters
     ----------
-    bucket : str
-        Its name.
-    wire : Wire
-        The connections to the server.
+    routes : Routes
+        The way to it, and its region.
     credentials : Credentials
         Who asks.
     patience : Patience
@@ -94,20 +94,18 @@ class S3Client:
 
     def __init__(
         self,
-        bucket: str,
-        wire: Wire,
+        routes: Routes,
         credentials: Credentials,
         patience: Patience,
         algorithm: Algorithm,
         repeats: Repeats,
     ):
-        self._bucket, self._wire, self._credentials = bucket, wire, credentials
+        self._routes, self._credentials = routes, credentials
         self._patience, self._repeats = patience, repeats
         self.algorithm = algorithm
         self.clock = Clock()
-        base = urlsplit(wire.address).path.rstrip("/")
-        self._root = f"{base}/{bucket}"
-        is_amazon = _AMAZON.fullmatch(urlsplit(wire.address).hostname or "")
+        address = routes.current.wire.address
+        is_amazon = _AMAZON.fullmatch(urlsplit(address).hostname or "")
         self.rate = TokenBucket(REQUESTS_PER_SECOND) if is_amazon else None
         """Writing requests per second; None where no number is known."""
         self._is_known = False
@@ -149,7 +147,7 @@ class S3Client:
         halt : threading.Event | None
             Breaks off once it is set.
         """
-        with self._wire.ready(window.size):
+        with self._routes.current.wire.ready(window.size):
             yield from self._put_all(objects, window, halt)
 
     def _put_all(
@@ -432,32 +430,33 @@ class S3Client:
         """Send a request."""
         if self.rate is not None and method not in _READ_ONLY:
             self.rate.take()
-        path = encode_path(f"{self._root}/{key}" if key else self._root)
+        route = self._routes.current
+        path = encode_path(f"{route.root}/{key}" if key else route.root or "/")
         text = encode_query(query)
         keys = self._credentials.keys()
         signed = sign(
             keys,
-            self._credentials.region,
+            route.region,
             self.clock.stamp(),
             method,
             path,
             text,
-            {**headers, "host": self._wire.host},
+            {**headers, "host": route.wire.host},
             hashlib.sha256(body).hexdigest() if method == "POST" else UNSIGNED,
         )
         target = f"{path}?{text}" if text else path
         lines = "".join([f"{name}: {value}\r\n" for name, value in signed.items()])
         head = f"{method} {target} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
-        return self._wire.begin(head.encode("latin-1"), body, method, halt), keys
+        return route.wire.begin(head.encode("latin-1"), body, method, halt), keys, route
 
-    def checked(self, reply: Reply) -> Reply:
-        """See that a reply is no refusal."""
+    def checked(self, reply: Reply, route: Route) -> Reply:
+        """See that a reply to a request that went that way is no refusal."""
         if reply.status >= 300:
-            raise self._refusal(reply)
+            raise self._refusal(reply, route)
         self._is_known = True
         return reply
 
-    def _refusal(self, reply: Reply) -> Fault:
+    def _refusal(self, reply: Reply, route: Route) -> Fault:
         """Read why a server refuses."""
         code, message = read_error(reply)
         kind = judge(reply.status, code)
@@ -466,14 +465,26 @@ class S3Client:
         if kind is Kind.DAMAGED and not code and not self._is_known:
             kind = Kind.FINAL  # it never understood us: it is no S3 server, or speaks TLS
         words = ": ".join(word for word in (code, message) if word)
-        region = reply.headers.get("x-amz-bucket-region")
-        if region and region != self._credentials.region and reply.status in (301, 307, 400, 403):
-            words = f"the bucket is in {region}, not in {self._credentials.region}; set AWS_REGION"
         words = words or f"the server answered {reply.status}{read_words(reply)}"
-        return Fault(kind, words, reply.status, code, reply.headers.get("date", ""))
+        region = read_region(reply)
+        if region and region != route.region:
+            kind = Kind.MOVED
+            words = f"the bucket is in {region}, not in {route.region}"
+        fault = Fault(kind, words, reply.status, code, reply.headers.get("date", ""))
+        fault.region = region
+        return fault
 
-    def mend(self, fault: Fault, keys: Keys | None) -> bool:
-        """Get credentials other than the keys that a request was signed with, or set the clock.
+    def mend(self, fault: Fault, keys: Keys | None, route: Route | None) -> bool:
+        """Get other credentials, go to another region, or set the clock.
+
+        Parameters
+        ----------
+        fault : Fault
+            Why a request was refused.
+        keys : Keys | None
+            The keys that it was signed with, if it was sent.
+        route : Route | None
+            The way that it went.
 
         Returns
         -------
@@ -490,11 +501,13 @@ class S3Client:
                 return keys is not None and self._credentials.renew(keys)
             except Fault as error:
                 raise Fault(error.kind, f"{fault.words}; {error.words}") from error
+        if fault.kind is Kind.MOVED:
+            return route is not None and self._routes.follow(fault.region, route)
         return self.clock.follow(fault.date)
 
 
-Sent = tuple[Exchange, Keys]
-"""A request in flight, and the keys that it was signed with."""
+Sent = tuple[Exchange, Keys, Route]
+"""A request in flight, the keys that it was signed with, and the way that it went."""
 
 
 class Pending(Generic[T]):
@@ -512,7 +525,17 @@ class Pending(Generic[T]):
         Breaks off once it is set.
     """
 
-    __slots__ = ("_client", "_fault", "_halt", "_keys", "_read", "_send", "_sent", "waited")
+    __slots__ = (
+        "_client",
+        "_fault",
+        "_halt",
+        "_keys",
+        "_read",
+        "_route",
+        "_send",
+        "_sent",
+        "waited",
+    )
 
     def __init__(
         self,
@@ -524,6 +547,7 @@ class Pending(Generic[T]):
         self._client, self._send, self._read, self._halt = client, send, read, halt
         self._sent: Sent | None = None
         self._keys: Keys | None = None
+        self._route: Route | None = None
         self._fault: Fault | None = None
         self.waited = 0.0
         """For how many seconds the first answer had to be waited for, if it was no fault."""
@@ -555,14 +579,14 @@ class Pending(Generic[T]):
         if fault is not None:
             raise fault
         if sent is None:
-            exchange, self._keys = self._send()
-            return self._read(self._client.checked(exchange.reply()))
-        exchange, self._keys = sent
+            exchange, self._keys, self._route = self._send()
+            return self._read(self._client.checked(exchange.reply(), self._route))
+        exchange, self._keys, self._route = sent
         began = time.monotonic()
-        reply = self._client.checked(exchange.reply())
+        reply = self._client.checked(exchange.reply(), self._route)
         self.waited = time.monotonic() - began
         return self._read(reply)
 
     def _mend(self, fault: Fault) -> bool:
         """Do what helps against a fault; return whether to send the request again."""
-        return self._client.mend(fault, self._keys)
+        return self._client.mend(fault, self._keys, self._route)

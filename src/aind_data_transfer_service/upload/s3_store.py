@@ -1,14 +1,17 @@
 """A bucket at Amazon S3, or at a server that speaks its language, as a store of assets."""
 
 import os
-import re
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.settings.s3 import S3Settings
+from aind_data_transfer_service.upload.aws_config import read_aws_config
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.credentials import Credentials
+from aind_data_transfer_service.upload.endpoint import Routes, resolve
 from aind_data_transfer_service.upload.ledger import Page
 from aind_data_transfer_service.upload.limits import TokenBucket, Traffic
 from aind_data_transfer_service.upload.parts import PartsUpload
@@ -64,23 +67,23 @@ class S3AssetStore(AssetStore):
         keys: S3Keys | None = None,
         conduct: Conduct = Conduct(),
     ):
-        if endpoint_url and not re.fullmatch(r"https?://[\w.:\[\]-]+/?\S*", endpoint_url):
-            raise DestinationError(
-                f'"{endpoint_url}" is no address of an S3 server; write http:// or https://, '
-                "its name and its port"
-            )
         self._bucket, self.tell = bucket, conduct.tell
-        credentials = Credentials(keys)
+        region = keys.region if keys else None
+        config = read_aws_config(S3Settings(), endpoint_url or None, region, keys is None)
         seconds = _QUICK if quick else conduct.retry_seconds
-        wire = Wire(
-            endpoint_url or _amazon(credentials.region),
+        connect = partial(
+            Wire,
             stall=_QUICK if quick else min(_LONGEST_STALL, seconds / 4),
             connect=min(_LONGEST_CONNECT, seconds / 2),
             bandwidth=TokenBucket(conduct.bandwidth) if conduct.bandwidth else None,
             awaits_server=not quick,
         )
         self._client = S3Client(
-            bucket, wire, credentials, Patience(seconds), _algorithm(), Repeats(conduct.tell)
+            Routes(partial(resolve, bucket, config), connect),
+            Credentials(keys),
+            Patience(seconds),
+            _algorithm(),
+            Repeats(conduct.tell),
         )
 
     @property
@@ -244,11 +247,6 @@ class S3AssetStore(AssetStore):
         if fault.status in (401, 403):
             return f"not allowed to {doing} {place}: {fault.words}"
         return f"cannot {doing} {place}: {fault.words}"
-
-
-def _amazon(region: str) -> str:
-    """Tell Amazon's address in a region."""
-    return f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
 
 
 def _algorithm() -> Algorithm:
