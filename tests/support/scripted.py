@@ -24,19 +24,20 @@ class Scripted:
 
     A reply that ends a connection is given as a tuple of it alone. Where requests come over several
     connections at once, replies are given as a function of the request's first line, or with
-    `by_head` of its whole head.
+    `by_head` of its whole head. With a context in `tls`, it speaks TLS.
     """
 
-    def __init__(self, replies, by_head=False):
+    def __init__(self, replies, by_head=False, tls=None):
         if not callable(replies):
             waiting = iter(replies)
             replies = lambda line: next(waiting, OK)  # noqa: E731
-        self._reply, self._by_head = replies, by_head
+        self._reply, self._by_head, self._tls = replies, by_head, tls
         self.requests: list[bytes] = []
         self.connections = 0
         """How many were taken."""
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port = self._listener.getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._ended = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -57,6 +58,12 @@ class Scripted:
 
     def _serve(self, link: socket.socket) -> None:
         """Answer on one connection."""
+        if self._tls:
+            try:
+                link = self._tls.wrap_socket(link, server_side=True)
+            except OSError:  # a client that does not trust it, or speaks no TLS
+                link.close()
+                return
         with contextlib.suppress(ConnectionError), link, link.makefile("rb") as file:
             while lines := list(iter(lambda: file.readline().rstrip(b"\r\n"), b"")):
                 sizes = [x for x in lines if x.lower().startswith(b"content-length:")]

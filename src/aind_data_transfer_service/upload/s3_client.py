@@ -28,6 +28,7 @@ from aind_data_transfer_service.upload.endpoint import Route, Routes
 from aind_data_transfer_service.upload.ledger import Part
 from aind_data_transfer_service.upload.limits import REQUESTS_PER_SECOND, TokenBucket
 from aind_data_transfer_service.upload.listing import Pages, in_pieces
+from aind_data_transfer_service.upload.proxy import refusal
 from aind_data_transfer_service.upload.replies import (
     quoted,
     read_error,
@@ -431,6 +432,7 @@ class S3Client:
         if self.rate is not None and method not in _READ_ONLY:
             self.rate.take()
         route = self._routes.current
+        wire = route.wire
         path = encode_path(f"{route.root}/{key}" if key else route.root or "/")
         text = encode_query(query)
         keys = self._credentials.keys()
@@ -441,13 +443,16 @@ class S3Client:
             method,
             path,
             text,
-            {**headers, "host": route.wire.host},
+            {**headers, "host": wire.netloc},
             hashlib.sha256(body).hexdigest() if method == "POST" else UNSIGNED,
         )
         target = f"{path}?{text}" if text else path
         lines = "".join([f"{name}: {value}\r\n" for name, value in signed.items()])
-        head = f"{method} {target} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
-        return route.wire.begin(head.encode("latin-1"), body, method, halt), keys, route
+        head = (
+            f"{method} {wire.prefix}{target} HTTP/1.1\r\n{lines}{wire.lines}"
+            f"content-length: {len(body)}\r\n\r\n"
+        )
+        return wire.begin(head.encode("latin-1"), body, method, halt), keys, route
 
     def checked(self, reply: Reply, route: Route) -> Reply:
         """See that a reply to a request that went that way is no refusal."""
@@ -459,13 +464,17 @@ class S3Client:
     def _refusal(self, reply: Reply, route: Route) -> Fault:
         """Read why a server refuses."""
         code, message = read_error(reply)
+        forwarder = route.wire.forwarder
+        if forwarder and reply.status == 407:
+            return refusal(forwarder, reply.status, "the request")
         kind = judge(reply.status, code)
         if code == "SignatureDoesNotMatch" and self._is_known:
             kind = Kind.DAMAGED  # the keys are right: the request came in otherwise
         if kind is Kind.DAMAGED and not code and not self._is_known:
             kind = Kind.FINAL  # it never understood us: it is no S3 server, or speaks TLS
         words = ": ".join(word for word in (code, message) if word)
-        words = words or f"the server answered {reply.status}{read_words(reply)}"
+        server = f"the proxy {forwarder.address} or the server" if forwarder else "the server"
+        words = words or f"{server} answered {reply.status}{read_words(reply)}"
         region = read_region(reply)
         if region and region != route.region:
             kind = Kind.MOVED
