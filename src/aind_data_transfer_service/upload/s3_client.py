@@ -59,6 +59,9 @@ _READ_ONLY = ("GET", "HEAD")
 _LONG_BODY = 1 << 16
 """Shorter bodies never wait for the link: the system takes them whole."""
 _PAGE = 1000
+_DELETES_IN_FLIGHT = 16
+_NOT_IMPLEMENTED = (400, 405, 501)
+"""What stores without DeleteObjects answer to it. Google Cloud Storage answers 400."""
 _AMAZON = re.compile(r"(.+\.)?amazonaws\.(com|com\.cn|eu)")
 _REFUSED, _ABOUT_THE_BODY = (400, 409, 412, 422), (Kind.DAMAGED, Kind.FINAL)
 """How a server refuses a body that its checksum does not fit."""
@@ -110,6 +113,7 @@ class S3Client:
         self.rate = TokenBucket(REQUESTS_PER_SECOND) if is_amazon else None
         """Writing requests per second; None where no number is known."""
         self._is_known = False
+        self._has_delete_objects = True
 
     def put(
         self, key: str, data: Buffer, new: bool = False, halt: threading.Event | None = None
@@ -246,15 +250,49 @@ class S3Client:
                 yield unquote_plus(text_of(item, "Prefix"))[len(start) :].rstrip("/")
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects, a thousand in a request."""
+        """Delete objects: a thousand in a request, or one by one if the store cannot do that."""
         for first in range(0, len(keys), _PAGE):
             page = keys[first : first + _PAGE]
-            names = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in page)
-            body = f"<Delete>{names}</Delete>".encode()
-            digest = hashlib.md5(body, usedforsecurity=False).digest()
-            headers = {"content-md5": base64.b64encode(digest).decode()}
-            read = partial(see_deleted, set(page))
-            self._ask("POST", "", {"delete": ""}, headers, body, read=read)
+            if self._has_delete_objects:
+                try:
+                    self._delete_objects(page)
+                    continue
+                except Fault as fault:
+                    if fault.kind is not Kind.FINAL or fault.status not in _NOT_IMPLEMENTED:
+                        raise
+            self._delete_one_by_one(page)
+            self._has_delete_objects = False
+
+    def _delete_objects(self, keys: Sequence[str]) -> None:
+        """Delete objects in one request."""
+        names = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
+        body = f"<Delete>{names}</Delete>".encode()
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        headers = {"content-md5": base64.b64encode(digest).decode()}
+        read = partial(see_deleted, set(keys))
+        self._ask("POST", "", {"delete": ""}, headers, body, read=read)
+
+    def _delete_one_by_one(self, keys: Sequence[str]) -> None:
+        """Delete objects in a request each, several of them in flight."""
+        waiting: deque[Pending[Reply]] = deque()
+
+        def finish_first() -> None:
+            try:
+                waiting.popleft().result()
+            except Fault as fault:
+                if fault.status != 404 or fault.code == "NoSuchBucket":
+                    raise
+
+        try:
+            for key in keys:
+                if len(waiting) >= _DELETES_IN_FLIGHT:
+                    finish_first()
+                waiting.append(self._send("DELETE", key, _NOTHING, _NOTHING, b"", None, _as_it_is))
+            while waiting:
+                finish_first()
+        finally:
+            for request in waiting:
+                request.drop()
 
     def refuses_damage(self, key: str, upload_id: str = "") -> bool:
         """Send a body with a wrong checksum; return whether the server refuses it.
@@ -517,6 +555,11 @@ class S3Client:
 
 Sent = tuple[Exchange, Keys, Route]
 """A request in flight, the keys that it was signed with, and the way that it went."""
+
+
+def _as_it_is(reply: Reply) -> Reply:
+    """Return a reply of which nothing is read."""
+    return reply
 
 
 class Pending(Generic[T]):

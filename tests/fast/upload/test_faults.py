@@ -229,6 +229,37 @@ class TestOneRequest(FaultTest):
         with self.assertRaisesRegex(DestinationError, "deleted something else than was asked"):
             self.open(*[another] * 3).delete(["a&b"])
 
+    def test_a_store_without_delete_objects_is_asked_to_delete_one_by_one(self):
+        def answer(line):
+            if line.startswith(b"POST /bucket?delete"):
+                return refused
+            return refusal(404, "NoSuchKey") if b"/a/7 " in line else reply(204)
+
+        keys = [f"a/{number}" for number in range(40)]
+        for refused in (
+            refusal(400, "InvalidArgument"),  # Google Cloud Storage
+            refusal(501, "NotImplemented"),
+            refusal(405, "MethodNotAllowed"),
+            reply(501, b"<html>"),
+        ):
+            with self.subTest(refused=refused):
+                store = self.open(by_line=answer)
+                store.delete(keys)
+                store.delete(["b"])
+                lines = [request.split(b"\n")[0].decode() for request in self.server.requests]
+                wanted = [f"DELETE /bucket/{key} HTTP/1.1" for key in (*keys, "b")]
+                self.assertEqual(lines[0], "POST /bucket?delete= HTTP/1.1")
+                self.assertEqual(sorted(lines[1:]), sorted(wanted))
+
+    def test_what_a_store_refuses_to_delete_one_by_one_is_told(self):
+        def answer(line):
+            return refusal(501, "NotImplemented") if b"POST" in line else refusal(403, "Denied")
+
+        with self.assertRaisesRegex(
+            DestinationError, "not allowed to delete s3://bucket/a: Denied"
+        ):
+            self.open(by_line=answer).delete(["a"])
+
     def test_a_checksum_that_is_none_is_refused(self):
         with patch.dict(os.environ, {"AWS_CHECKSUM_ALGORITHM": "crc33"}):
             with self.assertRaisesRegex(DestinationError, 'is "CRC33"; write one of CRC64NVME'):
