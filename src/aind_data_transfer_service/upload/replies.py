@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Set
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
@@ -50,6 +51,19 @@ def read_region(reply: Reply) -> str:
     named = reply.headers.get("x-amz-bucket-region")
     found = None if named else _REGION.search(reply.body)
     return named or (found[1].decode() if found else "")
+
+
+def read_retry_after(reply: Reply) -> float:
+    """Read for how many seconds the server asks to wait; 0 if it does not say."""
+    said = reply.headers.get("retry-after", "").strip()
+    if said.isdecimal():
+        return float(said)
+    try:
+        until = parsedate_to_datetime(said)
+        now = parsedate_to_datetime(reply.headers.get("date", ""))
+        return max(0.0, (until - now).total_seconds())
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def read_words(reply: Reply) -> str:

@@ -35,6 +35,7 @@ from aind_data_transfer_service.upload.replies import (
     read_etag,
     read_listed,
     read_region,
+    read_retry_after,
     read_words,
     read_xml,
     see_deleted,
@@ -43,6 +44,7 @@ from aind_data_transfer_service.upload.replies import (
 )
 from aind_data_transfer_service.upload.retry import Fault, Kind, Patience, Repeats, judge
 from aind_data_transfer_service.upload.signing import (
+    EMPTY,
     UNSIGNED,
     Clock,
     Keys,
@@ -482,7 +484,7 @@ class S3Client:
             path,
             text,
             {**headers, "host": wire.netloc},
-            hashlib.sha256(body).hexdigest() if method == "POST" else UNSIGNED,
+            _payload(method, headers, body),
         )
         target = f"{path}?{text}" if text else path
         lines = "".join([f"{name}: {value}\r\n" for name, value in signed.items()])
@@ -518,7 +520,7 @@ class S3Client:
             kind = Kind.MOVED
             words = f"the bucket is in {region}, not in {route.region}"
         fault = Fault(kind, words, reply.status, code, reply.headers.get("date", ""))
-        fault.region = region
+        fault.region, fault.retry_after = region, read_retry_after(reply)
         return fault
 
     def mend(self, fault: Fault, keys: Keys | None, route: Route | None) -> bool:
@@ -543,7 +545,7 @@ class S3Client:
         Fault
             If no credentials can be fetched at present.
         """
-        if fault.kind is Kind.EXPIRED:
+        if fault.kind in (Kind.EXPIRED, Kind.UNKNOWN_KEY):
             try:
                 return keys is not None and self._credentials.renew(keys)
             except Fault as error:
@@ -555,6 +557,16 @@ class S3Client:
 
 Sent = tuple[Exchange, Keys, Route]
 """A request in flight, the keys that it was signed with, and the way that it went."""
+
+
+def _payload(method: str, headers: Mapping[str, str], body: Buffer | Stretch) -> str:
+    """Return what the signature says of a body: its SHA-256, unless only a further pass has it."""
+    if not len(body):
+        return EMPTY
+    if method == "POST":
+        return hashlib.sha256(body).hexdigest()
+    checksum = headers.get(Algorithm.SHA256.header)
+    return base64.b64decode(checksum).hex() if checksum else UNSIGNED
 
 
 def _as_it_is(reply: Reply) -> Reply:

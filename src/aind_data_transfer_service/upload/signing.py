@@ -1,6 +1,6 @@
 """Signatures of requests to S3: AWS Signature Version 4, of the headers.
 
-Bodies with a checksum of their own travel unsigned, those of other requests signed.
+Bodies are signed if their SHA-256 is known; the others carry a checksum of another kind.
 The way is that of Amazon's guide, "Create a signed AWS API request"; a test compares it with
 botocore's. Written here because a small file costs less than botocore's signer alone would.
 """
@@ -17,6 +17,8 @@ from functools import lru_cache
 from urllib.parse import quote
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
+EMPTY = hashlib.sha256().hexdigest()
+"""What the signature of a request without a body says of it."""
 _PLAIN = re.compile(r"[\w/.~-]*", re.ASCII)
 _ALGORITHM = "AWS4-HMAC-SHA256"
 

@@ -1,5 +1,6 @@
 """What a server or the network can do to a request, over real sockets."""
 
+import hashlib
 import os
 import threading
 import unittest
@@ -112,6 +113,25 @@ class TestOneRequest(FaultTest):
     def test_a_stall_is_broken_off(self):
         self.assertEqual(self.open(None, OK, seconds=2.0).put("a/x", b"1"), '"e"')
         self.assertIn("no byte moved", self.told[0])
+
+    def test_a_server_that_says_how_long_to_wait_is_given_that_time(self):
+        date = "Date: Mon, 21 Sep 2026 16:13:20 GMT"
+        for headers, least in (
+            (["Retry-After: 1"], 1.0),
+            ([date, "Retry-After: Mon, 21 Sep 2026 16:13:21 GMT"], 1.0),
+            ([date, "Retry-After: soon"], 0.0),
+            (["Retry-After: Mon, 21 Sep 2026 16:13:21 GMT"], 0.0),
+        ):
+            with self.subTest(headers=headers):
+                store, waits = self.open(refusal(503, "SlowDown", *headers), OK), []
+                wait = lambda seconds, halt: waits.append(seconds)  # noqa: E731
+                with patch("aind_data_transfer_service.upload.retry._wait", wait):
+                    store.put("a/x", b"1")
+                self.assertTrue(least <= waits[0] <= least + 0.2, waits)
+
+    def test_a_key_that_is_not_known_yet_is_tried_again(self):
+        store = self.open(refusal(403, "InvalidAccessKeyId"), OK)
+        self.assertEqual(store.put("a/x", b"1"), '"e"')
 
     def test_the_clock_of_the_server_is_followed(self):
         date = "Date: Mon, 21 Sep 2026 16:13:20 GMT"
@@ -267,8 +287,13 @@ class TestOneRequest(FaultTest):
 
     def test_sha256_takes_the_place_of_the_other_checksum(self):
         with patch.dict(os.environ, {"AWS_CHECKSUM_ALGORITHM": "SHA256"}):
-            self.open(OK).put("a/x", b"1")
+            store = self.open(OK, reply(200, b"1"))
+            store.put("a/x", b"1")
+            store.get("a/x")
         self.assertIn(b"x-amz-checksum-sha256: ", self.server.requests[0])
+        for head, body in zip(self.server.requests, (b"1", b"")):  # no body travels unsigned
+            digest = hashlib.sha256(body).hexdigest()
+            self.assertIn(f"\nx-amz-content-sha256: {digest}\n".encode(), head)
 
 
 class TestParts(FaultTest):

@@ -56,13 +56,13 @@ class TestRenewedKeys(unittest.TestCase):
         """Return how often the process ran: botocore runs it twice for keys of a few minutes."""
         return len((self.folder / "runs").read_text())
 
-    def open(self, seconds=20.0):
+    def open(self, seconds=20.0, refused="ExpiredToken"):
         """Open a store at a server that takes the keys that are valid and no others."""
 
         def answer(head):
             return OK if f"Credential={self.valid}/".encode() in head else expired
 
-        expired = refusal(400, "ExpiredToken")
+        expired = refusal(400, refused)
         self.server = Scripted(answer, by_head=True)
         self.addCleanup(self.server.stop)
         conduct = Conduct(seconds, tell=self.told.append)
@@ -92,6 +92,13 @@ class TestRenewedKeys(unittest.TestCase):
             thread.join()
         self.assertEqual(stored, [20] * 4)
         self.assertLessEqual(self.runs(), 4)
+
+    def test_keys_that_were_replaced_by_others_are_renewed(self):
+        """The old ones are deleted, so that the server does not know them any more."""
+        store = self.open(refused="InvalidAccessKeyId")
+        self.hold("second")
+        self.valid = "second"
+        self.assertEqual(self.send(store, 20), 20)
 
     def test_a_refresh_that_fails_is_retried_within_the_budget(self):
         store = self.open()
