@@ -186,6 +186,14 @@ class JobEnvironment(unittest.TestCase):
             "AWS_USE_FIPS_ENDPOINT": "false",
             "AWS_USE_DUALSTACK_ENDPOINT": "true",
             "S3_ADDRESSING_STYLE": "virtual",
+            "S3_ENCRYPTION": "aws:kms",
+            "S3_KMS_KEY_ID": "alias/lab",
+            "S3_BUCKET_KEY": "true",
+            "S3_ACL": "bucket-owner-full-control",
+            "S3_STORAGE_CLASS": "STANDARD_IA",
+            "S3_TAGS": "project=mapping&lab=north",
+            "S3_REQUESTER_PAYS": "true",
+            "S3_BUCKET_OWNER": "123456789012",
         }
         self.assertLessEqual(store.items(), service(**store).agreed_environment().items())
         self.assertFalse(store.keys() & service().agreed_environment().keys())

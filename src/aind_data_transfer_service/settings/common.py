@@ -35,7 +35,7 @@ class CommonSettings(EnvironmentSettings):
     aws_endpoint_url: WebAddress | None = None
     """Address of an S3 server other than Amazon's. A job can never set it."""
     s3: S3Settings = Field(default_factory=S3Settings)
-    """How else requests to S3 are addressed."""
+    """How else requests to S3 are addressed, and with which headers objects are stored."""
     aws_ca_bundle: Path | None = None
     """A PEM file of the certificates to trust, in place of this machine's."""
     aws_checksum_algorithm: Literal["CRC64NVME", "SHA256"] = "CRC64NVME"

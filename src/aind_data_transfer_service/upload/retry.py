@@ -22,8 +22,8 @@ T = TypeVar("T")
 _FIRST_BOUND = 0.2
 _LAST_BOUND = 20.0
 _SETTLED_AFTER = 20.0
-"""Seconds for which a key that the store does not know is tried again: a new key is known everywhere
-only after some seconds."""
+"""Seconds for which a key that the store does not know is tried again: a new key is not known at
+once everywhere."""
 _MOST_DAMAGED = 3
 _MOST_REFRESHED = 3
 _TOLD_EVERY = 10.0

@@ -25,6 +25,7 @@ from aind_data_transfer_service.errors import SourceChangedError, SourceError
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.credentials import Credentials
 from aind_data_transfer_service.upload.endpoint import Route, Routes
+from aind_data_transfer_service.upload.headers import Headers
 from aind_data_transfer_service.upload.ledger import Part
 from aind_data_transfer_service.upload.limits import REQUESTS_PER_SECOND, TokenBucket
 from aind_data_transfer_service.upload.listing import Pages, in_pieces
@@ -60,6 +61,8 @@ T = TypeVar("T")
 _READ_ONLY = ("GET", "HEAD")
 _LONG_BODY = 1 << 16
 """Shorter bodies never wait for the link: the system takes them whole."""
+_ALGORITHM = "x-amz-sdk-checksum-algorithm"
+"""Names the checksum; buckets with Object Lock may demand it besides the checksum itself."""
 _PAGE = 1000
 _DELETES_IN_FLIGHT = 16
 _NOT_IMPLEMENTED = (400, 405, 501)
@@ -96,6 +99,8 @@ class S3Client:
         How bodies are guarded.
     repeats : Repeats
         Is told of each repetition.
+    headers : Headers
+        What settings add to requests.
     """
 
     def __init__(
@@ -105,9 +110,10 @@ class S3Client:
         patience: Patience,
         algorithm: Algorithm,
         repeats: Repeats,
+        headers: Headers,
     ):
         self._routes, self._credentials = routes, credentials
-        self._patience, self._repeats = patience, repeats
+        self._patience, self._repeats, self._headers = patience, repeats, headers
         self.algorithm = algorithm
         self.clock = Clock()
         address = routes.current.wire.address
@@ -127,7 +133,9 @@ class S3Client:
         FileExistsError
             With `new`, where there is one already.
         """
-        headers = {self.algorithm.header: self.algorithm.of(data)}
+        headers = self._headers.of_object(key, is_data=False)
+        headers[_ALGORITHM] = self.algorithm.value
+        headers[self.algorithm.header] = self.algorithm.of(data)
         if new:
             headers["if-none-match"] = "*"
         try:
@@ -183,7 +191,9 @@ class S3Client:
                     break
                 if len(waiting) >= window.size:
                     yield first()
-                headers = {header: self.algorithm.of(data)}
+                headers = self._headers.of_object(key, is_data=True)
+                headers[_ALGORITHM] = self.algorithm.value
+                headers[header] = self.algorithm.of(data)
                 send = partial(self._begin, "PUT", key, _NOTHING, headers, data, halt)
                 began = time.monotonic()
                 waiting.append(Pending(self, send, read_etag, halt))
@@ -329,7 +339,8 @@ class S3Client:
 
     def create_upload(self, key: str) -> str:
         """Begin an upload in parts and give its id."""
-        headers = {"x-amz-checksum-algorithm": self.algorithm.value}
+        headers = self._headers.of_object(key, is_data=True)
+        headers["x-amz-checksum-algorithm"] = self.algorithm.value
         if self.algorithm is Algorithm.CRC64NVME:
             headers["x-amz-checksum-type"] = "FULL_OBJECT"
         read = lambda reply: text_of(read_xml(reply), "UploadId", needed=True)  # noqa: E731
@@ -346,7 +357,7 @@ class S3Client:
     ) -> "Pending[Part]":
         """Send one part, and do not wait for the answer."""
         query = {"partNumber": str(number), "uploadId": upload_id}
-        headers = {self.algorithm.header: checksum}
+        headers = {_ALGORITHM: self.algorithm.value, self.algorithm.header: checksum}
         read = lambda reply: Part(number, len(data), read_etag(reply), checksum)  # noqa: E731
         return self._send("PUT", key, query, headers, data, halt, read)
 
@@ -483,7 +494,7 @@ class S3Client:
             method,
             path,
             text,
-            {**headers, "host": wire.netloc},
+            {**self._headers.every, **headers, "host": wire.netloc},
             _payload(method, headers, body),
         )
         target = f"{path}?{text}" if text else path
