@@ -157,7 +157,7 @@ def _session() -> Any:
     import botocore.config
     import botocore.session
 
-    class Session(botocore.session.Session):  # type: ignore[misc]
+    class Session(botocore.session.Session):
         def create_client(self, service_name: str, *args: Any, **options: Any) -> Any:
             if url := profile.endpoint_of(service_name):
                 options.setdefault("endpoint_url", url)

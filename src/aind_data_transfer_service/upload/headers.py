@@ -22,7 +22,11 @@ _MORE = {
     ".yaml": "application/yaml",
     ".yml": "application/yaml",
 }
-_BY_SUFFIX = _TYPES.types_map[True] | _MORE
+_BY_SUFFIX = {
+    suffix: kind
+    for suffix, kind in (_TYPES.types_map[True] | _MORE).items()
+    if kind != "application/octet-stream"  # as without any
+}
 
 
 def content_type(key: str) -> str | None:

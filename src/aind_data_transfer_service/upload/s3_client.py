@@ -61,6 +61,7 @@ T = TypeVar("T")
 _READ_ONLY = ("GET", "HEAD")
 _LONG_BODY = 1 << 16
 """Shorter bodies never wait for the link: the system takes them whole."""
+_SHA256 = Algorithm.SHA256.header
 _ALGORITHM = "x-amz-sdk-checksum-algorithm"
 """Names the checksum; buckets with Object Lock may demand it besides the checksum itself."""
 _PAGE = 1000
@@ -170,7 +171,7 @@ class S3Client:
     ) -> Iterator[str]:
         """Store objects over connections that are there."""
         waiting: deque[Pending[str]] = deque()
-        header = self.algorithm.header
+        header, algorithm = self.algorithm.header, self.algorithm.value
 
         def first() -> str:
             put = waiting[0]
@@ -192,7 +193,7 @@ class S3Client:
                 if len(waiting) >= window.size:
                     yield first()
                 headers = self._headers.of_object(key, is_data=True)
-                headers[_ALGORITHM] = self.algorithm.value
+                headers[_ALGORITHM] = algorithm
                 headers[header] = self.algorithm.of(data)
                 send = partial(self._begin, "PUT", key, _NOTHING, headers, data, halt)
                 began = time.monotonic()
@@ -574,9 +575,9 @@ def _payload(method: str, headers: Mapping[str, str], body: Buffer | Stretch) ->
     """Return what the signature says of a body: its SHA-256, unless only a further pass has it."""
     if not len(body):
         return EMPTY
-    if method == "POST":
+    if method == "POST" and not isinstance(body, Stretch):
         return hashlib.sha256(body).hexdigest()
-    checksum = headers.get(Algorithm.SHA256.header)
+    checksum = headers.get(_SHA256)
     return base64.b64decode(checksum).hex() if checksum else UNSIGNED
 
 

@@ -105,11 +105,10 @@ def sign(
     headers = {**headers, "x-amz-content-sha256": payload, "x-amz-date": stamp}
     if keys.token:
         headers["x-amz-security-token"] = keys.token
-    pairs = sorted(headers.items())
-    signed = ";".join([name for name, _ in pairs])
-    lines = "".join([f"{name}:{value}\n" for name, value in pairs])
+    names, signed = _ordered(tuple(headers))
+    lines = "".join([f"{name}:{headers[name]}\n" for name in names])
     if "  " in lines:  # runs of spaces are signed as one
-        lines = "".join(f"{name}:{' '.join(value.split())}\n" for name, value in pairs)
+        lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in names)
     request = f"{method}\n{path}\n{query}\n{lines}\n{signed}\n{payload}"
     day = stamp[:8]
     scope = f"{day}/{region}/s3/aws4_request"
@@ -120,6 +119,13 @@ def sign(
         f"Signature={signature.hex()}"
     )
     return headers
+
+
+@lru_cache(maxsize=256)
+def _ordered(names: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """Return the names of headers in the order of signing, and as a signature lists them."""
+    ordered = tuple(sorted(names))
+    return ordered, ";".join(ordered)
 
 
 @lru_cache(maxsize=8)
