@@ -43,7 +43,6 @@ _WITHOUT = {
     "s3_encryption": {"s3_encryption": None, "s3_kms_key_id": None, "s3_bucket_key": None},
     "s3_acl": {"s3_acl": None},
     "s3_tags": {"s3_tags": None},
-    "s3_bucket_owner": {"s3_bucket_owner": None},
 }
 """Settings for which a store may refuse an object, and what is left out with each."""
 _DEMANDED = (
@@ -288,7 +287,9 @@ class S3AssetStore(AssetStore):
         if fault.code == "NoSuchBucket":
             return f'there is no bucket "{self._bucket}"; name one that exists in s3_bucket'
         if fault.status in (401, 403):
-            return f"not allowed to {doing} {place}: {fault.words}"
+            owner = self._settings.s3_bucket_owner
+            doubt = f"; does the account of S3_BUCKET_OWNER ({owner}) own the bucket?"
+            return f"not allowed to {doing} {place}: {fault.words}{doubt if owner else ''}"
         return f"cannot {doing} {place}: {fault.words}"
 
 

@@ -196,7 +196,6 @@ class TestRefusals(HeadersTest):
             ("x-amz-tagging", "without S3_TAGS", {"S3_TAGS": "a=b"}),
             ("aws-kms-key-id", "without S3_KMS_KEY_ID", ALL),
             ("x-amz-server-side-encryption:", "without S3_ENCRYPTION", {"S3_ENCRYPTION": "AES256"}),
-            ("x-amz-expected-bucket-owner", "without S3_BUCKET_OWNER", ALL),
         ):
             with self.subTest(header):
                 self.refuse(
@@ -204,6 +203,12 @@ class TestRefusals(HeadersTest):
                     f"; the store accepts objects {words}",
                     **variables,
                 )
+
+    def test_a_bucket_of_another_account_is_named(self):
+        store = self.open(lambda head: refusal(403, "AccessDenied"), S3_BUCKET_OWNER="123456789012")
+        words = r"AccessDenied; does the account of S3_BUCKET_OWNER \(123456789012\) own the bucket"
+        with self.assertRaisesRegex(DestinationError, words):
+            probe(store, "a")
 
     def test_where_no_setting_helps_none_is_named(self):
         places = self.refuse(lambda head: False, ": AccessDenied", S3_ACL="private")
