@@ -321,13 +321,16 @@ class S3Client:
             The multipart upload whose first part it is; empty for an object of its own.
         """
         query = {"partNumber": "1", "uploadId": upload_id} if upload_id else _NOTHING
-        headers = {self.algorithm.header: self.algorithm.of(b"what is not sent")}
-        failures = 0
+        headers = {} if upload_id else self._headers.of_object(key, is_data=False)
+        headers[self.algorithm.header] = self.algorithm.of(b"what is not sent")
+        failures, keys, route = 0, None, None
 
         def attempt() -> bool:
-            nonlocal failures
+            nonlocal failures, keys, route
             try:
-                self.checked(self._begin("PUT", key, query, headers, b"what is sent", None).reply())
+                sent = self._begin("PUT", key, query, headers, b"what is sent", None)
+                exchange, keys, route = sent
+                self.checked(exchange.reply(), route)
             except Fault as fault:
                 if fault.code and fault.status in _REFUSED and fault.kind in _ABOUT_THE_BODY:
                     return True
@@ -336,7 +339,7 @@ class S3Client:
                     raise
             return False
 
-        return self.patiently(attempt, None)
+        return self.patiently(attempt, lambda fault: self.mend(fault, keys, route), None)
 
     def create_upload(self, key: str) -> str:
         """Begin an upload in parts and give its id."""
