@@ -14,13 +14,16 @@ from aind_data_transfer_service.errors import (
     ExitCode,
     SourceChangedError,
     SourceError,
+    TransferError,
     VerificationError,
 )
+from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.s3_store import S3AssetStore
 from aind_data_transfer_service.upload.store import (
     AssetState,
     StoredObject,
+    Window,
     manifest_key,
     mark_key,
     open_store,
@@ -52,6 +55,7 @@ class S3TestCase(TransferTestCase):
         """Make the bucket."""
         super().setUp()
         self.enterContext(patch.dict(os.environ, _server.env))
+        self.enterContext(patch.object(S3AssetStore, "list_pauses", (0.0,)))
         self.endpoint_url = _server.endpoint_url
         self.bucket = _server.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
 
@@ -199,6 +203,44 @@ class TestUpload(S3TestCase):
             self.write(f"0-{number:04}.bin", b"data")
         self.run_job()
         self.assertEqual(len(self.manifest()), 2_003)
+
+    def test_the_server_itself_refuses_a_body_that_its_checksum_does_not_fit(self):
+        """Every way in which bytes are sent: the checksum that comes along is of other bytes."""
+        window, parts = Window(2), [os.urandom(5 * 1024**2), b"rest"]
+        for algorithm in Algorithm:
+            with patch.dict(os.environ, {"AWS_CHECKSUM_ALGORITHM": algorithm.value}):
+                store = self.store
+            right = Algorithm.of
+            wrong = lambda found, data: right(found, b"other bytes")  # noqa: E731
+            for name, send in (
+                ("put", lambda: store.put("x", b"damaged")),
+                ("put_all", lambda: list(store.put_all([("x", b"damaged")], window))),
+                ("put_parts", lambda: store.put_parts("x", parts, 5 * 1024**2)),
+            ):
+                with self.subTest(name, algorithm=algorithm):
+                    with patch.object(Algorithm, "of", wrong):
+                        with self.assertRaisesRegex(
+                            TransferError, "3 times: the network or the server damages data"
+                        ):
+                            send()
+                    self.assertEqual(list(store.objects("")), [])
+                    self.assertEqual(self.uploads(), [])
+
+    def test_an_unfinished_upload_is_found_by_its_own_key_whatever_is_in_it(self):
+        """SeaweedFS says of this list that its keys are encoded, and does not encode them."""
+        key = "a/x+y %20z.bin"
+        _server.client.create_multipart_upload(Bucket=self.bucket, Key=key)
+        self.assertEqual([found.key for found in self.store.unfinished("a")], [key])
+        self.store.clear_unfinished("a")
+        self.assertEqual(self.uploads(), [])
+
+    def test_an_answer_to_head_leaves_its_connection_as_it_was(self):
+        self.store.put("a/x", b"12345")
+        client = self.store._client
+        for _ in range(3):
+            self.assertEqual(client.head("a/x")["content-length"], "5")
+            self.assertEqual(client.get("a/x"), b"12345")
+            self.assertIsNone(client.head("a/none"))
 
     def test_wrong_credentials_and_a_missing_bucket_are_told_in_words(self):
         self.write("a.txt")

@@ -22,9 +22,10 @@ def refusal(status: int, code: str, *headers: str) -> bytes:
 class Scripted:
     """Answers each request with the next reply; None stays silent.
 
-    A reply that ends a connection is given as a tuple of it alone. Where requests come over several
-    connections at once, replies are given as a function of the request's first line, or with
-    `by_head` of its whole head. With a context in `tls`, it speaks TLS.
+    A reply that ends a connection is given as a tuple of it alone; a function is called with the
+    connection, and sends what it likes. Where requests come over several connections at once,
+    replies are given as a function of the request's first line, or with `by_head` of its whole
+    head. With a context in `tls`, it speaks TLS.
     """
 
     def __init__(self, replies, by_head=False, tls=None):
@@ -38,17 +39,17 @@ class Scripted:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
-        self._ended = threading.Event()
+        self.ended = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def stop(self) -> None:
         """Answer no more."""
-        self._ended.set()
+        self.ended.set()
         self._listener.close()
 
     def _listen(self) -> None:
         """Take connections."""
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             try:
                 link, _ = self._listener.accept()
             except OSError:
@@ -72,8 +73,11 @@ class Scripted:
                 self.requests.append(head)
                 answer = self._reply(head if self._by_head else lines[0])
                 if answer is None:
-                    self._ended.wait(30)
+                    self.ended.wait(30)
                     return
+                if callable(answer):
+                    answer(link)
+                    continue
                 link.sendall(answer[0] if isinstance(answer, tuple) else answer)
                 if isinstance(answer, tuple):
                     return

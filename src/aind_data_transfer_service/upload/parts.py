@@ -120,7 +120,12 @@ class PartsUpload:
         most = pieces.held if isinstance(pieces, Stretches) else self._size
         with ThreadPoolExecutor(self._traffic.connections) as pool:
             while self._failure is None:
-                held = self._traffic.take(most)
+                try:
+                    held = self._traffic.take(most)
+                except CancelledError:
+                    if self._failure is None:
+                        raise
+                    break  # a part that failed stopped the rest: it is the cause
                 piece = next(source, None) if self._failure is None else None
                 if piece is None:
                     self._traffic.give(held)

@@ -193,6 +193,18 @@ class NestedTls:
                 self._fill()
         self._flush()
 
+    def fileno(self) -> int:
+        """Return the descriptor of the connection to the proxy."""
+        return self._outer.fileno()
+
+    def pending(self) -> int:
+        """Return how many bytes that came were not read yet."""
+        return self._tls.pending() + self._came.pending + self._outer.pending()
+
+    def gettimeout(self) -> float | None:
+        """Return how long one step may take."""
+        return self._outer.gettimeout()
+
     def settimeout(self, seconds: float | None) -> None:
         """Limit how long one step may take."""
         self._outer.settimeout(seconds)

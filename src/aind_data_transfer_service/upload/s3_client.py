@@ -17,8 +17,7 @@ from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Generic, TypeVar
-from urllib.parse import unquote_plus, urlsplit
-from xml.etree import ElementTree
+from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
 
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
@@ -28,21 +27,27 @@ from aind_data_transfer_service.upload.endpoint import Route, Routes
 from aind_data_transfer_service.upload.headers import Headers
 from aind_data_transfer_service.upload.ledger import Part
 from aind_data_transfer_service.upload.limits import REQUESTS_PER_SECOND, TokenBucket
-from aind_data_transfer_service.upload.listing import Pages, in_pieces
+from aind_data_transfer_service.upload.listing import PageGuard, Pages, in_pieces
 from aind_data_transfer_service.upload.proxy import refusal
 from aind_data_transfer_service.upload.replies import (
+    Decode,
+    ListPage,
+    moment_of,
     quoted,
+    read_body,
     read_error,
     read_etag,
-    read_listed,
+    read_objects,
+    read_page,
+    read_range,
     read_region,
     read_retry_after,
     read_words,
     read_xml,
     see_deleted,
     text_of,
-    time_of,
 )
+from aind_data_transfer_service.upload.response import Reply
 from aind_data_transfer_service.upload.retry import Fault, Kind, Patience, Repeats, judge
 from aind_data_transfer_service.upload.signing import (
     EMPTY,
@@ -55,7 +60,7 @@ from aind_data_transfer_service.upload.signing import (
 )
 from aind_data_transfer_service.upload.store import Buffer, StoredObject, Window
 from aind_data_transfer_service.upload.stretch import Stretch
-from aind_data_transfer_service.upload.wire import Exchange, Reply
+from aind_data_transfer_service.upload.wire import MOST_READ, Exchange
 
 T = TypeVar("T")
 _READ_ONLY = ("GET", "HEAD")
@@ -69,6 +74,9 @@ _DELETES_IN_FLIGHT = 16
 _NOT_IMPLEMENTED = (400, 405, 501)
 """What stores without DeleteObjects answer to it. Google Cloud Storage answers 400."""
 _AMAZON = re.compile(r"(.+\.)?amazonaws\.(com|com\.cn|eu)")
+_LIST = {"list-type": "2", "encoding-type": "url"}
+_LARGEST_DOCUMENT = 1 << 28
+"""Bytes of an object that is read whole: a record or a document."""
 _REFUSED, _ABOUT_THE_BODY = (400, 409, 412, 422), (Kind.DAMAGED, Kind.FINAL)
 """How a server refuses a body that its checksum does not fit."""
 _ASKED = 3
@@ -123,6 +131,8 @@ class S3Client:
         """Writing requests per second; None where no number is known."""
         self._is_known = False
         self._has_delete_objects = True
+        self._knows_ranges = True
+        """Whether the server gives pieces of objects, as far as is known."""
 
     def put(
         self, key: str, data: Buffer, new: bool = False, halt: threading.Event | None = None
@@ -211,7 +221,7 @@ class S3Client:
     def get(self, key: str) -> bytes | None:
         """Read an object whole; None where there is none."""
         try:
-            return self._ask("GET", key).body
+            return self._ask("GET", key, read=read_body, limit=_LARGEST_DOCUMENT)
         except Fault as fault:
             if fault.code == "NoSuchKey" or (fault.status == 404 and not fault.code):
                 return None
@@ -219,16 +229,22 @@ class S3Client:
 
     def read(self, key: str, start: int, size: int) -> bytes:
         """Read a piece of an object; empty beyond its end."""
+        headers = {"range": f"bytes={start}-{start + size - 1}"}
+        limit = size if self._knows_ranges else start + size
         try:
-            headers = {"range": f"bytes={start}-{start + size - 1}"}
-            reply = self._ask("GET", key, headers=headers)
+            read = partial(read_range, start)
+            is_piece, data = self._ask("GET", key, headers=headers, read=read, limit=limit)
         except Fault as fault:
             if fault.status == 416:
                 return b""
             raise
-        if reply.status == 200 and "content-range" not in reply.headers:  # it knows no ranges
-            return reply.body[start : start + size]
-        return reply.body
+        if is_piece:
+            return data
+        if start and self._knows_ranges:  # only the object's first bytes were read
+            self._knows_ranges = False
+            return self.read(key, start, size)
+        self._knows_ranges = False
+        return data[start : start + size]
 
     def head(self, key: str) -> dict[str, str] | None:
         """Read an object's headers, its checksum among them; None where there is none."""
@@ -245,22 +261,30 @@ class S3Client:
 
     def _list(self, start: str, after: str) -> Pages:
         """List objects page by page, from behind a key where one is given."""
-        query = {"list-type": "2", "prefix": start}
+        query = {**_LIST, "prefix": start}
         if after:
             query["start-after"] = after
-        for page in self._pages("", query, "continuation-token"):
-            yield [
-                read_listed({field.tag: field.text or "" for field in item})
-                for item in page
-                if item.tag == "Contents"
-            ]
+        before: dict[str, StoredObject] = {}
+        read = partial(read_objects, markers=("continuation-token",))
+        for page in self._pages("", query, read):
+            items = page.items
+            if not before.keys().isdisjoint(item.key for item in items):
+                items = [i for i in items if i.key not in before or not i.is_like(before[i.key])]
+            yield items
+            before = {item.key: item for item in items}
 
     def folders(self, start: str) -> Iterator[str]:
         """List what stands between a start and the next slash."""
-        query = {"list-type": "2", "prefix": start, "delimiter": "/"}
-        for page in self._pages("", query, "continuation-token"):
-            for item in page.findall("CommonPrefixes"):
-                yield unquote_plus(text_of(item, "Prefix"))[len(start) :].rstrip("/")
+        query = {**_LIST, "prefix": start, "delimiter": "/"}
+        read = partial(
+            read_page,
+            tag="CommonPrefixes",
+            markers=("continuation-token",),
+            read=lambda fields, decode: decode(fields["Prefix"]),
+        )
+        for page in self._pages("", query, read):
+            for prefix in page.items:
+                yield prefix[len(start) :].rstrip("/")
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects: a thousand in a request, or one by one if the store cannot do that."""
@@ -367,18 +391,22 @@ class S3Client:
 
     def parts(self, key: str, upload_id: str) -> dict[int, Part] | None:
         """List, by number, the parts that have arrived; None where there is no such upload."""
-        found = {}
+        read = partial(read_page, tag="Part", markers=("part-number-marker",), read=self._read_part)
+        found: dict[int, Part] = {}
         try:
-            for page in self._pages(key, {"uploadId": upload_id}, "part-number-marker"):
-                for item in page.findall("Part"):
-                    number, size = int(text_of(item, "PartNumber")), int(text_of(item, "Size"))
-                    checksum = text_of(item, self.algorithm.element)
-                    found[number] = Part(number, size, quoted(text_of(item, "ETag")), checksum)
+            for page in self._pages(key, {"uploadId": upload_id}, read):
+                found |= {part.number: part for part in page.items}
         except Fault as fault:
             if fault.code == "NoSuchUpload" or fault.status == 404:
                 return None
             raise
         return found
+
+    def _read_part(self, fields: Mapping[str, str], _: Decode) -> Part:
+        """Read a part of a list."""
+        checksum = fields.get(self.algorithm.element, "")
+        number, size = int(fields["PartNumber"]), int(fields["Size"])
+        return Part(number, size, quoted(fields.get("ETag", "")), checksum)
 
     def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> str:
         """Make an object of parts and give its ETag."""
@@ -405,13 +433,16 @@ class S3Client:
                 raise
 
     def uploads(self, start: str) -> Iterator[Upload]:
-        """List uploads that are not completed and whose keys start in this way."""
+        """List uploads that are not completed and whose keys start in this way.
+
+        Their keys are not asked for encoded: SeaweedFS says that they are, and does not encode.
+        """
         query = {"uploads": "", "prefix": start}
+        markers = ("key-marker", "upload-id-marker")
+        read = partial(read_page, tag="Upload", markers=markers, read=_read_upload)
         try:
-            for page in self._pages("", query, "key-marker", "upload-id-marker"):
-                for item in page.findall("Upload"):
-                    key, started = unquote_plus(text_of(item, "Key")), time_of(item, "Initiated")
-                    yield Upload(key, text_of(item, "UploadId"), started)
+            for page in self._pages("", query, read):
+                yield from page.items
         except Fault as fault:
             if fault.code != "NoSuchUpload":  # what some servers say where there are none at all
                 raise
@@ -421,22 +452,17 @@ class S3Client:
         self._repeats.flush()
 
     def _pages(
-        self, key: str, query: Mapping[str, str], *markers: str
-    ) -> Iterator[ElementTree.Element]:
+        self, key: str, query: Mapping[str, str], read: Callable[[Reply], ListPage[T]]
+    ) -> Iterator[ListPage[T]]:
         """Ask for a list, page by page."""
-        query = dict(query)
-        if not key:
-            query["encoding-type"] = "url"
+        query, guard = dict(query), PageGuard()
         while True:
-            page = self._ask("GET", key, query, read=read_xml)
+            page = self._ask("GET", key, query, read=read)
+            guard.check(page.identity, page.next)
             yield page
-            if text_of(page, "IsTruncated") != "true":
+            if page.next is None:
                 return
-            for marker in markers:
-                words = "".join(word.capitalize() for word in marker.split("-"))
-                query[marker] = text_of(page, f"Next{words}", needed=True)
-                if marker == "key-marker":
-                    query[marker] = unquote_plus(query[marker])
+            query |= page.next
 
     def _ask(
         self,
@@ -447,9 +473,10 @@ class S3Client:
         body: Buffer | Stretch = b"",
         halt: threading.Event | None = None,
         read: Callable[[Reply], T] = lambda reply: reply,
+        limit: int = MOST_READ,
     ) -> T:
-        """Ask until there is an answer, and read it."""
-        return self._send(method, key, query, headers, body, halt, read).result()
+        """Ask until there is an answer, of at most so many bytes, and read it."""
+        return self._send(method, key, query, headers, body, halt, read, limit).result()
 
     def _send(
         self,
@@ -460,10 +487,11 @@ class S3Client:
         body: Buffer | Stretch,
         halt: threading.Event | None,
         read: Callable[[Reply], T],
+        limit: int = MOST_READ,
     ) -> "Pending[T]":
         """Send a request whose answer is read later."""
         begin = partial(self._begin, method, key, query, headers, body, halt)
-        return Pending(self, begin, read, halt)
+        return Pending(self, begin, read, halt, limit)
 
     def patiently(
         self,
@@ -511,7 +539,7 @@ class S3Client:
 
     def checked(self, reply: Reply, route: Route) -> Reply:
         """See that a reply to a request that went that way is no refusal."""
-        if reply.status >= 300:
+        if not 200 <= reply.status < 300:
             raise self._refusal(reply, route)
         self._is_known = True
         return reply
@@ -602,6 +630,8 @@ class Pending(Generic[T]):
         Reads the answer.
     halt : threading.Event | None
         Breaks off once it is set.
+    limit : int
+        Bytes of the answer that are read at most.
     """
 
     __slots__ = (
@@ -609,6 +639,7 @@ class Pending(Generic[T]):
         "_fault",
         "_halt",
         "_keys",
+        "_limit",
         "_read",
         "_route",
         "_send",
@@ -622,8 +653,10 @@ class Pending(Generic[T]):
         send: Callable[[], Sent],
         read: Callable[[Reply], T],
         halt: threading.Event | None,
+        limit: int = MOST_READ,
     ):
         self._client, self._send, self._read, self._halt = client, send, read, halt
+        self._limit = limit
         self._sent: Sent | None = None
         self._keys: Keys | None = None
         self._route: Route | None = None
@@ -659,13 +692,19 @@ class Pending(Generic[T]):
             raise fault
         if sent is None:
             exchange, self._keys, self._route = self._send()
-            return self._read(self._client.checked(exchange.reply(), self._route))
+            return self._read(self._client.checked(exchange.reply(self._limit), self._route))
         exchange, self._keys, self._route = sent
         began = time.monotonic()
-        reply = self._client.checked(exchange.reply(), self._route)
+        reply = self._client.checked(exchange.reply(self._limit), self._route)
         self.waited = time.monotonic() - began
         return self._read(reply)
 
     def _mend(self, fault: Fault) -> bool:
         """Do what helps against a fault; return whether to send the request again."""
         return self._client.mend(fault, self._keys, self._route)
+
+
+def _read_upload(fields: Mapping[str, str], decode: Decode) -> Upload:
+    """Read an upload of a list."""
+    started = moment_of(fields.get("Initiated", ""))
+    return Upload(decode(fields["Key"]), fields["UploadId"], started)

@@ -73,6 +73,7 @@ class S3AssetStore(AssetStore):
     key_limit = _KEY_LIMIT
     object_limit = _OBJECT_LIMIT
     window = 32
+    list_pauses = (0.2, 1.0, 3.0)
 
     def __init__(
         self,

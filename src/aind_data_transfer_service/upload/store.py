@@ -60,6 +60,10 @@ class StoredObject(msgspec.Struct, frozen=True, gc=False):
     modified: datetime | None = None
     """When it was last written, by the store's own clock."""
 
+    def is_like(self, other: "StoredObject") -> bool:
+        """Return whether another entry of a list names the same content."""
+        return self.size == other.size and same_etag(self.etag, other.etag)
+
 
 def same_etag(one: str, other: str) -> bool:
     """Return whether two ETags name the same content.
@@ -173,6 +177,9 @@ class AssetStore(ABC):
     proves_by_reading = False
     """Whether verification reads everything back, for the store checks nothing by itself. Of a
     server, preflight finds that out."""
+    list_pauses: Sequence[float] = ()
+    """Seconds to wait before a list that differs from what was sent is asked for again, each time:
+    some stores, and caches before them, give an old list for a while."""
 
     @abstractmethod
     def location(self, key: str) -> str:

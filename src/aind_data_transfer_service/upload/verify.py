@@ -13,6 +13,7 @@ more memory than a thousand where both come in much the same order.
 import hashlib
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from enum import StrEnum
 import msgspec
 
 from aind_data_transfer_service.errors import VerificationError
+from aind_data_transfer_service.upload.listing import once_each
 from aind_data_transfer_service.upload.manifest import Entry
 from aind_data_transfer_service.upload.source import listed, shown
 from aind_data_transfer_service.upload.store import AssetStore, StoredObject
@@ -106,8 +108,12 @@ def compare(
     entries: Iterable[Entry],
     cuts: Sequence[str] = (),
     by_etag: bool = True,
-) -> Iterator[Difference]:
+    keep_others: bool = False,
+) -> Iterable[Difference]:
     """Compare what was sent with what the store lists, which is asked for in pieces.
+
+    A list that differs is asked for again, without cuts, after each of the store's `list_pauses`:
+    it may be an old one, or have lost or doubled keys at the cuts.
 
     Parameters
     ----------
@@ -116,17 +122,27 @@ def compare(
     prefix : str
         Its name.
     entries : Iterable[Entry]
-        What was sent; it is gone through twice where there are cuts and anything differs.
+        What was sent; it is gone through again if anything differs.
     cuts : Sequence[str]
         Keys at which the store's list may be cut, so that it is there sooner.
     by_etag : bool
         Whether the ETag has to be the same.
+    keep_others : bool
+        Whether there may be files that nobody sent.
     """
-    skip = len(prefix) + 1
-    found = differences(entries, store.objects(prefix, cuts), skip, by_etag)
-    if cuts and next(found, None) is not None:  # which the cuts may have made
-        found = differences(entries, store.objects(prefix), skip, by_etag)
-    return found
+    skip, stored = len(prefix) + 1, store.objects(prefix, cuts)
+    conflicts: list[StoredObject] = []
+    pauses = store.list_pauses or ((0.0,) if cuts else ())
+    for number, pause in enumerate(pauses):
+        found = differences(entries, stored, skip, by_etag)
+        others = _only_others(found, keep_others and number > 0)
+        if others is not None and not conflicts:
+            return others
+        time.sleep(pause)
+        conflicts.clear()
+        stored = once_each(store.objects(prefix), conflicts)
+    doubled = (_doubled(item.key[skip:]) for item in conflicts)
+    return itertools.chain(differences(entries, stored, skip, by_etag), doubled)
 
 
 def verify(
@@ -177,7 +193,7 @@ def verify(
     """
     problems, others = [], []
     reads_all = store.proves_by_reading if deep is None else deep
-    found = compare(store, prefix, entries, cuts)
+    found = compare(store, prefix, entries, cuts, keep_others=keep_others)
     if on_renamed is not None and reads_all:
         found = _but_renamed(found, on_renamed)
     elif on_renamed is not None:
@@ -266,6 +282,22 @@ def _by_bytes(
         for path in renamed.keys() - wrong:
             on_renamed(renamed[path])
         yield from (one for one in some if one.listed is None or one.path in wrong)
+
+
+def _only_others(found: Iterable[Difference], may_be: bool) -> list[Difference] | None:
+    """Return differences that may be: files that nobody sent. None if there is any other one."""
+    others = []
+    for difference in found:
+        if not may_be or difference.fault != Fault.FOREIGN:
+            return None
+        others.append(difference)
+    return others
+
+
+def _doubled(path: str) -> Difference:
+    """Name a file that the store lists with two sizes or ETags."""
+    words = f"{shown(path)} is listed twice there, with different sizes or ETags"
+    return Difference(path, Fault.REPLACED, words)
 
 
 def _difference(entry: Entry, found: StoredObject, by_etag: bool) -> Iterator[Difference]:

@@ -1,12 +1,16 @@
 """Connections to one server, kept open and used in turn, and single exchanges over them.
 
 A body is sent from the buffer that it lies in. A time-out holds for each step, not for the whole:
-an exchange is alive as long as bytes move. Every way in which one can break is a `Fault`.
+an exchange is alive as long as bytes move. A response must in addition keep to a lowest rate.
+Every way in which an exchange can break is a `Fault`.
+
+A connection is used again only if nothing but the response to the last request has arrived on it.
 """
 
 import itertools
+import logging
 import os
-import re
+import select
 import socket
 import ssl
 import struct
@@ -15,11 +19,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
-
-import httptools
 
 from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.errors import CancelledError
@@ -32,13 +34,23 @@ from aind_data_transfer_service.upload.proxy import (
     open_tunnel,
     secured,
 )
+from aind_data_transfer_service.upload.response import Reply, ResponseReader
 from aind_data_transfer_service.upload.retry import Fault, Kind
 from aind_data_transfer_service.upload.store import Buffer
 from aind_data_transfer_service.upload.stretch import Stretch
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
-
+MOST_READ = 1 << 24
+"""Bytes of a response that are read at most, unless asked otherwise: a page of a list with 1000
+keys of 1024 bytes, each byte encoded as three, has some 4 MB."""
+_LOWEST_RATE = 1024
+"""Bytes per second. A response that arrives more slowly, on average over the time without any byte
+after which an exchange is broken off, has stalled."""
+_LONG_WORK = 10
+"""POST completes uploads: for minutes the server may send nothing but a space now and then. Its
+response may stay below the lowest rate so many times longer."""
 _TICK = 1.0
 """Seconds between two looks at whether the transfer was stopped."""
 _TLS_PIECE = 1 << 20
@@ -52,19 +64,6 @@ _LONG_OPENING = 0.005
 """Connections are made ahead where one takes more than so many seconds."""
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 """What OpenSSL makes of an answer that is none of TLS."""
-_ETAG = re.compile(rb"\r\netag: *([!-~]+)\r\n", re.I)
-_EMPTY = b"\r\ncontent-length: 0\r\n"
-_SPECIAL = (b"\r\nconnection", b"\r\ntransfer-encoding", b"\r\n ", b"\r\n\t")
-"""Headers that need more care, and such as go on in another line."""
-
-
-@dataclass
-class Reply:
-    """What a server answered."""
-
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
 
 
 class Wire:
@@ -117,6 +116,7 @@ class Wire:
         self._open = self._wanted = 0
         self._opening = 0.0
         """How many seconds the last connection took to be made."""
+        self._warned_of_surplus = False
 
     @contextmanager
     def ready(self, count: int) -> Iterator[None]:
@@ -176,6 +176,16 @@ class Wire:
         with self._lock:
             self._idle.append(connection)
 
+    def warn_of_surplus(self) -> None:
+        """Log, once, that the server sends what no request asked for."""
+        if not self._warned_of_surplus:
+            self._warned_of_surplus = True
+            logger.warning(
+                "%s sent bytes that no request asked for; a connection on which that happens is "
+                "closed",
+                self.address,
+            )
+
     def close(self, connection: "_Connection") -> None:
         """Close a connection that cannot be used once more."""
         connection.close()
@@ -183,11 +193,18 @@ class Wire:
             self._open -= 1
 
     def _take(self) -> tuple["_Connection", bool]:
-        """Take a connection, a used one if there is one."""
-        with self._lock:
-            if self._idle:
-                return self._idle.pop(), True
-            self._open += 1
+        """Take a connection, a used one if there is one that is clean."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    self._open += 1
+                    break
+                connection = self._idle.pop()
+            if connection.is_clean():
+                return connection, True
+            if connection.has_surplus:
+                self.warn_of_surplus()
+            self.close(connection)
         return self._make(), False
 
     def _prepare(self) -> None:
@@ -290,19 +307,28 @@ class Exchange:
     _method: str
     _halt: threading.Event | None
 
-    def reply(self) -> Reply:
-        """Read the reply; raises as `Wire.exchange` does."""
+    def reply(self, limit: int = MOST_READ) -> Reply:
+        """Read the reply; raises as `Wire.exchange` does.
+
+        Parameters
+        ----------
+        limit : int
+            Bytes of its body that are read at most.
+        """
         connection = self._connection
         try:
-            reply = connection.receive(self._method, self._halt)
+            reply = connection.receive(self._method, self._halt, limit)
         except _Unanswered as error:
             self._wire.close(connection)
             if self._used:  # the server had closed it long before
-                return self._wire.exchange(self._head, self._body, self._method, self._halt)
+                sent = self._wire.begin(self._head, self._body, self._method, self._halt)
+                return sent.reply(limit)
             raise error.fault from error
         except BaseException:
             self._wire.close(connection)
             raise
+        if connection.has_surplus:
+            self._wire.warn_of_surplus()
         if connection.stays:
             self._wire.keep(connection)
         else:
@@ -327,11 +353,33 @@ class _Connection:
 
     def __init__(self, link: Link, stall: float, bandwidth: TokenBucket | None):
         self._link, self._stall, self._bandwidth = link, stall, bandwidth
+        self._tick = link.gettimeout()
         self._halt: threading.Event | None = None
         self._broken: OSError | None = None
         self._moved = 0.0
+        self._reader: ResponseReader | None = None
+        self._poll = select.poll()
+        self._poll.register(link.fileno(), select.POLLIN)
         self.stays = False
         """Whether it can be used once more."""
+        self.has_surplus = False
+        """Whether the server sent more than the reply."""
+
+    def is_clean(self) -> bool:
+        """Return whether an idle connection is open, and nothing has arrived on it."""
+        link = self._link
+        pending = link.pending() if isinstance(link, ssl.SSLSocket | NestedTls) else 0
+        if not self._poll.poll(0) and not pending:
+            return True
+        try:
+            link.settimeout(0)
+            self.has_surplus = link.recv(1) != b""
+        except ssl.SSLWantReadError:  # TLS itself had something to say: a session ticket
+            link.settimeout(self._tick)
+            return True
+        except OSError:  # it was reset
+            self.has_surplus = False
+        return False
 
     def close(self) -> None:
         """Close it."""
@@ -349,33 +397,60 @@ class _Connection:
         except OSError as error:  # a server that refuses may have answered before it closed
             self._broken = error
 
-    def receive(self, method: str, halt: threading.Event | None) -> Reply:
+    def receive(self, method: str, halt: threading.Event | None, limit: int = MOST_READ) -> Reply:
         """Read the reply to what was sent last."""
         self._halt, broken = halt, self._broken
         self.stays = False
-        reply = None
+        reader, self._reader = self._reader or ResponseReader(), None
+        reader.begin(method == "HEAD", limit)
         size = _READ if method == "GET" else _SHORT_READ
         try:
-            while reply is None or not reply.whole:
-                data = self._receive(size)
-                if not data:
-                    if reply is not None and reply.ends_with_connection:
-                        break
-                    raise ConnectionResetError("the server closed the connection")
-                if reply is None:
-                    if method == "PUT" and broken is None and (found := stored(data)):
-                        self.stays = True
-                        return found
-                    reply = _Reader(method)
-                reply.feed(data)
+            data = self._receive(size)
+            if not reader.feed(data):
+                self._receive_rest(reader, size, len(data), _LONG_WORK if method == "POST" else 1)
         except OSError as error:
             fault = Fault(Kind.PASSING, f"the connection broke: {_reason(broken or error)}")
-            if reply is not None:
+            if reader.is_begun:
                 fault = Fault(Kind.PASSING, "the reply was cut off")
                 raise fault from error
             raise _Unanswered(fault) from error
-        self.stays = reply.stays and reply.whole and broken is None
-        return reply.finish()
+        self.has_surplus = reader.has_surplus
+        self.stays = reader.is_reusable and broken is None
+        if self.stays and method != "HEAD":
+            self._reader = reader
+        return reader.reply()
+
+    def _receive_rest(self, reader: ResponseReader, size: int, count: int, periods: int) -> None:
+        """Read a reply that did not come in one piece, at the lowest rate or faster.
+
+        Parameters
+        ----------
+        reader : ResponseReader
+            Has read what came so far.
+        size : int
+            Bytes that are read at once.
+        count : int
+            Bytes that came so far.
+        periods : int
+            How much longer than usual it may take.
+        """
+        seconds, since = self._stall * periods, self._moved
+        last, is_complete = count, False
+        while not is_complete:
+            if not last:
+                if reader.ends_with_connection:
+                    return
+                raise ConnectionResetError("the server closed the connection")
+            data = self._receive(size)
+            is_complete, last = reader.feed(data), len(data)
+            count += last
+            passed = self._moved - since
+            if passed < seconds or is_complete:
+                continue
+            if count < _LOWEST_RATE * passed:
+                words = f"only {count:,} bytes of the reply came in {passed:.0f} s"
+                raise Fault(Kind.PASSING, words)
+            since, count = self._moved, 0
 
     def _receive(self, size: int) -> bytes:
         """Read what came, which is there at once most often."""
@@ -426,72 +501,6 @@ class _Connection:
                 if time.monotonic() - self._moved >= self._stall:
                     words = f"no byte moved for {self._stall:.0f} s"
                     raise Fault(Kind.PASSING, words) from None
-
-
-class _Reader:
-    """Puts a reply together from what comes."""
-
-    def __init__(self, method: str):
-        self._parser = httptools.HttpResponseParser(self)
-        self._bodiless = method == "HEAD"
-        self._body: list[bytes] = []
-        self.reply = Reply()
-        self.whole = self.stays = False
-
-    def feed(self, data: bytes) -> None:
-        """Take what came."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            raise Fault(Kind.PASSING, "the reply makes no sense") from error
-
-    @property
-    def ends_with_connection(self) -> bool:
-        """Whether it is a refusal of unknown length: it goes on until the server closes.
-
-        Some proxies and servers refuse so what they do not understand. Other replies have to tell
-        how long they are, or nobody would see that they were cut off.
-        """
-        is_measured = {"content-length", "transfer-encoding"} & self.reply.headers.keys()
-        return self.reply.status >= 300 and not is_measured
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
-        self.reply.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        """Note the status; the reply to HEAD ends here."""
-        self.reply.status = self._parser.get_status_code()
-        self.stays = self._parser.should_keep_alive()
-        self.whole = self._bodiless
-
-    def on_body(self, data: bytes) -> None:
-        """Take a piece of the body."""
-        self._body.append(data)
-
-    def on_message_complete(self) -> None:
-        """Note that nothing more comes."""
-        self.whole = True
-
-    def finish(self) -> Reply:
-        """Put the body together."""
-        self.reply.body = b"".join(self._body)
-        return self.reply
-
-
-def stored(data: bytes) -> Reply | None:
-    """Read the reply to an object that was stored, if it is of the plainest kind.
-
-    Small files come by the million, and a parser takes longer for each reply than all else that is
-    done for it in Python. Whatever is not seen to be plain is the parser's.
-    """
-    if not data.startswith(b"HTTP/1.1 200 ") or data.find(b"\r\n\r\n") != len(data) - 4:
-        return None
-    names = data.lower()
-    if _EMPTY not in names or any(name in names for name in _SPECIAL):
-        return None
-    etag = _ETAG.search(data)
-    return Reply(200, {"etag": etag[1].decode("latin-1")}) if etag else None
 
 
 def _close(connections: "list[_Connection]") -> None:

@@ -273,9 +273,9 @@ class TestRegion(EndpointTest):
 
         def begin(wire, head, *_):
             asked.append((wire.address, _scope(head.decode())))
-            moved = Reply(301, {"x-amz-bucket-region": "eu-west-1"})
-            done = Reply(200, {"etag": "e"})
-            return SimpleNamespace(reply=lambda: moved if "us-east-1" in wire.address else done)
+            moved = Reply(301, {b"x-amz-bucket-region": b"eu-west-1"})
+            done = Reply(200, {b"etag": b"e"})
+            return SimpleNamespace(reply=lambda _: moved if "us-east-1" in wire.address else done)
 
         self.configure(**KEYS)
         store = self.open(conduct=Conduct(tell=lambda _: None))

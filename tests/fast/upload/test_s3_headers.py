@@ -117,7 +117,7 @@ class TestWhere(HeadersTest):
                 "POST /bucket/.transfer/a/manifest.jsonl?uploadId=u": EVERY,
                 "GET /bucket/a/x": EVERY,
                 f"GET /bucket?encoding-type=url&{listing}": EVERY,
-                "GET /bucket?encoding-type=url&prefix=a%2F&uploads=": EVERY,
+                "GET /bucket?prefix=a%2F&uploads=": EVERY,
                 "POST /bucket?delete=": EVERY,
             },
         )
