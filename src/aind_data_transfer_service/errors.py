@@ -21,7 +21,8 @@
         ├── DestinationExistsError  the asset is there already
         ├── TransferError       bytes could not be sent
         ├── VerificationError   what arrived is not what was there
-        └── CancelledError      the job was told to stop
+        ├── CancelledError      a user cancelled the job
+        └── TerminatedError     a signal ended the job that no user asked for
 
 The text of an error is for the person who made the request: what was found, where, and what would
 be right. Each stands on one line.
@@ -45,6 +46,7 @@ class ExitCode(IntEnum):
     TRANSFER = 15
     VERIFICATION = 16
     CANCELLED = 130
+    TERMINATED = 143
 
 
 class TransferServiceError(Exception):
@@ -181,6 +183,12 @@ class VerificationError(UploadError):
 
 
 class CancelledError(UploadError):
-    """The job was told to stop."""
+    """A user cancelled the job."""
 
     exit_code = ExitCode.CANCELLED
+
+
+class TerminatedError(UploadError):
+    """A signal ended the job that no user asked for: a time limit, preemption or shutdown."""
+
+    exit_code = ExitCode.TERMINATED

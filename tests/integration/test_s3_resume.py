@@ -38,6 +38,7 @@ class TestResume(TransferTestCase):
     """A job that is ended in the middle of a large file, and the next one."""
 
     destination = "s3://"
+    terminates = signal.SIGTERM
 
     def setUp(self):
         """Make a bucket, and a session of one large file and some small ones."""
@@ -74,9 +75,10 @@ class TestResume(TransferTestCase):
         }
         command = [sys.executable, "-m", "aind_data_transfer_service.upload"]
         job = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        wait_until(lambda: len(self.lines("part")) >= parts, 60, "parts to arrive")
+        known = len(self.lines("part"))
+        wait_until(lambda: len(self.lines("part")) >= known + parts, 60, "parts to arrive")
         job.send_signal(number)
-        job.communicate(timeout=30)
+        job.communicate(timeout=10)
         return job.returncode
 
     def run_and_count(self):
@@ -105,8 +107,8 @@ class TestResume(TransferTestCase):
         )
         self.assertIn("ChecksumCRC64NVME", head)
 
-    def test_killed_in_a_large_file_only_missing_parts_are_sent(self):
-        self.assertEqual(self.stop_in_the_middle(signal.SIGKILL), -signal.SIGKILL)
+    def check_that_only_missing_parts_are_sent(self):
+        """Run the job again, and see that it goes on from the parts that arrived."""
         arrived = {line["part"]["number"] for line in self.lines("part")}
         self.assertEqual(len(self.uploads()), 1)
         sent = self.run_and_count()
@@ -114,8 +116,23 @@ class TestResume(TransferTestCase):
         self.assertEqual(len(set(sent)), len(sent))
         self.check_whole()
 
-    def test_a_cancelled_job_leaves_no_parts_behind(self):
-        self.assertEqual(self.stop_in_the_middle(signal.SIGTERM), ExitCode.CANCELLED)
+    def test_killed_in_a_large_file_only_missing_parts_are_sent(self):
+        self.assertEqual(self.stop_in_the_middle(signal.SIGKILL), -signal.SIGKILL)
+        self.check_that_only_missing_parts_are_sent()
+
+    def test_terminated_in_a_large_file_only_missing_parts_are_sent(self):
+        """As at a time limit, or when the node is drained or the terminal is gone."""
+        self.assertEqual(self.stop_in_the_middle(self.terminates), ExitCode.TERMINATED)
+        self.check_that_only_missing_parts_are_sent()
+
+    def test_a_job_that_a_user_cancelled_leaves_no_parts_behind(self):
+        """By Ctrl-C, or on the page: then its executor left word before it sent the signal."""
+        self.assertEqual(self.stop_in_the_middle(signal.SIGINT), ExitCode.CANCELLED)
+        self.assertEqual(self.uploads(), [])
+        word = self.folder / "cancel"
+        word.touch()
+        code = self.stop_in_the_middle(signal.SIGTERM, UPLOAD_CANCEL_FILE=str(word))
+        self.assertEqual(code, ExitCode.CANCELLED)
         self.assertEqual(self.uploads(), [])
         self.assertEqual(len(self.run_and_count()), PARTS)
         self.check_whole()
@@ -180,6 +197,8 @@ class TestResume(TransferTestCase):
 class TestResumeOfShards(TestResume):
     """A shard that is ended in the middle of a large file, and who does its part then."""
 
+    terminates = signal.SIGHUP
+
     def setUp(self):
         """Have the first of two shards send the large file."""
         super().setUp()
@@ -188,7 +207,8 @@ class TestResumeOfShards(TestResume):
 
     def stop_in_the_middle(self, number, parts=3, **variables):
         """Start a shard, slowly, and end it once some parts have arrived."""
-        return super().stop_in_the_middle(number, parts, JOB_ID="one", UPLOAD_SHARD="1/2")
+        variables |= {"JOB_ID": "one", "UPLOAD_SHARD": "1/2"}
+        return super().stop_in_the_middle(number, parts, **variables)
 
     def run_job(self, *args, **more):
         """Run the job that completes what shards began."""
@@ -212,6 +232,8 @@ class TestResumeOfShards(TestResume):
 
 class TestResumeOfHugeFiles(TestResume):
     """The next one, where parts are too large to be held in memory."""
+
+    terminates = signal.SIGQUIT
 
     def setUp(self):
         """Take all parts for such."""

@@ -130,13 +130,21 @@ class ExecutorContract:
 
     async def test_a_running_job_is_stopped_with_all_that_it_started(self):
         [ref] = await self.begin(
-            a_script("sleep 300 & echo child=$!", "trap 'echo asked; exit 3' TERM", "wait")
+            a_script(
+                "sleep 300 & echo child=$!",
+                'look() { [ -e "$UPLOAD_CANCEL_FILE" ] && echo "$1"; }',
+                "trap 'echo asked; look by-a-user; exit 3' TERM",
+                "look too-early",
+                "wait",
+            )
         )
         await self.said(ref, b"child=")
         await self.executor.cancel(ref)
         await self.wait_for(ref, RunState.CANCELLED)
         said = (await self.executor.read(ref, "stdout", 0, 999)).data
-        self.assertIn(b"asked", said)
+        self.assertIn(b"\nasked\n", said)
+        self.assertIn(b"\nby-a-user\n", said)
+        self.assertNotIn(b"too-early", said)
         child = int(said.split(b"child=")[1].split()[0])
         await self.until("the child to be gone", lambda: _is_gone(child))
 

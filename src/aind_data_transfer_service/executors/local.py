@@ -288,6 +288,7 @@ class _Spool:
                     **environment,
                     "JOB_ID": folder.job_id,
                     "UPLOAD_EVENTS_FILE": str(folder.path / FILES["events"]),
+                    "UPLOAD_CANCEL_FILE": str(folder.cancel_file),
                 },
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

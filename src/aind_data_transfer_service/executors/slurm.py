@@ -181,7 +181,10 @@ class SlurmExecutor:
             await self._look()
         number = self._known.get(job_id, number)
         job = await self._client.job(number)
-        if job is not None and marked_id(job.comment) == job_id and not job.has_ended:
+        is_alive = job is not None and marked_id(job.comment) == job_id and not job.has_ended
+        if is_alive or shards_id(job_id) in self._known:
+            await asyncio.to_thread(self._folder.request_cancel, job_id)
+        if is_alive:
             await self._client.cancel(number)
         if (array := shards_id(job_id)) in self._known:  # not sooner: the last job would begin
             await self._arrays.cancel(lambda: self._look_at(array))

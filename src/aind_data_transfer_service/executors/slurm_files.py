@@ -5,6 +5,7 @@ device or a pipe in the place of a file is refused.
 """
 
 import json
+import logging
 import os
 import stat
 from datetime import UTC, datetime
@@ -13,7 +14,15 @@ from typing import Any
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import FileChunk, JobFile, RunState, RunStatus
-from aind_data_transfer_service.executors.slurm_script import CLAIM, END, ENDINGS, job_file
+from aind_data_transfer_service.executors.slurm_script import (
+    CANCEL,
+    CLAIM,
+    END,
+    ENDINGS,
+    job_file,
+)
+
+logger = logging.getLogger(__name__)
 
 FORGOTTEN = (
     "Slurm has forgotten the job, and it left no word of its end in the folder of logs; "
@@ -55,6 +64,21 @@ class LogFolder:
         """Tell as which Slurm job a job runs or ran; None where it never began."""
         text = self._small(job_id, CLAIM)
         return int(text) if text.strip().isdigit() else None
+
+    def request_cancel(self, job_id: str) -> None:
+        """Leave word that a user cancels a job, for the job to find when Slurm ends it.
+
+        Without it the job takes the signal for a time limit, and keeps the parts of large files for
+        a job that resumes it: `clean` removes them.
+        """
+        path = job_file(self.path, job_id, CANCEL)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            os.close(os.open(path, flags, 0o644))
+        except FileExistsError:
+            return
+        except OSError as error:
+            logger.info("slurm: %s cannot be created: %s", path, error.strerror)
 
     def end(self, ref: str, job_id: str) -> RunStatus:
         """Tell how a job ended that Slurm has forgotten."""

@@ -12,6 +12,8 @@ In the folder of logs, a job leaves these files, each with the job's id before i
 ``.request.json``  what it was asked for, or ``.script``: the script of the user's own
 ``.claim``         as which Slurm job it runs; a second one with the same id does nothing
 ``.end``           how it ended, for when Slurm has forgotten it
+``.cancel``        empty; the service makes it when a user cancels the job, so that the
+                   job can tell this from a time limit or preemption
 =================  ==================================================================
 
 Where a job is cut into shards, its array has the id `<id>.shards`: the claim is its own, and the
@@ -34,6 +36,7 @@ from aind_data_transfer_service.settings.variables import is_administrators, wit
 ENDINGS = {"stdout": ".out", "stderr": ".err", "events": ".events.jsonl"}
 CLAIM = ".claim"
 END = ".end"
+CANCEL = ".cancel"
 MODULE = "aind_data_transfer_service.upload"
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 _CONTAINER_PREFIXES = ("SINGULARITYENV_", "APPTAINERENV_")
@@ -74,6 +77,8 @@ child=$!
 woken=1 stopped=false code=
 pass_on() { woken=1; kill -s "$1" "$child" 2>/dev/null; }
 trap 'stopped=true; pass_on TERM' TERM
+trap 'stopped=true; pass_on HUP' HUP
+trap 'stopped=true; pass_on QUIT' QUIT
 trap 'pass_on INT' INT
 trap 'pass_on USR1' USR1
 trap 'pass_on USR2' USR2
@@ -158,6 +163,7 @@ def compose_environment(
         "DATA_DIR": str(hpc.current_working_directory),
         "UPLOAD_STATE_DIR": f"{hpc.current_working_directory}/transfers",
         "UPLOAD_EVENTS_FILE": str(job_file(hpc.logging_directory, spec.job_id, ENDINGS["events"])),
+        "UPLOAD_CANCEL_FILE": str(job_file(hpc.logging_directory, spec.job_id, CANCEL)),
         "AWS_ACCESS_KEY_ID": hpc.aws_access_key_id,
         "AWS_SECRET_ACCESS_KEY": secret and secret.get_secret_value(),
         "AWS_SESSION_TOKEN": session and session.get_secret_value(),

@@ -92,9 +92,14 @@ class JobFolder:
         """Tell whether the job's end is written down."""
         return (self.path / "exit.json").exists()
 
+    @property
+    def cancel_file(self) -> Path:
+        """Exists once a user has asked for the job to be cancelled; the job looks for it too."""
+        return self.path / "cancel"
+
     def is_cancelled(self) -> bool:
         """Tell whether the job was to be cancelled."""
-        return (self.path / "cancel").exists()
+        return self.cancel_file.exists()
 
     def is_supervised(self) -> bool:
         """Tell whether a supervisor lives, by trying to take its lock."""
@@ -113,7 +118,7 @@ class JobFolder:
 
     def request_cancel(self) -> None:
         """Ask for the job's end, for good: first on paper, then aloud."""
-        (self.path / "cancel").touch()
+        self.cancel_file.touch()
         if self.is_started() and not self.is_ended() and self.is_supervised():
             with contextlib.suppress(ProcessLookupError):  # it ended between question and answer
                 os.kill(self._document("process.json")["pid"], signal.SIGTERM)

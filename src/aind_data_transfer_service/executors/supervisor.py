@@ -9,7 +9,9 @@ job's folder is all that it and the service share:
 ``process.json``
     Written once, before the job is started. Where it exists, the job is never started again.
 ``cancel``
-    Written by the service. Where it exists before the start, the job is not started.
+    Written by the service when a user cancels the job, before the supervisor gets its signal. Where
+    it exists before the start, the job is not started; where it does not, the signal ends the job
+    as a shutdown of the machine does, and the job keeps what it has sent.
 ``exit.json``
     Written when the job has ended.
 """
@@ -23,7 +25,7 @@ import sys
 import threading
 import time
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def write_json(path, document):

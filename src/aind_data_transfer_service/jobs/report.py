@@ -42,7 +42,8 @@ _MEANINGS = {
     ExitCode.VERIFICATION: "found that what arrived is not what was sent",
     126: "could not be run",
     127: "could not be found",
-    ExitCode.CANCELLED: "was told to stop",
+    ExitCode.CANCELLED: "was cancelled",
+    ExitCode.TERMINATED: "was terminated by a signal (time limit, preemption or shutdown)",
 }
 
 

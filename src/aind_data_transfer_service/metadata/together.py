@@ -1,13 +1,11 @@
-"""Several questions to one system at once.
-
-`concurrent.futures` has pools for that, but a process does not end before their threads do, and
-these may wait for a system that nobody wants to hear any more.
-"""
+"""Several questions to one system at once, in background threads."""
 
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
+
+from aind_data_transfer_service.beside import beside
 
 
 def ask_together(questions: Sequence[Callable[[], Any]], at_once: int) -> list[Future]:
@@ -35,6 +33,6 @@ def ask_together(questions: Sequence[Callable[[], Any]], at_once: int) -> list[F
                 answer.set_exception(error)
 
     for _ in range(min(at_once, len(questions))):
-        threading.Thread(target=work, name="question", daemon=True).start()
+        beside(work, "question")
     wait(answers)
     return answers

@@ -20,6 +20,8 @@ class UploadSettings(CommonSettings):
     """The service's id of this job, repeated in every event."""
     upload_events_file: Path | None = None
     """Where events are written, one JSON object a line; without one they are only logged."""
+    upload_cancel_file: Path | None = None
+    """Where this file exists, a SIGTERM is a user's cancellation: unfinished parts are removed."""
     upload_callback_url: WebAddress | None = None
     """Where the file of events is brought as well, piece by piece."""
     upload_callback_token: SecretStr | None = None

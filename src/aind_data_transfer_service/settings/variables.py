@@ -77,6 +77,7 @@ _OF_ONE_JOB = frozenset(
         "AWS_PARAM_STORE_NAME",
         "UPLOAD_CALLBACK_TOKEN",
         "UPLOAD_CALLBACK_URL",
+        "UPLOAD_CANCEL_FILE",
         "UPLOAD_EVENTS_FILE",
         "UPLOAD_JOB_JSON_ARGS",
         "UPLOAD_SHARD",

@@ -7,6 +7,7 @@ told, recorded beside the job, and can be tried again from its page.
 import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from urllib.parse import urlsplit
 
 from aind_data_transfer_service.afterwards.hook import register
@@ -20,12 +21,16 @@ from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import AfterwardsError
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.upload.events import Events, Step
+from aind_data_transfer_service.upload.halt import Halt
 
 logger = logging.getLogger(__name__)
 
 NO_CODE_OCEAN = "no Code Ocean is named (CODEOCEAN_DOMAIN, CODEOCEAN_TOKEN)"
 NO_BUCKET = "the asset lies in a folder, and Code Ocean takes buckets alone"
+TERMINATED = "the job had to end before this was done; try it again from the job's page"
 _CHECK_SECONDS = 15.0
+_GRACE = 1.0
+"""Seconds that each of them has once the job has to end."""
 
 
 class Afterwards:
@@ -41,6 +46,8 @@ class Afterwards:
         Where the asset lies.
     events : Events
         Hears how it goes.
+    halt : Halt | None
+        Once it is set, nothing more is waited for.
     """
 
     def __init__(
@@ -49,7 +56,9 @@ class Afterwards:
         config: BasicUploadJobConfigs,
         location: str,
         events: Events,
+        halt: Halt | None = None,
     ):
+        self._halt = halt or Halt()
         self._settings = settings or AfterwardsSettings.model_construct()
         self._config, self._location, self._events = config, location, events
         self._is_in_bucket = urlsplit(location).scheme == "s3"
@@ -78,10 +87,20 @@ class Afterwards:
         """
         if self._settings.registration_url:
             with self._events.during(Step.REGISTRATION, "metadata are registered") as figures:
-                self._tell(figures, self._registration(record).values(), "registration")
+                try:
+                    posted = partial(self._registration, record)
+                    registration = self._halt.bounded(posted, "registration", _GRACE)
+                except TimeoutError:
+                    registration = Registration(RegistrationState.FAILED, TERMINATED)
+                self._tell(figures, registration.values(), "registration")
         if self._wants_analysis:
             with self._events.during(Step.ANALYSIS, "Code Ocean is told of the asset") as figures:
-                self._tell(figures, self._analysis(since).values(), "analysis")
+                try:
+                    started = partial(self._analysis, since)
+                    analysis = self._halt.bounded(started, "analysis", _GRACE)
+                except TimeoutError:
+                    analysis = Analysis(AnalysisState.FAILED, TERMINATED)
+                self._tell(figures, analysis.values(), "analysis")
 
     @property
     def _wants_analysis(self) -> bool:

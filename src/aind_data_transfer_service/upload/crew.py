@@ -75,6 +75,13 @@ class Crew:
             started, self._size = self._wanted - self._size, self._wanted
             return started, False
 
+    def refused(self, count: int) -> None:
+        """Go on with the threads that there are: the system did not let others be started."""
+        with self._lock:
+            self._size -= count
+            self._most = self._wanted = self._size
+            self._before = None
+
     def _judge(self, now: float) -> None:
         """Tell whether those that were taken on stay, once it can be told."""
         if now - self._since < _TRIAL or self._batches < _BATCHES * self._wanted:

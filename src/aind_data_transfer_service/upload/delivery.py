@@ -9,6 +9,7 @@ from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.arrivals import Arrivals, missing
 from aind_data_transfer_service.upload.claim import Claim
 from aind_data_transfer_service.upload.events import Events, Kind, Step
+from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.ledger import Ledger
 from aind_data_transfer_service.upload.manifest import READ_BACK, Entry, Manifest
 from aind_data_transfer_service.upload.plan import Plan
@@ -48,11 +49,20 @@ class Delivery:
         How many connections, how much memory, and how many shards went before.
     events : Events
         Is told of progress and warned.
+    halt : Halt
+        Stops the transfer together with the rest of the job.
     """
 
-    def __init__(self, store: AssetStore, prefix: str, settings: UploadSettings, events: Events):
+    def __init__(
+        self,
+        store: AssetStore,
+        prefix: str,
+        settings: UploadSettings,
+        events: Events,
+        halt: Halt,
+    ):
         self._store, self._prefix = store, prefix
-        self._settings, self._events = settings, events
+        self._settings, self._events, self._halt = settings, events, halt
 
     def send_rest(self, plan: Plan, arrivals: Arrivals, claim: Claim) -> Sent:
         """Send what earlier attempts and shards have not brought."""
@@ -188,6 +198,7 @@ class Delivery:
                 self._settings.upload_connections,
                 self._settings.upload_memory,
                 ledger,
+                self._halt,
             )
             transfer.run(waiting)
         return Sent(plan.files_total - files, plan.bytes_total - size, sum(there))

@@ -48,6 +48,7 @@ from aind_data_transfer_service.upload.description import (
 )
 from aind_data_transfer_service.upload.estimate import estimate
 from aind_data_transfer_service.upload.events import Events, Kind, Step
+from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.manifest import (
     CHECKSUMS,
     READ_BACK,
@@ -79,6 +80,9 @@ from aind_data_transfer_service.upload.store import (
     open_store,
 )
 from aind_data_transfer_service.upload.transforms import FileItems, Item, items_of
+
+_RELEASE_GRACE = 3.0
+"""Seconds in which the records of a verified asset are removed once the job has to end."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,8 @@ class UploadJob:
         Whether a dry run prints its plan for programs rather than for people.
     afterwards : AfterwardsSettings | None
         Who hears of the asset then; by default nobody.
+    halt : Halt | None
+        Stops all work of the job; by default nobody can.
     """
 
     def __init__(
@@ -125,6 +131,7 @@ class UploadJob:
         on_proven: Callable[[], None] = lambda: None,
         plan_as_json: bool = False,
         afterwards: AfterwardsSettings | None = None,
+        halt: Halt | None = None,
     ):
         if config.s3_bucket is None:
             raise RequestError("s3_bucket: missing; name the bucket to upload to")
@@ -144,8 +151,9 @@ class UploadJob:
         )
         self._drive = Drive(self._events.warn)
         self._location = self._store.location(self._prefix)
-        self._delivery = Delivery(self._store, self._prefix, settings, self._events)
-        self._afterwards = Afterwards(afterwards, config, self._location, self._events)
+        self._halt = halt or Halt()
+        self._delivery = Delivery(self._store, self._prefix, settings, self._events, self._halt)
+        self._afterwards = Afterwards(afterwards, config, self._location, self._events, self._halt)
         self._began = time.monotonic()
 
     def run(self) -> Outcome:
@@ -411,8 +419,19 @@ class UploadJob:
         kept = sorted(kept, key=attrgetter("path"))
         write_manifest(self._store, self._prefix, header, arrivals, kept)
         self._on_proven()
-        release(self._store, self._prefix, claim)
+        self._release(claim)
         return self._finish(files, size, claim.started)
+
+    def _release(self, claim: Claim) -> None:
+        """Remove the records of the transfer; the asset is verified, whatever comes of it."""
+        work = partial(release, self._store, self._prefix, claim)
+        try:
+            self._halt.bounded(work, "release", _RELEASE_GRACE)
+        except TimeoutError:
+            self._events.warn(
+                f"the records of this transfer beside {self._location} could not be removed before "
+                "the job had to end; the asset is complete and verified"
+            )
 
     def _published_before(self) -> Outcome | None:
         """Do what comes after publishing, where this very job published the asset.

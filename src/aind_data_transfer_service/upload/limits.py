@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 
 from aind_data_transfer_service.errors import CancelledError
+from aind_data_transfer_service.upload.halt import Halt
 
 REQUESTS_PER_SECOND = 3500
 """What Amazon takes of writing requests beneath one prefix (its guide, "Optimizing Amazon S3
@@ -54,14 +55,14 @@ class TokenBucket:
         self._lock = threading.Lock()
         self._next = clock()
 
-    def take(self, count: float = 1) -> None:
-        """Wait until so many may go."""
+    def take(self, count: float = 1, halt: threading.Event | None = None) -> None:
+        """Wait until so many may go, or until `halt` is set."""
         with self._lock:
             now = self._clock()
             begin = max(self._next, now - _SMOOTH)
             self._next = begin + count / self.rate
         if begin > now:
-            self._sleep(begin - now)
+            (self._sleep if halt is None else halt.wait)(begin - now)
 
 
 class Lane(StrEnum):
@@ -85,9 +86,11 @@ class Traffic:
         How many requests are on their way at once.
     memory : int
         How many bytes may be between source and destination at once.
+    halt : Halt | None
+        Stops the transfer together with the rest of the job.
     """
 
-    def __init__(self, connections: int, memory: int):
+    def __init__(self, connections: int, memory: int, halt: Halt | None = None):
         self._connections, self._memory = connections, memory
         self._free = memory
         self._used = dict.fromkeys(Lane, 0)
@@ -98,6 +101,8 @@ class Traffic:
         self._cores = cores()
         self.halt = threading.Event()
         """Once it is set, everything on its way breaks off."""
+        if halt is not None:
+            halt.listen(self.stop)
 
     @property
     def connections(self) -> int:

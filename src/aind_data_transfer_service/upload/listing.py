@@ -10,8 +10,8 @@ Facts: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html (`
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
+from aind_data_transfer_service.beside import Pool
 from aind_data_transfer_service.upload.retry import Fault, Kind
 from aind_data_transfer_service.upload.store import StoredObject
 
@@ -114,19 +114,16 @@ def in_pieces(pages: Callable[[str], Pages], cuts: Sequence[str]) -> Iterator[St
         return
     starts, ends = iter(("", *cuts)), iter((*cuts, None))
     waiting: deque = deque()
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        try:
-            for end in ends:
-                while len(waiting) < _AT_ONCE and (start := next(starts, None)) is not None:
-                    waiting.append((start, pool.submit(_begin, pages(start))))
-                start, begun = waiting.popleft()
-                first, rest = begun.result()
-                if first and first[0].key <= start:  # it does not know where to begin
-                    yield from _between(pages(""), start, None)
-                    return
-                yield from _between(_chained(first, rest), start, end)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with Pool(_AT_ONCE, "listing") as pool:
+        for end in ends:
+            while len(waiting) < _AT_ONCE and (start := next(starts, None)) is not None:
+                waiting.append((start, pool.submit(_begin, pages(start))))
+            start, begun = waiting.popleft()
+            first, rest = begun.result()
+            if first and first[0].key <= start:  # it does not know where to begin
+                yield from _between(pages(""), start, None)
+                return
+            yield from _between(_chained(first, rest), start, end)
 
 
 def _begin(pages: Pages) -> tuple[list[StoredObject], Pages]:

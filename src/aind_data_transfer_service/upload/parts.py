@@ -10,10 +10,10 @@ that of the bytes just read.
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from aind_data_transfer_service.beside import Pool
 from aind_data_transfer_service.errors import CancelledError
 from aind_data_transfer_service.upload.ledger import Begun, Page, Part
 from aind_data_transfer_service.upload.limits import Lane, Traffic
@@ -116,32 +116,46 @@ class PartsUpload:
 
     def _send_all(self, pieces: Iterable[Buffer | Stretch], known: Mapping[int, Part]) -> None:
         """Read every piece, and send those that are missing."""
-        source, number = iter(pieces), 0
+        source = iter(pieces)
         most = pieces.held if isinstance(pieces, Stretches) else self._size
-        with ThreadPoolExecutor(self._traffic.connections) as pool:
-            while self._failure is None:
-                try:
-                    held = self._traffic.take(most)
-                except CancelledError:
-                    if self._failure is None:
-                        raise
-                    break  # a part that failed stopped the rest: it is the cause
-                piece = next(source, None) if self._failure is None else None
-                if piece is None:
-                    self._traffic.give(held)
-                    break
-                number += 1
-                checksum = self._client.algorithm.of(piece)
-                if self._is_there(known.get(number), piece, checksum):
-                    self._keep(replace(known[number], checksum=checksum))
-                    self._let_go(piece, held)
-                elif self._traffic.sends_apart:
-                    pool.submit(self._send, number, piece, checksum, held)
-                else:
-                    self._send(number, piece, checksum, held)
-                del piece
+        with Pool(self._traffic.connections, "parts") as pool:
+            try:
+                self._send_each(source, known, most, pool)
+            finally:
+                pool.join()
         if self._failure is not None:
             raise self._failure
+
+    def _send_each(
+        self,
+        source: Iterator[Buffer | Stretch],
+        known: Mapping[int, Part],
+        most: int,
+        pool: Pool,
+    ) -> None:
+        """Read every piece, and have those sent that are missing."""
+        number = 0
+        while self._failure is None:
+            try:
+                held = self._traffic.take(most)
+            except CancelledError:
+                if self._failure is None:
+                    raise
+                break  # a part that failed stopped the rest: it is the cause
+            piece = next(source, None) if self._failure is None else None
+            if piece is None:
+                self._traffic.give(held)
+                break
+            number += 1
+            checksum = self._client.algorithm.of(piece)
+            if self._is_there(known.get(number), piece, checksum):
+                self._keep(replace(known[number], checksum=checksum))
+                self._let_go(piece, held)
+            elif self._traffic.sends_apart:
+                pool.submit(self._send, number, piece, checksum, held)
+            else:
+                self._send(number, piece, checksum, held)
+            del piece
 
     def _is_there(self, part: Part | None, piece: Buffer | Stretch, checksum: str) -> bool:
         """Tell whether a part need not be sent."""

@@ -5,25 +5,24 @@ does by events (`upload.events`), ends with an `ExitCode`, and the last line of 
 is the reason where it failed.
 """
 
+import argparse
 import contextlib
 import logging
 import os
-import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TextIO
 
 from pydantic import ValidationError
 
-from aind_data_transfer_service.errors import (
-    CancelledError,
-    ExitCode,
-    UploadError,
-)
+from aind_data_transfer_service.beside import NO_THREAD
+from aind_data_transfer_service.errors import ExitCode, UploadError
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.environment import explain_settings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.events import Events, Kind
+from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.job import UploadJob
 from aind_data_transfer_service.upload.request import (
     find_request,
@@ -31,6 +30,7 @@ from aind_data_transfer_service.upload.request import (
     read_request,
 )
 from aind_data_transfer_service.upload.shell import start_log
+from aind_data_transfer_service.upload.shutdown import Halted, Shutdown
 
 logger = logging.getLogger(__name__)
 
@@ -39,68 +39,126 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one job as a program and give its exit code."""
     arguments = read_arguments(argv)
     start_log()
-    events: Events | None = None
+    halt, ending = Halt(), _Ending()
     try:
-        settings = UploadSettings()
-        events = _open_events(settings)
-        with _Signals() as signals:
-            settings = _with_parameters(settings, events)
-            config = read_request(find_request(arguments, settings), settings)
-            if arguments.dry_run:
-                config = config.model_copy(update={"dry_run": True})
-            logging.getLogger("aind_data_transfer_service").setLevel(config.log_level)
-            UploadJob(
-                config,
-                settings,
-                events,
-                on_proven=signals.ignore,
-                plan_as_json=arguments.json,
-                afterwards=AfterwardsSettings(),
-            ).run()
-            events.close()  # while nothing can stop the job any more
-        return ExitCode.DONE
-    except _Cancelled:
-        return _fail(events, "cancelled", CancelledError.exit_code)
+        with Shutdown(halt, ending) as shutdown:
+            try:
+                _run(arguments, halt, ending, shutdown)
+            finally:
+                ending.close()
+    except RuntimeError as error:
+        ending.fail_of(error)
+    return ending.code
+
+
+def _run(arguments: argparse.Namespace, halt: Halt, ending: "_Ending", shutdown: Shutdown) -> None:
+    """Run the job, and say how it ended."""
+    try:
+        try:
+            _upload(arguments, halt, ending, shutdown)
+        finally:
+            shutdown.protect()
+    except Halted as halted:
+        ending.overdue(halted.reason)
     except UploadError as error:
-        return _fail(events, " ".join(str(error).split()), error.exit_code)
+        ending.fail(str(error), error.exit_code)
     except ValidationError as error:
-        reason = "; ".join(explain_settings(error))
-        return _fail(events, f"a setting is wrong: {reason}", ExitCode.REQUEST)
+        ending.fail(f"a setting is wrong: {'; '.join(explain_settings(error))}", ExitCode.REQUEST)
     except BaseException as error:  # whatever it is, it is told
-        logger.exception("the job failed in a way that was not foreseen")
-        words = " ".join(str(error).split())
-        return _fail(events, f"unexpected {type(error).__name__}: {words}", ExitCode.UNEXPECTED)
-    finally:
-        if events is not None:
-            events.close()
+        ending.fail_of(error)
+    else:
+        ending.done()
+
+
+def _upload(
+    arguments: argparse.Namespace, halt: Halt, ending: "_Ending", shutdown: Shutdown
+) -> None:
+    """Read the settings and the request, and upload."""
+    settings = UploadSettings()
+    shutdown.cancel_file = settings.upload_cancel_file
+    ending.events = events = _open_events(settings)
+    settings = _with_parameters(settings, events)
+    config = read_request(find_request(arguments, settings), settings)
+    if arguments.dry_run:
+        config = config.model_copy(update={"dry_run": True})
+    logging.getLogger("aind_data_transfer_service").setLevel(config.log_level)
+
+    def on_proven() -> None:
+        shutdown.protect()
+        ending.is_proven = True
+
+    UploadJob(
+        config,
+        settings,
+        events,
+        on_proven=on_proven,
+        plan_as_json=arguments.json,
+        afterwards=AfterwardsSettings(),
+        halt=halt,
+    ).run()
+
+
+class _Ending:
+    """How the job ends: its last event, its last line and its exit code, said once.
+
+    The main thread says it, or the watchdog of `Shutdown` if that thread hangs.
+    """
+
+    def __init__(self) -> None:
+        self.events: Events | None = None
+        self.is_proven = False
+        """Whether the asset is verified and published: then nothing can fail any more."""
+        self._lock = threading.Lock()
+        self._code: int | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return int(ExitCode.UNEXPECTED) if self._code is None else self._code
+
+    def done(self) -> None:
+        """Note that the job ended well, which its last event says already."""
+        self._decide(ExitCode.DONE)
+
+    def fail(self, reason: str, code: ExitCode) -> None:
+        """Say why the job failed, as its last event and its last line."""
+        if not self._decide(code):
+            return
+        reason = " ".join(reason.split())
+        if self.events is not None:
+            self.events.emit(Kind.FAIL, reason, exit_code=int(code))
+        with contextlib.suppress(OSError):  # a full disk beneath the log: the exit code still tells
+            print(reason, file=sys.stderr, flush=True)
+
+    def fail_of(self, error: BaseException) -> None:
+        """Say that the job failed by an error that no step of it expects."""
+        if isinstance(error, RuntimeError) and "start new thread" in str(error):
+            self.fail(NO_THREAD, ExitCode.TRANSFER)
+            return
+        logger.error("the job failed in a way that was not foreseen", exc_info=error)
+        self.fail(f"unexpected {type(error).__name__}: {error}", ExitCode.UNEXPECTED)
+
+    def overdue(self, reason: UploadError) -> None:
+        """End the job because it has to stop; what is proven stays so."""
+        if self.is_proven:
+            self.done()
+        else:
+            self.fail(str(reason), reason.exit_code)
+        self.close()
+
+    def close(self) -> None:
+        """Have the events brought to where they belong, and give up what a full disk refuses."""
+        if self.events is not None:
+            self.events.close()
         _let_go(sys.stdout, sys.stderr)
 
-
-class _Cancelled(BaseException):
-    """The job was told to stop: nothing on the way may take this for an error of its own."""
-
-
-class _Signals:
-    """Turns SIGTERM and SIGINT into `_Cancelled`, once; a second one has no effect."""
-
-    _NUMBERS = (signal.SIGTERM, signal.SIGINT)
-
-    def __enter__(self) -> "_Signals":
-        self._before = [signal.signal(number, self._cancel) for number in self._NUMBERS]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in zip(self._NUMBERS, self._before):
-            signal.signal(number, handler)
-
-    def ignore(self) -> None:
-        """Let nothing stop the job any more."""
-        for number in self._NUMBERS:
-            signal.signal(number, signal.SIG_IGN)
-
-    def _cancel(self, *_: object) -> None:
-        self.ignore()
-        raise _Cancelled
+    def _decide(self, code: ExitCode) -> bool:
+        """Note the exit code, and return whether it is the first."""
+        with self._lock:
+            is_first = self._code is None
+            if is_first:
+                self._code = int(code)
+        return is_first
 
 
 def _open_events(settings: UploadSettings) -> Events:
@@ -110,7 +168,10 @@ def _open_events(settings: UploadSettings) -> Events:
     if file and token and settings.upload_callback_url:
         from aind_data_transfer_service.upload.callback import Callback
 
-        events.attach(Callback(settings.upload_callback_url, token.get_secret_value(), file))
+        try:
+            events.attach(Callback(settings.upload_callback_url, token.get_secret_value(), file))
+        except RuntimeError:
+            events.warn(f"the service reads this job's progress from its file alone: {NO_THREAD}")
     return events
 
 
@@ -121,15 +182,6 @@ def _with_parameters(settings: UploadSettings, events: Events) -> UploadSettings
     from aind_data_transfer_service.upload.parameters import add_parameters
 
     return add_parameters(settings, events.warn)
-
-
-def _fail(events: Events | None, reason: str, code: ExitCode) -> int:
-    """Tell why the job failed, as its last event and its last line."""
-    if events is not None:
-        events.emit(Kind.FAIL, reason, exit_code=int(code))
-    with contextlib.suppress(OSError):  # a full disk beneath the log: the exit code still tells
-        print(reason, file=sys.stderr, flush=True)
-    return int(code)
 
 
 def _let_go(*streams: TextIO) -> None:

@@ -10,12 +10,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
-from aind_data_transfer_service.errors import CancelledError, UploadError
+from aind_data_transfer_service.beside import NO_THREAD, beside, start_thread
+from aind_data_transfer_service.errors import CancelledError, TransferError, UploadError
 from aind_data_transfer_service.upload.crew import Crew
-from aind_data_transfer_service.upload.ledger import Ledger
+from aind_data_transfer_service.upload.halt import Halt
+from aind_data_transfer_service.upload.ledger import Begun, Ledger
 from aind_data_transfer_service.upload.limits import Lane, Traffic, cores
 from aind_data_transfer_service.upload.manifest import Entry, utc
 from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE, in_order, part_size
@@ -29,6 +33,8 @@ MEMORY = 256 * MEBI
 _LONGEST_READ = 16 * MEBI
 """Parts of huge files are larger: those are read once more as they are sent. Of what has no file,
 an archive made on the way, they are put together, so that memory holds each only once."""
+_LOOK_EVERY = 0.2
+"""Seconds between two looks at whether the job has to stop."""
 _TAKEN = 512
 """How many small files a thread takes at once at most."""
 _NOTED_EVERY = 0.2
@@ -43,8 +49,13 @@ _LONG_READ = 0.001
 _LONG_FILE, _WAITING = 0.02, 4
 """A large file is waited for where it takes more than so many seconds, and so many times as long as
 the thread's own work in it: a busy machine slows it down too."""
-_GRACE = 6.0
-"""Seconds that the threads have to break off; whoever stops the job gives it ten in all."""
+_GRACE = 3.0
+"""Seconds that the threads have to break off when the job has to stop, which has ten in all. A
+connection notices within one; what is left then hangs in a read of the source."""
+_FAULT_GRACE = 60.0
+"""Seconds that the other threads have to break off after one of them failed."""
+_ABORT_GRACE = 1.5
+"""Seconds in which unfinished multipart uploads are aborted when a user cancelled the job."""
 
 
 class Transfer:
@@ -66,6 +77,8 @@ class Transfer:
         How many bytes may be between source and destination at once.
     ledger : Ledger | None
         What is remembered of large files, so that they can go on where they stopped.
+    halt : Halt | None
+        Stops the transfer together with the rest of the job.
     """
 
     def __init__(
@@ -77,41 +90,72 @@ class Transfer:
         connections: int = 256,
         memory: int = MEMORY,
         ledger: Ledger | None = None,
+        halt: Halt | None = None,
     ):
         self._store, self._prefix = store, prefix
         self._progress, self._arrived = progress, arrived
-        self._traffic = Traffic(connections, memory)
+        self._halt = halt or Halt()
+        self._traffic = Traffic(connections, memory, self._halt)
         self._ledger, self._buffers = ledger, Buffers(PART_SIZE)
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._ends: list[threading.Event] = []
+        self._unnoted: dict[int, list[Entry]] = {}
         self._larges = 0
         self._crew = Crew(min(_MOST_SMALL, connections))
 
     def run(self, items: Sequence[Item]) -> None:
-        """Send everything; the first failure stops all."""
+        """Send everything; the first failure stops all.
+
+        Raises
+        ------
+        UploadError
+            The first failure, or the reason for which the job has to stop.
+        """
         large, small = (_Queue(*pair) for pair in zip((Lane.LARGE, Lane.SMALL), in_order(items)))
-        self._larges = min(len(large), cores())  # more would share the same cores
         for queue in (large, small):
             if len(queue):
                 self._traffic.begin(queue.lane)
         try:
-            for queue in [large] * self._larges + [small] * min(len(small), 1):
-                self._start(queue)
-            for end in self._ends:  # a join that a signal breaks off takes its thread for ended
-                while not end.wait(0.2):  # wakes up so that a signal is heard
-                    continue
-        except BaseException:
-            self._give_up()
+            self._start_all(large, small)
+            self._await_ends()
+            self._halt.check()
+        except BaseException as error:
+            self._break_off(_GRACE)
+            if isinstance(self._halt.reason or error, (CancelledError, KeyboardInterrupt)):
+                self._abort_uploads()
             raise
         if self._failure is not None:
             raise self._failure
 
-    def _start(self, queue: "_Queue") -> None:
-        """Start a thread."""
+    def _start_all(self, large: "_Queue", small: "_Queue") -> None:
+        """Start the threads with which the lanes begin: one for each at least."""
+        for queue in (large, small):
+            if len(queue) and not self._start(queue):
+                raise TransferError(NO_THREAD)
+        started = min(len(large), 1)
+        while started < min(len(large), cores()) and self._start(large):  # more would share cores
+            started += 1
+        with self._lock:
+            self._larges += started
+
+    def _await_ends(self) -> None:
+        """Wait until every thread has ended, but not long once one of them has failed."""
+        for end in self._ends:
+            while not end.wait(_LOOK_EVERY):  # and a signal is heard
+                if self._halt.is_set():
+                    return
+                if self._traffic.halt.is_set():
+                    return self._break_off(_FAULT_GRACE)
+
+    def _start(self, queue: "_Queue") -> bool:
+        """Start a thread, and return whether the system allowed it."""
         end = threading.Event()
-        self._ends.append(end)
-        threading.Thread(target=self._work, args=(queue, end), daemon=True).start()
+        self._ends.append(end)  # before it starts: the job may be stopped just then
+        is_started = start_thread(partial(self._work, queue, end), f"{queue.lane} files")
+        if not is_started:
+            end.set()
+        return is_started
 
     def _send_large(self, item: Item) -> bool:
         """Send an item in parts, and tell whether that was waited for rather than worked at."""
@@ -157,6 +201,7 @@ class Transfer:
             contents, halt = self._contents(items, read), self._traffic.halt
             began = time.monotonic()
             due = began + _NOTED_EVERY
+            self._unnoted[id(entries)] = entries
             try:
                 for item, etag in zip(items, self._store.put_all(contents, window, halt)):
                     moment, source = utc(item.mtime_ns), item.version
@@ -166,6 +211,7 @@ class Transfer:
                         note()
                         due = time.monotonic() + _NOTED_EVERY
             finally:
+                del self._unnoted[id(entries)]
                 if entries:
                     note()
             took, left = time.monotonic() - began, self._traffic.seats_left(Lane.SMALL)
@@ -179,10 +225,10 @@ class Transfer:
         """Read items, each when it is its turn to be sent, and tell beside what was read."""
         clock = time.monotonic
         for item in items:
-            self._check()
             began = clock()
             data = item.read()
             read.seconds += clock() - began
+            self._check()  # to read may take long, and nothing is sent once the job has to stop
             key = item.key
             read.files.append((key, len(data), hashlib.sha256(data).hexdigest()))
             yield f"{self._prefix}/{key}", data
@@ -239,8 +285,7 @@ class Transfer:
             with self._lock:
                 wanted = waited and self._larges < most and queue.left
                 if wanted and self._traffic.seats_left(queue.lane):
-                    self._larges += 1
-                    self._start(queue)
+                    self._larges += self._start(queue)
 
     def _empty_small(self, queue: "_Queue") -> None:
         """Send small files until there are none, with as many threads as are of use."""
@@ -252,8 +297,10 @@ class Transfer:
             if queue.is_done(len(items)):
                 self._traffic.end(queue.lane)
             started, ends = self._crew.review(len(items), more if queue.left else 0)
-            for _ in range(started):
-                self._start(queue)
+            for number in range(started):
+                if not self._start(queue):
+                    self._crew.refused(started - number)
+                    break
             if ends:
                 return
 
@@ -263,13 +310,34 @@ class Transfer:
         fair = max(window, queue.left // (4 * self._crew.size))
         return min(_TAKEN, window * 2 ** min(turn + 1, 9), fair)
 
-    def _give_up(self) -> None:
-        """Break everything off, and leave no parts behind that nobody sees."""
+    def _break_off(self, grace: float) -> None:
+        """Stop all threads, and note what has arrived for those that do not end in time."""
         self._traffic.stop()
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + grace
         for end in self._ends:
             end.wait(max(0.0, deadline - time.monotonic()))
-        for path, begun in self._ledger.uploads() if self._ledger else ():
+        for entries in filter(None, list(self._unnoted.values())):
+            try:
+                self._arrived(list(entries))
+            except UploadError as error:  # what stops the transfer is the first failure
+                self._store.tell(str(error))
+
+    def _abort_uploads(self) -> None:
+        """Abort the unfinished multipart uploads: nobody wants their parts any more."""
+        uploads = list(self._ledger.uploads()) if self._ledger else []
+        if not uploads:
+            return
+        aborted = beside(partial(self._abort, uploads), "abort")
+        wait([aborted], _ABORT_GRACE)
+        if not aborted.done():
+            self._store.tell(
+                f"{len(uploads):,} unfinished multipart uploads could not be aborted in time; "
+                "`aind-data-transfer-service clean` removes them"
+            )
+
+    def _abort(self, uploads: Iterable[tuple[str, Begun]]) -> None:
+        """Abort multipart uploads."""
+        for path, begun in uploads:
             try:
                 self._store.abort(Unfinished(f"{self._prefix}/{path}", begun.upload_id))
             except UploadError as error:

@@ -16,12 +16,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
 
+from aind_data_transfer_service.beside import Pool
 from aind_data_transfer_service.errors import VerificationError
 from aind_data_transfer_service.upload.listing import once_each
 from aind_data_transfer_service.upload.manifest import Entry
@@ -241,7 +241,7 @@ def read_back(
         on_file(entry)
         return found
 
-    pool = ThreadPoolExecutor(readers)
+    pool = Pool(readers, "reading back")
     waiting: deque = deque()
     try:
         for entry in entries:
@@ -253,7 +253,7 @@ def read_back(
                 yield found
     finally:
         stop.set()
-        pool.shutdown(cancel_futures=True)
+        pool.close()
 
 
 def _but_renamed(

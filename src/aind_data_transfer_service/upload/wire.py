@@ -152,9 +152,16 @@ class Wire:
         return self.begin(head, body, method, halt).reply()
 
     def begin(
-        self, head: bytes, body: Buffer | Stretch, method: str, halt: threading.Event | None = None
+        self,
+        head: bytes,
+        body: Buffer | Stretch,
+        method: str,
+        halt: threading.Event | None = None,
+        fresh: bool = False,
     ) -> "Exchange":
         """Send one request, whose reply is read later: meanwhile others can be sent.
+
+        With `fresh`, it is sent over a new connection.
 
         Raises
         ------
@@ -163,8 +170,10 @@ class Wire:
         CancelledError
             Where `halt` was set meanwhile.
         """
-        connection, used = self._take()
+        connection, used = self._take(fresh)
         try:
+            if not used and halt is not None and halt.is_set():  # to connect may take seconds
+                raise CancelledError("the transfer was stopped")
             connection.send(head, body, halt)
         except BaseException:
             self.close(connection)
@@ -192,11 +201,11 @@ class Wire:
         with self._lock:
             self._open -= 1
 
-    def _take(self) -> tuple["_Connection", bool]:
-        """Take a connection, a used one if there is one that is clean."""
+    def _take(self, fresh: bool) -> tuple["_Connection", bool]:
+        """Take a connection, a used one if there is one that is clean and it may be used."""
         while True:
             with self._lock:
-                if not self._idle:
+                if fresh or not self._idle:
                     self._open += 1
                     break
                 connection = self._idle.pop()
@@ -316,17 +325,19 @@ class Exchange:
             Bytes of its body that are read at most.
         """
         connection = self._connection
+        reply: Reply | None = None
         try:
             reply = connection.receive(self._method, self._halt, limit)
         except _Unanswered as error:
             self._wire.close(connection)
-            if self._used:  # the server had closed it long before
-                sent = self._wire.begin(self._head, self._body, self._method, self._halt)
-                return sent.reply(limit)
-            raise error.fault from error
+            if not self._used:
+                raise error.fault from error
         except BaseException:
             self._wire.close(connection)
             raise
+        if reply is None:  # the server had closed an idle connection: once more, over a new one
+            request = self._head, self._body, self._method, self._halt
+            return self._wire.begin(*request, fresh=True).reply(limit)
         if connection.has_surplus:
             self._wire.warn_of_surplus()
         if connection.stays:
@@ -484,7 +495,7 @@ class _Connection:
                 part = piece[:most]
                 sent = self._step(lambda: self._link.send(part))
                 if self._bandwidth:
-                    self._bandwidth.take(sent)
+                    self._bandwidth.take(sent, self._halt)
                     self._moved = time.monotonic()
                 piece = piece[sent:]
 

@@ -107,11 +107,17 @@ class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
         self.assertIn("vanished", (await self.status(ref)).reason)
 
     async def test_a_job_that_the_machine_stops_says_so(self):
-        [ref] = await self.begin(a_script("echo on", "sleep 300"))
-        await self.said(ref, b"on")
-        os.kill(self.supervisor_of(ref), signal.SIGTERM)
-        status = await self.wait_for(ref, RunState.FAILED)
-        self.assertIn("told to stop, as when the machine shuts down", status.reason)
+        """And the job finds no word of a user's, so that it keeps what it has sent."""
+        look = "trap '[ -e \"$UPLOAD_CANCEL_FILE\" ] || echo no user; exit 3' TERM QUIT HUP"
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+            with self.subTest(number):
+                [ref] = await self.begin(a_script(look, "echo on", "sleep 300 & wait"))
+                await self.said(ref, b"on")
+                os.kill(self.supervisor_of(ref), number)
+                status = await self.wait_for(ref, RunState.FAILED)
+                self.assertIn("told to stop, as when the machine shuts down", status.reason)
+                said = (await self.executor.read(ref, "stdout", 0, 99)).data
+                self.assertEqual(said, b"on\nno user\n")
 
     async def test_a_job_that_ends_well_although_cancelled_has_completed(self):
         [ref] = await self.begin(a_script("trap 'exit 0' TERM", "echo on", "sleep 300 & wait"))

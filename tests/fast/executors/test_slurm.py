@@ -437,6 +437,36 @@ class FollowingTest(SlurmTest):
         self.assertEqual((await self.status(ref)).state, RunState.PENDING)
         self.assertEqual(self.client.cancelled, [])
 
+    async def test_a_running_job_finds_word_of_a_cancellation_before_slurm_ends_it(self):
+        running, ended = await self.begin("j1", "j2")
+        self.client.become(102, state="COMPLETED")
+        seen = []
+        cancel = self.client.cancel
+
+        async def look_and_cancel(number):
+            seen.append(sorted(path.name for path in self.folder.glob("*.cancel")))
+            return await cancel(number)
+
+        self.client.cancel = look_and_cancel
+        await self.executor.cancel(running)
+        await self.executor.cancel(ended)
+        self.assertEqual(seen, [["j1.cancel"]])
+        self.assertEqual([path.name for path in self.folder.glob("*.cancel")], ["j1.cancel"])
+
+    async def test_word_of_a_cancellation_is_written_through_no_link(self):
+        [ref] = await self.begin("j1")
+        (self.folder / "j1.cancel").symlink_to(self.folder / "elsewhere")
+        await self.executor.cancel(ref)
+        self.assertFalse((self.folder / "elsewhere").exists())
+        self.assertEqual(self.client.cancelled, [101])
+
+    async def test_a_folder_of_logs_that_is_not_here_hinders_no_cancellation(self):
+        [ref] = await self.begin("j1")
+        self.addCleanup(self.folder.mkdir)
+        self.folder.rmdir()
+        await self.executor.cancel(ref)
+        self.assertEqual(self.client.cancelled, [101])
+
     async def test_who_cancelled_is_told_apart(self):
         here, there = await self.begin("j1", "j2")
         await self.executor.cancel(here)

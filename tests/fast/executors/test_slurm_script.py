@@ -139,6 +139,28 @@ class RequestTest(ScriptTest):
         kill_group(process.pid)
         self.assertEqual((self.end("j")["exit_code"], self.end("j")["stopped"]), (7, True))
 
+    def test_every_signal_that_ends_the_job_is_passed_on(self):
+        wait = "sleep 60 & echo on; while kill -0 $! 2>/dev/null; do wait; done"
+        for name in ("HUP", "QUIT", "INT"):
+            with self.subTest(name):
+                script = f"#!/bin/bash\ntrap 'echo {name}; kill $!; exit 9' {name}\n{wait}\n"
+                if name in ("QUIT", "INT"):  # bash keeps ignoring these; the job itself does not
+                    script = (
+                        f"#!{sys.executable}\nimport signal, sys\n"
+                        f"def end(*_): print('{name}', flush=True); sys.exit(9)\n"
+                        f"signal.signal(signal.SIG{name}, end)\n"
+                        "print('on', flush=True)\nsignal.pause()\n"
+                    )
+                (self.folder / "j.claim").unlink(missing_ok=True)
+                command = self.command(JobSpec("j", "n", script=script), 12, self.hpc())
+                process = subprocess.Popen(**command, stdout=subprocess.PIPE, process_group=0)
+                self.addCleanup(process.stdout.close)
+                self.assertEqual(process.stdout.readline(), b"on\n")
+                process.send_signal(signal.Signals[f"SIG{name}"])
+                self.assertEqual(process.stdout.readline(), f"{name}\n".encode())
+                self.assertEqual(process.wait(30), 9)
+                kill_group(process.pid)
+
     def test_a_job_sent_twice_runs_once(self):
         spec = JobSpec("j", "n", request="{}")
         self.run_job(spec, 12, CODE="3")

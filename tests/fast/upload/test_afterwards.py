@@ -2,13 +2,17 @@
 
 import io
 import json
+import threading
 from datetime import UTC, datetime
 from unittest.mock import patch
 
 from aind_data_transfer_service.afterwards.hook import register
-from aind_data_transfer_service.errors import DestinationExistsError
+from aind_data_transfer_service.beside import beside
+from aind_data_transfer_service.errors import DestinationExistsError, TerminatedError
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+from aind_data_transfer_service.upload import afterwards
 from aind_data_transfer_service.upload.afterwards import Afterwards
+from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.job import Outcome, UploadJob
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.hook import Hook
@@ -116,13 +120,19 @@ class InABucket(TransferTestCase):
         super().setUp()
         self.stub = self.enterContext(CodeOceanStub())
 
-    def steps(self, token: str = TOKEN, capsule: str | None = CAPSULE, **settings) -> Afterwards:
+    def steps(
+        self,
+        token: str = TOKEN,
+        capsule: str | None = CAPSULE,
+        halt: Halt | None = None,
+        **settings,
+    ) -> Afterwards:
         """Make the steps of a job."""
         known = AfterwardsSettings(
             codeocean_domain=self.stub.url, codeocean_token=token, **settings
         )
         config = self.config(process_capsule_id=capsule)
-        return Afterwards(known, config, LOCATION, self.told)
+        return Afterwards(known, config, LOCATION, self.told, halt)
 
     def test_all_well_nothing_is_told_before_and_all_after(self) -> None:
         steps = self.steps()
@@ -162,6 +172,25 @@ class InABucket(TransferTestCase):
             self.steps().run(lambda: None, NOW)
         reason = self.told.figures("analysis", "end")["analysis_reason"]
         self.assertEqual("unexpected RuntimeError", reason)
+
+    def test_a_job_that_has_to_end_waits_for_none_of_it(self) -> None:
+        asked, go, halt = threading.Event(), threading.Event(), Halt()
+        self.addCleanup(go.set)
+
+        def hang(*_: object) -> None:
+            asked.set()
+            go.wait(20)
+
+        steps = self.steps(halt=halt, registration_url="http://127.0.0.1:1")
+        reason = TerminatedError("terminated by SIGTERM")
+        beside(lambda: asked.wait(20) and halt.stop(reason), "stop")
+        place = "aind_data_transfer_service.afterwards.code_ocean.CodeOcean"
+        with patch(place, hang), patch.object(afterwards, "_GRACE", 0.05):
+            steps.run(lambda: hang(), NOW)
+        for name in ("registration", "analysis"):
+            told = self.told.figures(name, "end")
+            self.assertEqual("FAILED", told[name])
+            self.assertIn("try it again from the job's page", told[f"{name}_reason"])
 
     def test_a_record_that_is_gone_is_told(self) -> None:
         self.steps(registration_url="http://127.0.0.1:1").run(lambda: None, NOW)

@@ -95,3 +95,18 @@ class CrewTest(unittest.TestCase):
         day = Day(lambda threads, now: rate * threads**power, wish, most)
         day.work(2_000 * BATCH / rate)
         self.assertTrue(set(day.sizes) <= set(range(1, most + 1)))
+
+    def test_threads_that_the_system_refuses_are_wished_for_no_more(self):
+        day = Day(lambda threads, now: 300 * threads)
+        review, refused = day.crew.review, []
+
+        def refuse(files, more):
+            started, ends = review(files, more)
+            for _ in range(started):
+                refused.append(day.now)
+                day.crew.refused(1)
+            return 0, ends
+
+        day.crew.review = refuse
+        day.work(60)
+        self.assertEqual((day.crew.size, len(refused)), (1, 1))

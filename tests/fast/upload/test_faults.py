@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import CancelledError, DestinationError, TransferError
+from aind_data_transfer_service.upload import wire
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.ledger import Begun, Ledger, Part
 from aind_data_transfer_service.upload.limits import Traffic
@@ -48,6 +49,29 @@ class TestOneRequest(FaultTest):
         store = self.open((closing,), (closing,))
         self.assertEqual([store.put("a/x", b"1"), store.put("a/y", b"2")], ['"e"', '"e"'])
         self.assertEqual(self.told, [])
+
+    def test_many_idle_connections_that_the_server_closes_cost_one_further_attempt(self):
+        """Not one for each of them, one within the other."""
+        links = threading.Barrier(8)
+        store = self.open(by_line=lambda line: (links.wait(20), OK)[1])
+        callers = [threading.Thread(target=store.put, args=(f"a/{n}", b"1")) for n in range(8)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(20)
+        self.server._reply = lambda line: OK if self.server.connections > 8 else (b"",)
+        sent, send = [], wire._Connection.send
+        with patch.object(wire._Connection, "send", lambda *a: (sent.append(a), send(*a))[1]):
+            self.assertEqual(store.put("a/x", b"1"), '"e"')
+        self.assertEqual((len(sent), self.server.connections), (2, 9))
+        self.assertEqual(self.told, [])
+
+    def test_a_new_connection_that_the_server_closes_unanswered_is_a_fault(self):
+        store = self.open(OK, (b"",), (b"",), OK)
+        store.put("a/x", b"1")
+        self.assertEqual(store.put("a/y", b"2"), '"e"')
+        self.assertEqual(len(self.server.requests), 4)
+        self.assertIn("a request is tried again: the connection broke", self.told[0])
 
     def test_only_amazons_own_rate_is_kept_to(self):
         for url, rate in (

@@ -16,17 +16,21 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.errors import (
     DestinationError,
     SourceChangedError,
     SourceError,
+    TerminatedError,
     TransferError,
     VerificationError,
 )
 from aind_data_transfer_service.upload import shell
+from aind_data_transfer_service.upload import transfer as module
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.events import Events, Step
 from aind_data_transfer_service.upload.files import Files, SourceFile, Tree
+from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.manifest import Entry, Journal, read_manifest, utc
 from aind_data_transfer_service.upload.plan import (
     MEBI,
@@ -43,6 +47,7 @@ from aind_data_transfer_service.upload.transfer import Transfer, gathered
 from aind_data_transfer_service.upload.transforms import FileItem, FileItems, ZipItem
 from aind_data_transfer_service.upload.verify import verify
 from tests.support import slow
+from tests.support.threads import limit_threads
 from tests.support.transfer import TransferTestCase, as_an_ordinary_user
 
 
@@ -318,6 +323,76 @@ class TestTransfer(TransferTestCase):
         with self.assertRaises(KeyboardInterrupt):
             transfer.run(self.items())
         self.assertTrue(ended.is_set())
+
+    def hang_at(self, name):
+        """Have the read of one file hang, as on a drive that is gone; give when it does."""
+        hangs, go = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+        read = FileItem.read
+
+        def hang(item):
+            if item.key.endswith(name):
+                hangs.set()
+                go.wait(30)
+            return read(item)
+
+        self.enterContext(patch.object(FileItem, "read", hang))
+        return hangs
+
+    def test_a_read_that_hangs_holds_nobody_up_and_what_arrived_is_noted(self):
+        """It takes no signal, and comes back long after, if ever: nothing is sent then."""
+        for name in "abc":
+            self.write(name, name * 4)
+        arrived, halt = [], Halt()
+        hangs = self.hang_at("c")
+        reason = TerminatedError("terminated by SIGTERM")
+        progress = Progress(3, 12, lambda figures: None, bar=False)
+        transfer = Transfer(self.store, "p", progress, arrived.extend, connections=1, halt=halt)
+        self.enterContext(patch.object(module, "_NOTED_EVERY", 3600.0))
+        self.enterContext(patch.object(module, "_GRACE", 0.1))
+        beside(lambda: hangs.wait(30) and halt.stop(reason), "stop")
+        with self.assertRaises(TerminatedError):
+            transfer.run(self.items())
+        self.assertTrue(hangs.is_set())
+        self.assertEqual([entry.path for entry in arrived], ["behavior/a", "behavior/b"])
+
+    def test_a_read_that_hangs_does_not_keep_the_failure_of_another_file_waiting(self):
+        os.truncate(self.write("large", b""), 40_000_000)
+        self.write("small")
+        hangs = self.hang_at("small")
+        self.enterContext(patch.object(module, "_FAULT_GRACE", 0.1))
+
+        def fail(sent):
+            hangs.wait(30)
+            raise TransferError("the line is dead")
+
+        progress = Progress(2, 0, lambda figures: None, bar=False)
+        with self.assertRaisesRegex(TransferError, "the line is dead"):
+            Transfer(self.store, "p", progress, fail, connections=2).run(self.items())
+
+    def test_a_transfer_goes_on_with_the_threads_that_there_are(self):
+        for number in range(200):
+            self.write(f"{number:03}", b"abcd")
+        for number in range(4):
+            os.truncate(self.write(f"large{number}", b""), PART_SIZE + 1)
+        arrived = []
+        store = SlowStore(self.store, 0.002)
+        progress = Progress(204, 0, lambda figures: None, bar=False)
+        with limit_threads(2):  # one for each lane
+            transfer = Transfer(store, "p", progress, arrived.extend, connections=12)
+            transfer.run(self.items())
+        self.assertEqual(len({entry.path for entry in arrived}), 204)
+        self.assertLessEqual(store.most, 2)
+
+    def test_a_lane_without_any_thread_fails_and_says_why(self):
+        self.write("small")
+        os.truncate(self.write("large", b""), PART_SIZE + 1)
+        progress = Progress(2, 0, lambda figures: None, bar=False)
+        for most in (0, 1):
+            with self.subTest(most), limit_threads(most):
+                transfer = Transfer(self.store, "p", progress, lambda sent: None, connections=2)
+                with self.assertRaisesRegex(TransferError, "raise the limit on processes"):
+                    transfer.run(self.items())
 
     def test_large_files_break_off_when_another_fails(self):
         os.truncate(self.write("large", b""), 100_000_000)

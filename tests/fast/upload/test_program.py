@@ -10,10 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+import unittest
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.upload.program import main
+from aind_data_transfer_service.upload.shutdown import SIGNALS
+from tests.support import slow
 from tests.support.transfer import PREFIX, TransferTestCase
 
 
@@ -36,14 +39,14 @@ class TestProgram(TransferTestCase):
     def run_main(self, *argv, **environment):
         """Run the program; give its exit code, and keep what it printed."""
         self.out, self.err = io.StringIO(), io.StringIO()
-        before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        before = [signal.getsignal(number) for number in SIGNALS]
         with (
             patch.dict(os.environ, {**self.environment, **environment}, clear=True),
             contextlib.redirect_stdout(self.out),
             contextlib.redirect_stderr(self.err),
         ):
             code = main(list(argv))
-        after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        after = [signal.getsignal(number) for number in SIGNALS]
         self.assertEqual(before, after)
         return code
 
@@ -125,15 +128,16 @@ class TestProgram(TransferTestCase):
         self.assertEqual(code, ExitCode.UNEXPECTED)
         self.assertEqual(self.last()[1], "unexpected RuntimeError: odd thing")
 
-    def test_a_signal_stops_the_job_cleanly(self):
+    def run_main_and_send(self, number, **environment):
+        """Run the program, and send it a signal while it waits for a metadata service."""
         asked = threading.Event()
         self.addCleanup(asked.set)
-        signals = iter([signal.SIGTERM])  # several questions are asked at once
+        signals = iter([number])  # several questions are asked at once
 
         class Slow(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                for number in signals:
-                    os.kill(os.getpid(), number)
+                for one in signals:
+                    os.kill(os.getpid(), one)
                 asked.wait(20)
 
             def log_message(self, *_):
@@ -148,12 +152,39 @@ class TestProgram(TransferTestCase):
             "--json-args",
             self.config().model_dump_json(),
             METADATA_SERVICE_URL=f"http://127.0.0.1:{server.server_port}",
+            **environment,
         )
         self.assertLess(time.monotonic() - before, 5)
-        self.assertEqual(code, ExitCode.CANCELLED)
         event, line = self.last()
-        self.assertEqual((event["message"], line), ("cancelled", "cancelled"))
-        self.assertEqual(event["figures"], {"exit_code": 130})
+        self.assertEqual((event["kind"], event["message"]), ("fail", line))
+        self.assertEqual(event["figures"], {"exit_code": code})
+        return code, line
+
+    def test_each_signal_ends_the_job_cleanly_and_is_named(self):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            with self.subTest(number):
+                code, line = self.run_main_and_send(number)
+                self.assertEqual(code, ExitCode.TERMINATED)
+                self.assertIn(f"terminated by {number.name}", line)
+
+    def test_an_interrupt_from_the_keyboard_is_a_cancellation(self):
+        self.assertEqual(self.run_main_and_send(signal.SIGINT), (ExitCode.CANCELLED, "cancelled"))
+
+    def test_a_signal_after_a_cancel_request_is_a_cancellation(self):
+        file = self.folder / "job.cancel"
+        code, _ = self.run_main_and_send(signal.SIGTERM, UPLOAD_CANCEL_FILE=str(file))
+        self.assertEqual(code, ExitCode.TERMINATED)
+        file.touch()
+        code, line = self.run_main_and_send(signal.SIGTERM, UPLOAD_CANCEL_FILE=str(file))
+        self.assertEqual((code, line), (ExitCode.CANCELLED, "cancelled"))
+
+    def test_a_hangup_that_nohup_ignores_stays_ignored(self):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGHUP, before)
+        with patch("aind_data_transfer_service.upload.program.UploadJob.run") as run:
+            run.side_effect = lambda *_: os.kill(os.getpid(), signal.SIGHUP)
+            code = self.run_main("--json-args", self.config().model_dump_json())
+        self.assertEqual(code, ExitCode.DONE)
 
     def test_a_signal_comes_too_late_once_the_asset_is_whole(self):
         with patch("aind_data_transfer_service.upload.job.release") as release:
@@ -161,6 +192,76 @@ class TestProgram(TransferTestCase):
             code = self.run_main("--json-args", self.config().model_dump_json())
         self.assertEqual(code, 0)
         self.assertEqual(self.last()[0]["step"], "done")
+
+    def test_a_main_thread_that_hangs_in_the_kernel_ends_with_the_process(self):
+        """As in an uninterruptible read of the source: it takes no signal."""
+        code = (
+            "import os, signal, sys, threading\n"
+            "from functools import partial\n"
+            "from aind_data_transfer_service.upload import job, program, shutdown\n"
+            "def hang(*_):\n"
+            "    signal.pthread_sigmask(signal.SIG_BLOCK, shutdown.SIGNALS)\n"
+            "    os.kill(os.getpid(), signal.SIGTERM)\n"
+            "    threading.Event().wait()\n"
+            "job.check_sources = hang\n"
+            "program.Shutdown = partial(program.Shutdown, deadline=0.1)\n"
+            "program.main(sys.argv[1:])\n"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", code, "--json-args", self.config().model_dump_json()],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        self.assertEqual(ended.returncode, ExitCode.TERMINATED, ended.stderr)
+        event = json.loads(self.events.read_bytes().splitlines()[-1])
+        self.assertEqual((event["kind"], event["step"]), ("fail", "preflight"))
+        self.assertEqual(event["figures"], {"exit_code": 143})
+        self.assertEqual(event["message"], ended.stderr.splitlines()[-1])
+
+    def run_with_threads(self, most):
+        """Run the program as a user of its own that may have so many threads."""
+        user = 1_000_000_000 + os.getpid()  # nobody else's, whose threads would count too
+        code = (
+            "import os, resource, sys\n"
+            "from aind_data_transfer_service.upload import local_store\n"  # unreadable for it
+            "from aind_data_transfer_service.upload.program import main\n"
+            f"resource.setrlimit(resource.RLIMIT_NPROC, ({most}, {most}))\n"
+            f"os.setgid({user}), os.setuid({user})\n"
+            "os._exit(main(sys.argv[1:]))\n"
+        )
+        for path in (self.folder, *self.folder.rglob("*")):
+            os.chown(path, user, user)
+        request = self.config().model_dump_json()
+        return subprocess.run(
+            [sys.executable, "-c", code, "--json-args", request],
+            env={**os.environ, **self.environment, "JOB_ID": f"job-{most}"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    @slow
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be a user of its own for a while")
+    def test_with_few_threads_it_does_its_work_or_says_what_is_missing(self):
+        for number in range(5):
+            self.write(f"{number}.bin", b"data")
+        os.truncate(self.write("large.bin", b""), 20_000_000)
+        codes = []
+        for most in range(1, 9):
+            with self.subTest(most):
+                ended = self.run_with_threads(most)
+                codes.append(ended.returncode)
+                if ended.returncode:
+                    line = ended.stderr.splitlines()[-1]
+                    self.assertEqual(ended.returncode, ExitCode.TRANSFER, ended.stderr)
+                    self.assertIn("raise the limit on processes", line)
+                    continue
+                event = json.loads(self.events.read_bytes().splitlines()[-1])
+                self.assertEqual((event["step"], event["kind"]), ("done", "end"))
+                break
+        self.assertEqual((codes[0], codes[-1]), (ExitCode.TRANSFER, ExitCode.DONE))
 
     def test_a_full_disk_beneath_the_log_leaves_the_exit_code_as_it_is(self):
         gone = [{"modality": "behavior", "source": "/no/such/folder"}]

@@ -1,0 +1,207 @@
+"""How a job is stopped: by signals, by a lost lease, and by the watchdog where it hangs."""
+
+import os
+import signal
+import threading
+import unittest
+from unittest.mock import patch
+
+from aind_data_transfer_service.errors import (
+    CancelledError,
+    DestinationExistsError,
+    ExitCode,
+    TerminatedError,
+)
+from aind_data_transfer_service.upload import shutdown as module
+from aind_data_transfer_service.upload.halt import Halt
+from aind_data_transfer_service.upload.limits import Lane, Traffic
+from aind_data_transfer_service.upload.shutdown import SIGNALS, Halted, Shutdown
+from tests.support.threads import limit_threads
+
+LOST = DestinationExistsError("another job has taken it over")
+
+
+class Word:
+    """The last word of a job that hangs."""
+
+    code = 1
+
+    def __init__(self):
+        self.reason, self.hangs = None, None
+
+    def overdue(self, reason):
+        """Keep the reason."""
+        self.code = int(reason.exit_code)
+        if self.hangs is not None:
+            self.hangs.wait(20)
+        self.reason = reason
+
+
+class ShutdownTest(unittest.TestCase):
+    """Signals that come in the middle of something."""
+
+    def setUp(self):
+        """Have the process end in name only."""
+        self.halt, self.word = Halt(), Word()
+        self.left, self.codes = threading.Event(), []
+        self.enterContext(patch.object(module, "_LOOK_EVERY", 0.02))
+
+    def leave(self, code):
+        """Take note of the end."""
+        self.codes.append(code)
+        self.left.set()
+
+    def shutdown(self, deadline=60.0):
+        """Make the one under test."""
+        return Shutdown(self.halt, self.word, deadline, self.leave)
+
+    def test_whatever_waits_is_broken_off_and_the_reason_is_known_by_then(self):
+        for number in SIGNALS:
+            with self.subTest(number):
+                self.halt = Halt()
+                with self.assertRaises(Halted), self.shutdown():
+                    os.kill(os.getpid(), number)
+                    threading.Event().wait(20)
+                error = CancelledError if number == signal.SIGINT else TerminatedError
+                self.assertIs(type(self.halt.reason), error)
+        self.assertEqual(self.codes, [])
+
+    def test_it_is_broken_off_once_so_that_it_can_clean_up(self):
+        cleaned = threading.Event()
+        with self.shutdown():
+            with self.assertRaises(Halted):
+                try:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    threading.Event().wait(20)
+                finally:
+                    for number in SIGNALS:
+                        os.kill(os.getpid(), number)
+                    threading.Event().wait(0.05)
+                    cleaned.set()
+        self.assertTrue(cleaned.is_set())
+
+    def test_a_lost_lease_breaks_off_whatever_waits(self):
+        with self.assertRaises(Halted), self.shutdown():
+            threading.Thread(target=self.halt.stop, args=(LOST,)).start()
+            threading.Event().wait(20)
+        self.assertIs(self.halt.reason, LOST)
+
+    def test_a_job_whose_outcome_is_certain_is_broken_off_no_more(self):
+        with self.shutdown() as shutdown:
+            shutdown.protect()
+            os.kill(os.getpid(), signal.SIGTERM)
+            self.assertTrue(self.halt.wait(20))
+        self.assertEqual(self.codes, [])
+
+    def test_a_main_thread_that_takes_no_signal_ends_with_the_process(self):
+        """As in an uninterruptible read of a drive that is gone: no handler runs."""
+        with self.assertRaises(Halted), self.shutdown(0.05):
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                self.left.wait(20)
+            finally:  # broken off already, where another thread took the signal
+                self.left.wait(20)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            threading.Event().wait(20)
+        self.assertEqual(self.codes, [ExitCode.TERMINATED])
+        self.assertIsInstance(self.word.reason, TerminatedError)
+
+    def test_a_clean_up_that_hangs_ends_with_the_process(self):
+        with self.assertRaises(Halted), self.shutdown(0.05):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                threading.Event().wait(20)
+            finally:
+                self.assertTrue(self.left.wait(20))
+        self.assertEqual(self.codes, [ExitCode.TERMINATED])
+
+    def test_the_process_ends_though_the_last_word_hangs_too(self):
+        self.word.hangs = threading.Event()
+        self.addCleanup(self.word.hangs.set)
+        with patch.object(module, "_LAST_WORD", 0.05):
+            with self.assertRaises(Halted), self.shutdown(0.05):
+                try:
+                    self.halt.stop(LOST)
+                    threading.Event().wait(20)
+                finally:
+                    self.assertTrue(self.left.wait(20))
+        self.assertEqual(self.codes, [ExitCode.DESTINATION_EXISTS])
+
+    def test_a_cancel_file_on_a_drive_that_hangs_is_not_waited_for(self):
+        go = threading.Event()
+        self.addCleanup(go.set)
+        with (
+            patch.object(module, "_CANCEL_FILE_SECONDS", 0.05),
+            patch.object(module.os.path, "exists", lambda _: go.wait(20)),
+            self.assertRaises(Halted),
+            self.shutdown() as shutdown,
+        ):
+            shutdown.cancel_file = "/net/logs/j1.cancel"
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(20)
+        self.assertIsInstance(self.halt.reason, TerminatedError)
+
+    def test_the_former_handlers_are_restored(self):
+        before = [signal.getsignal(number) for number in SIGNALS]
+        with self.shutdown():
+            self.assertNotEqual(before, [signal.getsignal(number) for number in SIGNALS])
+        self.assertEqual(before, [signal.getsignal(number) for number in SIGNALS])
+        with limit_threads(0), self.assertRaisesRegex(RuntimeError, "start new thread"):
+            self.shutdown().__enter__()
+        self.assertEqual(before, [signal.getsignal(number) for number in SIGNALS])
+        self.halt.stop(LOST)  # and nothing of either is told any more
+
+    def test_a_job_that_is_to_stop_already_does_not_begin(self):
+        self.halt.stop(LOST)
+        with self.assertRaises(Halted), self.shutdown():
+            threading.Event().wait(20)
+
+
+class HaltTest(unittest.TestCase):
+    """One reason to stop, for everyone."""
+
+    def test_the_first_reason_counts_and_everyone_hears_of_it_once(self):
+        halt, told = Halt(), []
+        halt.listen(lambda: told.append("early"))
+        halt.stop(LOST)
+        halt.stop(CancelledError("cancelled"))
+        halt.listen(lambda: told.append("late"))
+        self.assertIs(halt.reason, LOST)
+        self.assertEqual(told, ["early", "late"])
+        with self.assertRaises(DestinationExistsError):
+            halt.check()
+
+    def test_who_waits_for_a_connection_or_for_memory_breaks_off(self):
+        halt = Halt()
+        traffic = Traffic(1, 10, halt)
+        broken = []
+
+        def wait_for(what):
+            with self.assertRaises(CancelledError), what:
+                pass
+            broken.append(what)
+
+        with traffic.seat(Lane.SMALL), traffic.memory(10):
+            waiting = [
+                threading.Thread(target=wait_for, args=(what,))
+                for what in (traffic.seat(Lane.SMALL), traffic.memory(5), traffic.place(5))
+            ]
+            for thread in waiting:
+                thread.start()
+            halt.stop(LOST)
+            for thread in waiting:
+                thread.join(20)
+        self.assertEqual(len(broken), 3)
+        self.assertTrue(traffic.halt.is_set())
+
+    def test_work_goes_on_for_a_while_at_most_once_it_is_to_stop(self):
+        halt, go = Halt(), threading.Event()
+        self.addCleanup(go.set)
+        self.assertEqual(halt.bounded(lambda: 7, "work", 0.0), 7)
+        with self.assertRaises(ZeroDivisionError):
+            halt.bounded(lambda: 1 // 0, "work", 0.0)
+        halt.stop(LOST)
+        self.assertEqual(halt.bounded(lambda: 7, "work", 10.0), 7)
+        with self.assertRaisesRegex(TimeoutError, "work: not done within"):
+            halt.bounded(lambda: go.wait(20), "work", 0.05)
