@@ -20,6 +20,7 @@ from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.metadata import MetadataSettings
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.open_data import OpenDataSettings
+from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.sources import (
     LabtracksSettings,
@@ -80,7 +81,9 @@ class Settings(unittest.TestCase):
 
     def test_the_administrators_guide_has_those_of_the_service_and_of_its_jobs(self) -> None:
         fields = named(ServiceSettings) | named(UploadSettings) | named(NotificationSettings)
-        elsewhere = {"AFTERWARDS", "HPC", "METADATA", "NOTIFICATIONS", "OPEN_DATA", "CALLBACK_URL"}
+        fields |= named(S3Settings)
+        nested = {"AFTERWARDS", "HPC", "METADATA", "NOTIFICATIONS", "OPEN_DATA", "S3"}
+        elsewhere = nested | {"CALLBACK_URL"}
         kept = {name: field for name, field in fields.items() if name not in elsewhere}
         self.assert_documented("administrators_guide.rst", kept)
 

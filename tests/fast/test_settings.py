@@ -181,6 +181,19 @@ class JobEnvironment(unittest.TestCase):
             "AWS_ENDPOINT_URL": "https://s3.example.org",
             "AWS_CA_BUNDLE": "/etc/ours.pem",
             "AWS_CHECKSUM_ALGORITHM": "SHA256",
+            "AWS_ENDPOINT_URL_S3": "https://s3-fast.example.org",
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
+            "AWS_USE_FIPS_ENDPOINT": "false",
+            "AWS_USE_DUALSTACK_ENDPOINT": "true",
+            "S3_ADDRESSING_STYLE": "virtual",
+            "S3_ENCRYPTION": "aws:kms",
+            "S3_KMS_KEY_ID": "alias/lab",
+            "S3_BUCKET_KEY": "true",
+            "S3_ACL": "bucket-owner-full-control",
+            "S3_STORAGE_CLASS": "STANDARD_IA",
+            "S3_TAGS": "project=mapping&lab=north",
+            "S3_REQUESTER_PAYS": "true",
+            "S3_BUCKET_OWNER": "123456789012",
         }
         self.assertLessEqual(store.items(), service(**store).agreed_environment().items())
         self.assertFalse(store.keys() & service().agreed_environment().keys())

@@ -9,7 +9,8 @@ from unittest.mock import patch
 import boto3
 
 from aind_data_transfer_service.errors import DestinationError
-from aind_data_transfer_service.upload.store import AssetStore, open_store
+from aind_data_transfer_service.upload.preflight import probe
+from aind_data_transfer_service.upload.store import AssetStore, Window, open_store
 from tests.support import free_port, missing
 
 BUCKET = "test-bucket"
@@ -37,6 +38,7 @@ class TestAmazon(unittest.TestCase):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
         environment |= {
             "AWS_ENDPOINT_URL": self.url,
+            "AWS_ENDPOINT_URL_STS": self.url,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "credentials"),
             "AWS_CONFIG_FILE": str(self.folder / "config"),
@@ -69,6 +71,50 @@ class TestAmazon(unittest.TestCase):
         """Set keys in the environment."""
         keys = {name.upper(): value for name, value in self.keys.items()}
         self.enterContext(patch.dict(os.environ, {**keys, "AWS_DEFAULT_REGION": "us-east-1"}))
+
+    def test_objects_are_stored_as_settings_say(self):
+        self.with_keys()
+        settings = {
+            "S3_ENCRYPTION": "aws:kms",
+            "S3_KMS_KEY_ID": "alias/lab",
+            "S3_BUCKET_KEY": "true",
+            "S3_STORAGE_CLASS": "STANDARD_IA",
+            "S3_TAGS": "project=brain map&lab=north",
+        }
+        with patch.dict(os.environ, settings):
+            store = self.open()
+        store.put("asset/document.json", b"{}")
+        list(store.put_all([("asset/x.csv", b"1")], Window()))
+        store.put_parts("asset/large.json", iter([b"1" * (5 << 20), b"2"]), 5 << 20)
+        client = boto3.client("s3", endpoint_url=self.url)
+        for key, stored_as, kind in (
+            ("asset/document.json", None, "application/json"),
+            ("asset/x.csv", "STANDARD_IA", "text/csv"),
+            ("asset/large.json", "STANDARD_IA", "application/json"),
+        ):
+            found = client.head_object(Bucket=BUCKET, Key=key)
+            self.assertEqual(found["ServerSideEncryption"], "aws:kms", key)
+            self.assertEqual(found["SSEKMSKeyId"], "alias/lab", key)
+            self.assertEqual(found.get("StorageClass"), stored_as, key)
+            self.assertEqual(found["ContentType"], kind, key)
+            tags = client.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"]
+            named = {tag["Key"]: tag["Value"] for tag in tags}
+            self.assertEqual(named, {"project": "brain map", "lab": "north"}, key)
+
+    def test_a_bucket_with_object_lock_takes_objects(self):
+        self.with_keys()
+        client = boto3.client("s3", endpoint_url=self.url)
+        client.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
+        retention = {"Mode": "GOVERNANCE", "Days": 1}
+        rule = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": retention}}
+        client.put_object_lock_configuration(Bucket="locked", ObjectLockConfiguration=rule)
+        store = open_store("s3://", "locked", self.url)
+        probe(store, "asset")
+        list(store.put_all([("asset/x.csv", b"1")], Window()))
+        store.put_parts("asset/large", iter([b"1" * (5 << 20), b"2"]), 5 << 20)
+        self.assertEqual(store.get("asset/x.csv"), b"1")
+        found = client.head_object(Bucket="locked", Key="asset/x.csv")
+        self.assertEqual(found["ObjectLockMode"], "GOVERNANCE")
 
     def test_uploads_left_behind_are_removed_beneath_their_asset_alone(self):
         self.with_keys()

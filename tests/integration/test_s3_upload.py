@@ -246,7 +246,7 @@ class TestUpload(S3TestCase):
         self.write("a.txt")
         with patch.dict(os.environ, {"AWS_ACCESS_KEY_ID": "wrong"}):
             with self.assertRaisesRegex(DestinationError, "not allowed to .*InvalidAccessKeyId"):
-                self.run_job()
+                self.run_job(self.settings(upload_retry_seconds=0.5))
         with self.assertRaisesRegex(DestinationError, 'no bucket "not-there"'):
             self.run_job(s3_bucket="not-there")
 

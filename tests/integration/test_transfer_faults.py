@@ -5,7 +5,10 @@ first cause named, and a job that runs when all is well again brings it to its e
 wrong byte stay, and never an upload in parts that nobody will complete.
 """
 
+import json
 import os
+import shlex
+import sys
 import time
 import uuid
 from unittest.mock import patch
@@ -21,14 +24,21 @@ _server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
 MEBI = 1024**2
 PATIENCE = 12.0
 """Seconds that a job tries a request again."""
-PASSING = [trouble for trouble in Trouble if trouble is not Trouble.EXPIRED]
-"""What a job has to survive; of expired keys there are no others here to go on with."""
+_OTHER_KEY = "other"
+_PROCESS = """
+import json, pathlib, sys
+file = pathlib.Path(sys.argv[1])
+keys = json.loads(file.read_text())
+file.write_text(json.dumps(keys[1:] + keys[:1]))
+print(json.dumps({"Version": 1, **keys[0]}))
+"""
+"""Prints another pair of keys each time that it runs."""
 
 
 def setUpModule():
     """Start the server."""
     global _server
-    _server = seaweedfs.start()
+    _server = seaweedfs.start(other=(f"{_OTHER_KEY}-secret", ["Admin", "Read", "Write", "List"]))
 
 
 def tearDownModule():
@@ -57,6 +67,20 @@ class FaultsTestCase(TransferTestCase):
         self.write("b.bin", os.urandom(2 * 8 * MEBI))
         for number in range(60):
             self.write(f"small/{number:02}.bin", os.urandom(number * 300))
+
+    def renew_keys(self):
+        """Have keys come from a process that has others whenever it is asked."""
+        names = {"AccessKeyId": "AWS_ACCESS_KEY_ID", "SecretAccessKey": "AWS_SECRET_ACCESS_KEY"}
+        first = {field: os.environ[name] for field, name in names.items()}
+        second = {"AccessKeyId": _OTHER_KEY, "SecretAccessKey": f"{_OTHER_KEY}-secret"}
+        (self.folder / "keys").write_text(json.dumps([first, second]))
+        (self.folder / "process.py").write_text(_PROCESS)
+        words = (sys.executable, "-S", self.folder / "process.py", self.folder / "keys")
+        command = shlex.join(map(str, words))
+        (self.folder / "config").write_text(f"[default]\ncredential_process = {command}\n")
+        self.enterContext(patch.dict(os.environ, AWS_CONFIG_FILE=str(self.folder / "config")))
+        for name in names.values():
+            del os.environ[name]
 
     def settings(self, **more):
         """Give up soon."""
@@ -157,6 +181,10 @@ class TestRefusals(OneTroubleTestCase):
     def test_a_server_that_asks_for_patience_gets_it(self):
         self.survive(Trouble.SLOW_DOWN)
 
+    def test_keys_that_expire_are_renewed(self):
+        self.renew_keys()
+        self.survive(Trouble.EXPIRED, 0.3)
+
     def test_a_clock_that_differs_is_set_by_the_servers(self):
         self.survive(Trouble.SKEWED)
 
@@ -165,10 +193,11 @@ class TestMixedTroubles(FaultsTestCase):
     """Everything at once, by several seeds."""
 
     def test_whatever_happens_the_asset_ends_whole(self):
+        self.renew_keys()
         for seed in range(campaign(4)):
             with self.subTest(seed=seed):
                 self.bucket = _server.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
-                troubles = [trouble for trouble in PASSING if trouble is not Trouble.STALL]
+                troubles = [trouble for trouble in Trouble if trouble is not Trouble.STALL]
                 self.proxy.begin(Seeded(seed, troubles, 0.3))
                 self.bring_home(f"seed {seed}")
                 self.assertGreater(sum(self.proxy.troubled.values()), 10)

@@ -83,10 +83,10 @@ def ca_file() -> Path:
     return path
 
 
-def server_context() -> ssl.SSLContext:
-    """Make what a server on loopback shows its clients."""
+def server_context(*names: str) -> ssl.SSLContext:
+    """Make what a server on loopback shows its clients; it may have further names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority().issue_cert("127.0.0.1").configure_cert(context)
+    authority().issue_cert("127.0.0.1", *names).configure_cert(context)
     return context
 
 

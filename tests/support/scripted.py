@@ -23,20 +23,22 @@ class Scripted:
     """Answers each request with the next reply; None stays silent.
 
     A reply that ends a connection is given as a tuple of it alone; a function is called with the
-    connection, and sends what it likes. Where requests come over several
-    connections at once, replies are given as a function of the request's first line.
+    connection, and sends what it likes. Where requests come over several connections at once,
+    replies are given as a function of the request's first line, or with `by_head` of its whole
+    head. With a context in `tls`, it speaks TLS.
     """
 
-    def __init__(self, replies):
+    def __init__(self, replies, by_head=False, tls=None):
         if not callable(replies):
             waiting = iter(replies)
             replies = lambda line: next(waiting, OK)  # noqa: E731
-        self._reply = replies
+        self._reply, self._by_head, self._tls = replies, by_head, tls
         self.requests: list[bytes] = []
         self.connections = 0
         """How many were taken."""
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port = self._listener.getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.ended = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -57,12 +59,19 @@ class Scripted:
 
     def _serve(self, link: socket.socket) -> None:
         """Answer on one connection."""
+        if self._tls:
+            try:
+                link = self._tls.wrap_socket(link, server_side=True)
+            except OSError:  # a client that does not trust it, or speaks no TLS
+                link.close()
+                return
         with contextlib.suppress(ConnectionError), link, link.makefile("rb") as file:
             while lines := list(iter(lambda: file.readline().rstrip(b"\r\n"), b"")):
-                (size,) = [int(x.split(b":")[1]) for x in lines if x.startswith(b"content-length")]
-                file.read(size)
-                self.requests.append(b"\n".join(lines))
-                answer = self._reply(lines[0])
+                sizes = [x for x in lines if x.lower().startswith(b"content-length:")]
+                file.read(int(sizes[0].split(b":")[1]) if sizes else 0)
+                head = b"\n".join(lines)
+                self.requests.append(head)
+                answer = self._reply(head if self._by_head else lines[0])
                 if answer is None:
                     self.ended.wait(30)
                     return

@@ -134,7 +134,7 @@ def start(tls: bool = False, **others: tuple[str, list[str]]) -> SeaweedFS:
 
 def _encrypt(folder: Path, command: list[str]) -> Path:
     """Give a server a certificate, and tell who vouches for it."""
-    certificate = authority().issue_cert("127.0.0.1")
+    certificate = authority().issue_cert("127.0.0.1", "s3.lab.test")
     names = {"cert": certificate.cert_chain_pems[0], "key": certificate.private_key_pem}
     for name, pem in names.items():
         pem.write_to_path(str(folder / f"{name}.pem"))

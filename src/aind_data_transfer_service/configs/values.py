@@ -115,6 +115,8 @@ def bucket(value: object) -> str | None:
     """
     if _is_blank(value):
         return None
+    if isinstance(value, str) and value.strip().startswith("arn:"):
+        raise ValueError(f"{quoted(value)} is an ARN; name the access point by its alias")
     if not isinstance(value, str) or not _BUCKET.fullmatch(value.strip()) or ".." in value:
         raise ValueError(
             f"{quoted(value)} is no name of a bucket; write 3 to 63 lower-case letters, digits, "

@@ -175,7 +175,7 @@ class AfterwardsKeeper:
             root, bucket = str(place.parent.parent), place.parent.name
         keys = job_keys(settings.hpc_for(bucket))
         try:
-            store = open_store(root, bucket, settings.aws_endpoint_url, quick=True, keys=keys)
+            store = open_store(root, bucket, settings.s3_endpoint_url, quick=True, keys=keys)
             document = store.get(f"{job.name}/{RECORD_NAME}")
         except UploadError as error:
             return Registration(RegistrationState.FAILED, str(error))

@@ -157,7 +157,7 @@ class Checks:
             store = open_store(
                 settings.destination_root,
                 bucket,
-                settings.aws_endpoint_url,
+                settings.s3_endpoint_url,
                 quick=True,
                 keys=job_keys(settings.hpc_for(bucket)),
             )

@@ -14,6 +14,7 @@ from aind_data_transfer_service.settings.kinds import (
     default_data_dir,
 )
 from aind_data_transfer_service.settings.metadata import LabSettings
+from aind_data_transfer_service.settings.s3 import S3Settings
 
 
 class CommonSettings(EnvironmentSettings):
@@ -33,6 +34,8 @@ class CommonSettings(EnvironmentSettings):
     """Which other sources of metadata there are, and which is asked for what."""
     aws_endpoint_url: WebAddress | None = None
     """Address of an S3 server other than Amazon's. A job can never set it."""
+    s3: S3Settings = Field(default_factory=S3Settings)
+    """How else requests to S3 are addressed, and with which headers objects are stored."""
     aws_ca_bundle: Path | None = None
     """A PEM file of the certificates to trust, in place of this machine's."""
     aws_checksum_algorithm: Literal["CRC64NVME", "SHA256"] = "CRC64NVME"
@@ -48,6 +51,13 @@ class CommonSettings(EnvironmentSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         """Make a path independent of where the process stands."""
         return value and value.expanduser().absolute()
+
+    @property
+    def s3_endpoint_url(self) -> str | None:
+        """The configured address of an S3 server other than Amazon's."""
+        if self.s3.aws_ignore_configured_endpoint_urls:
+            return None
+        return self.s3.aws_endpoint_url_s3 or self.aws_endpoint_url
 
     @property
     def destination_root(self) -> str:

@@ -152,4 +152,5 @@ class ServiceSettings(CommonSettings):
         ):
             if name in self.model_fields_set and (value := getattr(self, name)):
                 environment[name.upper()] = str(value)
+        environment |= self.s3.environment()
         return environment | self.metadata.environment() | self.afterwards.environment()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.metadata import MetadataSettings
+from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.settings.sources import (
     LabtracksSettings,
     SharePointSettings,
@@ -26,7 +27,8 @@ def shared_variables() -> frozenset[str]:
     They may come from a store of parameters. What tells one job from another may not, nor may
     where its files lie on the machine on which it runs.
     """
-    return frozenset(UploadSettings.variables().values()) - _OF_ONE_JOB | _of_systems()
+    of_jobs = frozenset((UploadSettings.variables() | S3Settings.variables()).values())
+    return of_jobs - _OF_ONE_JOB | _of_systems()
 
 
 def without_sources(environment: Mapping[str, str]) -> dict[str, str]:

@@ -241,7 +241,7 @@ def _verify_all(options: argparse.Namespace, settings: UploadSettings) -> None:
     failed: list[UploadError] = []
     for place in places:
         try:
-            store = open_store(place.root, place.bucket, settings.aws_endpoint_url)
+            store = open_store(place.root, place.bucket, settings.s3_endpoint_url)
             report = audit(store, place.asset, options.deep)
         except UploadError as error:
             failed.append(error)

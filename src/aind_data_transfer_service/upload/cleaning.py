@@ -66,7 +66,7 @@ def _clean(options: argparse.Namespace, settings: UploadSettings) -> None:
     failed: list[UploadError] = []
     for text in places:
         root, bucket, beneath = _place_of(text, settings.destination_root)
-        store = open_store(root, bucket, settings.aws_endpoint_url)
+        store = open_store(root, bucket, settings.s3_endpoint_url)
         state_dir = settings.state_dir / bucket
         found = leftovers.of_bucket(store, beneath, state_dir, options.remove_unfinished)
         failed += _tell(_title(store), found, options)

@@ -1,102 +1,145 @@
-"""Whose name requests are made in, and where the bucket is.
+"""AWS credentials, resolved by botocore.
 
-Found as botocore finds them: the usual `AWS_*` variables, profiles, single sign-on, a web identity,
-the machine's or container's role. What expires is renewed before it does, and once more where a
-server says that it has.
+Sources are the usual ones: `AWS_*` variables, profiles, single sign-on, a web identity, the role of
+the machine or container. Credentials that expire are refreshed before they do, and again when a
+server says that they have expired. At most one refresh runs at a time, whatever the number of
+requests in flight.
 """
 
+import logging
 import os
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from aind_data_transfer_service.errors import DestinationError
+from aind_data_transfer_service.upload.aws_config import read_profile
 from aind_data_transfer_service.upload.retry import Fault, Kind
 from aind_data_transfer_service.upload.signing import Keys
 from aind_data_transfer_service.upload.store import S3Keys
 
-_REGION = "us-east-1"
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY = 10.0
+"""Seconds between two looks at whether botocore has newer keys. botocore refreshes keys that live
+for less than ten minutes whenever it is asked: asked per request, it ran a `credential_process` for
+every other file."""
+_RENEW_EVERY = 1.0
+"""Seconds for which a renewal that found no other keys is not repeated for another request."""
 
 
 class Credentials:
-    """Credentials of one store.
+    """Credentials of one store. May be used from several threads at once.
 
     Parameters
     ----------
     given : S3Keys | None
         Those to use; by default what the environment has.
+    clock : Callable
+        Monotonic seconds.
 
     Raises
     ------
     DestinationError
-        Where there are none.
+        If there are none.
     """
 
-    def __init__(self, given: S3Keys | None = None):
-        self._lock = threading.Lock()
-        self._given = given
+    def __init__(self, given: S3Keys | None = None, clock: Callable[[], float] = time.monotonic):
+        self._lock, self._clock = threading.Lock(), clock
         self._found: Any = None
-        self._frozen: Any = None
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        """botocore's credentials; None if the keys never change."""
+        self._next_look = self._next_renewal = 0.0
+        self._failure: str | None = None
         if given is not None:
             self._keys = Keys(given.access_key_id, given.secret_access_key, given.session_token)
-            region = given.region or region
-        elif region is None or (plain := _of_environment()) is None:
-            region = self._find() or region
-        else:
+        elif plain := _of_environment():
             self._keys = plain
-        self.region: str = region or _REGION
+        else:
+            self._open()
 
     def keys(self) -> Keys:
-        """Give them as they are now.
+        """Return the current keys, refreshed by botocore if they are about to expire.
+
+        A refresh that fails is no error here: the keys may be valid for minutes yet, and the server
+        says when they no longer are.
+        """
+        if self._found is None or self._clock() < self._next_look:
+            return self._keys
+        if self._lock.acquire(blocking=False):  # others go on with the keys they have
+            try:
+                self._keys = _frozen(self._found)
+            except _errors() as error:
+                logger.warning("AWS credentials could not be refreshed: %s", error)
+            finally:
+                self._next_look = self._clock() + _LOOK_EVERY
+                self._lock.release()
+        return self._keys
+
+    def renew(self, used: Keys) -> bool:
+        """Look for keys other than those that a server refused as expired.
+
+        Parameters
+        ----------
+        used : Keys
+            The keys that the refused request was signed with.
+
+        Returns
+        -------
+        bool
+            Whether the keys are others now, because of this call or of another request's.
 
         Raises
         ------
         Fault
-            Where they cannot be had at present.
+            If no credentials can be fetched at present; a later attempt may succeed.
         """
         if self._found is None:
-            return self._keys
-        try:
-            frozen = self._found.get_frozen_credentials()
-        except _errors() as error:
-            raise Fault(Kind.PASSING, f"no credentials: {error}") from error
-        if frozen != self._frozen:
-            self._keys = Keys(frozen.access_key, frozen.secret_key, frozen.token)
-            self._frozen = frozen
-        return self._keys
-
-    def renew(self) -> bool:
-        """Look for them anew; tells whether there are others now."""
-        if self._found is None:
             return False
-        before = self.keys()
         with self._lock:
-            self._find()
-        return self.keys() != before
+            if self._keys == used and self._clock() >= self._next_renewal:
+                self._failure = self._fetch()
+                if self._keys == used:
+                    self._next_renewal = self._clock() + _RENEW_EVERY
+            if self._keys != used:
+                return True
+            if self._failure is not None:
+                raise Fault(Kind.PASSING, self._failure)
+            return False
 
-    def _find(self) -> str | None:
-        """Have botocore find credentials, and tell the region that goes with them."""
-        import botocore.session
-
+    def _fetch(self) -> str | None:
+        """Replace the keys by what the sources have now; return why that failed, if it did."""
         try:
-            session = botocore.session.Session()
-            found = session.get_credentials()
-            region = session.get_config_variable("region")
+            found = _session().get_credentials()
+            if found is None:
+                return "AWS credentials could not be refreshed: their source has none now"
+            self._keys = _frozen(found)
+        except _errors() as error:
+            return f"AWS credentials could not be refreshed: {error}"
+        self._found = found
+        self._next_look = self._clock() + _LOOK_EVERY
+        return None
+
+    def _open(self) -> None:
+        """Have botocore find credentials."""
+        try:
+            self._found = _session().get_credentials()
+            if self._found is not None:
+                self._keys = _frozen(self._found)
         except _errors() as error:
             raise DestinationError(f"no AWS credentials could be had: {error}") from error
-        if found is None:
+        if self._found is None:
             raise DestinationError(
                 "no AWS credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
                 "or AWS_PROFILE"
             )
-        self._found = found
-        return os.environ.get("AWS_REGION") or region
+        self._next_look = self._clock() + _LOOK_EVERY
 
 
 def _of_environment() -> Keys | None:
-    """Give keys that the environment names outright: nothing has to be loaded to find those.
+    """Return keys that the environment holds outright, for which nothing has to be loaded.
 
-    They come first of all with botocore too.
+    They come first with botocore too.
     """
     key, secret = (os.environ.get(f"AWS_{name}") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
     if not key or not secret or "AWS_CREDENTIAL_EXPIRATION" in os.environ:
@@ -105,8 +148,39 @@ def _of_environment() -> Keys | None:
     return Keys(key, secret, next(filter(None, tokens), None))
 
 
+def _session() -> Any:
+    """Return a new botocore session, which reads its files again.
+
+    The clients that it makes to fetch credentials, such as of STS, do not use the endpoint of all
+    services, which is the S3 server's: only one of their own, as `AWS_ENDPOINT_URL_STS`.
+    """
+    import botocore.config
+    import botocore.session
+
+    class Session(botocore.session.Session):
+        def create_client(self, service_name: str, *args: Any, **options: Any) -> Any:
+            if url := profile.endpoint_of(service_name):
+                options.setdefault("endpoint_url", url)
+            return super().create_client(service_name, *args, **options)
+
+    profile, session = read_profile(), Session()
+    ignoring = botocore.config.Config(ignore_configured_endpoint_urls=True)
+    session.set_default_client_config(ignoring)
+    return session
+
+
+def _frozen(found: Any) -> Keys:
+    """Return botocore's credentials as they are now."""
+    frozen = found.get_frozen_credentials()
+    return Keys(frozen.access_key, frozen.secret_key, frozen.token)
+
+
 def _errors() -> tuple[type[Exception], ...]:
-    """Tell what botocore raises; it is loaded only where it is needed."""
+    """Return what botocore raises if credentials cannot be fetched.
+
+    Besides its own exceptions: RuntimeError for refreshed keys that are expired, OSError for a
+    `credential_process` that cannot be started, ValueError and KeyError for what it prints.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    return BotoCoreError, ClientError
+    return BotoCoreError, ClientError, RuntimeError, OSError, ValueError, KeyError

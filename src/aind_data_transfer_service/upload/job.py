@@ -144,7 +144,7 @@ class UploadJob:
         self._store: AssetStore = open_store(
             settings.destination_root,
             config.s3_bucket,
-            settings.aws_endpoint_url,
+            settings.s3_endpoint_url,
             conduct=Conduct(
                 settings.upload_retry_seconds, settings.upload_bandwidth, self._events.warn
             ),

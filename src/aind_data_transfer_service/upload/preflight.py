@@ -110,7 +110,7 @@ def probe(store: AssetStore, prefix: str) -> list[str]:
         checks = all([answer.result() for answer in answers])
         store.delete([key, whole] if answers else [key])
     except TransferError as error:
-        raise DestinationError(str(error)) from error
+        raise DestinationError(f"{error}{store.refused_setting(key, said, error)}") from error
     if found != said:
         raise DestinationError(f"{store.location(key)} was written and read back otherwise")
     if checks:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Generic, TypeVar
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
@@ -16,6 +17,9 @@ T = TypeVar("T")
 Decode = Callable[[str], str]
 """Decodes a key of a list."""
 
+_REDIRECTING = frozenset((301, 302, 307, 400, 403))
+"""The statuses of refusals with which S3 names the bucket's region."""
+_REGION = re.compile(rb"<Region>([a-z0-9-]+)</Region>")
 _WORDS = 200
 """Bytes of a refusal in other words than S3's that are told."""
 _BEFORE_XML = re.compile(rb"(?:\s|\xef\xbb\xbf|<!--.*?-->)*", re.DOTALL)
@@ -109,6 +113,28 @@ def read_error(reply: Reply) -> tuple[str, str]:
     if found is None or found.tag != "Error":
         return "", ""
     return text_of(found, "Code"), text_of(found, "Message")
+
+
+def read_region(reply: Reply) -> str:
+    """Read which region a refusal names as the bucket's; empty if it names none."""
+    if reply.status not in _REDIRECTING:
+        return ""
+    named = reply.headers.get("x-amz-bucket-region")
+    found = None if named else _REGION.search(reply.body)
+    return named or (found[1].decode() if found else "")
+
+
+def read_retry_after(reply: Reply) -> float:
+    """Read for how many seconds the server asks to wait; 0 if it does not say."""
+    said = reply.headers.get("retry-after", "").strip()
+    if said.isdecimal():
+        return float(said)
+    try:
+        until = parsedate_to_datetime(said)
+        now = parsedate_to_datetime(reply.headers.get("date", ""))
+        return max(0.0, (until - now).total_seconds())
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def read_words(reply: Reply) -> str:

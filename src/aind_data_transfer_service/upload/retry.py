@@ -21,13 +21,16 @@ T = TypeVar("T")
 
 _FIRST_BOUND = 0.2
 _LAST_BOUND = 20.0
+_SETTLED_AFTER = 20.0
+"""Seconds for which a key that the store does not know is tried again: a new key is not known at
+once everywhere."""
 _MOST_DAMAGED = 3
 _MOST_REFRESHED = 3
 _TOLD_EVERY = 10.0
 
 _PASSING = frozenset(
     "SlowDown ServiceUnavailable InternalError RequestTimeout IncompleteBody OperationAborted "
-    "ConditionalRequestConflict Throttling ThrottlingException RequestThrottled "
+    "ConditionalRequestConflict TemporaryRedirect Throttling ThrottlingException RequestThrottled "
     "RequestLimitExceeded BandwidthLimitExceeded TooManyRequests".split()
 )
 _EXPIRED = frozenset("ExpiredToken ExpiredTokenException TokenRefreshRequired".split())
@@ -46,14 +49,26 @@ class Kind(StrEnum):
     """Other credentials."""
     SKEWED = "skewed"
     """To sign by the server's clock."""
+    UNKNOWN_KEY = "unknown key"
+    """To wait a little, or other credentials: the keys may be very new, or replaced by others."""
+    MOVED = "moved"
+    """To ask in the region that the server named."""
     DAMAGED = "damaged"
     """To send the same bytes again, a few times: what arrived was not what was sent."""
     FINAL = "final"
     """Nothing."""
 
 
+_MENDED = (Kind.EXPIRED, Kind.SKEWED, Kind.MOVED)
+
+
 class Fault(Exception):
     """A request failed."""
+
+    region = ""
+    """Where the bucket is, if the server named it."""
+    retry_after = 0.0
+    """How many seconds the server asks to wait before the next attempt."""
 
     def __init__(self, kind: Kind, words: str, status: int = 0, code: str = "", date: str = ""):
         """Say how, what the server called it, and what its clock showed."""
@@ -71,6 +86,8 @@ def judge(status: int, code: str) -> Kind:
         return Kind.SKEWED
     if code in _EXPIRED:
         return Kind.EXPIRED
+    if code == "InvalidAccessKeyId":
+        return Kind.UNKNOWN_KEY
     if code in _DAMAGED:
         return Kind.DAMAGED
     if code in _PASSING or status in (408, 429) or (status >= 500 and status not in (501, 505)):
@@ -144,7 +161,8 @@ class Patience:
         repeats : Repeats
             Is told of each repetition.
         mend : Callable
-            Gets new credentials or sets the clock, and tells whether that changed anything.
+            Gets new credentials, sets the clock or changes the region. Returns whether that changed
+            anything; raises `Fault` if it may succeed later.
         halt : threading.Event | None
             Ends the waiting.
 
@@ -163,11 +181,18 @@ class Patience:
         while True:
             seen[fault.kind] += 1
             left = self.seconds - (self.clock() - since)
-            if not self._may_go_on(fault, seen, left, mend):
+            try:
+                goes_on = self._may_go_on(fault, seen, left, mend)
+            except Fault as error:  # what would help cannot be done now: it is tried again as well
+                seen[fault.kind] -= 1
+                seen[error.kind] += 1
+                first = error if first is fault else first
+                fault, goes_on = error, True
+            if not goes_on:
                 raise _given_up(fault, first, seen, self.clock() - since) from fault
             repeats.note(fault.words)
-            pause = min(left, self.pause(sum(seen.values())))
-            if fault.kind in (Kind.EXPIRED, Kind.SKEWED):
+            pause = min(left, fault.retry_after + self.pause(sum(seen.values())))
+            if fault.kind in _MENDED:
                 pause = min(pause, 1.0)
             if (self.wait or _wait)(pause, halt):
                 raise CancelledError("the transfer was stopped") from fault
@@ -180,16 +205,17 @@ class Patience:
         """Choose how long to wait after so many failures."""
         return self.jitter(0.0, min(_LAST_BOUND, _FIRST_BOUND * 2.0 ** min(failures - 1, 10)))
 
-    @staticmethod
     def _may_go_on(
-        fault: Fault, seen: Counter[Kind], left: float, mend: Callable[[Fault], bool]
+        self, fault: Fault, seen: Counter[Kind], left: float, mend: Callable[[Fault], bool]
     ) -> bool:
         """Tell whether another attempt has any prospect."""
         if left <= 0 or fault.kind is Kind.FINAL:
             return False
         if fault.kind is Kind.DAMAGED:
             return seen[Kind.DAMAGED] < _MOST_DAMAGED
-        if fault.kind in (Kind.EXPIRED, Kind.SKEWED):
+        if fault.kind is Kind.UNKNOWN_KEY:
+            return mend(fault) or self.seconds - left < _SETTLED_AFTER
+        if fault.kind in _MENDED:
             return mend(fault) and seen[fault.kind] <= _MOST_REFRESHED
         return True
 

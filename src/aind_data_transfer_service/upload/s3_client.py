@@ -23,9 +23,12 @@ from xml.sax.saxutils import escape
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.credentials import Credentials
+from aind_data_transfer_service.upload.endpoint import Route, Routes
+from aind_data_transfer_service.upload.headers import Headers
 from aind_data_transfer_service.upload.ledger import Part
 from aind_data_transfer_service.upload.limits import REQUESTS_PER_SECOND, TokenBucket
 from aind_data_transfer_service.upload.listing import PageGuard, Pages, in_pieces
+from aind_data_transfer_service.upload.proxy import refusal
 from aind_data_transfer_service.upload.replies import (
     Decode,
     ListPage,
@@ -37,6 +40,8 @@ from aind_data_transfer_service.upload.replies import (
     read_objects,
     read_page,
     read_range,
+    read_region,
+    read_retry_after,
     read_words,
     read_xml,
     see_deleted,
@@ -45,25 +50,33 @@ from aind_data_transfer_service.upload.replies import (
 from aind_data_transfer_service.upload.response import Reply
 from aind_data_transfer_service.upload.retry import Fault, Kind, Patience, Repeats, judge
 from aind_data_transfer_service.upload.signing import (
+    EMPTY,
     UNSIGNED,
     Clock,
+    Keys,
     encode_path,
     encode_query,
     sign,
 )
 from aind_data_transfer_service.upload.store import Buffer, StoredObject, Window
 from aind_data_transfer_service.upload.stretch import Stretch
-from aind_data_transfer_service.upload.wire import MOST_READ, Exchange, Wire
+from aind_data_transfer_service.upload.wire import MOST_READ, Exchange
 
 T = TypeVar("T")
 _READ_ONLY = ("GET", "HEAD")
 _LONG_BODY = 1 << 16
 """Shorter bodies never wait for the link: the system takes them whole."""
+_SHA256 = Algorithm.SHA256.header
+_ALGORITHM = "x-amz-sdk-checksum-algorithm"
+"""Names the checksum; buckets with Object Lock may demand it besides the checksum itself."""
 _PAGE = 1000
+_DELETES_IN_FLIGHT = 16
+_NOT_IMPLEMENTED = (400, 405, 501)
+"""What stores without DeleteObjects answer to it. Google Cloud Storage answers 400."""
+_AMAZON = re.compile(r"(.+\.)?amazonaws\.(com|com\.cn|eu)")
 _LIST = {"list-type": "2", "encoding-type": "url"}
 _LARGEST_DOCUMENT = 1 << 28
 """Bytes of an object that is read whole: a record or a document."""
-_AMAZON = re.compile(r"(.+\.)?amazonaws\.com(\.cn)?")
 _REFUSED, _ABOUT_THE_BODY = (400, 409, 412, 422), (Kind.DAMAGED, Kind.FINAL)
 """How a server refuses a body that its checksum does not fit."""
 _ASKED = 3
@@ -85,10 +98,8 @@ class S3Client:
 
     Parameters
     ----------
-    bucket : str
-        Its name.
-    wire : Wire
-        The connections to the server.
+    routes : Routes
+        The way to it, and its region.
     credentials : Credentials
         Who asks.
     patience : Patience
@@ -97,27 +108,29 @@ class S3Client:
         How bodies are guarded.
     repeats : Repeats
         Is told of each repetition.
+    headers : Headers
+        What settings add to requests.
     """
 
     def __init__(
         self,
-        bucket: str,
-        wire: Wire,
+        routes: Routes,
         credentials: Credentials,
         patience: Patience,
         algorithm: Algorithm,
         repeats: Repeats,
+        headers: Headers,
     ):
-        self._bucket, self._wire, self._credentials = bucket, wire, credentials
-        self._patience, self._repeats = patience, repeats
+        self._routes, self._credentials = routes, credentials
+        self._patience, self._repeats, self._headers = patience, repeats, headers
         self.algorithm = algorithm
         self.clock = Clock()
-        base = urlsplit(wire.address).path.rstrip("/")
-        self._root = f"{base}/{bucket}"
-        is_amazon = _AMAZON.fullmatch(urlsplit(wire.address).hostname or "")
+        address = routes.current.wire.address
+        is_amazon = _AMAZON.fullmatch(urlsplit(address).hostname or "")
         self.rate = TokenBucket(REQUESTS_PER_SECOND) if is_amazon else None
         """Writing requests per second; None where no number is known."""
         self._is_known = False
+        self._has_delete_objects = True
         self._knows_ranges = True
         """Whether the server gives pieces of objects, as far as is known."""
 
@@ -131,7 +144,9 @@ class S3Client:
         FileExistsError
             With `new`, where there is one already.
         """
-        headers = {self.algorithm.header: self.algorithm.of(data)}
+        headers = self._headers.of_object(key, is_data=False)
+        headers[_ALGORITHM] = self.algorithm.value
+        headers[self.algorithm.header] = self.algorithm.of(data)
         if new:
             headers["if-none-match"] = "*"
         try:
@@ -158,7 +173,7 @@ class S3Client:
         halt : threading.Event | None
             Breaks off once it is set.
         """
-        with self._wire.ready(window.size):
+        with self._routes.current.wire.ready(window.size):
             yield from self._put_all(objects, window, halt)
 
     def _put_all(
@@ -166,7 +181,7 @@ class S3Client:
     ) -> Iterator[str]:
         """Store objects over connections that are there."""
         waiting: deque[Pending[str]] = deque()
-        header = self.algorithm.header
+        header, algorithm = self.algorithm.header, self.algorithm.value
 
         def first() -> str:
             put = waiting[0]
@@ -187,7 +202,9 @@ class S3Client:
                     break
                 if len(waiting) >= window.size:
                     yield first()
-                headers = {header: self.algorithm.of(data)}
+                headers = self._headers.of_object(key, is_data=True)
+                headers[_ALGORITHM] = algorithm
+                headers[header] = self.algorithm.of(data)
                 send = partial(self._begin, "PUT", key, _NOTHING, headers, data, halt)
                 began = time.monotonic()
                 waiting.append(Pending(self, send, read_etag, halt))
@@ -270,15 +287,49 @@ class S3Client:
                 yield prefix[len(start) :].rstrip("/")
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects, a thousand in a request."""
+        """Delete objects: a thousand in a request, or one by one if the store cannot do that."""
         for first in range(0, len(keys), _PAGE):
             page = keys[first : first + _PAGE]
-            names = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in page)
-            body = f"<Delete>{names}</Delete>".encode()
-            digest = hashlib.md5(body, usedforsecurity=False).digest()
-            headers = {"content-md5": base64.b64encode(digest).decode()}
-            read = partial(see_deleted, set(page))
-            self._ask("POST", "", {"delete": ""}, headers, body, read=read)
+            if self._has_delete_objects:
+                try:
+                    self._delete_objects(page)
+                    continue
+                except Fault as fault:
+                    if fault.kind is not Kind.FINAL or fault.status not in _NOT_IMPLEMENTED:
+                        raise
+            self._delete_one_by_one(page)
+            self._has_delete_objects = False
+
+    def _delete_objects(self, keys: Sequence[str]) -> None:
+        """Delete objects in one request."""
+        names = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
+        body = f"<Delete>{names}</Delete>".encode()
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        headers = {"content-md5": base64.b64encode(digest).decode()}
+        read = partial(see_deleted, set(keys))
+        self._ask("POST", "", {"delete": ""}, headers, body, read=read)
+
+    def _delete_one_by_one(self, keys: Sequence[str]) -> None:
+        """Delete objects in a request each, several of them in flight."""
+        waiting: deque[Pending[Reply]] = deque()
+
+        def finish_first() -> None:
+            try:
+                waiting.popleft().result()
+            except Fault as fault:
+                if fault.status != 404 or fault.code == "NoSuchBucket":
+                    raise
+
+        try:
+            for key in keys:
+                if len(waiting) >= _DELETES_IN_FLIGHT:
+                    finish_first()
+                waiting.append(self._send("DELETE", key, _NOTHING, _NOTHING, b"", None, _as_it_is))
+            while waiting:
+                finish_first()
+        finally:
+            for request in waiting:
+                request.drop()
 
     def refuses_damage(self, key: str, upload_id: str = "") -> bool:
         """Send a body with a wrong checksum; return whether the server refuses it.
@@ -294,13 +345,16 @@ class S3Client:
             The multipart upload whose first part it is; empty for an object of its own.
         """
         query = {"partNumber": "1", "uploadId": upload_id} if upload_id else _NOTHING
-        headers = {self.algorithm.header: self.algorithm.of(b"what is not sent")}
-        failures = 0
+        headers = {} if upload_id else self._headers.of_object(key, is_data=False)
+        headers[self.algorithm.header] = self.algorithm.of(b"what is not sent")
+        failures, keys, route = 0, None, None
 
         def attempt() -> bool:
-            nonlocal failures
+            nonlocal failures, keys, route
             try:
-                self.checked(self._begin("PUT", key, query, headers, b"what is sent", None).reply())
+                sent = self._begin("PUT", key, query, headers, b"what is sent", None)
+                exchange, keys, route = sent
+                self.checked(exchange.reply(), route)
             except Fault as fault:
                 if fault.code and fault.status in _REFUSED and fault.kind in _ABOUT_THE_BODY:
                     return True
@@ -309,11 +363,12 @@ class S3Client:
                     raise
             return False
 
-        return self.patiently(attempt, None)
+        return self.patiently(attempt, lambda fault: self.mend(fault, keys, route), None)
 
     def create_upload(self, key: str) -> str:
         """Begin an upload in parts and give its id."""
-        headers = {"x-amz-checksum-algorithm": self.algorithm.value}
+        headers = self._headers.of_object(key, is_data=True)
+        headers["x-amz-checksum-algorithm"] = self.algorithm.value
         if self.algorithm is Algorithm.CRC64NVME:
             headers["x-amz-checksum-type"] = "FULL_OBJECT"
         read = lambda reply: text_of(read_xml(reply), "UploadId", needed=True)  # noqa: E731
@@ -330,7 +385,7 @@ class S3Client:
     ) -> "Pending[Part]":
         """Send one part, and do not wait for the answer."""
         query = {"partNumber": str(number), "uploadId": upload_id}
-        headers = {self.algorithm.header: checksum}
+        headers = {_ALGORITHM: self.algorithm.value, self.algorithm.header: checksum}
         read = lambda reply: Part(number, len(data), read_etag(reply), checksum)  # noqa: E731
         return self._send("PUT", key, query, headers, data, halt, read)
 
@@ -438,9 +493,14 @@ class S3Client:
         begin = partial(self._begin, method, key, query, headers, body, halt)
         return Pending(self, begin, read, halt, limit)
 
-    def patiently(self, attempt: Callable[[], T], halt: threading.Event | None) -> T:
+    def patiently(
+        self,
+        attempt: Callable[[], T],
+        mend: Callable[[Fault], bool],
+        halt: threading.Event | None,
+    ) -> T:
         """Try until it is done."""
-        return self._patience.run(attempt, self._repeats, self._mend, halt)
+        return self._patience.run(attempt, self._repeats, mend, halt)
 
     def _begin(
         self,
@@ -450,54 +510,111 @@ class S3Client:
         headers: Mapping[str, str],
         body: Buffer | Stretch,
         halt: threading.Event | None,
-    ) -> Exchange:
+    ) -> "Sent":
         """Send a request."""
         if self.rate is not None and method not in _READ_ONLY:
             self.rate.take()
-        path = encode_path(f"{self._root}/{key}" if key else self._root)
+        route = self._routes.current
+        wire = route.wire
+        path = encode_path(f"{route.root}/{key}" if key else route.root or "/")
         text = encode_query(query)
+        keys = self._credentials.keys()
         signed = sign(
-            self._credentials.keys(),
-            self._credentials.region,
+            keys,
+            route.region,
             self.clock.stamp(),
             method,
             path,
             text,
-            {**headers, "host": self._wire.host},
-            hashlib.sha256(body).hexdigest() if method == "POST" else UNSIGNED,
+            {**self._headers.every, **headers, "host": wire.netloc},
+            _payload(method, headers, body),
         )
         target = f"{path}?{text}" if text else path
         lines = "".join([f"{name}: {value}\r\n" for name, value in signed.items()])
-        head = f"{method} {target} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
-        return self._wire.begin(head.encode("latin-1"), body, method, halt)
+        head = (
+            f"{method} {wire.prefix}{target} HTTP/1.1\r\n{lines}{wire.lines}"
+            f"content-length: {len(body)}\r\n\r\n"
+        )
+        return wire.begin(head.encode("latin-1"), body, method, halt), keys, route
 
-    def checked(self, reply: Reply) -> Reply:
-        """See that a reply is no refusal."""
+    def checked(self, reply: Reply, route: Route) -> Reply:
+        """See that a reply to a request that went that way is no refusal."""
         if not 200 <= reply.status < 300:
-            raise self._refusal(reply)
+            raise self._refusal(reply, route)
         self._is_known = True
         return reply
 
-    def _refusal(self, reply: Reply) -> Fault:
+    def _refusal(self, reply: Reply, route: Route) -> Fault:
         """Read why a server refuses."""
         code, message = read_error(reply)
+        forwarder = route.wire.forwarder
+        if forwarder and reply.status == 407:
+            return refusal(forwarder, reply.status, "the request")
         kind = judge(reply.status, code)
         if code == "SignatureDoesNotMatch" and self._is_known:
             kind = Kind.DAMAGED  # the keys are right: the request came in otherwise
         if kind is Kind.DAMAGED and not code and not self._is_known:
             kind = Kind.FINAL  # it never understood us: it is no S3 server, or speaks TLS
         words = ": ".join(word for word in (code, message) if word)
-        region = reply.headers.get("x-amz-bucket-region")
-        if region and region != self._credentials.region and reply.status in (301, 307, 400, 403):
-            words = f"the bucket is in {region}, not in {self._credentials.region}; set AWS_REGION"
-        words = words or f"the server answered {reply.status}{read_words(reply)}"
-        return Fault(kind, words, reply.status, code, reply.headers.get("date", ""))
+        server = f"the proxy {forwarder.address} or the server" if forwarder else "the server"
+        words = words or f"{server} answered {reply.status}{read_words(reply)}"
+        region = read_region(reply)
+        if region and region != route.region:
+            kind = Kind.MOVED
+            words = f"the bucket is in {region}, not in {route.region}"
+        fault = Fault(kind, words, reply.status, code, reply.headers.get("date", ""))
+        fault.region, fault.retry_after = region, read_retry_after(reply)
+        return fault
 
-    def _mend(self, fault: Fault) -> bool:
-        """Get new credentials, or go by the server's clock."""
-        if fault.kind is Kind.EXPIRED:
-            return self._credentials.renew()
+    def mend(self, fault: Fault, keys: Keys | None, route: Route | None) -> bool:
+        """Get other credentials, go to another region, or set the clock.
+
+        Parameters
+        ----------
+        fault : Fault
+            Why a request was refused.
+        keys : Keys | None
+            The keys that it was signed with, if it was sent.
+        route : Route | None
+            The way that it went.
+
+        Returns
+        -------
+        bool
+            Whether it makes sense to send the request again.
+
+        Raises
+        ------
+        Fault
+            If no credentials can be fetched at present.
+        """
+        if fault.kind in (Kind.EXPIRED, Kind.UNKNOWN_KEY):
+            try:
+                return keys is not None and self._credentials.renew(keys)
+            except Fault as error:
+                raise Fault(error.kind, f"{fault.words}; {error.words}") from error
+        if fault.kind is Kind.MOVED:
+            return route is not None and self._routes.follow(fault.region, route)
         return self.clock.follow(fault.date)
+
+
+Sent = tuple[Exchange, Keys, Route]
+"""A request in flight, the keys that it was signed with, and the way that it went."""
+
+
+def _payload(method: str, headers: Mapping[str, str], body: Buffer | Stretch) -> str:
+    """Return what the signature says of a body: its SHA-256, unless only a further pass has it."""
+    if not len(body):
+        return EMPTY
+    if method == "POST" and not isinstance(body, Stretch):
+        return hashlib.sha256(body).hexdigest()
+    checksum = headers.get(_SHA256)
+    return base64.b64decode(checksum).hex() if checksum else UNSIGNED
+
+
+def _as_it_is(reply: Reply) -> Reply:
+    """Return a reply of which nothing is read."""
+    return reply
 
 
 class Pending(Generic[T]):
@@ -517,24 +634,37 @@ class Pending(Generic[T]):
         Bytes of the answer that are read at most.
     """
 
-    __slots__ = ("_client", "_exchange", "_fault", "_halt", "_limit", "_read", "_send", "waited")
+    __slots__ = (
+        "_client",
+        "_fault",
+        "_halt",
+        "_keys",
+        "_limit",
+        "_read",
+        "_route",
+        "_send",
+        "_sent",
+        "waited",
+    )
 
     def __init__(
         self,
         client: S3Client,
-        send: Callable[[], Exchange],
+        send: Callable[[], Sent],
         read: Callable[[Reply], T],
         halt: threading.Event | None,
         limit: int = MOST_READ,
     ):
         self._client, self._send, self._read, self._halt = client, send, read, halt
         self._limit = limit
-        self._exchange: Exchange | None = None
+        self._sent: Sent | None = None
+        self._keys: Keys | None = None
+        self._route: Route | None = None
         self._fault: Fault | None = None
         self.waited = 0.0
         """For how many seconds the first answer had to be waited for, if it was no fault."""
         try:
-            self._exchange = send()
+            self._sent = send()
         except Fault as fault:  # what is before it on the way has its turn first
             self._fault = fault
 
@@ -548,24 +678,30 @@ class Pending(Generic[T]):
         CancelledError
             Where the transfer was stopped.
         """
-        return self._client.patiently(self._attempt, self._halt)
+        return self._client.patiently(self._attempt, self._mend, self._halt)
 
     def drop(self) -> None:
         """Await no answer any more."""
-        if self._exchange is not None:
-            self._exchange.drop()
+        if self._sent is not None:
+            self._sent[0].drop()
 
     def _attempt(self) -> T:
         """Read the answer to what was sent, or to what is sent again now."""
-        exchange, fault, self._exchange, self._fault = self._exchange, self._fault, None, None
+        sent, fault, self._sent, self._fault = self._sent, self._fault, None, None
         if fault is not None:
             raise fault
-        if exchange is None:
-            return self._read(self._client.checked(self._send().reply(self._limit)))
+        if sent is None:
+            exchange, self._keys, self._route = self._send()
+            return self._read(self._client.checked(exchange.reply(self._limit), self._route))
+        exchange, self._keys, self._route = sent
         began = time.monotonic()
-        reply = self._client.checked(exchange.reply(self._limit))
+        reply = self._client.checked(exchange.reply(self._limit), self._route)
         self.waited = time.monotonic() - began
         return self._read(reply)
+
+    def _mend(self, fault: Fault) -> bool:
+        """Do what helps against a fault; return whether to send the request again."""
+        return self._client.mend(fault, self._keys, self._route)
 
 
 def _read_upload(fields: Mapping[str, str], decode: Decode) -> Upload:

@@ -1,14 +1,18 @@
 """A bucket at Amazon S3, or at a server that speaks its language, as a store of assets."""
 
 import os
-import re
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.settings.s3 import S3Settings
+from aind_data_transfer_service.upload.aws_config import read_aws_config
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.credentials import Credentials
+from aind_data_transfer_service.upload.endpoint import Routes, resolve
+from aind_data_transfer_service.upload.headers import Headers
 from aind_data_transfer_service.upload.ledger import Page
 from aind_data_transfer_service.upload.limits import TokenBucket, Traffic
 from aind_data_transfer_service.upload.parts import PartsUpload
@@ -33,6 +37,20 @@ _AT_ONCE = 2
 _QUICK = 4.0
 _LONGEST_STALL = 60.0
 _LONGEST_CONNECT = 10.0
+_WITHOUT = {
+    "s3_kms_key_id": {"s3_kms_key_id": None},
+    "s3_bucket_key": {"s3_bucket_key": None},
+    "s3_encryption": {"s3_encryption": None, "s3_kms_key_id": None, "s3_bucket_key": None},
+    "s3_acl": {"s3_acl": None},
+    "s3_tags": {"s3_tags": None},
+}
+"""Settings for which a store may refuse an object, and what is left out with each."""
+_DEMANDED = (
+    ("s3_encryption", "AES256"),
+    ("s3_encryption", "aws:kms"),
+    ("s3_acl", "bucket-owner-full-control"),
+)
+"""Settings that policies of buckets demand."""
 
 
 class S3AssetStore(AssetStore):
@@ -65,23 +83,27 @@ class S3AssetStore(AssetStore):
         keys: S3Keys | None = None,
         conduct: Conduct = Conduct(),
     ):
-        if endpoint_url and not re.fullmatch(r"https?://[\w.:\[\]-]+/?\S*", endpoint_url):
-            raise DestinationError(
-                f'"{endpoint_url}" is no address of an S3 server; write http:// or https://, '
-                "its name and its port"
-            )
         self._bucket, self.tell = bucket, conduct.tell
-        credentials = Credentials(keys)
+        region = keys.region if keys else None
+        settings = S3Settings()
+        config = read_aws_config(settings, endpoint_url or None, region, keys is None)
         seconds = _QUICK if quick else conduct.retry_seconds
-        wire = Wire(
-            endpoint_url or _amazon(credentials.region),
+        connect = partial(
+            Wire,
             stall=_QUICK if quick else min(_LONGEST_STALL, seconds / 4),
             connect=min(_LONGEST_CONNECT, seconds / 2),
             bandwidth=TokenBucket(conduct.bandwidth) if conduct.bandwidth else None,
             awaits_server=not quick,
         )
-        self._client = S3Client(
-            bucket, wire, credentials, Patience(seconds), _algorithm(), Repeats(conduct.tell)
+        self._settings = settings
+        self._open = partial(
+            S3Client,
+            Routes(partial(resolve, bucket, config), connect),
+            Credentials(keys),
+            repeats=Repeats(conduct.tell),
+        )
+        self._client = self._open(
+            patience=Patience(seconds), algorithm=_algorithm(), headers=Headers(settings)
         )
 
     @property
@@ -205,6 +227,29 @@ class S3AssetStore(AssetStore):
         except Fault as fault:
             raise DestinationError(self._words("delete", keys[0], fault)) from fault
 
+    def refused_setting(self, key: str, data: Buffer, error: TransferError) -> str:
+        """Try the object without each setting, and with those that policies demand.
+
+        The first try that succeeds is named. What it wrote is deleted.
+        """
+        fault = error.__cause__
+        if not isinstance(fault, Fault) or fault.status not in (400, 403):
+            return ""
+        for words, settings, algorithm in _variants(self._settings, self._client.algorithm):
+            client = self._open(
+                patience=Patience(_QUICK), algorithm=algorithm, headers=Headers(settings)
+            )
+            try:
+                client.put(key, data)
+            except Fault:
+                continue
+            try:
+                client.delete([key])
+            except Fault as left:
+                self.tell(self._words("delete", key, left))
+            return f"; the store accepts objects {words}"
+        return ""
+
     def create(self) -> None:
         """Make sure that the bucket is there: to make one is not ours to do."""
         self.folders(RECORDS)
@@ -243,13 +288,25 @@ class S3AssetStore(AssetStore):
         if fault.code == "NoSuchBucket":
             return f'there is no bucket "{self._bucket}"; name one that exists in s3_bucket'
         if fault.status in (401, 403):
-            return f"not allowed to {doing} {place}: {fault.words}"
+            owner = self._settings.s3_bucket_owner
+            doubt = f"; does the account of S3_BUCKET_OWNER ({owner}) own the bucket?"
+            return f"not allowed to {doing} {place}: {fault.words}{doubt if owner else ''}"
         return f"cannot {doing} {place}: {fault.words}"
 
 
-def _amazon(region: str) -> str:
-    """Tell Amazon's address in a region."""
-    return f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+def _variants(
+    settings: S3Settings, algorithm: Algorithm
+) -> Iterator[tuple[str, S3Settings, Algorithm]]:
+    """Return other ways to store an object, each with its words for a message."""
+    for name, update in _WITHOUT.items():
+        if getattr(settings, name) is not None:
+            yield f"without {name.upper()}", settings.model_copy(update=update), algorithm
+    for name, value in _DEMANDED:
+        if getattr(settings, name) is None:
+            words = f"with {name.upper()}={value}"
+            yield words, settings.model_copy(update={name: value}), algorithm
+    if algorithm is not Algorithm.SHA256:
+        yield "with AWS_CHECKSUM_ALGORITHM=SHA256", settings, Algorithm.SHA256
 
 
 def _algorithm() -> Algorithm:

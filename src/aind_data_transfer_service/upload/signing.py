@@ -1,6 +1,6 @@
 """Signatures of requests to S3: AWS Signature Version 4, of the headers.
 
-Bodies with a checksum of their own travel unsigned, those of other requests signed.
+Bodies are signed if their SHA-256 is known; the others carry a checksum of another kind.
 The way is that of Amazon's guide, "Create a signed AWS API request"; a test compares it with
 botocore's. Written here because a small file costs less than botocore's signer alone would.
 """
@@ -17,6 +17,8 @@ from functools import lru_cache
 from urllib.parse import quote
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
+EMPTY = hashlib.sha256().hexdigest()
+"""What the signature of a request without a body says of it."""
 _PLAIN = re.compile(r"[\w/.~-]*", re.ASCII)
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
@@ -103,11 +105,10 @@ def sign(
     headers = {**headers, "x-amz-content-sha256": payload, "x-amz-date": stamp}
     if keys.token:
         headers["x-amz-security-token"] = keys.token
-    pairs = sorted(headers.items())
-    signed = ";".join([name for name, _ in pairs])
-    lines = "".join([f"{name}:{value}\n" for name, value in pairs])
+    names, signed = _ordered(tuple(headers))
+    lines = "".join([f"{name}:{headers[name]}\n" for name in names])
     if "  " in lines:  # runs of spaces are signed as one
-        lines = "".join(f"{name}:{' '.join(value.split())}\n" for name, value in pairs)
+        lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in names)
     request = f"{method}\n{path}\n{query}\n{lines}\n{signed}\n{payload}"
     day = stamp[:8]
     scope = f"{day}/{region}/s3/aws4_request"
@@ -118,6 +119,13 @@ def sign(
         f"Signature={signature.hex()}"
     )
     return headers
+
+
+@lru_cache(maxsize=256)
+def _ordered(names: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """Return the names of headers in the order of signing, and as a signature lists them."""
+    ordered = tuple(sorted(names))
+    return ordered, ";".join(ordered)
 
 
 @lru_cache(maxsize=8)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from aind_data_transfer_service.errors import TransferError
 from aind_data_transfer_service.upload.limits import Traffic
 
 if TYPE_CHECKING:
@@ -300,6 +301,20 @@ class AssetStore(ABC):
     @abstractmethod
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects; one that is not there is no error."""
+
+    def refused_setting(self, key: str, data: Buffer, error: TransferError) -> str:
+        """Return which setting the store refuses an object for, as the end of a message.
+
+        Parameters
+        ----------
+        key : str
+            A place that may be written and deleted.
+        data : Buffer
+            Bytes of which nothing depends.
+        error : TransferError
+            How the store refused them.
+        """
+        return ""
 
     @abstractmethod
     def create(self) -> None:

@@ -7,7 +7,6 @@ Every way in which an exchange can break is a `Fault`.
 A connection is used again only if nothing but the response to the last request has arrived on it.
 """
 
-import http.client
 import itertools
 import logging
 import os
@@ -23,11 +22,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.errors import CancelledError
 from aind_data_transfer_service.upload.limits import TokenBucket
+from aind_data_transfer_service.upload.proxy import (
+    Link,
+    NestedTls,
+    Proxy,
+    find_proxy,
+    open_tunnel,
+    secured,
+)
 from aind_data_transfer_service.upload.response import Reply, ResponseReader
 from aind_data_transfer_service.upload.retry import Fault, Kind
 from aind_data_transfer_service.upload.store import Buffer
@@ -66,7 +72,8 @@ class Wire:
     Parameters
     ----------
     address : str
-        `http://` or `https://`, the server's name and its port.
+        `http://` or `https://`, the server's name and its port. Whether there is a proxy before
+        it follows from the environment.
     stall : float
         Seconds without a byte moving after which an exchange is broken off.
     connect : float
@@ -89,9 +96,17 @@ class Wire:
         self.address = address
         parts = urlsplit(address)
         self._tls = parts.scheme == "https"
-        self._host = parts.hostname or ""
-        self._port = parts.port or (443 if self._tls else 80)
-        self.host = parts.netloc.rpartition("@")[2]
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if self._tls else 80)
+        self.netloc = parts.netloc.rpartition("@")[2]
+        """Host and port as they are written in the address."""
+        self._proxy = find_proxy(parts.scheme, self.host, self.port)
+        self.forwarder = None if self._tls else self._proxy
+        """The proxy to which requests are sent as a whole."""
+        self.prefix = f"http://{self.netloc}" if self.forwarder else ""
+        """What comes before the path in the first line of a request."""
+        self.lines = self.forwarder.lines if self.forwarder else ""
+        """Header lines of each request that are not the server's business."""
         self._stall, self._connect, self._bandwidth = stall, connect, bandwidth
         self._awaits_server = awaits_server
         self._context: ssl.SSLContext | None = None
@@ -217,46 +232,57 @@ class Wire:
         self._opening = time.monotonic() - began
         return connection
 
-    def _connected(self) -> socket.socket:
-        """Connect, through a proxy where the environment names one."""
-        proxies = getproxies() if self._host not in ("localhost", "127.0.0.1", "::1") else {}
-        proxy = proxies.get("https" if self._tls else "http")
-        if proxy and proxy_bypass(self.host):
-            proxy = None
+    def _connected(self) -> Link:
+        """Connect, through a proxy if there is one for this server."""
+        proxy = self._proxy
+        near: Proxy | Wire = proxy or self
+        is_near_tls = proxy.is_encrypted if proxy else self._tls
+        context = self._trust() if self._tls or is_near_tls else None
+        name = f"the proxy {proxy.address}" if proxy else self.address
+        with self._explaining(name):
+            link = socket.create_connection((near.host, near.port), timeout=self._connect)
         try:
-            target = urlsplit(proxy) if proxy else None
-            host, port = (target.hostname, target.port or 80) if target else (self._host, None)
-            if self._tls:
-                link = http.client.HTTPSConnection(
-                    host, port or self._port, timeout=self._connect, context=self._trust()
-                )
-            else:
-                link = http.client.HTTPConnection(host, port or self._port, timeout=self._connect)
-            if target:
-                link.set_tunnel(self._host, self._port)
-            link.connect()
+            with self._explaining(name):
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if context and is_near_tls:
+                    link = context.wrap_socket(link, server_hostname=near.host)
+                if proxy and self._tls:
+                    open_tunnel(link, proxy, self.host, self.port, self._connect)
+            secure: Link = link
+            if context and proxy and self._tls:
+                with self._explaining(self.address):
+                    secure = secured(link, context, self.host)
+            self._look_up(secure, min(_TICK, self._stall))
+        except BaseException:
+            link.close()
+            raise
+        return secure
+
+    @contextmanager
+    def _explaining(self, name: str) -> Iterator[None]:
+        """Raise a fault that says why the server or proxy of that name cannot be reached."""
+        try:
+            yield
         except ssl.SSLCertVerificationError as error:
             words = (
-                f"{self.address} is not trusted: {error.verify_message}; if it is yours, name in "
+                f"{name} is not trusted: {error.verify_message}; if it is yours, name in "
                 "AWS_CA_BUNDLE a file of the certificates that vouch for it"
             )
             raise Fault(Kind.FINAL, words) from error
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
-                words = f"{self.address} does not speak TLS; write http:// if it is meant so"
+                words = f"{name} does not speak TLS; write http:// if it is meant so"
                 raise Fault(Kind.FINAL, words) from error
-            words = f"no answer from {self.address}: {_reason(error)}"
             is_final = not self._awaits_server and _is_absent(error)
+            words = f"no answer from {name}: {_reason(error)}"
             raise Fault(Kind.FINAL if is_final else Kind.PASSING, words) from error
-        self._look_up(link.sock, min(_TICK, self._stall))
-        return link.sock
 
-    def _look_up(self, link: socket.socket, seconds: float) -> None:
+    def _look_up(self, link: Link, seconds: float) -> None:
         """Let no step of a connection take longer than that.
 
         Where the kernel can do so, it does: Python would ask `poll` before each step.
         """
-        if self._tls:
+        if isinstance(link, ssl.SSLSocket | NestedTls):
             link.settimeout(seconds)
             return
         link.settimeout(None)
@@ -336,7 +362,7 @@ class _Unanswered(Exception):
 class _Connection:
     """One connection."""
 
-    def __init__(self, link: socket.socket, stall: float, bandwidth: TokenBucket | None):
+    def __init__(self, link: Link, stall: float, bandwidth: TokenBucket | None):
         self._link, self._stall, self._bandwidth = link, stall, bandwidth
         self._tick = link.gettimeout()
         self._halt: threading.Event | None = None
@@ -353,7 +379,8 @@ class _Connection:
     def is_clean(self) -> bool:
         """Return whether an idle connection is open, and nothing has arrived on it."""
         link = self._link
-        if not self._poll.poll(0) and not (isinstance(link, ssl.SSLSocket) and link.pending()):
+        pending = link.pending() if isinstance(link, ssl.SSLSocket | NestedTls) else 0
+        if not self._poll.poll(0) and not pending:
             return True
         try:
             link.settimeout(0)
@@ -461,7 +488,7 @@ class _Connection:
             pieces = [memoryview(head + body)]
         else:
             pieces = [memoryview(head), memoryview(body)]
-        tls = _TLS_PIECE if isinstance(self._link, ssl.SSLSocket) else None
+        tls = _TLS_PIECE if isinstance(self._link, ssl.SSLSocket | NestedTls) else None
         most = _SMOOTH_PIECE if self._bandwidth else tls
         for piece in pieces:
             while piece:

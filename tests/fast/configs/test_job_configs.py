@@ -269,6 +269,9 @@ class JobFieldsTest(unittest.TestCase):
             with self.subTest(given=given_):
                 found = refusals(BasicUploadJobConfigs, **job(s3_bucket=given_))
                 self.assertIn("is no name of a bucket; write", found["s3_bucket"])
+        arn = "arn:aws:s3:us-west-2:123456789012:accesspoint/mine"
+        found = refusals(BasicUploadJobConfigs, **job(s3_bucket=arn))
+        self.assertIn("name the access point by its alias", found["s3_bucket"])
 
     def test_texts_stand_on_one_line(self):
         configs = BasicUploadJobConfigs(**job(processor_full_name=" Zoë\u00a0O'Brien "))

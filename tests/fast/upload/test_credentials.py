@@ -36,28 +36,28 @@ class TestCredentials(unittest.TestCase):
 
     def test_a_file_that_was_written_anew_is_read_anew(self):
         self.write("first")
-        credentials = Credentials()
-        self.assertEqual(credentials.keys().access_key, "first")
-        self.assertFalse(credentials.renew())
+        now = [0.0]
+        credentials = Credentials(clock=lambda: now[0])
+        first = credentials.keys()
+        self.assertEqual(first.access_key, "first")
+        self.assertFalse(credentials.renew(first))
         self.write("second")
-        self.assertEqual(credentials.keys().access_key, "first")
-        self.assertTrue(credentials.renew())
+        self.assertEqual(credentials.keys(), first)
+        self.assertFalse(credentials.renew(first), "looked at just before")
+        now[0] += 1.0
+        self.assertTrue(credentials.renew(first))
         self.assertEqual(credentials.keys().access_key, "second")
-        self.assertEqual(credentials.region, "us-east-1")
 
     def test_keys_of_the_environment_come_first_and_need_nothing_else(self):
         self.write("of the file")
-        said = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "eu-west-1"}
+        said = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
         with patch.dict(os.environ, said), patch("botocore.session.Session", None):
             credentials = Credentials()
-        self.assertEqual((credentials.keys(), credentials.region), (Keys("k", "s"), "eu-west-1"))
-        self.assertFalse(credentials.renew())
+        self.assertEqual(credentials.keys(), Keys("k", "s"))
+        self.assertFalse(credentials.renew(credentials.keys()))
         for name in ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"):
             with patch.dict(os.environ, {**said, name: "t"}):
                 self.assertEqual(Credentials().keys(), Keys("k", "s", "t"))
-        del said["AWS_REGION"]
-        with patch.dict(os.environ, said):  # the file may know the region
-            self.assertEqual(Credentials().keys(), Keys("k", "s"))
 
     def test_none_at_all_are_told_with_what_to_set(self):
         with self.assertRaisesRegex(DestinationError, "set AWS_ACCESS_KEY_ID and"):
@@ -67,11 +67,9 @@ class TestCredentials(unittest.TestCase):
                 Credentials()
 
     def test_those_that_are_given_count(self):
-        with patch.dict(os.environ, {"AWS_REGION": "eu-west-1"}):
-            self.assertEqual(Credentials(S3Keys("k", "s")).region, "eu-west-1")
-            credentials = Credentials(S3Keys("k", "s", "t", "us-west-2"))
-        self.assertEqual((credentials.region, credentials.keys().token), ("us-west-2", "t"))
-        self.assertFalse(credentials.renew())
+        credentials = Credentials(S3Keys("k", "s", "t"))
+        self.assertEqual(credentials.keys(), Keys("k", "s", "t"))
+        self.assertFalse(credentials.renew(credentials.keys()))
 
     def test_limits_are_read_as_people_write_them(self):
         settings = UploadSettings(upload_bandwidth="8 Mbit/s", upload_memory="64MiB")

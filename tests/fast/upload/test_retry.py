@@ -25,6 +25,8 @@ class TestJudge(unittest.TestCase):
             (403, "AccessDenied", Kind.FINAL),
             (404, "NoSuchBucket", Kind.FINAL),
             (400, "InvalidArgument", Kind.FINAL),
+            (403, "InvalidAccessKeyId", Kind.UNKNOWN_KEY),
+            (307, "TemporaryRedirect", Kind.PASSING),
         ):
             with self.subTest(status=status, code=code):
                 self.assertIs(judge(status, code), kind)
@@ -69,6 +71,20 @@ class TestPatience(unittest.TestCase):
         self.assertLess(min(pauses), 0.8)
         self.assertGreater(max(pauses), 2.4)
         self.assertLessEqual(max(pauses), 3.2)
+
+    def test_the_server_says_how_long_to_wait_and_the_budget_still_holds(self):
+        fault = Fault(Kind.PASSING, "SlowDown")
+        fault.retry_after = 30.0
+        self.run_with([fault])
+        self.assertEqual(self.waits, [30.2])
+        with self.assertRaisesRegex(Fault, "given up after 3 attempts in 60 s"):
+            self.run_with([fault] * 9)
+
+    def test_a_key_that_is_not_known_yet_is_tried_for_some_seconds(self):
+        fault = Fault(Kind.UNKNOWN_KEY, "InvalidAccessKeyId")
+        self.assertEqual(self.run_with([fault] * 4, mend=lambda fault: False), "done")
+        with self.assertRaisesRegex(Fault, "given up after 8 attempts in 2. s"):
+            self.run_with([fault] * 99, mend=lambda fault: False)
 
     def test_what_passes_ends_well(self):
         self.assertEqual(self.run_with([Fault(Kind.PASSING, "reset")] * 5), "done")

@@ -1,0 +1,114 @@
+"""What AWS variables and configuration files say about the endpoint and the region.
+
+Values have the names and the precedence that they have with AWS's own tools: a variable before the
+profile, a value for S3 before one for all services.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aind_data_transfer_service.errors import DestinationError
+from aind_data_transfer_service.settings.s3 import S3Settings
+
+_REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class AwsConfig:
+    """Where requests go, before a bucket is known."""
+
+    region: str
+    endpoint_url: str | None = None
+    """Address of a server other than Amazon's."""
+    style: str = "auto"
+    use_fips: bool = False
+    use_dualstack: bool = False
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The selected profile, and the section of services that it names."""
+
+    values: Mapping[str, Any]
+    services: Mapping[str, Any]
+
+    def endpoint_of(self, service: str) -> str | None:
+        """Return the address of one service alone, from a variable or from the profile."""
+        variable = f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}"
+        section = self.services.get(service.replace("-", "_"))
+        found = section.get("endpoint_url") if isinstance(section, dict) else None
+        return os.environ.get(variable) or found
+
+    def flag(self, name: str) -> bool:
+        """Return whether a value is `true`."""
+        return str(self.values.get(name, "")).lower() == "true"
+
+
+def read_profile() -> Profile:
+    """Read the selected profile of AWS's configuration files; empty if there are no such files.
+
+    Raises
+    ------
+    DestinationError
+        If a file cannot be parsed.
+    """
+    config = _file("AWS_CONFIG_FILE", "~/.aws/config")
+    credentials = _file("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+    if not config.is_file() and not credentials.is_file():
+        return Profile({}, {})
+    from botocore.configloader import load_config, raw_config_parse
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        found = load_config(str(config)) if config.is_file() else {}
+        keys = raw_config_parse(str(credentials)) if credentials.is_file() else {}
+    except BotoCoreError as error:
+        raise DestinationError(f"the AWS configuration cannot be read: {error}") from error
+    name = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
+    values = {**found.get("profiles", {}).get(name, {}), **keys.get(name, {})}
+    services = found.get("services", {}).get(values.get("services"), {})
+    return Profile(values, services)
+
+
+def read_aws_config(
+    settings: S3Settings, endpoint_url: str | None, region: str | None, own_keys: bool
+) -> AwsConfig:
+    """Read where requests go.
+
+    Parameters
+    ----------
+    settings : S3Settings
+        What the variables say.
+    endpoint_url : str | None
+        Address of a server other than Amazon's, if the caller names one.
+    region : str | None
+        The region that comes with the credentials.
+    own_keys : bool
+        Whether the credentials are this process's own. A profile holds only for those.
+    """
+    profile = read_profile() if own_keys else Profile({}, {})
+    ignores = settings.aws_ignore_configured_endpoint_urls
+    if endpoint_url is None and not ignores and not profile.flag("ignore_configured_endpoint_urls"):
+        endpoint_url = profile.endpoint_of("s3") or profile.values.get("endpoint_url")
+    of_s3 = profile.values.get("s3")
+    style = of_s3.get("addressing_style") if isinstance(of_s3, dict) else None
+    fips, dualstack = settings.aws_use_fips_endpoint, settings.aws_use_dualstack_endpoint
+    return AwsConfig(
+        region
+        or os.environ.get("AWS_REGION")
+        or os.environ.get("AWS_DEFAULT_REGION")
+        or profile.values.get("region")
+        or _REGION,
+        endpoint_url,
+        settings.s3_addressing_style or style or "auto",
+        profile.flag("use_fips_endpoint") if fips is None else fips,
+        profile.flag("use_dualstack_endpoint") if dualstack is None else dualstack,
+    )
+
+
+def _file(variable: str, default: str) -> Path:
+    """Return the path of a configuration file."""
+    return Path(os.path.expanduser(os.environ.get(variable) or default))
