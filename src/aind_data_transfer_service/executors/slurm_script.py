@@ -72,16 +72,18 @@ input=$base@INPUT@
 base64 -d >"$input" <<'END-OF-DATA' || { echo "$input cannot be written" >&2; exit 1; }
 @DATA@
 END-OF-DATA
-@COMMAND@ &
-child=$!
-woken=1 stopped=false code=
-pass_on() { woken=1; kill -s "$1" "$child" 2>/dev/null; }
+# The traps come first: a signal that arrives while the command starts is passed on afterwards.
+child= early= woken=1 stopped=false code=
+pass_on() { woken=1; if [ -n "$child" ]; then kill -s "$1" "$child" 2>/dev/null; else early=$1; fi; }
 trap 'stopped=true; pass_on TERM' TERM
 trap 'stopped=true; pass_on HUP' HUP
 trap 'stopped=true; pass_on QUIT' QUIT
 trap 'pass_on INT' INT
 trap 'pass_on USR1' USR1
 trap 'pass_on USR2' USR2
+@COMMAND@ &
+child=$!
+[ -z "$early" ] || kill -s "$early" "$child" 2>/dev/null
 while [ -n "$woken" ]; do
     woken=
     wait "$child"
