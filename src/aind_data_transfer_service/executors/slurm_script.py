@@ -74,7 +74,10 @@ base64 -d >"$input" <<'END-OF-DATA' || { echo "$input cannot be written" >&2; ex
 END-OF-DATA
 # The traps come first: a signal that arrives while the command starts is passed on afterwards.
 child= early= woken=1 stopped=false code=
-pass_on() { woken=1; if [ -n "$child" ]; then kill -s "$1" "$child" 2>/dev/null; else early=$1; fi; }
+pass_on() {
+    woken=1
+    if [ -n "$child" ]; then kill -s "$1" "$child" 2>/dev/null; else early=$1; fi
+}
 trap 'stopped=true; pass_on TERM' TERM
 trap 'stopped=true; pass_on HUP' HUP
 trap 'stopped=true; pass_on QUIT' QUIT
