@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from aind_data_transfer_service import cli
 from aind_data_transfer_service.errors import ExitCode
+from aind_data_transfer_service.upload.store import mark_key
 from tests.support import seaweedfs
 from tests.support.transfer import PREFIX, TransferTestCase
 
@@ -108,6 +109,7 @@ class TestClean(S3CommandTestCase):
 
     def test_unfinished_uploads_are_told_and_removed_when_they_are_old_enough(self):
         client = _server.client
+        self.store.put(mark_key(PREFIX), b'{"alive": null}')  # of a job that ended
         keys = (f"{PREFIX}/behavior/large.bin", "backups/somebody-elses.bin")
         for key in keys:
             begun = client.create_multipart_upload(Bucket=self.bucket, Key=key)

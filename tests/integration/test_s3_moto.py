@@ -9,7 +9,7 @@ from unittest.mock import patch
 import boto3
 
 from aind_data_transfer_service.errors import DestinationError
-from aind_data_transfer_service.upload.preflight import probe
+from aind_data_transfer_service.upload.preflight import check_conditions, probe
 from aind_data_transfer_service.upload.store import AssetStore, Window, open_store
 from tests.support import free_port, missing
 
@@ -116,13 +116,23 @@ class TestAmazon(unittest.TestCase):
         found = client.head_object(Bucket="locked", Key="asset/x.csv")
         self.assertEqual(found["ObjectLockMode"], "GOVERNANCE")
 
-    def test_uploads_left_behind_are_removed_beneath_their_asset_alone(self):
+    def test_uploads_left_behind_are_found_beneath_their_asset_and_aborted_by_their_id(self):
         self.with_keys()
-        for key in ("asset/x", "asset_2/x"):
+        for key in ("asset/x", "asset/y", "asset_2/x"):
             self.client.create_multipart_upload(Bucket=BUCKET, Key=key)
-        self.open().clear_unfinished("asset")
+        store = self.open()
+        store.clear_unfinished("asset")
+        found = sorted(store.unfinished("asset"), key=lambda upload: upload.key)
+        self.assertEqual([upload.key for upload in found], ["asset/x", "asset/y"])
+        store.abort(found[0])
         left = self.client.list_multipart_uploads(Bucket=BUCKET)["Uploads"]
-        self.assertEqual([upload["Key"] for upload in left], ["asset_2/x"])
+        self.assertEqual([upload["Key"] for upload in left], ["asset/y", "asset_2/x"])
+
+    def test_conditional_writes_are_found(self):
+        self.with_keys()
+        store = self.open()
+        self.assertEqual(list(check_conditions(store, "asset")), [])
+        self.assertTrue(store.conditional)
 
     def test_a_new_object_never_replaces_another(self):
         self.with_keys()
@@ -135,7 +145,7 @@ class TestAmazon(unittest.TestCase):
         with self.assertRaisesRegex(DestinationError, 'no bucket "other-bucket"'):
             open_store("s3://", "other-bucket", self.url).create()
         with self.assertRaisesRegex(DestinationError, 'no bucket "other-bucket"'):
-            open_store("s3://", "other-bucket", self.url).clear_unfinished("a")
+            list(open_store("s3://", "other-bucket", self.url).unfinished("a"))
 
     def test_every_call_fails_in_words_where_there_is_no_server(self):
         self.with_keys()

@@ -67,6 +67,21 @@ class SeaweedFS:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def parts_left(server: SeaweedFS, bucket: str) -> list[str]:
+    """List the keys of multipart uploads that have parts.
+
+    One without any is left where a job was killed, or its answer lost, before it knew the id.
+    """
+    uploads = server.client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    return [
+        upload["Key"]
+        for upload in uploads
+        if server.client.list_parts(
+            Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+        ).get("Parts")
+    ]
+
+
 def program() -> str:
     """Find the program, or say loudly that it is not to be had."""
     beside = Path(sys.executable).with_name("weed")

@@ -269,7 +269,7 @@ def _manifest(store: AssetStore, asset: str) -> tuple[Manifest, bool]:
     records = {item.key for item in store.objects(record_folder(asset))}
     unfinished = mark_key(asset) in records
     if manifest_key(asset) in records:
-        return Manifest(store, asset), unfinished
+        return Manifest(store, asset), unfinished and not store.is_published(asset)
     if unfinished:
         raise DestinationError(
             f"{place} is unfinished: the job that brings it is still running or has failed; run "

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,13 +25,19 @@ from aind_data_transfer_service.errors import (
     DestinationExistsError,
     TransferError,
 )
+from aind_data_transfer_service.upload.contender import Contender
+from aind_data_transfer_service.upload.holders import HoldersHere
 from aind_data_transfer_service.upload.lease import (
+    Found,
+    Holding,
     Lease,
-    await_silence,
-    lock_name,
-    new_mark,
-    read_mark,
-    write_mark,
+    Record,
+    Timing,
+    boottime,
+    is_ended,
+    new_record,
+    read_lease,
+    write_lease,
 )
 from aind_data_transfer_service.upload.ledger import Ledger
 from aind_data_transfer_service.upload.manifest import Entry, Journal, Manifest
@@ -39,11 +46,14 @@ from aind_data_transfer_service.upload.shards import (
     ShardRecords,
     shard_folder,
     shard_journal,
+    shard_lease_key,
+    shard_leases,
+    shard_records,
 )
 from aind_data_transfer_service.upload.store import (
     AssetState,
     AssetStore,
-    manifest_key,
+    fence_of,
     mark_key,
     record_folder,
 )
@@ -121,6 +131,7 @@ def claim_asset(
     job_id: str | None,
     now: Callable[[], datetime],
     tell: Callable[[str], None] = lambda words: None,
+    timing: Timing = Timing(),
 ) -> Iterator[Claim]:
     """Hold the right to write an asset.
 
@@ -142,25 +153,106 @@ def claim_asset(
         The clock.
     tell : Callable
         Takes what whoever asked for the job should know.
+    timing : Timing
+        The intervals of the lease.
 
     Raises
     ------
     DestinationExistsError
         Where another job holds it.
     """
-    with _lock(state_dir, store.location(prefix)):
-        mark = read_mark(store, prefix) if state == AssetState.PARTIAL else None
-        if mark is not None:
-            await_silence(store, prefix, mark, job_id, lock_name(state_dir), tell)
-        started = _time(mark.get("started")) if mark else None
-        started = started or now()
-        keep = force or bool(mark and mark.get("keep_others"))
-        ours = new_mark(prefix, job_id, state_dir, started, keep)
-        write_mark(store, prefix, ours, new=mark is None)
-        resumed = mark is not None or _is_taken(store, prefix, force)
-        shards = ShardRecords(store, prefix, state_dir)
-        with Lease(store, prefix, ours) as lease, Journal(state_dir / _JOURNAL) as journal:
-            yield Claim(started, resumed, keep, journal, Earlier(store, prefix), shards, lease)
+    key = mark_key(prefix)
+    with _lock(state_dir, store.location(prefix)) as file:
+        here = HoldersHere(file)
+        shards = partial(_live_shards, store, prefix, state_dir, here)
+        contender = Contender(store, prefix, key, job_id, here.died, shards, tell, timing)
+        found = None if state == AssetState.ABSENT else read_lease(store, key)
+        if found is not None:
+            found = contender.await_end(found)
+            if found is None:
+                raise _completed_meanwhile(store, prefix)
+        holding = _take(store, prefix, found, force, job_id, now, timing, here)
+        with Lease(store, prefix, [holding], timing) as lease:
+            resumed, keep = _check_taken(store, prefix, found, force, holding, lease)
+            started = _time(holding.record["started"]) or now()
+            records = ShardRecords(store, prefix, state_dir)
+            with Journal(state_dir / _JOURNAL) as journal:
+                journal.note({"fence": lease.fence, "holder": lease.holder})
+                earlier = Earlier(store, prefix)
+                yield Claim(started, resumed, keep, journal, earlier, records, lease)
+
+
+def _take(
+    store: AssetStore,
+    prefix: str,
+    found: Found | None,
+    force: bool,
+    job_id: str | None,
+    now: Callable[[], datetime],
+    timing: Timing,
+    here: HoldersHere,
+    is_shared: bool = False,
+) -> Holding:
+    """Create the lease of an asset, or take over one whose holder has ended."""
+    before = found.record if found is not None else {}
+    started = _time(before.get("started")) or now()
+    keep, fence = force or bool(before.get("keep_others")), fence_of(before) + 1
+    record = new_record(prefix, job_id, started, keep, fence, timing, is_shared)
+    here.note(record["holder"])
+    return write_lease(store, mark_key(prefix), record, found, is_shared)
+
+
+def _check_taken(
+    store: AssetStore,
+    prefix: str,
+    found: Found | None,
+    force: bool,
+    holding: Holding,
+    lease: Lease,
+) -> tuple[bool, bool]:
+    """Look at what is there, now that nobody else can begin or publish the asset.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    found : Found | None
+        The lease that was taken over.
+    force : bool
+        Whether to upload into an asset that exists.
+    holding : Holding
+        The lease that this job holds.
+    lease : Lease
+        Keeps it.
+
+    Returns
+    -------
+    tuple[bool, bool]
+        Whether there is something to continue, and whether files that this job does not send stay.
+
+    Raises
+    ------
+    DestinationExistsError
+        If there is a published asset, and nobody asked for an upload into it.
+    """
+    record = holding.record
+    taken = next(store.objects(prefix), None) is not None
+    header = store.header(prefix) if taken or found is not None else None
+    before = fence_of(found.record) if found is not None else 0
+    if found is None:  # other shards may have begun to send
+        is_finished = taken and (header is not None or not holding.is_shared)
+    else:
+        is_finished = taken and header is not None and before <= fence_of(header)
+    if is_finished and not force:
+        lease.release()
+        raise _completed_meanwhile(store, prefix)
+    if header is not None and (taken or fence_of(header) >= fence_of(record)):
+        record["keep_others"] = bool(record["keep_others"] or taken)
+        record["fence"] = max(fence_of(record), fence_of(header) + 1)
+        lease.renew()
+    return taken or found is not None, bool(record["keep_others"])
 
 
 @contextmanager
@@ -173,76 +265,132 @@ def claim_shard(
     job_id: str,
     now: Callable[[], datetime],
     tell: Callable[[str], None] = lambda words: None,
+    timing: Timing = Timing(),
 ) -> Iterator[Claim]:
     """Hold the right to write one shard of an asset, beside the other shards of the same job.
 
-    The parameters are those of `claim_asset`, and which shard it is. The mark beside the asset is
-    the job's: its first shard leaves it, and the others find it.
+    The parameters are those of `claim_asset`, and which shard it is. The shards share the lease of
+    the asset, which the first of them creates; each has a lease of its own as well, so that a shard
+    that was queued again is not written by two processes.
 
     Raises
     ------
     DestinationExistsError
-        Where another job holds the asset.
+        Where another job holds the asset, or another process the shard.
     """
     folder, location = shard_folder(state_dir, shard), store.location(prefix)
-    with _together(state_dir, location, job_id), _lock(folder, f"{shard} of {location}"):
-        mark = _joined_mark(store, prefix, state_dir, force, job_id, now, tell)
-        started = _time(mark.get("started")) or now()
-        keep = force or bool(mark.get("keep_others"))
-        shards = ShardRecords(store, prefix, state_dir, but=shard)
-        before = Journal(state_dir / _JOURNAL)
-        lease = Lease(store, prefix, mark, shared=True)
-        with lease, shard_journal(state_dir, shard) as journal:
-            earlier = Earlier(store, prefix)
-            yield Claim(started, True, keep, journal, earlier, shards, lease, before)
+    with (
+        _together(state_dir, location, job_id) as file,
+        _lock(folder, f"{shard} of {location}") as own_file,
+    ):
+        own = _shard_holding(store, prefix, shard, job_id, now, tell, timing, HoldersHere(own_file))
+        here = HoldersHere(file)
+        shards = partial(_live_shards, store, prefix, state_dir, here)
+        contender = Contender(
+            store, prefix, mark_key(prefix), job_id, here.died, shards, tell, timing
+        )
+        shared, found = _shared_holding(contender, force, now, here)
+        shared.since = own.since = boottime()  # either may have waited for long
+        with Lease(store, prefix, [shared, own], timing) as lease:
+            lease.renew()  # both are still held, or this fails
+            keep = bool(shared.record.get("keep_others"))
+            if found is not None:
+                _, keep = _check_taken(store, prefix, *found, force, shared, lease)
+            before, earlier = Journal(state_dir / _JOURNAL), Earlier(store, prefix)
+            records = ShardRecords(store, prefix, state_dir, but=shard)
+            started = _time(shared.record.get("started")) or now()
+            with shard_journal(state_dir, shard) as journal:
+                journal.note({"fence": lease.fence, "holder": lease.holder})
+                yield Claim(started, True, keep, journal, earlier, records, lease, before)
 
 
-def _joined_mark(
+def _shard_holding(
     store: AssetStore,
     prefix: str,
-    state_dir: Path,
-    force: bool,
+    shard: Shard,
     job_id: str,
     now: Callable[[], datetime],
     tell: Callable[[str], None],
-) -> dict[str, Any]:
-    """Find the mark that this job's shards share; the first of them leaves it."""
-    mark = read_mark(store, prefix)
-    if mark is None and not force and next(store.objects(prefix), None) is not None:
-        mark = read_mark(store, prefix)  # whose objects are these?
-        if mark is None:
-            raise _completed_meanwhile(store, prefix)
-    if mark is None:
-        try:
-            ours = new_mark(prefix, job_id, state_dir, now(), force)
-            write_mark(store, prefix, ours, new=True)
-        except DestinationExistsError:
-            ours = read_mark(store, prefix) or {}
-            if ours.get("job_id") != job_id:
-                raise
-        return ours
-    if mark.get("job_id") == job_id:
-        return mark
-    await_silence(store, prefix, mark, job_id, lock_name(state_dir), tell)
-    mark = read_mark(store, prefix) or {}
-    if mark.get("job_id") == job_id:  # another shard waited for the same
-        return mark
-    keep = force or bool(mark.get("keep_others"))  # of a job that came to nothing
-    ours = new_mark(prefix, job_id, state_dir, _time(mark.get("started")) or now(), keep)
-    write_mark(store, prefix, ours)
-    return ours
+    timing: Timing,
+    here: HoldersHere,
+) -> Holding:
+    """Take the lease of one shard."""
+    key = shard_lease_key(prefix, shard)
+    found = read_lease(store, key)
+    if found is not None:
+        contender = Contender(store, prefix, key, job_id, here.died, tell=tell, timing=timing)
+        found = contender.await_end(found)
+    fence = fence_of(found.record) + 1 if found is not None else 1
+    record = new_record(prefix, job_id, now(), False, fence, timing)
+    here.note(record["holder"])
+    holding = write_lease(store, key, record, found)
+    holding.remove_at_end = True
+    return holding
 
 
-def _is_taken(store: AssetStore, prefix: str, force: bool) -> bool:
-    """Tell whether there is an asset, now that nobody else can begin one.
+def _shared_holding(
+    contender: Contender, force: bool, now: Callable[[], datetime], here: HoldersHere
+) -> tuple[Holding, tuple[Found | None] | None]:
+    """Join the lease that the shards of a job share; the first of them takes it.
 
-    It may have been completed since the destination was looked at, by a job on another machine.
+    Returns
+    -------
+    tuple[Holding, tuple[Found | None] | None]
+        The lease; and in a tuple what was there before, if this shard is the first.
     """
-    taken = next(store.objects(prefix), None) is not None
-    if taken and not force:
-        store.delete([mark_key(prefix)])
-        raise _completed_meanwhile(store, prefix)
-    return taken
+    store, prefix, job_id = contender.store, contender.prefix, contender.job_id
+
+    def joins(record: Record) -> bool:
+        return bool(record.get("shared")) and record.get("job_id") == job_id
+
+    while True:
+        found = read_lease(store, contender.key)
+        if found is not None:
+            found = contender.await_end(found, joins)
+            if found is None:
+                raise _completed_meanwhile(store, prefix)
+            if joins(found.record):
+                here.note(str(found.record["holder"]))
+                return Holding(contender.key, found.record, found.etag, boottime(), True), None
+        elif not force and next(store.objects(prefix), None) is not None:
+            if read_lease(store, contender.key) is None:  # the objects are of no other shard
+                raise _completed_meanwhile(store, prefix)
+            continue
+        try:
+            timing = contender.timing
+            return _take(store, prefix, found, force, job_id, now, timing, here, True), (found,)
+        except DestinationExistsError:
+            winner = read_lease(store, contender.key)
+            if winner is None or not joins(winner.record):
+                raise
+
+
+def _live_shards(
+    store: AssetStore, prefix: str, state_dir: Path, here: HoldersHere, record: Record
+) -> bool:
+    """Return whether shards that share a lease may still run.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    state_dir : Path
+        Where this machine keeps what it knows of this transfer.
+    here : HoldersHere
+        The lock of the asset on this machine. A shard that lives here has it too.
+    record : Record
+        The lease that they share.
+    """
+    for name, key in shard_leases(store, prefix):
+        found = read_lease(store, key)
+        if found is None or found.record.get("job_id") != record.get("job_id"):
+            continue
+        path = state_dir / shard_folder(state_dir).name / name / "lock"
+        if not is_ended(found.record) and not here.died(found.record, path):
+            return True
+    return False
 
 
 def _completed_meanwhile(store: AssetStore, prefix: str) -> DestinationExistsError:
@@ -282,12 +430,12 @@ def forget(state_dir: Path, location: str) -> bool:
 
 
 @contextmanager
-def _lock(state_dir: Path, location: str) -> Iterator[None]:
+def _lock(state_dir: Path, location: str) -> Iterator[IO[str]]:
     """Hold the lock of an asset on this machine; leave nothing behind once its journal is gone."""
     path = state_dir / "lock"
-    with _locked(path, location):
+    with _locked(path, location) as file:
         try:
-            yield
+            yield file
         finally:
             if os.listdir(state_dir) == [path.name]:
                 path.unlink()
@@ -295,7 +443,7 @@ def _lock(state_dir: Path, location: str) -> Iterator[None]:
 
 
 @contextmanager
-def _together(state_dir: Path, location: str, job_id: str) -> Iterator[None]:
+def _together(state_dir: Path, location: str, job_id: str) -> Iterator[IO[str]]:
     """Hold the lock of an asset on this machine together with other shards of the same job."""
     path, gate = state_dir / "lock", shard_folder(state_dir) / "job"
     try:
@@ -316,7 +464,7 @@ def _together(state_dir: Path, location: str, job_id: str) -> Iterator[None]:
                 raise
         lock = _locked(path, location, fcntl.LOCK_SH)
     with lock:
-        yield
+        yield lock
 
 
 def _locked(path: Path, location: str, how: int = fcntl.LOCK_EX) -> IO[str]:
@@ -373,13 +521,25 @@ def _flock(file: IO[str], how: int) -> None:
 
 
 def release(store: AssetStore, prefix: str, claim: Claim) -> None:
-    """Leave nothing beside the asset but its manifest; last of all the mark goes: it is whole."""
-    claim.lease.end()
+    """Remove all records of the transfer but the manifest; the lease goes last."""
     claim.journal.remove()
     shutil.rmtree(claim.shards.folder, ignore_errors=True)
-    beside = [item.key for item in store.objects(record_folder(prefix))]
-    store.delete([key for key in beside if key not in (manifest_key(prefix), mark_key(prefix))])
-    store.delete([mark_key(prefix)])
+    store.delete_matching(transfer_records(store, prefix))
+    claim.lease.release()
+
+
+def transfer_records(store: AssetStore, prefix: str) -> dict[str, str]:
+    """List the ETags, by key, of what jobs write beside an asset but its lease and its manifest."""
+    folder = record_folder(prefix)
+    ours = (f"{folder}/probe-", f"{shard_records(prefix)}/")
+    return {item.key: item.etag for item in store.objects(folder) if item.key.startswith(ours)}
+
+
+def remove_lease(store: AssetStore, prefix: str) -> None:
+    """Remove a lease that was left beside a published asset."""
+    found = store.fetch(mark_key(prefix))
+    if found is not None and store.is_published(prefix):
+        store.delete_matching({mark_key(prefix): found[1]})
 
 
 def _time(text: Any) -> datetime | None:

@@ -88,7 +88,7 @@ def _tell(
     for finding in findings:
         count += 1
         try:
-            print(f"  {_done_with(finding, options.dry_run)}  {finding.words}", flush=True)
+            print(f"  {_done_with(finding, options.dry_run)}", flush=True)
         except (UploadError, OSError) as error:
             print(f"  not removed  {finding.words}: {error}", flush=True)
             failed.append(DestinationError(f"not removed: {finding.words}: {error}"))
@@ -100,11 +100,11 @@ def _tell(
 def _done_with(finding: Finding, dry_run: bool) -> str:
     """Remove something if it is to be removed, and tell what was done."""
     if finding.remove is None:
-        return "stays       "
+        return f"stays         {finding.words}"
     if dry_run:
-        return "would remove"
-    finding.remove()
-    return "removed     "
+        return f"would remove  {finding.words}"
+    more = finding.remove()
+    return f"removed       {finding.words}{more}"
 
 
 def _place_of(text: str, root: str) -> tuple[str, str, str]:

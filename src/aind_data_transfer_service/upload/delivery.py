@@ -16,7 +16,7 @@ from aind_data_transfer_service.upload.plan import Plan
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shards import records_there
 from aind_data_transfer_service.upload.source import listed, shown
-from aind_data_transfer_service.upload.store import AssetStore
+from aind_data_transfer_service.upload.store import AssetStore, Unfinished
 from aind_data_transfer_service.upload.transfer import Transfer
 from aind_data_transfer_service.upload.verify import read_back, verify
 
@@ -63,6 +63,8 @@ class Delivery:
     ):
         self._store, self._prefix = store, prefix
         self._settings, self._events, self._halt = settings, events, halt
+        self._left: set[str] = set()
+        """Files found at the start that no record of ours allows to delete: they stay."""
 
     def send_rest(self, plan: Plan, arrivals: Arrivals, claim: Claim) -> Sent:
         """Send what earlier attempts and shards have not brought."""
@@ -116,12 +118,13 @@ class Delivery:
                         self._store,
                         self._prefix,
                         entries,
-                        claim.keep_others,
+                        claim.keep_others or bool(self._left),
                         readers=_LOCAL_READERS if self._store.is_local else _READERS,
                         on_file=lambda entry: progress.add(entry.size, 1),
                         on_renamed=take,
                         cuts=entries.cuts(self._prefix),
                     )
+                    self._check_left(others, claim)
                 except VerificationError as error:
                     claim.journal.doubt(error.paths)
                     self._doubt_records(claim, error.paths)
@@ -148,6 +151,20 @@ class Delivery:
             claim.shards.doubt(paths)
         except UploadError as error:  # what was found matters more
             self._events.warn(str(error))
+
+    def _check_left(self, others: Sequence[str], claim: Claim) -> None:
+        """Make sure that files nobody sent were there when the transfer began.
+
+        Raises
+        ------
+        VerificationError
+            If one appeared since.
+        """
+        new = [] if claim.keep_others else sorted(set(others) - self._left)
+        if new:
+            names = listed([f"{shown(path)} is there, and nobody sent it" for path in new])
+            location = self._store.location(self._prefix)
+            raise VerificationError(f"{location} is not what was sent: {names}", new)
 
     def _kept(self, others: set[str], claim: Claim) -> list[Entry]:
         """Tell what an earlier upload brought of the files that this job did not send."""
@@ -177,7 +194,12 @@ class Delivery:
             )
 
     def _send(
-        self, plan: Plan, there: bytearray, arrivals: Arrivals, ledger: Ledger, **more: int
+        self,
+        plan: Plan,
+        there: bytearray,
+        arrivals: Arrivals,
+        ledger: Ledger,
+        **more: int,
     ) -> Sent:
         """Send the items of a plan that are not there; `more` is told with the progress."""
         waiting = missing(plan.items, there)
@@ -217,19 +239,52 @@ class Delivery:
     def _already_there(
         self, plan: Plan, arrivals: Arrivals, claim: Claim, ledger: Ledger
     ) -> bytearray:
-        """Tell what an earlier attempt brought, and clear away the rest of it."""
+        """Return what an earlier attempt brought, and delete what else our records name of it."""
         if not claim.resumed:
             return bytearray(len(plan.items))
-        try:
-            self._store.clear_unfinished(self._prefix, ledger.upload_ids(plan.items))
-        except DestinationError as error:
-            self._events.warn(str(error))
+        self._abort_useless(plan, ledger)
         arrivals.recall(claim.known())
         there, others = self._confirmed(plan, arrivals)
         ledger.leave_out(plan.items, there)
-        if not claim.keep_others:
-            self._store.delete([f"{self._prefix}/{path}" for path in sorted(others)])
+        if others and not claim.keep_others:
+            self._delete_outdated(plan, others, claim)
         return there
+
+    def _abort_useless(self, plan: Plan, ledger: Ledger) -> None:
+        """Abort multipart uploads of our records that cannot continue: their sources changed."""
+        useful = ledger.upload_ids(plan.items)
+        try:
+            self._store.clear_unfinished(self._prefix)
+            for path, begun in ledger.uploads():
+                if begun.upload_id not in useful:
+                    self._store.abort(Unfinished(f"{self._prefix}/{path}", begun.upload_id))
+        except DestinationError as error:
+            self._events.warn(str(error))
+
+    def _delete_outdated(self, plan: Plan, others: Sequence[str], claim: Claim) -> None:
+        """Delete what an earlier attempt sent and the plan no longer holds; leave the rest.
+
+        Deleted is what a record of ours names by key and ETag, in a folder that this job brings:
+        what lies elsewhere is of a job with other modalities.
+        """
+        skip, paths = len(self._prefix) + 1, set(others)
+        folders = tuple(f"{part[0].key.partition('/')[0]}/" for part in plan.items.parts)
+        listing = self._store.objects(self._prefix)
+        stored = {item.key[skip:]: item for item in listing if item.key[skip:] in paths}
+        outdated = {
+            stored[entry.path].key: entry.etag
+            for entry in itertools.chain(claim.journal.entries().values(), claim.known())
+            if entry.path.startswith(folders) and entry.is_stored_as(stored.get(entry.path))
+        }
+        replaced = self._store.delete_matching(outdated)
+        gone = outdated.keys() - set(replaced)
+        self._left = {path for path in stored if stored[path].key not in gone}
+        if self._left:
+            names = listed([shown(path) for path in sorted(self._left)])
+            self._events.warn(
+                f"{len(self._left):,} files under {self._store.location(self._prefix)} were not "
+                f"sent by this job or an earlier attempt at it, and stay there: {names}"
+            )
 
     def _confirmed(self, plan: Plan, arrivals: Arrivals) -> tuple[bytearray, list[str]]:
         """Ask the store what of a plan is there as it is recorded, and what else."""

@@ -4,6 +4,7 @@
 raises what stops it.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -28,6 +29,7 @@ from aind_data_transfer_service.errors import (
     MetadataError,
     RequestError,
     SourceChangedError,
+    UploadError,
 )
 from aind_data_transfer_service.metadata.choose import open_lab
 from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document, Facts
@@ -38,7 +40,13 @@ from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload import preflight
 from aind_data_transfer_service.upload.afterwards import Afterwards
 from aind_data_transfer_service.upload.arrivals import Arrivals
-from aind_data_transfer_service.upload.claim import Claim, claim_asset, claim_shard, release
+from aind_data_transfer_service.upload.claim import (
+    Claim,
+    claim_asset,
+    claim_shard,
+    release,
+    remove_lease,
+)
 from aind_data_transfer_service.upload.delivery import Delivery
 from aind_data_transfer_service.upload.description import (
     SOFTWARE,
@@ -49,6 +57,7 @@ from aind_data_transfer_service.upload.description import (
 from aind_data_transfer_service.upload.estimate import estimate
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.halt import Halt
+from aind_data_transfer_service.upload.lease import Timing
 from aind_data_transfer_service.upload.manifest import (
     CHECKSUMS,
     READ_BACK,
@@ -119,6 +128,8 @@ class UploadJob:
         Who hears of the asset then; by default nobody.
     halt : Halt | None
         Stops all work of the job; by default nobody can.
+    timing : Timing | None
+        The intervals of the lease; by default it is as patient as requests are.
     """
 
     def __init__(
@@ -132,6 +143,7 @@ class UploadJob:
         plan_as_json: bool = False,
         afterwards: AfterwardsSettings | None = None,
         halt: Halt | None = None,
+        timing: Timing | None = None,
     ):
         if config.s3_bucket is None:
             raise RequestError("s3_bucket: missing; name the bucket to upload to")
@@ -140,6 +152,7 @@ class UploadJob:
         self._events.asset = self._prefix = config.s3_prefix
         self._output, self._now, self._on_proven = output, now, on_proven
         self._plan_as_json = plan_as_json
+        self._timing = timing or Timing(patience=settings.upload_retry_seconds)
         self._zone = ZoneInfo(settings.lab_timezone)
         self._store: AssetStore = open_store(
             settings.destination_root,
@@ -176,7 +189,14 @@ class UploadJob:
             return self._show(plan)
         if self._settings.upload_shard is not None:
             return self._run_shard(plan, Shard(*self._settings.upload_shard))
-        with self._claim(state) as claim:
+        with contextlib.ExitStack() as stack:
+            try:
+                claim = stack.enter_context(self._claim(state))
+            except DestinationExistsError:
+                if (outcome := self._published_before()) is None:
+                    raise
+                return outcome
+            claim.lease.on_loss(self._halt.stop)
             arrivals = self._transfer(plan, documents, claim)
             compare = partial(self._compare_sources, scans, plan, arrivals, claim)
             unchanged = beside(compare, "sources")
@@ -190,10 +210,14 @@ class UploadJob:
         part = replace(plan, items=Series([Picked(plan.items, places)]))
         arguments = self._store, self._prefix, self._asset_state_dir, shard
         force, job_id = self._config.force_cloud_sync, str(self._settings.job_id)
-        with claim_shard(*arguments, force, job_id, self._now, self._events.warn) as claim:
+        with claim_shard(
+            *arguments, force, job_id, self._now, self._events.warn, self._timing
+        ) as claim:
+            claim.lease.on_loss(self._halt.stop)
             with self._events.during(Step.TRANSFER, f"{shard} is sent") as figures:
                 arrivals = self._delivery.send_shard(plan, part, places, claim)
-                write_record(self._store, self._prefix, shard, arrivals.of(places))
+                sent = arrivals.of(places)
+                write_record(self._store, self._prefix, shard, sent, claim.lease.fence)
                 claim.journal.remove()
                 figures.update(files=part.files_total, bytes=part.bytes_total)
                 figures["message"] = f"{shard}: {part.files_total:,} files have arrived"
@@ -225,7 +249,10 @@ class UploadJob:
             figures.update(files=files, bytes=size)
             figures["message"] = f"{files:,} files, {size:,} bytes"
             if not self._config.dry_run:
-                for warning in preflight.probe(self._store, self._prefix):
+                for warning in (
+                    *preflight.probe(self._store, self._prefix),
+                    *preflight.check_conditions(self._store, self._prefix),
+                ):
                     self._events.warn(warning)
                 preflight.check_room(self._store, self._prefix, size)
         return scans, state
@@ -347,6 +374,7 @@ class UploadJob:
             self._settings.job_id,
             self._now,
             self._events.warn,
+            self._timing,
         )
 
     def _transfer(self, plan: Plan, documents: dict[str, Document], claim: Claim) -> Arrivals:
@@ -357,7 +385,9 @@ class UploadJob:
             started, ended = (t.astimezone(self._zone) for t in (claim.started, self._now()))
             documents = self._with_earlier(documents, started, claim)
             papers = complete(self._config, self._facts(), plan, documents, started, ended)
-            arrivals.describe(self._send_document(p.file_name, p.data) for p in papers.values())
+            arrivals.describe(
+                self._send_document(p.file_name, p.data, claim) for p in papers.values()
+            )
             figures.update(
                 documents=provenance(papers),
                 message=f"{plan.files_total:,} files have arrived"
@@ -382,12 +412,14 @@ class UploadJob:
             return documents
         return documents if earlier is None else {**documents, "processing": earlier}
 
-    def _send_document(self, name: str, data: bytes) -> Entry:
-        """Send one document."""
+    def _send_document(self, name: str, data: bytes, claim: Claim) -> Entry:
+        """Send one document, and note it, so that `clean` knows it as ours."""
         etag = self._store.put(f"{self._prefix}/{name}", data)
         digest = hashlib.sha256(data).hexdigest()
         now = utc(int(self._now().timestamp() * 1e9))
-        return Entry(name, len(data), digest, now, etag, "document")
+        entry = Entry(name, len(data), digest, now, etag, "document")
+        claim.journal.add(entry)
+        return entry
 
     def _publish(
         self,
@@ -405,6 +437,7 @@ class UploadJob:
             "asset": self._prefix,
             "location": self._location,
             "job_id": self._settings.job_id,
+            "fence": claim.lease.fence,
             "software": f"{SOFTWARE} {__version__}",
             "started": claim.started.isoformat(),
             "verified": self._now().isoformat(),
@@ -415,7 +448,7 @@ class UploadJob:
             "left_out": plan.left_out,
             "changed_meanwhile": litter,
         }
-        claim.lease.check()
+        claim.lease.renew()
         kept = sorted(kept, key=attrgetter("path"))
         write_manifest(self._store, self._prefix, header, arrivals, kept)
         self._on_proven()
@@ -427,6 +460,8 @@ class UploadJob:
         work = partial(release, self._store, self._prefix, claim)
         try:
             self._halt.bounded(work, "release", _RELEASE_GRACE)
+        except UploadError as error:  # the manifest makes it a published asset all the same
+            self._events.warn(f"the records of this transfer could not be removed: {error}")
         except TimeoutError:
             self._events.warn(
                 f"the records of this transfer beside {self._location} could not be removed before "
@@ -448,6 +483,10 @@ class UploadJob:
         if header.get("job_id") != job_id or "started" not in header:
             return None
         self._on_proven()
+        try:
+            remove_lease(self._store, self._prefix)
+        except UploadError as error:
+            self._events.warn(f"the lease of the transfer could not be removed: {error}")
         started = datetime.fromisoformat(header["started"])
         return self._finish(header["files"], header["bytes"], started)
 

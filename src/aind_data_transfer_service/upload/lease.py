@@ -1,237 +1,441 @@
-"""The sign of life of a job: its mark beside the asset, written again every half minute.
+"""The lease on an asset: which job may write it, and until when.
 
-On one machine a lock decides who may write an asset. Between machines the mark does: a job that
-finds the mark of another waits until that one has been silent for minutes, and gives up where it
-shows a sign of life. No clock but the store's own is compared with any other.
+The lease is a record beside the asset, `.transfer/<asset>/in-progress.json`. It is created,
+renewed, taken over and removed by conditional writes, so that it never has two holders. A holder is
+a process with a random id; each has a fencing number larger than the one before. The holder renews
+the record regularly, and stops all work as soon as a renewal is refused, or none succeeded for so
+long that another job may take the lease over before long.
+
+The shards of one job share the lease of the asset; each has besides a lease of its own. Ages are
+differences between two times of the store's clock; deadlines use this machine's clock alone.
 """
 
-import hashlib
 import json
 import logging
-import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
-from aind_data_transfer_service.errors import DestinationExistsError, UploadError
-from aind_data_transfer_service.upload.store import AssetStore, mark_key, record_folder
+from aind_data_transfer_service.errors import (
+    CancelledError,
+    DestinationExistsError,
+    TransferError,
+    UploadError,
+)
+from aind_data_transfer_service.upload.store import (
+    AssetStore,
+    Guard,
+    PreconditionFailed,
+    fence_of,
+)
 
 logger = logging.getLogger(__name__)
 
-INTERVAL = 30.0
-"""Seconds between two signs of life."""
-SILENCE = 150.0
-"""After so many seconds without one a job is taken for dead."""
-_LOOK_EVERY = 10.0
-_PATIENCE = 2.0
-"""Seconds that a job which ends has to say so."""
+_LAST_WORD = 2.0
+"""Seconds that a job which ends has to write so into its lease."""
+_RENEWALS = 20
+"""Attempts to renew a shared lease that other shards renew at the same moment."""
+_LONGEST_TTL = 3600.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+Record = dict[str, Any]
 
 
-def lock_name(state_dir: Path) -> str:
-    """Name the lock that a job holds on its machine, without telling where it lies."""
-    place = f"{socket.gethostname()}\0{os.path.realpath(state_dir)}"
-    return hashlib.sha256(place.encode()).hexdigest()[:16]
+@dataclass(frozen=True)
+class Timing:
+    """The intervals of a lease, in seconds."""
+
+    ttl: float = 150.0
+    """A holder that has not renewed the lease for this long is considered dead."""
+    interval: float = 30.0
+    """Time between two renewals."""
+    margin: float = 30.0
+    """A holder stops this long before the lease expires: requests in flight have ended then."""
+    look_every: float = 10.0
+    """Time between two looks at the lease of a silent job."""
+    patience: float = 600.0
+    """How long a holder that has stopped waits for a renewal that shows that the lease is still
+    its own: then it continues."""
 
 
-def read_mark(store: AssetStore, prefix: str) -> dict[str, Any] | None:
-    """Read what a job left word of, if any; a damaged mark is as good as an empty one."""
-    data = store.get(mark_key(prefix))
-    if data is None:
+@dataclass(frozen=True)
+class Found:
+    """A lease, as it was read."""
+
+    record: Record
+    etag: str
+
+
+@dataclass
+class Holding:
+    """A lease record that this process holds."""
+
+    key: str
+    record: Record
+    etag: str
+    since: float
+    """When the last successful renewal began, by `boottime`."""
+    is_shared: bool = False
+    """Whether other shards of the job hold it too."""
+    remove_at_end: bool = False
+    """Whether the record goes when the job ends, however it ends."""
+
+
+def boottime() -> float:
+    """Return seconds that also count while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def new_record(
+    prefix: str,
+    job_id: str | None,
+    started: datetime,
+    keep_others: bool,
+    fence: int,
+    timing: Timing = Timing(),
+    is_shared: bool = False,
+) -> Record:
+    """Make the lease record of a new holder.
+
+    Parameters
+    ----------
+    prefix : str
+        Name of the asset.
+    job_id : str | None
+        The service's id of the job. It says nothing about the holder: a job that was queued again
+        has the same.
+    started : datetime
+        When the first attempt began.
+    keep_others : bool
+        Whether files that the job does not send stay where they are.
+    fence : int
+        The fencing number.
+    timing : Timing
+        The intervals of the lease.
+    is_shared : bool
+        Whether the shards of the job share it.
+    """
+    return _fresh(
+        {
+            "asset": prefix,
+            "job_id": job_id,
+            "holder": uuid.uuid4().hex,
+            "fence": fence,
+            "shared": is_shared,
+            "host": socket.gethostname(),
+            "boot": boot_id(),
+            "started": started.isoformat(),
+            "keep_others": keep_others,
+            "ttl": timing.ttl,
+        }
+    )
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """Return the id of this machine since it was started; a random one if it has none."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return uuid.uuid4().hex
+
+
+def ttl_of(record: Record, default: float = Timing.ttl) -> float:
+    """Return after how many seconds without a renewal the holder of a lease is dead."""
+    ttl = record.get("ttl")
+    if isinstance(ttl, int | float) and 0 < ttl <= _LONGEST_TTL:
+        return float(ttl)
+    return default
+
+
+def is_ended(record: Record) -> bool:
+    """Return whether the holder itself has written that it ended."""
+    return record.get("alive") is None
+
+
+def read_lease(store: AssetStore, key: str) -> Found | None:
+    """Read a lease; a damaged one is as good as one whose holder ended."""
+    found = store.fetch(key)
+    if found is None:
         return None
     try:
-        mark = json.loads(data)
+        record = json.loads(found[0])
     except ValueError:
-        return {}
-    return mark if isinstance(mark, dict) else {}
+        record = {}
+    return Found(record if isinstance(record, dict) else {}, found[1])
 
 
-def write_mark(store: AssetStore, prefix: str, mark: dict[str, Any], new: bool = False) -> None:
-    """Leave word that an asset is being written.
+def write_lease(
+    store: AssetStore, key: str, record: Record, replaces: Found | None, is_shared: bool = False
+) -> Holding:
+    """Create a lease, or take over the one that was found.
 
     Raises
     ------
     DestinationExistsError
-        With `new`, where another job has left word already.
+        If another job was faster.
     """
+    began, data = boottime(), _encoded(record)
     try:
-        store.put(mark_key(prefix), json.dumps(mark, indent=2).encode(), new)
-    except FileExistsError as error:
+        if replaces is None:
+            etag = store.put(key, data, new=True)
+        else:
+            etag = store.put(key, data, if_match=replaces.etag)
+    except (FileExistsError, PreconditionFailed) as error:
         raise DestinationExistsError(
-            f"another job began to send {store.location(prefix)} at the same moment"
+            f"another job began to send {store.location(record['asset'])} at the same moment"
         ) from error
+    return Holding(key, record, etag, began, is_shared)
 
 
-def await_silence(
-    store: AssetStore,
-    prefix: str,
-    mark: dict[str, Any],
-    job_id: str | None,
-    lock: str,
-    tell: Callable[[str], None],
-    wait: Callable[[float], None] = time.sleep,
-) -> None:
-    """Wait until the job that left a mark is surely dead.
+class Lease(Guard):
+    """Holds lease records while a job runs, and stops the job when one of them is lost.
 
     Parameters
     ----------
     store : AssetStore
-        Where the asset is.
+        Where the asset is. As long as the lease is held, its `guard` is this lease.
     prefix : str
-        Its name.
-    mark : dict
-        The mark that was found.
-    job_id : str | None
-        The service's id of this job: an earlier run of the same job is dead.
-    lock : str
-        The lock that this job holds: whoever held it before is dead.
-    tell : Callable
-        Takes what whoever asked for the job should know.
-    wait : Callable
-        Waits for so many seconds.
-
-    Raises
-    ------
-    DestinationExistsError
-        Where that job lives.
-    """
-    place, host = store.location(prefix), mark.get("host", "another machine")
-    same_job = job_id is not None and mark.get("job_id") == job_id
-    if mark.get("alive") is None or same_job or mark.get("lock") == lock:
-        return
-    silent = _silent_for(store, prefix)
-    if silent <= SILENCE:
-        tell(
-            f"a job on {host} was sending {place} {silent:.0f} s ago; this one waits until that "
-            f"one has been silent for {SILENCE:.0f} s"
-        )
-    while silent <= SILENCE:
-        wait(_LOOK_EVERY)
-        silent += _LOOK_EVERY
-        found = read_mark(store, prefix)
-        if found is None:
-            raise DestinationExistsError(f"a job on {host} completed {place} just now")
-        is_ours = job_id is not None and found.get("job_id") == job_id  # a shard's of the same job
-        if found.get("alive") is None or is_ours:
-            return
-        if found != mark:
-            raise DestinationExistsError(f"another job, on {host}, is sending {place} just now")
-
-
-class Lease:
-    """Shows signs of life while a job runs, and notices where another took its place.
-
-    Parameters
-    ----------
-    store : AssetStore
-        Where the asset is.
-    prefix : str
-        Its name.
-    mark : dict
-        What is said of the job; it has a `holder` of its own.
-    shared : bool
-        Whether other jobs show the same sign, so that the end of one says nothing.
-    interval : float | None
-        Seconds between two signs.
+        Name of the asset.
+    holdings : Sequence[Holding]
+        The records: that of the asset, and for a shard its own as well.
+    timing : Timing
+        When they are renewed, and when they expire.
+    clock : Callable
+        Seconds that only grow, also while the machine is suspended.
     """
 
     def __init__(
         self,
         store: AssetStore,
         prefix: str,
-        mark: dict[str, Any],
-        shared: bool = False,
-        interval: float | None = None,
+        holdings: Sequence[Holding],
+        timing: Timing = Timing(),
+        clock: Callable[[], float] = boottime,
     ):
-        self._store, self._prefix, self._mark, self._shared = store, prefix, mark, shared
-        self._interval = INTERVAL if interval is None else interval
+        self._store, self._location = store, store.location(prefix)
+        self._holdings, self._timing, self._clock = holdings, timing, clock
+        self._deadline = self._next_deadline()
+        self._lost: UploadError | None = None
+        self._halt = threading.Event()
+        self._on_loss: list[Callable[[UploadError], object]] = []
+        self._lock = threading.Lock()
+        self._renewing = threading.Lock()
+        self._renewer = 0
+        self._changed = threading.Condition()
         self._ended = threading.Event()
-        self._lost = threading.Event()
-        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._threads = [
+            threading.Thread(target=work, daemon=True) for work in (self._renew_often, self._watch)
+        ]
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._store.guard = self
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._ended.is_set():
-            return
+        if not self._ended.is_set() and self._lost is None:
+            self._ended.set()
+            last = threading.Thread(target=self._write_end, daemon=True)
+            last.start()
+            last.join(_LAST_WORD)
         self._ended.set()
-        last = threading.Thread(target=self._say_that_it_ends, daemon=True)
-        last.start()
-        last.join(_PATIENCE)
+        if self._lost is None:
+            self._store.guard = Guard()
 
-    def end(self) -> None:
-        """Show no sign any more; the mark may be removed once this returns."""
-        self._ended.set()
-        self._thread.join()
+    @property
+    def fence(self) -> int:
+        """Return the fencing number of the asset's lease."""
+        return fence_of(self._holdings[0].record)
+
+    @property
+    def holder(self) -> str:
+        """Return the id of the holder of the asset's lease."""
+        return str(self._holdings[0].record["holder"])
 
     def check(self) -> None:
-        """Make sure that the asset is still this job's.
+        """Make sure that the asset is still this job's. Cheap: called before every request.
+
+        After the deadline it waits until a renewal succeeds, or the lease is lost.
 
         Raises
         ------
         DestinationExistsError
-            Where another job has taken it over.
+            If another job has taken it over.
+        TransferError
+            If the lease was not renewed in time.
         """
-        found = None if self._lost.is_set() else read_mark(self._store, self._prefix)
-        if found is None or found.get("holder") != self._mark.get("holder"):
-            raise DestinationExistsError(
-                f"another job has taken {self._store.location(self._prefix)} over: this one had "
-                "shown no sign of life"
-            )
+        if self._lost is None and self.is_expired():
+            with self._changed:
+                self._changed.wait_for(lambda: self._lost is not None or not self.is_expired())
+        if self._lost is not None:
+            raise type(self._lost)(str(self._lost))
 
-    def _live(self) -> None:
-        """Show a sign of life now and then."""
-        while not self._ended.wait(self._interval) and not self._lost.is_set():
-            self._show(datetime.now(UTC).isoformat())
+    def is_lost(self) -> bool:
+        """Return whether the job has to stop for good. Cheap, as `check`."""
+        return self._lost is not None
 
-    def _show(self, alive: str | None) -> None:
-        """Write the mark again, where it is still this job's."""
+    def is_expired(self) -> bool:
+        """Return whether nothing may be sent now, but by the thread that renews the lease."""
+        return self._clock() > self._deadline and threading.get_ident() != self._renewer
+
+    def on_loss(self, stop: Callable[[UploadError], object]) -> None:
+        """Have something stopped, from another thread, at the moment when the lease is lost."""
+        with self._lock:
+            self._on_loss.append(stop)
+            lost = self._lost
+        if lost is not None:
+            stop(lost)
+
+    def renew(self) -> None:
+        """Renew the lease now: the store itself confirms that it is still this job's.
+
+        Raises
+        ------
+        DestinationExistsError
+            If another job has taken it over.
+        UploadError
+            If the store cannot be asked.
+        """
+        while not self._renewing.acquire(timeout=self._left()):
+            self.check()
         try:
-            found = read_mark(self._store, self._prefix)
-            if found is None or found.get("holder") != self._mark.get("holder"):
-                self._lost.set()
-            else:
-                write_mark(self._store, self._prefix, self._mark | {"alive": alive})
-        except UploadError as error:
-            logger.warning("no sign of life could be shown: %s", error)
+            self._renewer = threading.get_ident()
+            for holding in self._holdings:
+                self._renew(holding)
+            with self._changed:
+                self._deadline = self._next_deadline()
+                self._changed.notify_all()
+        except DestinationExistsError as error:
+            self._lose(error)
+            raise
+        except CancelledError:
+            self.check()
+            raise
+        finally:
+            self._renewer = 0
+            self._renewing.release()
 
-    def _say_that_it_ends(self) -> None:
-        """Let whoever comes next begin at once."""
-        self._thread.join()
-        if not self._shared:
-            self._show(None)
+    def release(self) -> None:
+        """Stop renewing, and remove the records: the asset is published, or was never begun.
+
+        Raises
+        ------
+        UploadError
+            If they cannot be removed. A published asset is published all the same.
+        """
+        self._ended.set()
+        self._threads[0].join(self._left())
+        self._store.delete_matching({one.key: one.etag for one in self._holdings})
+
+    def _renew_often(self) -> None:
+        """Renew the records until the job ends."""
+        while not self._ended.wait(self._timing.interval) and self._lost is None:
+            try:
+                self.renew()
+            except DestinationExistsError:  # which stopped the job
+                return
+            except UploadError as error:  # the store is away
+                logger.warning("the lease on %s was not renewed: %s", self._location, error)
+                if self._clock() > self._deadline:
+                    self._lose(self._expired())
+            except BaseException as error:
+                logger.exception("the lease on %s was not renewed", self._location)
+                words = " ".join(f"{type(error).__name__}: {error}".split())
+                self._lose(
+                    TransferError(
+                        f"the lease on {self._location} could not be renewed ({words}); run the "
+                        "job again, it continues where it stopped"
+                    )
+                )
+
+    def _watch(self) -> None:
+        """Stop the job when patience is at its end, whatever the renewal is waiting for."""
+        while self._lost is None:
+            left = self._deadline + self._timing.patience - self._clock()
+            if left < 0:
+                self._lose(self._expired())
+            elif self._ended.wait(left):
+                return
+
+    def _renew(self, holding: Holding) -> None:
+        """Renew one record."""
+        for _ in range(_RENEWALS):
+            began, record = self._clock(), _fresh(holding.record)
+            try:
+                holding.etag = self._store.put(
+                    holding.key, _encoded(record), halt=self._halt, if_match=holding.etag
+                )
+                holding.since = began
+                return
+            except PreconditionFailed:
+                found = read_lease(self._store, holding.key) if holding.is_shared else None
+                if found is None or found.record.get("holder") != holding.record["holder"]:
+                    raise DestinationExistsError(
+                        f"another job has taken {self._location} over: this one had not renewed "
+                        "its lease in time"
+                    ) from None
+                holding.etag = found.etag  # another shard renewed it
+        raise TransferError(f"{_RENEWALS} attempts to renew a shared lease collided")
+
+    def _left(self) -> float:
+        """Return the seconds until the deadline."""
+        return max(0.0, self._deadline - self._clock())
+
+    def _next_deadline(self) -> float:
+        """Return when the job has to stop unless it renews its leases before."""
+        oldest = min(holding.since for holding in self._holdings)
+        return oldest + self._timing.ttl - self._timing.margin
+
+    def _expired(self) -> TransferError:
+        """Say that the lease was not renewed in time."""
+        return TransferError(
+            f"the lease on {self._location} could not be renewed for "
+            f"{self._clock() - min(one.since for one in self._holdings):.0f} s: the store could "
+            "not be reached; nothing more was sent meanwhile. Run the job again, it continues "
+            "where it stopped"
+        )
+
+    def _lose(self, error: UploadError) -> None:
+        """Note that the lease is lost, and stop everything that depends on it."""
+        with self._lock:
+            if self._lost is not None:
+                return
+            self._lost = error
+            waiting = list(self._on_loss)
+        self._halt.set()
+        with self._changed:
+            self._changed.notify_all()
+        for stop in waiting:
+            stop(error)
+
+    def _write_end(self) -> None:
+        """Let the next job begin at once."""
+        self._threads[0].join(self._left())
+        for holding in self._holdings:
+            try:
+                if holding.remove_at_end:
+                    self._store.delete_matching({holding.key: holding.etag})
+                elif not holding.is_shared:
+                    record = _fresh(holding.record) | {"alive": None}
+                    self._store.put(holding.key, _encoded(record), if_match=holding.etag)
+            except (UploadError, PreconditionFailed) as error:
+                logger.warning("the lease on %s was not ended: %s", self._location, error)
 
 
-def new_mark(
-    prefix: str, job_id: str | None, state_dir: Path, started: datetime, keep_others: bool
-) -> dict[str, Any]:
-    """Say of a job what others have to know."""
-    return {
-        "asset": prefix,
-        "job_id": job_id,
-        "holder": job_id or uuid.uuid4().hex,
-        "lock": lock_name(state_dir),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": started.isoformat(),
-        "alive": datetime.now(UTC).isoformat(),
-        "keep_others": keep_others,
-    }
+def _fresh(record: Record) -> Record:
+    """Return a record as it is written next: never the same bytes twice."""
+    return record | {"alive": datetime.now(UTC).isoformat(), "nonce": uuid.uuid4().hex}
 
 
-def _silent_for(store: AssetStore, prefix: str) -> float:
-    """Tell for how many seconds a mark has not been written, both moments by the store's clock."""
-    clock = f"{record_folder(prefix)}/probe-{uuid.uuid4().hex}"
-    store.put(clock, b"")
-    try:
-        times = {item.key: item.modified for item in store.objects(record_folder(prefix))}
-    finally:
-        store.delete([clock])
-    now, last = times.get(clock), times.get(mark_key(prefix))
-    return max(0.0, (now - last).total_seconds()) if now and last else 0.0
+def _encoded(record: Record) -> bytes:
+    """Return the bytes of a record."""
+    return json.dumps(record, indent=2).encode()

@@ -1,8 +1,10 @@
 """`aind-data-transfer-service clean`: what dead jobs left behind, found and removed.
 
-Removed without being asked twice is only what nobody can go on with: uploads in parts that were
-never completed, records on this machine of transfers that are over, files of long-ended jobs. Half
-an asset is what a job goes on from that is run again; it is listed, and removed where it is named.
+Removed without a name is only what no job can continue: multipart uploads of our assets that were
+never completed, records on this machine of transfers that are over, files of jobs that ended long
+ago. An unfinished asset is what its job continues when it is run again; it is listed, and what our
+records name of it is removed if it is named. Ages of what is at the store are by the store's clock,
+and nothing of an asset is touched whose lease is not older than its TTL.
 """
 
 import re
@@ -10,25 +12,33 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from aind_data_transfer_service.errors import RequestError
-from aind_data_transfer_service.upload.claim import forget
-from aind_data_transfer_service.upload.source import shown
+from aind_data_transfer_service.errors import DestinationError, RequestError, UploadError
+from aind_data_transfer_service.upload.claim import (
+    claim_asset,
+    forget,
+    release,
+    remove_lease,
+)
+from aind_data_transfer_service.upload.contender import store_time
+from aind_data_transfer_service.upload.lease import is_ended, read_lease, ttl_of
+from aind_data_transfer_service.upload.source import listed, shown
 from aind_data_transfer_service.upload.store import (
     RECORDS,
+    AssetState,
     AssetStore,
     StoredObject,
     Unfinished,
     manifest_key,
     mark_key,
-    record_folder,
 )
 
-_ASSET = re.compile(r"[^_]+_[^_]+_\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}")
+_CLOCK = ".clock"
+"""Beneath `.transfer`, where an object is written for a moment that tells the store's time."""
 _AGE = re.compile(r"(\d{1,6})([dhm])")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
-_MARK = mark_key("").rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -37,8 +47,8 @@ class Finding:
 
     words: str
     """What it is, for people."""
-    remove: Callable[[], None] | None = None
-    """How it is removed; None where it is kept."""
+    remove: Callable[[], str] | None = None
+    """Removes it, and returns what else there is to say; None where it is kept."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +57,13 @@ class Half:
 
     asset: str
     seen: datetime | None
-    """The last sign of life of the job that brings it."""
+    """When its lease was last renewed."""
     holds_more: bool
     """Whether there was an asset before."""
+    is_published: bool
+    """Whether its job had published it, and only the lease was left."""
+    ttl: timedelta
+    """How long its job may live without renewing the lease."""
 
 
 def read_age(text: str) -> timedelta:
@@ -74,11 +88,12 @@ class Leftovers:
     older_than : timedelta
         What is younger is never touched.
     now : datetime
-        The time.
+        The time on this machine.
     """
 
     def __init__(self, older_than: timedelta, now: datetime):
         self._older_than, self._now = older_than, now
+        self._store_now: datetime | None = None
 
     def of_bucket(
         self, store: AssetStore, beneath: str, state_dir: Path, named: Iterable[str] = ()
@@ -102,13 +117,18 @@ class Leftovers:
             Where one is named that may not be removed.
         """
         records = {item.key: item for item in store.objects(RECORDS)}
-        halves = {half.asset: half for half in _halves(records) if half.asset.startswith(beneath)}
+        halves = {
+            half.asset: half for half in _halves(store, records) if half.asset.startswith(beneath)
+        }
+        uploads = [one for one in store.unfinished() if _owner(one.key).startswith(beneath)]
+        self._store_now = _time_of(store) if halves or uploads else None
         removed = [self._checked(store, halves, asset) for asset in named]
-        for upload in store.unfinished():
-            if _owner(upload.key).startswith(beneath):
-                yield self._upload(store, upload, halves, records)
+        for upload in uploads:
+            yield self._upload(store, upload, halves, records)
         for half in halves.values():
-            if half.asset in removed:
+            if half.is_published:
+                yield self._left_lease(store, half)
+            elif half.asset in removed:
                 yield _half_that_goes(store, half.asset, state_dir)
             else:
                 yield self._half_that_stays(store, half)
@@ -118,23 +138,24 @@ class Leftovers:
         """Find the files, logs among them, of jobs that ended long ago."""
         for job in sorted(folder.iterdir()) if folder.is_dir() else ():
             seen = _last_change(job)
-            if job.is_dir() and self._is_old(seen):
+            if job.is_dir() and self._now - seen > self._older_than:
                 yield Finding(
-                    f"files of job {job.name}, last written {self._age(seen)} ago: {job}",
-                    lambda job=job: shutil.rmtree(job),
+                    f"files of job {job.name}, last written {_written(self._now - seen)} ago: "
+                    f"{job}",
+                    partial(_removed_folder, job),
                 )
 
     def _checked(self, store: AssetStore, halves: dict[str, Half], asset: str) -> str:
         """Make sure that half an asset may be removed."""
         half, place = halves.get(asset), store.location(asset)
-        if half is None:
+        if half is None or half.is_published:
             raise RequestError(f"{place} is no unfinished asset")
         if half.holds_more:
             raise RequestError(
                 f"{place} holds an earlier upload, into which a further one began; run that job "
                 "again, it goes on where it stopped"
             )
-        if not self._is_old(half.seen):
+        if self._may_live(half) or not self._is_old(half.seen):
             raise RequestError(
                 f"the job that brings {place} was there {self._age(half.seen)} ago; stop it and "
                 "give a shorter --older-than"
@@ -154,14 +175,34 @@ class Leftovers:
             f"unfinished upload of {store.location(upload.key)}, begun "
             f"{self._age(upload.started)} ago"
         )
-        ours = _ASSET.fullmatch(asset) or manifest_key(asset) in records or asset in halves
-        if not ours:
+        if manifest_key(asset) not in records and asset not in halves:
             return Finding(f"{words}: of no asset of ours")
         if not self._is_old(upload.started):
             return Finding(words)
-        if asset in halves and not self._is_old(halves[asset].seen):
-            return Finding(f"{words}: its job was there {self._age(halves[asset].seen)} ago")
-        return Finding(words, lambda: store.abort(upload))
+        half = halves.get(asset)
+        if half is not None and (self._may_live(half) or not self._is_old(half.seen)):
+            return Finding(f"{words}: its job was there {self._age(half.seen)} ago")
+
+        def remove() -> str:
+            store.abort(upload)
+            return ""
+
+        return Finding(words, remove)
+
+    def _left_lease(self, store: AssetStore, half: Half) -> Finding:
+        """Remove the lease of a job that published its asset and could not remove it."""
+        words = (
+            f"lease of an upload that was published, renewed {self._age(half.seen)} ago: "
+            f"{store.location(mark_key(half.asset))}"
+        )
+        if self._may_live(half) or not self._is_old(half.seen):
+            return Finding(words)
+
+        def remove() -> str:
+            remove_lease(store, half.asset)
+            return ""
+
+        return Finding(words, remove)
 
     def _half_that_stays(self, store: AssetStore, half: Half) -> Finding:
         """Tell of an asset that a job can go on with."""
@@ -173,7 +214,7 @@ class Leftovers:
             )
         return Finding(
             f"half an asset {place}, its job last there {self._age(half.seen)} ago: run that job "
-            f"again, or remove it by --remove-unfinished {half.asset}"
+            f"again, or remove what it sent by --remove-unfinished {half.asset}"
         )
 
     def _journals(
@@ -182,45 +223,116 @@ class Leftovers:
         """Find this machine's records of transfers that are over."""
         for folder in sorted(state_dir.iterdir()) if state_dir.is_dir() else ():
             seen, asset = _last_change(folder), folder.name
-            if asset.startswith(beneath) and asset not in halves and self._is_old(seen):
+            is_old = self._now - seen > self._older_than
+            if asset.startswith(beneath) and asset not in halves and is_old:
+                age = _written(self._now - seen)
                 yield Finding(
-                    f"record of a transfer that is over, of {self._age(seen)} ago: {folder}",
-                    lambda folder=folder, asset=asset: forget(folder, store.location(asset)),
+                    f"record of a transfer that is over, of {age} ago: {folder}",
+                    partial(_forgotten, folder, store.location(asset)),
                 )
 
     def _is_old(self, moment: datetime | None) -> bool:
-        """Tell whether something is old enough to be touched; of no age known, it never is."""
-        return moment is not None and self._now - moment > self._older_than
+        """Return whether something at the store is old enough; of unknown age, it never is."""
+        age = self._since(moment)
+        return age is not None and age >= self._older_than
+
+    def _may_live(self, half: Half) -> bool:
+        """Return whether the job that holds a lease may still run."""
+        age = self._since(half.seen)
+        return age is None or age < half.ttl
+
+    def _since(self, moment: datetime | None) -> timedelta | None:
+        """Return how long ago something was written, both times by the store's clock."""
+        if moment is None or self._store_now is None:
+            return None
+        return self._store_now - moment
 
     def _age(self, moment: datetime | None) -> str:
-        """Write for how long something has been there."""
-        if moment is None:
-            return "some time"
-        seconds = max(0.0, (self._now - moment).total_seconds())
-        for length, name in ((86400, "days"), (3600, "hours")):
-            if seconds >= 2 * length:
-                return f"{seconds / length:,.0f} {name}"
-        return f"{seconds / 60:,.0f} minutes"
+        """Write for how long something has been at the store."""
+        age = self._since(moment)
+        return "some time" if age is None else _written(age)
+
+
+def _written(age: timedelta) -> str:
+    """Write an age."""
+    seconds = max(0.0, age.total_seconds())
+    for length, name in ((86400, "days"), (3600, "hours")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {name}"
+    return f"{seconds / 60:,.0f} minutes"
 
 
 def _half_that_goes(store: AssetStore, asset: str, state_dir: Path) -> Finding:
-    """Remove half an asset: what has arrived, and then all that is known of it."""
-
-    def remove() -> None:
-        store.clear_unfinished(asset)
-        store.delete([item.key for item in store.objects(asset)])
-        forget(state_dir / asset, store.location(asset))
-        store.delete([item.key for item in store.objects(record_folder(asset))])
-
+    """Remove half an asset, as far as our records name it."""
+    remove = partial(_remove_half, store, asset, state_dir / asset)
     return Finding(f"half an asset {store.location(asset)}", remove)
 
 
-def _halves(records: dict[str, StoredObject]) -> Iterator[Half]:
-    """Find the marks of transfers that have not ended."""
+def _remove_half(store: AssetStore, asset: str, state_dir: Path) -> str:
+    """Remove what records name of half an asset, by key and ETag; then the records themselves.
+
+    The asset's lease is held meanwhile, so that no job begins.
+
+    Raises
+    ------
+    DestinationError
+        If there are files, and no record on this machine or beside the asset names any.
+    """
+    arguments = state_dir, AssetState.PARTIAL, False, None, lambda: datetime.now(UTC)
+    with claim_asset(store, asset, *arguments) as claim:
+        skip = len(asset) + 1
+        sent = [*claim.journal.entries().values(), *claim.known()]
+        stored = {item.key[skip:]: item for item in store.objects(asset)}
+        if stored and not sent:
+            claim.journal.remove()
+            raise DestinationError(
+                f"no record in {state_dir} or beside the asset names what was sent of "
+                f"{store.location(asset)}, so nothing was removed; run the command where the job "
+                "ran, with the same UPLOAD_STATE_DIR, or delete the files by other means"
+            )
+        ours = {
+            stored[entry.path].key: entry.etag
+            for entry in sent
+            if entry.is_stored_as(stored.get(entry.path))
+        }
+        replaced = store.delete_matching(ours)
+        store.clear_unfinished(asset)
+        for path, begun in claim.ledger().uploads():
+            store.abort(Unfinished(f"{asset}/{path}", begun.upload_id))
+        release(store, asset, claim)
+    left = sorted(path for path, item in stored.items() if item.key not in ours)
+    left += [key[skip:] for key in replaced]
+    return f"; not sent by it, and left there: {listed(list(map(shown, left)))}" if left else ""
+
+
+def _removed_folder(folder: Path) -> str:
+    """Remove a folder."""
+    shutil.rmtree(folder)
+    return ""
+
+
+def _forgotten(folder: Path, location: str) -> str:
+    """Remove this machine's record of a transfer."""
+    return "" if forget(folder, location) else "; a job holds it, it stays"
+
+
+def _halves(store: AssetStore, records: dict[str, StoredObject]) -> Iterator[Half]:
+    """Find the leases of transfers, and read them."""
     for key, item in records.items():
         asset = key.removeprefix(f"{RECORDS}/").rpartition("/")[0]
-        if key == mark_key(asset):
-            yield Half(asset, item.modified, manifest_key(asset) in records)
+        if key == mark_key(asset) and (found := read_lease(store, key)) is not None:
+            has_manifest = manifest_key(asset) in records
+            is_published = has_manifest and store.is_published(asset)
+            ttl = timedelta(seconds=0 if is_ended(found.record) else ttl_of(found.record))
+            yield Half(asset, item.modified, has_manifest, is_published, ttl)
+
+
+def _time_of(store: AssetStore) -> datetime | None:
+    """Return the store's time; None if nothing may be written there to find it out."""
+    try:
+        return store_time(store, _CLOCK)[0]
+    except UploadError:
+        return None
 
 
 def _owner(key: str) -> str:

@@ -8,16 +8,20 @@ writing, which no drive invents as it may invent inode numbers. Zeros are left o
 import contextlib
 import ctypes
 import errno
+import fcntl
 import itertools
 import os
 import random
 import shutil
 import threading
+import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.upload import page_cache
@@ -28,6 +32,7 @@ from aind_data_transfer_service.upload.store import (
     RECORDS,
     AssetStore,
     Buffer,
+    PreconditionFailed,
     StoredObject,
     Unfinished,
 )
@@ -51,6 +56,9 @@ _NO_LINKS = frozenset(
 )
 """What a file system without hard links says."""
 _TENTH_NS = 100_000_000
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_LONGEST_LOCK, _LOCK_PAUSE = 10.0, 0.01
+"""Seconds that another process may hold the lock of a bucket, and between two attempts."""
 _OWNED = "~"  # stands in no asset's name
 
 
@@ -110,10 +118,20 @@ class LocalAssetStore(AssetStore):
             raise DestinationError(f"{error.filename} cannot be listed: {error.strerror}")
 
     def put(
-        self, key: str, data: Buffer, new: bool = False, halt: threading.Event | None = None
+        self,
+        key: str,
+        data: Buffer,
+        new: bool = False,
+        halt: threading.Event | None = None,
+        if_match: str | None = None,
     ) -> str:
         """Write a file of its own and move it into place."""
-        return self._write(key, (data,), new)
+        if if_match is None:
+            return self._write(key, (data,), new)
+        with self._exclusive():
+            if self._etag_of(key) != if_match:
+                raise PreconditionFailed(self.location(key))
+            return self._write(key, (data,), new)
 
     def put_parts(
         self,
@@ -127,10 +145,11 @@ class LocalAssetStore(AssetStore):
         with (traffic or Traffic(1, _AT_HAND * part_size)).memory(_AT_HAND * part_size):
             return self._write(key, _pieces(parts), False)
 
-    def get(self, key: str) -> bytes | None:
-        """Read a file whole."""
+    def fetch(self, key: str) -> tuple[bytes, str] | None:
+        """Read a file and its ETag."""
         try:
-            return self._path(key).read_bytes()
+            with open(self._path(key), "rb") as file:
+                return file.read(), _etag(os.fstat(file.fileno()))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -172,21 +191,61 @@ class LocalAssetStore(AssetStore):
         """The type of the file system that the folder is on."""
         return page_cache.file_system(self._folder)
 
+    def delete_matching(self, objects: Mapping[str, str]) -> list[str]:
+        """Remove files that are still those that were listed."""
+        others = []
+        with self._exclusive():
+            for key, etag in objects.items():
+                found = self._etag_of(key)
+                if found == etag:
+                    self._remove(key)
+                elif found is not None:
+                    others.append(key)
+        return others
+
+    def _etag_of(self, key: str) -> str | None:
+        """Return the ETag of a file; None if there is none."""
+        try:
+            return _etag(os.stat(self._path(key), follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise DestinationError(f"{self.location(key)} cannot be read: {error.strerror}")
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Hold the lock that makes conditional writes to this bucket atomic."""
+        self.guard.check()
+        path = self._folder / RECORDS / ".lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = open(path, "ab")
+        except OSError as error:
+            raise TransferError(f"{path} cannot be written: {error.strerror}") from error
+        with lock:
+            self.conditional = _lock(lock, path)
+            yield
+
     def delete(self, keys: Sequence[str]) -> None:
         """Remove files, and the folders that become empty."""
+        self.guard.check()
         for key in keys:
-            path = self._path(key)
+            self._remove(key)
+
+    def _remove(self, key: str) -> None:
+        """Remove a file, and the folders that become empty."""
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise DestinationError(f"{path} cannot be removed: {error.strerror}")
+        for parent in itertools.takewhile(lambda p: p != self._folder, path.parents):
             try:
-                path.unlink(missing_ok=True)
-            except NotADirectoryError:
-                continue
-            except OSError as error:
-                raise DestinationError(f"{path} cannot be removed: {error.strerror}")
-            for parent in itertools.takewhile(lambda p: p != self._folder, path.parents):
-                try:
-                    parent.rmdir()
-                except OSError:
-                    break
+                parent.rmdir()
+            except OSError:
+                break
 
     def create(self) -> None:
         """Make the bucket's folder."""
@@ -208,8 +267,9 @@ class LocalAssetStore(AssetStore):
         except OSError as error:
             raise TransferError(f"{self._folder} cannot be written: {error.strerror}") from error
 
-    def clear_unfinished(self, prefix: str, keep: Collection[str] = ()) -> None:
+    def clear_unfinished(self, prefix: str) -> None:
         """Remove what a broken-off transfer of this asset was writing."""
+        self.guard.check()
         try:
             names = os.listdir(self._incoming)
         except FileNotFoundError:
@@ -229,6 +289,7 @@ class LocalAssetStore(AssetStore):
 
     def abort(self, upload: Unfinished) -> None:
         """Remove a file that a broken-off transfer was writing."""
+        self.guard.check()
         (self._incoming / upload.upload_id).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
@@ -240,6 +301,7 @@ class LocalAssetStore(AssetStore):
 
     def _write(self, key: str, parts: Iterable[Buffer], new: bool) -> str:
         """Write to a file of its own, then give it its name."""
+        self.guard.check()
         path = self._path(key)
         owner = key.removeprefix(f"{RECORDS}/").split("/")[0]
         incoming = self._incoming / f"{owner}{_OWNED}{uuid.uuid4().hex}"
@@ -254,6 +316,7 @@ class LocalAssetStore(AssetStore):
                         os.ftruncate(file.fileno(), os.lseek(file.fileno(), 0, os.SEEK_CUR))
                     if key.startswith(f"{RECORDS}/"):
                         _settle_record(file.fileno())
+                self.guard.check()
                 _move(incoming, path, new)
             except BaseException:
                 incoming.unlink(missing_ok=True)
@@ -364,6 +427,29 @@ def _is_zero(piece: memoryview) -> bool:
     if any(piece[:: len(piece) // _SAMPLES]) or bytes(piece[:_SAMPLE]) != _ZEROS[:_SAMPLE]:
         return False
     return bytes(piece) == _ZEROS[: len(piece)]
+
+
+def _lock(file: IO[bytes], path: Path) -> bool:
+    """Lock a file; return False if its file system knows no locks.
+
+    Raises
+    ------
+    TransferError
+        If another process holds the lock for too long.
+    """
+    deadline = time.monotonic() + _LONGEST_LOCK
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return False
+            if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
+                raise TransferError(f"{path} cannot be locked: {error.strerror}") from error
+        if time.monotonic() > deadline:
+            raise TransferError(f"{path} has been locked for {_LONGEST_LOCK:.0f} s; try again")
+        time.sleep(_LOCK_PAUSE)
 
 
 def _sync(folder: Path) -> None:

@@ -19,6 +19,7 @@ from aind_data_transfer_service.upload.source import Scan, listed, shown
 from aind_data_transfer_service.upload.store import (
     AssetState,
     AssetStore,
+    PreconditionFailed,
     record_folder,
 )
 
@@ -117,6 +118,48 @@ def probe(store: AssetStore, prefix: str) -> list[str]:
         return []
     store.proves_by_reading = True
     return [_UNCHECKED]
+
+
+def check_conditions(store: AssetStore, prefix: str) -> Iterator[str]:
+    """Find out whether a store supports conditional writes, and warn if it does not.
+
+    Without them the job compares ETags itself before it writes a lease.
+
+    Raises
+    ------
+    DestinationError
+        If the store cannot be written.
+    """
+    key = f"{record_folder(prefix)}/probe-{uuid.uuid4().hex}"
+    try:
+        try:
+            store.conditional = _honours_conditions(store, key) and store.conditional
+        finally:
+            store.delete([key])
+    except TransferError as error:
+        raise DestinationError(str(error)) from error
+    if not store.conditional:
+        yield (
+            f"{store.location('')} does not support conditional writes (If-None-Match and "
+            "If-Match): if two jobs on different machines start to send this asset within the "
+            "same seconds, both may write it"
+        )
+
+
+def _honours_conditions(store: AssetStore, key: str) -> bool:
+    """Return whether a store refuses what its conditions forbid, and nothing else."""
+    try:
+        etag = store.put(key, uuid.uuid4().bytes, new=True)
+        store.put(key, uuid.uuid4().bytes, if_match=etag)
+    except (PreconditionFailed, FileExistsError, NotImplementedError):
+        return False
+    for condition in ({"new": True}, {"if_match": etag}):
+        try:
+            store.put(key, uuid.uuid4().bytes, **condition)
+        except (PreconditionFailed, FileExistsError):
+            continue
+        return False
+    return True
 
 
 def check_room(store: AssetStore, prefix: str, size: int) -> None:

@@ -58,7 +58,12 @@ from aind_data_transfer_service.upload.signing import (
     encode_query,
     sign,
 )
-from aind_data_transfer_service.upload.store import Buffer, StoredObject, Window
+from aind_data_transfer_service.upload.store import (
+    Buffer,
+    PreconditionFailed,
+    StoredObject,
+    Window,
+)
 from aind_data_transfer_service.upload.stretch import Stretch
 from aind_data_transfer_service.upload.wire import MOST_READ, Exchange
 
@@ -135,28 +140,39 @@ class S3Client:
         """Whether the server gives pieces of objects, as far as is known."""
 
     def put(
-        self, key: str, data: Buffer, new: bool = False, halt: threading.Event | None = None
+        self,
+        key: str,
+        data: Buffer,
+        new: bool = False,
+        halt: threading.Event | None = None,
+        if_match: str | None = None,
     ) -> str:
-        """Store an object and give its ETag.
+        """Store an object and return its ETag.
 
         Raises
         ------
         FileExistsError
-            With `new`, where there is one already.
+            With `new`, if there is one already.
+        PreconditionFailed
+            With `if_match`, if there is another one, or none.
         """
         headers = self._headers.of_object(key, is_data=False)
         headers[_ALGORITHM] = self.algorithm.value
         headers[self.algorithm.header] = self.algorithm.of(data)
         if new:
             headers["if-none-match"] = "*"
+        if if_match is not None:
+            headers["if-match"] = if_match
         try:
             return self._ask("PUT", key, headers=headers, body=data, halt=halt, read=read_etag)
         except Fault as fault:
-            if not new or fault.status != 412:
+            is_refused = fault.status == 412 or (if_match is not None and _is_absent(fault))
+            if not is_refused or not (new or if_match is not None):
                 raise
-        if self.get(key) == data:  # it was ours, and its answer got lost
-            return next(found.etag for found in self.list(key) if found.key == key)
-        raise FileExistsError(key)
+        found = self.fetch(key)
+        if found is not None and found[0] == data:  # this request did it, and its answer got lost
+            return found[1]
+        raise FileExistsError(key) if new else PreconditionFailed(key)
 
     def put_all(
         self, objects: Iterable[tuple[str, Buffer]], window: Window, halt: threading.Event | None
@@ -218,12 +234,12 @@ class S3Client:
             for put in waiting:
                 put.drop()
 
-    def get(self, key: str) -> bytes | None:
-        """Read an object whole; None where there is none."""
+    def fetch(self, key: str) -> tuple[bytes, str] | None:
+        """Read an object and its ETag; return None if there is none."""
         try:
-            return self._ask("GET", key, read=read_body, limit=_LARGEST_DOCUMENT)
+            return self._ask("GET", key, read=_body_and_etag, limit=_LARGEST_DOCUMENT)
         except Fault as fault:
-            if fault.code == "NoSuchKey" or (fault.status == 404 and not fault.code):
+            if _is_absent(fault):
                 return None
             raise
 
@@ -364,6 +380,17 @@ class S3Client:
             return False
 
         return self.patiently(attempt, lambda fault: self.mend(fault, keys, route), None)
+
+    def delete_matching(self, key: str, etag: str) -> bool:
+        """Delete an object that has this ETag; return whether it is gone."""
+        try:
+            self._ask("DELETE", key, headers={"if-match": etag})
+        except Fault as fault:
+            if fault.status == 412:  # some servers say so where there is nothing, too
+                return self.head(key) is None
+            if not _is_absent(fault):
+                raise
+        return True
 
     def create_upload(self, key: str) -> str:
         """Begin an upload in parts and give its id."""
@@ -615,6 +642,16 @@ def _payload(method: str, headers: Mapping[str, str], body: Buffer | Stretch) ->
 def _as_it_is(reply: Reply) -> Reply:
     """Return a reply of which nothing is read."""
     return reply
+
+
+def _body_and_etag(reply: Reply) -> tuple[bytes, str]:
+    """Read an object that came, and its ETag."""
+    return read_body(reply), quoted(reply.headers.get("etag", ""))
+
+
+def _is_absent(fault: Fault) -> bool:
+    """Return whether a fault says that there is no such object."""
+    return fault.code == "NoSuchKey" or (fault.status == 404 and not fault.code)
 
 
 class Pending(Generic[T]):

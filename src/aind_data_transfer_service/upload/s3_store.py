@@ -3,7 +3,8 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
@@ -16,6 +17,7 @@ from aind_data_transfer_service.upload.headers import Headers
 from aind_data_transfer_service.upload.ledger import Page
 from aind_data_transfer_service.upload.limits import TokenBucket, Traffic
 from aind_data_transfer_service.upload.parts import PartsUpload
+from aind_data_transfer_service.upload.replies import quoted
 from aind_data_transfer_service.upload.retry import Fault, Kind, Patience, Repeats
 from aind_data_transfer_service.upload.s3_client import S3Client
 from aind_data_transfer_service.upload.store import (
@@ -23,6 +25,9 @@ from aind_data_transfer_service.upload.store import (
     AssetStore,
     Buffer,
     Conduct,
+    Guard,
+    GuardSlot,
+    PreconditionFailed,
     S3Keys,
     StoredObject,
     Unfinished,
@@ -34,6 +39,7 @@ from aind_data_transfer_service.upload.wire import Wire
 _KEY_LIMIT = 1024
 _OBJECT_LIMIT = 5 * 1024**4
 _AT_ONCE = 2
+_DELETED_AT_ONCE = 8
 _QUICK = 4.0
 _LONGEST_STALL = 60.0
 _LONGEST_CONNECT = 10.0
@@ -88,8 +94,10 @@ class S3AssetStore(AssetStore):
         settings = S3Settings()
         config = read_aws_config(settings, endpoint_url or None, region, keys is None)
         seconds = _QUICK if quick else conduct.retry_seconds
+        self._slot = GuardSlot()
         connect = partial(
             Wire,
+            slot=self._slot,
             stall=_QUICK if quick else min(_LONGEST_STALL, seconds / 4),
             connect=min(_LONGEST_CONNECT, seconds / 2),
             bandwidth=TokenBucket(conduct.bandwidth) if conduct.bandwidth else None,
@@ -105,6 +113,15 @@ class S3AssetStore(AssetStore):
         self._client = self._open(
             patience=Patience(seconds), algorithm=_algorithm(), headers=Headers(settings)
         )
+
+    @property
+    def guard(self) -> Guard:
+        """Return what is asked before each request that changes anything."""
+        return self._slot.guard
+
+    @guard.setter
+    def guard(self, guard: Guard) -> None:
+        self._slot.guard = guard
 
     @property
     def requests_per_second(self) -> float | None:
@@ -130,14 +147,24 @@ class S3AssetStore(AssetStore):
             raise DestinationError(self._words("list", prefix, fault)) from fault
 
     def put(
-        self, key: str, data: Buffer, new: bool = False, halt: threading.Event | None = None
+        self,
+        key: str,
+        data: Buffer,
+        new: bool = False,
+        halt: threading.Event | None = None,
+        if_match: str | None = None,
     ) -> str:
         """Send an object in one request."""
         try:
-            return self._client.put(key, data, new, halt)
+            if not self.conditional and (new or if_match is not None):
+                return self._put_compared(key, data, if_match)
+            return self._client.put(key, data, new, halt, if_match)
         except FileExistsError as error:
             raise FileExistsError(self.location(key)) from error
         except Fault as fault:
+            is_conditional = new or if_match is not None
+            if is_conditional and (fault.status == 501 or fault.code == "NotImplemented"):
+                raise NotImplementedError(self._words("write", key, fault)) from fault
             raise TransferError(self._words("write", key, fault)) from fault
 
     def put_all(
@@ -177,10 +204,24 @@ class S3AssetStore(AssetStore):
         except Fault as fault:
             raise TransferError(self._words("write", key, fault)) from fault
 
-    def get(self, key: str) -> bytes | None:
-        """Read an object whole."""
+    def _put_compared(self, key: str, data: Buffer, if_match: str | None) -> str:
+        """Compare what is there, then write: a store without conditional writes can do no more.
+
+        The ETag is the one that the store serves, which need not be the one that it answered.
+        """
+        found = self._client.fetch(key)
+        if if_match is None and found is not None:
+            raise FileExistsError(key)
+        if if_match is not None and (found is None or found[1] != if_match):
+            raise PreconditionFailed(key)
+        etag = self._client.put(key, data)
+        stored = self._client.fetch(key)
+        return stored[1] if stored is not None and stored[0] == data else etag
+
+    def fetch(self, key: str) -> tuple[bytes, str] | None:
+        """Read an object and its ETag."""
         try:
-            return self._client.get(key)
+            return self._client.fetch(key)
         except Fault as fault:
             raise DestinationError(self._words("read", key, fault)) from fault
 
@@ -250,14 +291,39 @@ class S3AssetStore(AssetStore):
             return f"; the store accepts objects {words}"
         return ""
 
+    def delete_matching(self, objects: Mapping[str, str]) -> list[str]:
+        """Delete objects by conditional requests, several at once.
+
+        A server that ignores the condition deletes what was listed a moment ago; one that refuses
+        it is asked for the ETag first.
+        """
+        with ThreadPoolExecutor(_DELETED_AT_ONCE) as pool:
+            is_gone = list(pool.map(self._delete_matching, objects.keys(), objects.values()))
+        return [key for key, gone in zip(objects, is_gone) if not gone]
+
+    def _delete_matching(self, key: str, etag: str) -> bool:
+        """Delete one object; return whether it is gone."""
+        try:
+            return self._client.delete_matching(key, etag)
+        except Fault as fault:
+            if fault.status != 501 and fault.code != "NotImplemented":
+                raise DestinationError(self._words("delete", key, fault)) from fault
+        try:
+            found = self._client.head(key)
+            if found is not None and quoted(found.get("etag", "")) != etag:
+                return False
+            self._client.delete([key])
+        except Fault as fault:
+            raise DestinationError(self._words("delete", key, fault)) from fault
+        return True
+
     def create(self) -> None:
         """Make sure that the bucket is there: to make one is not ours to do."""
         self.folders(RECORDS)
 
     def settle(self, prefix: str) -> None:
-        """Remove uploads that were begun without our hearing of it: the answer got lost."""
+        """Report the retries that were not reported yet; S3 has written what it answered."""
         self._client.tell_rest()
-        self.clear_unfinished(prefix)
 
     def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
         """List uploads beneath `prefix/`, or in the whole bucket, that were never completed."""
@@ -275,12 +341,6 @@ class S3AssetStore(AssetStore):
         except Fault as fault:
             words = self._words("abort the unfinished upload of", upload.key, fault)
             raise DestinationError(words) from fault
-
-    def clear_unfinished(self, prefix: str, keep: Collection[str] = ()) -> None:
-        """Abort uploads beneath a prefix that were never completed, but for some."""
-        for upload in list(self.unfinished(prefix)):
-            if upload.upload_id not in keep:
-                self.abort(upload)
 
     def _words(self, doing: str, key: str, fault: Fault) -> str:
         """Say what went wrong, where, and what would help."""

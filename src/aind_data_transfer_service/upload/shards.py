@@ -6,6 +6,7 @@ The last job finds these records, sends what is still missing, and verifies the 
 """
 
 import heapq
+import itertools
 from array import array
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -19,13 +20,14 @@ from aind_data_transfer_service.upload.manifest import (
     read_lines,
     write_lines,
 )
-from aind_data_transfer_service.upload.store import AssetStore, record_folder
+from aind_data_transfer_service.upload.store import AssetStore, StoredObject, record_folder
 from aind_data_transfer_service.upload.transforms import Item
 
 FILE_COST = 1024**2
 """Sending a file costs a request too, about as much time as so many bytes."""
 _FOLDER = "shards"
 _JOURNAL = "journal.jsonl"
+_RECORD, _LEASE = ".jsonl", ".lease.json"
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,29 @@ def shard_journal(state_dir: Path, shard: Shard) -> Journal:
     return Journal(shard_folder(state_dir, shard) / _JOURNAL)
 
 
-def write_record(store: AssetStore, prefix: str, shard: Shard, entries: Iterable[Entry]) -> None:
-    """Leave word beside the asset of what a shard has brought."""
-    write_lines(store, f"{_records(prefix)}/{shard.name}.jsonl", entries)
+def shard_records(prefix: str) -> str:
+    """Return the folder of the records and leases of an asset's shards."""
+    return f"{record_folder(prefix)}/{_FOLDER}"
+
+
+def shard_lease_key(prefix: str, shard: Shard) -> str:
+    """Return the key of the lease of a shard."""
+    return f"{shard_records(prefix)}/{shard.name}{_LEASE}"
+
+
+def shard_leases(store: AssetStore, prefix: str) -> Iterator[tuple[str, str]]:
+    """List the leases of shards: the name of each shard, and its key."""
+    for item in store.objects(shard_records(prefix)):
+        if item.key.endswith(_LEASE):
+            yield item.key.rpartition("/")[2].removesuffix(_LEASE), item.key
+
+
+def write_record(
+    store: AssetStore, prefix: str, shard: Shard, entries: Iterable[Entry], fence: int
+) -> None:
+    """Write beside the asset what a shard has brought, and under which fencing number."""
+    lines = itertools.chain(({"shard": shard.name, "fence": fence},), entries)
+    write_lines(store, f"{shard_records(prefix)}/{shard.name}{_RECORD}", lines)
 
 
 class ShardRecords(Iterable[Entry]):
@@ -144,7 +166,7 @@ class ShardRecords(Iterable[Entry]):
         that.
         """
         wrong = set(paths)
-        for found in list(self._store.objects(_records(self._prefix))):
+        for found in self._records():
             lines = list(read_lines(self._store, found.key))
             left = [line for line in lines if not _names(line, wrong)]
             if len(left) < len(lines):
@@ -153,20 +175,21 @@ class ShardRecords(Iterable[Entry]):
     def __iter__(self) -> Iterator[Entry]:
         for journal in self.journals():
             yield from journal.entries().values()
-        for found in sorted(self._store.objects(_records(self._prefix)), key=attrgetter("key")):
+        for found in self._records():
             yield from _entries(read_lines(self._store, found.key))
+
+    def _records(self) -> list[StoredObject]:
+        """List the records beside the asset."""
+        listing = self._store.objects(shard_records(self._prefix))
+        records = [item for item in listing if item.key.endswith(_RECORD)]
+        return sorted(records, key=attrgetter("key"))
 
 
 def records_there(store: AssetStore, prefix: str, shards: int) -> int:
     """Count the shards, of so many, that have left their records."""
-    there = {item.key.rsplit("/", 1)[-1] for item in store.objects(_records(prefix))}
-    names = {f"{Shard(number, shards).name}.jsonl" for number in range(1, shards + 1)}
+    there = {item.key.rsplit("/", 1)[-1] for item in store.objects(shard_records(prefix))}
+    names = {f"{Shard(number, shards).name}{_RECORD}" for number in range(1, shards + 1)}
     return len(there & names)
-
-
-def _records(prefix: str) -> str:
-    """Tell where the records of an asset's shards lie."""
-    return f"{record_folder(prefix)}/{_FOLDER}"
 
 
 def _names(line: bytes, paths: Set[str]) -> bool:

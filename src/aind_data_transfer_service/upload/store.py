@@ -8,18 +8,19 @@ Keys are used as they are: a name that a store would change (control characters,
 XML can hold, empty or dotted parts, backslashes) is refused, see `key_problem`.
 """
 
+import json
 import logging
 import re
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -40,6 +41,7 @@ _DOTTED = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ufffe\uffff]")
 _FEW = 16
 _ASKED_AT_ONCE = 8
+_HEADER_PIECE = 1 << 16
 
 
 class AssetState(StrEnum):
@@ -49,6 +51,28 @@ class AssetState(StrEnum):
     PARTIAL = "partial"
     """A transfer of it began and has not ended."""
     PRESENT = "present"
+
+
+class PreconditionFailed(Exception):
+    """The object at a key is not the one that a conditional request named."""
+
+
+class Guard:
+    """Decides whether anything may be changed now: without a lease, always."""
+
+    def check(self) -> None:
+        """Wait until it may; raise if it never may again."""
+
+    def is_expired(self) -> bool:
+        """Return whether it may not now, so that what is being sent has to be broken off."""
+        return False
+
+
+@dataclass
+class GuardSlot:
+    """Holds the guard of a store, for all connections that it makes."""
+
+    guard: Guard = field(default_factory=Guard)
 
 
 class StoredObject(msgspec.Struct, frozen=True, gc=False):
@@ -136,6 +160,12 @@ def manifest_key(prefix: str) -> str:
     return f"{record_folder(prefix)}/manifest.jsonl"
 
 
+def fence_of(record: Mapping[str, Any]) -> int:
+    """Return the fencing number of a lease or manifest header; 0 if it has none."""
+    fence = record.get("fence")
+    return fence if isinstance(fence, int) and fence > 0 else 0
+
+
 def key_problem(key: str, limit: int) -> str | None:
     """Tell, in words, why a key cannot be used as it is; None where it can.
 
@@ -180,6 +210,11 @@ class AssetStore(ABC):
     list_pauses: Sequence[float] = ()
     """Seconds to wait before a list that differs from what was sent is asked for again, each time:
     some stores, and caches before them, give an old list for a while."""
+    conditional = True
+    """Whether conditional writes are atomic. Without that, `put` compares ETags before it writes,
+    and another writer may come in between."""
+    guard = Guard()
+    """Asked before each request that changes anything; raises once the lease is lost."""
 
     @abstractmethod
     def location(self, key: str) -> str:
@@ -205,16 +240,35 @@ class AssetStore(ABC):
 
     @abstractmethod
     def put(
-        self, key: str, data: Buffer, new: bool = False, halt: threading.Event | None = None
+        self,
+        key: str,
+        data: Buffer,
+        new: bool = False,
+        halt: threading.Event | None = None,
+        if_match: str | None = None,
     ) -> str:
-        """Store an object and give its ETag; with `new`, refuse to replace one.
+        """Store an object and return its ETag.
 
-        Once `halt` is set, it is broken off.
+        Parameters
+        ----------
+        key : str
+            Its place.
+        data : Buffer
+            Its bytes. Those of a conditional write must be unique: a write whose answer was lost
+            is recognised by them.
+        new : bool
+            Only if there is no object at this key.
+        halt : threading.Event | None
+            Breaks off once it is set.
+        if_match : str | None
+            Only if the object at this key has this ETag.
 
         Raises
         ------
         FileExistsError
-            With `new`, where there is an object already.
+            With `new`, if there is an object already.
+        PreconditionFailed
+            With `if_match`, if there is another object, or none.
         """
 
     def put_all(
@@ -268,8 +322,13 @@ class AssetStore(ABC):
         """
 
     @abstractmethod
+    def fetch(self, key: str) -> tuple[bytes, str] | None:
+        """Read an object and its ETag; return None if there is none."""
+
     def get(self, key: str) -> bytes | None:
         """Read an object whole; None where there is none."""
+        found = self.fetch(key)
+        return None if found is None else found[0]
 
     @abstractmethod
     def read(self, key: str, chunk_size: int) -> Iterator[bytes]:
@@ -317,6 +376,21 @@ class AssetStore(ABC):
         return ""
 
     @abstractmethod
+    def delete_matching(self, objects: Mapping[str, str]) -> list[str]:
+        """Delete objects that still have the ETags they were listed with.
+
+        Parameters
+        ----------
+        objects : Mapping[str, str]
+            ETags by key.
+
+        Returns
+        -------
+        list[str]
+            Keys at which there is another object now; those stay.
+        """
+
+    @abstractmethod
     def create(self) -> None:
         """Make the bucket where that is ours to do; fail in words where it is missing."""
 
@@ -327,15 +401,11 @@ class AssetStore(ABC):
     def settle(self, prefix: str) -> None:
         """Make sure that what was stored of an asset outlives a power cut."""
 
-    def clear_unfinished(self, prefix: str, keep: Collection[str] = ()) -> None:
-        """Remove what broken-off uploads beneath a prefix left behind, out of sight.
+    def clear_unfinished(self, prefix: str) -> None:
+        """Remove half-written files of an asset that only its leaseholder can have left.
 
-        Parameters
-        ----------
-        prefix : str
-            Name of the asset.
-        keep : Collection[str]
-            Ids of uploads that will be gone on with.
+        At S3 there are none: other software may have multipart uploads under the same prefix, so
+        an upload is only aborted by its id.
         """
 
     def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
@@ -347,10 +417,31 @@ class AssetStore(ABC):
 
     def asset_state(self, prefix: str) -> AssetState:
         """Tell what is at the destination under an asset's name, and touch nothing."""
-        if any(item.key == mark_key(prefix) for item in self.objects(record_folder(prefix))):
+        records = {item.key for item in self.objects(record_folder(prefix))}
+        if mark_key(prefix) in records:
+            if manifest_key(prefix) in records and self.is_published(prefix):
+                return AssetState.PRESENT
             return AssetState.PARTIAL
         present = next(self.objects(prefix), None) is not None
         return AssetState.PRESENT if present else AssetState.ABSENT
+
+    def is_published(self, prefix: str) -> bool:
+        """Return whether the job that left a lease beside a manifest had published the asset."""
+        found = self.fetch(mark_key(prefix))
+        return found is None or fence_of(_json(found[0])) <= fence_of(self.header(prefix) or {})
+
+    def header(self, prefix: str) -> dict[str, Any] | None:
+        """Read the first line of an asset's manifest; return None if there is no manifest."""
+        key = manifest_key(prefix)
+        if all(item.key != key for item in self.objects(record_folder(prefix))):
+            return None
+        line = b""
+        for piece in self.read(key, _HEADER_PIECE):
+            start, end, _ = piece.partition(b"\n")
+            line += start
+            if end:
+                break
+        return _json(line)
 
     def asset_states(self, prefixes: Sequence[str]) -> dict[str, AssetState]:
         """Tell the state of many assets, with as few questions as possible."""
@@ -363,6 +454,15 @@ class AssetStore(ABC):
             states = {}
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
             return states | dict(zip(wanted, pool.map(self.asset_state, wanted)))
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    """Read a JSON object; a damaged one is as good as an empty one."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def open_store(

@@ -36,12 +36,13 @@ from aind_data_transfer_service.upload.proxy import (
 )
 from aind_data_transfer_service.upload.response import Reply, ResponseReader
 from aind_data_transfer_service.upload.retry import Fault, Kind
-from aind_data_transfer_service.upload.store import Buffer
+from aind_data_transfer_service.upload.store import Buffer, Guard, GuardSlot
 from aind_data_transfer_service.upload.stretch import Stretch
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
+_READ_ONLY = ("GET", "HEAD")
 MOST_READ = 1 << 24
 """Bytes of a response that are read at most, unless asked otherwise: a page of a list with 1000
 keys of 1024 bytes, each byte encoded as three, has some 4 MB."""
@@ -83,6 +84,8 @@ class Wire:
     awaits_server : bool
         Whether a server that refuses connections, or whose name is unknown, may come up later; if
         not, the first such failure is final.
+    slot : GuardSlot | None
+        Holds the guard that is asked before each request that changes anything.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Wire:
         connect: float,
         bandwidth: TokenBucket | None = None,
         awaits_server: bool = True,
+        slot: GuardSlot | None = None,
     ):
         self.address = address
         parts = urlsplit(address)
@@ -117,6 +121,7 @@ class Wire:
         self._opening = 0.0
         """How many seconds the last connection took to be made."""
         self._warned_of_surplus = False
+        self._slot = slot or GuardSlot()
 
     @contextmanager
     def ready(self, count: int) -> Iterator[None]:
@@ -174,7 +179,12 @@ class Wire:
         try:
             if not used and halt is not None and halt.is_set():  # to connect may take seconds
                 raise CancelledError("the transfer was stopped")
-            connection.send(head, body, halt)
+            if method in _READ_ONLY:
+                connection.send(head, body, halt)
+            else:
+                guard = self._slot.guard
+                guard.check()
+                connection.send(head, body, halt, guard)
         except BaseException:
             self.close(connection)
             raise
@@ -396,15 +406,21 @@ class _Connection:
         """Close it."""
         self._link.close()
 
-    def send(self, head: bytes, body: Buffer | Stretch, halt: threading.Event | None) -> None:
-        """Send one request."""
+    def send(
+        self,
+        head: bytes,
+        body: Buffer | Stretch,
+        halt: threading.Event | None,
+        guard: Guard | None = None,
+    ) -> None:
+        """Send one request; break off where the guard says that its right to be sent expired."""
         self._halt, self._broken = halt, None
         self._moved = time.monotonic()
         try:
             if not isinstance(body, Stretch) and len(body) <= _WITH_HEAD and not self._bandwidth:
                 head, body = self._send_whole(head + body), b""
             if head or body:
-                self._send_all(head, body)
+                self._send_all(head, body, guard or Guard())
         except OSError as error:  # a server that refuses may have answered before it closed
             self._broken = error
 
@@ -480,7 +496,7 @@ class _Connection:
             return data
         return data[sent:]
 
-    def _send_all(self, head: bytes, body: Buffer | Stretch) -> None:
+    def _send_all(self, head: bytes, body: Buffer | Stretch, guard: Guard) -> None:
         """Send head and body."""
         if isinstance(body, Stretch):
             pieces: Iterable[memoryview] = itertools.chain([memoryview(head)], body.pieces())
@@ -492,6 +508,8 @@ class _Connection:
         most = _SMOOTH_PIECE if self._bandwidth else tls
         for piece in pieces:
             while piece:
+                if guard.is_expired():
+                    raise Fault(Kind.PASSING, "the lease has to be renewed first")
                 part = piece[:most]
                 sent = self._step(lambda: self._link.send(part))
                 if self._bandwidth:

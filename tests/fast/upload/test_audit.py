@@ -132,7 +132,7 @@ class TestVerify(AuditTestCase):
             self.assertIn(words, err)
 
     def test_a_further_upload_that_has_begun_is_told(self):
-        self.store.put(mark_key(PREFIX), b"{}")
+        self.store.put(mark_key(PREFIX), b'{"fence": 99}')
         code, out, _ = self.verify(self.asset)
         self.assertEqual(code, 0)
         self.assertIn("a further upload into it began", out)

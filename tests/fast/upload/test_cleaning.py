@@ -9,9 +9,15 @@ from pathlib import Path
 from unittest.mock import patch
 
 from aind_data_transfer_service import cli
-from aind_data_transfer_service.errors import ExitCode, RequestError, SourceChangedError
+from aind_data_transfer_service.errors import (
+    ExitCode,
+    RequestError,
+    SourceChangedError,
+    TransferError,
+)
 from aind_data_transfer_service.upload.claim import claim_asset
 from aind_data_transfer_service.upload.events import Kind, Step
+from aind_data_transfer_service.upload.lease import new_record, read_lease, write_lease
 from aind_data_transfer_service.upload.leftovers import Leftovers, read_age
 from aind_data_transfer_service.upload.local_store import LocalAssetStore
 from aind_data_transfer_service.upload.store import (
@@ -21,7 +27,7 @@ from aind_data_transfer_service.upload.store import (
     mark_key,
     record_folder,
 )
-from tests.support.transfer import PREFIX, TransferTestCase
+from tests.support.transfer import PREFIX, Told, TransferTestCase
 
 OTHER = "behavior_690166_2024-02-19_11-25-17"
 DAYS_AGO = 30 * 86400
@@ -114,6 +120,78 @@ class TestClean(CleaningTestCase):
         self.assertEqual(list(self.store.objects(record_folder(PREFIX))), [])
         self.assertFalse((self.state / PREFIX).exists())
 
+    def test_objects_of_other_software_are_left_and_named(self):
+        foreign = {f"{PREFIX}/behavior/b.txt": b"theirs", f"{PREFIX}/behavior/a.txt": b"replaced"}
+        for key, data in foreign.items():
+            self.store.put(key, data)
+        self.age()
+        code, out, _ = self.clean(self.bucket, "--remove-unfinished", PREFIX)
+        self.assertEqual(code, 0)
+        self.assertRegex(out, r"removed +half an asset .*left there: behavior/a.txt.*b.txt")
+        self.assertEqual({key: self.store.get(key) for key in foreign}, foreign)
+        self.assertEqual(len(self.stored()), 2)
+        self.assertEqual(list(self.store.objects(record_folder(PREFIX))), [])
+
+    def test_without_any_record_of_what_was_sent_nothing_is_removed(self):
+        (self.state / PREFIX / "journal.jsonl").unlink()
+        before = self.stored()
+        self.age()
+        code, _, err = self.clean(self.bucket, "--remove-unfinished", PREFIX)
+        self.assertEqual(code, ExitCode.DESTINATION)
+        self.assertIn("UPLOAD_STATE_DIR", err)
+        self.assertEqual(self.stored(), before)
+        self.assertEqual(self.store.asset_state(PREFIX), AssetState.PARTIAL)
+
+    def live(self):
+        """Let a job on another machine hold the asset."""
+        record = new_record(PREFIX, "other", datetime.now(UTC), False, 2)
+        write_lease(self.store, mark_key(PREFIX), record, read_lease(self.store, mark_key(PREFIX)))
+
+    def test_a_job_that_lives_is_never_touched_whatever_age_is_given(self):
+        (self.incoming / f"{PREFIX}~1").write_bytes(b"half")
+        self.age()
+        self.live()
+        before = self.everything()
+        code, out, _ = self.clean(self.bucket, "--older-than", "0m")
+        self.assertEqual(code, 0)
+        self.assertRegex(out, "stays +unfinished upload.*its job was there 0 minutes ago")
+        code, _, err = self.clean(self.bucket, "--older-than", "0m", "--remove-unfinished", PREFIX)
+        self.assertEqual(code, ExitCode.REQUEST)
+        self.assertIn("was there 0 minutes ago", err)
+        self.assertEqual(self.everything(), before)
+
+    def test_ages_are_those_of_the_stores_clock(self):
+        (self.incoming / f"{PREFIX}~1").write_bytes(b"half")
+        future = datetime.now(UTC) + timedelta(days=30)
+        with patch("aind_data_transfer_service.upload.cleaning.datetime") as clock:
+            clock.now.return_value = future  # this machine's clock is a month ahead
+            out = self.clean(self.bucket)[1]
+        self.assertRegex(out, "stays +unfinished upload")
+        with patch.object(LocalAssetStore, "put", side_effect=TransferError("read only")):
+            out = self.clean(self.bucket, "--older-than", "0m")[1]
+        self.assertRegex(out, "stays +unfinished upload.*some time")
+
+    def test_an_upload_beneath_a_name_like_that_of_an_asset_is_not_ours(self):
+        (self.incoming / f"{OTHER}~1").write_bytes(b"somebody else's")
+        out = self.clean(self.bucket, "--older-than", "0m")[1]
+        self.assertRegex(out, f"stays +unfinished upload of .*{OTHER}.*of no asset of ours")
+
+    def test_the_lease_of_a_published_asset_goes_and_the_asset_stays(self):
+        self.told = Told()
+        with patch(
+            "aind_data_transfer_service.upload.job.release", side_effect=TransferError("refused")
+        ):
+            self.run_job()
+        before = self.stored()
+        for arguments in ((), ("--remove-unfinished", PREFIX)):
+            code, out, err = self.clean(self.bucket, *arguments)
+            self.assertEqual(code, ExitCode.REQUEST if arguments else 0)
+        self.assertRegex(self.clean(self.bucket)[1], "stays +lease of an upload that was published")
+        self.age()
+        self.assertRegex(self.clean(self.bucket)[1], "removed +lease of an upload that was")
+        self.assertIsNone(self.store.get(mark_key(PREFIX)))
+        self.assertEqual(self.stored(), before)
+
     def test_what_may_not_be_removed_is_refused_in_words(self):
         self.store.put(f"{OTHER}/x", b"x")
         for arguments, words in (
@@ -129,7 +207,7 @@ class TestClean(CleaningTestCase):
 
     def test_an_upload_into_a_verified_asset_is_never_removed_with_it(self):
         self.run_job()
-        self.store.put(mark_key(PREFIX), b"{}")
+        self.store.put(mark_key(PREFIX), b'{"fence": 99}')
         self.age()
         code, _, err = self.clean(self.bucket, "--remove-unfinished", PREFIX)
         self.assertEqual(code, ExitCode.REQUEST)
@@ -210,6 +288,7 @@ class TestAges(TransferTestCase):
     def test_what_has_no_known_age_is_never_touched(self):
         store = LocalAssetStore(self.folder / "bucket")
         upload = Unfinished(f"{PREFIX}/x", "1", None)
+        store.put(mark_key(PREFIX), b"{}")
         mark = StoredObject(mark_key(PREFIX), 1, "e")
         with (
             patch.object(store, "unfinished", lambda: [upload]),

@@ -15,13 +15,21 @@ from aind_data_transfer_service.upload.ledger import Begun, Ledger, Part
 from aind_data_transfer_service.upload.limits import Traffic
 from aind_data_transfer_service.upload.manifest import Journal
 from aind_data_transfer_service.upload.parts import agreed, composite_etag
-from aind_data_transfer_service.upload.store import Conduct, S3Keys, open_store
+from aind_data_transfer_service.upload.preflight import check_conditions
+from aind_data_transfer_service.upload.store import (
+    Conduct,
+    Guard,
+    PreconditionFailed,
+    S3Keys,
+    open_store,
+)
 from tests.support import free_port, slow
 from tests.support.scripted import OK, Scripted, refusal, reply
 
 KEYS = S3Keys("key", "secret", region="us-east-1")
 MEBI = 1024**2
 crc = Algorithm.CRC64NVME.of
+UNKNOWN = refusal(501, "NotImplemented")
 
 
 class FaultTest(unittest.TestCase):
@@ -188,13 +196,72 @@ class TestOneRequest(FaultTest):
         with self.assertRaises(CancelledError):
             store.put("a/x", b"1", halt=halt)
 
-    def test_a_mark_whose_answer_got_lost_is_ours(self):
-        listed = b"<L><Contents><Key>m</Key><Size>1</Size><ETag>e</ETag></Contents></L>"
-        there = refusal(412, "PreconditionFailed")
-        store = self.open((b"",), there, reply(200, b"1"), reply(200, listed))
-        self.assertEqual(store.put("m", b"1", new=True), '"e"')
+    def test_a_conditional_write_whose_answer_got_lost_is_ours(self):
+        there, mine = refusal(412, "PreconditionFailed"), reply(200, b"1", 'ETag: "e"')
+        for condition, error in (
+            ({"new": True}, FileExistsError),
+            ({"if_match": '"d"'}, PreconditionFailed),
+        ):
+            store = self.open((b"",), there, mine)
+            self.assertEqual(store.put("m", b"1", **condition), '"e"')
+            with self.assertRaises(error):
+                self.open(there, reply(200, b"2", 'ETag: "e"')).put("m", b"1", **condition)
+
+    def test_a_condition_on_an_object_that_is_gone_is_refused(self):
+        gone = refusal(404, "NoSuchKey")
+        with self.assertRaises(PreconditionFailed):
+            self.open(gone, gone).put("m", b"1", if_match='"d"')
+
+    def test_conditional_writes_that_collide_are_repeated(self):
+        collided = refusal(409, "ConditionalRequestConflict")
+        self.assertEqual(self.open(collided, OK).put("m", b"1", if_match='"d"'), '"e"')
+
+    def test_deleting_what_is_another_object_now_leaves_it(self):
+        replaced = refusal(412, "PreconditionFailed")
+        there, gone = reply(200, b"", 'ETag: "e"'), reply(404)
+        self.assertEqual(self.open(replaced, there).delete_matching({"m": '"d"'}), ["m"])
+        self.assertEqual(self.open(replaced, gone).delete_matching({"m": '"d"'}), [])
+        self.assertEqual(self.open(reply(204)).delete_matching({"m": '"d"'}), [])
+        self.assertEqual(self.open(refusal(404, "NoSuchKey")).delete_matching({"m": '"d"'}), [])
+
+    def test_a_server_without_conditional_deletion_is_asked_for_the_etag(self):
+        unknown = refusal(501, "NotImplemented")
+        other = reply(200, b"", 'ETag: "e"')
+        self.assertEqual(self.open(unknown, other).delete_matching({"m": '"d"'}), ["m"])
+        deleted = reply(200, b"<R><Deleted><Key>m</Key></Deleted></R>")
+        self.assertEqual(self.open(unknown, other, deleted).delete_matching({"m": '"e"'}), [])
+
+    def test_without_conditional_writes_etags_are_compared_before(self):
+        there, mine = reply(200, b"0", 'ETag: "d"'), reply(200, b"1", 'ETag: "f"')
+        store = self.open(there, OK, mine, there, there)
+        store.conditional = False
+        self.assertEqual(store.put("m", b"1", if_match='"d"'), '"f"')  # as it is served
+        with self.assertRaises(PreconditionFailed):
+            store.put("m", b"1", if_match='"c"')
         with self.assertRaises(FileExistsError):
-            self.open(there, reply(200, b"2")).put("m", b"1", new=True)
+            store.put("m", b"1", new=True)
+
+    def test_a_server_that_refuses_conditions_is_found_by_preflight(self):
+        gone = reply(200, b"<R><Deleted><Key>m</Key></Deleted></R>")
+        store = self.open(by_line=lambda line: gone if b"POST" in line else UNKNOWN)
+        with patch.object(store, "delete"):
+            (warning,) = check_conditions(store, "asset")
+        self.assertIn("does not support conditional writes", warning)
+        self.assertFalse(store.conditional)
+
+    def test_a_request_is_not_repeated_once_the_guard_forbids_it(self):
+        store = self.open(OK, (b"",), OK)
+        store.put("a", b"1")
+        allowed = iter([True])
+
+        class Lost(Guard):
+            def check(self):
+                if not next(allowed, False):
+                    raise TransferError("the lease is lost")
+
+        store.guard = Lost()
+        with self.assertRaisesRegex(TransferError, "the lease is lost"):
+            store.put("b", b"1")
 
     def test_lists_that_make_no_sense_are_asked_for_again(self):
         page = (

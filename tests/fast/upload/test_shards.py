@@ -8,6 +8,7 @@ import subprocess
 import sys
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,16 +23,29 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.claim import claim_asset, claim_shard
+from aind_data_transfer_service.upload.contender import Contender
 from aind_data_transfer_service.upload.files import SourceFile, Tree
 from aind_data_transfer_service.upload.job import UploadJob
-from aind_data_transfer_service.upload.lease import await_silence, read_mark, write_mark
-from aind_data_transfer_service.upload.shards import Shard, cost, cut, places_of, worth
+from aind_data_transfer_service.upload.lease import (
+    new_record,
+    read_lease,
+    write_lease,
+)
+from aind_data_transfer_service.upload.shards import (
+    Shard,
+    cost,
+    cut,
+    places_of,
+    shard_lease_key,
+    worth,
+)
 from aind_data_transfer_service.upload.store import AssetState, mark_key, record_folder
 from aind_data_transfer_service.upload.transforms import FileItem
 from tests.support import slow, wait_until
 from tests.support.transfer import PREFIX, Told, TransferTestCase
 
 MEBI = 1024**2
+CONTENDER = "aind_data_transfer_service.upload.claim.Contender"
 SHARDS = 4
 SIZES = st.lists(
     st.one_of(st.integers(0, 5000), st.integers(0, 500 * 1024**3)), min_size=0, max_size=120
@@ -128,7 +142,7 @@ class ShardTestCase(TransferTestCase):
         folder = f"{record_folder(PREFIX)}/shards"
         return {
             item.key.rsplit("/", 1)[1]: [
-                json.loads(line) for line in self.store.get(item.key).splitlines()
+                json.loads(line) for line in self.store.get(item.key).splitlines()[1:]
             ]
             for item in self.store.objects(folder)
         }
@@ -166,12 +180,16 @@ class TogetherTest(ShardTestCase):
         self.send(2)
         self.assertEqual(arrived, {o.key: o.etag for o in self.store.objects(PREFIX)})
 
-    def test_the_mark_is_the_jobs_and_stays_until_all_is_proven(self):
+    def test_the_lease_is_the_jobs_and_stays_until_all_is_proven(self):
         self.send(1)
-        mark = json.loads(self.store.get(mark_key(PREFIX)))
+        first = json.loads(self.store.get(mark_key(PREFIX)))
         self.send(2)
-        self.assertEqual(mark, json.loads(self.store.get(mark_key(PREFIX))))
-        self.assertEqual(mark["job_id"], "one")
+        second = json.loads(self.store.get(mark_key(PREFIX)))
+        for name in ("holder", "fence", "job_id"):
+            self.assertEqual(first[name], second[name])
+        self.assertEqual((first["job_id"], first["shared"]), ("one", True))
+        record = self.store.get(f"{record_folder(PREFIX)}/shards/1-of-4.jsonl")
+        self.assertEqual(json.loads(record.splitlines()[0])["fence"], first["fence"])
 
 
 @slow
@@ -212,12 +230,17 @@ class BrokenOffTest(ShardTestCase):
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen(command, env=environment, **quiet)
         try:
-            wait_until(lambda: self.journal.exists() and self.journal.stat().st_size, 60, "a file")
+            wait_until(self.has_sent, 60, "a file")
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
         whole, _, _ = self.journal.read_bytes().rpartition(b"\n")
-        return {json.loads(line)["path"] for line in whole.splitlines()}
+        lines = [json.loads(line) for line in whole.splitlines()]
+        return {line["path"] for line in lines if "path" in line}
+
+    def has_sent(self) -> bool:
+        """Return whether the second shard has noted a file."""
+        return self.journal.exists() and b'"path"' in self.journal.read_bytes()
 
     @property
     def journal(self) -> Path:
@@ -332,12 +355,21 @@ class CollisionTest(ShardTestCase):
             self.claim(1, "two").__enter__()
         self.assertEqual(self.store.asset_state(PREFIX), AssetState.PRESENT)
 
+    def elsewhere(self, job_id: str, **more) -> dict:
+        """Let a job on another machine hold the asset, and return its record."""
+        record = new_record(PREFIX, job_id, self.job_now(), False, 1) | {"boot": "another's"}
+        record |= more
+        found = read_lease(self.store, mark_key(PREFIX))
+        write_lease(self.store, mark_key(PREFIX), record, found)
+        return record
+
     def test_two_jobs_at_the_same_moment_on_two_machines(self):
         store = self.store
 
-        def other_first(key, data, new=False):
-            real(key, json.dumps({"job_id": "other"}).encode(), new)
-            return real(key, data, new)
+        def other_first(key, data, new=False, **more):
+            if key == mark_key(PREFIX) and new:
+                real(key, json.dumps({"job_id": "other", "alive": "now"}).encode(), new)
+            return real(key, data, new, **more)
 
         real = store.put
         with (
@@ -347,26 +379,72 @@ class CollisionTest(ShardTestCase):
             with self.assertRaisesRegex(DestinationExistsError, "at the same moment"):
                 self.claim(1, "one").__enter__()
 
+    def test_a_shard_that_another_machine_takes_first_is_joined(self):
+        store = self.store
+
+        def other_first(key, data, new=False, **more):
+            if key == mark_key(PREFIX) and new:
+                record = json.loads(data) | {"holder": "elsewhere"}
+                real(key, json.dumps(record).encode(), new)
+            return real(key, data, new, **more)
+
+        real = store.put
+        with (
+            patch.object(store, "put", other_first),
+            patch.object(type(self), "store", property(lambda case: store)),
+        ):
+            with self.claim(1, "one") as claim:
+                self.assertEqual(claim.lease.holder, "elsewhere")
+
     def test_shards_that_wait_for_a_silent_job_go_on_together(self):
-        dead = {"job_id": "dead", "alive": "then", "holder": "dead", "lock": "elsewhere"}
-        mine = dead | {"job_id": "one", "holder": "one"}
-        write_mark(self.store, PREFIX, dead)
-        warnings: list[str] = []
+        self.elsewhere("dead")
         waits: list[float] = []
 
         def wait(seconds: float) -> None:
             waits.append(seconds)
-            write_mark(self.store, PREFIX, mine)
+            self.elsewhere("one", holder="first", shared=True)
 
-        await_silence(self.store, PREFIX, dead, "one", "here", warnings.append, wait)
-        self.assertIn("waits until", warnings[0])
+        with patch(CONTENDER, partial(Contender, wait=wait)), self.claim(1, "one") as claim:
+            self.assertEqual(claim.lease.holder, "first")
         self.assertEqual(len(waits), 1)
-        write_mark(self.store, PREFIX, dead)
-        silence = "aind_data_transfer_service.upload.claim.await_silence"
-        with patch(silence, side_effect=lambda *_: write_mark(self.store, PREFIX, mine)):
-            with self.claim(1, "one") as claim:
+
+    def test_a_shard_that_lives_elsewhere_is_not_sent_twice(self):
+        key = shard_lease_key(PREFIX, Shard(1, SHARDS))
+        record = new_record(PREFIX, "one", self.job_now(), False, 1) | {"boot": "another's"}
+        write_lease(self.store, key, record, None)
+
+        def renew(seconds: float) -> None:
+            write_lease(self.store, key, record | {"nonce": "new"}, read_lease(self.store, key))
+
+        with patch(CONTENDER, partial(Contender, wait=renew)):
+            with self.assertRaisesRegex(DestinationExistsError, "is sending"):
+                self.claim(1, "one").__enter__()
+        with self.claim(2, "one"):
+            pass
+
+    def test_the_last_job_waits_for_a_shard_that_lives_elsewhere(self):
+        self.elsewhere("one", holder="first", shared=True)
+        key = shard_lease_key(PREFIX, Shard(1, SHARDS))
+        record = new_record(PREFIX, "one", self.job_now(), False, 1) | {"boot": "another's"}
+        write_lease(self.store, key, record, None)
+        waits: list[float] = []
+
+        def end(seconds: float) -> None:
+            waits.append(seconds)
+            self.store.delete([key])
+
+        with patch(CONTENDER, partial(Contender, wait=end)), self.claim_all("one") as claim:
+            self.assertEqual(claim.lease.fence, 2)
+        self.assertEqual(len(waits), 1)
+
+    def test_a_shard_of_an_array_whose_asset_was_taken_over_stops(self):
+        self.elsewhere("one", holder="first", shared=True)
+        with self.claim(1, "one") as claim:
+            self.elsewhere("two")
+            with self.assertRaisesRegex(DestinationExistsError, "taken .* over"):
+                claim.lease.renew()
+            with self.assertRaisesRegex(DestinationExistsError, "taken .* over"):
                 claim.lease.check()
-        self.assertEqual(read_mark(self.store, PREFIX), mine)
 
     def test_a_record_that_cannot_be_kept_is_told_in_words(self):
         (self.folder / "state").write_text("a file")

@@ -23,9 +23,15 @@ class TestStateLocks(TransferTestCase):
         self.write("a.txt")
 
     def refuse_locks(self, code):
-        """Have every attempt to lock a file fail."""
-        fault = OSError(code, os.strerror(code))
-        self.enterContext(patch.object(fcntl, "flock", side_effect=fault))
+        """Have every attempt to lock a file fail, but for that of the bucket."""
+        real = fcntl.flock
+
+        def flock(file, how):
+            if str(file.name).endswith("/.lock"):
+                return real(file, how)
+            raise OSError(code, os.strerror(code))
+
+        self.enterContext(patch.object(fcntl, "flock", flock))
 
     def test_a_drive_without_locks_is_a_warning(self):
         for code in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
@@ -69,7 +75,7 @@ class TestStateLocks(TransferTestCase):
 
         def flock(file, how):
             real(file, how)
-            if not removed:
+            if not removed and str(file.name) == str(state / "lock"):
                 removed.append(os.unlink(state / "lock"))
 
         self.enterContext(patch.object(fcntl, "flock", flock))
