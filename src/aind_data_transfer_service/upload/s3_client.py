@@ -87,6 +87,7 @@ _REFUSED, _ABOUT_THE_BODY = (400, 409, 412, 422), (Kind.DAMAGED, Kind.FINAL)
 _ASKED = 3
 """How often it is asked at most, if it fails."""
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_WITH_CHECKSUM = {"x-amz-checksum-mode": "ENABLED"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +266,7 @@ class S3Client:
     def head(self, key: str) -> dict[str, str] | None:
         """Read an object's headers, its checksum among them; None where there is none."""
         try:
-            return self._ask("HEAD", key, headers={"x-amz-checksum-mode": "ENABLED"}).headers
+            return self._ask("HEAD", key, headers=_WITH_CHECKSUM, read=_as_it_is).headers
         except Fault as fault:
             if fault.status == 404:
                 return None
@@ -384,7 +385,7 @@ class S3Client:
     def delete_matching(self, key: str, etag: str) -> bool:
         """Delete an object that has this ETag; return whether it is gone."""
         try:
-            self._ask("DELETE", key, headers={"if-match": etag})
+            self._ask("DELETE", key, headers={"if-match": etag}, read=_as_it_is)
         except Fault as fault:
             if fault.status == 412:  # some servers say so where there is nothing, too
                 return self.head(key) is None
@@ -454,7 +455,7 @@ class S3Client:
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Give an upload up; one that is not there is no error."""
         try:
-            self._ask("DELETE", key, {"uploadId": upload_id})
+            self._ask("DELETE", key, {"uploadId": upload_id}, read=_as_it_is)
         except Fault as fault:
             if fault.status != 404:
                 raise
@@ -499,7 +500,8 @@ class S3Client:
         headers: Mapping[str, str] = _NOTHING,
         body: Buffer | Stretch = b"",
         halt: threading.Event | None = None,
-        read: Callable[[Reply], T] = lambda reply: reply,
+        *,
+        read: Callable[[Reply], T],
         limit: int = MOST_READ,
     ) -> T:
         """Ask until there is an answer, of at most so many bytes, and read it."""

@@ -121,6 +121,7 @@ class S3AssetStore(AssetStore):
 
     @guard.setter
     def guard(self, guard: Guard) -> None:
+        """Set what is asked."""
         self._slot.guard = guard
 
     @property

@@ -14,6 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from aind_data_transfer_service.upload.manifest import (
+    Content,
     Entry,
     Journal,
     read_entry,
@@ -128,7 +129,8 @@ def write_record(
     store: AssetStore, prefix: str, shard: Shard, entries: Iterable[Entry], fence: int
 ) -> None:
     """Write beside the asset what a shard has brought, and under which fencing number."""
-    lines = itertools.chain(({"shard": shard.name, "fence": fence},), entries)
+    header: Content = {"shard": shard.name, "fence": fence}
+    lines: Iterator[Content] = itertools.chain((header,), entries)
     write_lines(store, f"{shard_records(prefix)}/{shard.name}{_RECORD}", lines)
 
 
