@@ -16,7 +16,7 @@ _given: set[int] = set()
 
 
 def slow(tested: Tested) -> Tested:
-    """Leave a test, or a class of tests, out of the quick suite: it takes more than a second."""
+    """Leave a test, or a class of tests, out of the quick suite: it takes over half a second."""
     tested.is_slow = True
     return tested
 

@@ -146,10 +146,10 @@ class RequestTest(ScriptTest):
                 script = f"#!/bin/bash\ntrap 'echo {name}; kill $!; exit 9' {name}\n{wait}\n"
                 if name in ("QUIT", "INT"):  # bash keeps ignoring these; the job itself does not
                     script = (
-                        f"#!{sys.executable}\nimport signal, sys\n"
-                        f"def end(*_): print('{name}', flush=True); sys.exit(9)\n"
+                        f"#!{sys.executable}\nimport os, signal\n"
+                        f"def end(*_): os.write(1, b'{name}\\n'); os._exit(9)\n"
                         f"signal.signal(signal.SIG{name}, end)\n"
-                        "print('on', flush=True)\nsignal.pause()\n"
+                        "os.write(1, b'on\\n')\nwhile True: signal.pause()\n"
                     )
                 (self.folder / "j.claim").unlink(missing_ok=True)
                 command = self.command(JobSpec("j", "n", script=script), 12, self.hpc())

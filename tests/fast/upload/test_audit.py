@@ -52,6 +52,7 @@ class AuditTestCase(TransferTestCase):
         return f"{self.bucket}/{PREFIX}"
 
 
+@slow
 class TestVerify(AuditTestCase):
     """The command."""
 
@@ -172,6 +173,7 @@ class TestVerify(AuditTestCase):
         self.assertNotIn(b"Traceback", ended.stderr)
 
 
+@slow
 class TestManyFiles(AuditTestCase):
     """Sizes that do not fit into one piece."""
 

@@ -16,6 +16,7 @@ from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.retry import Fault, Kind
 from aind_data_transfer_service.upload.store import Conduct, S3Keys, Window, open_store
 from aind_data_transfer_service.upload.wire import Reply, Wire
+from tests.support import slow
 from tests.support.scripted import OK, Scripted, refusal, reply
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -91,6 +92,7 @@ def _scope(text):
     return re.search(r"Credential=key/\d+/([\w-]+/[\w-]+)/aws4_request", text)[1]
 
 
+@slow
 class TestSameAsBotocore(EndpointTest):
     """Configurations of all kinds."""
 
@@ -229,6 +231,7 @@ class TestEndpointOfCredentials(EndpointTest):
         self.assertIn(b"Credential=of-sts/", server.requests[0])
 
 
+@slow
 class TestRegion(EndpointTest):
     """A bucket that is elsewhere than configured."""
 

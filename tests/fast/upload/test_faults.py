@@ -92,6 +92,7 @@ class TestOneRequest(FaultTest):
             store = open_store("s3://", "bucket", url, keys=KEYS)
             self.assertEqual(store.requests_per_second, rate, url)
 
+    @slow
     def test_what_passes_is_tried_again_and_told(self):
         for fault in (
             refusal(503, "SlowDown"),
@@ -151,10 +152,12 @@ class TestOneRequest(FaultTest):
         with self.assertRaisesRegex(TransferError, "^not allowed .*: ExpiredToken$"):
             self.open(refusal(403, "ExpiredToken")).put("a/x", b"1")
 
+    @slow
     def test_a_network_that_damages_data_is_named(self):
         with self.assertRaisesRegex(TransferError, "3 times: the network or the server damages"):
             self.open(*[refusal(400, "BadDigest")] * 3).put("a/x", b"1")
 
+    @slow
     def test_a_server_that_stays_away_is_given_up(self):
         address = f"http://127.0.0.1:{free_port()}"
         conduct = Conduct(0.5, tell=self.told.append)

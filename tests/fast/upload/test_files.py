@@ -17,7 +17,7 @@ from aind_data_transfer_service.upload.plan import Plan, Series, in_order, part_
 from aind_data_transfer_service.upload.source import check_still, scan
 from aind_data_transfer_service.upload.store import StoredObject
 from aind_data_transfer_service.upload.transforms import FileItem, FileItems, ZipItem, items_of
-from tests.support import campaign
+from tests.support import campaign, slow
 from tests.support.transfer import TransferTestCase
 
 PART = st.text("ab-/é鼠", min_size=1, max_size=4).map(lambda name: name.replace("/", "."))
@@ -27,6 +27,7 @@ NAMES = st.lists(PART.filter(lambda name: set(name) != {"."}), min_size=1, max_s
 class TestFiles(TransferTestCase):
     """What was found in a source."""
 
+    @slow
     @settings(max_examples=campaign(40), suppress_health_check=list(HealthCheck))
     @given(st.sets(NAMES.map(tuple), max_size=12))
     def test_they_come_in_the_order_of_their_keys_and_are_found_by_name(self, tree):

@@ -22,7 +22,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.store import mark_key
-from tests.support import campaign
+from tests.support import campaign, slow
 from tests.support.transfer import PREFIX, TransferTestCase, as_an_ordinary_user
 
 DOCUMENTS = {"data_description.json", "metadata.nd.json", "processing.json"}
@@ -31,6 +31,7 @@ NAMES = st.text(
 ).filter(lambda name: name not in (".", "..") and len(name.encode()) < 200)
 
 
+@slow
 class TestWholeJob(TransferTestCase):
     """From the request to the verified asset."""
 

@@ -32,7 +32,7 @@ from aind_data_transfer_service.upload.store import (
     manifest_key,
     mark_key,
 )
-from tests.support import wait_until
+from tests.support import slow, wait_until
 from tests.support.transfer import PREFIX, TransferTestCase
 
 KEY = mark_key(PREFIX)
@@ -360,6 +360,7 @@ class TestLease(LeaseTestCase):
             self.assertTrue(stopped.is_set())
 
 
+@slow
 class TestJob(LeaseTestCase):
     """A whole job."""
 

@@ -15,6 +15,7 @@ from aind_data_transfer_service.upload.replies import read_objects
 from aind_data_transfer_service.upload.response import Reply
 from aind_data_transfer_service.upload.retry import Fault
 from tests.fast.upload.test_faults import MEBI, FaultTest
+from tests.support import slow
 from tests.support.scripted import OK, refusal, reply
 
 AMAZON = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -174,6 +175,7 @@ class TestLists(FaultTest):
             self.listed(self.pages(first, last)), [(f"a/{n}", '"e"') for n in (1, 2, 3)]
         )
 
+    @slow
     def test_a_page_that_contradicts_itself_is_asked_for_again(self):
         twice = page_of(entry_of("a/1", "e"), entry_of("a/1", "other"))
         self.assertEqual(self.listed(self.pages(twice, page_of(entry_of("a/1")))), [("a/1", '"e"')])

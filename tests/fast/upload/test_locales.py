@@ -17,6 +17,7 @@ COMMAND = [sys.executable, "-m", "aind_data_transfer_service", "upload"]
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
+@slow
 class TestLocales(TransferTestCase):
     """The program, in a process with a locale of its own."""
 

@@ -370,6 +370,7 @@ class TestTransfer(TransferTestCase):
         with self.assertRaisesRegex(TransferError, "the line is dead"):
             Transfer(self.store, "p", progress, fail, connections=2).run(self.items())
 
+    @slow
     def test_a_transfer_goes_on_with_the_threads_that_there_are(self):
         for number in range(200):
             self.write(f"{number:03}", b"abcd")

@@ -193,6 +193,7 @@ class TestProgram(TransferTestCase):
         self.assertEqual(code, 0)
         self.assertEqual(self.last()[0]["step"], "done")
 
+    @slow
     def test_a_main_thread_that_hangs_in_the_kernel_ends_with_the_process(self):
         """As in an uninterruptible read of the source: it takes no signal."""
         code = (
@@ -263,6 +264,7 @@ class TestProgram(TransferTestCase):
                 break
         self.assertEqual((codes[0], codes[-1]), (ExitCode.TRANSFER, ExitCode.DONE))
 
+    @slow
     def test_a_full_disk_beneath_the_log_leaves_the_exit_code_as_it_is(self):
         gone = [{"modality": "behavior", "source": "/no/such/folder"}]
         request = self.config(modalities=gone).model_dump_json()
@@ -275,6 +277,7 @@ class TestProgram(TransferTestCase):
             )
         self.assertEqual(ended.returncode, ExitCode.SOURCE)
 
+    @slow
     def test_it_starts_without_what_it_has_no_use_for(self):
         """Each job pays for what is loaded, and so does each shard of one."""
         code = (

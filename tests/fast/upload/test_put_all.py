@@ -96,6 +96,7 @@ class TestManyObjects(FaultTest):
         self.assertEqual(len(list(store.put_all([("a/00", bytes(300_000))], window))), 1)
         self.assertGreater(window.waited, 0.2)
 
+    @slow
     def test_only_what_failed_is_sent_again(self):
         troubles = {
             "00": refusal(503, "SlowDown"),
@@ -145,6 +146,7 @@ class TestManyObjects(FaultTest):
         with self.assertRaises(CancelledError):
             self.put(store, 4, halt=halt)
 
+    @slow
     def test_a_server_that_stays_away_is_given_up(self):
         address = f"http://127.0.0.1:{free_port()}"
         store = open_store("s3://", "bucket", address, keys=KEYS, conduct=Conduct(0.5))

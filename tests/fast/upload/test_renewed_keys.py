@@ -12,6 +12,7 @@ from unittest.mock import patch
 from aind_data_transfer_service.errors import TransferError
 from aind_data_transfer_service.upload.credentials import Credentials
 from aind_data_transfer_service.upload.store import Conduct, Window, open_store
+from tests.support import slow
 from tests.support.scripted import OK, Scripted, refusal
 
 _PROCESS = """
@@ -28,6 +29,7 @@ print(json.dumps({"Version": 1, "SecretAccessKey": "s", "Expiration": ends.isofo
 """
 
 
+@slow
 class TestRenewedKeys(unittest.TestCase):
     """A `credential_process`, and a server that refuses keys as expired."""
 

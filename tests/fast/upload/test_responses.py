@@ -13,6 +13,7 @@ from aind_data_transfer_service.upload import s3_client
 from aind_data_transfer_service.upload.limits import Traffic
 from aind_data_transfer_service.upload.response import ResponseReader
 from tests.fast.upload.test_faults import MEBI, FaultTest
+from tests.support import slow
 from tests.support.scripted import OK, reply
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -103,6 +104,7 @@ def pieces_of(draw, data):
 class TestReading(unittest.TestCase):
     """Any response, in any pieces."""
 
+    @slow
     @settings(max_examples=150, deadline=None)
     @given(responses(), INTERIM, SURPLUS, st.data())
     def test_it_is_what_pythons_own_library_reads(self, response, interim, surplus, data):
@@ -242,6 +244,7 @@ class TestUnaskedFor(FaultTest):
         self.assertEqual(self.etags(switched, self.named(b"1"), count=1), ['"1"'])
 
 
+@slow
 class TestWithoutEnd(FaultTest):
     """Answers that go on and on, or come byte by byte."""
 

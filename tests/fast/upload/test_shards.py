@@ -148,6 +148,7 @@ class ShardTestCase(TransferTestCase):
         }
 
 
+@slow
 class TogetherTest(ShardTestCase):
     """Shards that do their part."""
 
@@ -295,6 +296,7 @@ class BrokenOffTest(ShardTestCase):
         self.assert_whole()
 
 
+@slow
 class DamagedFileTest(ShardTestCase):
     """A file that is not at the destination as a shard sent it, in a folder that looks the same."""
 
@@ -313,6 +315,7 @@ class DamagedFileTest(ShardTestCase):
         self.assert_whole()
 
 
+@slow
 class CollisionTest(ShardTestCase):
     """Two jobs that want the same asset."""
 

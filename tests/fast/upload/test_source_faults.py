@@ -14,7 +14,7 @@ from aind_data_transfer_service.errors import MetadataError, SourceChangedError,
 from aind_data_transfer_service.upload import filesystem, page_cache, source
 from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.plan import PART_SIZE
-from tests.support import missing
+from tests.support import missing, slow
 from tests.support.transfer import NOBODY, PREFIX, TransferTestCase, as_an_ordinary_user
 
 
@@ -77,6 +77,7 @@ class FaultTestCase(TransferTestCase):
         return [warning for warning in self.told.warnings() if "is retried" in warning]
 
 
+@slow
 class TestPassingFaults(FaultTestCase):
     """One error of a network drive, which is gone when the file is opened again."""
 

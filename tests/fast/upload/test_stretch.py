@@ -13,6 +13,7 @@ from aind_data_transfer_service.upload import stretch, transfer
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.source import scan
 from aind_data_transfer_service.upload.stretch import Buffers, Stretches
+from tests.support import slow
 from tests.support.transfer import PREFIX, TransferTestCase
 
 MEBI = 1024**2
@@ -27,6 +28,7 @@ class TestStretches(TransferTestCase):
         (file,) = scan(str(self.source), "behavior", "p", 1024).files
         return Stretches(file, size, on_piece, buffers)
 
+    @slow
     @given(
         st.binary(min_size=1, max_size=90),
         st.integers(1, 40),
