@@ -142,7 +142,7 @@ def new_record(
 def boot_id() -> str:
     """Return the id of this machine since it was started; a random one if it has none."""
     try:
-        return _BOOT_ID.read_text("ascii").strip()
+        return _BOOT_ID.read_text("utf-8").strip()
     except OSError:
         return uuid.uuid4().hex
 
