@@ -105,11 +105,11 @@ class TestSquidRefuses(ProxyTestCase):
         for server, what in ((_plain, "the request"), (_tls, "a tunnel to s3.lab.test")):
             with self.subTest(what):
                 self.behind(server, f"http://127.0.0.1:{_closed.port}")
-                self.assert_refused(f"the proxy .* refused {what}.* status 407: it needs user")
+                self.assert_refused(f"the proxy .* refused {what}.* status 407: it needs a user")
 
     def test_a_wrong_login_is_named(self):
         self.behind(_tls, f"http://anna:wrong-cr%40t@127.0.0.1:{_closed.port}")
-        self.assert_refused("status 407: it accepts neither user and password")
+        self.assert_refused("status 407: it does not accept this user and password")
 
     def test_a_port_that_is_not_allowed_is_named(self):
         for server, words in ((_plain, "or the server answered 403"), (_tls, "tunnel .*403")):

@@ -47,6 +47,8 @@ from aind_data_transfer_service.settings.hpc import HpcSettings
 logger = logging.getLogger(__name__)
 
 _REMEMBERED = 50_000
+_LONGEST_WORD = 2.0
+"""Seconds that the folder of logs may take for a file, before Slurm is asked without it."""
 V = TypeVar("V")
 
 
@@ -183,11 +185,23 @@ class SlurmExecutor:
         job = await self._client.job(number)
         is_alive = job is not None and marked_id(job.comment) == job_id and not job.has_ended
         if is_alive or shards_id(job_id) in self._known:
-            await asyncio.to_thread(self._folder.request_cancel, job_id)
+            await self._leave_word(job_id)
         if is_alive:
             await self._client.cancel(number)
         if (array := shards_id(job_id)) in self._known:  # not sooner: the last job would begin
             await self._arrays.cancel(lambda: self._look_at(array))
+
+    async def _leave_word(self, job_id: str) -> None:
+        """Tell the job that a user cancels it; Slurm is asked even if the folder of logs hangs."""
+        try:
+            async with asyncio.timeout(_LONGEST_WORD):
+                await asyncio.to_thread(self._folder.request_cancel, job_id)
+        except TimeoutError:
+            logger.warning(
+                "slurm: %s does not answer; job %s keeps the parts of its large files",
+                self._folder.path,
+                job_id,
+            )
 
     async def others(self, ask: bool) -> Others:
         """List jobs in our name that others started; with `ask`, Slurm is asked for them."""

@@ -21,7 +21,7 @@ PROTECTED = frozenset({"account", "environment", "group_id", "user_id"})
 LOG_PATHS = frozenset({"standard_in", "standard_out", "standard_error"})
 _JOBS_NAME = re.compile(r"%[0-9]*x")
 _OURS = re.compile(
-    r"[0-9a-hjkmnp-tv-z]{12}\.|.*\.(?:events\.jsonl|request\.json|script|claim|end)(?:\.|$)"
+    r"[0-9a-hjkmnp-tv-z]{12}\.|.*\.(?:events\.jsonl|request\.json|script|claim|cancel|end)(?:\.|$)"
 )
 """Files that jobs and this service leave in the folder of logs, by the ids of the jobs."""
 WORK_PATH = "current_working_directory"

@@ -57,14 +57,14 @@ def read_profile() -> Profile:
     """
     config = _file("AWS_CONFIG_FILE", "~/.aws/config")
     credentials = _file("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
-    if not config.is_file() and not credentials.is_file():
+    if not os.path.isfile(config) and not os.path.isfile(credentials):
         return Profile({}, {})
     from botocore.configloader import load_config, raw_config_parse
     from botocore.exceptions import BotoCoreError
 
     try:
-        found = load_config(str(config)) if config.is_file() else {}
-        keys = raw_config_parse(str(credentials)) if credentials.is_file() else {}
+        found = load_config(str(config)) if os.path.isfile(config) else {}
+        keys = raw_config_parse(str(credentials)) if os.path.isfile(credentials) else {}
     except BotoCoreError as error:
         raise DestinationError(f"the AWS configuration cannot be read: {error}") from error
     name = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"

@@ -61,11 +61,12 @@ def resolve(bucket: str, config: AwsConfig, region: str | None = None) -> Endpoi
             f'"{config.endpoint_url}" is no address of an S3 server; write http:// or https://, '
             "its name and its port"
         )
-    for is_used, name in ((config.use_fips, "FIPS"), (config.use_dualstack, "DUALSTACK")):
+    for is_used, name in ((config.use_fips, "fips"), (config.use_dualstack, "dualstack")):
         if is_used:
             raise DestinationError(
-                f"AWS_USE_{name}_ENDPOINT is for Amazon's endpoints, and {config.endpoint_url} is "
-                "configured as the S3 server; unset one of them"
+                f"AWS_USE_{name.upper()}_ENDPOINT (use_{name}_endpoint in a profile) is for "
+                f"Amazon's endpoints, and {config.endpoint_url} is configured as the S3 server; "
+                "unset one of them"
             )
     parts = urlsplit(config.endpoint_url)
     host, base = parts.netloc.rpartition("@")[2], parts.path.rstrip("/")

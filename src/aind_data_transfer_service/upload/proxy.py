@@ -159,7 +159,7 @@ def refusal(proxy: Proxy, status: int, what: str) -> Fault:
     """Return the fault of what a proxy itself refuses."""
     words = f"the proxy {proxy.address} refused {what} with status {status}"
     if status == 407:
-        missing = "accepts neither" if proxy.authorization else "needs"
+        missing = "does not accept this" if proxy.authorization else "needs a"
         words += f": it {missing} user and password; write http://user:password@host:port in "
         words += "the proxy variable"
     return Fault(Kind.PASSING if status in _PASSING else Kind.FINAL, words, status)

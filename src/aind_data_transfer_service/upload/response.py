@@ -67,6 +67,7 @@ class ResponseReader:
             Bytes of a successful response's body that are read at most.
         """
         self._is_head, self._limit, self._seen = is_head, limit, b""
+        self._fields.clear()  # of trailers of the response before
         self._head: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._status = self._heads = self._size = self._read = 0

@@ -82,7 +82,7 @@ _AMAZON = re.compile(r"(.+\.)?amazonaws\.(com|com\.cn|eu)")
 _LIST = {"list-type": "2", "encoding-type": "url"}
 _LARGEST_DOCUMENT = 1 << 28
 """Bytes of an object that is read whole: a record or a document."""
-_REFUSED, _ABOUT_THE_BODY = (400, 409, 412, 422), (Kind.DAMAGED, Kind.FINAL)
+_REFUSED = (400, 409, 412, 422)
 """How a server refuses a body that its checksum does not fit."""
 _ASKED = 3
 """How often it is asked at most, if it fails."""
@@ -373,8 +373,11 @@ class S3Client:
                 exchange, keys, route = sent
                 self.checked(exchange.reply(), route)
             except Fault as fault:
-                if fault.code and fault.status in _REFUSED and fault.kind in _ABOUT_THE_BODY:
+                is_about_the_body = fault.kind is Kind.DAMAGED or fault.code == "InvalidRequest"
+                if fault.code and fault.status in _REFUSED and is_about_the_body:
                     return True
+                if fault.code and fault.status in _REFUSED and fault.kind is Kind.FINAL:
+                    return False  # it refuses for another reason: nothing is known of checksums
                 failures += 1
                 if fault.status < 500 or failures < _ASKED:
                     raise

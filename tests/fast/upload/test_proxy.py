@@ -136,7 +136,7 @@ class TestRequestsToAnHttpServer(ProxyTest):
 
     def test_refusals_of_the_proxy_are_final_and_named_as_its_own(self):
         for answer, words in (
-            (reply(407), "the proxy {} refused the request with status 407: it needs user"),
+            (reply(407), "the proxy {} refused the request with status 407: it needs a user"),
             (reply(403, b"<html>no</html>"), "the proxy {} or the server answered 403"),
         ):
             proxy = self.serve(answer)
@@ -147,7 +147,7 @@ class TestRequestsToAnHttpServer(ProxyTest):
     def test_a_login_that_is_refused_is_said_without_it(self):
         proxy = self.serve(reply(407))
         store = self.open("http", http_proxy=f"http://anna:secret@127.0.0.1:{proxy.port}")
-        with self.assertRaisesRegex(TransferError, "407: it accepts neither user") as caught:
+        with self.assertRaisesRegex(TransferError, "407: it does not accept this user") as caught:
             store.put("a/x", b"1")
         self.assertNotIn("secret", str(caught.exception))
 
@@ -196,7 +196,7 @@ class TestTunnels(ProxyTest):
         self.assertEqual(len(proxy.heads), 1, "one connection is used for both")
 
     def test_what_a_proxy_refuses_for_good_is_final_at_once(self):
-        for status, words in ((407, "it needs user and password"), (403, "status 403$")):
+        for status, words in ((407, "it needs a user and password"), (403, "status 403$")):
             answer = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
             with ForwardProxy(self.server.port, answers=[answer] * 2) as proxy:
                 with self.assertRaisesRegex(
