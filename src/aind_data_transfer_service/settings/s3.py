@@ -43,9 +43,9 @@ class S3Settings(EnvironmentSettings):
     s3_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
     """The server-side encryption to ask for; without it, the bucket's default."""
     s3_kms_key_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_:/.-]+$", max_length=2048)
-    """The key of `S3_ENCRYPTION=aws:kms`; without it, the account's own."""
+    """The KMS key, if `S3_ENCRYPTION` asks for KMS; without it the account's own is used."""
     s3_bucket_key: bool | None = None
-    """Whether `S3_ENCRYPTION=aws:kms` uses an S3 Bucket Key."""
+    """Whether encryption with KMS uses an S3 Bucket Key."""
     s3_acl: (
         Literal[
             "private",
