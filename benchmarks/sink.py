@@ -2,8 +2,8 @@
 
 One process, one thread, `epoll`. The bodies of objects are dropped by the kernel (`MSG_TRUNC`:
 they are not even copied); names, sizes and ETags are kept, so that every client finds what it
-sent. What lies beneath `.transfer/` is kept whole, for our jobs read it back. Nothing is checked:
-signatures and checksums are taken as they come. Run it with::
+sent. What lies beneath `.transfer/` is kept whole, for our jobs read it back, and its checksums and
+conditions are checked, as a real server does. Of other objects nothing is checked. Run it with::
 
     python benchmarks/sink.py [SECONDS]
 
@@ -25,12 +25,20 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote
 from xml.sax.saxutils import escape, unescape
 
+from aind_data_transfer_service.upload.checksum import Algorithm
+
 _HEAD_LIMIT = 1 << 16
 _PIECE = 1 << 22
 _KEPT = ".transfer/"
 _TIME = "2024-02-19T11:25:17.000Z"
 _HTTP_TIME = "Mon, 19 Feb 2024 11:25:17 GMT"
-_REASONS = {200: "OK", 204: "No Content", 404: "Not Found", 412: "Precondition Failed"}
+_REASONS = {
+    200: "OK",
+    204: "No Content",
+    400: "Bad Request",
+    404: "Not Found",
+    412: "Precondition Failed",
+}
 
 
 @dataclass(slots=True)
@@ -140,6 +148,8 @@ class Sink:
         if request.method == "PUT":
             return self._put(bucket, request)
         if request.method == "DELETE":
+            if not _matches(bucket, request):
+                return _error(412, "PreconditionFailed")
             bucket.delete(request.key)
             return Answer(204)
         taken = bucket.objects.get(request.key)
@@ -225,8 +235,10 @@ class Sink:
 
     def _put(self, bucket: Bucket, request: Request) -> Answer:
         """Take an object."""
-        if request.headers.get("if-none-match") == "*" and request.key in bucket.objects:
+        if not _matches(bucket, request):
             return _error(412, "PreconditionFailed")
+        if _is_damaged(request):
+            return _error(400, "BadDigest")
         taken = self._taken(request)
         taken.data = request.body if request.key.startswith(_KEPT) else None
         bucket.put(request.key, taken)
@@ -245,6 +257,8 @@ class Sink:
         if upload is None:
             return _error(404, "NoSuchUpload")
         if request.method == "PUT":
+            if _is_damaged(request):
+                return _error(400, "BadDigest")
             taken = upload.parts[int(request.query["partNumber"])] = self._taken(request)
             return Answer(200, _headers(taken))
         if request.method == "GET":
@@ -267,6 +281,26 @@ class Sink:
         """Note what a request brought. The ETag is none of MD5, as with encrypted buckets."""
         self._count += 1
         return Taken(request.size, f'"{self._count:032x}-1"', _more(request.headers))
+
+
+def _matches(bucket: Bucket, request: Request) -> bool:
+    """Return whether the conditions of a request hold."""
+    there = bucket.objects.get(request.key)
+    wanted = request.headers.get("if-match")
+    if wanted is not None:
+        return there is not None and there.etag == wanted
+    return request.headers.get("if-none-match") != "*" or there is None
+
+
+def _is_damaged(request: Request) -> bool:
+    """Return whether a body that is kept has another checksum than its header says."""
+    if not request.key.startswith(_KEPT):
+        return False
+    return any(
+        request.headers.get(algorithm.header, algorithm.of(request.body))
+        != algorithm.of(request.body)
+        for algorithm in Algorithm
+    )
 
 
 def _more(headers: dict[str, str]) -> dict[str, str]:
