@@ -25,6 +25,7 @@ from aind_data_transfer_service.upload.claim import (
 from aind_data_transfer_service.upload.contender import store_time
 from aind_data_transfer_service.upload.lease import is_ended, read_lease, ttl_of
 from aind_data_transfer_service.upload.ledger import noted_ids
+from aind_data_transfer_service.upload.preflight import check_conditions
 from aind_data_transfer_service.upload.shards import transfer_journals
 from aind_data_transfer_service.upload.source import listed, shown
 from aind_data_transfer_service.upload.store import (
@@ -286,6 +287,8 @@ def _remove_half(store: AssetStore, asset: str, state_dir: Path) -> str:
     DestinationError
         If there are files, and no record on this machine or beside the asset names any.
     """
+    for warning in check_conditions(store, asset):
+        store.tell(warning)
     arguments = state_dir, AssetState.PARTIAL, False, None, lambda: datetime.now(UTC)
     with claim_asset(store, asset, *arguments) as claim:
         skip = len(asset) + 1
