@@ -16,6 +16,7 @@ from aind_data_transfer_service.errors import (
     TransferError,
 )
 from aind_data_transfer_service.upload import contender, lease
+from aind_data_transfer_service.upload.audit import audit
 from aind_data_transfer_service.upload.claim import claim_asset
 from aind_data_transfer_service.upload.contender import Contender
 from aind_data_transfer_service.upload.events import Kind, Step
@@ -592,6 +593,14 @@ class TestOthers(LeaseTestCase):
         self.assertIn("ecephys/b.bin", self.manifest())
         self.assertNotIn("behavior/a.txt", self.manifest())
         self.assertIn("behavior/a.txt", " ".join(self.told.warnings()))
+
+    def test_a_document_that_is_no_longer_sent_is_deleted(self):
+        self.write("procedures.json", "{}", root=self.folder / "documents")
+        self.fail_late(metadata_dir=str(self.folder / "documents"))
+        self.assertIn("procedures.json", self.stored())
+        self.run_job()
+        self.assertNotIn("procedures.json", self.stored())
+        self.assertEqual(audit(self.store, PREFIX, False).differences_total, 0)
 
     def test_what_others_put_beneath_a_half_asset_stays_and_is_named(self):
         self.fail_late()
