@@ -9,6 +9,8 @@ from unittest.mock import patch
 
 from aind_data_transfer_service import cli
 from aind_data_transfer_service.errors import ExitCode
+from aind_data_transfer_service.upload.ledger import Ledger
+from aind_data_transfer_service.upload.manifest import Journal
 from aind_data_transfer_service.upload.store import mark_key
 from tests.support import seaweedfs
 from tests.support.transfer import PREFIX, TransferTestCase
@@ -107,8 +109,16 @@ class TestVerify(S3CommandTestCase):
 class TestClean(S3CommandTestCase):
     """What dead jobs leave behind."""
 
+    def note(self, key: str, upload_id: str) -> None:
+        """Note an upload as the job does that begins it."""
+        asset, _, path = key.partition("/")
+        state = self.folder / "data" / "transfers" / self.bucket / asset
+        with Journal(state / "journal.jsonl") as journal:
+            Ledger(journal).page(path, "source").begin(upload_id, 5 * 1024**2, "CRC64NVME")
+
     def test_unfinished_uploads_are_told_and_removed_when_they_are_old_enough(self):
         client = _server.client
+        self.enterContext(patch.dict(os.environ, {"DATA_DIR": str(self.folder / "data")}))
         self.store.put(mark_key(PREFIX), b'{"alive": null}')  # of a job that ended
         keys = (f"{PREFIX}/behavior/large.bin", "backups/somebody-elses.bin")
         for key in keys:
@@ -120,6 +130,7 @@ class TestClean(S3CommandTestCase):
                 PartNumber=1,
                 Body=bytes(5 * 1024**2),
             )
+            self.note(key, begun["UploadId"])
         bucket = f"s3://{self.bucket}"
         for arguments, words, left in (
             ((), "stays", 2),

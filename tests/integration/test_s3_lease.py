@@ -341,7 +341,8 @@ class TestForeign(S3LeaseTestCase):
         self.assertEqual({one["UploadId"] for one in self.uploads()}, begun)
         _, out, _ = self.clean("--older-than", "0m")
         self.assertRegex(out, f"stays +unfinished upload of .*{theirs}.*of no asset of ours")
-        self.assertIn(theirs, [one["Key"] for one in self.uploads()])
+        self.assertRegex(out, f"stays +unfinished upload of .*{ours}.*no record in .* names it")
+        self.assertEqual({one["UploadId"] for one in self.uploads()}, begun)
 
     def test_a_failed_job_of_another_modality_keeps_what_it_sent(self):
         self.write("a.txt")

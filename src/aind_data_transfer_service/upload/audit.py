@@ -23,7 +23,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.listing import APART
-from aind_data_transfer_service.upload.manifest import READ_BACK, Entry, Manifest
+from aind_data_transfer_service.upload.manifest import DOCUMENT, READ_BACK, Entry, Manifest
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shell import as_program
 from aind_data_transfer_service.upload.source import shown
@@ -39,7 +39,6 @@ from aind_data_transfer_service.upload.verify import Difference, Fault, compare,
 logger = logging.getLogger(__name__)
 
 _SHOWN = 100
-_DOCUMENT = "document"
 _INTERVAL = 10.0
 
 
@@ -296,7 +295,7 @@ class _Sent:
             if number > self._told:
                 self._told = number
                 self._on_entry(entry)
-            if entry.source == _DOCUMENT:
+            if entry.source == DOCUMENT:
                 self.documents.add(entry.path)
             yield entry
 

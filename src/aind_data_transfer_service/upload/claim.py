@@ -42,6 +42,7 @@ from aind_data_transfer_service.upload.lease import (
 from aind_data_transfer_service.upload.ledger import Ledger
 from aind_data_transfer_service.upload.manifest import Entry, Journal, Manifest
 from aind_data_transfer_service.upload.shards import (
+    JOURNAL,
     Shard,
     ShardRecords,
     shard_folder,
@@ -60,7 +61,6 @@ from aind_data_transfer_service.upload.store import (
 
 logger = logging.getLogger(__name__)
 
-_JOURNAL = "journal.jsonl"
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL})
 """What a file system without locks says."""
 _MOST_REMOVALS = 20
@@ -176,7 +176,7 @@ def claim_asset(
             resumed, keep = _check_taken(store, prefix, found, force, holding, lease)
             started = _time(holding.record["started"]) or now()
             records = ShardRecords(store, prefix, state_dir)
-            with Journal(state_dir / _JOURNAL) as journal:
+            with Journal(state_dir / JOURNAL) as journal:
                 journal.note({"fence": lease.fence, "holder": lease.holder})
                 earlier = Earlier(store, prefix)
                 yield Claim(started, resumed, keep, journal, earlier, records, lease)
@@ -296,7 +296,7 @@ def claim_shard(
             keep = bool(shared.record.get("keep_others"))
             if found is not None:
                 _, keep = _check_taken(store, prefix, *found, force, shared, lease)
-            before, earlier = Journal(state_dir / _JOURNAL), Earlier(store, prefix)
+            before, earlier = Journal(state_dir / JOURNAL), Earlier(store, prefix)
             records = ShardRecords(store, prefix, state_dir, but=shard)
             started = _time(shared.record.get("started")) or now()
             with shard_journal(state_dir, shard) as journal:

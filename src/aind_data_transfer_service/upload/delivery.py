@@ -11,7 +11,7 @@ from aind_data_transfer_service.upload.claim import Claim
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.ledger import Ledger
-from aind_data_transfer_service.upload.manifest import READ_BACK, Entry, Manifest
+from aind_data_transfer_service.upload.manifest import DOCUMENT, READ_BACK, Entry, Manifest
 from aind_data_transfer_service.upload.plan import Plan
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shards import records_there
@@ -264,8 +264,8 @@ class Delivery:
     def _delete_outdated(self, plan: Plan, others: Sequence[str], claim: Claim) -> None:
         """Delete what an earlier attempt sent and the plan no longer holds; leave the rest.
 
-        Deleted is what a record of ours names by key and ETag, in a folder that this job brings:
-        what lies elsewhere is of a job with other modalities.
+        Deleted is what a record of ours names by key and ETag, in a folder that this job brings, or
+        as a metadata document: what lies elsewhere is of a job with other modalities.
         """
         skip, paths = len(self._prefix) + 1, set(others)
         folders = tuple(f"{part[0].key.partition('/')[0]}/" for part in plan.items.parts)
@@ -274,7 +274,8 @@ class Delivery:
         outdated = {
             stored[entry.path].key: entry.etag
             for entry in itertools.chain(claim.journal.entries().values(), claim.known())
-            if entry.path.startswith(folders) and entry.is_stored_as(stored.get(entry.path))
+            if (entry.path.startswith(folders) or entry.source == DOCUMENT)
+            and entry.is_stored_as(stored.get(entry.path))
         }
         replaced = self._store.delete_matching(outdated)
         gone = outdated.keys() - set(replaced)
@@ -282,8 +283,9 @@ class Delivery:
         if self._left:
             names = listed([shown(path) for path in sorted(self._left)])
             self._events.warn(
-                f"{len(self._left):,} files under {self._store.location(self._prefix)} were not "
-                f"sent by this job or an earlier attempt at it, and stay there: {names}"
+                f"{len(self._left):,} files under {self._store.location(self._prefix)} are of "
+                "other modalities or other software, and stay there. They are not in the "
+                f"manifest, so verify names them until they are uploaded or deleted: {names}"
             )
 
     def _confirmed(self, plan: Plan, arrivals: Arrivals) -> tuple[bytearray, list[str]]:

@@ -17,12 +17,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
+from aind_data_transfer_service.beside import NO_THREAD, beside
 from aind_data_transfer_service.errors import (
     CancelledError,
     DestinationExistsError,
@@ -237,17 +239,19 @@ class Lease(Guard):
 
     def __enter__(self) -> Self:
         self._store.guard = self
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:  # "can't start new thread"
+            self.__exit__()
+            raise TransferError(NO_THREAD) from error
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._ended.is_set() and self._lost is None:
-            self._ended.set()
-            last = threading.Thread(target=self._write_end, daemon=True)
-            last.start()
-            last.join(_LAST_WORD)
-        self._ended.set()
+        has_ended = self._ended.is_set()
+        self._end()
+        if not has_ended and self._lost is None:
+            wait([beside(self._write_end, "lease")], _LAST_WORD)
         if self._lost is None:
             self._store.guard = Guard()
 
@@ -264,7 +268,8 @@ class Lease(Guard):
     def check(self) -> None:
         """Make sure that the asset is still this job's. Cheap: called before every request.
 
-        After the deadline it waits until a renewal succeeds, or the lease is lost.
+        After the deadline it waits until a renewal succeeds, or the lease is lost; not after the
+        last renewal.
 
         Raises
         ------
@@ -275,7 +280,11 @@ class Lease(Guard):
         """
         if self._lost is None and self.is_expired():
             with self._changed:
-                self._changed.wait_for(lambda: self._lost is not None or not self.is_expired())
+                self._changed.wait_for(
+                    lambda: self._lost or self._ended.is_set() or not self.is_expired()
+                )
+            if self._lost is None and self._ended.is_set() and self.is_expired():
+                raise self._expired()
         if self._lost is not None:
             raise type(self._lost)(str(self._lost))
 
@@ -332,8 +341,8 @@ class Lease(Guard):
         UploadError
             If they cannot be removed. A published asset is published all the same.
         """
-        self._ended.set()
-        self._threads[0].join(self._left())
+        self._end()
+        self._await_renewer()
         self._store.delete_matching({one.key: one.etag for one in self._holdings})
 
     def _renew_often(self) -> None:
@@ -377,14 +386,28 @@ class Lease(Guard):
                 holding.since = began
                 return
             except PreconditionFailed:
-                found = read_lease(self._store, holding.key) if holding.is_shared else None
+                found = read_lease(self._store, holding.key)
                 if found is None or found.record.get("holder") != holding.record["holder"]:
                     raise DestinationExistsError(
                         f"another job has taken {self._location} over: this one had not renewed "
                         "its lease in time"
                     ) from None
-                holding.etag = found.etag  # another shard renewed it
+                # another shard renewed it, or the answer to the last renewal was lost
+                holding.etag = found.etag
+                if holding.is_shared:
+                    _adopt(holding.record, found.record)
         raise TransferError(f"{_RENEWALS} attempts to renew a shared lease collided")
+
+    def _end(self) -> None:
+        """Note that nothing is renewed any more; nobody waits for a renewal then."""
+        with self._changed:
+            self._ended.set()
+            self._changed.notify_all()
+
+    def _await_renewer(self) -> None:
+        """Wait for a renewal that has begun, until the deadline."""
+        if self._threads[0].is_alive():
+            self._threads[0].join(self._left())
 
     def _left(self) -> float:
         """Return the seconds until the deadline."""
@@ -419,7 +442,7 @@ class Lease(Guard):
 
     def _write_end(self) -> None:
         """Let the next job begin at once."""
-        self._threads[0].join(self._left())
+        self._await_renewer()
         for holding in self._holdings:
             try:
                 if holding.remove_at_end:
@@ -427,8 +450,14 @@ class Lease(Guard):
                 elif not holding.is_shared:
                     record = _fresh(holding.record) | {"alive": None}
                     self._store.put(holding.key, _encoded(record), if_match=holding.etag)
-            except (UploadError, PreconditionFailed) as error:
+            except Exception as error:  # the lease expires then
                 logger.warning("the lease on %s was not ended: %s", self._location, error)
+
+
+def _adopt(record: Record, found: Record) -> None:
+    """Take over what another shard found out about the asset, and wrote into the shared lease."""
+    record["fence"] = max(fence_of(record), fence_of(found))
+    record["keep_others"] = bool(record.get("keep_others") or found.get("keep_others"))
 
 
 def _fresh(record: Record) -> Record:

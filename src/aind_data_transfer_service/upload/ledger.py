@@ -133,6 +133,17 @@ class Ledger:
                 known.parts[note.part.number] = note.part
 
 
+def noted_ids(journals: Iterable[Journal]) -> set[str]:
+    """Read the ids of all uploads that were ever begun, by their journals."""
+    ids = set()
+    for line in itertools.chain.from_iterable(journal.notes() for journal in journals):
+        with contextlib.suppress(msgspec.DecodeError):
+            note = _DECODER.decode(line)
+            if isinstance(note, _Opened):
+                ids.add(note.upload.upload_id)
+    return ids
+
+
 @dataclass(frozen=True)
 class Page:
     """What is noted of one file."""

@@ -1,10 +1,10 @@
 """`aind-data-transfer-service clean`: what dead jobs left behind, found and removed.
 
-Removed without a name is only what no job can continue: multipart uploads of our assets that were
-never completed, records on this machine of transfers that are over, files of jobs that ended long
-ago. An unfinished asset is what its job continues when it is run again; it is listed, and what our
-records name of it is removed if it is named. Ages of what is at the store are by the store's clock,
-and nothing of an asset is touched whose lease is not older than its TTL.
+Removed without a name is only what no job can continue: multipart uploads that were never completed
+and whose ids are in our records, records on this machine of transfers that are over, files of jobs
+that ended long ago. An unfinished asset is what its job continues when it is run again; it is
+listed, and what our records name of it is removed if it is named. Ages of what is at the store are
+by the store's clock, and nothing of an asset is touched whose lease is not older than its TTL.
 """
 
 import re
@@ -24,6 +24,9 @@ from aind_data_transfer_service.upload.claim import (
 )
 from aind_data_transfer_service.upload.contender import store_time
 from aind_data_transfer_service.upload.lease import is_ended, read_lease, ttl_of
+from aind_data_transfer_service.upload.ledger import noted_ids
+from aind_data_transfer_service.upload.preflight import check_conditions
+from aind_data_transfer_service.upload.shards import transfer_journals
 from aind_data_transfer_service.upload.source import listed, shown
 from aind_data_transfer_service.upload.store import (
     RECORDS,
@@ -124,7 +127,7 @@ class Leftovers:
         self._store_now = _time_of(store) if halves or uploads else None
         removed = [self._checked(store, halves, asset) for asset in named]
         for upload in uploads:
-            yield self._upload(store, upload, halves, records)
+            yield self._upload(store, upload, halves, records, state_dir)
         for half in halves.values():
             if half.is_published:
                 yield self._left_lease(store, half)
@@ -168,6 +171,7 @@ class Leftovers:
         upload: Unfinished,
         halves: dict[str, Half],
         records: dict[str, StoredObject],
+        state_dir: Path,
     ) -> Finding:
         """Decide what becomes of an upload in parts that was never completed."""
         asset = _owner(upload.key)
@@ -177,6 +181,11 @@ class Leftovers:
         )
         if manifest_key(asset) not in records and asset not in halves:
             return Finding(f"{words}: of no asset of ours")
+        if not store.is_local and upload.upload_id not in _noted(state_dir / asset):
+            return Finding(
+                f"{words}: no record in {state_dir / asset} names it; if it is of a job, run clean "
+                "where that ran, with the same UPLOAD_STATE_DIR"
+            )
         if not self._is_old(upload.started):
             return Finding(words)
         half = halves.get(asset)
@@ -278,6 +287,8 @@ def _remove_half(store: AssetStore, asset: str, state_dir: Path) -> str:
     DestinationError
         If there are files, and no record on this machine or beside the asset names any.
     """
+    for warning in check_conditions(store, asset):
+        store.tell(warning)
     arguments = state_dir, AssetState.PARTIAL, False, None, lambda: datetime.now(UTC)
     with claim_asset(store, asset, *arguments) as claim:
         skip = len(asset) + 1
@@ -303,6 +314,11 @@ def _remove_half(store: AssetStore, asset: str, state_dir: Path) -> str:
     left = sorted(path for path, item in stored.items() if item.key not in ours)
     left += [key[skip:] for key in replaced]
     return f"; not sent by it, and left there: {listed(list(map(shown, left)))}" if left else ""
+
+
+def _noted(state_dir: Path) -> set[str]:
+    """Read which multipart uploads of an asset were begun by jobs with records on this machine."""
+    return noted_ids(transfer_journals(state_dir))
 
 
 def _removed_folder(folder: Path) -> str:

@@ -16,6 +16,7 @@ import shutil
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -59,7 +60,11 @@ _TENTH_NS = 100_000_000
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _LONGEST_LOCK, _LOCK_PAUSE = 10.0, 0.01
 """Seconds that another process may hold the lock of a bucket, and between two attempts."""
+_LONGEST_HOLD = 0.1
+"""Seconds for which the lock of a bucket is held to delete files, before others may have it."""
 _OWNED = "~"  # stands in no asset's name
+_RECORD = f"{_OWNED}r-"
+"""Stands in the names of records that are being written; the job itself writes its lease."""
 
 
 class LocalAssetStore(AssetStore):
@@ -193,20 +198,32 @@ class LocalAssetStore(AssetStore):
 
     def delete_matching(self, objects: Mapping[str, str]) -> list[str]:
         """Remove files that are still those that were listed."""
-        others = []
-        with self._exclusive():
-            for key, etag in objects.items():
-                found = self._etag_of(key)
-                if found == etag:
-                    self._remove(key)
-                elif found is not None:
-                    others.append(key)
+        others: list[str] = []
+        waiting = deque(objects.items())
+        while waiting:
+            with self._exclusive():
+                others += self._delete_some(waiting)
+            if waiting:
+                time.sleep(2 * _LOCK_PAUSE)  # whoever waits for the lock looks meanwhile
         return others
+
+    def _delete_some(self, waiting: deque[tuple[str, str]]) -> Iterator[str]:
+        """Remove files for a moment, and give the keys at which there is another one now."""
+        end = time.monotonic() + _LONGEST_HOLD
+        while waiting:
+            key, etag = waiting.popleft()
+            found = self._etag_of(key)
+            if found == etag:
+                self._remove(key)
+            elif found is not None:
+                yield key
+            if time.monotonic() >= end:
+                return
 
     def _etag_of(self, key: str) -> str | None:
         """Return the ETag of a file; None if there is none."""
         try:
-            return _etag(os.stat(self._path(key), follow_symlinks=False))
+            return _etag(_status(self._path(key)))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -275,7 +292,7 @@ class LocalAssetStore(AssetStore):
         except FileNotFoundError:
             return
         for name in names:
-            if name.startswith(f"{prefix}{_OWNED}"):
+            if name.startswith(f"{prefix}{_OWNED}") and not name.startswith(f"{prefix}{_RECORD}"):
                 (self._incoming / name).unlink(missing_ok=True)
 
     def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
@@ -303,8 +320,10 @@ class LocalAssetStore(AssetStore):
         """Write to a file of its own, then give it its name."""
         self.guard.check()
         path = self._path(key)
+        is_record = key.startswith(f"{RECORDS}/")
         owner = key.removeprefix(f"{RECORDS}/").split("/")[0]
-        incoming = self._incoming / f"{owner}{_OWNED}{uuid.uuid4().hex}"
+        mark = _RECORD if is_record else _OWNED
+        incoming = self._incoming / f"{owner}{mark}{uuid.uuid4().hex}"
         try:
             incoming.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -314,7 +333,7 @@ class LocalAssetStore(AssetStore):
                         ends_in_hole = self._write_all(file.fileno(), part)
                     if ends_in_hole:
                         os.ftruncate(file.fileno(), os.lseek(file.fileno(), 0, os.SEEK_CUR))
-                    if key.startswith(f"{RECORDS}/"):
+                    if is_record:
                         _settle_record(file.fileno())
                 self.guard.check()
                 _move(incoming, path, new)
@@ -464,6 +483,20 @@ def _sync(folder: Path) -> None:
         if syncfs(descriptor) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
+    finally:
+        os.close(descriptor)
+
+
+def _status(path: Path) -> os.stat_result:
+    """Look at a file: opened first, so that NFS asks its server and not a cache."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError:  # a symbolic link, or a file that may not be read
+        return os.stat(path, follow_symlinks=False)
+    try:
+        return os.fstat(descriptor)
     finally:
         os.close(descriptor)
 

@@ -46,6 +46,8 @@ _ARRIVAL = b'","path"'
 """How that part begins in lines that tell of an arrival."""
 CHECKSUMS, READ_BACK = "checksums", "read back"
 """How the bytes of an asset were proven: by the store itself, or by the job that read them back."""
+DOCUMENT = "document"
+"""What stands as the source of a metadata document."""
 _SHA256_DIGITS = 64
 _LONGEST_PATH = 4095
 """Bytes: what the file systems of local destinations allow."""

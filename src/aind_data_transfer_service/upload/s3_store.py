@@ -4,9 +4,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from aind_data_transfer_service.beside import Pool
 from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.upload.aws_config import read_aws_config
@@ -257,8 +257,10 @@ class S3AssetStore(AssetStore):
             return self._client.refuses_damage(key, upload_id)
         finally:
             try:
+                self._client.abort_upload(key, upload_id)
                 for upload in list(self._client.uploads(key)):  # an answer may have got lost
-                    self._client.abort_upload(upload.key, upload.upload_id)
+                    if upload.upload_id != upload_id:
+                        self._client.abort_upload(upload.key, upload.upload_id)
             except Fault as fault:
                 self.tell(self._words("remove the unfinished upload of", key, fault))
 
@@ -298,9 +300,9 @@ class S3AssetStore(AssetStore):
         A server that ignores the condition deletes what was listed a moment ago; one that refuses
         it is asked for the ETag first.
         """
-        with ThreadPoolExecutor(_DELETED_AT_ONCE) as pool:
-            is_gone = list(pool.map(self._delete_matching, objects.keys(), objects.values()))
-        return [key for key, gone in zip(objects, is_gone) if not gone]
+        with Pool(_DELETED_AT_ONCE, "delete") as pool:
+            answers = [pool.submit(self._delete_matching, *one) for one in objects.items()]
+            return [key for key, is_gone in zip(objects, answers) if not is_gone.result()]
 
     def _delete_matching(self, key: str, etag: str) -> bool:
         """Delete one object; return whether it is gone."""

@@ -26,8 +26,9 @@ from aind_data_transfer_service.upload.transforms import Item
 
 FILE_COST = 1024**2
 """Sending a file costs a request too, about as much time as so many bytes."""
+JOURNAL = "journal.jsonl"
+"""The name of the journal of a transfer, and of a shard, on this machine."""
 _FOLDER = "shards"
-_JOURNAL = "journal.jsonl"
 _RECORD, _LEASE = ".jsonl", ".lease.json"
 
 
@@ -105,7 +106,13 @@ def shard_folder(state_dir: Path, shard: Shard | None = None) -> Path:
 
 def shard_journal(state_dir: Path, shard: Shard) -> Journal:
     """Make the journal of a shard."""
-    return Journal(shard_folder(state_dir, shard) / _JOURNAL)
+    return Journal(shard_folder(state_dir, shard) / JOURNAL)
+
+
+def transfer_journals(state_dir: Path) -> list[Journal]:
+    """Find the journals of a transfer on this machine: its own, and those of its shards."""
+    files = (state_dir / JOURNAL, *sorted(shard_folder(state_dir).glob(f"*/{JOURNAL}")))
+    return [Journal(file) for file in files]
 
 
 def shard_records(prefix: str) -> str:
@@ -158,7 +165,7 @@ class ShardRecords(Iterable[Entry]):
 
     def journals(self) -> list[Journal]:
         """Find the journals that shards left behind."""
-        files = sorted(self.folder.glob(f"*/{_JOURNAL}"))
+        files = sorted(self.folder.glob(f"*/{JOURNAL}"))
         return [Journal(file) for file in files if file.parent != self._but]
 
     def doubt(self, paths: Iterable[str]) -> None:

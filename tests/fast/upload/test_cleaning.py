@@ -120,6 +120,24 @@ class TestClean(CleaningTestCase):
         self.assertEqual(list(self.store.objects(record_folder(PREFIX))), [])
         self.assertFalse((self.state / PREFIX).exists())
 
+    def test_so_it_does_at_a_store_without_conditional_writes(self):
+        self.age()
+        real = LocalAssetStore.put
+
+        def put(store, key, data, new=False, halt=None, if_match=None):
+            if store.conditional and (new or if_match):
+                raise NotImplementedError("If-Match is not implemented")
+            return real(store, key, data, halt=halt)
+
+        with (
+            patch("aind_data_transfer_service.upload.local_store._lock", lambda *_: False),
+            patch.object(LocalAssetStore, "put", put),
+        ):
+            code, out, err = self.clean(self.bucket, "--remove-unfinished", PREFIX)
+        self.assertEqual(code, 0, err)
+        self.assertRegex(out, rf"removed +half an asset .*{PREFIX}")
+        self.assertEqual(self.store.asset_state(PREFIX), AssetState.ABSENT)
+
     def test_objects_of_other_software_are_left_and_named(self):
         foreign = {f"{PREFIX}/behavior/b.txt": b"theirs", f"{PREFIX}/behavior/a.txt": b"replaced"}
         for key, data in foreign.items():

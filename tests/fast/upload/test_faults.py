@@ -304,6 +304,25 @@ class TestOneRequest(FaultTest):
         with self.assertRaisesRegex(DestinationError, "list unfinished uploads of .*Denied"):
             list(self.open(refusal(403, "Denied")).unfinished("a"))
 
+    def test_objects_are_deleted_without_another_thread(self):
+        with patch("aind_data_transfer_service.beside.start_thread", lambda *_: False):
+            left = self.open(reply(204), reply(204)).delete_matching({"m": '"d"', "n": '"e"'})
+        self.assertEqual((left, len(self.server.requests)), ([], 2))
+
+    def test_the_upload_of_a_trial_is_aborted_even_if_none_may_be_listed(self):
+        begun = (
+            b"<InitiateMultipartUploadResult><UploadId>u1</UploadId>"
+            b"</InitiateMultipartUploadResult>"
+        )
+        answers = {b"POST": reply(200, begun), b"PUT ": refusal(400, "BadDigest")}
+        answers |= {b"GET ": refusal(403, "AccessDenied"), b"DELE": reply(204)}
+        store = self.open(by_line=lambda line: answers[line[:4]])
+        self.assertTrue(store.refuses_damage("a/probe", True))
+        aborted = [line for line in self.server.requests if line.startswith(b"DELETE")]
+        self.assertEqual(len(aborted), 1)
+        self.assertIn(b"uploadId=u1", aborted[0])
+        self.assertIn("AccessDenied", self.told[-1])
+
     def test_what_could_not_be_deleted_is_told(self):
         failed = b"<DeleteResult><Error><Code>AccessDenied</Code></Error></DeleteResult>"
         with self.assertRaisesRegex(DestinationError, "cannot delete s3://bucket/a: AccessDenied"):

@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import sys
 import threading
+import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from unittest.mock import patch
@@ -13,6 +16,7 @@ from aind_data_transfer_service.errors import (
     TransferError,
 )
 from aind_data_transfer_service.upload import contender, lease
+from aind_data_transfer_service.upload.audit import audit
 from aind_data_transfer_service.upload.claim import claim_asset
 from aind_data_transfer_service.upload.contender import Contender
 from aind_data_transfer_service.upload.events import Kind, Step
@@ -39,6 +43,13 @@ KEY = mark_key(PREFIX)
 CONTENDER = "aind_data_transfer_service.upload.claim.Contender"
 NOW = datetime(2024, 2, 19, tzinfo=UTC)
 QUICK = Timing(interval=0.01)
+
+
+def _is_in(thread: threading.Thread, function: Callable) -> bool:
+    """Return whether a thread is just now in a function."""
+    frame = sys._current_frames().get(thread.ident)
+    frames = traceback.walk_stack(frame) if frame is not None else ()
+    return any(seen.f_code is function.__code__ for seen, _ in frames)
 
 
 class LeaseTestCase(TransferTestCase):
@@ -253,6 +264,72 @@ class TestLease(LeaseTestCase):
                 first.renew()
                 second.renew()
 
+    def test_a_shard_that_joined_early_takes_over_what_the_first_found_out(self):
+        first = self.hold(Timing(), is_shared=True)
+        found = read_lease(self.store, KEY)
+        joined = lease.Holding(KEY, found.record, found.etag, lease.boottime(), is_shared=True)
+        second = Lease(self.store, PREFIX, [joined])
+        with first, second:
+            second.renew()
+            first._holdings[0].record |= {"fence": 6, "keep_others": True}
+            for held in (first, second):
+                held.renew()
+                self.assertEqual((held.fence, self.record()["fence"]), (6, 6))
+                self.assertTrue(self.record()["keep_others"])
+
+    def test_a_renewal_whose_answer_was_lost_does_not_end_the_job(self):
+        real = LocalAssetStore.put
+
+        def lose_answer(*arguments, **more):
+            real(*arguments, **more)
+            raise TransferError("given up: no answer")
+
+        with self.hold(Timing(interval=3600)) as held:
+            with patch.object(LocalAssetStore, "put", lose_answer):
+                with self.assertRaises(TransferError):
+                    held.renew()
+            held.renew()
+            held.check()
+
+    def test_a_store_that_is_away_while_the_lease_is_removed_ends_the_job(self):
+        now, real, errors = [1000.0], LocalAssetStore.delete_matching, []
+
+        def away(*arguments):
+            now[0] += Timing.ttl
+            return real(*arguments)
+
+        def release(held: Lease) -> None:
+            try:
+                held.release()
+            except TransferError as error:
+                errors.append(str(error))
+
+        timing = Timing(interval=3600)
+        with self.hold(timing, clock=lambda: now[0], since=now[0]) as held:
+            with patch.object(LocalAssetStore, "delete_matching", away):
+                released = threading.Thread(target=release, args=(held,), daemon=True)
+                released.start()
+                released.join(10)
+        self.assertFalse(released.is_alive())
+        self.assertRegex(errors[0], "could not be renewed")
+
+    def test_a_job_without_threads_ends_its_lease(self):
+        refused = RuntimeError("can't start new thread")
+        with patch.object(threading.Thread, "start", side_effect=refused):
+            with self.assertRaisesRegex(TransferError, "refuses to start another thread"):
+                with self.hold():
+                    self.fail("held")
+        self.assertIsNone(self.record()["alive"])
+
+    def test_a_job_that_may_start_no_more_threads_ends_its_lease(self):
+        refused = RuntimeError("can't start new thread")
+        held = self.hold()
+        with held:
+            refusing = patch.object(threading.Thread, "start", side_effect=refused)
+            refusing.start()
+            self.addCleanup(refusing.stop)
+        self.assertIsNone(self.record()["alive"])
+
     def test_a_job_whose_lease_was_taken_over_is_stopped_and_changes_nothing(self):
         store, stopped = self.store, threading.Event()
         with self.hold(store=store) as held:
@@ -284,6 +361,7 @@ class TestLease(LeaseTestCase):
             self.assertTrue(held.is_expired())
             sent = threading.Thread(target=store.put, args=(f"{PREFIX}/b", b"x"), daemon=True)
             sent.start()
+            wait_until(lambda: _is_in(sent, Lease.check), 10, "the check of the lease")
             self.assertEqual(set(self.stored()), {"a"})
             held.renew()
             sent.join(10)
@@ -515,6 +593,14 @@ class TestOthers(LeaseTestCase):
         self.assertIn("ecephys/b.bin", self.manifest())
         self.assertNotIn("behavior/a.txt", self.manifest())
         self.assertIn("behavior/a.txt", " ".join(self.told.warnings()))
+
+    def test_a_document_that_is_no_longer_sent_is_deleted(self):
+        self.write("procedures.json", "{}", root=self.folder / "documents")
+        self.fail_late(metadata_dir=str(self.folder / "documents"))
+        self.assertIn("procedures.json", self.stored())
+        self.run_job()
+        self.assertNotIn("procedures.json", self.stored())
+        self.assertEqual(audit(self.store, PREFIX, False).differences_total, 0)
 
     def test_what_others_put_beneath_a_half_asset_stays_and_is_named(self):
         self.fail_late()

@@ -9,7 +9,11 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.errors import (
+    DestinationError,
+    DestinationExistsError,
+    TransferError,
+)
 from aind_data_transfer_service.upload import filesystem, local_store
 from aind_data_transfer_service.upload.store import (
     AssetState,
@@ -115,6 +119,54 @@ class TestLocalStore(TransferTestCase):
         self.store.delete(["a/b/c", "a/none", "a/d/none"])
         self.assertEqual([o.key for o in self.store.objects("a")], ["a/d"])
         self.assertEqual(self.store.folders("a"), set())
+
+    def test_others_may_write_while_many_files_are_deleted(self):
+        store, other, key = self.store, self.store, mark_key("b")
+        listed = {f"a/{number}": store.put(f"a/{number}", b"x") for number in range(3)}
+        renewed = [other.put(key, b"0")]
+
+        def renew(seconds: float) -> None:
+            renewed.append(other.put(key, str(len(renewed)).encode(), if_match=renewed[-1]))
+
+        with (
+            patch.object(local_store, "_LONGEST_HOLD", 0),
+            patch.object(local_store.time, "sleep", renew),
+        ):
+            self.assertEqual(store.delete_matching(listed), [])
+        self.assertEqual(len(renewed), 3)
+        self.assertEqual(list(store.objects("a")), [])
+
+    def test_a_lease_that_is_lost_meanwhile_ends_the_deletion(self):
+        store = self.store
+        listed = {f"a/{number}": store.put(f"a/{number}", b"x") for number in range(3)}
+        lost = [None, DestinationExistsError("another job has taken it over")]
+        with (
+            patch.object(local_store, "_LONGEST_HOLD", 0),
+            patch.object(store.guard, "check", side_effect=lost),
+        ):
+            with self.assertRaises(DestinationExistsError):
+                store.delete_matching(listed)
+        self.assertEqual({item.key for item in store.objects("a")}, {"a/1", "a/2"})
+
+    def test_records_that_are_being_written_are_not_taken_for_left_over(self):
+        real, store = local_store._settle_record, self.store
+
+        def settle(descriptor: int) -> None:
+            store.settle("a")
+            real(descriptor)
+
+        with patch.object(local_store, "_settle_record", settle):
+            store.put(mark_key("a"), b"{}")
+        self.assertEqual(store.get(mark_key("a")), b"{}")
+
+    def test_a_link_in_the_place_of_an_object_is_another_object(self):
+        store = self.store
+        etag = store.put("a/x", b"x")
+        place = Path(store.location("a/x"))
+        place.unlink()
+        place.symlink_to(self.write("theirs"))
+        self.assertEqual(store.delete_matching({"a/x": etag}), ["a/x"])
+        self.assertTrue(place.is_symlink())
 
     def test_a_file_where_a_folder_must_be_is_told(self):
         self.store.put("a", b"")
