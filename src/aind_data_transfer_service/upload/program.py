@@ -91,6 +91,7 @@ def _upload(
         config,
         settings,
         events,
+        on_publish=shutdown.protect,
         on_proven=on_proven,
         plan_as_json=arguments.json,
         afterwards=AfterwardsSettings(),
