@@ -78,7 +78,7 @@ class TestPlan(TransferTestCase):
             plan.check(9)
 
     def test_two_files_for_one_place_are_refused(self):
-        """By a drive that lists a file twice, two sources for one folder, a zip, or a document."""
+        """By a drive that lists a file or a folder twice, two sources for one folder, a zip, or a document."""
         status = os.stat(self.write("x"))
 
         def files(folder, *names):
@@ -90,6 +90,7 @@ class TestPlan(TransferTestCase):
         archive = [ZipItem("behavior/b", files("behavior", "1").files)]
         for parts, documents, wrong in (
             ([files("behavior", "a", "b", "b", "c")], [], "behavior/b is the place"),
+            ([files("behavior", "a/1", "a/2", "a/1", "a/2")], [], "behavior/a/1 is the place"),
             ([files("behavior", "a", "b"), files("behavior", "0", "b")], [], "behavior/b is"),
             ([files("behavior", "a", "b"), archive], [], "behavior/b is"),
             ([archive, files("behavior", "a", "b")], [], "behavior/b is"),
