@@ -77,7 +77,7 @@ class PoolTest(unittest.TestCase):
                 self.assertEqual([answer.result(0) for answer in answers], list(range(100)))
 
     def test_what_interrupts_the_thread_of_the_caller_is_raised_at_once(self):
-        """The work before it is done, and that behind it is dropped, so that nobody waits for it."""
+        """Nobody waits for what is dropped then."""
         with limit_threads(0), Pool(8, "pool") as pool:
             self.assertEqual(pool.submit(lambda: 1).result(0), 1)
             with self.assertRaises(Halted):

@@ -78,7 +78,7 @@ class TestPlan(TransferTestCase):
             plan.check(9)
 
     def test_two_files_for_one_place_are_refused(self):
-        """By a drive that lists a file or a folder twice, two sources for one folder, a zip, or a document."""
+        """By a drive that lists one twice, two sources for one folder, a zip, or a document."""
         status = os.stat(self.write("x"))
 
         def files(folder, *names):
