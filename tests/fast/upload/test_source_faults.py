@@ -188,6 +188,20 @@ class TestLastingFaults(FaultTestCase):
             self.run_job()
         self.assertEqual(99 - fault.left, 1 + len(drives.DELAYS) + 4)
 
+    def test_a_fault_at_the_last_look_is_no_change_of_the_source(self):
+        self.write("a.bin")
+        for call, part in (("lstat", "a.bin"), ("scandir", "session/Behavior/")):
+            with self.subTest(call):
+                faults = []
+                self.told.when(
+                    Step.TRANSFER,
+                    Kind.END,
+                    lambda: faults.append(self.break_call(call, part, errno.EIO, times=99)),
+                )
+                with self.assertRaisesRegex(SourceError, r"cannot be read: .*\(EIO\)"):
+                    self.run_job()
+                faults[0].left = 0
+
     def test_metadata_that_cannot_be_read_are_named(self):
         self.write("a.txt")
         path = self.write("session.json", "{}", root=self.folder / "metadata")
