@@ -484,7 +484,7 @@ class UploadJob:
         work = partial(release, self._store, self._prefix, claim)
         try:
             self._halt.bounded(work, "release", _RELEASE_GRACE)
-        except UploadError as error:  # the manifest makes it a published asset all the same
+        except (UploadError, RuntimeError) as error:  # the latter where no thread can be started
             self._events.warn(f"the records of this transfer could not be removed: {error}")
         except TimeoutError:
             self._events.warn(

@@ -196,6 +196,23 @@ class TestProgram(TransferTestCase):
         self.assertEqual(code, 0)
         self.assertEqual(self.last()[0]["step"], "done")
 
+    def run_main_with_faulty_release(self, error):
+        """Run the program, whose records cannot be removed after the asset was published."""
+        with patch("aind_data_transfer_service.upload.job.release", side_effect=error):
+            code = self.run_main("--json-args", self.config().model_dump_json())
+        self.assertEqual(code, ExitCode.DONE)
+        self.assertIn(str(error), self.events.read_text())
+        return self.last()[0]
+
+    def test_a_thread_that_is_refused_after_the_asset_is_published_fails_nothing(self):
+        event = self.run_main_with_faulty_release(RuntimeError("can't start new thread"))
+        self.assertEqual((event["step"], event["kind"]), ("done", "end"))
+
+    def test_an_unexpected_error_after_the_asset_is_published_is_a_warning(self):
+        event = self.run_main_with_faulty_release(ValueError("odd thing"))
+        self.assertEqual(event["kind"], "warning")
+        self.assertIn("complete and verified, but then: unexpected ValueError", event["message"])
+
     def run_main_and_stop_at_manifest(self, write):
         """Run the program with another way to write the manifest, which gets the halt first."""
         halt = Halt()
