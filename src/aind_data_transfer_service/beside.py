@@ -42,6 +42,9 @@ def start_thread(work: Callable[[], Any], name: str) -> bool:
 def beside(work: Callable[[], T], name: str) -> "Future[T]":
     """Run something in a background thread; at once, in this one, if no thread can be started.
 
+    Where it runs in this thread, what is no `Exception`, such as the end of the job by a signal, is
+    raised at once.
+
     Parameters
     ----------
     work : Callable
@@ -51,15 +54,25 @@ def beside(work: Callable[[], T], name: str) -> "Future[T]":
     """
     answer: Future[T] = Future()
 
-    def run() -> None:
-        try:
-            answer.set_result(work())
-        except BaseException as error:  # it is raised where the answer is looked at
-            answer.set_exception(error)
-
-    if not start_thread(run, name):
-        run()
+    if not start_thread(partial(_settle, answer, work), name):
+        _settle(answer, work)
+        _raise_interrupt(answer)
     return answer
+
+
+def _settle(answer: Future, work: Callable[[], Any]) -> None:
+    """Do something, and keep its result or its error for who looks at the answer."""
+    try:
+        answer.set_result(work())
+    except BaseException as error:
+        answer.set_exception(error)
+
+
+def _raise_interrupt(answer: Future) -> None:
+    """Raise what interrupted this thread in some work, and was no error of the work."""
+    error = answer.exception()
+    if error is not None and not isinstance(error, Exception):
+        raise error
 
 
 class Pool:
@@ -98,8 +111,7 @@ class Pool:
                 calls = [] if self._threads else list(self._queue)
                 if calls:
                     self._queue.clear()
-            for call in calls:
-                self._run(*call)
+            self._run_here(calls)
         return answer
 
     def join(self) -> None:
@@ -111,12 +123,9 @@ class Pool:
         """Drop what has not begun, and let the threads end."""
         with self._changed:
             self._closed = True
-            self._unfinished -= len(self._queue)
-            dropped = [answer for answer, _ in self._queue]
+            dropped = list(self._queue)
             self._queue.clear()
-            self._changed.notify_all()
-        for answer in dropped:
-            answer.cancel()
+        self._drop(dropped)
 
     def __enter__(self) -> Self:
         return self
@@ -143,12 +152,28 @@ class Pool:
             self._run(*call)
             del call
 
+    def _run_here(self, calls: list[tuple[Future, Callable[[], Any]]]) -> None:
+        """Do several pieces of work in this thread, until it is interrupted."""
+        for number, call in enumerate(calls, 1):
+            self._run(*call)
+            try:
+                _raise_interrupt(call[0])
+            except BaseException:
+                self._drop(calls[number:])
+                raise
+
+    def _drop(self, calls: list[tuple[Future, Callable[[], Any]]]) -> None:
+        """Cancel what has not begun and is in the queue no more."""
+        with self._changed:
+            self._unfinished -= len(calls)
+            self._changed.notify_all()
+        for answer, _ in calls:
+            answer.cancel()
+
     def _run(self, answer: Future, work: Callable[[], Any]) -> None:
         """Do one piece of work."""
         try:
-            answer.set_result(work())
-        except BaseException as error:  # raised where the answer is looked at
-            answer.set_exception(error)
+            _settle(answer, work)
         finally:
             with self._changed:
                 self._unfinished -= 1

@@ -10,24 +10,23 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-TRANSIENT = frozenset(
-    {
-        errno.EAGAIN,
-        errno.ECONNABORTED,
-        errno.ECONNRESET,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.EINTR,
-        errno.EIO,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.ENOTCONN,
-        errno.EREMOTEIO,
-        errno.ESTALE,
-        errno.ETIMEDOUT,
-    }
+_TRANSIENT_NAMES = (
+    "EAGAIN",
+    "ECONNABORTED",
+    "ECONNRESET",
+    "EHOSTDOWN",
+    "EHOSTUNREACH",
+    "EINTR",
+    "EIO",
+    "ENETDOWN",
+    "ENETUNREACH",
+    "ENOTCONN",
+    "EREMOTEIO",
+    "ESTALE",
+    "ETIMEDOUT",
 )
-"""Errors of a read that may succeed when the file is opened again."""
+TRANSIENT = frozenset(getattr(errno, name) for name in _TRANSIENT_NAMES if hasattr(errno, name))
+"""Errors of a read that may succeed when the file is opened again; not every system has all."""
 DELAYS = (0.1, 0.5, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
 """Seconds before each retry, 138 in all: an NFS server that fails over answers again within its
 grace period, which is 90 seconds by default."""

@@ -7,8 +7,15 @@ from concurrent.futures import CancelledError, wait
 from unittest.mock import patch
 
 from aind_data_transfer_service.beside import Pool, beside
+from aind_data_transfer_service.errors import TerminatedError
 from aind_data_transfer_service.metadata.together import ask_together
+from aind_data_transfer_service.upload.shutdown import Halted
 from tests.support.threads import limit_threads
+
+
+def interrupt():
+    """Do what the handler of a signal does in the main thread."""
+    raise Halted(TerminatedError("terminated"))
 
 
 class BesideTest(unittest.TestCase):
@@ -23,6 +30,10 @@ class BesideTest(unittest.TestCase):
             self.assertEqual(beside(threading.get_ident, "work").result(0), threading.get_ident())
             with self.assertRaises(ZeroDivisionError):
                 beside(lambda: 1 // 0, "work").result(0)
+
+    def test_what_interrupts_the_thread_of_the_caller_is_raised_at_once(self):
+        with limit_threads(0), self.assertRaises(Halted):
+            beside(interrupt, "work")
 
     def test_questions_are_all_asked_with_the_threads_that_there_are(self):
         for most in (0, 1, 3):
@@ -64,6 +75,14 @@ class PoolTest(unittest.TestCase):
                 answers = [pool.submit(lambda n=n: n) for n in range(100)]
                 pool.join()
                 self.assertEqual([answer.result(0) for answer in answers], list(range(100)))
+
+    def test_what_interrupts_the_thread_of_the_caller_is_raised_at_once(self):
+        """Nobody waits for what is dropped then."""
+        with limit_threads(0), Pool(8, "pool") as pool:
+            self.assertEqual(pool.submit(lambda: 1).result(0), 1)
+            with self.assertRaises(Halted):
+                pool.submit(interrupt)
+            pool.join()
 
     def test_threads_that_are_refused_to_several_at_once_leave_nothing_undone(self):
         """Each that submits counts its thread before the system refuses it."""

@@ -1,5 +1,6 @@
 """Large files that go on where they stopped, against a real S3 server (SeaweedFS)."""
 
+import errno
 import hashlib
 import json
 import os
@@ -9,7 +10,8 @@ import sys
 import uuid
 from unittest.mock import patch
 
-from aind_data_transfer_service.errors import ExitCode, TransferError
+from aind_data_transfer_service import drives
+from aind_data_transfer_service.errors import ExitCode, SourceError, TransferError
 from aind_data_transfer_service.upload import transfer
 from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE
 from aind_data_transfer_service.upload.s3_client import S3Client
@@ -125,6 +127,20 @@ class TestResume(TransferTestCase):
         self.assertEqual(self.stop_in_the_middle(self.terminates), ExitCode.TERMINATED)
         self.check_that_only_missing_parts_are_sent()
 
+    def test_after_a_lasting_fault_of_the_drive_only_missing_parts_are_sent(self):
+        preadv = os.preadv
+
+        def faulty(file, buffers, offset, *flags):
+            if offset >= SIZE // 2:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return preadv(file, buffers, offset, *flags)
+
+        with patch.object(drives, "DELAYS", (0.0,)), patch.object(os, "preadv", faulty):
+            with self.assertRaisesRegex(SourceError, "EIO"):
+                self.run_job()
+        self.assertTrue(self.lines("part"))
+        self.check_that_only_missing_parts_are_sent()
+
     def test_a_job_that_a_user_cancelled_leaves_no_parts_behind(self):
         """By Ctrl-C, or on the page: then its executor left word before it sent the signal."""
         self.assertEqual(self.stop_in_the_middle(signal.SIGINT), ExitCode.CANCELLED)
@@ -215,6 +231,7 @@ class TestResumeOfShards(TestResume):
         return super().run_job(self.settings(job_id="one", upload_shards_done=2))
 
     test_killed_after_the_last_part_nothing_is_sent_again = None
+    test_after_a_lasting_fault_of_the_drive_only_missing_parts_are_sent = None  # it is no shard
 
     def test_killed_once_more_it_still_goes_on(self):
         """What the shard has noted, and what the last job adds to it, is known together."""

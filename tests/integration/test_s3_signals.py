@@ -80,8 +80,8 @@ def is_part(asked):
 
 
 def is_delete(asked):
-    """Pick what is removed when the asset is verified."""
-    return asked.method == "POST" and "delete" in asked.target
+    """Pick the removal of the lease when the asset is verified."""
+    return asked.method == "DELETE" and asked.target.split("?")[0].endswith("in-progress.json")
 
 
 class SignalsTestCase(TransferTestCase):

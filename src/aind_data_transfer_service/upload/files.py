@@ -141,12 +141,16 @@ class Files(Sequence[SourceFile]):
         return all(getattr(self, name) == getattr(other, name) for name in self._COLUMNS)
 
     def repeated(self) -> Iterator[str]:
-        """Give names that are there twice, as some drives list them while others write."""
+        """Return names that do not come after the one before them.
+
+        Some drives list a file or a folder twice while others write to it; all files of such a
+        folder follow twice.
+        """
         names, ends = bytes(self._names), self._ends
         before = b""
         for place, (start, end) in enumerate(pairwise(ends)):
             name = names[start:end]
-            if name == before:
+            if name <= before:
                 yield self[place].name
             before = name
 

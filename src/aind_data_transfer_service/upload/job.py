@@ -90,6 +90,8 @@ from aind_data_transfer_service.upload.store import (
 )
 from aind_data_transfer_service.upload.transforms import FileItems, Item, items_of
 
+_PUBLISH_GRACE = 3.0
+"""Seconds in which the manifest of a verified asset is written once the job has to end."""
 _RELEASE_GRACE = 3.0
 """Seconds in which the records of a verified asset are removed once the job has to end."""
 
@@ -120,6 +122,9 @@ class UploadJob:
         Where a dry run prints its plan; the standard output by default.
     now : Callable
         The clock.
+    on_publish : Callable
+        Is called before the manifest is written: from then on the thread that runs the job must not
+        be interrupted.
     on_proven : Callable
         Is called when the asset is whole: from then on the job is not to be stopped any more.
     plan_as_json : bool
@@ -139,6 +144,7 @@ class UploadJob:
         events: Events | None = None,
         output: TextIO | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_publish: Callable[[], None] = lambda: None,
         on_proven: Callable[[], None] = lambda: None,
         plan_as_json: bool = False,
         afterwards: AfterwardsSettings | None = None,
@@ -151,6 +157,7 @@ class UploadJob:
         self._events = events or Events(settings.upload_events_file, settings.job_id)
         self._events.asset = self._prefix = config.s3_prefix
         self._output, self._now, self._on_proven = output, now, on_proven
+        self._on_publish = on_publish
         self._plan_as_json = plan_as_json
         self._timing = timing or Timing(patience=settings.upload_retry_seconds)
         self._zone = ZoneInfo(settings.lab_timezone)
@@ -450,17 +457,34 @@ class UploadJob:
         }
         claim.lease.renew()
         kept = sorted(kept, key=attrgetter("path"))
-        write_manifest(self._store, self._prefix, header, arrivals, kept)
+        self._write_manifest(header, arrivals, kept)
         self._on_proven()
         self._release(claim)
         return self._finish(files, size, claim.started)
+
+    def _write_manifest(
+        self, header: dict[str, object], arrivals: Arrivals, kept: list[Entry]
+    ) -> None:
+        """Write the manifest, whose acceptance by the store publishes the asset.
+
+        The main thread is not interrupted meanwhile, because it could not tell then whether the
+        store had accepted the manifest.
+        """
+        self._halt.check()
+        self._on_publish()
+        work = partial(write_manifest, self._store, self._prefix, header, arrivals, kept)
+        try:
+            self._halt.bounded(work, "manifest", _PUBLISH_GRACE)
+        except TimeoutError:
+            self._halt.check()
+            raise
 
     def _release(self, claim: Claim) -> None:
         """Remove the records of the transfer; the asset is verified, whatever comes of it."""
         work = partial(release, self._store, self._prefix, claim)
         try:
             self._halt.bounded(work, "release", _RELEASE_GRACE)
-        except UploadError as error:  # the manifest makes it a published asset all the same
+        except (UploadError, RuntimeError) as error:  # the latter where no thread can be started
             self._events.warn(f"the records of this transfer could not be removed: {error}")
         except TimeoutError:
             self._events.warn(

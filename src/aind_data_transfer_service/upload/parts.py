@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from aind_data_transfer_service.beside import Pool
-from aind_data_transfer_service.errors import CancelledError
+from aind_data_transfer_service.errors import CancelledError, SourceChangedError
 from aind_data_transfer_service.upload.ledger import Begun, Page, Part
 from aind_data_transfer_service.upload.limits import Lane, Traffic
 from aind_data_transfer_service.upload.retry import Fault, Kind
@@ -69,17 +69,15 @@ class PartsUpload:
         Raises
         ------
         Fault
-            Where a part cannot be sent; the upload stays for the next job, if it is remembered.
+            If a part cannot be sent. As after every error but a changed source, the parts are kept
+            for the next job if the journal has them.
         """
         known = self._go_on() or self._begin()
         try:
             self._send_all(pieces, known)
-        except (Fault, CancelledError):
-            if self._page is None:
-                self.abort()
-            raise
-        except BaseException:  # what was read is of no use
-            self.abort()
+        except BaseException as error:
+            if self._page is None or isinstance(error, SourceChangedError):
+                self.abort()  # no later job can use the parts
             raise
         parts = [self._done[number] for number in sorted(self._done)]
         return self._complete(parts)

@@ -91,6 +91,7 @@ def _upload(
         config,
         settings,
         events,
+        on_publish=shutdown.protect,
         on_proven=on_proven,
         plan_as_json=arguments.json,
         afterwards=AfterwardsSettings(),
@@ -121,10 +122,17 @@ class _Ending:
         self._decide(ExitCode.DONE)
 
     def fail(self, reason: str, code: ExitCode) -> None:
-        """Say why the job failed, as its last event and its last line."""
+        """Say why the job failed, as its last event and its last line.
+
+        Once the asset is published, it is a warning, and the job has done its work.
+        """
+        reason = " ".join(reason.split())
+        if self.is_proven:
+            if self._decide(ExitCode.DONE) and self.events is not None:
+                self.events.warn(f"the asset is complete and verified, but then: {reason}")
+            return
         if not self._decide(code):
             return
-        reason = " ".join(reason.split())
         if self.events is not None:
             self.events.emit(Kind.FAIL, reason, exit_code=int(code))
         with contextlib.suppress(OSError):  # a full disk beneath the log: the exit code still tells

@@ -6,12 +6,18 @@ time of writing was set back; so does a change in the minute before the first lo
 bytes of doubtful files are read again, and have to be those that were sent.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
+from aind_data_transfer_service.beside import Pool
 from aind_data_transfer_service.upload.arrivals import Arrivals
 from aind_data_transfer_service.upload.files import Files, Tree
+from aind_data_transfer_service.upload.limits import cores
 from aind_data_transfer_service.upload.plan import Series
 from aind_data_transfer_service.upload.transforms import FileItems, Item, ZipItem, sha256_of
+
+_BATCH = 1000
+"""How many files are queued at once; there may be a million."""
 
 
 def changed_since_sent(
@@ -33,12 +39,21 @@ def changed_since_sent(
     SourceChangedError
         If a file changes while it is read.
     """
+    places = _doubtful_places(items, now)
+    with Pool(cores(), "sources") as pool:
+        while batch := list(itertools.islice(places, _BATCH)):
+            sums = [pool.submit(sha256_of, items[place]) for place in batch]
+            for place, sha256 in zip(batch, sums):
+                entry = arrivals.recorded(place)
+                if entry is None or entry.sha256 != sha256.result():
+                    yield items[place].key
+
+
+def _doubtful_places(items: Series, now: Mapping[Tree, Files]) -> Iterator[int]:
+    """Return the places of doubtful items among all."""
     first = 0
     for part in items.parts:
-        for place in _doubtful(part, now):
-            item, entry = part[place], arrivals.recorded(first + place)
-            if entry is None or entry.sha256 != sha256_of(item):
-                yield item.key
+        yield from (first + place for place in _doubtful(part, now))
         first += len(part)
 
 

@@ -105,12 +105,12 @@ class Shutdown:
         self._thread = threading.Thread(target=self._watch, name="shutdown", daemon=True)
         self._wakeup, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
+        self._former = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         self._handlers = {
             number: signal.signal(number, self._handle)
             for number in SIGNALS
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # nohup
         }
-        self._former = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         try:
             self._thread.start()
         except RuntimeError:

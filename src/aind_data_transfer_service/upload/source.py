@@ -195,12 +195,17 @@ def check_still(found: Scan, now: Scan) -> list[str]:
 
     Raises
     ------
+    SourceError
+        If the last look met a fault of the drive, or anything else that would have stopped the
+        first look.
     SourceChangedError
         Where anything came, went or changed: the asset would be neither the one nor the other.
     """
+    if now.problems:
+        raise SourceError(listed(now.problems))
     changes = list(_changes(found.files, now.files))
     litter = [words for name, words in changes if _LITTER.search(name)]
-    problems = [words for name, words in changes if not _LITTER.search(name)] + now.problems
+    problems = [words for name, words in changes if not _LITTER.search(name)]
     if problems:
         raise SourceChangedError(
             f"the source changed while the job ran: {listed(sorted(problems))}; wait until nothing "

@@ -9,9 +9,10 @@ import os
 import signal
 import threading
 import tracemalloc
+import unittest
 import zipfile
 from datetime import UTC, datetime
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +32,9 @@ from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.events import Events, Step
 from aind_data_transfer_service.upload.files import Files, SourceFile, Tree
 from aind_data_transfer_service.upload.halt import Halt
+from aind_data_transfer_service.upload.limits import Traffic
 from aind_data_transfer_service.upload.manifest import Entry, Journal, read_manifest, utc
+from aind_data_transfer_service.upload.parts import PartsUpload
 from aind_data_transfer_service.upload.plan import (
     MEBI,
     PART_SIZE,
@@ -41,6 +44,7 @@ from aind_data_transfer_service.upload.plan import (
 )
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.reading import read_source
+from aind_data_transfer_service.upload.shutdown import Halted
 from aind_data_transfer_service.upload.source import listed, scan
 from aind_data_transfer_service.upload.store import AssetStore, manifest_key, open_store
 from aind_data_transfer_service.upload.transfer import Transfer, gathered
@@ -74,7 +78,7 @@ class TestPlan(TransferTestCase):
             plan.check(9)
 
     def test_two_files_for_one_place_are_refused(self):
-        """By a drive that lists a file twice, two sources for one folder, a zip, or a document."""
+        """By a drive that lists one twice, two sources for one folder, a zip, or a document."""
         status = os.stat(self.write("x"))
 
         def files(folder, *names):
@@ -86,6 +90,7 @@ class TestPlan(TransferTestCase):
         archive = [ZipItem("behavior/b", files("behavior", "1").files)]
         for parts, documents, wrong in (
             ([files("behavior", "a", "b", "b", "c")], [], "behavior/b is the place"),
+            ([files("behavior", "a/1", "a/2", "a/1", "a/2")], [], "behavior/a/1 is the place"),
             ([files("behavior", "a", "b"), files("behavior", "0", "b")], [], "behavior/b is"),
             ([files("behavior", "a", "b"), archive], [], "behavior/b is"),
             ([archive, files("behavior", "a", "b")], [], "behavior/b is"),
@@ -98,6 +103,31 @@ class TestPlan(TransferTestCase):
 
     def test_many_names_are_cut_short(self):
         self.assertEqual(listed(["a", "b", "c"], 2), "a; b and 1 more")
+
+
+class TestUnfinishedUploads(unittest.TestCase):
+    """What becomes of parts that have arrived when a job stops in the middle of a file."""
+
+    def is_aborted(self, error, page=None):
+        """Return whether the upload is aborted if its source raises an error."""
+        client = Mock(**{"create_upload.return_value": "u"})
+
+        def pieces():
+            yield b"x" * 10
+            raise error
+
+        upload = PartsUpload(client, "k", 10, Traffic(4, 100), page, self.fail)
+        with self.assertRaises(type(error)):
+            upload.run(pieces())
+        return client.abort_upload.called
+
+    def test_only_parts_that_no_later_job_can_use_are_removed(self):
+        page = Mock(**{"begun.return_value": None})
+        for error in (SourceError("EIO"), TransferError("full"), Halted(TerminatedError("t"))):
+            with self.subTest(error):
+                self.assertFalse(self.is_aborted(error, page))
+                self.assertTrue(self.is_aborted(error))
+        self.assertTrue(self.is_aborted(SourceChangedError("changed"), page))
 
 
 class TestReading(TransferTestCase):

@@ -10,13 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-import unittest
+from functools import partial
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import ExitCode
+from aind_data_transfer_service.upload import job
+from aind_data_transfer_service.upload.halt import Halt
+from aind_data_transfer_service.upload.manifest import write_manifest
 from aind_data_transfer_service.upload.program import main
 from aind_data_transfer_service.upload.shutdown import SIGNALS
-from tests.support import slow
+from tests.support import missing, slow
 from tests.support.transfer import PREFIX, TransferTestCase
 
 
@@ -193,6 +196,59 @@ class TestProgram(TransferTestCase):
         self.assertEqual(code, 0)
         self.assertEqual(self.last()[0]["step"], "done")
 
+    def run_main_with_faulty_release(self, error):
+        """Run the program, whose records cannot be removed after the asset was published."""
+        with patch("aind_data_transfer_service.upload.job.release", side_effect=error):
+            code = self.run_main("--json-args", self.config().model_dump_json())
+        self.assertEqual(code, ExitCode.DONE)
+        self.assertIn(str(error), self.events.read_text())
+        return self.last()[0]
+
+    def test_a_thread_that_is_refused_after_the_asset_is_published_fails_nothing(self):
+        event = self.run_main_with_faulty_release(RuntimeError("can't start new thread"))
+        self.assertEqual((event["step"], event["kind"]), ("done", "end"))
+
+    def test_an_unexpected_error_after_the_asset_is_published_is_a_warning(self):
+        event = self.run_main_with_faulty_release(ValueError("odd thing"))
+        self.assertEqual(event["kind"], "warning")
+        self.assertIn("complete and verified, but then: unexpected ValueError", event["message"])
+
+    def run_main_and_stop_at_manifest(self, write):
+        """Run the program with another way to write the manifest, which gets the halt first."""
+        halt = Halt()
+        with (
+            patch("aind_data_transfer_service.upload.program.Halt", lambda: halt),
+            patch("aind_data_transfer_service.upload.job.write_manifest", partial(write, halt)),
+        ):
+            return self.run_main("--json-args", self.config().model_dump_json())
+
+    def test_a_signal_between_acceptance_of_the_manifest_and_its_answer_fails_nothing(self):
+        def write(halt, *arguments):
+            write_manifest(*arguments)
+            told = threading.Event()
+            halt.listen(told.set)  # after the listener that interrupts the main thread
+            os.kill(os.getpid(), signal.SIGTERM)
+            self.assertTrue(told.wait(20))
+
+        self.assertEqual(self.run_main_and_stop_at_manifest(write), ExitCode.DONE)
+        self.assertEqual(self.last()[0]["step"], "done")
+
+    def test_a_manifest_that_is_not_accepted_after_a_signal_is_not_waited_for(self):
+        ended = threading.Event()
+        self.addCleanup(ended.set)
+
+        def write(halt, *_):
+            os.kill(os.getpid(), signal.SIGTERM)
+            ended.wait(20)
+
+        with patch.object(job, "_PUBLISH_GRACE", 0.05):
+            self.assertEqual(self.run_main_and_stop_at_manifest(write), ExitCode.TERMINATED)
+        event, line = self.last()
+        self.assertEqual((event["kind"], event["message"]), ("fail", line))
+        self.assertIn("terminated by SIGTERM", line)
+        request = self.config().model_dump_json()
+        self.assertEqual(self.run_main("--json-args", request), ExitCode.DONE)
+
     @slow
     def test_a_main_thread_that_hangs_in_the_kernel_ends_with_the_process(self):
         """As in an uninterruptible read of the source: it takes no signal."""
@@ -244,8 +300,9 @@ class TestProgram(TransferTestCase):
         )
 
     @slow
-    @unittest.skipUnless(os.geteuid() == 0, "only root can be a user of its own for a while")
     def test_with_few_threads_it_does_its_work_or_says_what_is_missing(self):
+        if os.geteuid() != 0:
+            raise missing("root, who can act as another user")
         for number in range(5):
             self.write(f"{number}.bin", b"data")
         os.truncate(self.write("large.bin", b""), 20_000_000)

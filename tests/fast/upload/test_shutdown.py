@@ -66,6 +66,24 @@ class ShutdownTest(unittest.TestCase):
                 self.assertIs(type(self.halt.reason), error)
         self.assertEqual(self.codes, [])
 
+    def test_a_signal_while_the_handlers_are_installed_is_not_lost(self):
+        install, left = signal.signal, [signal.SIGTERM]
+
+        def install_and_send(number, handler):
+            former = install(number, handler)
+            if number in left:
+                left.remove(number)
+                os.kill(os.getpid(), number)
+            return former
+
+        with (
+            patch.object(signal, "signal", install_and_send),
+            self.assertRaises(Halted),
+            self.shutdown(),
+        ):
+            threading.Event().wait(5)
+        self.assertIsInstance(self.halt.reason, TerminatedError)
+
     def test_it_is_broken_off_once_so_that_it_can_clean_up(self):
         cleaned = threading.Event()
         with self.shutdown():

@@ -6,14 +6,16 @@ import os
 import shutil
 import stat
 import struct
+import threading
 from collections.abc import Callable
 from unittest.mock import patch
 
 from aind_data_transfer_service import drives
 from aind_data_transfer_service.errors import MetadataError, SourceChangedError, SourceError
-from aind_data_transfer_service.upload import filesystem, page_cache, source
+from aind_data_transfer_service.upload import filesystem, page_cache, second_look, source
 from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.plan import PART_SIZE
+from aind_data_transfer_service.upload.transforms import sha256_of
 from tests.support import missing, slow
 from tests.support.transfer import NOBODY, PREFIX, TransferTestCase, as_an_ordinary_user
 
@@ -188,6 +190,20 @@ class TestLastingFaults(FaultTestCase):
             self.run_job()
         self.assertEqual(99 - fault.left, 1 + len(drives.DELAYS) + 4)
 
+    def test_a_fault_at_the_last_look_is_no_change_of_the_source(self):
+        self.write("a.bin")
+        for call, part in (("lstat", "a.bin"), ("scandir", "session/Behavior/")):
+            with self.subTest(call):
+                faults = []
+                self.told.when(
+                    Step.TRANSFER,
+                    Kind.END,
+                    lambda: faults.append(self.break_call(call, part, errno.EIO, times=99)),
+                )
+                with self.assertRaisesRegex(SourceError, r"cannot be read: .*\(EIO\)"):
+                    self.run_job()
+                faults[0].left = 0
+
     def test_metadata_that_cannot_be_read_are_named(self):
         self.write("a.txt")
         path = self.write("session.json", "{}", root=self.folder / "metadata")
@@ -304,6 +320,28 @@ class TestHiddenChanges(TransferTestCase):
         self.run_job()
         self.assertEqual(self.told.figures("transfer", "end")["files_sent"], 1)
         self.assertEqual(self.stored()["behavior/a.txt"], b"AFTER!")
+
+    def test_several_doubtful_files_are_read_again_at_once(self):
+        paths = [self.write(f"{number}.txt", "before") for number in range(5)]
+        both = threading.Barrier(2, timeout=10)
+        waited = iter(range(2))
+
+        def read(item):
+            if next(waited, None) is not None:
+                both.wait()  # two at once, or never
+            return sha256_of(item)
+
+        def change():
+            for path in paths:
+                os.chmod(path, 0o600)
+            self.rewrite(paths[-1], b"AFTER!")
+
+        self.told.when(Step.TRANSFER, Kind.END, change)
+        self.enterContext(patch.object(second_look, "cores", lambda: 2))
+        self.enterContext(patch.object(second_look, "sha256_of", read))
+        self.enterContext(patch.object(second_look, "_BATCH", 2))
+        with self.assertRaisesRegex(SourceChangedError, r": behavior/4\.txt holds other bytes"):
+            self.run_job()
 
     def test_a_change_time_alone_is_no_change(self):
         path = self.write("a.txt")
