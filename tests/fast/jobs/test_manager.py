@@ -469,7 +469,7 @@ class FollowingTest(ManagerTest):
                 self.executor.silent = silence
                 told.append(len(logs.records) + 1)
                 await self.until_true(lambda: self.has_said(logs, told[-1]))
-                self.assertEqual(self.manager.silent_since is not None, bool(silence))
+                await self.until_true(lambda: self.is_silent(bool(silence)))
         messages = [record.getMessage() for record in logs.records]
         self.assertEqual(
             messages, ["monitor: out of order", "monitor: the jobs are followed again"] * 2
