@@ -71,6 +71,9 @@ class ManagerTest(unittest.IsolatedAsyncioTestCase):
                 await asyncio.sleep(0.01)
         return job
 
+    async def is_silent(self, expected: bool) -> bool:
+        return (self.manager.silent_since is not None) is expected
+
     @staticmethod
     async def has_said(logs, count: int) -> bool:
         return len(logs.records) >= count
