@@ -141,5 +141,5 @@ class TestClean(S3CommandTestCase):
             self.assertEqual((code, err), (0, ""))
             self.assertRegex(out, f"{words} +unfinished upload of {bucket}/{keys[0]}")
             self.assertIn("of no asset of ours", out)
-            uploads = client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+            uploads = _server.uploads(self.bucket)
             self.assertEqual(len(uploads), left)

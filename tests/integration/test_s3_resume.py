@@ -55,7 +55,7 @@ class TestResume(TransferTestCase):
 
     def uploads(self):
         """List unfinished multipart uploads."""
-        return _server.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+        return _server.uploads(self.bucket)
 
     def lines(self, name):
         """Read the lines of the journal that hold something."""

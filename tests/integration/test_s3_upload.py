@@ -61,7 +61,7 @@ class S3TestCase(TransferTestCase):
 
     def uploads(self):
         """List unfinished multipart uploads."""
-        return _server.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+        return _server.uploads(self.bucket)
 
 
 class TestUpload(S3TestCase):

@@ -59,6 +59,10 @@ class SeaweedFS:
         self.client.create_bucket(Bucket=name)
         return name
 
+    def uploads(self, bucket: str) -> list[dict]:
+        """List the multipart uploads of a bucket that are not completed."""
+        return self.client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+
     def stop(self) -> None:
         """End the server at once: what it holds is thrown away with it."""
         with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
@@ -72,10 +76,9 @@ def parts_left(server: SeaweedFS, bucket: str) -> list[str]:
 
     One without any is left where a job was killed, or its answer lost, before it knew the id.
     """
-    uploads = server.client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
     return [
         upload["Key"]
-        for upload in uploads
+        for upload in server.uploads(bucket)
         if server.client.list_parts(
             Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
         ).get("Parts")
