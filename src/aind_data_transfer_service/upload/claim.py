@@ -468,10 +468,10 @@ def _together(state_dir: Path, location: str, job_id: str) -> Iterator[IO[str]]:
 
 
 def _locked(path: Path, location: str, how: int = fcntl.LOCK_EX) -> IO[str]:
-    """Open a file and lock it; once more where whoever held it removed it in between.
+    """Open a file and lock it, again if its former holder removed it in between.
 
-    Not for ever: on drives that invent inode numbers an open file never looks like the one at its
-    path.
+    The number of attempts is limited: on drives that invent inode numbers an open file never looks
+    like the one at its path.
     """
     for attempt in itertools.count():
         try:

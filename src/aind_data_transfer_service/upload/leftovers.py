@@ -39,7 +39,7 @@ from aind_data_transfer_service.upload.store import (
 )
 
 _CLOCK = ".clock"
-"""Beneath `.transfer`, where an object is written for a moment that tells the store's time."""
+"""Under `.transfer`: an object is written there briefly, to read the time of the store's clock."""
 _AGE = re.compile(r"(\d{1,6})([dhm])")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 

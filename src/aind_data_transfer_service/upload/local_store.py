@@ -204,7 +204,7 @@ class LocalAssetStore(AssetStore):
             with self._exclusive():
                 others += self._delete_some(waiting)
             if waiting:
-                time.sleep(2 * _LOCK_PAUSE)  # whoever waits for the lock looks meanwhile
+                time.sleep(2 * _LOCK_PAUSE)  # a process that waits for the lock tries it meanwhile
         return others
 
     def _delete_some(self, waiting: deque[tuple[str, str]]) -> Iterator[str]:

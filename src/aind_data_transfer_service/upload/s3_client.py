@@ -373,11 +373,11 @@ class S3Client:
                 exchange, keys, route = sent
                 self.checked(exchange.reply(), route)
             except Fault as fault:
-                is_about_the_body = fault.kind is Kind.DAMAGED or fault.code == "InvalidRequest"
-                if fault.code and fault.status in _REFUSED and is_about_the_body:
-                    return True
-                if fault.code and fault.status in _REFUSED and fault.kind is Kind.FINAL:
-                    return False  # it refuses for another reason: nothing is known of checksums
+                if fault.code and fault.status in _REFUSED:
+                    if fault.kind is Kind.DAMAGED or fault.code == "InvalidRequest":
+                        return True
+                    if fault.kind is Kind.FINAL:
+                        return False  # refused for another reason: nothing is known of checksums
                 failures += 1
                 if fault.status < 500 or failures < _ASKED:
                     raise
