@@ -172,6 +172,13 @@ class StoreContract:
             expected = 1 if text == "%" else 0
             self.assertEqual(self.store.find(JobQuery(text=text)).total, expected, text)
 
+    def test_short_words_do_not_meet_ids_by_chance(self):
+        self.store.add([a_job(id="07a1707cdek9", name="job 12"), a_job(name="job 07")])
+        for text in ("07", "job 07", "07 job"):
+            found = self.store.find(JobQuery(text=text)).jobs
+            self.assertEqual([one.name for one in found], ["job 07"])
+        self.assertEqual(self.store.find(JobQuery(text="a1707c")).total, 1)
+
     def test_lists_are_filtered_by_state_person_and_date(self):
         jobs = [a_job(submitted_at=NOON + timedelta(days=day)) for day in range(6)]
         jobs[2] = replace(jobs[2], submitter="Ben")

@@ -7,10 +7,11 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from aind_data_transfer_service.jobs import tables
-from aind_data_transfer_service.jobs.record import storable
+from aind_data_transfer_service.jobs.record import ID_LENGTH, storable
 from aind_data_transfer_service.jobs.states import JobState
 
 MAX_PAGE_SIZE = 1000
+_SHORTEST_ID_WORD = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class JobQuery:
     states : sequence of JobState
         Only jobs in one of these; empty for all.
     text : str
-        Words that must all occur in the job's id, name, submitter, project or subject, in any case.
+        Words that must all occur in the job's name, submitter, project or subject, in any case;
+        words of six characters and more also in its id, which short ones would meet by chance.
     submitter : str
         Only this person's jobs.
     since, until : datetime, optional
@@ -114,7 +116,10 @@ def _conditions(query: JobQuery, is_sqlite: bool, indexed: bool) -> list[sa.Colu
         conditions.append(columns.submitted_at < query.until)
     position = sa.func.instr if is_sqlite else sa.func.strpos
     for word in storable(query.text).casefold().split():
-        conditions.append(position(columns.search, word) > 0)
+        text: sa.ColumnElement = columns.search
+        if len(word) < _SHORTEST_ID_WORD:
+            text = sa.func.substr(text, ID_LENGTH + 2)
+        conditions.append(position(text, word) > 0)
     return conditions
 
 

@@ -167,7 +167,7 @@ def storable(text: str) -> str:
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: ids are read aloud
 _RANDOM_BITS = 20
-_LENGTH = 12
+ID_LENGTH = 12
 _EPOCH_MS = 1_704_067_200_000  # 2024 began; forty bits of milliseconds last until 2058
 _last_number = 0
 _number_lock = threading.Lock()
@@ -182,7 +182,8 @@ def new_job_id() -> str:
     global _last_number
     elapsed = time.time_ns() // 1_000_000 - _EPOCH_MS
     drawn = (elapsed << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
-    drawn &= (1 << (5 * _LENGTH)) - 1
+    drawn &= (1 << (5 * ID_LENGTH)) - 1
     with _number_lock:
         number = _last_number = max(drawn, _last_number + 1)
-    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+    shifts = range(5 * (ID_LENGTH - 1), -1, -5)
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in shifts)

@@ -278,7 +278,7 @@ def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:
 
 
 def _search_text(job: Job) -> str:
-    """Compose what the text filter looks at."""
+    """Compose what the text filter looks at; the id comes first (see `query`)."""
     parts = (job.id, job.name, job.submitter, job.project_name, job.subject_id)
     return storable(" ".join(parts)).casefold()
 
