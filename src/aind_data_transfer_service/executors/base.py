@@ -134,6 +134,8 @@ class Executor(Protocol):
     """Where jobs run."""
 
     name: str
+    patience: float
+    """Seconds that one question to whatever runs the jobs may take."""
 
     @property
     def token_ends(self) -> datetime | None:

@@ -26,6 +26,7 @@ from aind_data_transfer_service.executors.base import (
     RunStatus,
     Started,
 )
+from aind_data_transfer_service.executors.plain_files import PATIENCE, FileReads
 from aind_data_transfer_service.executors.spool import FILES, VANISHED, JobFolder
 from aind_data_transfer_service.settings.variables import without_sources
 
@@ -57,6 +58,7 @@ class LocalExecutor:
     """
 
     name = "local"
+    patience = PATIENCE
     token_ends = None
 
     def __init__(
@@ -71,6 +73,7 @@ class LocalExecutor:
     ):
         self._spool = _Spool(Path(folder), dict(environment), slots, list(command), grace)
         self._poll_interval = poll_interval
+        self._files = FileReads()
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -94,7 +97,7 @@ class LocalExecutor:
 
     async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
         """Tell how the named jobs stand."""
-        return await asyncio.to_thread(self._spool.statuses, refs)
+        return await self._files.read(lambda: self._spool.statuses(refs))
 
     async def cancel(self, ref: str) -> None:
         """Stop a job with all that it started, or take it out of the queue."""
@@ -105,7 +108,8 @@ class LocalExecutor:
     async def read(self, ref: str, file: JobFile, offset: int, limit: int) -> FileChunk:
         """Read from one of a job's files."""
         with _in_words(f"{file} of job {ref} cannot be read"):
-            return await asyncio.to_thread(self._spool.folder(ref).read, file, offset, limit)
+            folder = self._spool.folder(ref)
+            return await self._files.read(lambda: folder.read(file, offset, limit))
 
     async def close(self) -> None:
         """Leave the queue and the running jobs to whoever comes next."""
@@ -114,6 +118,7 @@ class LocalExecutor:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         await self._in_turn(self._spool.close)
+        self._files.close()
 
     async def _work(self) -> None:
         """Start what can be started, whenever something may have changed."""
@@ -254,6 +259,8 @@ class _Spool:
         """Tell how one job stands; one whose files cannot be read may well go on."""
         try:
             return self.folder(job_id).status()
+        except ExecutorError as error:
+            return RunStatus(ref=job_id, state=RunState.LOST, reason=str(error))
         except OSError as error:
             reason = f"the job's folder cannot be read: {error.strerror or error}"
             return RunStatus(ref=job_id, state=RunState.RUNNING, reason=reason)

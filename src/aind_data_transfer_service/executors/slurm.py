@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from aind_data_transfer_service.errors import ExecutorError
@@ -22,6 +23,7 @@ from aind_data_transfer_service.executors.base import (
     Started,
 )
 from aind_data_transfer_service.executors.callbacks import Callbacks
+from aind_data_transfer_service.executors.plain_files import PATIENCE, FileReads
 from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_past import PastJobs
@@ -104,17 +106,21 @@ class SlurmExecutor:
         if hpc.logging_directory is None:
             raise ExecutorError("HPC_LOGGING_DIRECTORY is not set")
         self._folder = LogFolder(hpc.logging_directory)
+        self.patience = hpc.timeout + PATIENCE
+        self._files = FileReads()
         self._picked = OthersJobs(hpc.username or "", hpc.partition or "")
         self._others = Others()
         self._past = PastJobs(client)
-        self._arrays = ArrayKeeper(client, self._folder)
+        self._arrays = ArrayKeeper(client, self._folder, self._files)
         self._turns = asyncio.Semaphore(hpc.submissions_at_once)
         self._under_way: dict[str, asyncio.Task[Started]] = {}
         self._known: dict[str, int] = {}
         self._lost: dict[str, float] = {}
         self._fresh: dict[str, tuple[float, JobSpec]] = {}
         self._cancelled: dict[str, None] = {}
-        self._standing = Standing(self._folder, self._past, self._known, self._cancelled)
+        self._standing = Standing(
+            self._folder, self._files, self._past, self._known, self._cancelled
+        )
         self._has_looked = False
 
     @property
@@ -124,7 +130,7 @@ class SlurmExecutor:
 
     async def open(self) -> None:
         """Warn of what is amiss; the cluster itself may be down, and is asked when it is needed."""
-        if not await asyncio.to_thread(self._folder.is_there):
+        if not await self._files.read(self._folder.is_there):
             logger.warning(
                 "slurm: HPC_LOGGING_DIRECTORY (%s) cannot be seen from here; jobs run, but their "
                 "progress and logs are not shown",
@@ -195,8 +201,8 @@ class SlurmExecutor:
         """Tell the job that a user cancels it; Slurm is asked even if the folder of logs hangs."""
         try:
             async with asyncio.timeout(_LONGEST_WORD):
-                await asyncio.to_thread(self._folder.request_cancel, job_id)
-        except TimeoutError:
+                await self._files.read(partial(self._folder.request_cancel, job_id))
+        except (TimeoutError, ExecutorError):
             logger.warning(
                 "slurm: %s does not answer; job %s keeps the parts of its large files",
                 self._folder.path,
@@ -212,12 +218,13 @@ class SlurmExecutor:
     async def read(self, ref: str, file: JobFile, offset: int, limit: int) -> FileChunk:
         """Read from one of a job's files in the folder of logs."""
         _, job_id = parts(ref)
-        return await asyncio.to_thread(self._folder.read, job_id, file, offset, limit)
+        return await self._files.read(lambda: self._folder.read(job_id, file, offset, limit))
 
     async def close(self) -> None:
         """Let go of the connections, after what is being sent."""
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
         await self._client.aclose()
+        self._files.close()
 
     async def _ping(self) -> None:
         """Make sure that a controller is there."""
@@ -254,7 +261,7 @@ class SlurmExecutor:
         Their last jobs are not submitted yet: they would wait for something that there is not.
         """
         lost = gone & self._fresh.keys()
-        if bool(lost) and await asyncio.to_thread(self._folder.is_there):
+        if bool(lost) and await self._files.read(self._folder.is_there):
             logger.warning("slurm: the cluster lost %d arrays of shards", len(lost))
             for array in lost:  # what began has claimed its number, and is not sent again
                 self._known.pop(array, None)
@@ -272,7 +279,7 @@ class SlurmExecutor:
         self, job_ids: Sequence[str], listed: Mapping[str, Any]
     ) -> dict[str, list[SlurmJob]]:
         """Submit jobs again with which the controller did not come back; none that ever began."""
-        if not await asyncio.to_thread(self._folder.is_there):
+        if not await self._files.read(self._folder.is_there):
             return {}
         halt = _Halt()
         specs = [self._fresh.pop(job_id)[1] for job_id in job_ids]
@@ -314,7 +321,8 @@ class SlurmExecutor:
             jobs = listed.get(job_id, [])
             if len(jobs) < 2:
                 continue
-            kept = await asyncio.to_thread(self._folder.claim, job_id) or self._known[job_id]
+            claimed = await self._files.read(partial(self._folder.claim, job_id))
+            kept = claimed or self._known[job_id]
             await self._arrays.end(job for job in jobs if job.job_id != kept)
 
     async def _hand(self, spec: JobSpec, halt: "_Halt") -> Started:
@@ -357,7 +365,7 @@ class SlurmExecutor:
             if job_id in self._known:
                 self._fresh.setdefault(job_id, (time.monotonic(), spec))
                 return self._started(job_id, self._known[job_id])
-            number = await asyncio.to_thread(self._folder.claim, job_id)
+            number = await self._files.read(partial(self._folder.claim, job_id))
             if number is not None:
                 return self._started(job_id, number)
             if halt.reason:

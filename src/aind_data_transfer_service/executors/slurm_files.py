@@ -1,19 +1,20 @@
 """What jobs on the cluster leave in the folder of logs, as the service reads it.
 
-Whoever may run a script may write there. So nothing is followed out of the folder: a link, a
-device or a pipe in the place of a file is refused.
+Whoever may run a script may write there: see `executors.plain_files`.
 """
 
-import json
 import logging
 import os
-import stat
-from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Any
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import FileChunk, JobFile, RunState, RunStatus
+from aind_data_transfer_service.executors.plain_files import (
+    read_document,
+    read_integer,
+    read_moment,
+    read_piece,
+)
 from aind_data_transfer_service.executors.slurm_script import (
     CANCEL,
     CLAIM,
@@ -29,7 +30,7 @@ FORGOTTEN = (
     "look for the asset at its destination, or resubmit"
 )
 NEVER_BEGAN = "Slurm no longer knows the job, and it never began: resubmit it"
-_SMALL = 4096
+_LONGEST_NUMBER = 32
 
 
 class LogFolder:
@@ -52,7 +53,7 @@ class LogFolder:
         """Read from one of a job's files; one that is not there yet is empty."""
         path = job_file(self.path, job_id, ENDINGS[file])
         try:
-            return _read(path, offset, limit)
+            return read_piece(path, offset, limit)
         except (FileNotFoundError, PermissionError):  # or the folder is not to be seen from here
             return FileChunk(data=b"", offset=0, size=0)
         except OSError as error:
@@ -62,8 +63,11 @@ class LogFolder:
 
     def claim(self, job_id: str) -> int | None:
         """Tell as which Slurm job a job runs or ran; None where it never began."""
-        text = self._small(job_id, CLAIM)
-        return int(text) if text.strip().isdigit() else None
+        try:
+            data = read_piece(job_file(self.path, job_id, CLAIM), 0, _LONGEST_NUMBER).data
+        except OSError:
+            return None
+        return int(data) if data.strip().isdigit() else None
 
     def request_cancel(self, job_id: str) -> None:
         """Leave word that a user cancels a job, for the job to find when Slurm ends it.
@@ -82,12 +86,9 @@ class LogFolder:
 
     def end(self, ref: str, job_id: str) -> RunStatus:
         """Tell how a job ended that Slurm has forgotten."""
-        try:
-            found = json.loads(self._small(job_id, END))
-        except ValueError:
-            found = None
-        code = found.get("exit_code") if isinstance(found, dict) else None
-        if not isinstance(code, int):
+        found = read_document(job_file(self.path, job_id, END))
+        code = read_integer(found.get("exit_code"))
+        if code is None:
             never = self.is_there() and self.claim(job_id) is None
             return RunStatus(ref, RunState.LOST, NEVER_BEGAN if never else FORGOTTEN)
         state, reason = RunState.FAILED, ""
@@ -95,33 +96,4 @@ class LogFolder:
             state = RunState.COMPLETED
         elif found.get("stopped") is True:
             state, reason = RunState.CANCELLED, "the cluster told it to stop"
-        return RunStatus(ref, state, reason, code, ended_at=_moment(found.get("ended")))
-
-    def _small(self, job_id: str, ending: str) -> str:
-        """Read a small file whole; one that cannot be read is empty."""
-        try:
-            chunk = _read(job_file(self.path, job_id, ending), 0, _SMALL)
-        except OSError:
-            return ""
-        return chunk.data.decode("utf-8", "replace")
-
-
-def _read(path: PurePosixPath, offset: int, limit: int) -> FileChunk:
-    """Read from a plain file."""
-    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(number, "rb") as stream:
-        found = os.fstat(number)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError("it is no plain file")
-        size = found.st_size
-        start = max(0, size + offset) if offset < 0 else min(offset, size)
-        stream.seek(start)
-        return FileChunk(data=stream.read(min(limit, size - start)), offset=start, size=size)
-
-
-def _moment(stamp: Any) -> datetime | None:
-    """Read a time as the script writes it."""
-    try:
-        return datetime.fromtimestamp(stamp, UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
+        return RunStatus(ref, state, reason, code, ended_at=read_moment(found.get("ended")))

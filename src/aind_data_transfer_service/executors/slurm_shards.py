@@ -4,7 +4,6 @@ The array has an id of its own, `<id>.shards`, and is submitted, marked, found a
 any job is. Which job is cut, and into how many shards, stands in the marks of both.
 """
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from aind_data_transfer_service.executors.base import JobSpec
+from aind_data_transfer_service.executors.plain_files import FileReads
 from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_properties import (
     job_properties,
@@ -144,10 +144,12 @@ class ArrayKeeper:
         Who speaks to slurmrestd.
     folder : LogFolder
         Where it stands which array does the work, should there be two.
+    files : FileReads
+        By which that is read.
     """
 
-    def __init__(self, client: SlurmClient, folder: LogFolder):
-        self._client, self._folder = client, folder
+    def __init__(self, client: SlurmClient, folder: LogFolder, files: FileReads):
+        self._client, self._folder, self._files = client, folder, files
         self._refused: set[int] = set()
 
     async def mind(
@@ -196,7 +198,8 @@ class ArrayKeeper:
         """Cancel what of an array was sent twice after all, and give the tasks that count."""
         if len({array_number(task) for task in tasks}) < 2:
             return tasks
-        number = await asyncio.to_thread(self._folder.claim, shards_id(job_id)) or known
+        claimed = await self._files.read(lambda: self._folder.claim(shards_id(job_id)))
+        number = claimed or known
         logger.warning("slurm: the shards of job %s came twice; array %d stays", job_id, number)
         await self.end([task for task in tasks if array_number(task) != number])
         return [task for task in tasks if array_number(task) == number]

@@ -4,7 +4,6 @@ A reference is Slurm's number and our own id, `1234:01jx…`; Slurm counts from 
 set up anew, and then the mark tells whose job it is.
 """
 
-import asyncio
 import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from functools import lru_cache
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import RunState, RunStatus
+from aind_data_transfer_service.executors.plain_files import FileReads
 from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_past import UNTOLD, PastJobs
 from aind_data_transfer_service.executors.slurm_properties import marked_shards
@@ -32,6 +32,8 @@ class Standing:
     ----------
     folder : LogFolder
         What jobs left behind.
+    files : FileReads
+        By which it is read.
     past : PastJobs
         What is remembered of those that Slurm no longer lists.
     numbers : mapping of str to int
@@ -43,11 +45,13 @@ class Standing:
     def __init__(
         self,
         folder: LogFolder,
+        files: FileReads,
         past: PastJobs,
         numbers: Mapping[str, int],
         cancelled: Container[str],
     ):
         self._folder = folder
+        self._files = files
         self._past = past
         self._numbers = numbers
         self._cancelled = cancelled
@@ -60,7 +64,7 @@ class Standing:
             if job_id and job_id not in listed
         }
         past = await self._past.find(missing)
-        return await asyncio.to_thread(self._judge_all, refs, listed, past)
+        return await self._files.read(lambda: self._judge_all(refs, listed, past))
 
     def _judge_all(self, refs: Iterable[str], listed: Listed, past: Listed) -> dict[str, RunStatus]:
         """Say how jobs stand. Reads files of those that Slurm does not list."""

@@ -4,6 +4,7 @@ What the files mean is told in `executors.supervisor`, which writes half of them
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -11,7 +12,6 @@ import re
 import signal
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,12 @@ from aind_data_transfer_service.executors.base import (
     RunState,
     RunStatus,
 )
+from aind_data_transfer_service.executors.plain_files import (
+    read_document,
+    read_integer,
+    read_moment,
+    read_piece,
+)
 from aind_data_transfer_service.executors.supervisor import write_json
 
 FILES: dict[str, str] = {
@@ -33,6 +39,7 @@ FILES: dict[str, str] = {
     "events": "events.jsonl",
 }
 VANISHED = "the job's process vanished: the machine was restarted, or the process was killed"
+_NO_FILE = (errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.ENXIO)
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -75,7 +82,7 @@ class JobFolder:
 
     def accepted(self) -> int:
         """Tell the job's place in the order of acceptance."""
-        return int(self._document("spec.json").get("accepted", 0))
+        return _place(read_document(self.path / "spec.json"))
 
     def command(self, upload_command: list[str]) -> list[str]:
         """Compose the command line: the job's own script, or the data transfer job."""
@@ -104,9 +111,11 @@ class JobFolder:
     def is_supervised(self) -> bool:
         """Tell whether a supervisor lives, by trying to take its lock."""
         try:
-            lock = os.open(self.path / "lock", os.O_RDWR)
-        except FileNotFoundError:
-            return False
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno in _NO_FILE:  # the job may have put something else in its place
+                return False
+            raise
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -120,8 +129,10 @@ class JobFolder:
         """Ask for the job's end, for good: first on paper, then aloud."""
         self.cancel_file.touch()
         if self.is_started() and not self.is_ended() and self.is_supervised():
-            with contextlib.suppress(ProcessLookupError):  # it ended between question and answer
-                os.kill(self._document("process.json")["pid"], signal.SIGTERM)
+            with contextlib.suppress(psutil.Error):  # it ended between question and answer
+                supervisor = psutil.Process(read_integer(self._process.get("pid")) or os.getpid())
+                if str(self.path) in supervisor.cmdline():  # the job can write that file too
+                    supervisor.terminate()
 
     def record_failure(self, reason: str) -> None:
         """Write down an end that the supervisor could not."""
@@ -152,7 +163,7 @@ class JobFolder:
             return RunStatus(
                 ref=self.job_id,
                 state=RunState.RUNNING,
-                started_at=_moment(self._document("process.json").get("started")),
+                started_at=read_moment(self._process.get("started")),
             )
         if self.is_ended():  # in the meantime
             return self._ended_status()
@@ -161,36 +172,27 @@ class JobFolder:
     def read(self, file: JobFile, offset: int, limit: int) -> FileChunk:
         """Read from one of the job's files; one that is not there yet is empty."""
         try:
-            with open(self.path / FILES[file], "rb") as stream:
-                size = os.fstat(stream.fileno()).st_size
-                start = max(0, size + offset) if offset < 0 else min(offset, size)
-                stream.seek(start)
-                return FileChunk(
-                    data=stream.read(min(limit, size - start)), offset=start, size=size
-                )
+            return read_piece(self.path / FILES[file], offset, limit)
         except FileNotFoundError:
             return FileChunk(data=b"", offset=0, size=0)
 
     def _ended_status(self) -> RunStatus:
         """Read how the job ended."""
-        ended = self._document("exit.json")
+        ended = read_document(self.path / "exit.json")
         state, reason = judge_end(ended, cancelled=self.is_cancelled())
         return RunStatus(
             ref=self.job_id,
             state=state,
             reason=reason,
-            exit_code=ended.get("exit_code"),
-            started_at=_moment(self._document("process.json").get("started")),
-            ended_at=_moment(ended.get("ended")),
+            exit_code=read_integer(ended.get("exit_code")),
+            started_at=read_moment(self._process.get("started")),
+            ended_at=read_moment(ended.get("ended")),
         )
 
-    def _document(self, name: str) -> dict[str, Any]:
-        """Read one of the folder's documents; one that is missing or damaged is empty."""
-        try:
-            document = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return document if isinstance(document, dict) else {}
+    @property
+    def _process(self) -> dict[str, Any]:
+        """What the supervisor wrote of itself."""
+        return read_document(self.path / "process.json")
 
 
 def judge_end(ended: dict[str, Any], *, cancelled: bool) -> tuple[RunState, str]:
@@ -198,16 +200,16 @@ def judge_end(ended: dict[str, Any], *, cancelled: bool) -> tuple[RunState, str]
 
     A plain exit code is no reason in words: whoever reads the job's own files knows better.
     """
+    code, number = (read_integer(ended.get(name)) for name in ("exit_code", "signal"))
     if ended.get("error"):
-        return RunState.FAILED, ended["error"]
-    if ended.get("exit_code") == 0:
+        return RunState.FAILED, str(ended["error"])
+    if code == 0:
         return RunState.COMPLETED, ""
     if ended.get("stopped") and cancelled:
         return RunState.CANCELLED, ""
     if ended.get("stopped"):
         return RunState.FAILED, "the job was told to stop, as when the machine shuts down"
-    number = ended.get("signal")
-    if number is None and ended.get("exit_code") is None:
+    if number is None and code is None:
         return RunState.FAILED, "the job ended, but the record of its end cannot be read"
     if number is None:
         return RunState.FAILED, ""
@@ -223,6 +225,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _moment(stamp: float | None) -> datetime | None:
-    """Read a time as the supervisor writes it."""
-    return None if stamp is None else datetime.fromtimestamp(stamp, UTC)
+def _place(spec: dict[str, Any]) -> int:
+    """Read a job's place in the order of acceptance: nanoseconds since 1970."""
+    accepted = spec.get("accepted")
+    return accepted if isinstance(accepted, int) and 0 < accepted < 2**63 else 0

@@ -29,6 +29,7 @@ from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import AfterwardsError, JobError, UploadError
 from aind_data_transfer_service.jobs.checks import job_keys
 from aind_data_transfer_service.jobs.feed import Feed
+from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.record import Job, utc_now
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 INTERVAL = 60.0
 """Seconds between two rounds."""
 _ROUND_SECONDS = 45.0
+_LONGEST_ROUND = 2 * _ROUND_SECONDS
 _A_ROUND = 100
 _LAST_SECONDS = 2.0
 _INTERRUPTED = "it was interrupted; try it again"
@@ -65,6 +67,7 @@ class AfterwardsKeeper:
         self._closing = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._after = 0
+        self.heartbeat = Heartbeat(INTERVAL, _LONGEST_ROUND)
         self._trouble = ""
 
     async def run(self) -> None:
@@ -74,6 +77,7 @@ class AfterwardsKeeper:
                 await self.round()
             except Exception as error:  # the next round may fare better
                 logger.error("afterwards: %s", error, exc_info=error)
+            self.heartbeat.beat()
             await asyncio.sleep(INTERVAL)
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from aind_data_transfer_service.executors.base import Executor, JobSpec, Started
 from aind_data_transfer_service.jobs.feed import Feed
+from aind_data_transfer_service.jobs.json_text import read_object
 from aind_data_transfer_service.jobs.record import Job
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobChange, JobStore
@@ -58,13 +59,26 @@ class Handover:
         ids = {job.id for job in jobs}
         self._under_way |= ids
         try:
-            started = await self._executor.start([self._spec(job) for job in jobs])
+            specs, started = self._specs(jobs)
+            if specs:
+                started += await self._executor.start(specs)
             changes = [self._change(one) for one in started if not one.again]
             applied = await asyncio.to_thread(self._store.apply, changes)
             self._feed.publish(applied.jobs)
             return started
         finally:
             self._under_way -= ids
+
+    def _specs(self, jobs: Sequence[Job]) -> tuple[list[JobSpec], list[Started]]:
+        """Compose what the executor needs; a job of which that cannot be done has failed."""
+        specs, failed = [], []
+        for job in jobs:
+            try:
+                specs.append(self._spec(job))
+            except (ValueError, RecursionError) as error:
+                reason = f"its settings cannot be read ({error}); submit it again without them"
+                failed.append(Started(job.id, error=reason))
+        return specs, failed
 
     def _change(self, started: Started) -> JobChange:
         """Decide what to record of one job."""
@@ -75,7 +89,7 @@ class Handover:
 
     def _spec(self, job: Job) -> JobSpec:
         """Compose what an executor needs."""
-        settings = json.loads(job.hpc_settings or "{}")
+        settings = read_object(job.hpc_settings)
         if self._sends_mail:
             settings = {name: value for name, value in settings.items() if name not in MAIL}
         return JobSpec(

@@ -32,6 +32,7 @@ from aind_data_transfer_service.jobs.checks import Checks, in_flight_error
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.findings import ToCheck
 from aind_data_transfer_service.jobs.handover import Handover
+from aind_data_transfer_service.jobs.heartbeat import Heartbeat, Loop
 from aind_data_transfer_service.jobs.inbox import Inbox
 from aind_data_transfer_service.jobs.monitor import Monitor
 from aind_data_transfer_service.jobs.record import Job, JobEvent
@@ -113,6 +114,7 @@ class JobManager:
         self._store = store
         self._brings_store = store is not None
         self._components: _Components | None = None
+        self._heartbeats: dict[str, Heartbeat] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._handing_over: set[asyncio.Task[list[Started]]] = set()
 
@@ -132,6 +134,11 @@ class JobManager:
     def silent_since(self) -> datetime | None:
         """Since when whoever runs the jobs has given no answer; None while it does."""
         return None if self._components is None else self._components.monitor.silent_since
+
+    @property
+    def late_loops(self) -> list[str]:
+        """The loops that have not come round for three intervals."""
+        return [name for name, heartbeat in self._heartbeats.items() if heartbeat.is_late]
 
     @property
     def inbox(self) -> Inbox:
@@ -159,12 +166,13 @@ class JobManager:
         checks = Checks(self.settings, store)
         self._components = _Components(checks, inbox, handover, monitor, afterwards)
         await executor.open()
-        tasks = {"job monitor": monitor.run(), "afterwards": afterwards.run()}
+        loops: dict[str, Loop] = {"job monitor": monitor, "afterwards": afterwards}
         notifications = self.settings.notifications
         if notifications.is_on:
             zone = ZoneInfo(self.settings.lab_timezone)
-            tasks["notifier"] = Notifier(store, notifications, zone).run()
-        self._tasks = [asyncio.create_task(work, name=name) for name, work in tasks.items()]
+            loops["notifier"] = Notifier(store, notifications, zone)
+        self._heartbeats = {name: loop.heartbeat for name, loop in loops.items()}
+        self._tasks = [asyncio.create_task(loop.run(), name=name) for name, loop in loops.items()]
 
     def _open_store(self) -> JobStore:
         """Open the store, or say in words why that cannot be."""

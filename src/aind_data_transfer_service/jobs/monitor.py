@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.exc import InterfaceError, OperationalError
+
 from aind_data_transfer_service.errors import (
     EventsElsewhere,
     ExecutorError,
@@ -23,6 +25,7 @@ from aind_data_transfer_service.executors.base import (
 )
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
+from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.inbox import Inbox
 from aind_data_transfer_service.jobs.record import Job, utc_now
 from aind_data_transfer_service.jobs.report import (
@@ -33,7 +36,7 @@ from aind_data_transfer_service.jobs.report import (
     reason_of_end,
 )
 from aind_data_transfer_service.jobs.states import ENDED, JobState, job_state
-from aind_data_transfer_service.jobs.store import JobChange, JobStore
+from aind_data_transfer_service.jobs.store import Applied, JobChange, JobStore
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,10 @@ _TROUBLES_KEPT = 1000
 _OTHERS = "others"
 """The word that says so when the list has to be asked for anew: others' jobs, or silence."""
 _SECONDS_UNWATCHED = 10.0
+_READ_AGAIN = 3
+"""So many looks are taken at an ended job whose files cannot be read before its end is recorded."""
+_UNREADABLE = "what it tells of itself cannot be read"
+_UNRECORDABLE = "what it tells of itself cannot be recorded"
 _KILLED = 128 + signal.SIGKILL  # as a shell tells it
 _NO_WORD = (RunState.LOST, RunState.FAILED, RunState.TIMEOUT)
 
@@ -93,11 +100,13 @@ class Monitor:
         self._interval = interval
         self._turn = asyncio.Lock()
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
+        self.heartbeat = Heartbeat(interval, executor.patience)
         self.others = Others()
         self.silent_since: datetime | None = None
         self._others_due = 0.0
         self._cancelled: set[str] = set()
         self._troubles: set[str] = set()
+        self._unread: dict[str, int] = {}
 
     async def run(self) -> None:
         """Look again and again, whatever goes wrong with one look."""
@@ -112,6 +121,7 @@ class Monitor:
                     logger.warning("monitor: the jobs are followed again")
                     self._troubles.clear()  # what comes back is told again
                 self._note_silence(None)
+            self.heartbeat.beat()
             await asyncio.sleep(self._interval)
 
     def _note_silence(self, since: datetime | None) -> None:
@@ -125,7 +135,9 @@ class Monitor:
         async with self._turn:
             self._inbox.forget()
             jobs = await asyncio.to_thread(self._store.active)
-            self._cancelled &= {job.id for job in jobs}
+            active = {job.id for job in jobs}
+            self._cancelled &= active
+            self._unread = {one: count for one, count in self._unread.items() if one in active}
             await self._hand_over(jobs)
             followed = [
                 job for job in jobs if job.executor_ref and job.executor == self._executor.name
@@ -136,8 +148,14 @@ class Monitor:
 
     async def cancel(self, job: Job) -> None:
         """Have the executor stop a job whose cancellation is recorded."""
-        await self._executor.cancel(job.executor_ref)
+        if job.id in self._cancelled:
+            return
         self._cancelled.add(job.id)
+        try:
+            await self._executor.cancel(job.executor_ref)
+        except BaseException:
+            self._cancelled.discard(job.id)
+            raise
 
     async def _look_at_others(self, ask: bool) -> None:
         """Note which jobs others started; where that has to be asked for, less often unwatched."""
@@ -175,7 +193,7 @@ class Monitor:
             if job.cancel_requested and job.id not in self._cancelled:
                 try:
                     await self.cancel(job)
-                except ExecutorError as error:  # the other jobs are none the worse for it
+                except Exception as error:  # the other jobs are none the worse for it
                     self._complain(error, job.id)
         statuses = await self._executor.statuses([job.executor_ref for job in jobs])
         found = [(self._inbox.newer(job), statuses[job.executor_ref]) for job in jobs]
@@ -187,13 +205,32 @@ class Monitor:
         for (job, _), change in zip(found, changes):
             if isinstance(change, Exception):  # the other jobs are none the worse for it
                 self._complain(change, job.id)
+                needed.append(JobChange(job.id, None, {"reason": _words(change)}))
         if not needed:
             return
-        applied = await asyncio.to_thread(self._store.apply, needed)
+        applied = await self._apply(needed)
         for job_id, refusal in applied.refused.items():
             level = logging.DEBUG if isinstance(refusal, EventsElsewhere) else logging.WARNING
             logger.log(level, "monitor: %s", refusal, extra={"job_id": job_id})
         self._feed.publish(applied.jobs)
+
+    async def _apply(self, changes: Sequence[JobChange]) -> Applied:
+        """Record changes; one that cannot be recorded leaves the others alone."""
+        try:
+            return await asyncio.to_thread(self._store.apply, changes)
+        except (InterfaceError, OperationalError):  # the database is away: for all of them
+            raise
+        except Exception as error:
+            if len(changes) > 1:
+                parts = [await self._apply([change]) for change in changes]
+                jobs = tuple(job for part in parts for job in part.jobs)
+                return Applied(
+                    jobs, {one: why for part in parts for one, why in part.refused.items()}
+                )
+            [change] = changes
+            self._complain(error, change.job_id)
+            bare = JobChange(change.job_id, change.state, {"reason": _UNRECORDABLE})
+            return await asyncio.to_thread(self._store.apply, [bare])
 
     def _complain(self, error: Exception, job_id: str = "") -> None:
         """Log what went wrong; what goes wrong at every look, only once."""
@@ -209,9 +246,11 @@ class Monitor:
     async def _change(self, job: Job, status: RunStatus) -> JobChange | None:
         """Decide what to record of one job; None where nothing is new."""
         state = job_state(status.state)
-        report = Report()
+        report, trouble = Report(), ""
         if state is not JobState.PENDING:
-            report = await self._read_events(job, final=state in ENDED)
+            report, trouble = await self._told(job, state)
+        if trouble and state in ENDED and self._unread[job.id] < _READ_AGAIN:
+            return None
         values: dict[str, Any] = {**status.progress, **report.values}
         if report.consumed:
             values["events_offset"] = job.events_offset + report.consumed
@@ -222,9 +261,10 @@ class Monitor:
         }
         if state in ENDED:
             state, values["reason"] = await self._judge(job, status, report)
+            values["reason"] = "; ".join(filter(None, (values["reason"], trouble)))
             values["seconds_left"] = None
         else:
-            values["reason"] = status.reason
+            values["reason"] = status.reason or trouble
         values["executor_ref"] = status.ref
         if status.node:
             values["node"] = status.node
@@ -252,11 +292,14 @@ class Monitor:
             status = replace(status, state=RunState.FAILED, reason="")
         last_words = ""
         if status.state is RunState.FAILED and not failure and not status.reason:
-            async with self._reading:
-                chunk = await self._executor.read(
-                    job.executor_ref, "stderr", -_LAST_WORDS, _LAST_WORDS
-                )
-            last_words = chunk.data.decode("utf-8", "replace")
+            try:
+                async with self._reading:
+                    chunk = await self._executor.read(
+                        job.executor_ref, "stderr", -_LAST_WORDS, _LAST_WORDS
+                    )
+                last_words = chunk.data.decode("utf-8", "replace")
+            except ExecutorError as error:  # its end is known without them
+                self._complain(error, job.id)
         return job_state(status.state), reason_of_end(status, failure, last_words)
 
     async def _told_end(self, job: Job) -> tuple[str, bool]:
@@ -264,6 +307,17 @@ class Monitor:
         events = await asyncio.to_thread(self._store.events, job.id, 20)
         failure = next((event.message for event in reversed(events) if event.kind == "fail"), "")
         return failure, bool(events) and proves(events[-1])
+
+    async def _told(self, job: Job, state: JobState) -> tuple[Report, str]:
+        """Read what a job has told since the last look, or say why that cannot be read."""
+        try:
+            report = await self._read_events(job, final=state in ENDED)
+        except Exception as error:  # whatever it is, the job's state is known without it
+            self._complain(error, job.id)
+            self._unread[job.id] = self._unread.get(job.id, 0) + 1
+            return Report(), _words(error)
+        self._unread.pop(job.id, None)
+        return report, ""
 
     async def _read_events(self, job: Job, final: bool) -> Report:
         """Read what the job has told since the last look; a bounded amount, unless it has ended."""
@@ -288,6 +342,11 @@ class Monitor:
                 "monitor: %d lines were no events", report.unreadable, extra={"job_id": job.id}
             )
         return report
+
+
+def _words(error: Exception) -> str:
+    """Say why a job cannot be followed; only words that were written for people are shown."""
+    return str(error) if isinstance(error, TransferServiceError) else _UNREADABLE
 
 
 def _still_waits(job: Job, status: RunStatus) -> bool:

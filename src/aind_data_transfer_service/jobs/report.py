@@ -1,7 +1,6 @@
 """What a job tells of itself: its events, and the reason of its end. Pure."""
 
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from typing import Any
 from aind_data_transfer_service.afterwards.states import STEPS, told_values
 from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.executors.base import RunState, RunStatus
-from aind_data_transfer_service.jobs.record import JobEvent, utc_now
+from aind_data_transfer_service.jobs.record import JobEvent, storable, utc_now
 
 PROGRESS_FIGURES = (
     "files_done",
@@ -130,17 +129,17 @@ def read_event(line: bytes) -> JobEvent | None:
         document = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(document, dict) or document.get("kind") not in _KINDS:
+    if not isinstance(document, dict):
         return None
-    step, message = document.get("step", ""), document.get("message", "")
-    if not isinstance(step, str) or not isinstance(message, str):
+    kind, step, message = (document.get(name, "") for name in ("kind", "step", "message"))
+    if not all(isinstance(text, str) for text in (kind, step, message)) or kind not in _KINDS:
         return None
     figures = document.get("figures")
     return JobEvent(
         time=_moment(document.get("time")),
-        step=step[:100],
-        kind=document["kind"],
-        message=message[:_LONGEST_MESSAGE],
+        step=storable(step[:100]),
+        kind=kind,
+        message=storable(message[:_LONGEST_MESSAGE]),
         figures=_plain(figures) if isinstance(figures, dict) else {},
     )
 
@@ -222,7 +221,7 @@ def _plain(figures: dict[str, Any]) -> dict[str, Any]:
     `documents` is a list of the asset's documents.
     """
     kept = {
-        str(name)[:100]: value[:_LONGEST_MESSAGE] if isinstance(value, str) else value
+        storable(name[:100]): _short(value, _LONGEST_MESSAGE) if isinstance(value, str) else value
         for name, value in list(figures.items())[:100]
         if value is None or isinstance(value, str | bool) or _number(value) is not None
     }
@@ -235,9 +234,8 @@ def _plain(figures: dict[str, Any]) -> dict[str, Any]:
 
 def _document(row: dict[str, Any]) -> dict[str, Any]:
     """Take what is told of one document."""
-    texts = {name: str(row.get(name) or "") for name in ("name", "status", "source")}
     return {
-        **{name: text[:_LONGEST_REASON] for name, text in texts.items()},
+        **{name: _short(row.get(name)) for name in ("name", "status", "source")},
         "seconds": _number(row.get("seconds")),
         "complete": row.get("complete") is not False,
         "problems": _texts(row.get("problems")),
@@ -248,14 +246,21 @@ def _document(row: dict[str, Any]) -> dict[str, Any]:
 def _texts(value: Any) -> list[str]:
     """Take the first texts of a list, each cut to a length that people read."""
     texts = value if isinstance(value, list) else []
-    return [str(text)[:_LONGEST_REASON] for text in texts[:_MOST_TEXTS]]
+    return [_short(text) for text in texts[:_MOST_TEXTS]]
+
+
+def _short(value: Any, most: int = _LONGEST_REASON) -> str:
+    """Take a text or a number, cut to a length that people read; of anything else nothing."""
+    if isinstance(value, int | float):
+        value = "" if _number(value) is None else str(value)
+    return storable(value[:most]) if isinstance(value, str) else ""
 
 
 def _number(value: Any) -> int | float | None:
     """Take a number that can be stored; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if math.isfinite(value) and abs(value) < _LARGEST else None
+    return value if abs(value) < _LARGEST else None  # neither infinity nor NaN is less
 
 
 def _moment(text: Any) -> datetime:

@@ -11,6 +11,7 @@ from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.requests import parse_jobs
 from aind_data_transfer_service.executors.slurm_properties import setting_errors
 from aind_data_transfer_service.jobs.handover import MAIL
+from aind_data_transfer_service.jobs.json_text import read_object
 from aind_data_transfer_service.jobs.record import Job, new_job_id, storable
 from aind_data_transfer_service.jobs.variables import variable_errors
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -209,13 +210,9 @@ def _one_draft(
 def _read_hpc_settings(text: str) -> dict[str, Any] | str:
     """Read the settings for the cluster, or tell what is wrong with them."""
     try:
-        found = json.loads(text.strip() or "{}")
-        json.dumps(found, allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        return f"hpc_settings: not JSON ({error}); write an object such as {{}}"
-    if not isinstance(found, dict):
-        return 'hpc_settings: not a JSON object; write one such as {"mail_user": "…"}'
-    return found
+        return read_object(text)
+    except ValueError as error:
+        return f"hpc_settings: {error}"
 
 
 def _mail_errors(hpc_settings: Mapping[str, Any], whole: bool) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
+from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.outbox import Notice
 from aind_data_transfer_service.jobs.record import Job, utc_now
 from aind_data_transfer_service.jobs.store import JobStore
@@ -65,6 +66,7 @@ class Notifier:
         self._store, self._settings, self._zone = store, settings, zone
         self._channels = make_channels(settings) if channels is None else channels
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self.heartbeat = Heartbeat(INTERVAL, _LEASE.total_seconds())
 
     async def run(self) -> None:
         """Look again and again, whatever goes wrong with one look; it is told once."""
@@ -72,12 +74,13 @@ class Notifier:
         while True:
             try:
                 while await self.look():
-                    continue
+                    self.heartbeat.beat()
                 trouble = ""
             except Exception as error:  # the next look may fare better
                 if repr(error) != trouble:
                     logger.error("notifications: %s", error, exc_info=error)
                 trouble = repr(error)
+            self.heartbeat.beat()
             await asyncio.sleep(INTERVAL)
 
     async def look(self) -> int:

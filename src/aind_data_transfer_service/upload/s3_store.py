@@ -92,8 +92,11 @@ class S3AssetStore(AssetStore):
         self._bucket, self.tell = bucket, conduct.tell
         region = keys.region if keys else None
         settings = S3Settings()
-        config = read_aws_config(settings, endpoint_url or None, region, keys is None)
         seconds = _QUICK if quick else conduct.retry_seconds
+        credentials = Credentials(keys, 0.0 if quick else seconds, tell=conduct.tell)
+        config = read_aws_config(
+            settings, endpoint_url or None, region, credentials.source, conduct.tell
+        )
         self._slot = GuardSlot()
         connect = partial(
             Wire,
@@ -107,7 +110,7 @@ class S3AssetStore(AssetStore):
         self._open = partial(
             S3Client,
             Routes(partial(resolve, bucket, config), connect),
-            Credentials(keys),
+            credentials,
             repeats=Repeats(conduct.tell),
         )
         self._client = self._open(

@@ -1,9 +1,11 @@
 """The local executor, with real processes."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import stat
 import sys
 import tempfile
 import unittest
@@ -225,7 +227,7 @@ class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
         await self.executor.cancel(held)
         self.assertIn("could not be started", (await self.wait_for(ref, RunState.FAILED)).reason)
 
-    async def test_a_job_whose_folder_is_broken_holds_up_nobody_else(self):
+    async def test_a_job_that_breaks_its_own_folder_ends_and_gives_its_place_back(self):
         await self.restart(slots=2)
         [held, broken, last] = await self.begin(
             a_script("echo on; sleep 60"), a_script("sleep 60"), a_script("exit 0")
@@ -236,20 +238,68 @@ class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
         await self.restart(slots=2)
         lock.rename(lock.with_name("kept"))
         lock.mkdir()
-        with self.assertLogs("aind_data_transfer_service.executors.local", "ERROR"):
-            await self.executor.cancel(held)
-            await self.wait_for(last, RunState.COMPLETED)
-        status = await self.status(broken)
-        self.assertEqual(status.state, RunState.RUNNING, "nobody knows better")
-        self.assertIn("cannot be read", status.reason)
-        with self.assertRaisesRegex(ExecutorError, f"job {broken} cannot be cancelled"):
-            await self.executor.cancel(broken)
-        (self.folder / broken / "stdout.log").unlink()
-        (self.folder / broken / "stdout.log").mkdir()
-        with self.assertRaisesRegex(ExecutorError, f"stdout of job {broken} cannot be read"):
-            await self.executor.read(broken, "stdout", 0, 10)
-        lock.rmdir()
-        lock.with_name("kept").rename(lock)
+        await self.wait_for(last, RunState.COMPLETED)
+        self.assertIn("vanished", (await self.wait_for(broken, RunState.FAILED)).reason)
+        await self.executor.cancel(broken)
+        await self.executor.cancel(held)
+
+    async def test_nothing_but_a_regular_file_is_read(self):
+        [ref] = await self.begin(a_script("exit 0"))
+        await self.wait_for(ref, RunState.COMPLETED)
+        secret = self.folder.parent / "secret"
+        secret.write_text("hunter2")
+        stdout = self.folder / ref / "stdout.log"
+        for put in (
+            stdout.mkdir,
+            lambda: os.mkfifo(stdout),
+            lambda: stdout.symlink_to(secret),
+            lambda: stdout.symlink_to("/dev/zero"),
+            lambda: stdout.symlink_to(stdout),
+            lambda: os.mknod(stdout, stat.S_IFSOCK),
+        ):
+            stdout.unlink()
+            put()
+            with self.assertRaisesRegex(ExecutorError, f"stdout of job {ref} cannot be read"):
+                async with asyncio.timeout(5):
+                    await self.executor.read(ref, "stdout", 0, 10)
+            if stdout.is_dir() and not stdout.is_symlink():
+                stdout.rmdir()
+                stdout.touch()
+
+    async def test_hostile_documents_of_a_job_are_told_as_its_failure(self):
+        for document in (
+            '{"exit_code": "0"}',
+            '{"exit_code": 1e400, "signal": [9], "ended": "now"}',
+            '{"exit_code": true, "ended": 1e300}',
+            '{"error": {"a": 1}, "ended": NaN}',
+            "[" * 5000,
+            "null",
+            "\udcff".encode("utf-8", "surrogateescape").decode("latin-1"),
+        ):
+            with self.subTest(document=document[:40]):
+                [ref] = await self.begin(a_script("exit 0"))
+                await self.wait_for(ref, RunState.COMPLETED)
+                (self.folder / ref / "exit.json").write_text(document)
+                (self.folder / ref / "process.json").write_text(document)
+                self.assertEqual((await self.status(ref)).state, RunState.FAILED)
+
+    async def test_a_job_cannot_have_another_process_stopped(self):
+        other = await asyncio.create_subprocess_exec("sleep", "60")
+        script = f"""echo '{{"pid": {other.pid}}}' > process.json; echo on; sleep 60"""
+        [ref] = await self.begin(a_script(script))
+        await self.said(ref, b"on")
+        await self.executor.cancel(ref)
+        self.assertIsNone(other.returncode)
+        self.assertTrue(psutil.pid_exists(other.pid))
+        other.kill()
+        await other.wait()
+        await self.executor.close()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if str(self.folder / ref) in process.cmdline():
+                    process.terminate()
+        self.executor = self.make()
+        await self.executor.open()
 
     async def test_the_service_may_stop_while_somebody_submits(self):
         task = asyncio.create_task(self.executor.start([a_script("exit 0") for _ in range(50)]))

@@ -302,7 +302,8 @@ class HpcSubmissionTest(ManagerTest):
             with self.subTest(user):
                 settings = json.dumps({"mail_user": user, "mail_type": "ALL"})
                 submission = await self.hpc(HpcJobRequest(self.request(), settings))
-                self.assertRegex(submission.errors[0], "mail_user: .* is no e-mail address")
+                words = "mail_user: .* is no e-mail address|no text can hold in mail_user"
+                self.assertRegex(submission.errors[0], words)
         self.assertEqual(0, self.manager.store.find().total)
 
     async def test_mail_choices_are_accepted_with_a_warning_that_nothing_is_sent_here(self):
@@ -493,6 +494,81 @@ class FollowingTest(ManagerTest):
             self.executor.tell(broken, RunState.RUNNING)
             self.executor.tell(sound, RunState.RUNNING)
             await self.until(sound, JobState.RUNNING)
+
+    async def test_a_job_that_ended_and_whose_events_cannot_be_read_ends_and_says_so(self):
+        for error, words in (
+            (ExecutorError("its disk is gone"), "its disk is gone"),
+            (TypeError("unhashable"), "cannot be read"),
+        ):
+            with self.subTest(error=error):
+                job_id = await self.submit(subject_id=str(len(words)))
+                original = self.executor.read
+
+                async def read(ref, *arguments):
+                    if ref == f"ref-{job_id}":
+                        raise error
+                    return await original(ref, *arguments)
+
+                self.executor.read = read
+                with self.assertLogs("aind_data_transfer_service", "ERROR"):
+                    self.executor.tell(job_id, RunState.COMPLETED)
+                    job = await self.until(job_id, *ENDED)
+                self.assertEqual(job.state, JobState.COMPLETED)
+                self.assertIn(words, job.reason)
+
+    async def test_events_that_can_be_read_again_are_not_lost(self):
+        job_id = await self.submit()
+        original, failures = self.executor.read, iter(range(2))
+
+        async def read(*arguments):
+            if next(failures, None) is not None:
+                raise ExecutorError("it is busy")
+            return await original(*arguments)
+
+        self.executor.write(job_id, "events", event_line("done", "end"))
+        self.executor.read = read
+        with self.assertLogs("aind_data_transfer_service", "ERROR"):
+            self.executor.tell(job_id, RunState.COMPLETED)
+            job = await self.until(job_id, *ENDED)
+        self.assertEqual(job.reason, "")
+        self.assertEqual(len(await self.manager.events(job_id)), 1)
+
+    async def test_a_change_that_cannot_be_recorded_leaves_the_others_alone(self):
+        odd, sound = await self.submit(), await self.submit(subject_id="2")
+        self.executor.tell(sound, RunState.COMPLETED)
+        with self.assertLogs("aind_data_transfer_service", "ERROR"):
+            self.executor.tell(odd, RunState.FAILED, exit_code=10**30)
+            self.assertEqual((await self.until(sound, *ENDED)).state, JobState.COMPLETED)
+            job = await self.until(odd, *ENDED)
+        self.assertEqual((job.state, job.exit_code), (JobState.FAILED, None))
+        self.assertIn("cannot be recorded", job.reason)
+
+    async def test_a_record_that_cannot_be_handed_over_fails_alone(self):
+        deep = "{" + '"a": {' * 600 + "}" * 601
+        jobs = [a_job(hpc_settings=text) for text in (deep, '{"comment": "\\ud800"}', "{}")]
+        self.manager.store.add(jobs)
+        states = [(await self.until(job.id, JobState.PENDING, *ENDED)).state for job in jobs]
+        self.assertEqual(states, [JobState.FAILED, JobState.FAILED, JobState.PENDING])
+        self.assertIn("settings cannot be read", (await self.manager.get(jobs[0].id)).reason)
+
+    async def test_settings_that_no_cluster_can_be_sent_are_refused(self):
+        for text, words in (
+            ('{"comment": "\\ud800"}', "in comment"),
+            ('{"name": "a\\u0000b"}', "in name"),
+            ('{"environment": ["A=1", "B=\\u202e"]}', "in environment[1]"),
+            ('{"x": {"\\udfff": 1}}', "the name"),
+            ("{" + '"a": {' * 20 + "}" * 21, "levels"),
+            ("[" * 100_000, "characters"),
+            ("[" * 20_000, "not JSON"),
+            (json.dumps({"comment": "a" * 70_000}), "characters"),
+        ):
+            request = HpcJobRequest(self.request(), text)
+            submission = await self.manager.submit_hpc([request])
+            self.assertEqual(submission.stage, "parse", text[:40])
+            self.assertIn("hpc_settings: ", submission.errors[0])
+            self.assertIn(words, submission.errors[0])
+        sound = HpcJobRequest(self.request(), '{"comment": "Größe\\n\\ud83d\\ude00"}')
+        self.assertEqual((await self.manager.submit_hpc([sound])).stage, "ok")
 
     async def test_changes_are_published(self):
         listener = self.manager.feed.subscribe()

@@ -1,6 +1,7 @@
 """What a job tells of itself."""
 
 import json
+import tempfile
 import unittest
 
 from hypothesis import given, settings
@@ -14,8 +15,9 @@ from aind_data_transfer_service.jobs.report import (
     read_events,
     reason_of_end,
 )
+from aind_data_transfer_service.jobs.store import JobStore
 from tests.support import campaign
-from tests.support.jobs import NOON, event_line
+from tests.support.jobs import NOON, a_job, event_line
 
 
 def status(state: RunState, **values) -> RunStatus:
@@ -23,8 +25,34 @@ def status(state: RunState, **values) -> RunStatus:
     return RunStatus(ref="r", state=state, **values)
 
 
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**420), 10**420)
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()), max_size=20)
+    | st.sampled_from(["progress", "end", "fail", "done", "analysis", "PENDING", "transfer"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(["kind", "step", "message", "time", "figures"])
+FIGURES = st.dictionaries(
+    st.sampled_from(["bytes_done", "files_total", "seconds_left", "documents", "analysis", "x"]),
+    JSON,
+)
+
+
 class ReadEventsTest(unittest.TestCase):
     """Lines of events, whole, half and broken."""
+
+    @classmethod
+    def setUpClass(cls):
+        """Make a store, for whatever events are read."""
+        super().setUpClass()
+        folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        cls.store = JobStore(f"sqlite:///{folder}/jobs.sqlite3")
+        cls.addClassCleanup(cls.store.close)
 
     def test_events_and_progress_are_told_apart(self):
         data = (
@@ -50,6 +78,23 @@ class ReadEventsTest(unittest.TestCase):
     def test_the_last_line_of_an_ended_job_needs_no_end(self):
         report = read_events(event_line("metadata", "fail", "no subject")[:-1], final=True)
         self.assertEqual(report.failure, "no subject")
+
+    @settings(max_examples=campaign(300))
+    @given(
+        st.dictionaries(NAMES, JSON, min_size=5), FIGURES, st.sampled_from(["start", "progress"])
+    )
+    def test_whatever_a_script_writes_can_be_read_and_recorded(self, document, figures, kind):
+        hostile = [document, document | {"kind": kind, "figures": figures, "step": "a"}]
+        lines = b"".join(json.dumps(one).encode() + b"\n" for one in hostile)
+        report = read_events(lines)
+        self.assertEqual(report.consumed, len(lines))
+        job = a_job()
+        self.store.add([job])
+        self.store.update(job.id, events=report.events, **report.values)
+        shown = [(event.step, event.message, event.figures) for event in report.events]
+        told = [(event.step, event.message, event.figures) for event in self.store.events(job.id)]
+        self.assertEqual(shown, told)
+        json.dumps(told, ensure_ascii=False, allow_nan=False).encode()
 
     def test_what_is_no_event_is_counted_and_passed_over(self):
         lines = [
@@ -123,7 +168,7 @@ class ReadEventsTest(unittest.TestCase):
                 "seconds": None,
                 "complete": True,
                 "problems": [],
-                "notes": ["{'a': 1}"],
+                "notes": [""],
             },
             second,
         )

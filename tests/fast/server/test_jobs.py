@@ -5,11 +5,13 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import anyio
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import RunState, RunStatus
+from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.server.routes.stream import changes
@@ -299,6 +301,25 @@ class HealthTest(JobsTest):
         self.executor.fault = ExecutorError("the cluster is out of reach")
         response = await self.client.get("/healthz")
         self.assertEqual(["the cluster is out of reach"], self.envelope(response)["errors"])
+
+    async def test_a_process_that_is_alive_and_ready_says_so(self) -> None:
+        for path in ("/livez", "/readyz"):
+            response = await self.client.get(path)
+            self.assertEqual((200, {}), (response.status_code, self.envelope(response)))
+            self.assertEqual(200, (await self.client.head(path)).status_code)
+
+    async def test_a_cluster_that_is_away_makes_no_process_unready(self) -> None:
+        self.executor.fault = ExecutorError("the cluster is out of reach")
+        self.assertEqual(200, (await self.client.get("/readyz")).status_code)
+
+    async def test_a_process_without_its_database_or_loops_is_alive_but_not_ready(self) -> None:
+        self.manager.store.close()
+        with patch.object(Heartbeat, "is_late", True):
+            response = await self.client.get("/readyz")
+        errors = " ".join(self.envelope(response)["errors"])
+        self.assertEqual(503, response.status_code)
+        self.assertIn('"job monitor"', errors)
+        self.assertEqual(200, (await self.client.get("/livez")).status_code)
 
     async def test_metrics_count_jobs_and_requests(self) -> None:
         self.add({}, {})

@@ -65,6 +65,31 @@ async def healthz(manager: Manager) -> EnvelopeResponse:
     return EnvelopeResponse("OK", data)
 
 
+@router.head("/livez", include_in_schema=False)
+@router.get("/livez", response_model=Envelope, responses=DOCUMENTED_ERRORS)
+async def livez() -> EnvelopeResponse:
+    """Say that the process answers: where it does not, it is to be started anew."""
+    return EnvelopeResponse("OK", {})
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", response_model=Envelope, responses=DOCUMENTED_ERRORS)
+async def readyz(manager: Manager) -> EnvelopeResponse:
+    """Say whether this process can do its work: its database answers, and its loops come round.
+
+    A cluster that is away does not count: jobs can be submitted and looked at meanwhile.
+    """
+    errors = [f'The loop "{name}" has not come round.' for name in manager.late_loops]
+    try:
+        async with asyncio.timeout(HEALTH_SECONDS):
+            await asyncio.to_thread(manager.store.ping)
+    except Exception as error:  # whatever it is, the database gives no answer
+        errors.append(_fault("store", error))
+    if errors:
+        return EnvelopeResponse("Not ready", {"errors": errors}, 503)
+    return EnvelopeResponse("OK", {})
+
+
 @router.get("/metrics", response_class=Response)
 async def metrics(manager: Manager, figures: Figures) -> Response:
     """Show the service's figures to Prometheus."""

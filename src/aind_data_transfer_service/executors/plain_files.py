@@ -1,0 +1,124 @@
+"""Reading what jobs leave in their folders.
+
+Whoever may run a script may write there, and may put a link, a device or a pipe in the place of a
+file. So nothing but a regular file is opened for reading, and no link is followed. A shared drive
+may hang: whoever waits for it does so for a limited time, and in threads that nothing else needs.
+"""
+
+import asyncio
+import json
+import os
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Any, TypeVar
+
+from aind_data_transfer_service.beside import Pool
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.base import FileChunk
+
+T = TypeVar("T")
+
+_THREADS = 16
+PATIENCE = 15.0
+_LARGEST_DOCUMENT = 1 << 16
+
+
+class FileReads:
+    """Threads that read files of jobs. A thread that hangs is not waited for, not even at exit.
+
+    Parameters
+    ----------
+    seconds : float
+        How long one answer is waited for.
+    threads : int
+        How many reads there are at once.
+    """
+
+    def __init__(self, seconds: float = PATIENCE, threads: int = _THREADS):
+        self._seconds = seconds
+        self._pool = Pool(threads, "job files")
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Do something that reads files.
+
+        Raises
+        ------
+        ExecutorError
+            If the drive gives no answer in time.
+        """
+        answer = asyncio.wrap_future(self._pool.submit(work))
+        answer.add_done_callback(_hear)  # its error may come when nobody waits any more
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await asyncio.shield(answer)
+        except TimeoutError:
+            raise ExecutorError(
+                f"the drive with the files of the jobs did not answer for {self._seconds:g} s"
+            ) from None
+
+    def close(self) -> None:
+        """Drop the reads that have not begun."""
+        self._pool.close()
+
+
+def _hear(answer: asyncio.Future) -> None:
+    """Take note of an answer."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+def read_piece(path: PurePath, offset: int, limit: int) -> FileChunk:
+    """Read from a regular file.
+
+    Parameters
+    ----------
+    path : PurePath
+        The file.
+    offset : int
+        Where the piece begins, in bytes; counted from the end if negative.
+    limit : int
+        Bytes to read at most.
+
+    Raises
+    ------
+    OSError
+        If the file is not there, is not a regular file, or cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError("it is not a regular file")
+        size = found.st_size
+        start = max(0, size + offset) if offset < 0 else min(offset, size)
+        stream.seek(start)
+        return FileChunk(data=stream.read(min(limit, size - start)), offset=start, size=size)
+
+
+def read_document(path: PurePath) -> dict[str, Any]:
+    """Read a small JSON object; one that is missing, damaged or not a regular file is empty."""
+    try:
+        data = read_piece(path, 0, _LARGEST_DOCUMENT).data
+        document = json.loads(data.decode("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def read_moment(stamp: Any) -> datetime | None:
+    """Read a time that is written as seconds since 1970; None for anything else."""
+    if isinstance(stamp, bool) or not isinstance(stamp, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(stamp, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def read_integer(value: Any) -> int | None:
+    """Read an exit code or the number of a signal or process; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if abs(value) < 2**31 else None

@@ -1,0 +1,50 @@
+"""Whether the service's loops are alive."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+_ROUNDS = 3
+
+
+class Heartbeat:
+    """Says whether a loop comes round as often as it should.
+
+    Parameters
+    ----------
+    interval : float
+        Seconds from the end of one round to the next.
+    longest : float
+        Seconds that one round may take where all that it asks answers as slowly as is borne.
+    clock : Callable
+        Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        interval: float,
+        longest: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._patience = _ROUNDS * interval + longest
+        self._clock = clock
+        self._last = clock()
+
+    def beat(self) -> None:
+        """Note that a round is over, however it went."""
+        self._last = self._clock()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether no round was completed for three intervals, and the time that one may take."""
+        return self._clock() - self._last > self._patience
+
+
+class Loop(Protocol):
+    """Work that goes on as long as the service does, round after round."""
+
+    heartbeat: Heartbeat
+
+    async def run(self) -> None:
+        """Make one round after another."""
+        ...

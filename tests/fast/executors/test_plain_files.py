@@ -1,0 +1,40 @@
+"""Reads of a drive that hangs."""
+
+import asyncio
+import threading
+import unittest
+
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.plain_files import FileReads
+
+
+class FileReadsTest(unittest.IsolatedAsyncioTestCase):
+    """A read that hangs until the test lets it go."""
+
+    async def asyncSetUp(self) -> None:
+        self.free = threading.Event()
+        self.addCleanup(self.free.set)
+
+    async def test_a_read_that_hangs_is_given_up_and_the_others_go_on(self) -> None:
+        reads = FileReads(seconds=0.05, threads=2)
+        with self.assertRaisesRegex(ExecutorError, "did not answer"):
+            await reads.read(self.free.wait)
+        self.assertEqual(7, await reads.read(lambda: 7))
+
+    async def test_threads_that_came_back_work_again(self) -> None:
+        reads = FileReads(seconds=0.05, threads=1)
+        with self.assertRaises(ExecutorError):
+            await reads.read(self.free.wait)
+        self.free.set()
+        self.assertEqual(7, await FileReads(threads=1).read(lambda: 7))
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    self.assertEqual(7, await reads.read(lambda: 7))
+                    break
+                except ExecutorError:
+                    continue
+
+    async def test_an_error_of_a_read_is_that_of_the_caller(self) -> None:
+        with self.assertRaises(ZeroDivisionError):
+            await FileReads().read(lambda: 1 // 0)
