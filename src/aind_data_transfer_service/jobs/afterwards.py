@@ -7,7 +7,7 @@ thread leaves undone is given up by a later round, and can be tried again.
 import asyncio
 import contextlib
 import logging
-import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +45,9 @@ _ROUND_SECONDS = 45.0
 _LONGEST_ROUND = 2 * _ROUND_SECONDS
 _A_ROUND = 100
 _LAST_SECONDS = 2.0
+_OVER = sys.float_info.max
+"""A moment after every deadline. Infinity would not do: a deadline that is counted from there would
+never be over, as the difference of infinities is no number."""
 _INTERRUPTED = "it was interrupted; try it again"
 R = TypeVar("R")
 
@@ -222,7 +225,7 @@ class AfterwardsKeeper:
         closing = self._closing
 
         def clock() -> float:
-            return math.inf if closing.is_set() else time.monotonic()
+            return _OVER if closing.is_set() else time.monotonic()
 
         return Patience(seconds, clock, closing.wait)
 

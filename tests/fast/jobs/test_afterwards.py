@@ -151,6 +151,15 @@ class Retries(KeeperTest):
         failed = await self.until(job, "FAILED")
         self.assertEqual("it was interrupted; try it again", failed.analysis_reason)
 
+    async def test_what_begins_as_the_service_ends_asks_nobody(self) -> None:
+        job = self.add()
+        self.stub.fail("", 503, times=1000)
+        await self.keeper.close()
+        await self.keeper.retry(job.id, "analysis")
+        failed = await self.until(job, "FAILED")
+        self.assertEqual("it was interrupted; try it again", failed.analysis_reason)
+        self.assertEqual([], self.stub.asked)
+
 
 class Rounds(KeeperTest):
     """The service looks by itself."""
