@@ -207,12 +207,17 @@ class ShardsOnCluster(ClusterTest):
 
     async def end_of(self, executor: SlurmExecutor, ref: str):
         """Wait for a job's end."""
-        async with asyncio.timeout(180):
-            while True:
-                status = (await executor.statuses([ref]))[ref]
-                if status.state not in (RunState.PENDING, RunState.RUNNING):
-                    return status
-                await asyncio.sleep(0.1)
+        status = None
+        try:
+            async with asyncio.timeout(180):
+                while True:
+                    status = (await executor.statuses([ref]))[ref]
+                    if status.state not in (RunState.PENDING, RunState.RUNNING):
+                        return status
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            listed = self.cluster.run("scontrol", "--oneliner", "show", "job")
+            self.fail(f"{status} has not ended; Slurm says:\n{listed}")
 
 
 class OnceTest(ShardsOnCluster):
