@@ -481,6 +481,7 @@ class StormTest(ClusterTest):
                 await asyncio.sleep(0.1)
             await storm
             while True:
+                await asyncio.to_thread(self.cluster.mend)
                 statuses = await executor.statuses(list(refs.values()))
                 states = Counter(status.state for status in statuses.values())
                 if not states.keys() & {RunState.PENDING, RunState.RUNNING}:

@@ -225,6 +225,20 @@ class SlurmCluster:
             f"a node {state}; slurmd says: {self.log('slurmd')[-300:]}",
         )
 
+    def mend(self) -> None:
+        """Do what an administrator does after slurmctld died while it had a job started.
+
+        When it is back, it may not know whether the node has the job: it drains the node, and holds
+        the job in the queue, until somebody has looked at them.
+        """
+        state = self.run("sinfo", "-h", "-o", "%T").strip()
+        if state.startswith(("drain", "down")):
+            self.run("scontrol", "update", f"nodename={self.node}", "state=resume")
+        for line in self.run("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").splitlines():
+            job, _, reason = line.partition(" ")
+            if "held" in reason.casefold():
+                self.run("scontrol", "release", job)
+
     def stop(self) -> None:
         """Cancel what runs, end the daemons, remove their files."""
         if {"slurmctld", "slurmd", "munged"} <= set(self._processes):
