@@ -171,9 +171,10 @@ class Pool:
             answer.cancel()
 
     def _run(self, answer: Future, work: Callable[[], Any]) -> None:
-        """Do one piece of work."""
+        """Do one piece of work, unless nobody waits for it any more."""
         try:
-            _settle(answer, work)
+            if answer.set_running_or_notify_cancel():
+                _settle(answer, work)
         finally:
             with self._changed:
                 self._unfinished -= 1

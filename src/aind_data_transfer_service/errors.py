@@ -98,6 +98,10 @@ class ExecutorError(TransferServiceError):
     """A job cannot be started, followed or cancelled."""
 
 
+class SpoiledFileError(ExecutorError):
+    """Something else lies where a job should have left a file; that does not pass."""
+
+
 class AfterwardsError(TransferServiceError):
     """What follows a verified upload could not be done."""
 

@@ -26,7 +26,7 @@ from aind_data_transfer_service.executors.base import (
     RunStatus,
     Started,
 )
-from aind_data_transfer_service.executors.plain_files import PATIENCE, FileReads
+from aind_data_transfer_service.executors.plain_files import READ_SECONDS, FileReads, unreadable
 from aind_data_transfer_service.executors.spool import FILES, VANISHED, JobFolder
 from aind_data_transfer_service.settings.variables import without_sources
 
@@ -58,7 +58,7 @@ class LocalExecutor:
     """
 
     name = "local"
-    patience = PATIENCE
+    patience = READ_SECONDS
     token_ends = None
 
     def __init__(
@@ -107,9 +107,11 @@ class LocalExecutor:
 
     async def read(self, ref: str, file: JobFile, offset: int, limit: int) -> FileChunk:
         """Read from one of a job's files."""
-        with _in_words(f"{file} of job {ref} cannot be read"):
-            folder = self._spool.folder(ref)
+        folder = self._spool.folder(ref)
+        try:
             return await self._files.read(lambda: folder.read(file, offset, limit))
+        except OSError as error:
+            raise unreadable(f"{file} of job {ref}", error) from error
 
     async def close(self) -> None:
         """Leave the queue and the running jobs to whoever comes next."""
@@ -214,7 +216,7 @@ class _Spool:
         folder = self.folder(job_id)
         if not folder.exists() or folder.is_ended():
             return
-        folder.request_cancel()
+        folder.request_cancel(self._children.get(job_id))
         if job_id in self._queue:
             self._queue.remove(job_id)
             self._forget(job_id)
@@ -226,10 +228,8 @@ class _Spool:
                 if self._has_ended(job_id):
                     self._running.discard(job_id)
                     self._forget(job_id)
-            except OSError:  # the other jobs are none the worse for it
-                if job_id not in self._troubled:
-                    self._troubled.add(job_id)
-                    logger.exception("local executor: job %s cannot be looked after", job_id)
+            except OSError as error:  # the other jobs are none the worse for it
+                self._complain(job_id, error)
         while self._queue and len(self._running) < self._slots:
             job_id = self._queue.popleft()
             self._running.add(job_id)
@@ -310,15 +310,27 @@ class _Spool:
     def _has_ended(self, job_id: str) -> bool:
         """Tell whether nobody stands over a job any more; if so, its end is on paper then."""
         folder = self.folder(job_id)
-        if self._child_lives(job_id) or folder.is_supervised():
+        is_own = job_id in self._children
+        if self._child_lives(job_id):
+            return False
+        if not is_own and not folder.is_ended() and folder.is_supervised():
             return False
         if not folder.is_ended():
-            if folder.is_started():
-                folder.stop_leftovers()
-                folder.record_failure(VANISHED)
-            elif not folder.is_cancelled():
-                folder.record_failure(NOT_STARTED)
+            try:
+                if folder.is_started():
+                    folder.stop_leftovers()
+                    folder.record_failure(VANISHED)
+                elif not folder.is_cancelled():
+                    folder.record_failure(NOT_STARTED)
+            except OSError as error:  # the job spoiled its folder; its place is free all the same
+                self._complain(job_id, error)
         return True
+
+    def _complain(self, job_id: str, error: OSError) -> None:
+        """Log once that a job cannot be looked after."""
+        if job_id not in self._troubled:
+            self._troubled.add(job_id)
+            logger.error("local executor: job %s cannot be looked after: %s", job_id, error)
 
     def _child_lives(self, job_id: str) -> bool:
         """Tell whether a supervisor that we started ourselves lives, and bury it if not."""

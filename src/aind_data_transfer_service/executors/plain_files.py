@@ -6,6 +6,7 @@ may hang: whoever waits for it does so for a limited time, and in threads that n
 """
 
 import asyncio
+import errno
 import json
 import os
 import stat
@@ -15,13 +16,22 @@ from pathlib import PurePath
 from typing import Any, TypeVar
 
 from aind_data_transfer_service.beside import Pool
-from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.errors import ExecutorError, SpoiledFileError
 from aind_data_transfer_service.executors.base import FileChunk
 
 T = TypeVar("T")
 
+NO_FILE = (
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENODEV,
+    errno.ENOTDIR,
+    errno.ENXIO,
+)
+"""What the system says where something else lies in the place of a file."""
 _THREADS = 16
-PATIENCE = 15.0
+READ_SECONDS = 15.0
 _LARGEST_DOCUMENT = 1 << 16
 
 
@@ -36,7 +46,7 @@ class FileReads:
         How many reads there are at once.
     """
 
-    def __init__(self, seconds: float = PATIENCE, threads: int = _THREADS):
+    def __init__(self, seconds: float = READ_SECONDS, threads: int = _THREADS):
         self._seconds = seconds
         self._pool = Pool(threads, "job files")
 
@@ -48,12 +58,14 @@ class FileReads:
         ExecutorError
             If the drive gives no answer in time.
         """
-        answer = asyncio.wrap_future(self._pool.submit(work))
-        answer.add_done_callback(_hear)  # its error may come when nobody waits any more
+        submitted = self._pool.submit(work)
+        answer = asyncio.wrap_future(submitted)
+        answer.add_done_callback(_take_error)  # it may come when nobody waits any more
         try:
             async with asyncio.timeout(self._seconds):
                 return await asyncio.shield(answer)
         except TimeoutError:
+            submitted.cancel()  # where it has not begun
             raise ExecutorError(
                 f"the drive with the files of the jobs did not answer for {self._seconds:g} s"
             ) from None
@@ -63,8 +75,8 @@ class FileReads:
         self._pool.close()
 
 
-def _hear(answer: asyncio.Future) -> None:
-    """Take note of an answer."""
+def _take_error(answer: asyncio.Future) -> None:
+    """Take the error of an answer, so that asyncio does not log it as forgotten."""
     if not answer.cancelled():
         answer.exception()
 
@@ -90,11 +102,17 @@ def read_piece(path: PurePath, offset: int, limit: int) -> FileChunk:
     with os.fdopen(descriptor, "rb") as stream:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError("it is not a regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         size = found.st_size
         start = max(0, size + offset) if offset < 0 else min(offset, size)
         stream.seek(start)
         return FileChunk(data=stream.read(min(limit, size - start)), offset=start, size=size)
+
+
+def unreadable(what: str, error: OSError) -> ExecutorError:
+    """Say that a file of a job cannot be read, and by the kind of error whether that may pass."""
+    kind = SpoiledFileError if error.errno in NO_FILE else ExecutorError
+    return kind(f"{what} cannot be read: {error.strerror or error}")
 
 
 def read_document(path: PurePath) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from aind_data_transfer_service.executors.base import (
     Started,
 )
 from aind_data_transfer_service.executors.callbacks import Callbacks
-from aind_data_transfer_service.executors.plain_files import PATIENCE, FileReads
+from aind_data_transfer_service.executors.plain_files import READ_SECONDS, FileReads
 from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_past import PastJobs
@@ -39,7 +39,13 @@ from aind_data_transfer_service.executors.slurm_shards import (
     shards_id,
     submission_of,
 )
-from aind_data_transfer_service.executors.slurm_standing import Listed, Standing, parts
+from aind_data_transfer_service.executors.slurm_standing import (
+    Listed,
+    Standing,
+    is_ours,
+    not_ours,
+    parts,
+)
 from aind_data_transfer_service.executors.slurm_words import LOST_BY_CLUSTER
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmError
@@ -106,7 +112,7 @@ class SlurmExecutor:
         if hpc.logging_directory is None:
             raise ExecutorError("HPC_LOGGING_DIRECTORY is not set")
         self._folder = LogFolder(hpc.logging_directory)
-        self.patience = hpc.timeout + PATIENCE
+        self.patience = hpc.timeout + READ_SECONDS
         self._files = FileReads()
         self._picked = OthersJobs(hpc.username or "", hpc.partition or "")
         self._others = Others()
@@ -130,7 +136,11 @@ class SlurmExecutor:
 
     async def open(self) -> None:
         """Warn of what is amiss; the cluster itself may be down, and is asked when it is needed."""
-        if not await self._files.read(self._folder.is_there):
+        try:
+            is_there = await self._files.read(self._folder.is_there)
+        except ExecutorError:
+            is_there = False
+        if not is_there:
             logger.warning(
                 "slurm: HPC_LOGGING_DIRECTORY (%s) cannot be seen from here; jobs run, but their "
                 "progress and logs are not shown",
@@ -165,17 +175,22 @@ class SlurmExecutor:
         if not refs:
             await self._ping()
             return {}
+        wrong = {ref: not_ours(ref) for ref in refs if not is_ours(ref)}
+        refs = [ref for ref in refs if ref not in wrong]
         listed = await self._look()
         await self._end_duplicates(refs, listed)
         ids = {parts(ref)[1] for ref in refs}
         for job_id in ids:
             if tasks := listed.get(array := shards_id(job_id)):
                 last = listed.get(job_id, [])
-                await self._arrays.mind(job_id, tasks, last, self._known[array])
+                try:
+                    await self._arrays.mind(job_id, tasks, last, self._known[array])
+                except ExecutorError as error:  # the other jobs are none the worse for it
+                    logger.warning("slurm: %s cannot be looked after: %s", array, error)
         if gone := [job_id for job_id in self._fresh if job_id in ids and job_id not in listed]:
             listed |= await self._give_again(gone, listed)
         self._forget_fresh()
-        return await self._standing.of(refs, listed)
+        return wrong | await self._standing.of(refs, listed)
 
     async def cancel(self, ref: str) -> None:
         """Cancel a job."""
@@ -321,9 +336,12 @@ class SlurmExecutor:
             jobs = listed.get(job_id, [])
             if len(jobs) < 2:
                 continue
-            claimed = await self._files.read(partial(self._folder.claim, job_id))
-            kept = claimed or self._known[job_id]
-            await self._arrays.end(job for job in jobs if job.job_id != kept)
+            try:
+                claimed = await self._files.read(partial(self._folder.claim, job_id))
+                kept = claimed or self._known[job_id]
+                await self._arrays.end(job for job in jobs if job.job_id != kept)
+            except ExecutorError as error:  # the other jobs are none the worse for it
+                logger.warning("slurm: job %s was sent twice: %s", job_id, error)
 
     async def _hand(self, spec: JobSpec, halt: "_Halt") -> Started:
         """Submit a job; one that is cut as an array of shards and a last job after them."""

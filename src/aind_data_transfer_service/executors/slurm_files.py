@@ -7,13 +7,13 @@ import logging
 import os
 from pathlib import PurePosixPath
 
-from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import FileChunk, JobFile, RunState, RunStatus
 from aind_data_transfer_service.executors.plain_files import (
     read_document,
     read_integer,
     read_moment,
     read_piece,
+    unreadable,
 )
 from aind_data_transfer_service.executors.slurm_script import (
     CANCEL,
@@ -57,9 +57,7 @@ class LogFolder:
         except (FileNotFoundError, PermissionError):  # or the folder is not to be seen from here
             return FileChunk(data=b"", offset=0, size=0)
         except OSError as error:
-            raise ExecutorError(
-                f"{file} of job {job_id} cannot be read: {error.strerror or error} ({path})"
-            ) from error
+            raise unreadable(f"{file} of job {job_id} ({path})", error) from error
 
     def claim(self, job_id: str) -> int | None:
         """Tell as which Slurm job a job runs or ran; None where it never began."""

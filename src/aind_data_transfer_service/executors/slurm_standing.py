@@ -4,8 +4,9 @@ A reference is Slurm's number and our own id, `1234:01jx…`; Slurm counts from 
 set up anew, and then the mark tells whose job it is.
 """
 
+import logging
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -19,6 +20,8 @@ from aind_data_transfer_service.executors.slurm_shards import shards_id
 from aind_data_transfer_service.executors.slurm_whole import whole_status
 from aind_data_transfer_service.executors.slurm_words import run_status
 from aind_data_transfer_service.hpc.models import SlurmJob
+
+logger = logging.getLogger(__name__)
 
 Listed = Mapping[str, list[SlurmJob]]
 """Jobs as Slurm tells of them, by our own ids; several where one was sent twice, or is an array."""
@@ -64,17 +67,37 @@ class Standing:
             if job_id and job_id not in listed
         }
         past = await self._past.find(missing)
-        return await self._files.read(lambda: self._judge_all(refs, listed, past))
+        plain = [ref for ref in refs if self._is_plain(listed.get(parts(ref)[1], []))]
+        told = {ref: self._judge(ref, listed, past) for ref in plain}
+        others = [ref for ref in refs if ref not in told]
+        if not others:
+            return told
+        try:
+            return told | await self._files.read(
+                lambda: {ref: self._judge(ref, listed, past) for ref in others}
+            )
+        except ExecutorError as error:  # what they left cannot be read now: they are asked again
+            return told | {ref: RunStatus(ref, RunState.RUNNING, str(error)) for ref in others}
 
-    def _judge_all(self, refs: Iterable[str], listed: Listed, past: Listed) -> dict[str, RunStatus]:
-        """Say how jobs stand. Reads files of those that Slurm does not list."""
-        return {ref: self._judge(ref, listed, past) for ref in refs}
+    @staticmethod
+    def _is_plain(jobs: Sequence[SlurmJob]) -> bool:
+        """Return whether Slurm's list tells everything, and no file has to be read."""
+        return len(jobs) == 1 and not marked_shards(jobs[0].comment)
 
     def _judge(self, ref: str, listed: Listed, past: Listed) -> RunStatus:
+        """Say how one job stands; an error in that is this job's alone."""
+        try:
+            return self._judged(ref, listed, past)
+        except Exception as error:  # whatever it is, the other jobs are followed
+            logger.error("slurm: %s cannot be judged: %s", ref, error, exc_info=error)
+            reason = "what Slurm and the job tell of it cannot be understood; see the service's log"
+            return RunStatus(ref, RunState.RUNNING, reason)
+
+    def _judged(self, ref: str, listed: Listed, past: Listed) -> RunStatus:
         """Say how one job stands."""
         number, job_id = parts(ref)
         if not job_id:
-            return RunStatus(ref, RunState.LOST, f'"{ref}" is none of this service\'s jobs')
+            return not_ours(ref)
         jobs = listed.get(job_id) or past.get(job_id)
         if not jobs:
             return self._told_end(ref, job_id)
@@ -100,6 +123,16 @@ class Standing:
         if status.state is RunState.LOST and self._past.is_awaited(job_id):
             return RunStatus(ref, RunState.RUNNING, UNTOLD)
         return status
+
+
+def is_ours(ref: str) -> bool:
+    """Return whether something is a reference at all."""
+    return _REF.fullmatch(ref) is not None
+
+
+def not_ours(ref: str) -> RunStatus:
+    """Say that a reference leads to no job of this service."""
+    return RunStatus(ref, RunState.LOST, f'"{ref}" is none of this service\'s jobs')
 
 
 @lru_cache(maxsize=50_000)

@@ -26,11 +26,13 @@ from aind_data_transfer_service.executors.base import (
     RunStatus,
 )
 from aind_data_transfer_service.executors.plain_files import (
+    NO_FILE,
     read_document,
     read_integer,
     read_moment,
     read_piece,
 )
+from aind_data_transfer_service.executors.supervisor import __file__ as supervisor_file
 from aind_data_transfer_service.executors.supervisor import write_json
 
 FILES: dict[str, str] = {
@@ -39,7 +41,6 @@ FILES: dict[str, str] = {
     "events": "events.jsonl",
 }
 VANISHED = "the job's process vanished: the machine was restarted, or the process was killed"
-_NO_FILE = (errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.ENXIO)
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -62,7 +63,7 @@ class JobFolder:
 
     def exists(self) -> bool:
         """Tell whether the job was accepted."""
-        return (self.path / "spec.json").exists()
+        return os.path.lexists(self.path / "spec.json")
 
     def create(self, spec: JobSpec, accepted: int) -> None:
         """Accept the job: the folder appears whole or not at all, and never twice."""
@@ -93,11 +94,11 @@ class JobFolder:
 
     def is_started(self) -> bool:
         """Tell whether a supervisor has taken the job up."""
-        return (self.path / "process.json").exists()
+        return os.path.lexists(self.path / "process.json")
 
     def is_ended(self) -> bool:
         """Tell whether the job's end is written down."""
-        return (self.path / "exit.json").exists()
+        return os.path.lexists(self.path / "exit.json")
 
     @property
     def cancel_file(self) -> Path:
@@ -106,14 +107,17 @@ class JobFolder:
 
     def is_cancelled(self) -> bool:
         """Tell whether the job was to be cancelled."""
-        return self.cancel_file.exists()
+        return os.path.lexists(self.cancel_file)
 
     def is_supervised(self) -> bool:
         """Tell whether a supervisor lives, by trying to take its lock."""
         try:
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            if error.errno in _NO_FILE:  # the job may have put something else in its place
+            if error.errno in (
+                errno.ENOENT,
+                *NO_FILE,
+            ):  # the job may have put something else in its place
                 return False
             raise
         try:
@@ -125,14 +129,41 @@ class JobFolder:
         finally:
             os.close(lock)
 
-    def request_cancel(self) -> None:
-        """Ask for the job's end, for good: first on paper, then aloud."""
+    def request_cancel(self, supervisor: int | None = None) -> None:
+        """Ask for the job's end, for good: first on paper, then aloud.
+
+        Parameters
+        ----------
+        supervisor : int | None
+            The supervisor's process id, if this process started it.
+
+        Raises
+        ------
+        ExecutorError
+            If the job runs, and its supervisor cannot be found or signalled.
+        """
         self.cancel_file.touch()
-        if self.is_started() and not self.is_ended() and self.is_supervised():
-            with contextlib.suppress(psutil.Error):  # it ended between question and answer
-                supervisor = psutil.Process(read_integer(self._process.get("pid")) or os.getpid())
-                if str(self.path) in supervisor.cmdline():  # the job can write that file too
-                    supervisor.terminate()
+        if not self.is_started() or self.is_ended() or not self.is_supervised():
+            return
+        try:
+            (psutil.Process(supervisor) if supervisor else self._find_supervisor()).terminate()
+        except psutil.NoSuchProcess:  # it ended between question and answer
+            return
+        except psutil.Error as error:
+            raise ExecutorError(f"job {self.job_id} cannot be stopped: {error}") from error
+
+    def _find_supervisor(self) -> psutil.Process:
+        """Find the supervisor that an earlier service started; the job could forge its own word."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                line = process.cmdline()
+                if supervisor_file in line and os.path.samefile(
+                    line[line.index(supervisor_file) + 1], self.path
+                ):
+                    return process
+        if self.is_supervised():
+            raise ExecutorError(f"job {self.job_id} runs, but its supervisor cannot be found")
+        raise psutil.NoSuchProcess(0)
 
     def record_failure(self, reason: str) -> None:
         """Write down an end that the supervisor could not."""

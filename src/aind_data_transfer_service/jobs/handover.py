@@ -6,8 +6,10 @@ the job over again when it is back; the executor knows it by its id and does not
 
 import asyncio
 import json
+import logging
 from collections.abc import Sequence
 
+from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import Executor, JobSpec, Started
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.json_text import read_object
@@ -15,6 +17,9 @@ from aind_data_transfer_service.jobs.record import Job
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobChange, JobStore
 
+logger = logging.getLogger(__name__)
+
+_UNFIT = "the job cannot be handed over as it is recorded"
 MAIL = frozenset({"mail_user", "mail_type"})
 """The settings that say who gets e-mails, and when."""
 
@@ -61,7 +66,7 @@ class Handover:
         try:
             specs, started = self._specs(jobs)
             if specs:
-                started += await self._executor.start(specs)
+                started += await self._start(specs)
             changes = [self._change(one) for one in started if not one.again]
             applied = await asyncio.to_thread(self._store.apply, changes)
             self._feed.publish(applied.jobs)
@@ -69,15 +74,29 @@ class Handover:
         finally:
             self._under_way -= ids
 
+    async def _start(self, specs: list[JobSpec]) -> list[Started]:
+        """Have jobs started; one that the executor cannot deal with fails alone."""
+        try:
+            return await self._executor.start(specs)
+        except ExecutorError:
+            raise
+        except Exception as error:
+            if len(specs) > 1:  # those that were taken are not started twice
+                return [one for spec in specs for one in await self._start([spec])]
+            logger.error("handover: %s", error, exc_info=error, extra={"job_id": specs[0].job_id})
+            return [Started(specs[0].job_id, error=f"{_UNFIT}; see the service's log")]
+
     def _specs(self, jobs: Sequence[Job]) -> tuple[list[JobSpec], list[Started]]:
         """Compose what the executor needs; a job of which that cannot be done has failed."""
         specs, failed = [], []
         for job in jobs:
             try:
                 specs.append(self._spec(job))
-            except (ValueError, RecursionError) as error:
-                reason = f"its settings cannot be read ({error}); submit it again without them"
-                failed.append(Started(job.id, error=reason))
+            except ValueError as error:
+                failed.append(Started(job.id, error=f"its settings cannot be read: {error}"))
+            except Exception as error:  # an old record, or one that somebody edited
+                logger.error("handover: %s", error, exc_info=error, extra={"job_id": job.id})
+                failed.append(Started(job.id, error=f"{_UNFIT}; see the service's log"))
         return specs, failed
 
     def _change(self, started: Started) -> JobChange:

@@ -11,7 +11,9 @@ from typing import Any
 
 MOST_CHARACTERS = 1 << 16
 MOST_LEVELS = 16
-_BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BIDIRECTIONAL = frozenset(
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
 _ALLOWED = frozenset("\t\n\r")
 _SHOWN = 3
 
@@ -38,13 +40,14 @@ def read_object(text: str) -> dict[str, Any]:
     if wrong := list(_wrong_places(found)):
         more = f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise ValueError(
-            f"characters that no text can hold in {', '.join(wrong[:_SHOWN])}{more}; remove them"
+            f"control or direction characters, or half a character, in "
+            f"{', '.join(wrong[:_SHOWN])}{more}; remove them"
         )
     return found
 
 
 def is_plain(text: str) -> bool:
-    """Return whether a text has no control character, no change of direction and no half pair."""
+    """Return whether a text is free of control and direction characters and lone surrogates."""
     if text.isascii() and text.isprintable():
         return True
     return not any(

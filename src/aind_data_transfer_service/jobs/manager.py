@@ -266,6 +266,8 @@ class JobManager:
                 f'job {job_id} was given to the executor "{job.executor}", which this service '
                 "does not use now"
             )
+        if job.executor_ref:
+            self._started.monitor.expect_cancel(job_id)
         job = await asyncio.to_thread(self.store.update, job_id, cancel_requested=True)
         self.feed.publish([job])
         if job.executor_ref:

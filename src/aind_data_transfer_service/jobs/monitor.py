@@ -14,6 +14,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from aind_data_transfer_service.errors import (
     EventsElsewhere,
     ExecutorError,
+    SpoiledFileError,
     TransferServiceError,
 )
 from aind_data_transfer_service.executors.base import (
@@ -27,7 +28,7 @@ from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.inbox import Inbox
-from aind_data_transfer_service.jobs.record import Job, utc_now
+from aind_data_transfer_service.jobs.record import Job, JobEvent, utc_now
 from aind_data_transfer_service.jobs.report import (
     PIECE,
     Report,
@@ -48,8 +49,11 @@ _TROUBLES_KEPT = 1000
 _OTHERS = "others"
 """The word that says so when the list has to be asked for anew: others' jobs, or silence."""
 _SECONDS_UNWATCHED = 10.0
-_READ_AGAIN = 3
-"""So many looks are taken at an ended job whose files cannot be read before its end is recorded."""
+LONGEST_READING = 600.0
+"""Seconds for which an ended job's events are tried to be read before its end is recorded. They
+decide how it ended, and are not read any more once it is."""
+_MOST_EVENTS = 64 * 1024**2
+"""Bytes of events of an ended job that are read at most; what comes before them is passed over."""
 _UNREADABLE = "what it tells of itself cannot be read"
 _UNRECORDABLE = "what it tells of itself cannot be recorded"
 _KILLED = 128 + signal.SIGKILL  # as a shell tells it
@@ -106,7 +110,7 @@ class Monitor:
         self._others_due = 0.0
         self._cancelled: set[str] = set()
         self._troubles: set[str] = set()
-        self._unread: dict[str, int] = {}
+        self._ended: dict[str, float] = {}
 
     async def run(self) -> None:
         """Look again and again, whatever goes wrong with one look."""
@@ -137,8 +141,11 @@ class Monitor:
             jobs = await asyncio.to_thread(self._store.active)
             active = {job.id for job in jobs}
             self._cancelled &= active
-            self._unread = {one: count for one, count in self._unread.items() if one in active}
-            await self._hand_over(jobs)
+            self._ended = {one: since for one, since in self._ended.items() if one in active}
+            try:
+                await self._hand_over(jobs)
+            except Exception as error:  # those that were handed over are followed
+                self._complain(error)
             followed = [
                 job for job in jobs if job.executor_ref and job.executor == self._executor.name
             ]
@@ -146,11 +153,13 @@ class Monitor:
                 await self._follow(followed)
             await self._look_at_others(ask=not followed)
 
+    def expect_cancel(self, job_id: str) -> None:
+        """Leave the cancellation of a job to whoever asks for it; the looks pass on the others."""
+        self._cancelled.add(job_id)
+
     async def cancel(self, job: Job) -> None:
         """Have the executor stop a job whose cancellation is recorded."""
-        if job.id in self._cancelled:
-            return
-        self._cancelled.add(job.id)
+        self.expect_cancel(job.id)
         try:
             await self._executor.cancel(job.executor_ref)
         except BaseException:
@@ -196,6 +205,7 @@ class Monitor:
                 except Exception as error:  # the other jobs are none the worse for it
                     self._complain(error, job.id)
         statuses = await self._executor.statuses([job.executor_ref for job in jobs])
+        self.heartbeat.beat()
         found = [(self._inbox.newer(job), statuses[job.executor_ref]) for job in jobs]
         found = [(job, status) for job, status in found if not _still_waits(job, status)]
         changes = await asyncio.gather(
@@ -205,7 +215,8 @@ class Monitor:
         for (job, _), change in zip(found, changes):
             if isinstance(change, Exception):  # the other jobs are none the worse for it
                 self._complain(change, job.id)
-                needed.append(JobChange(job.id, None, {"reason": _words(change)}))
+                if job.reason != _words(change):
+                    needed.append(JobChange(job.id, None, {"reason": _words(change)}))
         if not needed:
             return
         applied = await self._apply(needed)
@@ -246,11 +257,12 @@ class Monitor:
     async def _change(self, job: Job, status: RunStatus) -> JobChange | None:
         """Decide what to record of one job; None where nothing is new."""
         state = job_state(status.state)
-        report, trouble = Report(), ""
+        report, trouble, is_whole = Report(), "", True
         if state is not JobState.PENDING:
-            report, trouble = await self._told(job, state)
-        if trouble and state in ENDED and self._unread[job.id] < _READ_AGAIN:
-            return None
+            report, trouble, is_whole = await self._try_events(job, final=state in ENDED)
+        self.heartbeat.beat()
+        if state in ENDED and not is_whole and self._may_wait(job.id):
+            return _progress_change(job, report, trouble)
         values: dict[str, Any] = {**status.progress, **report.values}
         if report.consumed:
             values["events_offset"] = job.events_offset + report.consumed
@@ -308,40 +320,62 @@ class Monitor:
         failure = next((event.message for event in reversed(events) if event.kind == "fail"), "")
         return failure, bool(events) and proves(events[-1])
 
-    async def _told(self, job: Job, state: JobState) -> tuple[Report, str]:
-        """Read what a job has told since the last look, or say why that cannot be read."""
+    def _may_wait(self, job_id: str) -> bool:
+        """Return whether there is time to read the rest of an ended job's events."""
+        since = self._ended.setdefault(job_id, time.monotonic())
+        return time.monotonic() - since < LONGEST_READING
+
+    async def _try_events(self, job: Job, final: bool) -> tuple[Report, str, bool]:
+        """Read events, or say why that cannot be done; and whether that was all there is."""
         try:
-            report = await self._read_events(job, final=state in ENDED)
+            report, is_whole = await self._read_events(job, final)
         except Exception as error:  # whatever it is, the job's state is known without it
             self._complain(error, job.id)
-            self._unread[job.id] = self._unread.get(job.id, 0) + 1
-            return Report(), _words(error)
-        self._unread.pop(job.id, None)
-        return report, ""
+            return Report(), _words(error), isinstance(error, SpoiledFileError)
+        return report, "", is_whole
 
-    async def _read_events(self, job: Job, final: bool) -> Report:
-        """Read what the job has told since the last look; a bounded amount, unless it has ended."""
-        report = Report()
-        pieces = 0
-        while final or pieces < PIECES_PER_LOOK:
+    async def _read_events(self, job: Job, final: bool) -> tuple[Report, bool]:
+        """Read a bounded amount of what the job has told since the last look, or all of it."""
+        report, is_whole = Report(), False
+        for _ in range(PIECES_PER_LOOK):
             offset = job.events_offset + report.consumed
             async with self._reading:
                 chunk = await self._executor.read(job.executor_ref, "events", offset, PIECE)
             if not chunk.data:
+                is_whole = True
                 break
+            if final and (surplus := chunk.size - offset - _MOST_EVENTS) > 0:
+                words = f"{surplus:,} bytes of events were passed over: there are too many"
+                told = JobEvent(time=utc_now(), step="monitor", kind="warning", message=words)
+                report += Report(events=(told,), consumed=surplus)
+                continue
             last = chunk.offset + len(chunk.data) >= chunk.size
             piece = read_events(chunk.data, final=final and last)
             if not piece.consumed and len(chunk.data) == PIECE:
                 piece = replace(piece, consumed=PIECE, unreadable=1)
             report += piece
-            pieces += 1
             if last or not piece.consumed:
+                is_whole = True
                 break
         if report.unreadable:
             logger.warning(
                 "monitor: %d lines were no events", report.unreadable, extra={"job_id": job.id}
             )
-        return report
+        return report, is_whole
+
+
+def _progress_change(job: Job, report: Report, trouble: str) -> JobChange | None:
+    """Record what an ended job told so far, while the rest of it is yet to be read."""
+    values: dict[str, Any] = dict(report.values)
+    if report.consumed:
+        values["events_offset"] = job.events_offset + report.consumed
+    if trouble:
+        values["reason"] = f"{trouble}; tried again for {LONGEST_READING / 60:.0f} minutes"
+    changed = {name: value for name, value in values.items() if value != getattr(job, name)}
+    if not changed and not report.events:
+        return None
+    place = job.events_offset if report.consumed else None
+    return JobChange(job.id, None, changed, report.events, from_offset=place)
 
 
 def _words(error: Exception) -> str:

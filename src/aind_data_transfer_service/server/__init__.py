@@ -1,8 +1,7 @@
 """The web service: pages for people, a JSON API for programs.
 
 `uvicorn aind_data_transfer_service.server:app` serves it with the settings of the environment. The
-application is made when it is first asked for, so that importing this package changes nothing. From
-then on the process ends within ten seconds of a signal (`server.shutdown`).
+application is made when it is first asked for, so that importing this package changes nothing.
 """
 
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from aind_data_transfer_service.server.application import create_app
-from aind_data_transfer_service.server.shutdown import end_in_time
 from aind_data_transfer_service.settings.environment import explain_settings
 
 __all__ = ["app", "create_app"]
@@ -24,6 +22,5 @@ def __getattr__(name: str) -> Any:
         except ValidationError as error:
             lines = "\n  ".join(explain_settings(error))
             raise SystemExit(f"The service cannot start with these settings:\n  {lines}") from None
-        end_in_time()
         return globals()["app"]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,6 +21,7 @@ from aind_data_transfer_service.server.routes import (
     submission,
     validation,
 )
+from aind_data_transfer_service.server.shutdown import ended_in_time
 from aind_data_transfer_service.settings.service import ServiceSettings
 
 DESCRIPTION = """
@@ -78,8 +79,9 @@ def create_app(
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start the manager of jobs before the first request, and stop it after the last."""
-    await app.state.manager.start()
-    try:
-        yield
-    finally:
-        await app.state.manager.stop()
+    with ended_in_time():
+        await app.state.manager.start()
+        try:
+            yield
+        finally:
+            await app.state.manager.stop()

@@ -10,7 +10,10 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from aind_data_transfer_service.beside import start_thread
 
@@ -19,45 +22,57 @@ logger = logging.getLogger(__name__)
 LONGEST = 9.0
 """Seconds from the signal to the end. Service managers wait for ten at least."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-FORCED = 1
-"""The exit code of a process that could not end by itself."""
+EXIT_CODE = 1
+"""Of a process that could not end by itself."""
+_LAST_WORDS = 0.5
+_Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 
-def end_in_time(seconds: float = LONGEST) -> None:
-    """Have the process end so long after a signal at the latest.
+@contextmanager
+def ended_in_time(seconds: float = LONGEST) -> Iterator[None]:
+    """Have the process end so long after a signal at the latest, if the signal comes meanwhile.
 
-    The handlers that are installed already go on doing their work. Does nothing outside the main
-    thread, where no handler can be installed.
+    The handlers that are installed already go on doing their work, and are put back at the end.
+    Nothing happens outside the main thread, where no handler can be installed.
 
     Parameters
     ----------
     seconds : float
         From the signal to the end.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in _SIGNALS:
-        _extend(number, seconds)
+    before: dict[signal.Signals, _Handler] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in before.items():
+        if callable(handler):  # a signal that is ignored, or ends the process at once, stays so
+            signal.signal(number, _with_deadline(handler, seconds))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if callable(handler):
+                signal.signal(number, handler)
 
 
-def _extend(number: signal.Signals, seconds: float) -> None:
+def _with_deadline(handler: Callable[[int, FrameType | None], Any], seconds: float) -> _Handler:
     """Add the deadline to what a signal does already."""
-    before = signal.getsignal(number)
 
-    def handle(received: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         start_thread(lambda: _end(seconds), "shutdown")
-        if callable(before):
-            before(received, frame)
-        elif before is not signal.SIG_IGN:
-            signal.signal(received, signal.SIG_DFL)
-            os.kill(os.getpid(), received)
+        handler(number, frame)
 
-    signal.signal(number, handle)
+    return handle
 
 
 def _end(seconds: float) -> None:
-    """Wait, then end the process: its threads hang."""
+    """Wait, then end the process: its threads hang. The log may hang as well."""
     time.sleep(seconds)
-    logger.error("the service did not end by itself within %g s: something hangs", seconds)
-    logging.shutdown()
-    os._exit(FORCED)
+    told = threading.Event()
+
+    def tell() -> None:
+        logger.error("the service did not end by itself within %g s: something hangs", seconds)
+        told.set()
+
+    start_thread(tell, "last words")
+    told.wait(_LAST_WORDS)
+    os._exit(EXIT_CODE)

@@ -5,6 +5,7 @@ import json
 import tempfile
 import unittest
 from pathlib import Path
+from unittest.mock import patch
 
 from aind_data_transfer_service.errors import (
     ExecutorError,
@@ -13,7 +14,8 @@ from aind_data_transfer_service.errors import (
     SubmissionError,
     TransferServiceError,
 )
-from aind_data_transfer_service.executors.base import RunState, RunStatus, Started
+from aind_data_transfer_service.executors.base import FileChunk, RunState, RunStatus, Started
+from aind_data_transfer_service.jobs import monitor
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery, JobStore
@@ -302,7 +304,7 @@ class HpcSubmissionTest(ManagerTest):
             with self.subTest(user):
                 settings = json.dumps({"mail_user": user, "mail_type": "ALL"})
                 submission = await self.hpc(HpcJobRequest(self.request(), settings))
-                words = "mail_user: .* is no e-mail address|no text can hold in mail_user"
+                words = "mail_user: .* is no e-mail address|control .* in mail_user"
                 self.assertRegex(submission.errors[0], words)
         self.assertEqual(0, self.manager.store.find().total)
 
@@ -512,6 +514,11 @@ class FollowingTest(ManagerTest):
                 self.executor.read = read
                 with self.assertLogs("aind_data_transfer_service", "ERROR"):
                     self.executor.tell(job_id, RunState.COMPLETED)
+                    while not (job := await self.manager.get(job_id)).reason:
+                        await asyncio.sleep(0.01)
+                self.assertEqual(job.state, JobState.PENDING, "it is tried again for a while")
+                self.assertIn(words, job.reason)
+                with patch.object(monitor, "LONGEST_READING", 0):
                     job = await self.until(job_id, *ENDED)
                 self.assertEqual(job.state, JobState.COMPLETED)
                 self.assertIn(words, job.reason)
@@ -532,6 +539,43 @@ class FollowingTest(ManagerTest):
             job = await self.until(job_id, *ENDED)
         self.assertEqual(job.reason, "")
         self.assertEqual(len(await self.manager.events(job_id)), 1)
+
+    async def test_events_without_end_hold_up_nobody(self):
+        endless, long, sound = [await self.submit(subject_id=str(n)) for n in (1, 2, 3)]
+        original = self.executor.read
+
+        async def read(ref, file, offset, limit):
+            if ref == f"ref-{endless}" and file == "events":
+                return FileChunk(b"\0" * limit, offset, 2**41)
+            return await original(ref, file, offset, limit)
+
+        self.executor.read = read
+        line = event_line("x", "warning", "m" * 1000)
+        self.executor.write(long, "events", line * 6000 + event_line("done", "end"))
+        for job_id in (endless, long, sound):
+            self.executor.tell(job_id, RunState.COMPLETED)
+        for job_id in (sound, long):
+            self.assertEqual((await self.until(job_id, *ENDED)).state, JobState.COMPLETED)
+        self.assertEqual((await self.manager.events(long))[-1].step, "done")
+        with patch.object(monitor, "LONGEST_READING", 0):
+            await self.until(endless, *ENDED)
+        self.assertIn("passed over", (await self.manager.events(endless))[0].message)
+
+    async def test_a_job_that_the_executor_stumbles_over_fails_alone(self):
+        odd, sound = a_job(name="odd"), a_job(upload_job_settings="[]", script="#!/bin/sh")
+        plain = a_job()
+        original = self.executor.start
+
+        async def start(specs):
+            if any(spec.name == "odd" for spec in specs):
+                raise ValueError("odd")
+            return await original(specs)
+
+        self.executor.start = start
+        with self.assertLogs("aind_data_transfer_service", "ERROR"):
+            self.manager.store.add([odd, sound, plain])
+            for job, state in ((odd, "FAILED"), (sound, "FAILED"), (plain, "PENDING")):
+                self.assertEqual(state, (await self.until(job.id, JobState.PENDING, *ENDED)).state)
 
     async def test_a_change_that_cannot_be_recorded_leaves_the_others_alone(self):
         odd, sound = await self.submit(), await self.submit(subject_id="2")
