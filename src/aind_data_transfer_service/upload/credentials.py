@@ -145,7 +145,7 @@ class Credentials:
                 return "AWS credentials could not be refreshed: their source has none now"
             self._keys = _frozen(found)
         except _errors() as error:
-            return f"AWS credentials could not be refreshed: {error}"
+            return f"AWS credentials could not be refreshed: {_words(error)}"
         self._found = found
         self._next_look = self._clock() + _LOOK_EVERY
         return None
@@ -174,7 +174,7 @@ class Credentials:
                 self._keys = _frozen(found)
         except _errors() as error:
             kind = Kind.PASSING if _may_pass(error) else Kind.FINAL
-            raise Fault(kind, str(error)) from error
+            raise Fault(kind, _words(error)) from error
         return found
 
 
@@ -240,27 +240,28 @@ def _may_pass(error: Exception) -> bool:
 
     A configuration that is wrong stays so, and so does what STS or a proxy refuses.
     """
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        CredentialRetrievalError,
-        HTTPClientError,
-        MetadataRetrievalError,
-        ProxyConnectionError,
-    )
+    from botocore import exceptions
 
-    if isinstance(error, ClientError):
-        return error.response["ResponseMetadata"].get("HTTPStatusCode", 0) in (
-            429,
-            *range(500, 600),
-        )
-    if isinstance(error, ProxyConnectionError):
-        return "Tunnel connection failed: 4" not in str(error)
-    if isinstance(error, CredentialRetrievalError):
+    if isinstance(error, exceptions.ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status == 429 or status >= 500
+    if isinstance(error, exceptions.ProxyConnectionError):
+        return "Tunnel connection failed: 4" not in str(error.kwargs.get("error"))
+    if isinstance(error, exceptions.CredentialRetrievalError):
         return "cannot be started" not in str(error)
-    if isinstance(error, BotoCoreError):
-        return isinstance(error, (HTTPClientError, MetadataRetrievalError))
+    if isinstance(error, exceptions.BotoCoreError):
+        passing = (
+            exceptions.HTTPClientError,
+            exceptions.ConnectionError,
+            exceptions.MetadataRetrievalError,
+        )
+        return isinstance(error, passing) and not isinstance(error, exceptions.SSLError)
     return True
+
+
+def _words(error: Exception) -> str:
+    """Return the message of an error in one line: what a process printed may have several."""
+    return " ".join(str(error).split())
 
 
 def _frozen(found: Any) -> Keys:

@@ -12,6 +12,10 @@ import botocore.config
 import botocore.session
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.executors.base import JobSpec
+from aind_data_transfer_service.executors.slurm_script import compose_environment
+from aind_data_transfer_service.jobs.checks import job_keys
+from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.retry import Fault, Kind
 from aind_data_transfer_service.upload.store import Conduct, S3Keys, Window, open_store
@@ -20,6 +24,10 @@ from tests.support import slow
 from tests.support.scripted import OK, Scripted, refusal, reply
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+_ROLE = (
+    b'{"AccessKeyId": "of-role", "SecretAccessKey": "s", "Token": "t", '
+    b'"Expiration": "2099-01-01T00:00:00Z"}'
+)
 REGIONS = ("us-east-1", "eu-west-1")
 LOADER = botocore.session.Session().get_component("data_loader")
 """Keeps what botocore's clients load, for all tests."""
@@ -229,6 +237,112 @@ class TestEndpointOfCredentials(EndpointTest):
         )
         self.open().put("a/x", b"1")
         self.assertIn(b"Credential=of-sts/", server.requests[0])
+
+
+class TestWhoseEndpoint(EndpointTest):
+    """A profile that nobody named, in the home folder, and keys that are not its own."""
+
+    def setUp(self):
+        """Have a configuration file where AWS's tools look for it by themselves."""
+        super().setUp()
+        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            del os.environ[name]
+        os.environ["HOME"] = str(self.folder)
+        (self.folder / ".aws").mkdir()
+        self.told = []
+        self.other = self.serve(refusal(400, "ExpiredToken"))
+        self.configure_home(f"[default]\nendpoint_url = {self.other.url}\n")
+
+    def serve(self, answer):
+        """Start a server."""
+        server = Scripted(lambda _: answer)
+        self.addCleanup(server.stop)
+        return server
+
+    def configure_home(self, config):
+        """Write the file."""
+        (self.folder / ".aws" / "config").write_text(config)
+
+    def address(self, **more):
+        """Return where a request of a store is sent."""
+        sent = []
+
+        def begin(wire, *_):
+            sent.append(wire.address)
+            raise Fault(Kind.FINAL, "not sent")
+
+        with patch.object(Wire, "begin", begin), self.assertRaises(DestinationError):
+            self.open(conduct=Conduct(tell=self.told.append), **more).get("x")
+        return sent[0]
+
+    def test_keys_of_the_environment_do_not_follow_a_profile_that_nobody_named(self):
+        amazon = "https://bucket.s3.us-east-1.amazonaws.com"
+        with patch.dict(os.environ, KEYS):
+            self.assertEqual(self.address(), amazon)
+        self.assertRegex(
+            self.told[0],
+            r'profile "default" in .*/\.aws/config is not used, .* environment; to use',
+        )
+        self.assertEqual(self.address(keys=S3Keys("key", "secret")), amazon, "as the checks do")
+
+    def test_they_follow_a_profile_that_the_environment_names_as_botocore_does(self):
+        file = str(self.folder / ".aws" / "config")
+        for name, value in (("AWS_PROFILE", "default"), ("AWS_CONFIG_FILE", file)):
+            with self.subTest(name), patch.dict(os.environ, {**KEYS, name: value}):
+                self.assertEqual(self.address(), self.other.url)
+                self.assertEqual(self.ours("bucket"), self.botocores("bucket"))
+        self.assertEqual(self.told, [])
+
+    def test_a_job_on_a_cluster_goes_where_the_check_of_the_service_went(self):
+        hpc = HpcSettings(
+            host="slurm",
+            username="lab",
+            token="t",
+            logging_directory="/logs",
+            current_working_directory="/work",
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+        )
+        for agreed in ({}, {"AWS_ENDPOINT_URL": "http://s3.lab:9000"}):
+            with patch.dict(os.environ, agreed):
+                checked = self.address(keys=job_keys(hpc))
+            job = compose_environment(JobSpec("j", "n", request="{}"), hpc, agreed)
+            with patch.dict(os.environ, {**job, "HOME": str(self.folder)}, clear=True):
+                self.assertEqual(self.address(), checked)
+
+    def test_the_keys_of_a_machine_do_not_follow_it_either(self):
+        os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = self.serve(reply(200, _ROLE)).url
+        self.assertEqual(self.address(), "https://bucket.s3.us-east-1.amazonaws.com")
+        self.assertIn("the AWS keys come from the role of the machine", self.told[0])
+
+    def test_keys_of_the_profile_are_not_replaced_by_those_of_the_machine(self):
+        keys = self.folder / ".aws" / "credentials"
+        keys.write_text("[default]\naws_access_key_id = key\naws_secret_access_key = secret\n")
+        store = self.open(conduct=Conduct(0.3, tell=self.told.append))
+        keys.unlink()
+        os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = self.serve(reply(200, _ROLE)).url
+        with self.assertRaisesRegex(TransferError, "ExpiredToken; .* their source has none now"):
+            store.put("a/x", b"1")
+        self.assertNotIn(b"Credential=of-role/", b"".join(self.other.requests))
+
+    def test_a_token_of_the_environment_is_not_sent_to_the_sts_of_the_profile(self):
+        sts, proxy = self.serve(reply(403)), self.serve(reply(403))
+        self.configure_home(
+            f"[default]\nservices = lab\n[services lab]\nsts =\n  endpoint_url = {sts.url}\n"
+        )
+        (self.folder / "token").write_text("token")
+        self.configure(
+            AWS_DEFAULT_REGION="eu-west-1",
+            AWS_ROLE_ARN="arn:aws:iam::123456789012:role/lab",
+            AWS_WEB_IDENTITY_TOKEN_FILE=str(self.folder / "token"),
+            AWS_MAX_ATTEMPTS="1",
+            https_proxy=proxy.url,
+            no_proxy="127.0.0.1",
+        )
+        with self.assertRaisesRegex(DestinationError, "no AWS credentials could be had"):
+            self.open()
+        self.assertEqual(sts.requests, [])
+        self.assertIn(b"CONNECT sts.eu-west-1.amazonaws.com:443 ", proxy.requests[0])
 
 
 @slow

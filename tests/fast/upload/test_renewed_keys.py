@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 from unittest.mock import patch
 
-from aind_data_transfer_service.errors import TransferError
+from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.upload.credentials import Credentials
 from aind_data_transfer_service.upload.store import Conduct, Window, open_store
 from tests.support import slow
@@ -133,3 +133,83 @@ class TestRenewedKeys(unittest.TestCase):
         self.hold("third")
         now[0] += 60
         self.assertEqual(credentials.keys().access_key, "third")
+
+
+class TestProcessWithoutEnd(unittest.TestCase):
+    """A `credential_process` that hangs, prints for ever, or leaves a process behind."""
+
+    KEYS = '{"Version": 1, "AccessKeyId": "k", "SecretAccessKey": "s"}'
+
+    def setUp(self):
+        """Leave nothing of this machine's own."""
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+        environment |= {
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "none"),
+            "AWS_CONFIG_FILE": str(self.folder / "config"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        self.enterContext(patch.dict(os.environ, environment, clear=True))
+        self.told = []
+
+    def fetch(self, script, seconds=0.0, limit=0.3):
+        """Fetch keys from a process that runs a script of the shell."""
+        (self.folder / "process").write_text(f"cd {self.folder}\n{script}\n")
+        command = f"/bin/sh {self.folder}/process"
+        (self.folder / "config").write_text(f"[default]\ncredential_process = {command}\n")
+        with patch("aind_data_transfer_service.upload.credentials._PROCESS_SECONDS", limit):
+            return Credentials(seconds=seconds, tell=self.told.append)
+
+    def assert_killed(self, name):
+        """Make sure that a process whose id is in a file is gone; its end may yet be unread."""
+        status = Path("/proc", (self.folder / name).read_text().strip(), "stat")
+        if status.exists():
+            self.assertEqual(status.read_text().rpartition(")")[2].split()[0], "Z")
+
+    def test_one_that_hangs_is_killed_with_its_children(self):
+        script = "echo $$ >own; sleep 60 & echo $! >child; wait"
+        with self.assertRaisesRegex(DestinationError, "sh did not end within 0.3 s, and was kil"):
+            self.fetch(script)
+        self.assert_killed("own")
+        self.assert_killed("child")
+
+    def test_one_that_hangs_with_its_output_closed_is_killed(self):
+        with self.assertRaisesRegex(DestinationError, "did not end within 0.3 s"):
+            self.fetch("exec >&- 2>&-; echo $$ >own; sleep 60")
+        self.assert_killed("own")
+
+    def test_one_that_prints_for_ever_is_killed(self):
+        with self.assertRaisesRegex(DestinationError, "printed more than 65,536 bytes, and was k"):
+            self.fetch("echo $$ >own; exec yes", limit=30)
+        self.assert_killed("own")
+
+    def test_errors_without_end_are_cut(self):
+        with self.assertRaisesRegex(DestinationError, "did not end within 0.3 s"):
+            self.fetch("exec yes >&2")
+
+    def test_a_child_that_holds_the_pipe_open_does_not_keep_the_keys(self):
+        script = f"sleep 60 & echo $! >child; echo '{self.KEYS}'"
+        self.assertEqual(self.fetch(script, limit=30).keys().access_key, "k")
+        self.assert_killed("child")
+
+    def test_one_that_fails_says_why(self):
+        with self.assertRaisesRegex(DestinationError, "the vault is sealed"):
+            self.fetch("echo the vault is sealed >&2; exit 3", limit=30)
+
+    def test_a_first_fetch_that_fails_is_retried(self):
+        script = f"[ -e second ] || {{ touch second; exec sleep 60; }}; echo '{self.KEYS}'"
+        self.assertEqual(self.fetch(script, seconds=20.0).keys().access_key, "k")
+        self.assertIn("sh did not end within 0.3 s, and was killed (1)", self.told[0])
+
+    def test_a_first_fetch_that_never_succeeds_ends_with_the_reason(self):
+        with self.assertRaisesRegex(
+            DestinationError,
+            "no AWS credentials could be had: .*the vault is sealed; given up after",
+        ):
+            self.fetch("echo the vault is sealed >&2; exit 3", seconds=0.3, limit=30)
+
+    def test_one_that_is_not_there_is_not_retried(self):
+        (self.folder / "config").write_text("[default]\ncredential_process = /nowhere/x\n")
+        with self.assertRaisesRegex(DestinationError, "/nowhere/x cannot be started: No such"):
+            Credentials(seconds=60.0, tell=self.told.append)
+        self.assertEqual(self.told, [])
