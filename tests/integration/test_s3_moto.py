@@ -101,6 +101,31 @@ class TestAmazon(unittest.TestCase):
             named = {tag["Key"]: tag["Value"] for tag in tags}
             self.assertEqual(named, {"project": "brain map", "lab": "north"}, key)
 
+    def test_a_storage_class_that_the_store_refuses_is_found_before_the_transfer(self):
+        self.with_keys()
+        for name, words in (
+            ("NONSENSE", r"InvalidStorageClass: .*storage class of S3_STORAGE_CLASS \(NONSENSE\)"),
+            ("GLACIER", "S3_STORAGE_CLASS is GLACIER, whose objects cannot be read"),
+        ):
+            with patch.dict(os.environ, {"S3_STORAGE_CLASS": name}):
+                with self.assertRaisesRegex(DestinationError, words):
+                    probe(self.open(), "classes")
+        with patch.dict(os.environ, {"S3_STORAGE_CLASS": "STANDARD_IA"}):
+            probe(self.open(), "classes")
+        records = {"Bucket": BUCKET, "Prefix": ".transfer/classes/"}
+        self.assertNotIn("Contents", self.client.list_objects(**records))
+        self.assertNotIn("Uploads", self.client.list_multipart_uploads(**records))
+
+    def test_an_archived_object_is_named_when_it_is_read(self):
+        self.with_keys()
+        with patch.dict(os.environ, {"S3_STORAGE_CLASS": "DEEP_ARCHIVE"}):
+            store = self.open()
+        list(store.put_all([("asset/x.csv", b"1")], Window()))
+        store.put(".transfer/asset/manifest.jsonl", b"{}")
+        self.assertEqual(store.get(".transfer/asset/manifest.jsonl"), b"{}")
+        with self.assertRaisesRegex(DestinationError, "archive storage class; restore it first"):
+            list(store.read("asset/x.csv", 1))
+
     def test_a_bucket_with_object_lock_takes_objects(self):
         self.with_keys()
         client = boto3.client("s3", endpoint_url=self.url)

@@ -244,7 +244,7 @@ def _may_pass(error: Exception) -> bool:
 
     if isinstance(error, exceptions.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status == 429 or status >= 500
+        return int(status) == 429 or int(status) >= 500
     if isinstance(error, exceptions.ProxyConnectionError):
         return "Tunnel connection failed: 4" not in str(error.kwargs.get("error"))
     if isinstance(error, exceptions.CredentialRetrievalError):

@@ -42,14 +42,16 @@ class Headers:
     ----------
     settings : S3Settings
         What is configured.
+    is_trial : bool
+        Whether the storage class goes with every object, to find out whether the store accepts it.
     """
 
-    def __init__(self, settings: S3Settings):
+    def __init__(self, settings: S3Settings, is_trial: bool = False):
         self.every: Mapping[str, str] = settings.request_headers()
         """Those of every request."""
         self.settings = settings
         self._object = settings.object_headers()
-        self._class = settings.s3_storage_class
+        self._class, self._is_trial = settings.s3_storage_class, is_trial
 
     def of_object(self, key: str, is_data: bool) -> dict[str, str]:
         """Return the headers with which an object is created.
@@ -65,6 +67,7 @@ class Headers:
         headers = dict(self._object)
         if found := content_type(key):
             headers["content-type"] = found
-        if is_data and self._class and not key.startswith(f"{RECORDS}/"):
+        is_data = is_data and not key.startswith(f"{RECORDS}/")
+        if self._class and (is_data or self._is_trial):
             headers["x-amz-storage-class"] = self._class
         return headers

@@ -17,7 +17,8 @@ PART_SIZE = 8 * MEBI
 """Files up to this size travel in one request, larger ones in parts that are no smaller. S3 takes
 none below 5 MiB. What is on its way when a job is killed is sent again, so parts are no larger
 than is of use: at this size a request costs little beside its bytes."""
-_MOST_PARTS = 9_000  # of the 10,000 that S3 allows
+_MOST_PARTS = 9_000  # of the 10,000 that S3 allows, unless the largest parts are too small then
+_LARGEST_PART = 5 * 1024**3
 
 
 def sizes_of(items: Sequence[Item]) -> Iterator[int]:
@@ -175,8 +176,8 @@ class Plan:
         ]
         if object_limit is not None:
             problems += (
-                f"{self.items[place].key} can have {size:,} bytes, of {object_limit:,} that an "
-                "object may have"
+                f"{shown(self.items[place].key)} can have {size:,} bytes, of {object_limit:,} that "
+                "an object may have; split it"
                 for place, size in enumerate(sizes_of(self.items))
                 if size > object_limit
             )
@@ -234,4 +235,4 @@ class Plan:
 def part_size(largest_size: int) -> int:
     """Choose the size of a file's parts, so that there are never too many."""
     needed = -(-largest_size // _MOST_PARTS)
-    return max(PART_SIZE, -(-needed // MEBI) * MEBI)
+    return min(_LARGEST_PART, max(PART_SIZE, -(-needed // MEBI) * MEBI))

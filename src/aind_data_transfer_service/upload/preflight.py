@@ -86,7 +86,8 @@ def probe(store: AssetStore, prefix: str) -> list[str]:
     """Write a small object, read it back and delete it; find out whether checksums are checked.
 
     A server that accepts a body with a wrong checksum, in one request or as a part of a multipart
-    upload, is marked: verification reads everything back from it. The three are tried at once.
+    upload, is marked: verification reads everything back from it. The storage class of data is
+    tried too. All of these are tried at once.
 
     Returns
     -------
@@ -99,12 +100,13 @@ def probe(store: AssetStore, prefix: str) -> list[str]:
         If any of it fails.
     """
     store.create()
-    key, whole, in_parts = (
-        f"{record_folder(prefix)}/probe-{uuid.uuid4().hex}{end}" for end in ("", "-w", "-p")
+    key, whole, in_parts, in_class = (
+        f"{record_folder(prefix)}/probe-{uuid.uuid4().hex}{end}" for end in ("", "-w", "-p", "-c")
     )
     said = uuid.uuid4().bytes
     asked = () if store.proves_by_reading else ((whole, False), (in_parts, True))
     answers = [beside(partial(store.refuses_damage, *ask), "checksums") for ask in asked]
+    tried = beside(partial(store.check_storage_class, in_class), "storage class")
     try:
         store.put(key, said)
         found = store.get(key)
@@ -114,8 +116,15 @@ def probe(store: AssetStore, prefix: str) -> list[str]:
         raise DestinationError(f"{error}{store.refused_setting(key, said, error)}") from error
     if found != said:
         raise DestinationError(f"{store.location(key)} was written and read back otherwise")
+    tried.result()
     if checks:
         return []
+    if store.archive_class:
+        raise DestinationError(
+            "the S3 server accepts data whose checksum is wrong, so every file has to be read "
+            f"back, and S3_STORAGE_CLASS is {store.archive_class}, whose objects cannot be read; set "
+            "another one. If the server checks SHA-256 only, set AWS_CHECKSUM_ALGORITHM=SHA256"
+        )
     store.proves_by_reading = True
     return [_UNCHECKED]
 

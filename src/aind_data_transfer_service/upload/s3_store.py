@@ -37,7 +37,10 @@ from aind_data_transfer_service.upload.stretch import Stretch
 from aind_data_transfer_service.upload.wire import Wire
 
 _KEY_LIMIT = 1024
-_OBJECT_LIMIT = 5 * 1024**4
+_OBJECT_LIMIT = 10_000 * 5 * 1024**3
+"""What the parts of an upload can hold, which is Amazon's limit too: 48.8 TiB."""
+_ARCHIVES = frozenset(("GLACIER", "DEEP_ARCHIVE"))
+"""Storage classes whose objects have to be restored before they can be read."""
 _AT_ONCE = 2
 _DELETED_AT_ONCE = 8
 _QUICK = 4.0
@@ -106,7 +109,10 @@ class S3AssetStore(AssetStore):
             bandwidth=TokenBucket(conduct.bandwidth) if conduct.bandwidth else None,
             awaits_server=not quick,
         )
-        self._settings = settings
+        self._settings, self._patience = settings, Patience(seconds)
+        self._is_amazon = config.endpoint_url is None or bucket.startswith("arn:")
+        if settings.s3_storage_class in _ARCHIVES:
+            self.archive_class = settings.s3_storage_class
         self._open = partial(
             S3Client,
             Routes(partial(resolve, bucket, config), connect),
@@ -114,7 +120,7 @@ class S3AssetStore(AssetStore):
             repeats=Repeats(conduct.tell),
         )
         self._client = self._open(
-            patience=Patience(seconds), algorithm=_algorithm(), headers=Headers(settings)
+            patience=self._patience, algorithm=_algorithm(), headers=Headers(settings)
         )
 
     @property
@@ -259,13 +265,17 @@ class S3AssetStore(AssetStore):
         try:
             return self._client.refuses_damage(key, upload_id)
         finally:
-            try:
-                self._client.abort_upload(key, upload_id)
-                for upload in list(self._client.uploads(key)):  # an answer may have got lost
-                    if upload.upload_id != upload_id:
-                        self._client.abort_upload(upload.key, upload.upload_id)
-            except Fault as fault:
-                self.tell(self._words("remove the unfinished upload of", key, fault))
+            self._abort_all(key, upload_id)
+
+    def _abort_all(self, key: str, upload_id: str) -> None:
+        """Abort an upload that was a trial, and others of its key: an answer may have got lost."""
+        try:
+            self._client.abort_upload(key, upload_id)
+            for upload in list(self._client.uploads(key)):
+                if upload.upload_id != upload_id:
+                    self._client.abort_upload(upload.key, upload.upload_id)
+        except Fault as fault:
+            self.tell(self._words("remove the unfinished upload of", key, fault))
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, a thousand in a request."""
@@ -273,6 +283,42 @@ class S3AssetStore(AssetStore):
             self._client.delete(keys)
         except Fault as fault:
             raise DestinationError(self._words("delete", keys[0], fault)) from fault
+
+    def check_storage_class(self, key: str) -> None:
+        """Begin an upload in the storage class of data, and abort it.
+
+        Amazon charges nothing for that, whatever the class; an object of a few bytes would cost as
+        much as the smallest and shortest storage of its class. Other servers look at the class only
+        when they make an object, so there one is written and deleted as well.
+        """
+        name = self._settings.s3_storage_class
+        if name is None:
+            return
+        client = self._open(
+            patience=self._patience,
+            algorithm=self._client.algorithm,
+            headers=Headers(self._settings, is_trial=True),
+        )
+        try:
+            if not self._takes_upload(client, key) or not self._is_amazon:
+                client.put(key, b"storage class")
+                client.delete([key])
+        except Fault as fault:
+            words = self._words("write", key, fault)
+            if fault.kind is Kind.FINAL:
+                words += f"; this object had the storage class of S3_STORAGE_CLASS ({name})"
+            raise DestinationError(words) from fault
+
+    def _takes_upload(self, client: S3Client, key: str) -> bool:
+        """Begin an upload and abort it; return whether the server takes uploads in parts."""
+        try:
+            upload_id = client.create_upload(key)
+        except Fault as fault:
+            if fault.status in (405, 501) or fault.code == "NotImplemented":
+                return False
+            raise
+        self._abort_all(key, upload_id)
+        return True
 
     def refused_setting(self, key: str, data: Buffer, error: TransferError) -> str:
         """Try the object without each setting, and with those that policies demand.
@@ -353,6 +399,11 @@ class S3AssetStore(AssetStore):
         place = self.location(key)
         if fault.code == "NoSuchBucket":
             return f'there is no bucket "{self._bucket}"; name one that exists in s3_bucket'
+        if fault.code == "InvalidObjectState":
+            return (
+                f"cannot {doing} {place}: it is in an archive storage class; restore it first "
+                "(aws s3api restore-object), or prove it without --deep"
+            )
         if fault.status in (401, 403):
             owner = self._settings.s3_bucket_owner
             doubt = f"; does the account of S3_BUCKET_OWNER ({owner}) own the bucket?"

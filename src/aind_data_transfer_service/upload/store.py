@@ -207,6 +207,8 @@ class AssetStore(ABC):
     proves_by_reading = False
     """Whether verification reads everything back, for the store checks nothing by itself. Of a
     server, preflight finds that out."""
+    archive_class: str | None = None
+    """The storage class of data, if its objects cannot be read before they are restored."""
     list_pauses: Sequence[float] = ()
     """Seconds to wait before a list that differs from what was sent is asked for again, each time:
     some stores, and caches before them, give an old list for a while."""
@@ -360,6 +362,20 @@ class AssetStore(ABC):
     @abstractmethod
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects; one that is not there is no error."""
+
+    def check_storage_class(self, key: str) -> None:
+        """Make sure that files of a source can be stored in their storage class.
+
+        Parameters
+        ----------
+        key : str
+            A place that may be written and deleted.
+
+        Raises
+        ------
+        DestinationError
+            If the store refuses the class.
+        """
 
     def refused_setting(self, key: str, data: Buffer, error: TransferError) -> str:
         """Return which setting the store refuses an object for, as the end of a message.

@@ -14,7 +14,7 @@ import zipfile
 from datetime import UTC, datetime
 from unittest.mock import Mock, patch
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.beside import beside
@@ -44,6 +44,7 @@ from aind_data_transfer_service.upload.plan import (
 )
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.reading import read_source
+from aind_data_transfer_service.upload.s3_store import S3AssetStore
 from aind_data_transfer_service.upload.shutdown import Halted
 from aind_data_transfer_service.upload.source import listed, scan
 from aind_data_transfer_service.upload.store import AssetStore, manifest_key, open_store
@@ -63,12 +64,26 @@ def entry(path="a", size=1, sha256="", etag="e"):
 class TestPlan(TransferTestCase):
     """Sizes, lanes and limits."""
 
-    @given(st.integers(0, 5 * 1024**4))
-    def test_parts_are_never_too_many(self, size):
+    @given(st.integers(0, S3AssetStore.object_limit))
+    @example(S3AssetStore.object_limit)
+    @example(9_000 * 5 * 1024**3 + 1)
+    def test_parts_are_never_too_many_nor_too_large(self, size):
         parts = -(-size // part_size(size))
         self.assertLessEqual(parts, 10_000)
+        self.assertLessEqual(part_size(size), 5 * 1024**3)
         self.assertGreaterEqual(part_size(size), PART_SIZE)
         self.assertEqual(part_size(size) % MEBI, 0)
+
+    def test_what_the_parts_of_an_upload_cannot_hold_is_refused_before_the_transfer(self):
+        most = 10_000 * 5 * 1024**3
+        for size, fits in ((6 * 1024**4, True), (most, True), (most + 1, False)):
+            file = SourceFile(Tree("/r", "behavior"), "big", size, 0, 0)
+            plan = Plan("p", "l", Series([[FileItem(file)]]))
+            if fits:
+                plan.check(S3AssetStore.object_limit)
+                continue
+            with self.assertRaisesRegex(SourceError, f"of {most:,} that an object may have; split"):
+                plan.check(S3AssetStore.object_limit)
 
     def test_an_object_that_no_store_takes_is_refused(self):
         file = SourceFile(Tree("/r", "behavior"), "big", 10, 0, 0)

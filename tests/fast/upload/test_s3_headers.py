@@ -2,6 +2,7 @@
 
 import os
 import unittest
+from types import SimpleNamespace
 from unittest.mock import patch
 
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from aind_data_transfer_service.upload.headers import content_type
 from aind_data_transfer_service.upload.limits import Traffic
 from aind_data_transfer_service.upload.preflight import probe
 from aind_data_transfer_service.upload.store import Conduct, S3Keys, Window, open_store
+from aind_data_transfer_service.upload.wire import Reply, Wire
 from tests.support.scripted import OK, Scripted, refusal, reply
 
 KEYS = S3Keys("key", "secret", region="us-east-1")
@@ -40,6 +42,7 @@ OBJECT = EVERY | {
 }
 DATA = OBJECT | {"x-amz-storage-class": "INTELLIGENT_TIERING"}
 OF_SIGNATURES = ("x-amz-content-sha256", "x-amz-date")
+_TRIED = (("POST", "s="), ("DELETE", "Id=u"))
 EMPTY_LIST = reply(200, b"<ListBucketResult></ListBucketResult>")
 
 
@@ -203,6 +206,85 @@ class TestRefusals(HeadersTest):
                     f"; the store accepts objects {words}",
                     **variables,
                 )
+
+    def probe_class(self, name, refuses, has_multipart=True):
+        """Probe a server that refuses some requests with a storage class; return what was asked."""
+        begun = reply(200, b"<R><UploadId>u</UploadId></R>")
+
+        def answer(head):
+            method, target = head.split(b" ")[:2]
+            if b"\nx-amz-storage-class: " in head and method in refuses:
+                return refusal(400, "InvalidStorageClass")
+            if method == b"POST":
+                is_begin = target.endswith(b"?uploads=") and has_multipart
+                return begun if is_begin else refusal(501, "NotImplemented")
+            if method == b"PUT":
+                damaged = b"partNumber" in target or target.endswith(b"-w")
+                return refusal(400, "BadDigest") if damaged else OK
+            if method == b"GET":
+                return EMPTY_LIST if b"?" in target else reply(200, self.id)
+            return reply(204)
+
+        store = self.open(answer, S3_STORAGE_CLASS=name)
+        probe(store, "a")
+        return store
+
+    def test_a_storage_class_that_is_refused_is_named_before_the_transfer(self):
+        self.id = b"i" * 16
+        words = (
+            r"InvalidStorageClass; this object had the storage class of S3_STORAGE_CLASS \(X_Y\)$"
+        )
+        for refuses, has_multipart in (([b"POST"], True), ([b"PUT"], True), ([b"PUT"], False)):
+            with self.subTest(refuses=refuses, has_multipart=has_multipart):
+                with patch("uuid.uuid4", return_value=SimpleNamespace(bytes=self.id, hex="h")):
+                    with self.assertRaisesRegex(DestinationError, words):
+                        self.probe_class("X_Y", refuses, has_multipart)
+
+    def test_a_storage_class_that_is_accepted_leaves_nothing(self):
+        self.id = b"i" * 16
+        with patch("uuid.uuid4", return_value=SimpleNamespace(bytes=self.id, hex="h")):
+            self.assertFalse(self.probe_class("GLACIER", []).proves_by_reading)
+        sent = self.sent()
+        classes = {line: h.get("x-amz-storage-class") for line, h in sent.items()}
+        trial = "/bucket/.transfer/a/probe-h-c"
+        self.assertEqual(
+            {line for line, name in classes.items() if name},
+            {f"POST {trial}?uploads=", f"PUT {trial}"},
+            "records keep the default",
+        )
+        self.assertIn(f"DELETE {trial}?uploadId=u", sent)
+        self.assertIn(f"DELETE {trial}", sent)
+
+    def test_at_amazon_it_is_tried_without_an_object_that_would_be_charged(self):
+        asked = []
+
+        def begin(wire, head, body, method, halt=None):
+            asked.append(" ".join(head.decode().split(" ")[:2]))
+            begun = Reply(200, {}, b"<R><UploadId>u</UploadId></R>")
+            listed = Reply(200, {}, b"<ListMultipartUploadsResult></ListMultipartUploadsResult>")
+            found = listed if head.startswith(b"GET") else begun
+            return SimpleNamespace(reply=lambda _: found)
+
+        os.environ["S3_STORAGE_CLASS"] = "DEEP_ARCHIVE"
+        with patch.object(Wire, "begin", begin):
+            open_store("s3://", "bucket", keys=KEYS).check_storage_class(".transfer/a/probe")
+        self.assertEqual(asked[:2], [f"{x} /.transfer/a/probe?upload{y}" for x, y in _TRIED])
+        self.assertFalse([line for line in asked if line.startswith("PUT")])
+
+    def test_an_archive_class_is_refused_where_everything_has_to_be_read_back(self):
+        answers = {b"GET": reply(200, b"i" * 16), b"POST": refusal(501, "NotImplemented")}
+        store = self.open(
+            lambda head: answers.get(head.split(b" ")[0], OK), S3_STORAGE_CLASS="GLACIER"
+        )
+        store.create = lambda: None
+        with patch("uuid.uuid4", return_value=SimpleNamespace(bytes=b"i" * 16, hex="h")):
+            with self.assertRaisesRegex(DestinationError, "S3_STORAGE_CLASS is GLACIER, whose obj"):
+                probe(store, "a")
+
+    def test_an_archived_object_is_named_when_it_is_read(self):
+        store = self.open(lambda head: refusal(403, "InvalidObjectState"))
+        with self.assertRaisesRegex(DestinationError, "archive storage class; restore it first"):
+            list(store.read("a/x", 1))
 
     def test_a_bucket_of_another_account_is_named(self):
         store = self.open(lambda head: refusal(403, "AccessDenied"), S3_BUCKET_OWNER="123456789012")
