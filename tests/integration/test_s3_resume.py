@@ -1,23 +1,33 @@
 """Large files that go on where they stopped, against a real S3 server (SeaweedFS)."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from unittest.mock import patch
 
 from aind_data_transfer_service import drives
-from aind_data_transfer_service.errors import ExitCode, SourceError, TransferError
+from aind_data_transfer_service.errors import (
+    ExitCode,
+    SourceError,
+    TerminatedError,
+    TransferError,
+)
 from aind_data_transfer_service.upload import transfer
+from aind_data_transfer_service.upload.delivery import Delivery
+from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE
 from aind_data_transfer_service.upload.s3_client import S3Client
 from aind_data_transfer_service.upload.shards import Shard
 from aind_data_transfer_service.upload.stretch import Stretch
 from tests.support import seaweedfs, wait_until
+from tests.support.scripted import Scripted
 from tests.support.transfer import PREFIX, TransferTestCase
 
 SIZE = 100 * MEBI + 7
@@ -34,6 +44,16 @@ def setUpModule():
 def tearDownModule():
     """Stop it."""
     _server.stop()
+
+
+def _interrupt():
+    """Cancel the job, as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _terminate():
+    """End the job, as a time limit does."""
+    raise TerminatedError("terminated")
 
 
 class TestResume(TransferTestCase):
@@ -152,6 +172,55 @@ class TestResume(TransferTestCase):
         self.assertEqual(self.uploads(), [])
         self.assertEqual(len(self.run_and_count()), PARTS)
         self.check_whole()
+
+    def test_a_user_who_cancels_before_the_transfer_leaves_no_parts_of_earlier_attempts(self):
+        self.stop_in_the_middle(self.terminates)
+        self.assertEqual(len(self.uploads()), 1)
+        silent = Scripted(lambda _: None)
+        self.addCleanup(silent.stop)
+        environment = {
+            **os.environ,
+            "DESTINATION": "s3://",
+            "DATA_DIR": str(self.folder / "data"),
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "METADATA_SERVICE_URL": silent.url,
+            "UPLOAD_JOB_JSON_ARGS": self.config().model_dump_json(),
+        }
+        command = [sys.executable, "-m", "aind_data_transfer_service.upload"]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as job:
+            try:
+                wait_until(lambda: silent.requests, 60, "the job to ask for metadata")
+                began = time.monotonic()
+                job.send_signal(signal.SIGINT)
+                self.assertEqual(job.wait(30), ExitCode.CANCELLED)
+                self.assertLess(time.monotonic() - began, 10)
+            finally:
+                job.kill()
+        self.assertEqual(self.uploads(), [])
+        self.assertEqual(len(self.run_and_count()), PARTS)
+        self.check_whole()
+
+    def test_so_does_one_who_cancels_while_it_is_found_out_what_is_there(self):
+        self.stop_in_the_middle(signal.SIGKILL)
+        self.assertEqual(len(self.uploads()), 1)
+        with patch.object(Delivery, "_already_there", side_effect=KeyboardInterrupt):
+            with self.assertRaises(KeyboardInterrupt):
+                self.run_job()
+        self.assertEqual(self.uploads(), [])
+
+    def test_parts_stay_if_another_job_has_the_asset_or_the_job_is_terminated(self):
+        self.stop_in_the_middle(signal.SIGKILL)
+        state_dir = self.folder / "data/transfers" / self.bucket / PREFIX
+        with open(state_dir / "lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.told.when(Step.METADATA, Kind.START, _interrupt)
+            with self.assertRaises(KeyboardInterrupt):
+                self.run_job()
+        self.assertRegex(self.told.warnings()[-1], "may be left: another job .* clean` removes")
+        self.told.when(Step.METADATA, Kind.START, _terminate)
+        with self.assertRaises(TerminatedError):
+            self.run_job()
+        self.assertEqual(len(self.uploads()), 1)
 
     def test_an_upload_that_the_server_forgot_is_begun_anew(self):
         self.stop_in_the_middle(signal.SIGKILL)

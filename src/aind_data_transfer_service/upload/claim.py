@@ -54,6 +54,7 @@ from aind_data_transfer_service.upload.shards import (
 from aind_data_transfer_service.upload.store import (
     AssetState,
     AssetStore,
+    Unfinished,
     fence_of,
     mark_key,
     record_folder,
@@ -407,6 +408,45 @@ def _unwritable(state_dir: Path, error: OSError) -> TransferError:
         f"the record of this transfer cannot be kept in {state_dir}: {error.strerror}; set "
         "UPLOAD_STATE_DIR to a folder that can be written"
     )
+
+
+def abort_noted_uploads(
+    store: AssetStore, prefix: str, state_dir: Path, shard: Shard | None = None
+) -> None:
+    """Abort the multipart uploads that earlier attempts noted here and did not complete.
+
+    The local lock is held meanwhile. Nothing is aborted while a job may live that goes on with
+    them: one that has the lock, or whose lease has neither ended nor expired by the death of its
+    process here.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    state_dir : Path
+        Where this machine keeps what it knows of this transfer.
+    shard : Shard | None
+        The shard whose uploads are meant; by default those of the whole asset.
+
+    Raises
+    ------
+    UploadError
+        If another job has the asset, or the store cannot be asked.
+    """
+    folder = shard_folder(state_dir, shard) if shard else state_dir
+    if not (folder / JOURNAL).exists() and (shard or not shard_folder(state_dir).exists()):
+        return
+    key = shard_lease_key(prefix, shard) if shard else mark_key(prefix)
+    with _lock(folder, store.location(prefix)) as file:
+        here, found = HoldersHere(file), read_lease(store, key)
+        if found is not None and not is_ended(found.record) and not here.died(found.record):
+            raise DestinationExistsError(f"another job may be sending {store.location(prefix)}")
+        journal = Journal(folder / JOURNAL)
+        others = [] if shard else ShardRecords(store, prefix, state_dir).journals()
+        for path, begun in Ledger(journal, others).uploads():
+            store.abort(Unfinished(f"{prefix}/{path}", begun.upload_id))
 
 
 def forget(state_dir: Path, location: str) -> bool:

@@ -1,7 +1,7 @@
 """How a plan's data reach the store and are proven there: whole, or one shard of them."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aind_data_transfer_service.errors import DestinationError, UploadError, VerificationError
@@ -65,6 +65,8 @@ class Delivery:
         self._settings, self._events, self._halt = settings, events, halt
         self._left: set[str] = set()
         """Files found at the start that no record of ours allows to delete: they stay."""
+        self.has_begun = False
+        """Whether the transfer has begun, which aborts its own uploads if a user cancels it."""
 
     def send_rest(self, plan: Plan, arrivals: Arrivals, claim: Claim) -> Sent:
         """Send what earlier attempts and shards have not brought."""
@@ -100,8 +102,20 @@ class Delivery:
         self._send(part, there, arrivals, ledger, **whole)
         return arrivals
 
-    def prove(self, entries: Arrivals, claim: Claim) -> list[Entry]:
-        """Have the store prove what arrived, and tell what of an earlier upload stays."""
+    def prove(
+        self, entries: Arrivals, claim: Claim, check: Callable[[], None] = lambda: None
+    ) -> list[Entry]:
+        """Have the store prove what arrived, and tell what of an earlier upload stays.
+
+        Parameters
+        ----------
+        entries : Arrivals
+            What arrived.
+        claim : Claim
+            The right to write the asset.
+        check : Callable
+            Raises if the proof is not wanted any more; called often, from several threads.
+        """
         location, renamed = self._store.location(self._prefix), itertools.count()
 
         def take(entry: Entry) -> None:
@@ -123,6 +137,7 @@ class Delivery:
                         on_file=lambda entry: progress.add(entry.size, 1),
                         on_renamed=take,
                         cuts=entries.cuts(self._prefix),
+                        check=check,
                     )
                     self._check_left(others, claim)
                 except VerificationError as error:
@@ -222,6 +237,7 @@ class Delivery:
                 ledger,
                 self._halt,
             )
+            self.has_begun = True
             transfer.run(waiting)
         return Sent(plan.files_total - files, plan.bytes_total - size, sum(there))
 

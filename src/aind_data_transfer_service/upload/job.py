@@ -11,12 +11,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service import __version__
@@ -24,6 +25,7 @@ from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.drives import Drive
 from aind_data_transfer_service.errors import (
+    CancelledError,
     DestinationError,
     DestinationExistsError,
     MetadataError,
@@ -42,6 +44,7 @@ from aind_data_transfer_service.upload.afterwards import Afterwards
 from aind_data_transfer_service.upload.arrivals import Arrivals
 from aind_data_transfer_service.upload.claim import (
     Claim,
+    abort_noted_uploads,
     claim_asset,
     claim_shard,
     release,
@@ -75,6 +78,7 @@ from aind_data_transfer_service.upload.shards import (
 )
 from aind_data_transfer_service.upload.source import (
     Scan,
+    changes_between,
     check_sources,
     check_still,
     listed,
@@ -92,6 +96,8 @@ from aind_data_transfer_service.upload.transforms import FileItems, Item, items_
 
 _PUBLISH_GRACE = 3.0
 """Seconds in which the manifest of a verified asset is written once the job has to end."""
+_ABORT_GRACE = 3.0
+"""Seconds in which the uploads of earlier attempts are aborted once a user cancelled the job."""
 _RELEASE_GRACE = 3.0
 """Seconds in which the records of a verified asset are removed once the job has to end."""
 
@@ -105,6 +111,12 @@ class Outcome:
     """How many files of the asset are proven, documents included; planned ones in a dry run."""
     bytes: int
     seconds: float
+
+
+def _check(answer: Future[Any]) -> None:
+    """Raise the error of something in the background once it has failed."""
+    if answer.done():
+        answer.result()
 
 
 class UploadJob:
@@ -185,6 +197,41 @@ class UploadJob:
             Where a step fails; what was sent so far stays, and a further job goes on from there.
         """
         try:
+            return self._run()
+        except BaseException as error:
+            is_cancelled = isinstance(
+                self._halt.reason or error, (CancelledError, KeyboardInterrupt)
+            )
+            if is_cancelled and not self._delivery.has_begun and not self._config.dry_run:
+                self._abort_earlier_uploads()
+            raise
+
+    def _abort_earlier_uploads(self) -> None:
+        """Abort what earlier attempts left: a user cancelled the job before its transfer began."""
+        shard = self._settings.upload_shard
+        work = partial(
+            abort_noted_uploads,
+            self._store,
+            self._prefix,
+            self._asset_state_dir,
+            Shard(*shard) if shard else None,
+        )
+        aborted = beside(work, "abort")
+        wait([aborted], _ABORT_GRACE)
+        try:
+            if aborted.done():
+                return aborted.result()
+            reason = "not in time"
+        except (UploadError, OSError) as error:
+            reason = str(error)
+        self._events.warn(
+            f"multipart uploads of an earlier attempt at {self._location} may be left: {reason}; "
+            "`aind-data-transfer-service clean` removes them"
+        )
+
+    def _run(self) -> Outcome:
+        """Go through all steps."""
+        try:
             scans, state = self._preflight()
         except DestinationExistsError:
             if (outcome := self._published_before()) is None:
@@ -195,7 +242,7 @@ class UploadJob:
         if self._config.dry_run:
             return self._show(plan)
         if self._settings.upload_shard is not None:
-            return self._run_shard(plan, Shard(*self._settings.upload_shard))
+            return self._run_shard(scans, plan, Shard(*self._settings.upload_shard))
         with contextlib.ExitStack() as stack:
             try:
                 claim = stack.enter_context(self._claim(state))
@@ -204,14 +251,17 @@ class UploadJob:
                     raise
                 return outcome
             claim.lease.on_loss(self._halt.stop)
-            arrivals = self._transfer(plan, documents, claim)
+            try:
+                arrivals = self._transfer(plan, documents, claim)
+            except SourceChangedError as error:
+                raise self._with_all_changes(error, scans) from error
             compare = partial(self._compare_sources, scans, plan, arrivals, claim)
             unchanged = beside(compare, "sources")
-            kept = self._delivery.prove(arrivals, claim)
+            kept = self._delivery.prove(arrivals, claim, partial(_check, unchanged))
             litter = unchanged.result()
             return self._publish(plan, arrivals, kept, claim, litter)
 
-    def _run_shard(self, plan: Plan, shard: Shard) -> Outcome:
+    def _run_shard(self, scans: Sequence[Scan], plan: Plan, shard: Shard) -> Outcome:
         """Send one shard of the plan, and leave the rest to the others and to the last job."""
         places = places_of(plan.items, shard, self._settings.upload_shard_bytes)
         part = replace(plan, items=Series([Picked(plan.items, places)]))
@@ -222,7 +272,10 @@ class UploadJob:
         ) as claim:
             claim.lease.on_loss(self._halt.stop)
             with self._events.during(Step.TRANSFER, f"{shard} is sent") as figures:
-                arrivals = self._delivery.send_shard(plan, part, places, claim)
+                try:
+                    arrivals = self._delivery.send_shard(plan, part, places, claim)
+                except SourceChangedError as error:
+                    raise self._with_all_changes(error, scans) from error
                 sent = arrivals.of(places)
                 write_record(self._store, self._prefix, shard, sent, claim.lease.fence)
                 claim.journal.remove()
@@ -282,9 +335,8 @@ class UploadJob:
         self, scans: Sequence[Scan], plan: Plan, arrivals: Arrivals, claim: Claim
     ) -> list[str]:
         """Make sure that what was sent is still what the sources hold, and name what is litter."""
-        later, litter = self._scan(is_first=False), []
-        for found, now in zip(scans, later):
-            litter += check_still(found, now)
+        later = self._scan(is_first=False)
+        litter = check_still(scans, later)
         if litter:
             self._events.warn(
                 "the asset holds what was there when the job began; while it ran, programs that "
@@ -300,6 +352,15 @@ class UploadJob:
                 "wait until nothing writes to it and submit again"
             )
         return litter
+
+    def _with_all_changes(
+        self, error: SourceChangedError, scans: Sequence[Scan]
+    ) -> SourceChangedError:
+        """Look at all files once one of them changed while it was read, and name every change."""
+        changed, _ = changes_between(scans, self._scan(is_first=False))
+        if len(changed) < 2:
+            return error
+        return SourceChangedError(f"{error}. {len(changed):,} changes in all: {listed(changed)}")
 
     def _metadata(self) -> dict[str, Document]:
         """Gather the documents that describe the asset."""

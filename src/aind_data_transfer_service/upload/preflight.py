@@ -122,8 +122,8 @@ def probe(store: AssetStore, prefix: str) -> list[str]:
     if store.archive_class:
         raise DestinationError(
             "the S3 server accepts data whose checksum is wrong, so every file has to be read "
-            f"back, and S3_STORAGE_CLASS is {store.archive_class}, whose objects cannot be read; set "
-            "another one. If the server checks SHA-256 only, set AWS_CHECKSUM_ALGORITHM=SHA256"
+            f"back, and S3_STORAGE_CLASS is {store.archive_class}, whose objects cannot be read; "
+            "set another one. If the server checks SHA-256 only, set AWS_CHECKSUM_ALGORITHM=SHA256"
         )
     store.proves_by_reading = True
     return [_UNCHECKED]

@@ -8,8 +8,10 @@ bytes of doubtful files are read again, and have to be those that were sent.
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 
 from aind_data_transfer_service.beside import Pool
+from aind_data_transfer_service.errors import SourceChangedError
 from aind_data_transfer_service.upload.arrivals import Arrivals
 from aind_data_transfer_service.upload.files import Files, Tree
 from aind_data_transfer_service.upload.limits import cores
@@ -33,11 +35,6 @@ def changed_since_sent(
         What the sources hold, of the same names, sizes and times of writing.
     arrivals : Arrivals
         What is recorded of it.
-
-    Raises
-    ------
-    SourceChangedError
-        If a file changes while it is read.
     """
     places = _doubtful_places(items, now)
     with Pool(cores(), "sources") as pool:
@@ -45,8 +42,16 @@ def changed_since_sent(
             sums = [pool.submit(sha256_of, items[place]) for place in batch]
             for place, sha256 in zip(batch, sums):
                 entry = arrivals.recorded(place)
-                if entry is None or entry.sha256 != sha256.result():
+                if entry is None or not _holds(sha256, entry.sha256):
                     yield items[place].key
+
+
+def _holds(sha256: Future[str], sent: str) -> bool:
+    """Return whether a file that was read again holds what was sent."""
+    try:
+        return sha256.result() == sent
+    except SourceChangedError:  # changed while it was read, too
+        return False
 
 
 def _doubtful_places(items: Series, now: Mapping[Tree, Files]) -> Iterator[int]:

@@ -25,7 +25,7 @@ import re
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
@@ -180,13 +180,13 @@ def scan(
     return found
 
 
-def check_still(found: Scan, now: Scan) -> list[str]:
-    """Make sure that a source is what it was when the job began.
+def check_still(before: Sequence[Scan], later: Sequence[Scan]) -> list[str]:
+    """Make sure that the sources are what they were when the job began.
 
     Parameters
     ----------
-    found, now : Scan
-        What it held then, and what it holds at present.
+    before, later : Sequence[Scan]
+        What each of them held then, and what it holds at present.
 
     Returns
     -------
@@ -201,17 +201,25 @@ def check_still(found: Scan, now: Scan) -> list[str]:
     SourceChangedError
         Where anything came, went or changed: the asset would be neither the one nor the other.
     """
-    if now.problems:
-        raise SourceError(listed(now.problems))
-    changes = list(_changes(found.files, now.files))
-    litter = [words for name, words in changes if _LITTER.search(name)]
-    problems = [words for name, words in changes if not _LITTER.search(name)]
-    if problems:
+    if problems := [problem for now in later for problem in now.problems]:
+        raise SourceError(listed(problems))
+    changed, litter = changes_between(before, later)
+    if changed:
         raise SourceChangedError(
-            f"the source changed while the job ran: {listed(sorted(problems))}; wait until nothing "
+            f"the source changed while the job ran: {listed(changed)}; wait until nothing "
             "writes to it and submit again"
         )
     return litter
+
+
+def changes_between(before: Sequence[Scan], later: Sequence[Scan]) -> tuple[list[str], list[str]]:
+    """Return what came, went or changed in the sources: first data, then litter of programs."""
+    changed: list[str] = []
+    litter: list[str] = []
+    for found, now in zip(before, later):
+        for name, words in _changes(found.files, now.files):
+            (litter if _LITTER.search(name) else changed).append(words)
+    return sorted(changed), litter
 
 
 def _root_problem(path: str, drive: Drive) -> str | None:

@@ -155,6 +155,7 @@ def verify(
     on_file: Callable[[Entry], None] = lambda entry: None,
     on_renamed: Callable[[Entry], None] | None = None,
     cuts: Sequence[str] = (),
+    check: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Make sure that an asset is what was sent.
 
@@ -180,6 +181,8 @@ def verify(
         by another ETag than they gave it, and some drives invent inode numbers.
     cuts : Sequence[str]
         Keys at which the store's list may be cut, so that it is there sooner.
+    check : Callable
+        Is called for each piece that is read back, from several threads; raises to break off.
 
     Returns
     -------
@@ -204,7 +207,7 @@ def verify(
         else:
             problems.append(difference)
     if not problems and reads_all:
-        problems = list(read_back(store, prefix, entries, readers, on_file))
+        problems = list(read_back(store, prefix, entries, readers, on_file, check))
     if problems:
         words = listed([difference.words for difference in problems])
         paths = [difference.path for difference in problems]
@@ -218,6 +221,7 @@ def read_back(
     entries: Iterable[Entry],
     readers: int = 8,
     on_file: Callable[[Entry], None] = lambda entry: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Difference]:
     """Read every file at the destination, and tell which have other bytes than were sent.
 
@@ -233,11 +237,13 @@ def read_back(
         How many files are read at once.
     on_file : Callable
         Is told of each file that was read, from several threads.
+    check : Callable
+        Is called for each piece that is read, from several threads; raises to break off.
     """
     stop = threading.Event()
 
-    def check(entry: Entry) -> Difference | None:
-        found = _read(store, prefix, entry, stop)
+    def prove(entry: Entry) -> Difference | None:
+        found = _read(store, prefix, entry, stop, check)
         on_file(entry)
         return found
 
@@ -245,7 +251,7 @@ def read_back(
     waiting: deque = deque()
     try:
         for entry in entries:
-            waiting.append(pool.submit(check, entry))
+            waiting.append(pool.submit(prove, entry))
             if len(waiting) >= readers * _AHEAD and (found := waiting.popleft().result()):
                 yield found
         while waiting:
@@ -313,12 +319,19 @@ def _difference(entry: Entry, found: StoredObject, by_etag: bool) -> Iterator[Di
         yield Difference(entry.path, Fault.REPLACED, words, now)
 
 
-def _read(store: AssetStore, prefix: str, entry: Entry, stop: threading.Event) -> Difference | None:
+def _read(
+    store: AssetStore,
+    prefix: str,
+    entry: Entry,
+    stop: threading.Event,
+    check: Callable[[], None],
+) -> Difference | None:
     """Read a file at the destination and compare its hash."""
     digest = hashlib.sha256()
     for chunk in store.read_back(f"{prefix}/{entry.path}", _READ_SIZE):
         if stop.is_set():
             break
+        check()
         digest.update(chunk)
     if digest.hexdigest() == entry.sha256:
         return None

@@ -81,7 +81,7 @@ class TestFiles(TransferTestCase):
         (self.source / "f").unlink()
         after = scan(str(self.source), "behavior", "p", 1024)
         with self.assertRaises(SourceChangedError) as caught:
-            check_still(before, after)
+            check_still([before], [after])
         text = str(caught.exception)
         for words in ("a vanished", "c appeared", "d changed", "e appeared", "f vanished"):
             self.assertEqual(text.count(f"{self.source}/{words}"), 1, words)

@@ -107,6 +107,52 @@ class TestSourceThatMoves(TransferTestCase):
         with self.assertRaises(DestinationError):
             self.manifest()
 
+    def test_all_files_that_changed_are_named_not_only_the_first_that_was_read(self):
+        paths = [self.write(f"{number}.txt") for number in range(3)]
+
+        def change():
+            for path in paths:
+                path.write_bytes(b"longer data")
+            self.write("new.txt")
+
+        self.told.when(Step.TRANSFER, Kind.START, change)
+        with self.assertRaises(SourceChangedError) as caught:
+            self.run_job()
+        self.assertIn("4 bytes were found, now there are 11", str(caught.exception))
+        self.assertIn("4 changes in all: ", str(caught.exception))
+        for name in ("0.txt changed", "1.txt changed", "2.txt changed", "new.txt appeared"):
+            self.assertIn(name, str(caught.exception))
+
+    def test_changes_of_all_modalities_are_named_at_once(self):
+        sources = [self.folder / name for name in ("one", "two")]
+        paths = [self.write("a.txt", root=source) for source in sources]
+        modalities = [
+            {"modality": modality, "source": str(source)}
+            for modality, source in zip(("behavior", "ecephys"), sources)
+        ]
+
+        def change():
+            for path in paths:
+                path.write_bytes(b"longer data")
+
+        self.told.when(Step.TRANSFER, Kind.END, change)
+        with self.assertRaisesRegex(SourceChangedError, r"one/a\.txt changed; .*two/a\.txt cha"):
+            self.run_job(modalities=modalities)
+
+    def test_a_change_breaks_off_a_proof_that_takes_long(self):
+        path = self.write("a.txt")
+        pause = threading.Event()
+
+        def read_back(*_):
+            for _ in range(1000):  # five seconds
+                yield b"x"
+                pause.wait(0.005)
+
+        self.told.when(Step.TRANSFER, Kind.END, lambda: path.write_bytes(b"DATA and more"))
+        with patch.object(LocalAssetStore, "read_back", read_back):
+            with self.assertRaisesRegex(SourceChangedError, r"a\.txt changed"):
+                self.run_job()
+
 
 class TestSourceAtTheDestination(TransferTestCase):
     """A job must never remove what it is to bring."""
