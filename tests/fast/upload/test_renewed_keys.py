@@ -2,18 +2,21 @@
 
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
 from unittest.mock import patch
 
-from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.errors import DestinationError, ExitCode, TransferError
 from aind_data_transfer_service.upload.credentials import Credentials
 from aind_data_transfer_service.upload.store import Conduct, Window, open_store
-from tests.support import slow
+from tests.support import slow, wait_until
 from tests.support.scripted import OK, Scripted, refusal
+from tests.support.transfer import TransferTestCase
 
 _PROCESS = """
 import json, pathlib, sys, datetime
@@ -213,3 +216,26 @@ class TestProcessWithoutEnd(unittest.TestCase):
         with self.assertRaisesRegex(DestinationError, "/nowhere/x cannot be started: No such"):
             Credentials(seconds=60.0, tell=self.told.append)
         self.assertEqual(self.told, [])
+
+    def test_a_job_that_waits_for_its_first_keys_ends_on_a_signal(self):
+        (self.folder / "process").write_text(f"touch {self.folder}/asked; exec sleep 60")
+        command = f"/bin/sh {self.folder}/process"
+        (self.folder / "config").write_text(f"[default]\ncredential_process = {command}\n")
+        session = TransferTestCase()
+        session.source = self.folder
+        environment = {
+            **os.environ,
+            "DESTINATION": "s3://",
+            "DATA_DIR": str(self.folder / "data"),
+            "UPLOAD_JOB_JSON_ARGS": session.config().model_dump_json(),
+        }
+        command = [sys.executable, "-m", "aind_data_transfer_service.upload"]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as job:
+            try:
+                wait_until((self.folder / "asked").exists, 60, "the job to ask for keys")
+                began = time.monotonic()
+                job.terminate()
+                self.assertEqual(job.wait(30), ExitCode.TERMINATED)
+                self.assertLess(time.monotonic() - began, 10)
+            finally:
+                job.kill()
