@@ -22,11 +22,12 @@ from aind_data_transfer_service.errors import (
     VerificationError,
 )
 from aind_data_transfer_service.settings.upload import UploadSettings
+from aind_data_transfer_service.upload.left import Left, LeftFolder, LeftObject, name_of, total
 from aind_data_transfer_service.upload.listing import APART
 from aind_data_transfer_service.upload.manifest import DOCUMENT, READ_BACK, Entry, Manifest
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shell import as_program
-from aind_data_transfer_service.upload.source import shown
+from aind_data_transfer_service.upload.source import listed, shown
 from aind_data_transfer_service.upload.store import (
     AssetStore,
     manifest_key,
@@ -74,6 +75,8 @@ class Report:
     differences_total: int = 0
     documents: set[str] = field(default_factory=set)
     """Which of the files named are metadata documents."""
+    left: list[LeftObject | LeftFolder] = field(default_factory=list)
+    """What is not of the asset, and is as it was when the asset was verified."""
 
     def add(self, difference: Difference, document: bool) -> None:
         """Note a difference, and keep it where there are not too many."""
@@ -105,6 +108,13 @@ class Report:
                 f"  the store does not check data itself: the job read back every byte before "
                 f"{self.verified}, and no file was replaced since; only --deep finds later damage"
             )
+        if self.left:
+            files, size = total(self.left)
+            names = listed([name_of(one) for one in self.left])
+            yield (
+                f"  {files:,} files, {size:,} bytes are not of this asset, left in place and not "
+                f"proven: {names}"
+            )
         if self.unfinished:
             yield "  a further upload into it began and has not ended: run that job again"
 
@@ -130,6 +140,8 @@ class Report:
                 for difference in self.differences
             ],
             "differences_total": self.differences_total,
+            "left": [name_of(one) for one in self.left[:_SHOWN]],
+            "left_total": total(self.left)[0],
         }
 
 
@@ -199,9 +211,20 @@ def audit(
     with Progress(files, size, _tell, asset, bar, _INTERVAL) as progress:
         sent = _Sent(manifest, lambda entry: None if deep else progress.add(entry.size, 1))
         cuts = [] if store.proves_by_reading else _cuts(asset, manifest, files)
-        for found in compare(store, asset, sent, cuts, by_etag=not deep):
+        left, others = manifest.left, []
+
+        def may_stay(others: Sequence[Difference]) -> bool:
+            return not _since(left, others)[1]
+
+        for found in compare(store, asset, sent, cuts, not deep, may_stay):
+            if found.fault == Fault.FOREIGN:
+                others.append(found)
+            else:
+                report.add(found, _is_document(found, sent.documents))
+                wrong.add(found.path)
+        report.left, changed = _since(left, others)
+        for found in changed:
             report.add(found, _is_document(found, sent.documents))
-            wrong.add(found.path)
         if deep:
             there = (entry for entry in manifest if entry.path not in wrong)
             for found in read_back(
@@ -298,6 +321,27 @@ class _Sent:
             if entry.source == DOCUMENT:
                 self.documents.add(entry.path)
             yield entry
+
+
+def _since(
+    left: Left, others: Sequence[Difference]
+) -> tuple[list[LeftObject | LeftFolder], list[Difference]]:
+    """Tell what is not of an asset and as it was when that was verified from what came since."""
+    stored = {other.path: other.stored for other in others if other.stored is not None}
+    same, different, folders = left.split(stored)
+    paths = set(different)
+    found = [other for other in others if other.path in paths]
+    return same, found + [_changed_folder(was, now) for was, now in folders]
+
+
+def _changed_folder(was: LeftFolder, now: LeftFolder) -> Difference:
+    """Name a folder in which objects that are not of the asset have changed."""
+    words = (
+        f"{name_of(was)}: {now.files:,} files of {now.bytes:,} bytes are there that nobody sent; "
+        f"when the asset was verified there were {was.files:,} files of {was.bytes:,} bytes, or "
+        "their names, sizes or ETags were others"
+    )
+    return Difference(was.folder, Fault.FOREIGN, words)
 
 
 def _cuts(asset: str, manifest: Manifest, files: int) -> list[str]:

@@ -11,17 +11,28 @@ from aind_data_transfer_service.upload.claim import Claim
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.ledger import Ledger
+from aind_data_transfer_service.upload.left import Left
 from aind_data_transfer_service.upload.manifest import DOCUMENT, READ_BACK, Entry, Manifest
 from aind_data_transfer_service.upload.plan import Plan
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shards import records_there
 from aind_data_transfer_service.upload.source import listed, shown
-from aind_data_transfer_service.upload.store import AssetStore, Unfinished
+from aind_data_transfer_service.upload.store import AssetStore, StoredObject, Unfinished
 from aind_data_transfer_service.upload.transfer import Transfer
 from aind_data_transfer_service.upload.verify import read_back, verify
 
 _LOCAL_READERS, _READERS = 8, 32
 """How many files are read back at once: from a disk, and from a server, whose answers take time."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is under an asset that the job did not send."""
+
+    entries: list[Entry]
+    """Files that an earlier upload brought."""
+    left: Left
+    """What is not of the asset."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +115,8 @@ class Delivery:
 
     def prove(
         self, entries: Arrivals, claim: Claim, check: Callable[[], None] = lambda: None
-    ) -> list[Entry]:
-        """Have the store prove what arrived, and tell what of an earlier upload stays.
+    ) -> Kept:
+        """Have the store prove what arrived, and return what else stays there.
 
         Parameters
         ----------
@@ -122,6 +133,9 @@ class Delivery:
             entries.list_as(entry)
             next(renamed)
 
+        def may_stay(path: str) -> bool:
+            return claim.keep_others or path in self._left
+
         how = "read back and verified" if self._store.proves_by_reading else "verified"
         with self._events.during(Step.VERIFY, f"{location} is {how}") as figures:
             size = entries.size
@@ -132,14 +146,13 @@ class Delivery:
                         self._store,
                         self._prefix,
                         entries,
-                        claim.keep_others or bool(self._left),
+                        may_stay,
                         readers=_LOCAL_READERS if self._store.is_local else _READERS,
                         on_file=lambda entry: progress.add(entry.size, 1),
                         on_renamed=take,
                         cuts=entries.cuts(self._prefix),
                         check=check,
                     )
-                    self._check_left(others, claim)
                 except VerificationError as error:
                     claim.journal.doubt(error.paths)
                     self._doubt_records(claim, error.paths)
@@ -152,13 +165,14 @@ class Delivery:
                     "were read back, and are what was sent"
                 )
             if others:
-                names = listed([shown(path) for path in others])
+                skip = len(self._prefix) + 1
+                names = listed([shown(other.key[skip:]) for other in others])
                 self._events.warn(f"kept, though this job did not send them: {names}")
             figures.update(files=len(entries), bytes=size)
             figures["message"] = f"{len(entries):,} files, {size:,} bytes are proven"
             if self._store.proves_by_reading:
                 figures["message"] += f", read back {self._store.read_back_from}"
-        return self._kept(set(others), claim) if others else []
+        return self._kept(others, claim) if others else Kept([], Left())
 
     def _doubt_records(self, claim: Claim, paths: Sequence[str]) -> None:
         """Take files that are not what was sent out of what shards recorded beside the asset."""
@@ -167,29 +181,32 @@ class Delivery:
         except UploadError as error:  # what was found matters more
             self._events.warn(str(error))
 
-    def _check_left(self, others: Sequence[str], claim: Claim) -> None:
-        """Make sure that files nobody sent were there when the transfer began.
+    def _kept(self, others: Sequence[StoredObject], claim: Claim) -> Kept:
+        """Tell files of an earlier upload from those that are not of the asset.
 
-        Raises
-        ------
-        VerificationError
-            If one appeared since.
+        A file of an earlier upload that someone replaced since is neither: `verify` names it.
         """
-        new = [] if claim.keep_others else sorted(set(others) - self._left)
-        if new:
-            names = listed([f"{shown(path)} is there, and nobody sent it" for path in new])
-            location = self._store.location(self._prefix)
-            raise VerificationError(f"{location} is not what was sent: {names}", new)
-
-    def _kept(self, others: set[str], claim: Claim) -> list[Entry]:
-        """Tell what an earlier upload brought of the files that this job did not send."""
         skip = len(self._prefix) + 1
-        listing = self._store.objects(self._prefix)
-        stored = {found.key[skip:]: found for found in listing if found.key[skip:] in others}
-        kept = [entry for entry in claim.earlier if entry.is_stored_as(stored.get(entry.path))]
+        stored = {other.key[skip:]: other for other in others}
+        kept: dict[str, Entry] = {}
+        replaced: set[str] = set()
+        for entry in claim.earlier if claim.keep_others else ():
+            found = stored.get(entry.path)
+            if entry.is_stored_as(found):
+                kept[entry.path] = entry
+            elif found is not None:
+                replaced.add(entry.path)
+        if replaced := replaced - kept.keys():
+            names = listed([shown(path) for path in sorted(replaced)])
+            self._events.warn(
+                "replaced since an earlier upload brought them, so the manifest no longer names "
+                f"them and verify does: {names}"
+            )
         if kept and self._store.proves_by_reading and not self._store.is_local:
-            self._prove_kept(kept)
-        return kept
+            self._prove_kept(list(kept.values()))
+        known = kept.keys() | replaced
+        left = Left.of((other for path, other in stored.items() if path not in known), skip)
+        return Kept(list(kept.values()), left)
 
     def _prove_kept(self, kept: Sequence[Entry]) -> None:
         """Read back what an earlier upload brought, unless the job that brought it did so.
@@ -300,8 +317,8 @@ class Delivery:
             names = listed([shown(path) for path in sorted(self._left)])
             self._events.warn(
                 f"{len(self._left):,} files under {self._store.location(self._prefix)} are of "
-                "other modalities or other software, and stay there. They are not in the "
-                f"manifest, so verify names them until they are uploaded or deleted: {names}"
+                "other modalities or other software, and stay there. They are not proven; the "
+                f"manifest lists them as not of this asset: {names}"
             )
 
     def _confirmed(self, plan: Plan, arrivals: Arrivals) -> tuple[bytearray, list[str]]:

@@ -50,7 +50,7 @@ from aind_data_transfer_service.upload.claim import (
     release,
     remove_lease,
 )
-from aind_data_transfer_service.upload.delivery import Delivery
+from aind_data_transfer_service.upload.delivery import Delivery, Kept
 from aind_data_transfer_service.upload.description import (
     SOFTWARE,
     complete,
@@ -493,13 +493,13 @@ class UploadJob:
         self,
         plan: Plan,
         arrivals: Arrivals,
-        kept: list[Entry],
+        kept: Kept,
         claim: Claim,
         litter: list[str],
     ) -> Outcome:
         """Put the manifest beside the asset, and call it done."""
-        size = arrivals.size + sum(entry.size for entry in kept)
-        files = len(arrivals) + len(kept)
+        size = arrivals.size + sum(entry.size for entry in kept.entries)
+        files = len(arrivals) + len(kept.entries)
         header = {
             "manifest": 1,
             "asset": self._prefix,
@@ -515,10 +515,11 @@ class UploadJob:
             "empty_folders": plan.empty_folders,
             "left_out": plan.left_out,
             "changed_meanwhile": litter,
+            **kept.left.fields(),
         }
         claim.lease.renew()
-        kept = sorted(kept, key=attrgetter("path"))
-        self._write_manifest(header, arrivals, kept)
+        entries = sorted(kept.entries, key=attrgetter("path"))
+        self._write_manifest(header, arrivals, entries)
         self._on_proven()
         self._release(claim)
         return self._finish(files, size, claim.started)

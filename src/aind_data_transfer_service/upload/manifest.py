@@ -22,6 +22,7 @@ from typing import Annotated, Any, Self, TypeVar
 import msgspec
 
 from aind_data_transfer_service.errors import DestinationError, TransferError, VerificationError
+from aind_data_transfer_service.upload.left import Left
 from aind_data_transfer_service.upload.store import (
     AssetStore,
     StoredObject,
@@ -76,7 +77,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return stored.etag == self.etag or same_etag(stored.etag, self.etag)
 
 
-class _Header(msgspec.Struct):
+class _Header(Left, kw_only=True):
     """What the first line of a manifest must hold, and of which types."""
 
     manifest: int
@@ -219,7 +220,9 @@ class Manifest:
             raise DestinationError(f"{store.location(self._key)} does not exist")
         _, first = next(self._lines(), (1, b""))
         self._has_crc = first.startswith(_CRC)
-        self._decode(1, first, _HEADER)
+        known = self._decode(1, first, _HEADER)
+        self.left = Left(known.left, known.left_folders)
+        """What lies under the asset and is not of it."""
         self.header: dict[str, Any] = self._decode(1, first, _OBJECT)
         """What is said of the asset as a whole."""
         self.header.pop("crc", None)

@@ -94,10 +94,10 @@ def same_etag(one: str, other: str) -> bool:
 
     Servers write one ETag in several ways: with or without quotes, as a weak one, in upper case.
     """
-    return one == other or _bare(one) == _bare(other)
+    return one == other or bare_etag(one) == bare_etag(other)
 
 
-def _bare(etag: str) -> str:
+def bare_etag(etag: str) -> str:
     """Return an ETag without what differs between a server's answers."""
     return etag.strip('"').removeprefix("W/").strip('"').lower()
 

@@ -58,6 +58,8 @@ class Difference:
     """What is wrong, for people."""
     listed: Entry | None = None
     """Where only its ETag is another: what was sent, with the ETag that the store lists."""
+    stored: StoredObject | None = None
+    """Where nobody sent it: what the store lists."""
 
 
 def differences(
@@ -99,7 +101,8 @@ def differences(
     for path in sent:
         yield Difference(path, Fault.MISSING, f"{shown(path)} is missing")
     for path in sorted(found):
-        yield Difference(path, Fault.FOREIGN, f"{shown(path)} is there, and nobody sent it")
+        words = f"{shown(path)} is there, and nobody sent it"
+        yield Difference(path, Fault.FOREIGN, words, stored=found[path])
 
 
 def compare(
@@ -108,7 +111,7 @@ def compare(
     entries: Iterable[Entry],
     cuts: Sequence[str] = (),
     by_etag: bool = True,
-    keep_others: bool = False,
+    may_stay: Callable[[Sequence[Difference]], bool] = lambda others: not others,
 ) -> Iterable[Difference]:
     """Compare what was sent with what the store lists, which is asked for in pieces.
 
@@ -127,17 +130,18 @@ def compare(
         Keys at which the store's list may be cut, so that it is there sooner.
     by_etag : bool
         Whether the ETag has to be the same.
-    keep_others : bool
-        Whether there may be files that nobody sent.
+    may_stay : Callable
+        Returns whether these files, which nobody sent, may be there; by default none may. If they
+        may, and nothing else differs, the list is not asked for again.
     """
     skip, stored = len(prefix) + 1, store.objects(prefix, cuts)
     conflicts: list[StoredObject] = []
     pauses = store.list_pauses or ((0.0,) if cuts else ())
     for number, pause in enumerate(pauses):
-        found = differences(entries, stored, skip, by_etag)
-        others = _only_others(found, keep_others and number > 0)
-        if others is not None and not conflicts:
-            return others
+        others = _only_others(differences(entries, stored, skip, by_etag))
+        if others is not None and not conflicts and may_stay(others):
+            if number > 0 or not _names_any(entries, others):
+                return others
         time.sleep(pause)
         conflicts.clear()
         stored = once_each(store.objects(prefix), conflicts)
@@ -149,14 +153,14 @@ def verify(
     store: AssetStore,
     prefix: str,
     entries: Iterable[Entry],
-    keep_others: bool = False,
+    may_stay: Callable[[str], bool] = lambda path: False,
     readers: int = 8,
     deep: bool | None = None,
     on_file: Callable[[Entry], None] = lambda entry: None,
     on_renamed: Callable[[Entry], None] | None = None,
     cuts: Sequence[str] = (),
     check: Callable[[], None] = lambda: None,
-) -> list[str]:
+) -> list[StoredObject]:
     """Make sure that an asset is what was sent.
 
     Parameters
@@ -167,8 +171,8 @@ def verify(
         Name of the asset.
     entries : Iterable[Entry]
         What was sent; it is gone through twice where files are read back.
-    keep_others : bool
-        Whether there may be files that nobody sent.
+    may_stay : Callable
+        Returns whether a file that nobody sent may be there, by its path; by default none may.
     readers : int
         How many files are read back at once.
     deep : bool | None
@@ -186,31 +190,36 @@ def verify(
 
     Returns
     -------
-    list[str]
-        Paths that nobody sent.
+    list[StoredObject]
+        What nobody sent, and may be there.
 
     Raises
     ------
     VerificationError
         Where anything differs, naming it.
     """
-    problems, others = [], []
+    problems: list[Difference] = []
+    others: list[StoredObject] = []
     reads_all = store.proves_by_reading if deep is None else deep
-    found = compare(store, prefix, entries, cuts, keep_others=keep_others)
+
+    def may_all_stay(others: Sequence[Difference]) -> bool:
+        return all(may_stay(other.path) for other in others)
+
+    found = compare(store, prefix, entries, cuts, may_stay=may_all_stay)
     if on_renamed is not None and reads_all:
         found = _but_renamed(found, on_renamed)
     elif on_renamed is not None:
         found = _by_bytes(found, store, prefix, readers, on_renamed)
     for difference in found:
-        if keep_others and difference.fault == Fault.FOREIGN:
-            others.append(difference.path)
+        if difference.stored is not None and may_stay(difference.path):
+            others.append(difference.stored)
         else:
             problems.append(difference)
     if not problems and reads_all:
         problems = list(read_back(store, prefix, entries, readers, on_file, check))
     if problems:
         words = listed([difference.words for difference in problems])
-        paths = [difference.path for difference in problems]
+        paths = [one.path for one in problems if one.fault != Fault.FOREIGN]
         raise VerificationError(f"{store.location(prefix)} is not what was sent: {words}", paths)
     return others
 
@@ -290,14 +299,20 @@ def _by_bytes(
         yield from (one for one in some if one.listed is None or one.path in wrong)
 
 
-def _only_others(found: Iterable[Difference], may_be: bool) -> list[Difference] | None:
-    """Return differences that may be: files that nobody sent. None if there is any other one."""
+def _only_others(found: Iterable[Difference]) -> list[Difference] | None:
+    """Return the differences if all are of files that nobody sent; None if there is another one."""
     others = []
     for difference in found:
-        if not may_be or difference.fault != Fault.FOREIGN:
+        if difference.fault != Fault.FOREIGN:
             return None
         others.append(difference)
     return others
+
+
+def _names_any(entries: Iterable[Entry], others: Sequence[Difference]) -> bool:
+    """Return whether any of these files was sent after all: the store listed it twice then."""
+    paths = {other.path for other in others}
+    return bool(paths) and any(entry.path in paths for entry in entries)
 
 
 def _doubled(path: str) -> Difference:
