@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -54,8 +54,11 @@ from aind_data_transfer_service.upload.shards import (
 from aind_data_transfer_service.upload.store import (
     AssetState,
     AssetStore,
+    StoredObject,
     Unfinished,
     fence_of,
+    is_own_probe,
+    is_probe,
     mark_key,
     record_folder,
 )
@@ -64,6 +67,8 @@ logger = logging.getLogger(__name__)
 
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL})
 """What a file system without locks says."""
+PROBE_LIFE = timedelta(hours=1)
+"""A probe that is older was left by a job that is gone: even one that retries needs minutes."""
 _MOST_REMOVALS = 20
 """How often a file may be removed between opening and locking it."""
 
@@ -569,10 +574,23 @@ def release(store: AssetStore, prefix: str, claim: Claim) -> None:
 
 
 def transfer_records(store: AssetStore, prefix: str) -> dict[str, str]:
-    """List the ETags, by key, of what jobs write beside an asset but its lease and its manifest."""
-    folder = record_folder(prefix)
-    ours = (f"{folder}/probe-", f"{shard_records(prefix)}/")
-    return {item.key: item.etag for item in store.objects(folder) if item.key.startswith(ours)}
+    """List the ETags, by key, of what jobs write beside an asset but its lease and its manifest.
+
+    Of the probes, those of this process and those that are older than any job needs: another job
+    that wants the asset may be trying the store just now. The newest record, the lease at the
+    latest, says how late it is by the store's clock.
+    """
+    records = list(store.objects(record_folder(prefix)))
+    newest = max((item.modified for item in records if item.modified), default=None)
+
+    def goes(item: StoredObject) -> bool:
+        if not is_probe(prefix, item.key):
+            return item.key.startswith(f"{shard_records(prefix)}/")
+        if is_own_probe(prefix, item.key):
+            return True
+        return bool(item.modified and newest and newest - item.modified > PROBE_LIFE)
+
+    return {item.key: item.etag for item in records if goes(item)}
 
 
 def remove_lease(store: AssetStore, prefix: str) -> None:

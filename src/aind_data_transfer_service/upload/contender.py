@@ -20,7 +20,7 @@ from aind_data_transfer_service.upload.lease import (
     read_lease,
     ttl_of,
 )
-from aind_data_transfer_service.upload.store import AssetStore, record_folder
+from aind_data_transfer_service.upload.store import AssetStore, probe_key, record_folder
 
 
 def silent_for(store: AssetStore, prefix: str, key: str, etag: str) -> float:
@@ -48,7 +48,7 @@ def store_time(
     store: AssetStore, prefix: str
 ) -> tuple[datetime | None, dict[str, tuple[datetime | None, str]]]:
     """Return the store's time, and when each record of an asset was written, with its ETag."""
-    probe = f"{record_folder(prefix)}/probe-{uuid.uuid4().hex}"
+    probe = probe_key(prefix)
     store.put(probe, uuid.uuid4().bytes)
     try:
         found = {

@@ -1,10 +1,11 @@
 """`aind-data-transfer-service clean`: what dead jobs left behind, found and removed.
 
 Removed without a name is only what no job can continue: multipart uploads that were never completed
-and whose ids are in our records, records on this machine of transfers that are over, files of jobs
-that ended long ago. An unfinished asset is what its job continues when it is run again; it is
-listed, and what our records name of it is removed if it is named. Ages of what is at the store are
-by the store's clock, and nothing of an asset is touched whose lease is not older than its TTL.
+and whose ids are in our records, probes of jobs that were killed before they began, records on this
+machine of transfers that are over, files of jobs that ended long ago. An unfinished asset is what
+its job continues when it is run again; it is listed, and what our records name of it is removed if
+it is named. Ages of what is at the store are by the store's clock, and nothing of an asset is
+touched whose lease is not older than its TTL.
 """
 
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from aind_data_transfer_service.errors import DestinationError, RequestError, UploadError
 from aind_data_transfer_service.upload.claim import (
+    PROBE_LIFE,
     claim_asset,
     forget,
     release,
@@ -34,6 +36,7 @@ from aind_data_transfer_service.upload.store import (
     AssetStore,
     StoredObject,
     Unfinished,
+    is_probe,
     manifest_key,
     mark_key,
 )
@@ -124,7 +127,8 @@ class Leftovers:
             half.asset: half for half in _halves(store, records) if half.asset.startswith(beneath)
         }
         uploads = [one for one in store.unfinished() if _owner(one.key).startswith(beneath)]
-        self._store_now = _time_of(store) if halves or uploads else None
+        probes = [item for item in records.values() if _is_probe(item.key, beneath)]
+        self._store_now = _time_of(store) if halves or uploads or probes else None
         removed = [self._checked(store, halves, asset) for asset in named]
         for upload in uploads:
             yield self._upload(store, upload, halves, records, state_dir)
@@ -135,6 +139,7 @@ class Leftovers:
                 yield _half_that_goes(store, half.asset, state_dir)
             else:
                 yield self._half_that_stays(store, half)
+        yield from (self._probe(store, probe) for probe in probes if self._is_gone(probe))
         yield from self._journals(store, beneath, state_dir, set(halves))
 
     def of_jobs(self, folder: Path) -> Iterator[Finding]:
@@ -213,6 +218,19 @@ class Leftovers:
 
         return Finding(words, remove)
 
+    def _probe(self, store: AssetStore, probe: StoredObject) -> Finding:
+        """Remove an object with which a job that is gone tried the store."""
+
+        def remove() -> str:
+            store.delete_matching({probe.key: probe.etag})
+            return ""
+
+        return Finding(
+            f"probe of a job that was killed, written {self._age(probe.modified)} ago: "
+            f"{store.location(probe.key)}",
+            remove,
+        )
+
     def _half_that_stays(self, store: AssetStore, half: Half) -> Finding:
         """Tell of an asset that a job can go on with."""
         place = store.location(half.asset)
@@ -244,6 +262,11 @@ class Leftovers:
         """Return whether something at the store is old enough; of unknown age, it never is."""
         age = self._since(moment)
         return age is not None and age >= self._older_than
+
+    def _is_gone(self, probe: StoredObject) -> bool:
+        """Return whether the job that wrote a probe is gone."""
+        age = self._since(probe.modified)
+        return age is not None and age >= max(self._older_than, PROBE_LIFE)
 
     def _may_live(self, half: Half) -> bool:
         """Return whether the job that holds a lease may still run."""
@@ -354,6 +377,11 @@ def _time_of(store: AssetStore) -> datetime | None:
 def _owner(key: str) -> str:
     """Tell which asset an object is of."""
     return key.removeprefix(f"{RECORDS}/").split("/", 1)[0]
+
+
+def _is_probe(key: str, beneath: str) -> bool:
+    """Return whether a record is a probe of an asset whose name begins so."""
+    return _owner(key).startswith(beneath) and is_probe(_owner(key), key)
 
 
 def _last_change(folder: Path) -> datetime:

@@ -20,7 +20,7 @@ from aind_data_transfer_service.upload.store import (
     AssetState,
     AssetStore,
     PreconditionFailed,
-    record_folder,
+    probe_key,
 )
 
 _MARGIN = 64 * 1024**2
@@ -101,7 +101,7 @@ def probe(store: AssetStore, prefix: str) -> list[str]:
     """
     store.create()
     key, whole, in_parts, in_class = (
-        f"{record_folder(prefix)}/probe-{uuid.uuid4().hex}{end}" for end in ("", "-w", "-p", "-c")
+        f"{probe_key(prefix)}{end}" for end in ("", "-w", "-p", "-c")
     )
     said = uuid.uuid4().bytes
     asked = () if store.proves_by_reading else ((whole, False), (in_parts, True))
@@ -139,7 +139,7 @@ def check_conditions(store: AssetStore, prefix: str) -> Iterator[str]:
     DestinationError
         If the store cannot be written.
     """
-    key = f"{record_folder(prefix)}/probe-{uuid.uuid4().hex}"
+    key = probe_key(prefix)
     try:
         try:
             store.conditional = _honours_conditions(store, key) and store.conditional

@@ -13,6 +13,7 @@ import logging
 import re
 import threading
 import time
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,8 @@ RECORDS = ".transfer"
 """The folder of a bucket that holds what is known of its assets."""
 _DOTTED = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ufffe\uffff]")
+_PROCESS = uuid.uuid4().hex[:16]
+"""Begins the names of this process's probes."""
 _FEW = 16
 _ASKED_AT_ONCE = 8
 _HEADER_PIECE = 1 << 16
@@ -158,6 +161,26 @@ def mark_key(prefix: str) -> str:
 def manifest_key(prefix: str) -> str:
     """Tell the key of the manifest of a verified asset."""
     return f"{record_folder(prefix)}/manifest.jsonl"
+
+
+def probe_key(prefix: str) -> str:
+    """Return a new key for an object that is written for a moment, to try the store."""
+    return f"{_probes(prefix)}{_PROCESS}{uuid.uuid4().hex}"
+
+
+def is_probe(prefix: str, key: str) -> bool:
+    """Return whether a record of an asset is a probe."""
+    return key.startswith(_probes(prefix))
+
+
+def is_own_probe(prefix: str, key: str) -> bool:
+    """Return whether a record of an asset is a probe that this process wrote."""
+    return key.startswith(f"{_probes(prefix)}{_PROCESS}")
+
+
+def _probes(prefix: str) -> str:
+    """Return how the keys of an asset's probes begin."""
+    return f"{record_folder(prefix)}/probe-"
 
 
 def fence_of(record: Mapping[str, Any]) -> int:

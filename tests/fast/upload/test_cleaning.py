@@ -101,6 +101,17 @@ class TestClean(CleaningTestCase):
         self.run_job()
         self.assertEqual(self.told.figures("transfer", "end")["files_sent"], 1)
 
+    def test_a_probe_goes_when_the_job_that_wrote_it_is_gone(self):
+        old, young, new = (f"{record_folder(PREFIX)}/probe-{name}" for name in "abc")
+        for probe, hours in ((old, 8 * 24), (young, 2), (new, 0)):
+            self.store.put(probe, b"x")
+            moment = time.time() - hours * 3600
+            os.utime(self.store.location(probe), (moment, moment))
+        self.assertRegex(self.clean(self.bucket)[1], r"removed +probe of a job.*8 days ago: .*-a")
+        self.assertEqual([bool(self.store.get(probe)) for probe in (old, young, new)], [0, 1, 1])
+        self.clean(self.bucket, "--older-than", "0m")
+        self.assertEqual([bool(self.store.get(probe)) for probe in (old, young, new)], [0, 0, 1])
+
     def test_an_old_upload_of_a_job_that_lives_stays(self):
         (self.incoming / f"{PREFIX}~1").write_bytes(b"half")
         self.age()

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import threading
+import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -241,7 +242,10 @@ class TestRecords(TransferTestCase):
 
     def test_what_killed_jobs_left_beside_the_asset_is_removed(self):
         self.write("a.txt")
-        self.store.put(f"{record_folder(PREFIX)}/probe-0123", b"x")
+        probe = f"{record_folder(PREFIX)}/probe-0123"
+        self.store.put(probe, b"x")
+        two_hours_ago = time.time() - 7200
+        os.utime(self.store.location(probe), (two_hours_ago, two_hours_ago))
         self.run_job()
         left = [item.key for item in self.store.objects(record_folder(PREFIX))]
         self.assertEqual(left, [manifest_key(PREFIX)])
