@@ -10,11 +10,15 @@ import boto3
 
 from aind_data_transfer_service import cli
 from aind_data_transfer_service.errors import ExitCode, VerificationError
-from aind_data_transfer_service.upload import preflight
+from aind_data_transfer_service.upload import manifest, preflight
 from aind_data_transfer_service.upload.checksum import Algorithm
-from aind_data_transfer_service.upload.manifest import Manifest
+from aind_data_transfer_service.upload.manifest import Manifest, write_lines
 from aind_data_transfer_service.upload.s3_client import S3Client
-from aind_data_transfer_service.upload.store import manifest_key
+from aind_data_transfer_service.upload.store import (
+    AssetState,
+    former_manifest_key,
+    manifest_key,
+)
 from tests.support import missing, seaweedfs
 from tests.support.fault_proxy import Asked, FaultProxy, Trouble, nothing
 from tests.support.transfer import PREFIX, TransferTestCase
@@ -197,6 +201,98 @@ class TestServerThatChecksNothing(UncheckedTestCase):
         self.proxy.begin(nothing)
         self.assertIsNone(self.store.get(manifest_key(PREFIX)))
         self.run_job()
+        self.assert_whole()
+
+    def begin_forced(self) -> bytes:
+        """Publish an asset, and have a file more to upload into it; return its manifest."""
+        (self.source / "large.bin").unlink()
+        self.run_job()
+        (self.source / "0.bin").unlink()
+        self.write("more.bin", b"more")
+        return self.store.get(manifest_key(PREFIX))
+
+    def assert_goes_on(self) -> None:
+        """See that the same job, run again, brings everything home."""
+        self.proxy.begin(nothing)
+        self.assertEqual(self.store.asset_state(PREFIX), AssetState.PARTIAL)
+        self.run_job(force_cloud_sync=True)
+        self.assertLessEqual({"behavior/0.bin", "behavior/more.bin"}, self.manifest().keys())
+        self.assertEqual(Manifest(self.store, PREFIX).left.fields(), {})
+        self.assert_whole()
+
+    def test_the_manifest_of_an_earlier_upload_is_put_back(self):
+        before = self.begin_forced()
+        self.corrupt("/manifest.jsonl", times=3)
+        with self.assertRaisesRegex(VerificationError, "damaged each.*in place again"):
+            self.run_job(force_cloud_sync=True)
+        self.assertEqual(self.store.get(manifest_key(PREFIX)), before)
+        self.assertIsNone(self.store.get(former_manifest_key(PREFIX)))
+        self.assert_goes_on()
+
+    def test_the_manifest_of_an_earlier_upload_is_not_replaced_without_a_copy(self):
+        before = self.begin_forced()
+        self.corrupt("manifest", times=9)
+        with self.assertRaisesRegex(VerificationError, "was not replaced: a copy.*damaged each"):
+            self.run_job(force_cloud_sync=True)
+        self.assertEqual(self.store.get(manifest_key(PREFIX)), before)
+        self.assert_goes_on()
+
+    def test_the_copy_is_used_where_the_manifest_cannot_be_put_back(self):
+        before = self.begin_forced()
+        self.corrupt("/manifest.jsonl", times=99)
+        with self.assertRaisesRegex(VerificationError, "is in .*manifest-before.jsonl; run"):
+            self.run_job(force_cloud_sync=True)
+        self.assertEqual(self.store.get(former_manifest_key(PREFIX)), before)
+        self.assertIn("a further upload into it began", self.verify()[1])
+        self.assert_goes_on()
+
+    def die_at(self, function: str, **more) -> None:
+        """Let a job end as one that is killed at the manifest: in the writing, or before proof."""
+        real, written = getattr(manifest, function), []
+
+        def write(store, key, lines):
+            if key == manifest_key(PREFIX):
+                written.append(key)
+            return write_lines(store, key, lines)
+
+        def die(*arguments):
+            if arguments[-1 if function == "_damage" else 1] == manifest_key(PREFIX) and (
+                written or function == "write_lines"
+            ):
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        with patch.object(manifest, "write_lines", write), patch.object(manifest, function, die):
+            with self.assertRaises(KeyboardInterrupt):
+                self.run_job(**more)
+
+    def killed_and_gone_on(self, function: str, times: int) -> None:
+        """Kill a forced job at the manifest, damaged or not, and see that nothing is lost."""
+        before = self.begin_forced()
+        self.corrupt("/manifest.jsonl", times)
+        self.die_at(function, force_cloud_sync=True)
+        self.assertEqual(self.store.get(former_manifest_key(PREFIX)), before)
+        is_old = self.store.get(manifest_key(PREFIX)) == before
+        self.assertEqual(is_old, function == "write_lines")
+        self.assert_goes_on()
+
+    def test_a_job_that_is_killed_before_it_replaces_the_manifest_loses_nothing(self):
+        self.killed_and_gone_on("write_lines", 0)
+
+    def test_a_job_that_is_killed_after_it_replaced_the_manifest_loses_nothing(self):
+        self.killed_and_gone_on("_damage", 0)
+
+    def test_a_job_that_is_killed_after_its_manifest_was_damaged_loses_nothing(self):
+        self.killed_and_gone_on("_damage", 1)
+
+    def test_a_job_that_is_killed_before_its_manifest_is_proven_has_not_published(self):
+        (self.source / "large.bin").unlink()
+        settings = self.settings(job_id="one")
+        self.corrupt("/manifest.jsonl")
+        self.die_at("_damage", settings=settings)
+        self.proxy.begin(nothing)
+        self.assertEqual(self.store.asset_state(PREFIX), AssetState.PARTIAL)
+        self.run_job(settings)
         self.assert_whole()
 
 

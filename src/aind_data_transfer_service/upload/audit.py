@@ -30,6 +30,7 @@ from aind_data_transfer_service.upload.shell import as_program
 from aind_data_transfer_service.upload.source import listed, shown
 from aind_data_transfer_service.upload.store import (
     AssetStore,
+    former_manifest_key,
     manifest_key,
     mark_key,
     open_store,
@@ -288,10 +289,12 @@ def store_name(place: Place) -> str:
 def _manifest(store: AssetStore, asset: str) -> tuple[Manifest, bool]:
     """Find an asset's manifest, and tell whether a further upload has begun."""
     place = store.location(asset)
-    records = {item.key for item in store.objects(record_folder(asset))}
+    records = {item.key: item.size for item in store.objects(record_folder(asset))}
     unfinished = mark_key(asset) in records
-    if manifest_key(asset) in records:
-        return Manifest(store, asset), unfinished and not store.is_published(asset)
+    key, former = manifest_key(asset), former_manifest_key(asset)
+    if key in records or records.get(former):
+        manifest = Manifest(store, asset, key if key in records else former)
+        return manifest, unfinished and not store.is_published(asset)
     if unfinished:
         raise DestinationError(
             f"{place} is unfinished: the job that brings it is still running or has failed; run "

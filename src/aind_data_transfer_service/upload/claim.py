@@ -40,7 +40,7 @@ from aind_data_transfer_service.upload.lease import (
     write_lease,
 )
 from aind_data_transfer_service.upload.ledger import Ledger
-from aind_data_transfer_service.upload.manifest import Entry, Journal, Manifest
+from aind_data_transfer_service.upload.manifest import READ_BACK, Entry, Journal, Manifest
 from aind_data_transfer_service.upload.shards import (
     JOURNAL,
     Shard,
@@ -57,8 +57,10 @@ from aind_data_transfer_service.upload.store import (
     StoredObject,
     Unfinished,
     fence_of,
+    former_manifest_key,
     is_own_probe,
     is_probe,
+    manifest_key,
     mark_key,
     record_folder,
 )
@@ -109,7 +111,8 @@ class Claim:
 class Earlier(Iterable[Entry]):
     """The manifest of an earlier upload, as far as there is one that can be read.
 
-    What cannot be read is not known, and sent again.
+    What cannot be read is not known, and sent again. A job that was killed while it replaced the
+    manifest left a copy as well. The newer manifest comes first then.
 
     Parameters
     ----------
@@ -123,8 +126,18 @@ class Earlier(Iterable[Entry]):
         self._store, self._prefix = store, prefix
 
     def __iter__(self) -> Iterator[Entry]:
-        with contextlib.suppress(DestinationError):
-            yield from Manifest(self._store, self._prefix)
+        for key in (manifest_key(self._prefix), former_manifest_key(self._prefix)):
+            with contextlib.suppress(DestinationError):
+                yield from Manifest(self._store, self._prefix, key)
+
+    @property
+    def was_read_back(self) -> bool:
+        """Return whether the job that brought its files had read all of them back."""
+        proofs = set()
+        for key in (manifest_key(self._prefix), former_manifest_key(self._prefix)):
+            with contextlib.suppress(DestinationError):
+                proofs.add(Manifest(self._store, self._prefix, key).header.get("proof"))
+        return proofs == {READ_BACK}
 
 
 @contextmanager
@@ -585,7 +598,8 @@ def transfer_records(store: AssetStore, prefix: str) -> dict[str, str]:
 
     def goes(item: StoredObject) -> bool:
         if not is_probe(prefix, item.key):
-            return item.key.startswith(f"{shard_records(prefix)}/")
+            is_former = item.key == former_manifest_key(prefix)
+            return is_former or item.key.startswith(f"{shard_records(prefix)}/")
         if is_own_probe(prefix, item.key):
             return True
         return bool(item.modified and newest and newest - item.modified > PROBE_LIFE)

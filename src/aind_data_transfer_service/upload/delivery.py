@@ -12,7 +12,7 @@ from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.ledger import Ledger
 from aind_data_transfer_service.upload.left import Left
-from aind_data_transfer_service.upload.manifest import DOCUMENT, READ_BACK, Entry, Manifest
+from aind_data_transfer_service.upload.manifest import DOCUMENT, Entry
 from aind_data_transfer_service.upload.plan import Plan
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shards import records_there
@@ -203,12 +203,12 @@ class Delivery:
                 f"them and verify does: {names}"
             )
         if kept and self._store.proves_by_reading and not self._store.is_local:
-            self._prove_kept(list(kept.values()))
+            self._prove_kept(list(kept.values()), claim)
         known = kept.keys() | replaced
         left = Left.of((other for path, other in stored.items() if path not in known), skip)
         return Kept(list(kept.values()), left)
 
-    def _prove_kept(self, kept: Sequence[Entry]) -> None:
+    def _prove_kept(self, kept: Sequence[Entry], claim: Claim) -> None:
         """Read back what an earlier upload brought, unless the job that brought it did so.
 
         Raises
@@ -216,7 +216,7 @@ class Delivery:
         VerificationError
             If any of it is not what was sent then.
         """
-        if Manifest(self._store, self._prefix).header.get("proof") == READ_BACK:
+        if claim.earlier.was_read_back:
             return
         found = read_back(self._store, self._prefix, kept, _READERS)
         if words := [difference.words for difference in found]:

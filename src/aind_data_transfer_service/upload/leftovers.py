@@ -36,6 +36,7 @@ from aind_data_transfer_service.upload.store import (
     AssetStore,
     StoredObject,
     Unfinished,
+    former_manifest_key,
     is_probe,
     manifest_key,
     mark_key,
@@ -360,7 +361,8 @@ def _halves(store: AssetStore, records: dict[str, StoredObject]) -> Iterator[Hal
     for key, item in records.items():
         asset = key.removeprefix(f"{RECORDS}/").rpartition("/")[0]
         if key == mark_key(asset) and (found := read_lease(store, key)) is not None:
-            has_manifest = manifest_key(asset) in records
+            former = records.get(former_manifest_key(asset))
+            has_manifest = manifest_key(asset) in records or bool(former and former.size)
             is_published = has_manifest and store.is_published(asset)
             ttl = timedelta(seconds=0 if is_ended(found.record) else ttl_of(found.record))
             yield Half(asset, item.modified, has_manifest, is_published, ttl)

@@ -12,9 +12,9 @@ import os
 import threading
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -26,6 +26,7 @@ from aind_data_transfer_service.upload.left import Left
 from aind_data_transfer_service.upload.store import (
     AssetStore,
     StoredObject,
+    former_manifest_key,
     key_problem,
     manifest_key,
     record_folder,
@@ -122,6 +123,10 @@ def write_manifest(
 ) -> None:
     """Put the manifest beside the asset; read it back from a server that checks no checksums.
 
+    What is there so far is copied before, and put back if the new manifest cannot be proven. As
+    long as the copy is there, the asset does not count as published: a job that is killed meanwhile
+    leaves it, and the next one goes by it.
+
     Parameters
     ----------
     store : AssetStore
@@ -136,24 +141,93 @@ def write_manifest(
     Raises
     ------
     VerificationError
-        If it was damaged each time it was written. Nothing is left of it then.
+        If it was damaged each time it was written. The earlier one is there again then, or its copy
+        is, if it cannot be put back.
     """
-    key = manifest_key(prefix)
-    checks = store.proves_by_reading and not store.is_local  # a local folder has it on disk
-    for _ in range(_WRITES if checks else 1):
-        entries = heapq.merge(*sources, key=attrgetter("path"))
-        write_lines(store, key, itertools.chain((header,), entries))
-        problem = _damage(store, prefix) if checks else None
-        if problem is None:
-            return
+
+    def lines() -> Iterator[Content]:
+        return itertools.chain((header,), heapq.merge(*sources, key=attrgetter("path")))
+
+    key, former = manifest_key(prefix), former_manifest_key(prefix)
+    if not store.proves_by_reading or store.is_local:  # a local folder has it on disk
+        write_lines(store, key, lines())
+        return
+    has_former = _keep_former(store, prefix)
+    problem = _write_proven(store, prefix, key, lines)
+    if problem is None:
+        store.delete([former])
+        return
+    words = f"written {_WRITES} times, and damaged each time: {problem}"
+    if not has_former:
+        store.delete([key])
+        store.delete([former])
+        raise VerificationError(words)
+    if _write_proven(store, prefix, key, partial(_lines_of, store, prefix, former)) is None:
+        store.delete([former])
+        raise VerificationError(f"{words}. The manifest of the earlier upload is in place again")
     store.delete([key])
-    raise VerificationError(f"written {_WRITES} times, and damaged each time: {problem}")
+    raise VerificationError(
+        f"{words}. The manifest of the earlier upload is in {store.location(former)}; run the job "
+        "again, it continues from there"
+    )
 
 
-def _damage(store: AssetStore, prefix: str) -> str | None:
+def _keep_former(store: AssetStore, prefix: str) -> bool:
+    """Copy the manifest that is going to be replaced, if it is intact.
+
+    If it is damaged, a job was killed while it replaced it, and the copy is there already.
+
+    Returns
+    -------
+    bool
+        Whether there is a copy now that can be put back.
+
+    Raises
+    ------
+    VerificationError
+        If the copy was damaged each time it was written.
+    """
+    key, former = manifest_key(prefix), former_manifest_key(prefix)
+    sizes = {item.key: item.size for item in store.objects(record_folder(prefix))}
+    # what it reads may be damaged too, so it reads more than once
+    if key in sizes and any(_damage(store, prefix, key) is None for _ in range(_WRITES)):
+        problem = _write_proven(store, prefix, former, partial(_lines_of, store, prefix, key))
+        if problem is not None:
+            store.delete([former])
+            raise VerificationError(
+                f"the manifest of the earlier upload was not replaced: a copy of it was written "
+                f"{_WRITES} times, and damaged each time: {problem}"
+            )
+        return True
+    if former not in sizes:
+        store.put(former, b"")
+    return sizes.get(former, 0) > 0
+
+
+def _write_proven(
+    store: AssetStore, prefix: str, key: str, lines: Callable[[], Iterator[Content]]
+) -> str | None:
+    """Write a manifest until it reads back well; return what is wrong if it never does."""
+    problem = None
+    for _ in range(_WRITES):
+        write_lines(store, key, lines())
+        problem = _damage(store, prefix, key)
+        if problem is None:
+            return None
+    return problem
+
+
+def _lines_of(store: AssetStore, prefix: str, key: str) -> Iterator[Content]:
+    """Read the lines of a manifest, to write them once more."""
+    manifest = Manifest(store, prefix, key)
+    yield manifest.header
+    yield from manifest
+
+
+def _damage(store: AssetStore, prefix: str, key: str) -> str | None:
     """Read a manifest and return what is wrong with it; None if nothing is."""
     try:
-        deque(Manifest(store, prefix), maxlen=0)
+        deque(Manifest(store, prefix, key), maxlen=0)
     except DestinationError as error:
         return str(error)
     return None
@@ -207,6 +281,8 @@ class Manifest:
         Where the asset is.
     prefix : str
         Its name.
+    key : str | None
+        The key of the manifest, if it is a copy.
 
     Raises
     ------
@@ -214,8 +290,8 @@ class Manifest:
         If there is none, or its first line is not that of a manifest.
     """
 
-    def __init__(self, store: AssetStore, prefix: str):
-        self._store, self._key = store, manifest_key(prefix)
+    def __init__(self, store: AssetStore, prefix: str, key: str | None = None):
+        self._store, self._key = store, key or manifest_key(prefix)
         if all(item.key != self._key for item in store.objects(record_folder(prefix))):
             raise DestinationError(f"{store.location(self._key)} does not exist")
         _, first = next(self._lines(), (1, b""))

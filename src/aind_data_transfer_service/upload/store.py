@@ -163,6 +163,14 @@ def manifest_key(prefix: str) -> str:
     return f"{record_folder(prefix)}/manifest.jsonl"
 
 
+def former_manifest_key(prefix: str) -> str:
+    """Return the key of the copy of a manifest that is being replaced; empty if there was none.
+
+    As long as it is there, what is at `manifest_key` may be damaged: see `write_manifest`.
+    """
+    return f"{record_folder(prefix)}/manifest-before.jsonl"
+
+
 def probe_key(prefix: str) -> str:
     """Return a new key for an object that is written for a moment, to try the store."""
     return f"{_probes(prefix)}{_PROCESS}{uuid.uuid4().hex}"
@@ -470,9 +478,10 @@ class AssetStore(ABC):
         return found is None or fence_of(_json(found[0])) <= fence_of(self.header(prefix) or {})
 
     def header(self, prefix: str) -> dict[str, Any] | None:
-        """Read the first line of an asset's manifest; return None if there is no manifest."""
+        """Read the first line of an asset's manifest; return None if none is there and proven."""
         key = manifest_key(prefix)
-        if all(item.key != key for item in self.objects(record_folder(prefix))):
+        records = {item.key for item in self.objects(record_folder(prefix))}
+        if key not in records or former_manifest_key(prefix) in records:
             return None
         line = b""
         for piece in self.read(key, _HEADER_PIECE):

@@ -14,7 +14,12 @@ from aind_data_transfer_service.errors import DestinationError, ExitCode, Reques
 from aind_data_transfer_service.upload import audit
 from aind_data_transfer_service.upload.local_store import LocalAssetStore
 from aind_data_transfer_service.upload.manifest import Entry, Manifest, write_manifest
-from aind_data_transfer_service.upload.store import StoredObject, manifest_key, mark_key
+from aind_data_transfer_service.upload.store import (
+    StoredObject,
+    former_manifest_key,
+    manifest_key,
+    mark_key,
+)
 from aind_data_transfer_service.upload.verify import differences
 from tests.support import slow
 from tests.support.transfer import PREFIX, TransferTestCase
@@ -136,6 +141,15 @@ class TestVerify(AuditTestCase):
         self.store.put(mark_key(PREFIX), b'{"fence": 99}')
         code, out, _ = self.verify(self.asset)
         self.assertEqual(code, 0)
+        self.assertIn("a further upload into it began", out)
+
+    def test_the_copy_of_a_manifest_that_could_not_be_replaced_is_used(self):
+        self.store.put(mark_key(PREFIX), b'{"fence": 99}')
+        self.store.put(former_manifest_key(PREFIX), self.store.get(manifest_key(PREFIX)))
+        self.store.delete([manifest_key(PREFIX)])
+        code, out, _ = self.verify(self.asset)
+        self.assertEqual(code, 0)
+        self.assertIn("5 files", out)
         self.assertIn("a further upload into it began", out)
 
     def test_what_names_no_asset_is_refused_with_what_would_be_right(self):

@@ -24,6 +24,8 @@ from aind_data_transfer_service.upload.store import (
     AssetState,
     StoredObject,
     Unfinished,
+    former_manifest_key,
+    manifest_key,
     mark_key,
     record_folder,
 )
@@ -238,6 +240,15 @@ class TestClean(CleaningTestCase):
         self.run_job()
         self.store.put(mark_key(PREFIX), b'{"fence": 99}')
         self.age()
+        self.refuses_to_remove()
+        manifest = self.store.get(manifest_key(PREFIX))
+        self.store.put(former_manifest_key(PREFIX), manifest)  # that could not be replaced
+        self.store.delete([manifest_key(PREFIX)])
+        self.age()
+        self.refuses_to_remove()
+
+    def refuses_to_remove(self) -> None:
+        """See that the asset is known to hold an earlier upload."""
         code, _, err = self.clean(self.bucket, "--remove-unfinished", PREFIX)
         self.assertEqual(code, ExitCode.REQUEST)
         self.assertIn("holds an earlier upload", err)
