@@ -26,6 +26,7 @@ from aind_data_transfer_service.errors import (
     TransferError,
 )
 from aind_data_transfer_service.upload.contender import Contender
+from aind_data_transfer_service.upload.filesystem import has_no_locks
 from aind_data_transfer_service.upload.holders import HoldersHere
 from aind_data_transfer_service.upload.lease import (
     Found,
@@ -67,8 +68,6 @@ from aind_data_transfer_service.upload.store import (
 
 logger = logging.getLogger(__name__)
 
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL})
-"""What a file system without locks says."""
 PROBE_LIFE = timedelta(hours=1)
 """A probe that is older was left by a job that is gone: even one that retries needs minutes."""
 _MOST_REMOVALS = 20
@@ -180,45 +179,73 @@ def claim_asset(
     DestinationExistsError
         Where another job holds it.
     """
-    key = mark_key(prefix)
     with _lock(state_dir, store.location(prefix)) as file:
         here = HoldersHere(file)
-        shards = partial(_live_shards, store, prefix, state_dir, here)
-        contender = Contender(store, prefix, key, job_id, here.died, shards, tell, timing)
-        found = None if state == AssetState.ABSENT else read_lease(store, key)
+        contender = _contender(store, prefix, state_dir, job_id, here, tell, timing)
+        found = None if state == AssetState.ABSENT else read_lease(store, contender.key)
         if found is not None:
             found = contender.await_end(found)
             if found is None:
                 raise _completed_meanwhile(store, prefix)
-        holding = _take(store, prefix, found, force, job_id, now, timing, here)
+        holding = _take(contender, found, force, now, here)
         with Lease(store, prefix, [holding], timing) as lease:
             resumed, keep = _check_taken(store, prefix, found, force, holding, lease)
-            started = _time(holding.record["started"]) or now()
-            records = ShardRecords(store, prefix, state_dir)
-            with Journal(state_dir / JOURNAL) as journal:
-                journal.note({"fence": lease.fence, "holder": lease.holder})
-                earlier = Earlier(store, prefix)
-                yield Claim(started, resumed, keep, journal, earlier, records, lease)
+            started = _time(holding.record.get("started")) or now()
+            with _claimed(store, prefix, state_dir, lease, started, resumed, keep) as claim:
+                yield claim
+
+
+def _contender(
+    store: AssetStore,
+    prefix: str,
+    state_dir: Path,
+    job_id: str | None,
+    here: HoldersHere,
+    tell: Callable[[str], None],
+    timing: Timing,
+) -> Contender:
+    """Make the contender for the lease of an asset."""
+    shards = partial(_live_shards, store, prefix, state_dir, here)
+    return Contender(store, prefix, mark_key(prefix), job_id, here.died, shards, tell, timing)
+
+
+@contextmanager
+def _claimed(
+    store: AssetStore,
+    prefix: str,
+    state_dir: Path,
+    lease: Lease,
+    started: datetime,
+    resumed: bool,
+    keep_others: bool,
+    shard: Shard | None = None,
+) -> Iterator[Claim]:
+    """Open the records of a transfer under its lease: those of a shard have a journal apart."""
+    records, earlier = ShardRecords(store, prefix, state_dir, but=shard), Earlier(store, prefix)
+    own, before = Journal(state_dir / JOURNAL), None
+    if shard is not None:
+        own, before = shard_journal(state_dir, shard), own
+    with own as journal:
+        journal.note({"fence": lease.fence, "holder": lease.holder})
+        yield Claim(started, resumed, keep_others, journal, earlier, records, lease, before)
 
 
 def _take(
-    store: AssetStore,
-    prefix: str,
+    contender: Contender,
     found: Found | None,
     force: bool,
-    job_id: str | None,
     now: Callable[[], datetime],
-    timing: Timing,
     here: HoldersHere,
     is_shared: bool = False,
 ) -> Holding:
     """Create the lease of an asset, or take over one whose holder has ended."""
     before = found.record if found is not None else {}
+    prefix, job_id, timing = contender.prefix, contender.job_id, contender.timing
     started = _time(before.get("started")) or now()
     keep, fence = force or bool(before.get("keep_others")), fence_of(before) + 1
     record = new_record(prefix, job_id, started, keep, fence, timing, is_shared)
     here.note(record["holder"])
-    return write_lease(store, mark_key(prefix), record, found, is_shared)
+    return write_lease(contender.store, contender.key, record, found, is_shared)
 
 
 def _check_taken(
@@ -304,10 +331,7 @@ def claim_shard(
     ):
         own = _shard_holding(store, prefix, shard, job_id, now, tell, timing, HoldersHere(own_file))
         here = HoldersHere(file)
-        shards = partial(_live_shards, store, prefix, state_dir, here)
-        contender = Contender(
-            store, prefix, mark_key(prefix), job_id, here.died, shards, tell, timing
-        )
+        contender = _contender(store, prefix, state_dir, job_id, here, tell, timing)
         shared, found = _shared_holding(contender, force, now, here)
         shared.since = own.since = boottime()  # either may have waited for long
         with Lease(store, prefix, [shared, own], timing) as lease:
@@ -315,12 +339,9 @@ def claim_shard(
             keep = bool(shared.record.get("keep_others"))
             if found is not None:
                 _, keep = _check_taken(store, prefix, *found, force, shared, lease)
-            before, earlier = Journal(state_dir / JOURNAL), Earlier(store, prefix)
-            records = ShardRecords(store, prefix, state_dir, but=shard)
             started = _time(shared.record.get("started")) or now()
-            with shard_journal(state_dir, shard) as journal:
-                journal.note({"fence": lease.fence, "holder": lease.holder})
-                yield Claim(started, True, keep, journal, earlier, records, lease, before)
+            with _claimed(store, prefix, state_dir, lease, started, True, keep, shard) as claim:
+                yield claim
 
 
 def _shard_holding(
@@ -376,8 +397,7 @@ def _shared_holding(
                 raise _completed_meanwhile(store, prefix)
             continue
         try:
-            timing = contender.timing
-            return _take(store, prefix, found, force, job_id, now, timing, here, True), (found,)
+            return _take(contender, found, force, now, here, is_shared=True), (found,)
         except DestinationExistsError:
             winner = read_lease(store, contender.key)
             if winner is None or not joins(winner.record):
@@ -568,7 +588,7 @@ def _flock(file: IO[str], how: int) -> None:
     try:
         fcntl.flock(file, how)
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if not has_no_locks(error):
             raise
         logger.warning(
             "%s cannot be locked: %s; only the lease at the destination keeps other jobs from this "

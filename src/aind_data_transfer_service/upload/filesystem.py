@@ -21,6 +21,11 @@ _RENAME_NOREPLACE = 1
 _NOT_OFFERED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM})
 """What a system call says that the system or the file system does not have."""
 
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
+"""What flock(2) says on a file system without locks: ENOSYS from Lustre and FUSE, ENOLCK from NFS,
+EOPNOTSUPP from SMB, which macOS calls ENOTSUP. The kernel itself says EINVAL of a wrong argument
+alone, and ours are right, so it comes from the file system too."""
+
 
 class Attributes(NamedTuple):
     """What `os.lstat` returns of a file, as far as a scan needs it."""
@@ -104,6 +109,11 @@ def rename_new(old: Path, new: Path) -> bool:
     """
     names = os.fsencode(old), os.fsencode(new)
     return _call("renameat2", str(new), _AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE)
+
+
+def has_no_locks(error: OSError) -> bool:
+    """Return whether flock(2) failed because the file system of the file has no locks."""
+    return error.errno in _NO_LOCKS
 
 
 def _call(name: str, path: str, *arguments: object) -> bool:

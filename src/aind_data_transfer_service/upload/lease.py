@@ -47,6 +47,10 @@ _RENEWALS = 20
 _LONGEST_TTL = 3600.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Linux has a clock of its own that counts while the machine is suspended. On macOS the monotonic
+clock does; elsewhere a suspended job finds out by the refusal of its next renewal."""
+
 Record = dict[str, Any]
 
 
@@ -92,7 +96,7 @@ class Holding:
 
 def boottime() -> float:
     """Return seconds that also count while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.clock_gettime(_CLOCK)
 
 
 def new_record(
@@ -287,10 +291,6 @@ class Lease(Guard):
                 raise self._expired()
         if self._lost is not None:
             raise type(self._lost)(str(self._lost))
-
-    def is_lost(self) -> bool:
-        """Return whether the job has to stop for good. Cheap, as `check`."""
-        return self._lost is not None
 
     def is_expired(self) -> bool:
         """Return whether nothing may be sent now, but by the thread that renews the lease."""

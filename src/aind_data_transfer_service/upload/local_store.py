@@ -26,7 +26,7 @@ from typing import IO
 
 from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.upload import page_cache
-from aind_data_transfer_service.upload.filesystem import rename_new
+from aind_data_transfer_service.upload.filesystem import has_no_locks, rename_new
 from aind_data_transfer_service.upload.ledger import Page
 from aind_data_transfer_service.upload.limits import TokenBucket, Traffic
 from aind_data_transfer_service.upload.store import (
@@ -57,7 +57,6 @@ _NO_LINKS = frozenset(
 )
 """What a file system without hard links says."""
 _TENTH_NS = 100_000_000
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _LONGEST_LOCK, _LOCK_PAUSE = 10.0, 0.01
 """Seconds that another process may hold the lock of a bucket, and between two attempts."""
 _LONGEST_HOLD = 0.1
@@ -462,7 +461,7 @@ def _lock(file: IO[bytes], path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except OSError as error:
-            if error.errno in _NO_LOCKS:
+            if has_no_locks(error):
                 return False
             if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
                 raise TransferError(f"{path} cannot be locked: {error.strerror}") from error

@@ -34,7 +34,7 @@ class TestStateLocks(TransferTestCase):
         self.enterContext(patch.object(fcntl, "flock", flock))
 
     def test_a_drive_without_locks_is_a_warning(self):
-        for code in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+        for code in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
             with self.subTest(errno.errorcode[code]):
                 self.refuse_locks(code)
                 with self.assertLogs(LOGGER, logging.WARNING) as log:
