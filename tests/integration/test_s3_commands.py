@@ -15,18 +15,8 @@ from aind_data_transfer_service.upload.store import mark_key
 from tests.support import seaweedfs
 from tests.support.transfer import PREFIX, TransferTestCase
 
-_server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
-
-
-def setUpModule():
-    """Start the server."""
-    global _server
-    _server = seaweedfs.start()
-
-
-def tearDownModule():
-    """Stop it."""
-    _server.stop()
+_server = seaweedfs.Shared()
+setUpModule, tearDownModule = _server.begin, _server.end
 
 
 def run(*arguments: str) -> tuple[int, str, str]:

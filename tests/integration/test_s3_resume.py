@@ -32,18 +32,8 @@ from tests.support.transfer import PREFIX, TransferTestCase
 
 SIZE = 100 * MEBI + 7
 PARTS = SIZE // PART_SIZE + 1
-_server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
-
-
-def setUpModule():
-    """Start the server."""
-    global _server
-    _server = seaweedfs.start()
-
-
-def tearDownModule():
-    """Stop it."""
-    _server.stop()
+_server = seaweedfs.Shared()
+setUpModule, tearDownModule = _server.begin, _server.end
 
 
 def _interrupt():

@@ -7,18 +7,8 @@ from unittest.mock import patch
 from tests.fast.upload import test_shards
 from tests.support import seaweedfs
 
-_server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
-
-
-def setUpModule():
-    """Start the server."""
-    global _server
-    _server = seaweedfs.start()
-
-
-def tearDownModule():
-    """Stop it."""
-    _server.stop()
+_server = seaweedfs.Shared()
+setUpModule, tearDownModule = _server.begin, _server.end
 
 
 class _OnS3(test_shards.ShardTestCase):

@@ -18,18 +18,8 @@ from tests.support.transfer import PREFIX, TransferTestCase
 MEBI = 1024**2
 SECONDS = 10.0
 """Within which a job has to end."""
-_server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
-
-
-def setUpModule():
-    """Start the server."""
-    global _server
-    _server = seaweedfs.start()
-
-
-def tearDownModule():
-    """Stop it."""
-    _server.stop()
+_server = seaweedfs.Shared()
+setUpModule, tearDownModule = _server.begin, _server.end
 
 
 class From:

@@ -14,18 +14,8 @@ from aind_data_transfer_service.errors import DestinationError
 from tests.support import seaweedfs
 from tests.support.transfer import PREFIX, TransferTestCase
 
-_server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
-
-
-def setUpModule():
-    """Start the server."""
-    global _server
-    _server = seaweedfs.start(tls=True)
-
-
-def tearDownModule():
-    """Stop it."""
-    _server.stop()
+_server = seaweedfs.Shared(tls=True)
+setUpModule, tearDownModule = _server.begin, _server.end
 
 
 class TestOverTls(TransferTestCase):

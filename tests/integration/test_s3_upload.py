@@ -32,18 +32,8 @@ from tests.support import free_port, seaweedfs, wait_until
 from tests.support.transfer import PREFIX, TransferTestCase
 
 DOCUMENTS = {"data_description.json", "metadata.nd.json", "processing.json"}
-_server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
-
-
-def setUpModule():
-    """Start the server."""
-    global _server
-    _server = seaweedfs.start()
-
-
-def tearDownModule():
-    """Stop it."""
-    _server.stop()
+_server = seaweedfs.Shared()
+setUpModule, tearDownModule = _server.begin, _server.end
 
 
 class S3TestCase(TransferTestCase):

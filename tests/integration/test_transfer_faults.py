@@ -20,11 +20,12 @@ from tests.support.fault_proxy import FaultProxy, Seeded, Trouble, nothing
 from tests.support.https import ca_file, server_context
 from tests.support.transfer import PREFIX, TransferTestCase
 
-_server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
 MEBI = 1024**2
 PATIENCE = 12.0
 """Seconds that a job tries a request again."""
 _OTHER_KEY = "other"
+_server = seaweedfs.Shared(other=(f"{_OTHER_KEY}-secret", ["Admin", "Read", "Write", "List"]))
+setUpModule, tearDownModule = _server.begin, _server.end
 _PROCESS = """
 import json, pathlib, sys
 file = pathlib.Path(sys.argv[1])
@@ -33,17 +34,6 @@ file.write_text(json.dumps(keys[1:] + keys[:1]))
 print(json.dumps({"Version": 1, **keys[0]}))
 """
 """Prints another pair of keys each time that it runs."""
-
-
-def setUpModule():
-    """Start the server."""
-    global _server
-    _server = seaweedfs.start(other=(f"{_OTHER_KEY}-secret", ["Admin", "Read", "Write", "List"]))
-
-
-def tearDownModule():
-    """Stop it."""
-    _server.stop()
 
 
 class FaultsTestCase(TransferTestCase):

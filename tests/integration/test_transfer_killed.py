@@ -27,18 +27,8 @@ SENT_TWICE = 0.1
 """The share of all bytes that may travel more than once."""
 _EARLY = 0.2
 """The share of kills that come by the clock, most of them before any byte has moved."""
-_server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
-
-
-def setUpModule():
-    """Start the server."""
-    global _server
-    _server = seaweedfs.start()
-
-
-def tearDownModule():
-    """Stop it."""
-    _server.stop()
+_server = seaweedfs.Shared()
+setUpModule, tearDownModule = _server.begin, _server.end
 
 
 class TestKilled(TransferTestCase):

@@ -24,7 +24,8 @@ from aind_data_transfer_service.upload.plan import PART_SIZE
 from tests.support import campaign, seaweedfs
 from tests.support.transfer import TransferTestCase
 
-_server: seaweedfs.SeaweedFS = None  # type: ignore[assignment]
+_server = seaweedfs.Shared()
+setUpModule, tearDownModule = _server.begin, _server.end
 _ODD = (
     "a b",
     " .x ",
@@ -75,17 +76,6 @@ _TREES = st.tuples(st.lists(_FILES | _EMPTY, max_size=12), st.lists(_LARGE, max_
     lambda pair: pair[1] + pair[0]
 )
 _WRONG = st.sampled_from(["loop", "leads nowhere", "to a folder", "out of the source"])
-
-
-def setUpModule():
-    """Start the server."""
-    global _server
-    _server = seaweedfs.start()
-
-
-def tearDownModule():
-    """Stop it."""
-    _server.stop()
 
 
 def often(examples):

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -71,7 +72,36 @@ class SeaweedFS:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def parts_left(server: SeaweedFS, bucket: str) -> list[str]:
+class Shared:
+    """A server for all tests of a module, with all that a `SeaweedFS` has.
+
+    The module's `setUpModule` and `tearDownModule` are its `begin` and `end`.
+
+    Parameters
+    ----------
+    **options
+        Those of `start`.
+    """
+
+    def __init__(self, **options: Any):
+        self._options = options
+        self._server: SeaweedFS | None = None
+
+    def begin(self) -> None:
+        """Start it."""
+        self._server = start(**self._options)
+
+    def end(self) -> None:
+        """Stop it."""
+        if self._server is not None:
+            self._server.stop()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the server has."""
+        return getattr(self._server, name)
+
+
+def parts_left(server: SeaweedFS | Shared, bucket: str) -> list[str]:
     """List the keys of multipart uploads that have parts.
 
     One without any is left where a job was killed, or its answer lost, before it knew the id.
