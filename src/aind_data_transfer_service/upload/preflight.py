@@ -100,9 +100,7 @@ def probe(store: AssetStore, prefix: str) -> list[str]:
         If any of it fails.
     """
     store.create()
-    key, whole, in_parts, in_class = (
-        f"{probe_key(prefix)}{end}" for end in ("", "-w", "-p", "-c")
-    )
+    key, whole, in_parts, in_class = (f"{probe_key(prefix)}{end}" for end in ("", "-w", "-p", "-c"))
     said = uuid.uuid4().bytes
     asked = () if store.proves_by_reading else ((whole, False), (in_parts, True))
     answers = [beside(partial(store.refuses_damage, *ask), "checksums") for ask in asked]
