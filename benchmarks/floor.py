@@ -48,7 +48,8 @@ def send(peer: socket.socket, path: str, size: int, target: str) -> str:
 
 def main(folder: str, host: str, port: str, bucket: str) -> None:
     """Send a folder."""
-    waiting = iter(files_of(folder))
+    files = files_of(folder)
+    waiting = iter(files)
     lock, hashes = threading.Lock(), {}
 
     def work() -> None:
@@ -67,6 +68,8 @@ def main(folder: str, host: str, port: str, bucket: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    if len(hashes) < len(files):
+        sys.exit(f"{len(files) - len(hashes)} files were not sent")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 One process, one thread, `epoll`. The bodies of objects are dropped by the kernel (`MSG_TRUNC`:
 they are not even copied); names, sizes and ETags are kept, so that every client finds what it
 sent. What lies beneath `.transfer/` is kept whole, for our jobs read it back, and its checksums and
-conditions are checked, as a real server does. Of other objects nothing is checked. Run it with::
+conditions are checked, as a real server does. Of other objects nothing is checked. Bodies may be
+sent with a length, in AWS chunks with trailing checksums, and with `Transfer-Encoding: chunked`,
+which botocore uses over TLS. Run it with::
 
     python benchmarks/sink.py [SECONDS]
 
@@ -379,14 +381,15 @@ class Connection:
         self._pending = bytearray()
         self._request: Request | None = None
         self._left = 0
+        self._chunked = False
         self._kept: bytearray | None = None
 
     def readable(self) -> bool:
         """Read what is there; False at the end of the connection."""
-        if self._request is not None and self._kept is None and not self._pending:
+        if self._left and self._kept is None and not self._pending:
             count = self._peer.recv_into(self._scratch, min(self._left, _PIECE), socket.MSG_TRUNC)
             self._left -= count
-            if not self._left:
+            if not self._left and not self._chunked:
                 self._finish()
             return count > 0
         data = self._peer.recv(_HEAD_LIMIT)
@@ -411,6 +414,32 @@ class Connection:
         self._left -= piece
         if self._left:
             return False
+        if self._chunked:
+            return self._begin_chunk()
+        self._finish()
+        return bool(self._pending)
+
+    def _begin_chunk(self) -> bool:
+        """Read the size of the next chunk; finish the request after the last one.
+
+        Returns
+        -------
+        bool
+            False if more bytes are needed first.
+        """
+        if self._pending.startswith(b"\r\n"):  # the end of the previous chunk
+            del self._pending[:2]
+        end = self._pending.find(b"\r\n")
+        if end < 0:
+            return False
+        self._left = int(self._pending[:end].partition(b";")[0], 16)
+        if self._left:
+            del self._pending[: end + 2]
+            return True
+        end = self._pending.find(b"\r\n\r\n", end)  # trailers may follow the last chunk
+        if end < 0:
+            return False
+        del self._pending[: end + 4]
         self._finish()
         return bool(self._pending)
 
@@ -420,8 +449,9 @@ class Connection:
         method, target, _ = first.split(" ")
         pairs = (line.split(":", 1) for line in lines)
         headers = {name.lower(): value.strip() for name, value in pairs}
-        if "transfer-encoding" in headers:
-            raise ValueError(f"{first}: a body of unknown length is not understood")
+        self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        if self._chunked and "x-amz-decoded-content-length" not in headers:
+            raise ValueError(f"{first}: chunked without x-amz-decoded-content-length")
         path, _, query = target.partition("?")
         bucket, _, key = unquote(path[1:]).partition("/")
         fields = dict(parse_qsl(query, keep_blank_values=True)) if query else {}

@@ -16,7 +16,9 @@ Run it with::
     python benchmarks/transfer.py --server seaweedfs   # a server that stores
     python benchmarks/transfer.py --small --runs 1     # a quick look
 
-It asserts that the work was done, never how fast. Peers come from PATH, or from PyPI.
+Each peer has a run with its defaults and a tuned one, and boto3, obstore and the CRT of AWS have
+programs in this folder (`clients.py` has all command lines). It asserts that the work was done,
+never how fast. Peers come from PyPI, or else from PATH; AWS CLI 2 only from PATH.
 """
 
 import argparse
@@ -46,7 +48,8 @@ DATA = {
 }
 SMALL = {"mixed": ((2, 100 * MEBI), (300, 20 * 1024)), "small_files": ((2_000, 10 * 1024),)}
 GOALS = (("s5cmd cp", 2.0), ("aws s3 sync", 4.0))
-"""How many times as fast as these ours shall be on the sink, on less CPU than either."""
+"""How many times as fast as these ours shall be on the sink, on less CPU than either. The best
+run of each counts, tuned or not."""
 FLOOR_GOAL = 1.5
 """How many times the floor's time ours may take."""
 _PATIENCE = 300
@@ -356,10 +359,13 @@ def goals(medians: dict[str, Reading]) -> Iterator[str]:
     """Tell which goals are met."""
     ours = medians[OURS]
     for name, factor in GOALS:
-        if name in medians:
-            times, cpu = medians[name].wall / ours.wall, ours.cpu / medians[name].cpu
-            yield f"{_met(times >= factor)}: {times:.1f} times as fast as {name}, goal {factor:g}"
-            yield f"{_met(cpu < 1)}: {cpu:.2f} of the CPU of {name}, goal below 1"
+        runs = [reading for client, reading in medians.items() if client.startswith(name)]
+        if runs:
+            times = min(reading.wall for reading in runs) / ours.wall
+            cpu = ours.cpu / min(reading.cpu for reading in runs)
+            peer = f"the best {name}"
+            yield f"{_met(times >= factor)}: {times:.1f} times as fast as {peer}, goal {factor:g}"
+            yield f"{_met(cpu < 1)}: {cpu:.2f} of the CPU of {peer}, goal below 1"
     if FLOOR in medians:
         times = ours.wall / medians[FLOOR].wall
         yield f"{_met(times <= FLOOR_GOAL)}: {times:.2f} times the floor, goal {FLOOR_GOAL:g}"
@@ -404,12 +410,12 @@ def main() -> None:
     programs = find_programs(arguments.peers)
     every = clients(programs)
     chosen = [client for client in every if client.name in (arguments.only or [client.name])]
-    if arguments.tls and arguments.server == "sink":
-        print("not compared: aws, which sends chunks over TLS, and the sink takes none")
-        chosen = [client for client in chosen if client.program != "aws"]
+    if arguments.server != "sink":
+        print("not compared: the floor, which signs nothing; this server checks signatures")
+        chosen = [client for client in chosen if client.name != FLOOR]
     files = (SMALL if arguments.small else DATA)[arguments.data]
     print(machine())
-    print("; ".join(f"{name}: {version(path)}" for name, path in programs.items()))
+    print("; ".join(f"{name}: {version(name, path)}" for name, path in programs.items()))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         make_data(folder / "source", files)
