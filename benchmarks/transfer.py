@@ -108,8 +108,8 @@ class SinkServer(Server):
 class RcloneServer(Server):
     """A real server, its buckets being folders."""
 
-    def __init__(self, port: int, folder: Path):
-        self.port, self._folder = port, folder
+    def __init__(self, port: int, folder: Path, pid: int):
+        self.port, self._folder, self._pid = port, folder, pid
 
     def holds(self, bucket: str) -> dict[str, int]:
         """Tell the size of every object of a bucket."""
@@ -119,6 +119,7 @@ class RcloneServer(Server):
         """Empty a bucket."""
         shutil.rmtree(self._folder / bucket, ignore_errors=True)
         (self._folder / bucket).mkdir()
+        os.kill(self._pid, signal.SIGHUP)  # flushes its cache of folders
 
 
 class SeaweedServer(Server):
@@ -164,7 +165,7 @@ def rclone(program: str, folder: Path) -> Iterator[Server]:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     with ended(process):
         wait_for(port, "rclone serve s3")
-        yield RcloneServer(port, folder)
+        yield RcloneServer(port, folder, process.pid)
 
 
 @contextmanager
