@@ -246,7 +246,9 @@ class TestRefusals(HeadersTest):
             self.assertFalse(self.probe_class("GLACIER", []).proves_by_reading)
         sent = self.sent()
         classes = {line: h.get("x-amz-storage-class") for line, h in sent.items()}
-        trial = "/bucket/.transfer/a/probe-h-c"
+        [trial] = {
+            line.split(" ")[1] for line in sent if line.startswith("PUT") and line[-2:] == "-c"
+        }
         self.assertEqual(
             {line for line, name in classes.items() if name},
             {f"POST {trial}?uploads=", f"PUT {trial}"},
