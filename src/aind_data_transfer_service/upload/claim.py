@@ -628,9 +628,10 @@ def transfer_records(store: AssetStore, prefix: str) -> dict[str, str]:
 
 
 def remove_lease(store: AssetStore, prefix: str) -> None:
-    """Remove a lease that was left beside a published asset."""
+    """Remove a lease that was left beside a published asset, and what else attempts left there."""
     found = store.fetch(mark_key(prefix))
     if found is not None and store.is_published(prefix):
+        store.delete_matching(transfer_records(store, prefix))
         store.delete_matching({mark_key(prefix): found[1]})
 
 

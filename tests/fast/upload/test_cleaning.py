@@ -213,6 +213,7 @@ class TestClean(CleaningTestCase):
             "aind_data_transfer_service.upload.job.release", side_effect=TransferError("refused")
         ):
             self.run_job()
+        self.store.put(f"{record_folder(PREFIX)}/probe-1", b"of an attempt that was killed")
         before = self.stored()
         for arguments in ((), ("--remove-unfinished", PREFIX)):
             code, out, err = self.clean(self.bucket, *arguments)
@@ -220,7 +221,8 @@ class TestClean(CleaningTestCase):
         self.assertRegex(self.clean(self.bucket)[1], "stays +lease of an upload that was published")
         self.age()
         self.assertRegex(self.clean(self.bucket)[1], "removed +lease of an upload that was")
-        self.assertIsNone(self.store.get(mark_key(PREFIX)))
+        left = [item.key for item in self.store.objects(record_folder(PREFIX))]
+        self.assertEqual(left, [manifest_key(PREFIX)])
         self.assertEqual(self.stored(), before)
 
     def test_what_may_not_be_removed_is_refused_in_words(self):

@@ -40,6 +40,7 @@ from aind_data_transfer_service.upload.store import (
     Unfinished,
     manifest_key,
     mark_key,
+    record_folder,
 )
 from tests.support import slow, wait_until
 from tests.support.transfer import PREFIX, Told, TransferTestCase
@@ -577,6 +578,14 @@ class TestPublished(LeaseTestCase):
         self.run_job(self.settings(job_id="one"))
         self.assertIsNone(self.store.get(KEY))
         self.assertEqual(self.stored(), self.before)
+
+    def test_what_an_earlier_attempt_left_goes_together_with_the_lease(self):
+        """It was killed during preflight, or before its shards were done."""
+        for name in ("probe-1", "shards/1-of-2.jsonl"):
+            self.store.put(f"{record_folder(PREFIX)}/{name}", b"data")
+        self.run_job(self.settings(job_id="one"))
+        left = [item.key for item in self.store.objects(record_folder(PREFIX))]
+        self.assertEqual(left, [manifest_key(PREFIX)])
 
     def test_the_same_job_that_waited_for_its_former_process_succeeds(self):
         with patch.object(LocalAssetStore, "asset_state", lambda *_: AssetState.PARTIAL):
