@@ -238,7 +238,7 @@ class FaultProxy:
                 self._listener.close()
             _reset(link)
             raise _Ended
-        source = _Body(link, body, size, self._count(head), self.bytes_per_second)
+        source = Body(link, body, size, self._count(head), self.bytes_per_second)
         if trouble in _REFUSALS:
             source.drain()
             link.sendall(_refusal(head, *_REFUSALS[trouble]))
@@ -303,7 +303,7 @@ class _Ended(Exception):
     """A connection has served its time."""
 
 
-class _Body:
+class Body:
     """The body of a request that is being read."""
 
     def __init__(
