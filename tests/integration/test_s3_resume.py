@@ -241,6 +241,13 @@ class TestResume(TransferTestCase):
         self.assertIn("the source changed without its time", " ".join(self.told.warnings()))
         self.check_whole()
 
+    def test_parts_are_removed_if_another_machine_brought_the_file_meanwhile(self):
+        self.stop_in_the_middle(self.terminates)
+        self.run_job(self.settings(upload_state_dir=self.folder / "another machine"))
+        self.assertEqual(len(self.uploads()), 1)
+        self.run_job(force_cloud_sync=True)
+        self.check_whole()
+
     def test_killed_after_the_last_part_nothing_is_sent_again(self):
         """The server has the object, and the job did not live to note so.
 
@@ -290,6 +297,7 @@ class TestResumeOfShards(TestResume):
         return super().run_job(self.settings(job_id="one", upload_shards_done=2))
 
     test_killed_after_the_last_part_nothing_is_sent_again = None
+    test_parts_are_removed_if_another_machine_brought_the_file_meanwhile = None
     test_after_a_lasting_fault_of_the_drive_only_missing_parts_are_sent = None  # it is no shard
 
     def test_killed_once_more_it_still_goes_on(self):

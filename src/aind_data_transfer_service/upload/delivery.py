@@ -279,6 +279,7 @@ class Delivery:
         arrivals.recall(claim.known())
         there, others = self._confirmed(plan, arrivals)
         ledger.leave_out(plan.items, there)
+        self._abort_superseded(ledger)
         if others and not claim.keep_others:
             self._delete_outdated(plan, others, claim)
         return there
@@ -291,6 +292,20 @@ class Delivery:
             for path, begun in ledger.uploads():
                 if begun.upload_id not in useful:
                     self._store.abort(Unfinished(f"{self._prefix}/{path}", begun.upload_id))
+        except DestinationError as error:
+            self._events.warn(str(error))
+
+    def _abort_superseded(self, ledger: Ledger) -> None:
+        """Abort multipart uploads of our records whose files arrived by others, if there are any.
+
+        Another machine sent the file, say. Most uploads that nothing goes on with are completed, so
+        the store is asked which are not.
+        """
+        closed = ledger.closed_ids()
+        try:
+            for upload in self._store.unfinished(self._prefix) if closed else ():
+                if upload.upload_id in closed:
+                    self._store.abort(upload)
         except DestinationError as error:
             self._events.warn(str(error))
 

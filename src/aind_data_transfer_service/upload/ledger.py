@@ -73,6 +73,7 @@ class Ledger:
     def __init__(self, journal: Journal, others: Iterable[Journal] = ()):
         self._journal = journal
         self._begun: dict[str, Begun] = {}
+        self._ids: set[str] = set()
         for line in itertools.chain.from_iterable(one.notes() for one in (*others, journal)):
             with contextlib.suppress(msgspec.DecodeError):  # costs time: the part is sent again
                 self._take(_DECODER.decode(line))
@@ -91,6 +92,10 @@ class Ledger:
     def close(self, path: str) -> None:
         """Forget an upload that is completed."""
         self._begun.pop(path, None)
+
+    def closed_ids(self) -> set[str]:
+        """Return the ids of uploads that were begun and that nothing goes on with."""
+        return self._ids - {begun.upload_id for begun in self._begun.values()}
 
     def upload_ids(self, items: Series) -> set[str]:
         """Tell which uploads can go on, for their sources are what they were.
@@ -127,6 +132,7 @@ class Ledger:
             self.close(note.path)
         elif isinstance(note, _Opened):
             self._begun[note.path] = note.upload
+            self._ids.add(note.upload.upload_id)
         else:
             known = self._begun.get(note.path)
             if known is not None and known.upload_id == note.upload_id:
