@@ -9,7 +9,7 @@ from unittest.mock import patch
 import boto3
 
 from aind_data_transfer_service import cli
-from aind_data_transfer_service.errors import ExitCode, VerificationError
+from aind_data_transfer_service.errors import DestinationExistsError, ExitCode, VerificationError
 from aind_data_transfer_service.upload import manifest, preflight
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.manifest import Manifest, write_lines
@@ -292,6 +292,10 @@ class TestServerThatChecksNothing(UncheckedTestCase):
         self.die_at("_damage", settings=settings)
         self.proxy.begin(nothing)
         self.assertEqual(self.store.asset_state(PREFIX), AssetState.PARTIAL)
+        held = DestinationExistsError("another job is sending it")
+        with patch("aind_data_transfer_service.upload.job.claim_asset", side_effect=held):
+            with self.assertRaises(DestinationExistsError):
+                self.run_job(settings)
         self.run_job(settings)
         self.assert_whole()
 

@@ -481,6 +481,11 @@ def abort_noted_uploads(
         here, found = HoldersHere(file), read_lease(store, key)
         if found is not None and not is_ended(found.record) and not here.died(found.record):
             raise DestinationExistsError(f"another job may be sending {store.location(prefix)}")
+        whole = read_lease(store, mark_key(prefix)) if shard else None
+        if whole is not None and not (whole.record.get("shared") or is_ended(whole.record)):
+            raise DestinationExistsError(
+                f"another job may go on with the shards of {store.location(prefix)}"
+            )
         journal = Journal(folder / JOURNAL)
         others = [] if shard else ShardRecords(store, prefix, state_dir).journals()
         for path, begun in Ledger(journal, others).uploads():

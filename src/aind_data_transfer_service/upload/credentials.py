@@ -100,7 +100,7 @@ class Credentials:
             try:
                 self._keys = _frozen(self._found)
             except _errors() as error:
-                logger.warning("AWS credentials could not be refreshed: %s", error)
+                logger.warning("AWS credentials could not be refreshed: %s", _words(error))
             finally:
                 self._next_look = self._clock() + _LOOK_EVERY
                 self._lock.release()

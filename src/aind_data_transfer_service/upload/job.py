@@ -563,6 +563,8 @@ class UploadJob:
         if not job_id or self._settings.upload_shard or self._config.dry_run:
             return None
         try:
+            if not (self._store.header(self._prefix) and self._store.is_published(self._prefix)):
+                return None  # its manifest is not proven yet
             header = Manifest(self._store, self._prefix).header
         except DestinationError:  # another job's, or damaged: the asset exists
             return None

@@ -18,9 +18,9 @@ from aind_data_transfer_service.upload.store import StoredObject, bare_etag, sam
 
 _MOST = 1000
 """How many objects, or folders, are listed each."""
-_ROOT, _ALL = ".", ""
+_ROOT, _ALL = "./", "/"
 """What stands for objects that are in no folder, and for all objects if there are too many folders:
-neither can be the name of a folder."""
+neither can be the name of a folder, not even of the empty one that a key with `//` has."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 

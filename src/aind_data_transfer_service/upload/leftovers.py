@@ -362,7 +362,7 @@ def _halves(store: AssetStore, records: dict[str, StoredObject]) -> Iterator[Hal
         asset = key.removeprefix(f"{RECORDS}/").rpartition("/")[0]
         if key == mark_key(asset) and (found := read_lease(store, key)) is not None:
             former = records.get(former_manifest_key(asset))
-            has_manifest = manifest_key(asset) in records or bool(former and former.size)
+            has_manifest = former.size > 0 if former else manifest_key(asset) in records
             is_published = has_manifest and store.is_published(asset)
             ttl = timedelta(seconds=0 if is_ended(found.record) else ttl_of(found.record))
             yield Half(asset, item.modified, has_manifest, is_published, ttl)

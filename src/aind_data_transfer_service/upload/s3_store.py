@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from urllib.parse import urlsplit
 
 from aind_data_transfer_service.beside import Pool
 from aind_data_transfer_service.errors import DestinationError, TransferError
@@ -39,6 +40,7 @@ from aind_data_transfer_service.upload.wire import Wire
 _KEY_LIMIT = 1024
 _OBJECT_LIMIT = 10_000 * 5 * 1024**3
 """What the parts of an upload can hold, which is Amazon's limit too: 48.8 TiB."""
+_AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
 _ARCHIVES = frozenset(("GLACIER", "DEEP_ARCHIVE"))
 """Storage classes whose objects have to be restored before they can be read."""
 _AT_ONCE = 2
@@ -110,7 +112,8 @@ class S3AssetStore(AssetStore):
             awaits_server=not quick,
         )
         self._settings, self._patience = settings, Patience(seconds)
-        self._is_amazon = config.endpoint_url is None or bucket.startswith("arn:")
+        host = urlsplit(config.endpoint_url or "").hostname or ""
+        self._is_amazon = not host or bucket.startswith("arn:") or host.endswith(_AMAZON)
         if settings.s3_storage_class in _ARCHIVES:
             self.archive_class = settings.s3_storage_class
         self._open = partial(

@@ -10,6 +10,7 @@ XML can hold, empty or dotted parts, backslashes) is refused, see `key_problem`.
 
 import json
 import logging
+import os
 import re
 import threading
 import time
@@ -42,6 +43,15 @@ _DOTTED = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ufffe\uffff]")
 _PROCESS = uuid.uuid4().hex[:16]
 """Begins the names of this process's probes."""
+
+
+def _renew_process() -> None:
+    """Take another name after a fork: the child is another process."""
+    global _PROCESS
+    _PROCESS = uuid.uuid4().hex[:16]
+
+
+os.register_at_fork(after_in_child=_renew_process)
 _FEW = 16
 _ASKED_AT_ONCE = 8
 _HEADER_PIECE = 1 << 16

@@ -17,8 +17,13 @@ from aind_data_transfer_service.upload import left
 from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.left import Left
 from aind_data_transfer_service.upload.local_store import LocalAssetStore
-from aind_data_transfer_service.upload.manifest import Manifest, write_lines
-from aind_data_transfer_service.upload.store import StoredObject, manifest_key
+from aind_data_transfer_service.upload.manifest import Manifest, write_lines, write_manifest
+from aind_data_transfer_service.upload.store import (
+    StoredObject,
+    former_manifest_key,
+    manifest_key,
+    record_folder,
+)
 from tests.support.transfer import PREFIX, TransferTestCase
 
 
@@ -234,6 +239,30 @@ class TestVerify(LeftTestCase):
         few = Left.of((one for one in stored if one.size % 3000 < 900), 2)
         self.assertEqual((len(few.left), len(few.left_folders)), (0, 900))
         self.assertLess(len(json.dumps([str(one) for one in few.left_folders])), 200_000)
+
+    def test_a_folder_without_a_name_is_a_folder(self):
+        stored = [StoredObject(f"p//{n}", n, f'"{n}"') for n in range(3)]
+        stored += [StoredObject(f"p/./{n}", n, f'"{n}"') for n in range(3)]
+        stored += [StoredObject(f"p/z/{n}", n, f'"{n}"') for n in range(1200)]
+        stored += [StoredObject("p/x", 1, '"x"')]
+        known = Left.of(stored, 2)
+        self.assertEqual(
+            {one.folder: one.files for one in known.left_folders},
+            {
+                "": 3,
+                ".": 3,
+                "z": 1200,
+                "./": 1,
+            },
+        )
+        same, different, changed = known.split({one.key[2:]: one for one in stored})
+        self.assertEqual((len(same), different, changed), (4, [], []))
+
+    def test_a_copy_of_a_store_that_was_taken_for_another_kind_goes(self):
+        former = former_manifest_key(PREFIX)
+        self.store.put(former, b"")
+        write_manifest(self.store, PREFIX, {"files": 0, "bytes": 0}, [])
+        self.assertNotIn(former, {one.key for one in self.store.objects(record_folder(PREFIX))})
 
     def test_the_order_and_spelling_of_a_list_do_not_matter(self):
         stored = [StoredObject(f"p/{n}", n, f'"ab{n}"') for n in range(2000)]
