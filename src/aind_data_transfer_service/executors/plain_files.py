@@ -1,8 +1,8 @@
 """Reading what jobs leave in their folders.
 
-Whoever may run a script may write there, and may put a link, a device or a pipe in the place of a
-file. So nothing but a regular file is opened for reading, and no link is followed. A shared drive
-may hang: whoever waits for it does so for a limited time, and in threads that nothing else needs.
+A user's script can write there, and can put a link, a device or a pipe where a file should be. So
+only regular files are opened for reading, and no link is followed. A shared drive can hang: each
+wait for it has a time limit, and uses threads that nothing else needs.
 """
 
 import asyncio
@@ -50,24 +50,32 @@ class FileReads:
         self._seconds = seconds
         self._pool = Pool(threads, "job files")
 
-    async def read(self, work: Callable[[], T]) -> T:
+    async def read(self, work: Callable[[], T], seconds: float | None = None) -> T:
         """Do something that reads files.
+
+        Parameters
+        ----------
+        work : Callable
+            What is done.
+        seconds : float | None
+            How long this answer is waited for, if not as long as others.
 
         Raises
         ------
         ExecutorError
             If the drive gives no answer in time.
         """
+        seconds = self._seconds if seconds is None else seconds
         submitted = self._pool.submit(work)
         answer = asyncio.wrap_future(submitted)
         answer.add_done_callback(_take_error)  # it may come when nobody waits any more
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(seconds):
                 return await asyncio.shield(answer)
         except TimeoutError:
             submitted.cancel()  # where it has not begun
             raise ExecutorError(
-                f"the drive with the files of the jobs did not answer for {self._seconds:g} s"
+                f"the drive with the files of the jobs did not answer for {seconds:g} s"
             ) from None
 
     def close(self) -> None:

@@ -215,9 +215,9 @@ class SlurmExecutor:
     async def _leave_word(self, job_id: str) -> None:
         """Tell the job that a user cancels it; Slurm is asked even if the folder of logs hangs."""
         try:
-            async with asyncio.timeout(_LONGEST_WORD):
-                await self._files.read(partial(self._folder.request_cancel, job_id))
-        except (TimeoutError, ExecutorError):
+            work = partial(self._folder.request_cancel, job_id)
+            await self._files.read(work, seconds=_LONGEST_WORD)
+        except ExecutorError:
             logger.warning(
                 "slurm: %s does not answer; job %s keeps the parts of its large files",
                 self._folder.path,

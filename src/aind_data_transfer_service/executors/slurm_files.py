@@ -1,6 +1,6 @@
 """What jobs on the cluster leave in the folder of logs, as the service reads it.
 
-Whoever may run a script may write there: see `executors.plain_files`.
+A user's script can write there: see `executors.plain_files`.
 """
 
 import logging

@@ -87,13 +87,13 @@ class Standing:
     def _judge(self, ref: str, listed: Listed, past: Listed) -> RunStatus:
         """Say how one job stands; an error in that is this job's alone."""
         try:
-            return self._judged(ref, listed, past)
+            return self._status(ref, listed, past)
         except Exception as error:  # whatever it is, the other jobs are followed
             logger.error("slurm: %s cannot be judged: %s", ref, error, exc_info=error)
             reason = "what Slurm and the job tell of it cannot be understood; see the service's log"
             return RunStatus(ref, RunState.RUNNING, reason)
 
-    def _judged(self, ref: str, listed: Listed, past: Listed) -> RunStatus:
+    def _status(self, ref: str, listed: Listed, past: Listed) -> RunStatus:
         """Say how one job stands."""
         number, job_id = parts(ref)
         if not job_id:

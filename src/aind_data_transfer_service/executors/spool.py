@@ -114,10 +114,8 @@ class JobFolder:
         try:
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            if error.errno in (
-                errno.ENOENT,
-                *NO_FILE,
-            ):  # the job may have put something else in its place
+            # the job may have removed it, or put something else in its place
+            if error.errno == errno.ENOENT or error.errno in NO_FILE:
                 return False
             raise
         try:

@@ -19,7 +19,6 @@ from aind_data_transfer_service.jobs.store import JobChange, JobStore
 
 logger = logging.getLogger(__name__)
 
-_UNFIT = "the job cannot be handed over as it is recorded"
 MAIL = frozenset({"mail_user", "mail_type"})
 """The settings that say who gets e-mails, and when."""
 
@@ -83,8 +82,7 @@ class Handover:
         except Exception as error:
             if len(specs) > 1:  # those that were taken are not started twice
                 return [one for spec in specs for one in await self._start([spec])]
-            logger.error("handover: %s", error, exc_info=error, extra={"job_id": specs[0].job_id})
-            return [Started(specs[0].job_id, error=f"{_UNFIT}; see the service's log")]
+            return [_failed(specs[0].job_id, error)]
 
     def _specs(self, jobs: Sequence[Job]) -> tuple[list[JobSpec], list[Started]]:
         """Compose what the executor needs; a job of which that cannot be done has failed."""
@@ -95,8 +93,7 @@ class Handover:
             except ValueError as error:
                 failed.append(Started(job.id, error=f"its settings cannot be read: {error}"))
             except Exception as error:  # an old record, or one that somebody edited
-                logger.error("handover: %s", error, exc_info=error, extra={"job_id": job.id})
-                failed.append(Started(job.id, error=f"{_UNFIT}; see the service's log"))
+                failed.append(_failed(job.id, error))
         return specs, failed
 
     def _change(self, started: Started) -> JobChange:
@@ -119,3 +116,10 @@ class Handover:
             settings=settings,
             bucket=json.loads(job.upload_job_settings or "{}").get("s3_bucket") or "",
         )
+
+
+def _failed(job_id: str, error: Exception) -> Started:
+    """Log an error that nobody foresaw, and say that the job failed of it."""
+    logger.error("handover: %s", error, exc_info=error, extra={"job_id": job_id})
+    reason = "the job cannot be handed over as it is recorded; see the service's log"
+    return Started(job_id, error=reason)

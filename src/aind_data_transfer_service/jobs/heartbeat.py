@@ -15,7 +15,7 @@ class Heartbeat:
     interval : float
         Seconds from the end of one round to the next.
     longest : float
-        Seconds that one round may take where all that it asks answers as slowly as is borne.
+        Seconds that one round may take if every answer comes just within its time limit.
     clock : Callable
         Seconds that only grow.
     """

@@ -154,7 +154,7 @@ class Monitor:
             await self._look_at_others(ask=not followed)
 
     def expect_cancel(self, job_id: str) -> None:
-        """Leave the cancellation of a job to whoever asks for it; the looks pass on the others."""
+        """Note that a job is being cancelled, so that the next look does not cancel it too."""
         self._cancelled.add(job_id)
 
     async def cancel(self, job: Job) -> None:
@@ -262,10 +262,10 @@ class Monitor:
             report, trouble, is_whole = await self._try_events(job, final=state in ENDED)
         self.heartbeat.beat()
         if state in ENDED and not is_whole and self._may_wait(job.id):
-            return _progress_change(job, report, trouble)
+            tried = f"{trouble}; tried again for {LONGEST_READING / 60:.0f} minutes"
+            told = report.values | ({"reason": tried} if trouble else {})
+            return _compose_change(job, None, told, report)
         values: dict[str, Any] = {**status.progress, **report.values}
-        if report.consumed:
-            values["events_offset"] = job.events_offset + report.consumed
         values |= {
             name: value
             for name in ("exit_code", "started_at", "ended_at")
@@ -282,11 +282,7 @@ class Monitor:
             values["node"] = status.node
         if state is JobState.PENDING:  # never begun, or put back into the queue
             values |= {"started_at": None, "node": ""}
-        changed = {name: value for name, value in values.items() if value != getattr(job, name)}
-        if state is job.state and not changed and not report.events:
-            return None
-        place = job.events_offset if report.consumed else None
-        return JobChange(job.id, state, changed, report.events, from_offset=place)
+        return _compose_change(job, state, values, report)
 
     async def _judge(self, job: Job, status: RunStatus, report: Report) -> tuple[JobState, str]:
         """Decide how a job ended, and why.
@@ -364,18 +360,17 @@ class Monitor:
         return report, is_whole
 
 
-def _progress_change(job: Job, report: Report, trouble: str) -> JobChange | None:
-    """Record what an ended job told so far, while the rest of it is yet to be read."""
-    values: dict[str, Any] = dict(report.values)
-    if report.consumed:
-        values["events_offset"] = job.events_offset + report.consumed
-    if trouble:
-        values["reason"] = f"{trouble}; tried again for {LONGEST_READING / 60:.0f} minutes"
-    changed = {name: value for name, value in values.items() if value != getattr(job, name)}
-    if not changed and not report.events:
-        return None
+def _compose_change(
+    job: Job, state: JobState | None, values: dict[str, Any], report: Report
+) -> JobChange | None:
+    """Compose a change of what is new; None where nothing is. No state leaves the state alone."""
     place = job.events_offset if report.consumed else None
-    return JobChange(job.id, None, changed, report.events, from_offset=place)
+    if place is not None:
+        values = {**values, "events_offset": place + report.consumed}
+    changed = {name: value for name, value in values.items() if value != getattr(job, name)}
+    if state in (None, job.state) and not changed and not report.events:
+        return None
+    return JobChange(job.id, state, changed, report.events, from_offset=place)
 
 
 def _words(error: Exception) -> str:

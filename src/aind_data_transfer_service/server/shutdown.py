@@ -25,7 +25,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EXIT_CODE = 1
 """Of a process that could not end by itself."""
 _LAST_WORDS = 0.5
-_Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+_Handler = Callable[[int, FrameType | None], Any]
 
 
 @contextmanager
@@ -42,19 +42,20 @@ def ended_in_time(seconds: float = LONGEST) -> Iterator[None]:
     """
     before: dict[signal.Signals, _Handler] = {}
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        for number in _SIGNALS:
+            handler = signal.getsignal(number)
+            if callable(handler):  # a signal that is ignored, or ends the process at once, stays so
+                before[number] = handler
     for number, handler in before.items():
-        if callable(handler):  # a signal that is ignored, or ends the process at once, stays so
-            signal.signal(number, _with_deadline(handler, seconds))
+        signal.signal(number, _with_deadline(handler, seconds))
     try:
         yield
     finally:
         for number, handler in before.items():
-            if callable(handler):
-                signal.signal(number, handler)
+            signal.signal(number, handler)
 
 
-def _with_deadline(handler: Callable[[int, FrameType | None], Any], seconds: float) -> _Handler:
+def _with_deadline(handler: _Handler, seconds: float) -> _Handler:
     """Add the deadline to what a signal does already."""
 
     def handle(number: int, frame: FrameType | None) -> None:

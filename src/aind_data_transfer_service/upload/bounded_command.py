@@ -99,7 +99,7 @@ def _read(process: subprocess.Popen[bytes], woken: int, seconds: float) -> tuple
 
 
 def _take(data: bytes, kept: bytearray, most: int | None) -> None:
-    """Keep what was read, as far as it may be of use."""
+    """Add what was read to what is kept; raise if that is more than it may be."""
     if most is not None and len(kept) + len(data) > most:
         raise _Stopped(f"printed more than {most:,} bytes")
     if most is not None or len(kept) < _MOST_ERRORS:

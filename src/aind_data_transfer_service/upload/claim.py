@@ -125,18 +125,23 @@ class Earlier(Iterable[Entry]):
         self._store, self._prefix = store, prefix
 
     def __iter__(self) -> Iterator[Entry]:
-        for key in (manifest_key(self._prefix), former_manifest_key(self._prefix)):
+        for manifest in self._manifests():
             with contextlib.suppress(DestinationError):
-                yield from Manifest(self._store, self._prefix, key)
+                yield from manifest
 
     @property
     def was_read_back(self) -> bool:
         """Return whether the job that brought its files had read all of them back."""
-        proofs = set()
+        return {one.header.get("proof") for one in self._manifests()} == {READ_BACK}
+
+    def _manifests(self) -> Iterator[Manifest]:
+        """Open the manifest and the copy of the one before, as far as they are there."""
         for key in (manifest_key(self._prefix), former_manifest_key(self._prefix)):
-            with contextlib.suppress(DestinationError):
-                proofs.add(Manifest(self._store, self._prefix, key).header.get("proof"))
-        return proofs == {READ_BACK}
+            try:
+                manifest = Manifest(self._store, self._prefix, key)
+            except DestinationError:
+                continue
+            yield manifest
 
 
 @contextmanager

@@ -43,15 +43,6 @@ _DOTTED = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ufffe\uffff]")
 _PROCESS = uuid.uuid4().hex[:16]
 """Begins the names of this process's probes."""
-
-
-def _renew_process() -> None:
-    """Take another name after a fork: the child is another process."""
-    global _PROCESS
-    _PROCESS = uuid.uuid4().hex[:16]
-
-
-os.register_at_fork(after_in_child=_renew_process)
 _FEW = 16
 _ASKED_AT_ONCE = 8
 _HEADER_PIECE = 1 << 16
@@ -199,6 +190,15 @@ def is_own_probe(prefix: str, key: str) -> bool:
 def _probes(prefix: str) -> str:
     """Return how the keys of an asset's probes begin."""
     return f"{record_folder(prefix)}/probe-"
+
+
+def _renew_process() -> None:
+    """Take another name after a fork: the child is another process."""
+    global _PROCESS
+    _PROCESS = uuid.uuid4().hex[:16]
+
+
+os.register_at_fork(after_in_child=_renew_process)
 
 
 def fence_of(record: Mapping[str, Any]) -> int:

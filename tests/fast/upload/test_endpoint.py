@@ -60,6 +60,19 @@ class EndpointTest(unittest.TestCase):
         (self.folder / "config").write_text(config)
         os.environ.update(variables)
 
+    def configure_web_identity(self, proxy, **variables):
+        """Have keys come from STS for a token, and all but the local servers reached by a proxy."""
+        (self.folder / "token").write_text("token")
+        self.configure(
+            AWS_DEFAULT_REGION="eu-west-1",
+            AWS_ROLE_ARN="arn:aws:iam::123456789012:role/lab",
+            AWS_WEB_IDENTITY_TOKEN_FILE=str(self.folder / "token"),
+            AWS_MAX_ATTEMPTS="1",
+            https_proxy=proxy.url,
+            no_proxy="127.0.0.1",
+            **variables,
+        )
+
     def open(self, bucket="bucket", **more):
         """Open a store as a job does."""
         return open_store("s3://", bucket, UploadSettings().s3_endpoint_url, **more)
@@ -203,16 +216,7 @@ class TestEndpointOfCredentials(EndpointTest):
         proxy, server = Scripted(lambda _: reply(403)), Scripted([OK])
         for each in (proxy, server):
             self.addCleanup(each.stop)
-        (self.folder / "token").write_text("token")
-        self.configure(
-            AWS_ENDPOINT_URL=server.url,
-            AWS_DEFAULT_REGION="eu-west-1",
-            AWS_ROLE_ARN="arn:aws:iam::123456789012:role/lab",
-            AWS_WEB_IDENTITY_TOKEN_FILE=str(self.folder / "token"),
-            AWS_MAX_ATTEMPTS="1",
-            https_proxy=proxy.url,
-            no_proxy="127.0.0.1",
-        )
+        self.configure_web_identity(proxy, AWS_ENDPOINT_URL=server.url)
         with self.assertRaisesRegex(DestinationError, "no AWS credentials could be had"):
             self.open()
         self.assertEqual(server.requests, [])
@@ -330,15 +334,7 @@ class TestWhoseEndpoint(EndpointTest):
         self.configure_home(
             f"[default]\nservices = lab\n[services lab]\nsts =\n  endpoint_url = {sts.url}\n"
         )
-        (self.folder / "token").write_text("token")
-        self.configure(
-            AWS_DEFAULT_REGION="eu-west-1",
-            AWS_ROLE_ARN="arn:aws:iam::123456789012:role/lab",
-            AWS_WEB_IDENTITY_TOKEN_FILE=str(self.folder / "token"),
-            AWS_MAX_ATTEMPTS="1",
-            https_proxy=proxy.url,
-            no_proxy="127.0.0.1",
-        )
+        self.configure_web_identity(proxy)
         with self.assertRaisesRegex(DestinationError, "no AWS credentials could be had"):
             self.open()
         self.assertEqual(sts.requests, [])

@@ -33,16 +33,12 @@ print(json.dumps({"Version": 1, "SecretAccessKey": "s", "Expiration": ends.isofo
 
 
 @slow
-class TestRenewedKeys(unittest.TestCase):
-    """A `credential_process`, and a server that refuses keys as expired."""
+class ProfileTest(unittest.TestCase):
+    """A profile in a folder of the test's own, and nothing of this machine's AWS settings."""
 
     def setUp(self):
-        """Make a profile whose keys a process prints."""
+        """Make the folder."""
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        (self.folder / "process.py").write_text(_PROCESS)
-        words = (sys.executable, "-S", self.folder / "process.py", self.folder)
-        command = shlex.join(map(str, words))
-        (self.folder / "config").write_text(f"[default]\ncredential_process = {command}\n")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
         environment |= {
             "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "none"),
@@ -50,6 +46,18 @@ class TestRenewedKeys(unittest.TestCase):
             "AWS_EC2_METADATA_DISABLED": "true",
         }
         self.enterContext(patch.dict(os.environ, environment, clear=True))
+
+
+class TestRenewedKeys(ProfileTest):
+    """A `credential_process`, and a server that refuses keys as expired."""
+
+    def setUp(self):
+        """Make a profile whose keys a process prints."""
+        super().setUp()
+        (self.folder / "process.py").write_text(_PROCESS)
+        words = (sys.executable, "-S", self.folder / "process.py", self.folder)
+        command = shlex.join(map(str, words))
+        (self.folder / "config").write_text(f"[default]\ncredential_process = {command}\n")
         self.hold("first")
         self.valid, self.told = "first", []
 
@@ -138,21 +146,14 @@ class TestRenewedKeys(unittest.TestCase):
         self.assertEqual(credentials.keys().access_key, "third")
 
 
-class TestProcessWithoutEnd(unittest.TestCase):
+class TestProcessWithoutEnd(ProfileTest):
     """A `credential_process` that hangs, prints for ever, or leaves a process behind."""
 
     KEYS = '{"Version": 1, "AccessKeyId": "k", "SecretAccessKey": "s"}'
 
     def setUp(self):
-        """Leave nothing of this machine's own."""
-        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
-        environment |= {
-            "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "none"),
-            "AWS_CONFIG_FILE": str(self.folder / "config"),
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-        self.enterContext(patch.dict(os.environ, environment, clear=True))
+        """Keep what is told."""
+        super().setUp()
         self.told = []
 
     def fetch(self, script, seconds=0.0, limit=0.3):

@@ -1,8 +1,9 @@
 """Whether the service is well, and what it has counted."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -38,17 +39,8 @@ class Health:
 async def examine(manager: JobManager) -> Health:
     """Ask each piece whether it can do its work; none is waited for longer than some seconds."""
     questions = asyncio.to_thread(manager.store.ping), manager.executor.statuses([])
-    results = await asyncio.gather(
-        *(asyncio.wait_for(question, HEALTH_SECONDS) for question in questions),
-        return_exceptions=True,
-    )
-    return Health(
-        {
-            name: _fault(name, result)
-            for name, result in zip(Health.pieces, results)
-            if isinstance(result, BaseException)
-        }
-    )
+    faults = await asyncio.gather(*map(_ask, Health.pieces, questions))
+    return Health({name: fault for name, fault in zip(Health.pieces, faults) if fault})
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -68,7 +60,7 @@ async def healthz(manager: Manager) -> EnvelopeResponse:
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez", response_model=Envelope, responses=DOCUMENTED_ERRORS)
 async def livez() -> EnvelopeResponse:
-    """Say that the process answers: where it does not, it is to be started anew."""
+    """Say that the process answers; if it does not, restart it."""
     return EnvelopeResponse("OK", {})
 
 
@@ -80,11 +72,8 @@ async def readyz(manager: Manager) -> EnvelopeResponse:
     A cluster that is away does not count: jobs can be submitted and looked at meanwhile.
     """
     errors = [f'The loop "{name}" has not come round.' for name in manager.late_loops]
-    try:
-        async with asyncio.timeout(HEALTH_SECONDS):
-            await asyncio.to_thread(manager.store.ping)
-    except Exception as error:  # whatever it is, the database gives no answer
-        errors.append(_fault("store", error))
+    if fault := await _ask("store", asyncio.to_thread(manager.store.ping)):
+        errors.append(fault)
     if errors:
         return EnvelopeResponse("Not ready", {"errors": errors}, 503)
     return EnvelopeResponse("OK", {})
@@ -99,8 +88,12 @@ async def metrics(manager: Manager, figures: Figures) -> Response:
     return Response(figures.page(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _fault(name: str, error: BaseException) -> str:
-    """Say what is wrong with a piece; only words that were written for people are passed on."""
-    if isinstance(error, TransferServiceError):
+async def _ask(name: str, question: Awaitable[Any]) -> str:
+    """Say what is wrong with a piece, if anything; only words for people are passed on."""
+    try:
+        await asyncio.wait_for(question, HEALTH_SECONDS)
+    except TransferServiceError as error:
         return str(error)
-    return f"The {name} does not answer."
+    except Exception:  # whatever it is, there is no answer
+        return f"The {name} does not answer."
+    return ""
