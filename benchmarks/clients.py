@@ -68,16 +68,20 @@ class Client:
     """The program or library that it needs."""
 
 
-def clients(programs: dict[str, str]) -> list[Client]:
+def clients(programs: dict[str, str], before: Path | None = None) -> list[Client]:
     """Return every client whose program is available, ours first.
 
     Parameters
     ----------
     programs : dict[str, str]
         The path of each program by name, as `find_programs` returns them.
+    before : Path, optional
+        A Python in which another version of ours is installed, which is compared as well.
     """
+    version = [] if before is None else [_job("ours, before", str(before))]
     every = [
-        Client(OURS, _ours, "hashing, manifest, verification", f"{_ASSET}/behavior"),
+        _job(OURS, sys.executable),
+        *version,
         *_s5cmd(programs.get("s5cmd", "")),
         *_aws(programs.get("aws", ""), programs.get(AWS_2, "")),
         *_rclone(programs.get("rclone", "")),
@@ -213,19 +217,23 @@ def _floor(target: Target) -> list[str]:
     return [sys.executable, str(script), *place]
 
 
-def _ours(target: Target) -> list[str]:
-    """Run a whole job, from a cold start to the manifest."""
-    request = {
-        "processor_full_name": "Anna Apple",
-        "project_name": "Ephys Platform",
-        "s3_bucket": target.bucket,
-        "platform": "behavior",
-        "subject_id": "690165",
-        "acq_datetime": "2024-02-19T11:25:17",
-        "modalities": [{"modality": "behavior", "source": str(target.source)}],
-    }
-    module = "aind_data_transfer_service.upload"
-    return [sys.executable, "-m", module, "--json-args", json.dumps(request)]
+def _job(name: str, python: str) -> Client:
+    """Return a whole job of ours, from a cold start to the manifest."""
+
+    def command(target: Target) -> list[str]:
+        request = {
+            "processor_full_name": "Anna Apple",
+            "project_name": "Ephys Platform",
+            "s3_bucket": target.bucket,
+            "platform": "behavior",
+            "subject_id": "690165",
+            "acq_datetime": "2024-02-19T11:25:17",
+            "modalities": [{"modality": "behavior", "source": str(target.source)}],
+        }
+        module = "aind_data_transfer_service.upload"
+        return [python, "-m", module, "--json-args", json.dumps(request)]
+
+    return Client(name, command, "hashing, manifest, verification", f"{_ASSET}/behavior")
 
 
 def environment(target: Target) -> dict[str, str]:

@@ -15,6 +15,7 @@ Run it with::
     python benchmarks/transfer.py --tls                # encrypted; needs haproxy, which decrypts
     python benchmarks/transfer.py --server seaweedfs   # a server that stores
     python benchmarks/transfer.py --small --runs 1     # a quick look
+    python benchmarks/transfer.py --before OLD/bin/python  # beside another version of ours
 
 Each peer has a run with its defaults and a tuned one, and boto3, obstore and the CRT of AWS have
 programs in this folder (`clients.py` has all command lines). It asserts that the work was done,
@@ -400,6 +401,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="a tenth of the data")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", action="append", help="a client; may be given several times")
+    parser.add_argument("--before", type=Path, help="a Python with another version of ours")
     parser.add_argument("--peers", type=Path, default=cache / "transfer-benchmark")
     parser.add_argument("--folder", type=Path, help="where the data are made; needs 5 GB")
     return parser.parse_args()
@@ -409,7 +411,7 @@ def main() -> None:
     """Make the data, run every client, and print a table."""
     arguments = read_arguments()
     programs = find_programs(arguments.peers)
-    every = clients(programs)
+    every = clients(programs, arguments.before)
     chosen = [client for client in every if client.name in (arguments.only or [client.name])]
     if arguments.server != "sink":
         print("not compared: the floor, which signs nothing; this server checks signatures")

@@ -7,6 +7,7 @@ CompleteMultipartUpload; payer and expected owner go with every request.
 
 import mimetypes
 from collections.abc import Mapping
+from functools import lru_cache
 
 from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.upload.store import RECORDS
@@ -31,7 +32,12 @@ _BY_SUFFIX = {
 
 def content_type(key: str) -> str | None:
     """Return the media type that belongs to a file's name; None if it is not known."""
-    suffix = key[key.rfind(".") :]
+    return _of_suffix(key[key.rfind(".") :])
+
+
+@lru_cache(maxsize=256)
+def _of_suffix(suffix: str) -> str | None:
+    """Return the media type that a suffix stands for, in whatever case."""
     return _BY_SUFFIX.get(suffix) or _BY_SUFFIX.get(suffix.lower())
 
 

@@ -222,7 +222,7 @@ class S3Client:
                 headers = self._headers.of_object(key, is_data=True)
                 headers[_ALGORITHM] = algorithm
                 headers[header] = self.algorithm.of(data)
-                send = partial(self._begin, "PUT", key, _NOTHING, headers, data, halt)
+                send = partial(self._begin, "PUT", key, _NOTHING, headers, data, halt, in_row=True)
                 began = time.monotonic()
                 waiting.append(Pending(self, send, read_etag, halt))
                 if len(data) > _LONG_BODY:
@@ -542,8 +542,9 @@ class S3Client:
         headers: Mapping[str, str],
         body: Buffer | Stretch,
         halt: threading.Event | None,
+        in_row: bool = False,
     ) -> "Sent":
-        """Send a request."""
+        """Send a request; `in_row` is explained at `Wire.begin`."""
         if self.rate is not None and method not in _READ_ONLY:
             self.rate.take()
         route = self._routes.current
@@ -567,7 +568,7 @@ class S3Client:
             f"{method} {wire.prefix}{target} HTTP/1.1\r\n{lines}{wire.lines}"
             f"content-length: {len(body)}\r\n\r\n"
         )
-        return wire.begin(head.encode("latin-1"), body, method, halt), keys, route
+        return wire.begin(head.encode("latin-1"), body, method, halt, in_row=in_row), keys, route
 
     def checked(self, reply: Reply, route: Route) -> Reply:
         """See that a reply to a request that went that way is no refusal."""

@@ -81,7 +81,7 @@ class EndpointTest(unittest.TestCase):
         """Return the address and the signing region of our own request for an object."""
         sent = []
 
-        def begin(wire, head, body, method, halt=None):
+        def begin(wire, head, body, method, halt=None, **options):
             sent.append((wire.address, head.decode()))
             raise Fault(Kind.FINAL, "not sent")
 
@@ -173,7 +173,7 @@ class TestSameAsBotocore(EndpointTest):
         self.configure("[default]\nregion = eu-west-1\nendpoint_url = http://127.0.0.1:1\n")
         sent = []
 
-        def begin(wire, *_):
+        def begin(wire, *_, **options):
             sent.append(wire.address)
             raise Fault(Kind.FINAL, "not sent")
 
@@ -271,7 +271,7 @@ class TestWhoseEndpoint(EndpointTest):
         """Return where a request of a store is sent."""
         sent = []
 
-        def begin(wire, *_):
+        def begin(wire, *_, **options):
             sent.append(wire.address)
             raise Fault(Kind.FINAL, "not sent")
 
@@ -384,7 +384,7 @@ class TestRegion(EndpointTest):
     def test_at_amazon_the_address_changes_too(self):
         asked = []
 
-        def begin(wire, head, *_):
+        def begin(wire, head, *_, **options):
             asked.append((wire.address, _scope(head.decode())))
             moved = Reply(301, {b"x-amz-bucket-region": b"eu-west-1"})
             done = Reply(200, {b"etag": b"e"})

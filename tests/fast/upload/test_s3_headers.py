@@ -260,7 +260,7 @@ class TestRefusals(HeadersTest):
     def test_at_amazon_it_is_tried_without_an_object_that_would_be_charged(self):
         asked = []
 
-        def begin(wire, head, body, method, halt=None):
+        def begin(wire, head, body, method, halt=None, **options):
             asked.append(" ".join(head.decode().split(" ")[:2]))
             begun = Reply(200, {}, b"<R><UploadId>u</UploadId></R>")
             listed = Reply(200, {}, b"<ListMultipartUploadsResult></ListMultipartUploadsResult>")
