@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from aind_data_transfer_service.logging_config import configured_from_environment
 from aind_data_transfer_service.server.application import create_app
 from aind_data_transfer_service.settings.environment import explain_settings
 
@@ -17,6 +18,7 @@ __all__ = ["app", "create_app"]
 def __getattr__(name: str) -> Any:
     """Make `app` on first use, from the settings of the environment."""
     if name == "app":
+        configured_from_environment()
         try:
             globals()["app"] = create_app()
         except ValidationError as error:

@@ -73,6 +73,7 @@ def create_app(
     app.add_middleware(CrossSiteGuard)
     app.add_middleware(RequestTimer, metrics=app.state.metrics)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(failures.RequestId)
     return app
 
 

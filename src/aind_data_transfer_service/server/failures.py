@@ -24,6 +24,7 @@ from aind_data_transfer_service.errors import (
     SubmissionError,
     TransferServiceError,
 )
+from aind_data_transfer_service.logging_config import REQUEST_ID
 from aind_data_transfer_service.server.answers import EnvelopeResponse, failure
 from aind_data_transfer_service.server.pagework import render
 
@@ -65,6 +66,20 @@ def install(app: FastAPI) -> None:
     app.exception_handler(TransferServiceError)(_ours)
 
 
+class RequestId:
+    """Gives each request a reference, which all log lines that are written meanwhile have."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap `app`."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, in a context that has its reference."""
+        if scope["type"] == "http":
+            REQUEST_ID.set(secrets.token_hex(4))
+        await self.app(scope, receive, send)
+
+
 class Failsafe:
     """Answers a request that ran into a fault of ours, and logs the fault once."""
 
@@ -87,13 +102,12 @@ class Failsafe:
         try:
             await self.app(scope, receive, watch)
         except Exception:
-            fault = secrets.token_hex(4)
-            logger.exception(
-                "request failed", extra={"fault": fault, "path": scope.get("path", "")}
-            )
+            reference = REQUEST_ID.get() or secrets.token_hex(4)
+            fields = {"method": scope.get("method"), "path": scope.get("path")}
+            logger.exception("request failed", extra=fields | {"request_id": reference})
             if started:  # half an answer is out: breaking off is the only way to say so
                 raise
-            response = _fault_response(Request(scope), fault)
+            response = _fault_response(Request(scope), reference)
             await response(scope, receive, send)
 
 
@@ -164,9 +178,9 @@ async def _ours(request: Request, error: TransferServiceError) -> Response:
     return _answer(request, status, HTTPStatus(status).phrase, [str(error)])
 
 
-def _fault_response(request: Request, fault: str) -> Response:
-    """Say that this is our fault, and by which word it is found in the log."""
-    said = f"This is a fault of the service. Its log tells more under {fault}."
+def _fault_response(request: Request, reference: str) -> Response:
+    """Answer a request that failed unexpectedly, with the reference that its log lines have."""
+    said = f"Internal error. For details, search the server log for {reference}."
     return _answer(request, 500, "Something went wrong", [said])
 
 

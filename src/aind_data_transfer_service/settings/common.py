@@ -9,6 +9,8 @@ from tzlocal import get_localzone_name
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import (
     Destination,
+    LogForm,
+    LogLevel,
     WebAddress,
     ZoneName,
     default_data_dir,
@@ -44,7 +46,10 @@ class CommonSettings(EnvironmentSettings):
     """Address of a Systems Manager other than Amazon's."""
     aws_endpoint_url_secrets_manager: WebAddress | None = None
     """Address of a Secrets Manager other than Amazon's."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: LogLevel = "INFO"
+    """The lowest level of the log's lines."""
+    log_format: LogForm = "text"
+    """How the log's lines are written, for people or for programs."""
 
     @field_validator("data_dir", "aws_ca_bundle", mode="after")
     @classmethod

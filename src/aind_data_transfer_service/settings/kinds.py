@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -143,6 +143,11 @@ def _byte_rate(value: Any) -> Any:
     return bytes_per_second(value) if isinstance(value, str) else value
 
 
+def _lower_case(value: Any) -> Any:
+    """Take a word in any case."""
+    return value.strip().lower() if isinstance(value, str) else value
+
+
 def default_data_dir() -> Path:
     """Keep state in the user's own folder, where there is one."""
     try:
@@ -155,6 +160,8 @@ ZoneName = Annotated[str, AfterValidator(_known_zone)]
 Destination = Annotated[str, AfterValidator(_valid_destination)]
 Folders = Annotated[list[Path], BeforeValidator(_split_paths), AfterValidator(_absolute_folders)]
 HostName = Annotated[str, AfterValidator(_host)]
+LogForm = Annotated[Literal["text", "json"], BeforeValidator(_lower_case)]
+LogLevel = Annotated[str, AfterValidator(values.log_level)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Link = Annotated[str, AfterValidator(_link)]
 Names = Annotated[frozenset[str], BeforeValidator(_split_names)]

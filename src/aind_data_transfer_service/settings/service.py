@@ -129,10 +129,11 @@ class ServiceSettings(CommonSettings):
         """Compose the environment of a job that is started on this machine.
 
         It is the service's own, less the secrets that a job has no use for, with the settings that
-        both must agree on written out.
+        both must agree on written out. A job's log is text in any case: people read it on a page.
         """
         environment = {k: v for k, v in os.environ.items() if k not in SECRET_VARIABLES}
-        return environment | self.agreed_environment() | {"DATA_DIR": str(self.data_dir)}
+        own = {"DATA_DIR": str(self.data_dir), "LOG_FORMAT": "text"}
+        return environment | self.agreed_environment() | own
 
     def agreed_environment(self) -> dict[str, str]:
         """Write out the settings that the service and a job anywhere must agree on."""

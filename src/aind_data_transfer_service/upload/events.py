@@ -103,7 +103,7 @@ class Events:
             "figures": figures,
         }
         fields = {"job_id": self._job_id, "asset": self.asset, "step": self.step.value}
-        logger.log(_LEVELS.get(kind, logging.INFO), "%s: %s", self.step, message, extra=fields)
+        logger.log(_LEVELS.get(kind, logging.INFO), "%s", message, extra=fields)
         if self._output is not None:
             self._write(json.dumps(event).encode() + b"\n")
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.beside import NO_THREAD
 from aind_data_transfer_service.errors import ExitCode, UploadError
+from aind_data_transfer_service.logging_config import configure_logging, configured_from_environment
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.environment import explain_settings
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -29,7 +30,6 @@ from aind_data_transfer_service.upload.request import (
     read_arguments,
     read_request,
 )
-from aind_data_transfer_service.upload.shell import start_log
 from aind_data_transfer_service.upload.shutdown import Halted, Shutdown
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one job as a program and give its exit code."""
     arguments = read_arguments(argv)
-    start_log()
+    configured_from_environment()
     halt, ending = Halt(), _Ending()
     try:
         with Shutdown(halt, ending) as shutdown:
@@ -81,7 +81,7 @@ def _upload(
     config = read_request(find_request(arguments, settings), settings)
     if arguments.dry_run:
         config = config.model_copy(update={"dry_run": True})
-    logging.getLogger("aind_data_transfer_service").setLevel(config.log_level)
+    configure_logging(config.log_level, settings.log_format)
 
     def on_proven() -> None:
         shutdown.protect()

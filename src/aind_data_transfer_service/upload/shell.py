@@ -1,46 +1,18 @@
-"""What the upload and the commands beside it share: their log, how they end, the last word."""
+"""What the upload and the commands beside it share: how they end, and the last word."""
 
 import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import TextIO
 
 from pydantic import ValidationError
 
 from aind_data_transfer_service.errors import ExitCode, UploadError
+from aind_data_transfer_service.logging_config import configured_from_environment
 from aind_data_transfer_service.settings.environment import explain_settings
 from aind_data_transfer_service.settings.upload import UploadSettings
 
 logger = logging.getLogger(__name__)
-
-
-class _Log(logging.StreamHandler):
-    """Writes to what the standard error is just then.
-
-    While a bar is drawn in a terminal, that is something which puts each line above the bar.
-    """
-
-    @property
-    def stream(self) -> TextIO:
-        """Find the standard error."""
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, _: TextIO) -> None:
-        """Keep none: it may be another at the next line."""
-
-
-def start_log() -> None:
-    """Let the log go to the standard error."""
-    logging.basicConfig(
-        handlers=[_Log()],
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S %z",
-    )
-    for name in ("httpx", "botocore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def as_program(work: Callable[[UploadSettings], None]) -> int:
@@ -53,7 +25,7 @@ def as_program(work: Callable[[UploadSettings], None]) -> int:
     work : Callable
         What is done; it raises what stops it.
     """
-    start_log()
+    configured_from_environment()
     try:
         work(UploadSettings())
     except UploadError as error:

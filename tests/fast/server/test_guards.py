@@ -133,8 +133,8 @@ class FaultTest(ApplicationTest):
             response = await self.client.get("/api/jobs")
         self.assertEqual(500, response.status_code)
         [error] = self.envelope(response)["errors"]
-        fault = error.split()[-1].rstrip(".")
-        self.assertEqual(fault, log.records[0].fault)
+        reference = error.split()[-1].rstrip(".")
+        self.assertEqual(reference, log.records[0].request_id)
         self.assertNotIn("Traceback", response.text)
         self.assertIn("content-security-policy", response.headers)
 

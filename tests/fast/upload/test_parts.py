@@ -26,7 +26,7 @@ from aind_data_transfer_service.errors import (
     TransferError,
     VerificationError,
 )
-from aind_data_transfer_service.upload import shell
+from aind_data_transfer_service.logging_config import StderrHandler
 from aind_data_transfer_service.upload import transfer as module
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.events import Events, Step
@@ -563,7 +563,7 @@ class TestProgress(TransferTestCase):
         self.addCleanup(os.close, master)
         logging.disable(logging.NOTSET)
         log = logging.getLogger("tests.bar")
-        log.addHandler(shell._Log())
+        log.addHandler(StderrHandler())
         log.propagate = False
         variables = {"TERM": "xterm", "COLUMNS": "200"}
         with patch.dict(os.environ, variables), open(slave, "w") as terminal:
