@@ -54,6 +54,13 @@ class DeployTest(unittest.TestCase):
         self.assertTrue((DEPLOY / service["build"] / "Dockerfile").is_file())
         self.assertEqual(set(service["secrets"]), set(compose["secrets"]))
 
+    def test_the_image_of_jobs_is_that_of_the_service(self) -> None:
+        text = (DEPLOY / "job.def").read_text()
+        header = dict(re.findall(r"^(\w+): (.*)$", text.partition("%")[0], re.MULTILINE))
+        bases = re.findall(r"^FROM (\S+)", (DEPLOY.parent / "Dockerfile").read_text(), re.MULTILINE)
+        self.assertEqual({"Bootstrap": "docker", "From": bases[-1]}, header)
+        self.assertNotRegex(text, r"https?://|MirrorURL")
+
     def test_the_image_takes_files_that_exist(self) -> None:
         text = (DEPLOY / "job.def").read_text()
         files = re.findall(r"^    (\S+) /opt/src/", text, re.MULTILINE)
