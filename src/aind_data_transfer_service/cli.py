@@ -1,4 +1,4 @@
-"""The command `aind-data-transfer-service`: serve, demo, template, upload, verify,
+"""The command `aind-data-transfer-service`: serve, config, demo, template, upload, verify,
 metadata, clean.
 
 Each sub-command parses what is its own and hands over; what it needs is imported only then.
@@ -49,10 +49,23 @@ def _serve(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--port", type=int, default=5000, help="port (default: %(default)s)")
     options = parser.parse_args(arguments)
+    from aind_data_transfer_service.server import startup
+
+    problems = startup.check_settings().problems
+    problems += startup.unusable_port(options.host, options.port)
+    if problems:
+        print(startup.refusal(problems), file=sys.stderr)
+        return 1
     import uvicorn
 
     uvicorn.run(APP, host=options.host, port=options.port)
     return 0
+
+
+def _config(arguments: Sequence[str]) -> int:
+    from aind_data_transfer_service.server.config_command import main as config
+
+    return config(arguments)
 
 
 def _demo(arguments: Sequence[str]) -> int:
@@ -118,6 +131,7 @@ class _Command:
 
 _COMMANDS = {
     "serve": _Command("start the web service", _serve),
+    "config": _Command("show the settings in effect, and what is wrong with them", _config),
     "demo": _Command("send a sample session through a service of its own", _demo),
     "template": _Command("write the Job Submit Template", _template),
     "upload": _Command("run one data transfer job here and now", _upload),

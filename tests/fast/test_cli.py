@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 from aind_data_transfer_service import __version__, cli
+from tests.support import free_port
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -36,7 +37,16 @@ class CommandLine(unittest.TestCase):
         for arguments in ((), ("--help",)):
             code, out, _ = run(*arguments)
             self.assertEqual(0, code)
-            for name in ("serve", "demo", "template", "upload", "verify", "metadata", "clean"):
+            for name in (
+                "serve",
+                "config",
+                "demo",
+                "template",
+                "upload",
+                "verify",
+                "metadata",
+                "clean",
+            ):
                 self.assertRegex(out, rf"(?m)^  {name} ")
 
     def test_the_version_is_the_packages(self) -> None:
@@ -67,9 +77,10 @@ class CommandLine(unittest.TestCase):
         self.assertIn("nowhere/template.xlsx cannot be written: No such file", err)
 
     def test_serve_hands_over_to_uvicorn(self) -> None:
+        port = free_port()
         with mock.patch("uvicorn.run") as uvicorn_run:
-            self.assertEqual(0, run("serve", "--host", "0.0.0.0", "--port", "80")[0])
-        uvicorn_run.assert_called_once_with(cli.APP, host="0.0.0.0", port=80)
+            self.assertEqual(0, run("serve", "--host", "0.0.0.0", "--port", str(port))[0])
+        uvicorn_run.assert_called_once_with(cli.APP, host="0.0.0.0", port=port)
 
     def test_the_demo_explains_itself(self) -> None:
         self.assertIn("--exit", run("demo", "--help")[1])

@@ -15,6 +15,7 @@ import httpx
 
 from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.settings.service import ServiceSettings
+from aind_data_transfer_service.settings.unknown import OWN_PREFIXES
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.settings.variables import shared_variables
 
@@ -52,7 +53,7 @@ def service_environment(folder: Path) -> dict[str, str]:
         name.upper() for model in (ServiceSettings, UploadSettings) for name in model.model_fields
     }
     ours |= shared_variables()
-    foreign = ("HPC_", "AWS_", "UPLOAD_")
+    foreign = ("AWS_", *OWN_PREFIXES)
     environment = {
         name: value
         for name, value in os.environ.items()

@@ -6,11 +6,9 @@ application is made when it is first asked for, so that importing this package c
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from aind_data_transfer_service.logging_config import configured_from_environment
 from aind_data_transfer_service.server.application import create_app
-from aind_data_transfer_service.settings.environment import explain_settings
+from aind_data_transfer_service.server.startup import settings_or_exit
 
 __all__ = ["app", "create_app"]
 
@@ -19,10 +17,6 @@ def __getattr__(name: str) -> Any:
     """Make `app` on first use, from the settings of the environment."""
     if name == "app":
         configured_from_environment()
-        try:
-            globals()["app"] = create_app()
-        except ValidationError as error:
-            lines = "\n  ".join(explain_settings(error))
-            raise SystemExit(f"The service cannot start with these settings:\n  {lines}") from None
+        globals()["app"] = create_app(settings_or_exit())
         return globals()["app"]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,6 +22,7 @@ from aind_data_transfer_service.server.routes import (
     validation,
 )
 from aind_data_transfer_service.server.shutdown import ended_in_time
+from aind_data_transfer_service.server.startup import ReadableStartup
 from aind_data_transfer_service.settings.service import ServiceSettings
 
 DESCRIPTION = """
@@ -74,6 +75,7 @@ def create_app(
     app.add_middleware(RequestTimer, metrics=app.state.metrics)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(failures.RequestId)
+    app.add_middleware(ReadableStartup)
     return app
 
 

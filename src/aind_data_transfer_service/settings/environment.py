@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,11 +35,58 @@ class EnvironmentSettings(BaseModel):
     @classmethod
     def variables(cls) -> dict[str, str]:
         """Name the variable of each field."""
+        groups = cls.groups()
         return {
             name: (field.alias or f"{cls.prefix}{name}").upper()
             for name, field in cls.model_fields.items()
-            if not _is_settings(field.annotation)
+            if name not in groups
         }
+
+    @classmethod
+    def groups(cls) -> dict[str, type["EnvironmentSettings"]]:
+        """Return the fields that hold settings themselves."""
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {
+            name: kind
+            for name, kind in kinds.items()
+            if isinstance(kind, type) and issubclass(kind, EnvironmentSettings)
+        }
+
+
+Settings = TypeVar("Settings", bound=EnvironmentSettings)
+
+
+def read_settings(model: type[Settings]) -> tuple[Settings, list[str]]:
+    """Read settings with all their groups, however much is wrong with them.
+
+    Parameters
+    ----------
+    model : type[EnvironmentSettings]
+        The settings.
+
+    Returns
+    -------
+    tuple[EnvironmentSettings, list[str]]
+        The settings, and everything that is wrong. What is wrong has its default in them, so that
+        they serve to look for further problems only.
+    """
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    for name, group in model.groups().items():
+        values[name], wrong = read_settings(group)
+        problems += wrong
+    try:
+        return model(**values), problems
+    except ValidationError as error:
+        problems = explain_settings(error) + problems
+        wrong_fields = {str(details["loc"][0]) for details in error.errors() if details["loc"]}
+    for name in wrong_fields & model.model_fields.keys():
+        values[name] = model.model_fields[name].get_default(call_default_factory=True)
+    try:
+        return model(**values), problems
+    except ValidationError as error:  # what does not go together is found once each field is right
+        more = [line for line in explain_settings(error) if line not in problems]
+        return model.model_construct(**values), problems + more
 
 
 def explain_settings(error: ValidationError, hidden: Collection[str] = ()) -> list[str]:
@@ -62,15 +109,10 @@ def explain_settings(error: ValidationError, hidden: Collection[str] = ()) -> li
     return lines
 
 
-def _is_settings(kind: Any) -> bool:
-    """Tell whether values of a type are settings."""
-    return isinstance(kind, type) and issubclass(kind, EnvironmentSettings)
-
-
 def _models(
     base: type[EnvironmentSettings] = EnvironmentSettings,
 ) -> Iterator[type[EnvironmentSettings]]:
-    """Give every class of settings that is in use."""
+    """Return every class of settings that is in use."""
     for model in base.__subclasses__():
         yield model
         yield from _models(model)

@@ -31,6 +31,11 @@ def shared_variables() -> frozenset[str]:
     return of_jobs - _OF_ONE_JOB | _of_systems()
 
 
+def of_one_job() -> frozenset[str]:
+    """Name the variables that tell one job from another, which only a job's starter sets."""
+    return _OF_ONE_JOB
+
+
 def without_sources(environment: Mapping[str, str]) -> dict[str, str]:
     """Leave out what is known of other systems, for a user's own script.
 

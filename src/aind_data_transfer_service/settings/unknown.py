@@ -1,0 +1,111 @@
+"""Variables that look like settings and are none: misspelt ones, and those of earlier releases."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from aind_data_transfer_service.configs.vocabulary import nearest
+from aind_data_transfer_service.settings.environment import EnvironmentSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
+
+OWN_PREFIXES = (
+    *("HPC_", "METADATA_", "LABTRACKS_", "SHAREPOINT_", "TARS_", "SLIMS_", "CODEOCEAN_"),
+    *("REGISTRATION_", "SMTP_", "NOTIFY_", "OPEN_DATA_", "UPLOAD_", "AWS_PARAM_", "AWS_CHECKSUM_"),
+    *("SPREADSHEET_", "SOURCE_ROOTS_", "LOCAL_EXECUTOR_", "DATABASE_URL_", "LAB_TIMEZONE_"),
+)
+"""A variable that begins like this is a setting of ours, or a mistake."""
+
+REMOVED: Mapping[str, str] = {
+    "SPREADSHEET_MAX_BYTES": "the limit is fixed",
+    "SPREADSHEET_MAX_ROWS": "the limit is fixed",
+}
+"""Settings of earlier releases, and what takes their place."""
+
+_OTHERS = ("AWS_", "SLURM", "SBATCH")
+"""Variables of these are known to their owners alone; none is taken for a misspelt one of ours."""
+_KUBERNETES = re.compile(
+    r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
+)
+"""What Kubernetes and Docker set for each service: `SMTP_SERVICE_HOST` for one named `smtp`."""
+_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+_MODULE = re.compile(r"(HPC_\w+_)(BIN|LIB|INC|DOC|MAN|DIR|ROOT|HOME|VERSION)$")
+"""What the module systems of some clusters set for each loaded module: `HPC_CUDA_LIB`."""
+_SIMILAR = 0.85
+"""The least similarity of a name without such a prefix: two letters of ten swapped or wrong."""
+
+
+@dataclass
+class Findings:
+    """What is wrong with the names of variables."""
+
+    errors: list[str] = field(default_factory=list)
+    """Settings that would have no effect."""
+    warnings: list[str] = field(default_factory=list)
+    """Variables that may belong to another program."""
+
+
+def known_variables() -> frozenset[str]:
+    """Return the names of all settings of the service and of its jobs."""
+    return _variables_of(ServiceSettings) | _variables_of(UploadSettings)
+
+
+def check_names(environment: Mapping[str, str]) -> Findings:
+    """Find the variables that are meant to be settings and are not.
+
+    Parameters
+    ----------
+    environment : Mapping[str, str]
+        All variables. An empty one counts as not set.
+    """
+    known = known_variables()
+    found = Findings()
+    for variable, value in sorted(environment.items()):
+        name = variable.upper()
+        if not value or name in known:
+            continue
+        if name in REMOVED:
+            found.errors.append(f"{variable}: no longer a setting; remove it ({REMOVED[name]})")
+        elif name.startswith(OWN_PREFIXES):
+            if not _is_of_another(name, value, known):
+                found.errors.append(f"{variable}: unknown setting; {suggestion(name, known)}")
+        elif not name.startswith(_OTHERS) and (near := _similar(name, known)):
+            found.warnings.append(f"{variable}: not a setting of this service; is it {near}?")
+    return found
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Say which known name was probably meant, or where all names are listed.
+
+    Parameters
+    ----------
+    name : str
+        What was written.
+    known : Iterable[str]
+        The names that exist.
+    """
+    near = nearest(name, known)
+    if near:
+        return f"did you mean {near}?"
+    return "remove it (the administrator's guide lists all settings)"
+
+
+def _variables_of(model: type[EnvironmentSettings]) -> frozenset[str]:
+    """Return the variables of settings and of their groups."""
+    of_groups = map(_variables_of, model.groups().values())
+    return frozenset(model.variables().values()).union(*of_groups)
+
+
+def _is_of_another(name: str, value: str, known: frozenset[str]) -> bool:
+    """Return whether a container platform or a module system sets such a variable."""
+    if _KUBERNETES.search(name) or (name.endswith("_PORT") and _ADDRESS.match(value)):
+        return True
+    module = _MODULE.match(name)
+    return module is not None and not any(one.startswith(module[1]) for one in known)
+
+
+def _similar(name: str, known: Iterable[str]) -> str | None:
+    """Return the setting that a variable differs from by a slip of the hand only."""
+    near = [one for one in known if abs(len(one) - len(name)) <= 2]
+    return next(iter(difflib.get_close_matches(name, near, n=1, cutoff=_SIMILAR)), None)

@@ -1,0 +1,209 @@
+"""The service refuses to start with wrong settings, and says all that is wrong at once."""
+
+import os
+import socket
+import tempfile
+import unittest
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aind_data_transfer_service.settings.unknown import OWN_PREFIXES, check_names, known_variables
+from aind_data_transfer_service.settings.variables import shared_variables
+from tests.support import slow
+from tests.support.seed import SEED
+from tests.support.service_process import ServiceProcess, run_command, run_service
+
+SECRET = "hunter2"
+
+
+class Names(unittest.TestCase):
+    """Variables that are no settings."""
+
+    def test_a_misspelt_setting_is_an_error_with_the_nearest_name(self) -> None:
+        for wrong, right in {
+            "HPC_HOTS": "HPC_HOST",
+            "hpc_hots": "HPC_HOST",
+            "HPC_LOGGING_DIR": "HPC_LOGGING_DIRECTORY",
+            "HPC_STAGING_DIR": "HPC_STAGING_DIRECTORY",
+            "METADATA_SERVICE_ULR": "METADATA_SERVICE_URL",
+            "SMTP_HOSTS": "SMTP_HOST",
+            "SMTP_USERNAME": "SMTP_USER",
+            "NOTIFY_EMAIL": "NOTIFY_EMAILS",
+            "SHAREPOINT_CLIENT_SECRETE": "SHAREPOINT_CLIENT_SECRET",
+            "SLIMS_USER": "SLIMS_USERNAME",
+            "LABTRACKS_SEVER": "LABTRACKS_SERVER",
+            "UPLOAD_BANDWITH": "UPLOAD_BANDWIDTH",
+            "AWS_PARAM_STORE": "AWS_PARAM_STORE_NAME",
+            "AWS_CHECKSUM_ALGORITM": "AWS_CHECKSUM_ALGORITHM",
+            "CODEOCEAN_TOKEN_": "CODEOCEAN_TOKEN",
+        }.items():
+            with self.subTest(wrong):
+                [error] = check_names({wrong: "x"}).errors
+                self.assertEqual(f"{wrong}: unknown setting; did you mean {right}?", error)
+
+    def test_a_name_that_resembles_none_is_an_error_too(self) -> None:
+        [error] = check_names({"TARS_QQQQQQQQQQQQ": "x"}).errors
+        self.assertIn("TARS_QQQQQQQQQQQQ: unknown setting; ", error)
+
+    def test_variables_of_other_programs_are_no_errors(self) -> None:
+        others = (
+            *("PATH", "HOME", "SLURM_JOB_ID", "SBATCH_PARTITION", "AWS_PROFILE", "AWS_REGION"),
+            *(
+                "AWS_ENDPOINT_URL_SQS",
+                "AWS_S3_BUCKET",
+                "HPC",
+                "S3_BUCKET",
+                "S3_ENDPOINT",
+                "TARSNAP",
+            ),
+            *("HPC_CUDA_LIB", "HPC_PYTHON_DIR", "HPC_GCC_BIN", "HPC_R_INC"),
+            *("METADATA_SERVICE_HOST", "METADATA_SERVICE_PORT", "METADATA_SERVICE_PORT_HTTP"),
+            *("SMTP_PORT_25_TCP", "SMTP_PORT_25_TCP_ADDR", "SMTP_SERVICE_HOST"),
+            *("UVICORN_PORT", "WEB_CONCURRENCY", "PYTHONPATH", "KUBERNETES_SERVICE_HOST"),
+        )
+        found = check_names(dict.fromkeys(others, "x") | {"SLIMS_PORT": "tcp://10.0.0.1:80"})
+        self.assertEqual(([], []), (found.errors, found.warnings))
+
+    def test_every_setting_and_an_empty_variable_are_no_errors(self) -> None:
+        found = check_names(dict.fromkeys(known_variables(), "x") | {"HPC_HOTS": ""})
+        self.assertEqual(([], []), (found.errors, found.warnings))
+        self.assertLessEqual(shared_variables(), known_variables())
+
+    def test_a_slip_in_another_name_is_a_warning(self) -> None:
+        for wrong, right in (("DATABASE_ULR", "DATABASE_URL"), ("DATA_DRI", "DATA_DIR")):
+            found = check_names({wrong: "x"})
+            self.assertEqual([], found.errors)
+            self.assertEqual(
+                [f"{wrong}: not a setting of this service; is it {right}?"], found.warnings
+            )
+
+    @settings(deadline=None)
+    @given(st.sampled_from(OWN_PREFIXES), st.text(max_size=60))
+    def test_any_other_name_with_our_prefix_is_reported_once(self, prefix: str, rest: str) -> None:
+        name = prefix + rest
+        if name.upper() not in known_variables():
+            found = check_names({name: "x"})
+            self.assertLessEqual(len(found.errors), 1)
+            self.assertTrue(all(error.startswith(f"{name}: ") for error in found.errors))
+
+
+@slow
+class Refusals(unittest.TestCase):
+    """A service in a process of its own."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def test_one_message_has_all_that_is_wrong(self) -> None:
+        (self.folder / "ca.pem").write_text("no certificate")
+        (self.folder / "token").write_text(" \n")
+        (self.folder / "file").write_text("")
+        wrong = {
+            "HPC_HOTS": "slurm",
+            "DATABASE_URL": f"mysql://anna:{SECRET}@host/jobs",
+            "DATA_DIR": str(self.folder / "file" / "data"),
+            "DATE_ORDER": "YMD",
+            "SMTP_PORT": "99999",
+            "LOCAL_EXECUTOR_SLOTS": "many",
+            "LAB_TIMEZONE": "Seattle",
+            "UPLOAD_BANDWIDTH": "fast",
+            "TARS_RESOURCE": "http://tars",
+            "AWS_CA_BUNDLE": str(self.folder / "ca.pem"),
+            "HPC_CA_FILE": str(self.folder / "missing.pem"),
+            "HPC_TOKEN_FILE": str(self.folder / "token"),
+            "METADATA_FOLDER": str(self.folder / "file"),
+        }
+        shown = self.refused(wrong)
+        for name in wrong.keys() - {"DATABASE_URL"}:
+            self.assertRegex(shown, rf"(?m)^  {name}: ")
+        self.assertRegex(shown, '(?m)^  DATABASE_URL begins with "mysql"')
+        self.assertRegex(shown, r'AWS_CA_BUNDLE: .*ca.pem" holds no certificates')
+        self.assertRegex(shown, r'HPC_CA_FILE: .*missing.pem" cannot be read: No such file')
+        self.assertRegex(shown, r'HPC_TOKEN_FILE: .*token" is empty')
+
+    def test_groups_that_are_not_complete_are_reported_together(self) -> None:
+        shown = self.refused(
+            {
+                "DATA_DIR": str(self.folder),
+                "HPC_HOST": "slurm",
+                "SMTP_HOST": "mail",
+                "LABTRACKS_SERVER": "labtracks",
+                "CODEOCEAN_DOMAIN": "https://codeocean",
+            }
+        )
+        for name in ("HPC_USERNAME", "SMTP_FROM", "LABTRACKS_PASSWORD", "CODEOCEAN_TOKEN"):
+            self.assertIn(name, shown)
+
+    def refused(self, variables: dict[str, str]) -> str:
+        """Start a service that does not, and return its only message."""
+        done = run_service(**variables)
+        self.assertNotEqual(0, done.returncode)
+        self.assertNotIn("Traceback", done.stderr)
+        self.assertNotIn(SECRET, done.stderr + done.stdout)
+        self.assertTrue(done.stderr.startswith("The service cannot start with"), done.stderr)
+        return done.stderr
+
+    def test_a_database_that_is_none_is_reported_in_one_line(self) -> None:
+        (self.folder / "jobs.sqlite3").write_text("this is a text" * 100)
+        done = run_service(DATA_DIR=str(self.folder))
+        self.assertNotEqual(0, done.returncode)
+        self.assertNotIn("Traceback", done.stderr)
+        self.assertIn("The service cannot start: DATABASE_URL: the database cannot", done.stderr)
+
+    def test_a_port_in_use_is_reported_with_the_rest(self) -> None:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            port = str(listener.getsockname()[1])
+            done = run_command("serve", "--port", port, DATA_DIR=str(self.folder), HPC_HOTS="slurm")
+        self.assertEqual(1, done.returncode)
+        self.assertRegex(done.stderr, f"--port {port}: cannot listen there .Address already in use")
+        self.assertIn("HPC_HOTS: ", done.stderr)
+
+    def test_warnings_stop_nothing(self) -> None:
+        with ServiceProcess(DATA_DIR=str(self.folder), DATABASE_ULR="x", SLURM_CONF="y") as service:
+            self.assertRegex("\n".join(service.log), "WARNING .*DATABASE_ULR: not a setting")
+
+
+@slow
+class Config(unittest.TestCase):
+    """The command `config`."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def test_it_shows_value_and_source_of_each_setting_and_no_secret(self) -> None:
+        variables = SEED | {
+            "DATA_DIR": f"{self.folder}/data",
+            "HPC_PASSWORD": SECRET,
+            "HPC_TOKEN": SECRET,
+            "HPC_AWS_SECRET_ACCESS_KEY": SECRET,
+            "DATABASE_URL": f"postgresql://anna:{SECRET}@host/jobs",
+            "METADATA_SERVICE_URL": f"http://anna:{SECRET}@meta:8000",
+            "source_roots": "/vast:/allen",
+        }
+        done = run_command("config", **variables)
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        self.assertNotIn(SECRET, done.stdout)
+        rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.stdout.splitlines()}
+        self.assertEqual(["environment", "(set, hidden)"], rows["HPC_TOKEN"])
+        self.assertEqual(["environment", "/vast, /allen"], rows["SOURCE_ROOTS"])
+        self.assertEqual(["environment", "3000"], rows["HPC_PORT"])
+        self.assertEqual(["default", "MDY"], rows["DATE_ORDER"])
+        self.assertEqual(["default"], rows["SMTP_HOST"])
+        self.assertIn("UPLOAD_BANDWIDTH", rows)
+        self.assertNotIn("UPLOAD_CALLBACK_TOKEN", rows)
+        self.assertEqual([], os.listdir(self.folder), "it creates nothing")
+
+    def test_its_exit_code_says_whether_anything_is_wrong(self) -> None:
+        done = run_command("config", DATA_DIR=self.folder, HPC_HOTS="slurm", SMTP_PORT="many")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("HPC_HOTS: unknown setting; did you mean HPC_HOST?", done.stderr)
+        self.assertRegex(done.stderr, "SMTP_PORT: .*valid integer")
+        self.assertRegex(done.stdout, r"(?m)^SMTP_PORT +environment +\(wrong")
