@@ -135,7 +135,7 @@ class Values(unittest.TestCase):
     def test_the_service_says_what_is_wrong_with_its_settings_and_ends(self) -> None:
         from aind_data_transfer_service import server
 
-        variables = {"CHECK_TIMEOUT": "x", "DATE_ORDER": "YMD"}
+        variables = {"METADATA_TIMEOUT": "x", "DATE_ORDER": "YMD"}
         with mock.patch.dict(os.environ, variables), self.assertRaises(SystemExit) as caught:
             server.__getattr__("app")
         for name in variables:
@@ -152,6 +152,16 @@ class Values(unittest.TestCase):
         self.assertEqual("http://meta:8000/project_names", found)
         self.assertEqual("http://x/p", service(PROJECT_NAMES_URL="http://x/p").project_names_link)
 
+    def test_no_lab_is_named_by_default(self) -> None:
+        found = service()
+        self.assertEqual((None, None), (found.institution, found.default_funder))
+        self.assertEqual("data", found.bucket_for(None))
+        found = service(DESTINATION="s3://")
+        self.assertIsNone(found.bucket_for(None))
+        self.assertEqual("mine", found.bucket_for("mine"))
+        self.assertEqual("ours", service(DEFAULT_S3_BUCKET="ours").bucket_for(None))
+        self.assertIsNone(service(**SEED).bucket_for(None))
+
 
 class JobEnvironment(unittest.TestCase):
     """What a job on this machine gets to see."""
@@ -160,6 +170,8 @@ class JobEnvironment(unittest.TestCase):
         found = service(
             DATA_DIR="/data",
             LAB_TIMEZONE="America/Los_Angeles",
+            INSTITUTION="NYU",
+            DEFAULT_FUNDER="NINDS",
             METADATA_SERVICE_URL="http://meta",
             AWS_ENDPOINT_URL="http://127.0.0.1:8333",
         )
@@ -169,6 +181,8 @@ class JobEnvironment(unittest.TestCase):
             "data_dir",
             "destination_root",
             "lab_timezone",
+            "institution",
+            "default_funder",
             "metadata_service_url",
             "metadata_timeout",
             "aws_endpoint_url",

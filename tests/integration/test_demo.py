@@ -73,7 +73,7 @@ class Demo(unittest.TestCase):
         for day in ("2024-02-19", "2024-02-20"):
             code, text = run_demo(self.folder, "--exit")
             self.assertEqual(0, code, text)
-            asset = self.folder / "destination" / "aind-data" / f"ecephys_690165_{day}_11-25-17"
+            asset = self.folder / "destination" / "data" / f"ecephys_690165_{day}_11-25-17"
             self.assertIn(str(asset), text)
             self.assert_complete(asset)
             told = re.search(r"Verified: +(\d+) files, ([\d,]+) bytes", text)
@@ -99,7 +99,7 @@ class Demo(unittest.TestCase):
         self.assertEqual("Valid", record["metadata_status"], record["document_status"])
 
     def test_a_job_that_is_refused_is_told_with_the_reason(self) -> None:
-        bucket = self.folder / "destination" / "aind-data"
+        bucket = self.folder / "destination" / "data"
         bucket.parent.mkdir(parents=True)
         bucket.write_text("a file stands where the bucket should be", encoding="utf-8")
         code, text = run_demo(self.folder, "--exit")
@@ -107,7 +107,7 @@ class Demo(unittest.TestCase):
         self.assertRegex(text, "FAILED:|error:")
 
     def test_a_job_that_fails_is_told_with_its_reason_and_its_code(self) -> None:
-        records = self.folder / "destination" / "aind-data" / ".transfer"
+        records = self.folder / "destination" / "data" / ".transfer"
         records.parent.mkdir(parents=True)
         records.write_text("a file stands where records go", encoding="utf-8")
         code, text = run_demo(self.folder, "--exit")

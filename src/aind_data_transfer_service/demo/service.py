@@ -62,6 +62,7 @@ def service_environment(folder: Path) -> dict[str, str]:
     environment.update(
         DATA_DIR=str(folder / "service"),
         DESTINATION=str(folder / "destination"),
+        INSTITUTION="Other",
         MONITOR_INTERVAL="0.2",
         PYTHONUNBUFFERED="1",
     )

@@ -54,8 +54,9 @@ class Checks:
 
     async def run(self, jobs: Sequence[Labelled]) -> CheckResult:
         """Check jobs. Bare scripts have nothing to check."""
-        known = [ToCheck(job.label, job.config) for job in jobs if job.config is not None]
+        labelled = [ToCheck(job.label, job.config) for job in jobs if job.config is not None]
         result = CheckResult()
+        known = self._check_buckets(labelled, result)
         if known:
             self._check_repeated(known, result)
             checks = (
@@ -70,12 +71,22 @@ class Checks:
             parts = [loop.run_in_executor(self._pool, check, known) for check in checks]
             for part in await asyncio.gather(*parts):
                 result.add(part)
-        return result.in_order(job.label for job in known)
+        return result.in_order(job.label for job in labelled)
 
     def close(self) -> None:
         """Let go of connections."""
         self._pool.shutdown(wait=False)
         self._known.close()
+
+    def _check_buckets(self, jobs: Sequence[ToCheck], result: CheckResult) -> list[ToCheck]:
+        """Report jobs that have no bucket, and return the others."""
+        for job in jobs:
+            if self._settings.bucket_for(job.config.s3_bucket) is None:
+                result.errors[job.label].append(
+                    f"{job.label}, s3_bucket: missing; name the bucket to upload to (this service "
+                    "has no DEFAULT_S3_BUCKET)"
+                )
+        return [job for job in jobs if job.label not in result.errors]
 
     def _check_sources(self, jobs: Sequence[ToCheck]) -> CheckResult:
         """See that source folders exist and can be read, where the service can see them."""
@@ -149,7 +160,7 @@ class Checks:
         by_bucket: dict[str, dict[str, list[ToCheck]]] = defaultdict(lambda: defaultdict(list))
         for job in jobs:
             if not job.config.force_cloud_sync:
-                bucket = job.config.s3_bucket or self._settings.default_s3_bucket
+                bucket = self._settings.bucket_for(job.config.s3_bucket) or ""
                 by_bucket[bucket][job.config.s3_prefix].append(job)
 
         def states(bucket: str) -> dict[str, AssetState]:

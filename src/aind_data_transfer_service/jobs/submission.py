@@ -78,7 +78,7 @@ class Drafts:
 
 def asset_location(settings: ServiceSettings, config: BasicUploadJobConfigs) -> str:
     """Tell where an asset goes: `s3://bucket/prefix`, or a local path."""
-    bucket = config.s3_bucket or settings.default_s3_bucket
+    bucket = settings.bucket_for(config.s3_bucket) or ""
     root = settings.destination_root
     base = root if root == "s3://" else f"{root.rstrip('/')}/"
     return f"{base}{bucket}/{config.s3_prefix}"
@@ -202,7 +202,7 @@ def _one_draft(
     location = ""
     if config is not None:
         if config.s3_bucket is None:
-            config = config.model_copy(update={"s3_bucket": settings.default_s3_bucket})
+            config = config.model_copy(update={"s3_bucket": settings.bucket_for(None)})
         location = asset_location(settings, config)
     return Draft(f"job {number}", request, hpc_settings, config, location)
 

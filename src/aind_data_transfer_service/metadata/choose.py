@@ -42,6 +42,8 @@ class Lab(AbstractContextManager):
         Who is asked for what, and what it means that there is nothing.
     broken : Mapping
         Why a source that is configured cannot be asked, by its name.
+    institution, default_funder : str | None
+        The organization that collects the data, and the usual funder, if the settings name them.
     """
 
     def __init__(
@@ -49,10 +51,13 @@ class Lab(AbstractContextManager):
         sources: Mapping[str, Source],
         choice: MetadataSettings | None = None,
         broken: Mapping[str, str] | None = None,
+        institution: str | None = None,
+        default_funder: str | None = None,
     ):
         self._sources = dict(sources)
         self._choice = choice or MetadataSettings()
         self._broken = dict(broken or {})
+        self.institution, self.default_funder = institution, default_funder
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -171,7 +176,7 @@ def open_lab(
             sources[name] = make()
         except MetadataError as error:
             broken[name] = str(error)
-    return Lab(sources, lab.choice, broken)
+    return Lab(sources, lab.choice, broken, settings.institution, settings.default_funder)
 
 
 def _service(url: str, timeout: float, attempts: int) -> Source:

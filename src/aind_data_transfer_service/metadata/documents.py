@@ -134,24 +134,42 @@ def _finite(value: Any) -> Any:
     return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def data_description(facts: Facts, funding: Sequence[Mapping[str, Any]] = ()) -> Document:
+def data_description(
+    facts: Facts,
+    funding: Sequence[Mapping[str, Any]] = (),
+    institution: str | None = None,
+    default_funder: str | None = None,
+) -> Document:
     """Compose `data_description.json` from what was asked for and how the project is funded.
 
-    Where nobody knows of any funding it is written as internal, as the schema wants it, and whoever
-    processes the data is named as the person to turn to.
+    What nobody has stated is absent, even if the schema then calls the document invalid. The person
+    who processes the data is named as the investigator if the funding names none.
+
+    Parameters
+    ----------
+    facts : Facts
+        What the request says of the asset.
+    funding : Sequence
+        The sources of the project's funding.
+    institution, default_funder : str | None
+        The organization that collected the data, and the one that funds projects of which no
+        funding is known; each by its name or abbreviation.
     """
     investigators = [_person(name) for name in _investigators(funding)]
     sources = [_funding(item) for item in funding if item.get("funder")]
-    content = {
+    if default_funder and not sources:
+        sources = [{"funder": _organization(default_funder)}]
+    content: dict[str, Any] = {
         "platform": facts.platform,
         "modality": list(facts.modalities),
         "subject_id": facts.subject_id,
         "creation_time": facts.acquired,
-        "institution": "AIND",
-        "funding_source": sources or [{"funder": "AI"}],
+        "funding_source": sources,
         "investigators": investigators or [_person(facts.processor_full_name)],
         "project_name": facts.project_name,
     }
+    if institution:
+        content["institution"] = _organization(institution)
     try:
         composed = _schema_description(content)
     except (
@@ -250,7 +268,6 @@ def _schema_description(content: Mapping[str, Any]) -> dict[str, Any]:
     """Have the schema compose the document."""
     from aind_data_schema.core.data_description import Funding, RawDataDescription
     from aind_data_schema.models.modalities import Modality
-    from aind_data_schema.models.organizations import Organization
     from aind_data_schema.models.platforms import Platform
 
     model = RawDataDescription(
@@ -258,15 +275,7 @@ def _schema_description(content: Mapping[str, Any]) -> dict[str, Any]:
             **content,
             "platform": Platform.from_abbreviation(content["platform"]),
             "modality": [Modality.from_abbreviation(name) for name in content["modality"]],
-            "institution": Organization.AIND,
-            "funding_source": [
-                (
-                    Funding(funder=Organization.AI)
-                    if item == {"funder": "AI"}
-                    else Funding.model_validate(item)
-                )
-                for item in content["funding_source"]
-            ],
+            "funding_source": [Funding.model_validate(item) for item in content["funding_source"]],
         }
     )
     return json.loads(model.model_dump_json())
@@ -284,11 +293,6 @@ def _plain_description(facts: Facts, content: Mapping[str, Any]) -> dict[str, An
         "creation_time": facts.acquired.isoformat(),
         "label": None,
         "name": facts.asset,
-        "institution": {"abbreviation": "AIND"},
-        "funding_source": [
-            {"funder": {"abbreviation": "AI"}} if item == {"funder": "AI"} else item
-            for item in content["funding_source"]
-        ],
         "data_level": "raw",
         "related_data": [],
     }
@@ -305,6 +309,21 @@ def _investigators(funding: Sequence[Mapping[str, Any]]) -> list[str]:
             if name and str(name).strip():
                 names[str(name).strip()] = None
     return list(names)
+
+
+def _organization(name: str) -> dict[str, Any]:
+    """Write an organization as the schema does; of one that it does not list, only the name."""
+    wanted = name.strip().casefold()
+    try:
+        from aind_data_schema.models.organizations import Organization
+
+        known = [one() if isinstance(one, type) else one for one in Organization._ALL]
+    except Exception:  # another release, or none: the name is what is known
+        known = []
+    for one in known:
+        if wanted in (one.name.casefold(), (one.abbreviation or "").casefold()):
+            return json.loads(one.model_dump_json())
+    return {"name": name, "abbreviation": None, "registry": None, "registry_identifier": None}
 
 
 def _person(name: str) -> dict[str, Any]:

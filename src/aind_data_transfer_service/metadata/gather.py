@@ -206,7 +206,9 @@ class _Gathering:
         if "data_description" in self.result.documents:
             return
         funding, source, seconds = self._funding(inquiry)
-        document = data_description(self._facts, funding)
+        document = data_description(
+            self._facts, funding, self._lab.institution, self._lab.default_funder
+        )
         if source:
             words = f"{document.source}, funding from {source}"
             document = replace(document, source=words, seconds=seconds)
@@ -232,7 +234,9 @@ class _Gathering:
             if required:
                 self._problems += words
             else:
-                words[-1] += "; data_description.json calls it internal"
+                funder = self._lab.default_funder
+                instead = f"the default funder, {funder}" if funder else "no funder"
+                words[-1] += f"; data_description.json names {instead}"
                 self.result.warnings += words
         return [], "", None
 

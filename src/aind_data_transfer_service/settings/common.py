@@ -28,6 +28,10 @@ class CommonSettings(EnvironmentSettings):
     """``s3://``, or a local folder that stands for the store; else `DATA_DIR/destination`."""
     lab_timezone: ZoneName = Field(default_factory=get_localzone_name)
     """The zone of times that name none, and of the time in an asset's name."""
+    institution: str | None = None
+    """The organization that collects the data, by its name or abbreviation in aind-data-schema."""
+    default_funder: str | None = None
+    """The funder of projects whose funding no source knows, by its name or abbreviation."""
     metadata_service_url: WebAddress | None = None
     """Address of the lab's metadata service; without one, documents come from `metadata_dir`."""
     metadata_timeout: float = Field(default=10.0, gt=0, le=3600)

@@ -27,14 +27,17 @@ SECRET_VARIABLES = (
 )
 """What the service knows and a job that it starts has no use for."""
 
+LOCAL_BUCKET = "data"
+"""The sub-folder of a local destination that stands for the bucket if nothing names one."""
+
 
 class ServiceSettings(CommonSettings):
     """What the web service reads from its environment."""
 
     database_url: SecretStr | None = None
     """SQLAlchemy address; default: SQLite at `DATA_DIR/jobs.sqlite3`."""
-    default_s3_bucket: Annotated[str, AfterValidator(bucket_name)] = "aind-data"
-    """The bucket of a job that names none."""
+    default_s3_bucket: Annotated[str, AfterValidator(bucket_name)] | None = None
+    """The bucket of a job that names none; without it, jobs for S3 have to name theirs."""
     date_order: Literal["MDY", "DMY"] = "MDY"
     """How dates with slashes are read."""
     spreadsheet_max_bytes: int = Field(default=32 * 1024**2, gt=0)
@@ -75,6 +78,17 @@ class ServiceSettings(CommonSettings):
         if self.open_data.owns(bucket):
             return self.open_data.in_place_of(self.hpc)
         return self.hpc
+
+    def bucket_for(self, named: str | None) -> str | None:
+        """Return the bucket of a job; None if neither the job nor the settings name one.
+
+        Parameters
+        ----------
+        named : str | None
+            The bucket that the job names.
+        """
+        in_folder = self.destination_root != "s3://"
+        return named or self.default_s3_bucket or (LOCAL_BUCKET if in_folder else None)
 
     @property
     def sends_mail(self) -> bool:
@@ -145,6 +159,8 @@ class ServiceSettings(CommonSettings):
         if self.metadata_service_url:
             environment["METADATA_SERVICE_URL"] = self.metadata_service_url
         for name in (
+            "institution",
+            "default_funder",
             "aws_endpoint_url",
             "aws_endpoint_url_ssm",
             "aws_endpoint_url_secrets_manager",

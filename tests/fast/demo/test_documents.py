@@ -44,7 +44,7 @@ class Documents(unittest.TestCase):
     def test_the_lab_knows_the_project_and_its_funding(self) -> None:
         self.assertEqual([PROJECT], self.lab.project_names())
         facts = replace(FACTS, project_name=PROJECT)
-        described = data_description(facts, self.lab.funding(PROJECT))
+        described = data_description(facts, self.lab.funding(PROJECT), "Other")
         self.assertEqual("Valid", described.status)
         self.assertEqual("Anna Apple", described.content["investigators"][0]["name"])
 

@@ -184,7 +184,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_an_asset_that_is_there_is_an_error_unless_forced(self):
         job = self.job()
-        asset = self.folder / "data" / "destination" / "aind-data" / job.config.s3_prefix
+        asset = self.folder / "data" / "destination" / "data" / job.config.s3_prefix
         asset.mkdir(parents=True)
         (asset / "file").touch()
         result = await self.check(job)
@@ -193,9 +193,18 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         near = self.job(acq_datetime="2024-02-19T11:25:18")
         self.assert_found(await self.check(near), [], [])
 
+    async def test_a_job_for_s3_without_a_bucket_is_an_error_and_the_others_are_checked(self):
+        missing = self.job("row 3", metadata_dir=None)
+        result = await self.check(
+            missing, self.job(s3_bucket="recordings"), destination="s3://", check_timeout=0.1
+        )
+        self.assertEqual(["row 3"], list(result.errors))
+        [error] = result.errors["row 3"]
+        self.assertRegex(error, "^row 3, s3_bucket: missing; name the bucket .*DEFAULT_S3_BUCKET")
+
     async def test_many_assets_are_looked_for_at_once(self):
         jobs = [self.job(f"row {number}", subject_id=str(number)) for number in range(2, 60)]
-        asset = self.folder / "data" / "destination" / "aind-data" / jobs[40].config.s3_prefix
+        asset = self.folder / "data" / "destination" / "data" / jobs[40].config.s3_prefix
         asset.mkdir(parents=True)
         (asset / "file").touch()
         self.assert_found(await self.check(*jobs), ["^row 42: "], [])
@@ -205,7 +214,10 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             url = f"http://127.0.0.1:{silent.getsockname()[1]}"
             start = time.monotonic()
             result = await self.check(
-                self.job(), destination="s3://", aws_endpoint_url=url, check_timeout=0.3
+                self.job(s3_bucket="recordings"),
+                destination="s3://",
+                aws_endpoint_url=url,
+                check_timeout=0.3,
             )
         self.assertLess(time.monotonic() - start, 3)
         self.assert_found(result, [], ["could not be checked whether the asset exists .*in time"])
@@ -215,17 +227,18 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             url = f"http://127.0.0.1:{server.getsockname()[1]}"
         for address in (url, "http://no-such-host.invalid"):
             began = time.monotonic()
-            result = await self.check(self.job(), destination="s3://", aws_endpoint_url=address)
+            job = self.job(s3_bucket="recordings")
+            result = await self.check(job, destination="s3://", aws_endpoint_url=address)
             self.assert_found(result, [], ["could not be checked whether the asset exists"])
             self.assertLess(time.monotonic() - began, 2.0, "no second attempt is of any help")
 
     async def test_an_asset_twice_is_an_error_even_where_only_one_job_names_its_bucket(self):
-        result = await self.check(self.job(), self.job("row 3", s3_bucket="aind-data"))
-        self.assert_found(result, [r"^row 3: the same asset as row 2 \(.*/aind-data/behavior_"], [])
+        result = await self.check(self.job(), self.job("row 3", s3_bucket="data"))
+        self.assert_found(result, [r"^row 3: the same asset as row 2 \(.*/data/behavior_"], [])
 
     async def test_an_asset_in_flight_is_an_error_that_names_the_job(self):
         job = self.job()
-        place = f"{self.folder}/data/destination/aind-data/{job.config.s3_prefix}"
+        place = f"{self.folder}/data/destination/data/{job.config.s3_prefix}"
         other = a_job(location=place)
         self.store.add([other])
         result = await self.check(job)

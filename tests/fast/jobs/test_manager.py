@@ -96,7 +96,7 @@ class SubmissionTest(ManagerTest):
         script = await self.manager.submit_hpc([HpcJobRequest("{}", '{"name": "x"}', SCRIPT)])
         ids = (named, usual, script.responses[0]["job_id"])
         buckets = [self.executor.specs[job_id].bucket for job_id in ids]
-        self.assertEqual(["aind-open-data", "aind-data", ""], buckets)
+        self.assertEqual(["aind-open-data", "data", ""], buckets)
 
     async def test_a_job_is_recorded_and_handed_over(self):
         submission = await self.manager.submit_basic([self.request()])
@@ -105,11 +105,11 @@ class SubmissionTest(ManagerTest):
         self.assertEqual((response["name"], response["state"]), (name, "PENDING"))
         self.assertEqual(response["slot"], 1, "what the executor answered is passed on")
         job = await self.manager.get(response["job_id"])
-        self.assertEqual(job.location, f"{self.folder}/destination/aind-data/{name}")
+        self.assertEqual(job.location, f"{self.folder}/destination/data/{name}")
         self.assertEqual((job.executor, job.executor_ref), ("told", f"ref-{job.id}"))
         self.assertEqual((job.submitter, job.modalities), ("Anna Apple", "behavior"))
         request = json.loads(self.executor.specs[job.id].request)
-        self.assertEqual(request["s3_bucket"], "aind-data", "the default is filled in")
+        self.assertEqual(request["s3_bucket"], "data", "the default is filled in")
         self.assertEqual(request["acq_datetime"], "2024-02-19T11:25:17")
 
     async def test_times_with_an_offset_become_the_labs(self):
@@ -141,7 +141,7 @@ class SubmissionTest(ManagerTest):
 
     async def test_the_same_asset_twice_in_a_request_is_refused(self):
         submission = await self.manager.submit_basic(
-            [self.request(), self.request(s3_bucket="aind-data")]
+            [self.request(), self.request(s3_bucket="data")]
         )
         self.assertEqual(submission.stage, "parse")
         self.assertRegex(submission.errors[0], "job 2: the same asset as job 1")

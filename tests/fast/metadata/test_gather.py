@@ -55,9 +55,9 @@ class GatherTestCase(unittest.TestCase):
         """Write a document of the folder."""
         (self.folder / f"{kind}.json").write_text(json.dumps(content))
 
-    def gather(self, folder_wins=False, service=True):
+    def gather(self, folder_wins=False, service=True, institution="NYU"):
         """Gather from both."""
-        lab = Lab({"service": self.service} if service else {})
+        lab = Lab({"service": self.service} if service else {}, institution=institution)
         return gather(FACTS, read_folder(self.folder), lab, folder_wins)
 
 
@@ -163,6 +163,35 @@ class TestDescription(GatherTestCase):
         gathered = self.gather()
         self.assertEqual(gathered.documents["data_description"].content, {"name": "other"})
         self.assertTrue(any("speaks of other" in text for text in gathered.warnings))
+
+    def test_what_nobody_has_stated_is_absent_and_said_to_be_missing(self):
+        for modules in ({}, {"aind_data_schema.core.data_description": None}):
+            with patch.dict("sys.modules", modules):
+                document = data_description(FACTS)
+            self.assertNotIn("institution", document.content)
+            self.assertEqual(document.content["funding_source"], [])
+            self.assertFalse({"AIND", "AI"} & set(document.data.decode().split('"')))
+        gathered = self.gather(institution=None)
+        self.assertEqual(gathered.documents["data_description"].status, Status.INVALID)
+        text = " ".join(gathered.warnings)
+        self.assertRegex(text, "data_description.json .*is not valid: .*institution")
+        self.assertIn("data_description.json names no funder", text)
+
+    def test_the_labs_institution_and_usual_funder_are_named(self):
+        document = data_description(FACTS, (), "nyu", "Simons Foundation")
+        self.assertEqual(document.status, Status.VALID)
+        self.assertEqual(document.content["institution"]["name"], "New York University")
+        [source] = document.content["funding_source"]
+        self.assertEqual(source["funder"]["registry_identifier"], "01cmst727")
+        grant = {"funder": {"name": "someone"}, "grant_number": "R01"}
+        document = data_description(FACTS, [grant], "nyu", "Simons Foundation")
+        self.assertEqual(document.content["funding_source"], [grant])
+
+    def test_an_organization_that_the_schema_does_not_list_is_named_as_it_is(self):
+        document = data_description(FACTS, (), "Université de Lab", "The Fund")
+        self.assertEqual(document.status, Status.INVALID)
+        self.assertEqual(document.content["institution"]["name"], "Université de Lab")
+        self.assertEqual(document.content["funding_source"][0]["funder"]["name"], "The Fund")
 
     def test_it_is_composed_by_rule_where_the_schema_will_not_have_it(self):
         document = data_description(
