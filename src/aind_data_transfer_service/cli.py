@@ -5,14 +5,18 @@ Each sub-command parses what is its own and hands over; what it needs is importe
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aind_data_transfer_service import __version__
+from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.utf8_mode import ensure_utf8
 
+_WITH_FILE = ("verify", "metadata", "clean")
+"""Commands that read the settings file as the service does. A job gets all from its environment."""
 APP = "aind_data_transfer_service.server:app"
 
 
@@ -22,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         ensure_utf8()
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
+    if name in _WITH_FILE and (problems := _apply_settings_file()):
+        print("\n".join(problems), file=sys.stderr)
+        return ExitCode.REQUEST
     if name in _COMMANDS:
         return _COMMANDS[name].run(arguments[1:])
     _parser().parse_args(arguments or ["--help"])
@@ -48,7 +55,10 @@ def _serve(arguments: Sequence[str]) -> int:
         "--host", default="127.0.0.1", help="interface (default: this machine only)"
     )
     parser.add_argument("--port", type=int, default=5000, help="port (default: %(default)s)")
+    parser.add_argument("--settings", metavar="FILE", help="a settings file in TOML")
     options = parser.parse_args(arguments)
+    if options.settings:
+        os.environ["SETTINGS_FILE"] = options.settings
     from aind_data_transfer_service.server import startup
 
     problems = startup.check_settings().problems
@@ -121,6 +131,14 @@ def _metadata(arguments: Sequence[str]) -> int:
     from aind_data_transfer_service.metadata.survey import main as metadata
 
     return metadata(arguments)
+
+
+def _apply_settings_file() -> list[str]:
+    """Read the settings file, if there is one, and return what is wrong with it."""
+    from aind_data_transfer_service.settings.file import apply_settings_file
+
+    file = apply_settings_file(os.environ)
+    return file.problems if file else []
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ class AfterUpload(unittest.TestCase):
             Service(
                 destination="s3://",
                 default_s3_bucket=self.bucket,
+                institution="NYU",
+                default_funder="NINDS",
                 aws_endpoint_url=self.s3.endpoint_url,
                 afterwards=known,
             )

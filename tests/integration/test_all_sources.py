@@ -75,7 +75,11 @@ class AllSources(unittest.TestCase):
         self.variables = self.settings()
         self.enterContext(patch.dict(os.environ, self.variables))
         self.service = self.enterContext(
-            Service(destination=str(self.folder / "store"), default_s3_bucket="recordings")
+            Service(
+                destination=str(self.folder / "store"),
+                default_s3_bucket="recordings",
+                institution="NYU",
+            )
         )
         self.client = self.enterContext(
             httpx.Client(base_url=self.service.url, trust_env=False, timeout=60)

@@ -85,7 +85,7 @@ class SubmitPageTest(PageTest):
         self.assertEqual("COMPLETED", badge.inner_text())
         self.page.get_by_text("3 files", exact=False).first.wait_for()
         self.page.locator("#log").get_by_text("is complete and verified").wait_for()
-        asset = "destination/aind-data/behavior_690165_2024-02-19_11-25-17/behavior/trial 0.csv"
+        asset = "destination/data/behavior_690165_2024-02-19_11-25-17/behavior/trial 0.csv"
         arrived = self.service.data_dir / asset
         self.assertEqual((self.session / "trial 0.csv").read_bytes(), arrived.read_bytes())
         self.page.get_by_role("link", name="Job Status").first.click()
@@ -167,7 +167,7 @@ class SubmitPageTest(PageTest):
     def test_what_has_become_wrong_meanwhile_is_told_and_nothing_is_submitted(self) -> None:
         self.choose(csv_file(self.row("7")))
         self.says("Successfully validated jobs from file")
-        taken = self.service.data_dir / "destination/aind-data/behavior_7_2024-02-19_11-25-17"
+        taken = self.service.data_dir / "destination/data/behavior_7_2024-02-19_11-25-17"
         taken.mkdir(parents=True)
         (taken / "file").write_text("here first")
         self.submit.click()

@@ -20,6 +20,8 @@ from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.settings.variables import shared_variables
 
 DEFAULT_PORT = 5000
+SETTINGS = "settings.toml"
+"""An empty settings file, so that none of another service is read."""
 LAB_FOLDER = "lab_metadata"
 """Where the lab's documents lie, beneath the demo's folder."""
 _HOST = "127.0.0.1"
@@ -63,6 +65,7 @@ def service_environment(folder: Path) -> dict[str, str]:
         DATA_DIR=str(folder / "service"),
         DESTINATION=str(folder / "destination"),
         INSTITUTION="Other",
+        SETTINGS_FILE=str(folder / SETTINGS),
         MONITOR_INTERVAL="0.2",
         PYTHONUNBUFFERED="1",
     )
@@ -83,6 +86,7 @@ class DemoService:
 
     def __enter__(self) -> "DemoService":
         self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / SETTINGS).touch()
         lock = self._lock()
         try:
             self._process = self._spawn(service_environment(self._folder), lock)

@@ -6,7 +6,6 @@ application is made when it is first asked for, so that importing this package c
 
 from typing import Any
 
-from aind_data_transfer_service.logging_config import configured_from_environment
 from aind_data_transfer_service.server.application import create_app
 from aind_data_transfer_service.server.startup import settings_or_exit
 
@@ -16,7 +15,6 @@ __all__ = ["app", "create_app"]
 def __getattr__(name: str) -> Any:
     """Make `app` on first use, from the settings of the environment."""
     if name == "app":
-        configured_from_environment()
         globals()["app"] = create_app(settings_or_exit())
         return globals()["app"]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

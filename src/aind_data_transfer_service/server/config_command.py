@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from aind_data_transfer_service.logging_config import escape
 from aind_data_transfer_service.server.startup import Checked, check_settings
 from aind_data_transfer_service.settings.environment import EnvironmentSettings, read_settings
+from aind_data_transfer_service.settings.unknown import SETTINGS_FILE
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.settings.variables import of_one_job
 
@@ -32,10 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Show the settings in effect (secrets hidden), where each comes from, and what "
         "is wrong with them. The exit code is 0 if the service could start, else 1.",
     )
-    parser.parse_args(argv)
+    parser.add_argument("--settings", metavar="FILE", help="a settings file in TOML")
+    options = parser.parse_args(argv)
+    if options.settings:
+        os.environ[SETTINGS_FILE] = options.settings
     checked = check_settings()
     wrong = {problem.partition(":")[0] for problem in checked.problems}
-    print("\n".join(table(settings_of(checked), wrong)))
+    print("\n".join(table(settings_of(checked), wrong, checked.from_file)))
     for heading, lines in (("Warnings", checked.warnings), ("Errors", checked.problems)):
         if lines:
             text = "\n  ".join(escape(line) for line in lines)
@@ -56,7 +60,9 @@ def settings_of(checked: Checked) -> dict[str, Any]:
     return of_jobs | _values(checked.settings)
 
 
-def table(values: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[str]:
+def table(
+    values: Mapping[str, Any], wrong: Collection[str] = (), from_file: Collection[str] = ()
+) -> Iterator[str]:
     """Write the lines of a table: variable, source, value.
 
     Parameters
@@ -65,11 +71,13 @@ def table(values: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[st
         The value of each variable.
     wrong : Collection[str]
         The variables whose values cannot be used.
+    from_file : Collection[str]
+        The variables whose values come from the settings file.
     """
     given = {name.upper() for name, value in os.environ.items() if value}
     width = max(map(len, values))
     for name, value in sorted(values.items()):
-        source = "environment" if name in given else "default"
+        source = "file" if name in from_file else "environment" if name in given else "default"
         text = "(wrong, see the errors)" if name in wrong else shown(value)
         yield f"{name:<{width}}  {source:<11}  {text}".rstrip()
 

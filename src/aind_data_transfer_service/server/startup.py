@@ -17,8 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.jobs.database import resolve_url
-from aind_data_transfer_service.logging_config import escape
+from aind_data_transfer_service.logging_config import configured_from_environment, escape
 from aind_data_transfer_service.settings.environment import read_settings
+from aind_data_transfer_service.settings.file import DEFAULT, SettingsFile, apply_settings_file
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.unknown import check_names
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -34,15 +35,20 @@ class Checked:
     problems: list[str]
     """What keeps the service from starting."""
     warnings: list[str]
+    from_file: frozenset[str]
+    """The variables whose values come from the settings file."""
 
 
 def check_settings() -> Checked:
     """Read the service's settings and look at all that they name on this machine."""
+    file = apply_settings_file(os.environ) or SettingsFile(DEFAULT)
     names = check_names(os.environ)
     settings, problems = read_settings(ServiceSettings)
     _, of_jobs = read_settings(UploadSettings)
     problems += [line for line in of_jobs if line not in problems]
-    return Checked(settings, names.errors + problems + missing_resources(settings), names.warnings)
+    problems = [*file.problems, *names.errors, *problems, *missing_resources(settings)]
+    warnings = [*file.warnings, *names.warnings]
+    return Checked(settings, problems, warnings, frozenset(file.values))
 
 
 def settings_or_exit() -> ServiceSettings:
@@ -54,6 +60,7 @@ def settings_or_exit() -> ServiceSettings:
         If anything is wrong with them, with all of it as its message.
     """
     checked = check_settings()
+    configured_from_environment()  # the file may say how
     for warning in checked.warnings:
         logger.warning("%s", warning)
     if checked.problems:

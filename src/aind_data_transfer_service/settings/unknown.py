@@ -10,6 +10,8 @@ from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 
+SETTINGS_FILE = "SETTINGS_FILE"
+"""Names a file with settings."""
 OWN_PREFIXES = (
     *("HPC_", "METADATA_", "LABTRACKS_", "SHAREPOINT_", "TARS_", "SLIMS_", "CODEOCEAN_"),
     *("REGISTRATION_", "SMTP_", "NOTIFY_", "OPEN_DATA_", "UPLOAD_", "AWS_PARAM_", "AWS_CHECKSUM_"),
@@ -48,7 +50,12 @@ class Findings:
 
 def known_variables() -> frozenset[str]:
     """Return the names of all settings of the service and of its jobs."""
-    return _variables_of(ServiceSettings) | _variables_of(UploadSettings)
+    return _variables_of(ServiceSettings) | _variables_of(UploadSettings) | {SETTINGS_FILE}
+
+
+def secret_variables() -> frozenset[str]:
+    """Return the names of the settings that are secrets."""
+    return _secrets_of(ServiceSettings) | _secrets_of(UploadSettings)
 
 
 def check_names(environment: Mapping[str, str]) -> Findings:
@@ -95,6 +102,13 @@ def _variables_of(model: type[EnvironmentSettings]) -> frozenset[str]:
     """Return the variables of settings and of their groups."""
     of_groups = map(_variables_of, model.groups().values())
     return frozenset(model.variables().values()).union(*of_groups)
+
+
+def _secrets_of(model: type[EnvironmentSettings]) -> frozenset[str]:
+    """Return the variables of settings and of their groups that hold secrets."""
+    fields, variables = model.model_fields, model.variables()
+    own = [v for name, v in variables.items() if "SecretStr" in repr(fields[name].annotation)]
+    return frozenset(own).union(*map(_secrets_of, model.groups().values()))
 
 
 def _is_of_another(name: str, value: str, known: frozenset[str]) -> bool:

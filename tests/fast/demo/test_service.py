@@ -45,6 +45,7 @@ class Environment(unittest.TestCase):
             "LABTRACKS_SERVER": "labtracks",
             "METADATA_SUBJECT": "labtracks",
             "AWS_PROFILE": "lab",
+            "SMTP_HOTS": "mail",
             "database_url": "postgresql://elsewhere",
             "DESTINATION": "s3://",
             "TZ": "America/Los_Angeles",
@@ -56,6 +57,7 @@ class Environment(unittest.TestCase):
         self.assertNotIn("METADATA_FOLDER", environment)
         self.assertEqual("/demo/destination", environment["DESTINATION"])
         self.assertEqual("/demo/service", environment["DATA_DIR"])
+        self.assertEqual("/demo/settings.toml", environment["SETTINGS_FILE"])
         self.assertEqual("America/Los_Angeles", environment["TZ"])
 
     def test_the_lab_folder_of_the_demo_is_a_source_where_it_is_there(self) -> None:
