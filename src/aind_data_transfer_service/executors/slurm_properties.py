@@ -20,11 +20,22 @@ PROTECTED = frozenset({"account", "environment", "group_id", "user_id"})
 """What users may not say unless `HPC_USER_SETTINGS` names it."""
 LOG_PATHS = frozenset({"standard_in", "standard_out", "standard_error"})
 _JOBS_NAME = re.compile(r"%[0-9]*x")
+_SAFE_PATTERN = re.compile(r"%[juN]")
+_APART = re.compile(r"[^.]*[-_]")
+"""How a name begins that is no job's own file, whatever its patterns become."""
 _OURS = re.compile(
     r"[0-9a-hjkmnp-tv-z]{12}\.|.*\.(?:events\.jsonl|request\.json|script|claim|cancel|end)(?:\.|$)"
 )
 """Files that jobs and this service leave in the folder of logs, by the ids of the jobs."""
 WORK_PATH = "current_working_directory"
+_TRUNCATES = (
+    "truncate could erase the log of an earlier job where standard_out or standard_error is set; "
+    "write append, or leave it out"
+)
+_PATTERNS = (
+    "could be the file of another job; use only the patterns %x, %j, %u and %N, in a file name "
+    "with a - or _ before its first dot, such as %x-%j.out"
+)
 _MARK = "aind-data-transfer-service:"
 _MARKED = re.compile(
     rf"{_MARK}([A-Za-z0-9][A-Za-z0-9_-]{{0,63}}(?:\.shards)?)(?:\+([0-9]{{1,4}}))?(?:\s|$)"
@@ -92,6 +103,8 @@ def setting_errors(settings: Mapping[str, Any], hpc: HpcSettings) -> list[str]:
     """Tell everything that is wrong with what a user asks of the cluster."""
     found, problems = read_properties(settings)
     errors = [f"hpc_settings{_JOINED.get(text[0], '.')}{text}" for text in problems]
+    if found.get("open_mode") == "truncate" and {"standard_out", "standard_error"} & found.keys():
+        errors.append(f"hpc_settings.open_mode: {_TRUNCATES}")
     for name, value in found.items():
         if name in LOG_PATHS and isinstance(value, str):
             value = _JOBS_NAME.sub(lambda _: str(found.get("name", "")), value)
@@ -117,7 +130,7 @@ def _refusal(name: str, value: Any, hpc: HpcSettings) -> str:
     if name not in allowed:
         listed = ", ".join(sorted(allowed | ALWAYS))
         return f"not to be set here; this site lets users set {listed}"
-    return ""
+    return _log_refusal(value) if name in LOG_PATHS else ""
 
 
 def _environment_refusal(value: Any) -> str:
@@ -139,12 +152,24 @@ def _path_refusal(name: str, value: Any, hpc: HpcSettings) -> str:
         return ""
     if isinstance(value, str) and "\\" not in value:  # which Slurm takes out, and then sees ".."
         path = PurePosixPath(value)
-        if name in LOG_PATHS and _OURS.match(path.name):
-            return "is the name of a job's own file, which may be another's; write some other name"
+        if name in LOG_PATHS and (words := _log_refusal(value)):
+            return words
         beneath = (folder for folder in folders if folder and path.is_relative_to(folder))
         if ".." not in path.parts and any(beneath):
             return ""
     return f"write a path beneath {' or '.join(map(str, folders))}"
+
+
+def _log_refusal(value: str) -> str:
+    """Say why a file can be another job's; empty where it cannot."""
+    path = PurePosixPath(value)
+    if _OURS.match(path.name):
+        return "is the name of a job's own file, which may be another's; write some other name"
+    if "%" in str(path.parent) or "%" in _SAFE_PATTERN.sub("", path.name):
+        return _PATTERNS
+    if "%" in path.name and not _APART.match(path.name):
+        return _PATTERNS
+    return ""
 
 
 def pattern(path: PurePosixPath) -> str:

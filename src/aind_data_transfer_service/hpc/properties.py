@@ -12,6 +12,18 @@ from typing import Any
 from aind_data_transfer_service.configs.vocabulary import nearest
 
 _MAX_SHOWN = 80
+_LONGEST_TEXT = 4096
+"""Characters of one text; Slurm's own fields are shorter."""
+_LONGEST_VALUE = 32_768
+"""Characters of one variable of the environment; Linux takes 131,072 bytes."""
+_LARGEST = 2**31 - 1
+_MOST_PER_NODE = 65_533
+"""What Slurm counts in 16 bits, less the numbers that it keeps for "not set" and "infinite"."""
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_SIGNED_OR_HUGE = re.compile(r"(?:^|[:=,/*\s])[-+]\s*[0-9]|[0-9]{10}")
+_SIGNAL = re.compile(r"(?:[BR]{1,2}:)?(?:[A-Z][A-Z0-9+]{0,15}|[0-9]{1,2})(?:@[0-9]{1,5})?", re.I)
 _YES = frozenset({"true", "yes", "1"})
 _NO = frozenset({"false", "no", "0"})
 
@@ -20,12 +32,23 @@ class _Bad(Exception):
     """A value is not what its property takes; the text says what would be right."""
 
 
-def _text(value: Any) -> str:
+def _plain(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise _Bad("a text")
-    if "\0" in str(value):
-        raise _Bad("a text without NUL characters")
     return str(value)
+
+
+def _text(value: Any) -> str:
+    text = _plain(value)
+    if _UNPRINTABLE.search(text):
+        raise _Bad("a text on one line, without control or direction characters")
+    if len(text) > _LONGEST_TEXT:
+        raise _Bad(f"a text of at most {_LONGEST_TEXT:,} characters")
+    return text
+
+
+def _one_line(value: Any) -> str:
+    return _text(re.sub(r"[\t\r\n]+", " ", _plain(value)))
 
 
 def _integer(value: Any) -> int:
@@ -36,6 +59,36 @@ def _integer(value: Any) -> int:
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
         return int(value)
     raise _Bad("a whole number")
+
+
+def _between(least: int, most: int) -> Callable[[Any], int]:
+    def bounded(value: Any) -> int:
+        number = _integer(value)
+        if not least <= number <= most:
+            raise _Bad(f"a whole number from {least:,} to {most:,}")
+        return number
+
+    return bounded
+
+
+_count = _between(1, _LARGEST)
+_count_or_none = _between(0, _LARGEST)
+_per_node = _between(1, _MOST_PER_NODE)
+
+
+def _resources(value: Any) -> str:
+    """Take counts of resources, such as `2`, `a100:2` or `gpu:2,ssd:1`; none is negative."""
+    text = _text(value)
+    if _SIGNED_OR_HUGE.search(text):
+        raise _Bad("counts of at most nine digits, such as 2 or gpu:2")
+    return text
+
+
+def _signal(value: Any) -> str:
+    text = _text(value)
+    if not _SIGNAL.fullmatch(text):
+        raise _Bad("a signal, such as TERM, B:TERM or TERM@60")
+    return text
 
 
 def _truth(value: Any) -> bool:
@@ -66,7 +119,8 @@ def _nodes(value: Any) -> list[int]:
         numbers = [_integer(count) for count in counts]
     except _Bad as error:
         raise _Bad(right) from error
-    if not 1 <= len(numbers) <= 2 or numbers[0] < 1 or numbers[-1] < numbers[0]:
+    fits = 1 <= len(numbers) <= 2 and 1 <= numbers[0] <= numbers[-1] <= _LARGEST
+    if not fits:
         raise _Bad(right)
     return [numbers[0], numbers[-1]]
 
@@ -96,7 +150,10 @@ def _environment(value: Any) -> dict[str, str]:
     for name in value:
         if not re.fullmatch(r"[^=\0]+", str(name)):
             raise _Bad("names with values; a name is neither empty nor has a = in it")
-    return {str(name): _text(item) for name, item in value.items()}
+    found = {str(name): _plain(item) for name, item in value.items()}
+    if any(len(text) > _LONGEST_VALUE or "\0" in text for text in found.values()):
+        raise _Bad(f"values of at most {_LONGEST_VALUE:,} characters, without NUL")
+    return found
 
 
 def _one_of(*choices: str) -> Callable[[Any], str]:
@@ -118,18 +175,18 @@ PROPERTIES: Mapping[str, Callable[[Any], Any]] = {
     "begin_time": _text,
     "burst_buffer": _text,
     "cluster_constraints": _text,
-    "comment": _text,
+    "comment": _one_line,
     "constraints": _text,
-    "core_specification": _integer,
-    "cores_per_socket": _integer,
+    "core_specification": _between(0, _MOST_PER_NODE),
+    "cores_per_socket": _per_node,
     "cpu_binding": _text,
     "cpu_binding_hint": _text,
     "cpu_frequency": _text,
-    "cpus_per_gpu": _text,
-    "cpus_per_task": _integer,
+    "cpus_per_gpu": _resources,
+    "cpus_per_task": _per_node,
     "current_working_directory": _text,
     "deadline": _text,
-    "delay_boot": _integer,
+    "delay_boot": _count_or_none,
     "dependency": _text,
     "distribution": _text,
     "environment": _environment,
@@ -137,48 +194,48 @@ PROPERTIES: Mapping[str, Callable[[Any], Any]] = {
     "get_user_environment": _truth,
     "gpu_binding": _text,
     "gpu_frequency": _text,
-    "gpus": _text,
-    "gpus_per_node": _text,
-    "gpus_per_socket": _text,
-    "gpus_per_task": _text,
-    "gres": _text,
+    "gpus": _resources,
+    "gpus_per_node": _resources,
+    "gpus_per_socket": _resources,
+    "gpus_per_task": _resources,
+    "gres": _resources,
     "gres_flags": _one_of("disable-binding", "enforce-binding"),
     "hold": _truth,
     "kill_on_invalid_dependency": _truth,
-    "licenses": _text,
+    "licenses": _resources,
     "mail_type": _listed,
     "mail_user": _text,
     "mcs_label": _text,
     "memory_binding": _text,
-    "memory_per_cpu": _integer,
-    "memory_per_gpu": _integer,
-    "memory_per_node": _integer,
-    "minimum_cpus_per_node": _integer,
+    "memory_per_cpu": _count_or_none,
+    "memory_per_gpu": _count_or_none,
+    "memory_per_node": _count_or_none,
+    "minimum_cpus_per_node": _per_node,
     "minimum_nodes": _truth,
-    "name": _text,
-    "nice": _integer,
+    "name": _one_line,
+    "nice": _between(-2_147_483_645, 2_147_483_645),
     "no_kill": _truth,
     "nodes": _nodes,
     "open_mode": _one_of("append", "truncate"),
     "partition": _text,
-    "priority": _integer,
+    "priority": _between(0, 2**32 - 3),
     "qos": _text,
     "requeue": _truth,
     "reservation": _text,
-    "signal": _text,
-    "sockets_per_node": _integer,
+    "signal": _signal,
+    "sockets_per_node": _per_node,
     "spread_job": _truth,
     "standard_error": _text,
     "standard_in": _text,
     "standard_out": _text,
-    "tasks": _integer,
-    "tasks_per_core": _integer,
-    "tasks_per_node": _integer,
-    "tasks_per_socket": _integer,
-    "thread_specification": _integer,
-    "threads_per_core": _integer,
-    "time_limit": _integer,
-    "time_minimum": _integer,
+    "tasks": _count,
+    "tasks_per_core": _per_node,
+    "tasks_per_node": _per_node,
+    "tasks_per_socket": _per_node,
+    "thread_specification": _between(0, _MOST_PER_NODE),
+    "threads_per_core": _per_node,
+    "time_limit": _count,
+    "time_minimum": _count,
     "wait_all_nodes": _truth,
     "wckey": _text,
 }

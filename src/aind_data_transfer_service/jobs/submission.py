@@ -11,7 +11,7 @@ from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.requests import parse_jobs
 from aind_data_transfer_service.executors.slurm_properties import setting_errors
 from aind_data_transfer_service.jobs.handover import MAIL
-from aind_data_transfer_service.jobs.json_text import read_object
+from aind_data_transfer_service.jobs.json_text import is_plain, read_object
 from aind_data_transfer_service.jobs.record import Job, new_job_id, storable
 from aind_data_transfer_service.jobs.variables import variable_errors
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -258,6 +258,8 @@ def _script_errors(script: str, is_bare: bool, settings: ServiceSettings) -> lis
         errors.append('script: does not begin with "#!"; write "#!/bin/bash" on its first line')
     if storable(script) != script:
         errors.append("script: holds characters that no script can (NUL, or half of a pair)")
+    elif not is_plain(script):
+        errors.append("script: holds control or direction characters, which hide what it does")
     if len(script) > _LONGEST_SCRIPT:
         errors.append(f"script: longer than {_LONGEST_SCRIPT} characters")
     return errors

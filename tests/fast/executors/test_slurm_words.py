@@ -205,6 +205,35 @@ class PropertiesTest(unittest.TestCase):
         }
         self.assertEqual([], setting_errors(mine, self.hpc()))
 
+    def test_only_patterns_that_lead_to_no_other_jobs_file_are_taken(self):
+        for name in (
+            *("%j.out", "%A-%a.out", "x-%J.out", "x-%%j.out", "x-%12j.out", "x-%b.out", "x%", "%"),
+            *("12345678901%j.out", "%u.out", "%N.%j-x", "2n11ca3gg%j.out", "%x%j.out", "%s_%t"),
+        ):
+            for prop in ("standard_out", "standard_error"):
+                with self.subTest(name, prop=prop):
+                    asked = {prop: f"/logs/{name}", "name": "2n11ca"}
+                    [error] = setting_errors(asked, self.hpc())
+                    self.assertRegex(error, f"^hpc_settings.{prop}: could be the file of another")
+        for path in ("/logs/%u-x/y-%j.out", "/logs/%j/x-1.out"):
+            [error] = setting_errors({"standard_out": path}, self.hpc())
+            self.assertIn("could be the file of another job", error)
+        for name in ("%x-%j.out", "slurm-%j.out", "%u_%N_%j.txt", "plain.txt"):
+            self.assertEqual([], setting_errors({"standard_out": f"/logs/{name}"}, self.hpc()))
+
+    def test_a_path_that_a_site_allows_is_no_jobs_own_file_either(self):
+        hpc = self.hpc(user_settings="standard_out,open_mode")
+        self.assertEqual([], setting_errors({"standard_out": "/elsewhere/x-%j.out"}, hpc))
+        for path in (f"/logs/{new_job_id()}.out", "/logs/%j.out"):
+            self.assertEqual(1, len(setting_errors({"standard_out": path}, hpc)), path)
+
+    def test_no_job_truncates_a_log_that_may_be_anothers(self):
+        for name in ("standard_out", "standard_error", "standard_output"):
+            asked = {name: "/logs/x-%j.out", "open_mode": "truncate"}
+            [error] = setting_errors(asked, self.hpc())
+            self.assertRegex(error, "^hpc_settings.open_mode: .*log of an earlier job.*append")
+        self.assertEqual([], setting_errors({"open_mode": "truncate"}, self.hpc()))
+
     def test_what_they_may_is_not(self):
         asked = {
             "name": "x",

@@ -98,6 +98,30 @@ class Properties(unittest.TestCase):
             self.assertTrue(self.problem(**{name: value}).startswith(name))
         self.assertLess(len(self.problem(tasks="x" * 10_000)), 200)
 
+    def test_numbers_and_texts_have_bounds(self) -> None:
+        for name, value in (
+            *(("tasks", 0), ("tasks", 2**31), ("time_limit", 0), ("time_limit", "-5")),
+            *(("nice", 2**31), ("priority", -1), ("priority", 2**32 - 2), ("nodes", 2**40)),
+            *(("memory_per_node", -1), ("tasks_per_node", 70_000), ("core_specification", -1)),
+            *(("gpus", "-1"), ("gpus", "a100:-1"), ("gres", "gpu:2,ssd:+3"), ("licenses", "a:-1")),
+            *(("gpus_per_node", "1" * 10), ("cpus_per_gpu", -2), ("signal", "TERM@x")),
+            *(("signal", "x" * 50), ("comment", "x" * 5000), ("qos", "a\tb"), ("argv", ["a\x1b"])),
+            *(("mail_user", "a\u202eb"), ("environment", {"A": "x" * 40_000})),
+        ):
+            with self.subTest(name, value=str(value)[:20]):
+                self.assertRegex(self.problem(**{name: value}), f"^{name}: .*; write ")
+        self.good(
+            tasks=1,
+            nice=-100,
+            priority=0,
+            memory_per_node=0,
+            gpus="a100:2",
+            gres="gpu:tesla-v100:2,ssd:1",
+            licenses="matlab@db:3",
+            signal="B:USR1@120",
+            environment={"TEXT": "two\nlines"},
+        )
+
     def test_all_that_is_wrong_is_told_at_once(self) -> None:
         _, problems = read_properties({"tasks": "x", "nodez": 1, "hold": "y"})
         self.assertEqual(3, len(problems))
