@@ -6,7 +6,8 @@ own: how long one request of 100 jobs takes, the first of a fresh service and la
 quickly `GET /` answers meanwhile. The software in use takes 21.2 s. Goals: 1.5 s, and 30 ms.
 
 The second is of a listing as slurmrestd writes it, served by a process of its own: the CPU time of
-one look at 5,000 live jobs (goal: 300 ms), and the memory of a service that looks 10,000 times.
+one look at 5,000 live jobs (goal: 300 ms), the CPU that following some jobs of ours among 5,000 of
+others takes at the usual pace (goal: 2 %), and the memory of a service that looks 10,000 times.
 """
 
 import argparse
@@ -36,10 +37,12 @@ from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.inbox import Inbox
 from aind_data_transfer_service.jobs.monitor import Monitor
+from aind_data_transfer_service.jobs.pace import Pace
 from aind_data_transfer_service.jobs.record import Job, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support import free_port, seaweedfs, slurm, wait_until
 from tests.support.requests import upload_settings
 
@@ -164,14 +167,17 @@ def submissions(count: int, rounds: int) -> None:
 
 
 @contextmanager
-def listed(jobs: list[Job], folder: Path) -> Iterator[int]:
-    """Serve a listing of jobs; give the port."""
+def listed(jobs: list[Job], folder: Path, others: int = 0) -> Iterator[int]:
+    """Serve a listing of jobs, and of so many of other users; give the port."""
     pattern = json.loads(RECORDED.read_text())
     records = []
     for number, job in enumerate(jobs, start=1):
         state = "RUNNING" if number % RUNNING_SHARE == 0 else "PENDING"
         told = {"job_id": number, "job_state": state, "comment": mark_of(job.id)}
         told |= {"name": job.name, "state_reason": "Priority" if state == "PENDING" else "None"}
+        records.append(pattern["jobs"][0] | told)
+    for number in range(len(jobs) + 1, len(jobs) + others + 1):
+        told = {"job_id": number, "job_state": "PENDING", "comment": "", "user_name": "others"}
         records.append(pattern["jobs"][0] | told)
     path = folder / "listing.json"
     path.write_text(json.dumps(pattern | {"jobs": records, "errors": []}))
@@ -205,14 +211,14 @@ def recorded_jobs(count: int) -> list[Job]:
 
 
 @contextmanager
-def monitor(count: int) -> Iterator[Monitor]:
+def monitor(count: int, others: int = 0, pace: Pace | None = None) -> Iterator[Monitor]:
     """Have a monitor of so many live jobs, with all that is behind it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         jobs = recorded_jobs(count)
         store = JobStore(f"sqlite:///{folder / 'jobs.sqlite3'}")
         store.add(jobs)
-        with listed(jobs, folder) as port:
+        with listed(jobs, folder, others) as port:
             hpc = HpcSettings(
                 host="127.0.0.1",
                 port=port,
@@ -224,7 +230,7 @@ def monitor(count: int) -> Iterator[Monitor]:
             executor = SlurmExecutor(make_client(hpc), hpc, {})
             feed = Feed()
             handover = Handover(store, executor, feed)
-            yield Monitor(store, executor, handover, feed, Inbox(store, feed), 1.0)
+            yield Monitor(store, executor, handover, feed, Inbox(store, feed), pace or Pace(1.0))
         states = [job.state for job in store.active()]
         assert states.count(JobState.RUNNING) == count // RUNNING_SHARE, "the look saw nothing"
         assert len(states) == count
@@ -245,6 +251,28 @@ async def look_cost(count: int, rounds: int) -> None:
     print(f"{f'a look at {count:,} live jobs, ms':38} {shown}")
 
 
+async def following_cost(ours: int, others: int, seconds: float) -> None:
+    """Measure the share of a CPU that the monitor takes at a cluster's usual pace."""
+    hpc = HpcSettings(
+        host="slurm",
+        username="svc",
+        token="t",
+        current_working_directory="/",
+        logging_directory="/",
+    )
+    settings = ServiceSettings(hpc=hpc)
+    pace = Pace(settings.look_interval, settings.longest_look_interval)
+    with monitor(ours, others, pace) as watch:
+        pace.hasten()  # as after a submission
+        began, began_wall = time.process_time(), time.perf_counter()
+        task = asyncio.create_task(watch.run())
+        await asyncio.sleep(seconds)
+        share = (time.process_time() - began) / (time.perf_counter() - began_wall)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    print(f"{f'{ours} jobs among {others:,} of others':38} {100 * share:7.2f} % of a CPU")
+
+
 async def look_memory(count: int, looks: int) -> None:
     """Measure what memory a service has after many looks."""
     print(f"\n{f'{looks:,} looks at {count} jobs':38} {'MB':>8}")
@@ -262,6 +290,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=100, help="jobs in a request")
     parser.add_argument("--live", type=int, default=5000, help="jobs that Slurm lists")
+    parser.add_argument("--seconds", type=float, default=120, help="following at the usual pace")
     parser.add_argument("--looks", type=int, default=10_000, help="looks in a row")
     options = parser.parse_args()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
@@ -269,6 +298,9 @@ def main() -> None:
     submissions(options.jobs, rounds=3)
     print(f"{'':38} {'CPU':>8} {'most':>8} {'wall clock':>12}")
     asyncio.run(look_cost(options.live, rounds=7))
+    print(f"\nfollowing for {options.seconds:g} s at the usual pace")
+    for ours in (1, 10, 50):
+        asyncio.run(following_cost(ours, options.live, options.seconds))
     asyncio.run(look_memory(20, options.looks))
 
 

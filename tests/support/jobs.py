@@ -88,6 +88,7 @@ class ToldExecutor:
         self.refusals: dict[str, str] = {}
         self.silent = ""
         self.questions = 0
+        self.doubtful: set[str] = set()
 
     async def open(self) -> None:
         """Do nothing."""
@@ -96,6 +97,18 @@ class ToldExecutor:
         """Take jobs, or refuse those that the test says."""
         self._answer()
         return [self._start(spec) for spec in specs]
+
+    async def find(self, job_ids: Sequence[str]) -> list[Started]:
+        """Find what was taken, unless the test says that this does not show yet."""
+        self._answer()
+        return [
+            Started(
+                job_id,
+                ref=f"ref-{job_id}" if job_id in self.specs else None,
+                in_doubt=job_id in self.doubtful,
+            )
+            for job_id in job_ids
+        ]
 
     async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
         """Tell the states that the test gave."""

@@ -61,6 +61,7 @@ class Api:
             ("DELETE", "/job/{job_id}", self.cancel),
             ("POST", "/job/submit", self.submit),
             ("GET", "/nodes", self.nodes),
+            ("GET", "/partitions", self.partitions),
             ("GET", "/ping", self.ping),
         ]
 
@@ -124,6 +125,10 @@ class Api:
             "slurmd_version": "22.05.9",
         }
         return {"nodes": [node]}
+
+    def partitions(self) -> dict[str, Any]:
+        """List the one partition."""
+        return {"partitions": [{"name": "part"}]}
 
     def ping(self) -> dict[str, Any]:
         """Say that the controller is there."""

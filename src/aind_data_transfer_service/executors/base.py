@@ -4,12 +4,13 @@ An executor knows how to start, list, cancel and describe. It knows nothing of s
 or stores of data. Whoever uses one cannot tell which is beneath: this machine or a cluster.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol, runtime_checkable
 
+CANCELLED_BEFORE = "cancelled before it was sent"
 JobFile = Literal["stdout", "stderr", "events"]
 """The files that every job leaves: what it said, what it complained of, what it did."""
 
@@ -25,6 +26,10 @@ class RunState(StrEnum):
     TIMEOUT = "TIMEOUT"
     LOST = "LOST"
     """The executor has no record of the job."""
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,9 @@ class JobSpec:
     """The bucket that it writes to, which decides on its keys; empty where it names none."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The user's settings for the cluster (`hpc_settings`)."""
+    is_wanted: Callable[[], bool] = field(default=_always, compare=False, repr=False)
+    """Asked right before the job is sent, by any thread. False means that it was cancelled and must
+    not be sent; once it has returned True, the job counts as sent."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class Started:
 
     It was not taken, or nobody knows whether it was; in neither case is it going to run twice.
     """
+    in_doubt: bool = False
+    """Whether the executor may have the job although `ref` is None."""
     answer: Mapping[str, Any] = field(default_factory=dict)
     """What the scheduler itself answered, kept as it was."""
 
@@ -130,6 +140,25 @@ class SeesOthers(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Unfit:
+    """What is wrong with jobs that are not started yet, by their ids."""
+
+    errors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """One sentence each, which begins with what it is about: `hpc_settings.argv: …`."""
+    warnings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What could not be checked now."""
+
+
+@runtime_checkable
+class ChecksJobs(Protocol):
+    """An executor that can tell in advance which jobs it cannot run."""
+
+    async def check(self, specs: Sequence[JobSpec], seconds: float) -> Unfit:
+        """Check jobs, all at once, and wait for answers no longer than some seconds."""
+        ...
+
+
 class Executor(Protocol):
     """Where jobs run."""
 
@@ -148,6 +177,14 @@ class Executor(Protocol):
 
     async def start(self, specs: Sequence[JobSpec]) -> list[Started]:
         """Take jobs over, each at most once, however often this is called with the same id."""
+        ...
+
+    async def find(self, job_ids: Sequence[str]) -> list[Started]:
+        """Look for jobs by our own ids, without starting them.
+
+        One that the executor has comes with its `ref`, one of which that is not known yet is
+        `in_doubt`. Of any other the executor makes sure that it does not run.
+        """
         ...
 
     async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:

@@ -19,6 +19,7 @@ from typing import ParamSpec, TypeVar
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors import supervisor
 from aind_data_transfer_service.executors.base import (
+    CANCELLED_BEFORE,
     FileChunk,
     JobFile,
     JobSpec,
@@ -94,6 +95,10 @@ class LocalExecutor:
         started = await self._in_turn(self._spool.accept, specs)
         self._wake.set()
         return started
+
+    async def find(self, job_ids: Sequence[str]) -> list[Started]:
+        """Look for jobs in the queue and among the running and ended ones."""
+        return await self._in_turn(self._spool.find, job_ids)
 
     async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
         """Tell how the named jobs stand."""
@@ -207,6 +212,13 @@ class _Spool:
         """Put jobs into the queue."""
         return [self._accept_one(spec) for spec in specs]
 
+    def find(self, job_ids: Sequence[str]) -> list[Started]:
+        """Look for jobs that were accepted."""
+        return [
+            Started(job_id, ref=job_id if self.folder(job_id).exists() else None)
+            for job_id in job_ids
+        ]
+
     def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
         """Tell how jobs stand. Reads files only, so it needs no turn."""
         return {ref: self._status(ref) for ref in refs}
@@ -270,6 +282,8 @@ class _Spool:
         try:
             folder = self.folder(spec.job_id)
             if not folder.exists():
+                if not spec.is_wanted():
+                    return Started(spec.job_id, error=CANCELLED_BEFORE, again=True)
                 self._last_accepted = max(self._last_accepted + 1, time.time_ns())
                 (self._active / spec.job_id).touch()
                 folder.create(spec, self._last_accepted)

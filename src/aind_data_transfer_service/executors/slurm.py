@@ -15,16 +15,20 @@ from typing import Any, TypeVar
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import (
+    CANCELLED_BEFORE,
     FileChunk,
     JobFile,
     JobSpec,
     Others,
     RunStatus,
     Started,
+    Unfit,
 )
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.plain_files import READ_SECONDS, FileReads
+from aind_data_transfer_service.executors.slurm_checks import JobChecks
 from aind_data_transfer_service.executors.slurm_files import LogFolder
+from aind_data_transfer_service.executors.slurm_listing import FEW, Listing
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_past import PastJobs
 from aind_data_transfer_service.executors.slurm_properties import marked_id, without_copies
@@ -116,6 +120,9 @@ class SlurmExecutor:
         self._files = FileReads()
         self._picked = OthersJobs(hpc.username or "", hpc.partition or "")
         self._others = Others()
+        self._checks = JobChecks(client, hpc)
+        self._listing = Listing(client)
+        self._listed: dict[str, list[SlurmJob]] = {}
         self._past = PastJobs(client)
         self._arrays = ArrayKeeper(client, self._folder, self._files)
         self._turns = asyncio.Semaphore(hpc.submissions_at_once)
@@ -124,6 +131,8 @@ class SlurmExecutor:
         self._lost: dict[str, float] = {}
         self._fresh: dict[str, tuple[float, JobSpec]] = {}
         self._cancelled: dict[str, None] = {}
+        self._withdrawn: dict[str, None] = {}
+        self._troubled: set[str] = set()
         self._standing = Standing(
             self._folder, self._files, self._past, self._known, self._cancelled
         )
@@ -168,7 +177,7 @@ class SlurmExecutor:
         return found
 
     async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
-        """Tell how the named jobs stand; one question to Slurm for all of them.
+        """Tell how the named jobs stand; one question to Slurm for all of them, or one for each.
 
         And one to slurmdbd, where there is one and jobs of theirs went missing.
         """
@@ -177,20 +186,56 @@ class SlurmExecutor:
             return {}
         wrong = {ref: not_ours(ref) for ref in refs if not is_ours(ref)}
         refs = [ref for ref in refs if ref not in wrong]
-        listed = await self._look()
-        await self._end_duplicates(refs, listed)
         ids = {parts(ref)[1] for ref in refs}
+        listed = await self._look_for_changes(ids)
+        await self._end_duplicates(refs, listed)
         for job_id in ids:
-            if tasks := listed.get(array := shards_id(job_id)):
-                last = listed.get(job_id, [])
-                try:
-                    await self._arrays.mind(job_id, tasks, last, self._known[array])
-                except ExecutorError as error:  # the other jobs are none the worse for it
-                    logger.warning("slurm: %s cannot be looked after: %s", array, error)
+            await self._mind_array(job_id, listed)
         if gone := [job_id for job_id in self._fresh if job_id in ids and job_id not in listed]:
             listed |= await self._give_again(gone, listed)
         self._forget_fresh()
         return wrong | await self._standing.of(refs, listed)
+
+    async def _mind_array(self, job_id: str, listed: Listed) -> None:
+        """Look after a job's array of shards, if it has one; say once if that cannot be done."""
+        array = shards_id(job_id)
+        if not (tasks := listed.get(array)):
+            return
+        try:
+            await self._arrays.mind(job_id, tasks, listed.get(job_id, []), self._known[array])
+        except ExecutorError as error:  # the other jobs are none the worse for it
+            if array not in self._troubled:
+                logger.warning("slurm: %s cannot be looked after: %s", array, error)
+            self._troubled.add(array)
+        else:
+            self._troubled.discard(array)
+
+    async def check(self, specs: Sequence[JobSpec], seconds: float) -> Unfit:
+        """Check jobs against the cluster's API version and partitions."""
+        return await self._checks.check(specs, seconds)
+
+    async def find(self, job_ids: Sequence[str]) -> list[Started]:
+        """Look for jobs by their marks; one that is not there may turn up for some seconds."""
+        listed = await self._look()
+        return [await self._find(job_id, listed) for job_id in job_ids]
+
+    async def _find(self, job_id: str, listed: Listed) -> Started:
+        """Look for one job; shards without a last job are cancelled."""
+        number = self._known.get(job_id)
+        if number is None:
+            number = await self._files.read(partial(self._folder.claim, job_id))
+        if number is not None:
+            return self._started(job_id, number)
+        array, now = shards_id(job_id), time.monotonic()
+        if shards := [task for task in listed.get(array, []) if not task.has_ended]:
+            await self._arrays.end(shards)
+        due = max(self._lost.setdefault(job_id, now + self._settle), self._lost.get(array, 0.0))
+        if shards or now < due or {job_id, array} & self._under_way.keys():
+            reason = "whether the cluster has the job shows in a moment"
+            return Started(job_id, error=reason, again=True, in_doubt=True)
+        for one in (job_id, array):
+            _remember(self._withdrawn, one, None)
+        return Started(job_id, error=CANCELLED_BEFORE)
 
     async def cancel(self, ref: str) -> None:
         """Cancel a job."""
@@ -203,7 +248,7 @@ class SlurmExecutor:
         if not self._has_looked:
             await self._look()
         number = self._known.get(job_id, number)
-        job = await self._client.job(number)
+        job = self._recent(job_id, number) or await self._client.job(number)
         is_alive = job is not None and marked_id(job.comment) == job_id and not job.has_ended
         if is_alive or shards_id(job_id) in self._known:
             await self._leave_word(job_id)
@@ -227,7 +272,7 @@ class SlurmExecutor:
     async def others(self, ask: bool) -> Others:
         """List jobs in our name that others started; with `ask`, Slurm is asked for them."""
         if ask:
-            await self._look()
+            await self._look_for_changes(set())
         return self._others
 
     async def read(self, ref: str, file: JobFile, offset: int, limit: int) -> FileChunk:
@@ -250,10 +295,50 @@ class SlurmExecutor:
                 f"slurmrestd answers, but no controller of the cluster does: {names}"
             )
 
+    async def _look_for_changes(self, ids: set[str]) -> dict[str, list[SlurmJob]]:
+        """Ask for certain jobs as cheaply as will do; what is not listed then is not there."""
+        if listed := await self._look_at_few(ids):
+            return listed
+        if not self._has_looked:
+            return await self._look()
+        found = await self._listing.changes()
+        if found is not None:
+            return await self._take(found)
+        if ids <= self._listed.keys():
+            return dict(self._listed)
+        return await self._look()
+
+    async def _look_at_few(self, ids: set[str]) -> dict[str, list[SlurmJob]] | None:
+        """Ask for a few jobs one by one, now and then for all; None if that will not do."""
+        if not 0 < len(ids) <= FEW or not self._listing.is_recent:
+            return None
+        known = {one: self._known[one] for one in ids if one in self._known}
+        if len(known) < len(ids) or {shards_id(one) for one in ids} & self._known.keys():
+            return None
+        if any(len(self._listed.get(one, [])) > 1 for one in ids):
+            return None
+        listed = await self._listing.each(known)
+        if listed is None:
+            return None
+        for job_id, jobs in listed.items():
+            if jobs[0].has_ended:  # Slurm may forget it now
+                self._fresh.pop(job_id, None)
+        self._listed |= listed
+        self._past.see(listed)
+        return listed
+
+    def _recent(self, job_id: str, number: int) -> SlurmJob | None:
+        """Return a job as it was at most a minute ago; None if that is not known."""
+        jobs = self._listed.get(job_id, []) if self._listing.is_recent else []
+        return next((job for job in jobs if job.job_id == number), None)
+
     async def _look(self) -> dict[str, list[SlurmJob]]:
         """Ask for all jobs and remember ours, by our own ids."""
+        return await self._take(await self._listing.all())
+
+    async def _take(self, found: Sequence[SlurmJob]) -> dict[str, list[SlurmJob]]:
+        """Remember our jobs of a list, by our own ids."""
         listed: dict[str, list[SlurmJob]] = {}
-        found = await self._client.jobs()
         self._others = self._picked.among(found)
         for job in found:
             if job_id := marked_id(job.comment):
@@ -268,7 +353,13 @@ class SlurmExecutor:
                 _remember(self._known, job_id, min(array_number(job) for job in jobs))
         self._past.see(listed)
         self._has_looked = True
-        return listed
+        self._listed = listed
+        for job_id in self._withdrawn.keys() & listed.keys():  # it turned up after all
+            try:
+                await self._arrays.end(listed[job_id])
+            except ExecutorError as error:  # the other jobs are none the worse for it
+                logger.warning("slurm: %s was cancelled, and came late: %s", job_id, error)
+        return dict(listed)
 
     async def _forget_arrays(self, gone: set[str]) -> None:
         """Forget arrays with which the controller did not come back, so that they are sent again.
@@ -297,7 +388,7 @@ class SlurmExecutor:
         if not await self._files.read(self._folder.is_there):
             return {}
         halt = _Halt()
-        specs = [self._fresh.pop(job_id)[1] for job_id in job_ids]
+        specs = [replace(self._fresh.pop(one)[1], is_wanted=lambda: True) for one in job_ids]
         for spec in specs:
             for job_id in {spec.job_id, shards_id(spec.job_id)} - listed.keys():
                 self._known.pop(job_id, None)
@@ -354,7 +445,7 @@ class SlurmExecutor:
         last = await self._once(last_of(spec, self._hpc, self._known.get(array)), halt)
         if last.ref is None and not last.again:
             await self._drop(array)
-        return last
+        return replace(last, in_doubt=last.ref is None and last.again)
 
     async def _drop(self, array: str) -> None:
         """Cancel shards that no last job will ever complete."""
@@ -383,14 +474,19 @@ class SlurmExecutor:
             if job_id in self._known:
                 self._fresh.setdefault(job_id, (time.monotonic(), spec))
                 return self._started(job_id, self._known[job_id])
-            number = await self._files.read(partial(self._folder.claim, job_id))
+            try:
+                number = await self._files.read(partial(self._folder.claim, job_id))
+            except ExecutorError as error:
+                return Started(job_id, error=str(error), again=True)
             if number is not None:
                 return self._started(job_id, number)
             if halt.reason:
                 return Started(job_id, error=halt.reason, again=True)
             if time.monotonic() < self._lost.get(job_id, 0.0):
                 reason = "the cluster's answer was lost; whether it has the job shows in a moment"
-                return Started(job_id, error=reason, again=True)
+                return Started(job_id, error=reason, again=True, in_doubt=True)
+            if not spec.is_wanted():
+                return Started(job_id, error=CANCELLED_BEFORE, again=True)
             return await self._send(spec, halt)
 
     async def _send(self, spec: JobSpec, halt: "_Halt") -> Started:
@@ -400,13 +496,14 @@ class SlurmExecutor:
         calling = callbacks.environment(job_id) if callbacks is not None else {}
         hpc = self._hpc_for(spec.bucket)
         submission = submission_of(spec, hpc, self._environment | calling)
+        self._listing.expire()
         try:
             answer = await self._client.submit(submission)
         except AnswerLost as error:
             self._lost[job_id] = time.monotonic() + self._settle
             self._fresh[job_id] = (time.monotonic(), spec)
             halt.reason = str(error)
-            return Started(job_id, error=str(error), again=True)
+            return Started(job_id, error=str(error), again=True, in_doubt=True)
         except Refused as error:
             return Started(job_id, error=str(error), answer=error.answer)
         except SlurmError as error:

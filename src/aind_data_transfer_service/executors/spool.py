@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,9 @@ class JobFolder:
             return
         partial = self.root / f".{self.job_id}.{os.getpid()}.{time.monotonic_ns()}"
         partial.mkdir(parents=True)
-        document = {**asdict(spec), "settings": dict(spec.settings), "accepted": accepted}
+        recorded = [one.name for one in fields(spec) if one.name != "is_wanted"]
+        document = {name: getattr(spec, name) for name in recorded}
+        document |= {"settings": dict(spec.settings), "accepted": accepted}
         (partial / "spec.json").write_text(json.dumps(document), encoding="utf-8")
         if spec.script:
             script = partial / "script"

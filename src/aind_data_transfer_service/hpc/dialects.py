@@ -17,6 +17,14 @@ OLDEST, NEWEST = 36, 42
 """The dialects that are known: v0.0.36 to v0.0.42."""
 FIRST_WITH_STRUCTS = 39
 """From here on numbers are structs, and lists are lists."""
+_SWITCHED_OFF = {
+    "cpu_binding": 38,
+    "cpu_binding_hint": 37,
+    "mcs_label": 37,
+    "priority": 36,
+    "time_minimum": 37,
+}
+"""Up to which version slurmrestd refuses a property that it knows."""
 _MAIL_ALL = ("BEGIN", "END", "FAIL", "REQUEUE")
 _PATH = re.compile(r"^(?P<prefix>/slurm/v0\.0\.(?P<version>\d+))/job/submit/?$")
 
@@ -68,6 +76,27 @@ class Dialect:
         """Write a time as a query takes it."""
         seconds = int(moment.timestamp())
         return str(seconds) if self.version < FIRST_WITH_STRUCTS else f"uts{seconds}"
+
+    @property
+    def lists_changes(self) -> bool:
+        """Whether a list of jobs can be asked for on the condition that something has changed."""
+        return self.version > OLDEST
+
+    def problems(self, properties: Mapping[str, Any]) -> list[str]:
+        """List what this dialect cannot express, one sentence a property, its name first."""
+        write = _write_older if self.version < FIRST_WITH_STRUCTS else _write_newer
+        problems = []
+        for name, value in properties.items():
+            if name == "environment":
+                continue
+            if self.version <= _SWITCHED_OFF.get(name, 0):
+                problems.append(f"{name}: slurmrestd does not take it where it speaks {self}")
+                continue
+            try:
+                write({name: value}, self)
+            except NotExpressible as error:
+                problems.append(str(error))
+        return problems
 
     def submission(self, submission: Submission) -> dict[str, Any]:
         """Write the body of a submission.

@@ -105,6 +105,22 @@ class SlurmJob:
         return self.state in ENDED_STATES and not self.flags & unfinished
 
 
+class JobList(list[SlurmJob]):
+    """Jobs as Slurm lists them, all of them or none.
+
+    Attributes
+    ----------
+    as_of : datetime, optional
+        When Slurm's controller wrote the list, by its own clock; None where it does not say.
+    is_unchanged : bool
+        Whether Slurm says that no job has changed since the time that was asked about. The list is
+        empty then, and the earlier one still holds.
+    """
+
+    as_of: datetime | None = None
+    is_unchanged: bool = False
+
+
 @dataclass(frozen=True)
 class SlurmNode:
     """A node as Slurm lists it."""

@@ -11,7 +11,13 @@ from typing import Any
 import msgspec
 
 from aind_data_transfer_service.hpc.errors import SlurmComplaint
-from aind_data_transfer_service.hpc.models import BASE_STATES, Pinged, SlurmJob, SlurmNode
+from aind_data_transfer_service.hpc.models import (
+    BASE_STATES,
+    JobList,
+    Pinged,
+    SlurmJob,
+    SlurmNode,
+)
 
 _UNSET = frozenset({2**32 - 2, 2**32 - 1, 2**64 - 2, 2**64 - 1})
 """What Slurm writes for "not set" and "infinite" where it has no struct for them."""
@@ -49,8 +55,11 @@ _Job: Any = msgspec.defstruct("_Job", [(name, Any, None) for name in _JOB_FIELDS
 class _Listing(msgspec.Struct):
     jobs: list[_Job]
     errors: Any = None
+    warnings: Any = None
+    last_update: Any = None
 
 
+_NO_CHANGES = "no job changes"
 _LISTING = msgspec.json.Decoder(_Listing)
 
 
@@ -65,7 +74,8 @@ def read_listing(content: bytes) -> dict[str, Any] | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     jobs = [msgspec.structs.asdict(job) for job in listing.jobs]
-    return {"jobs": jobs, "errors": listing.errors}
+    told = {"errors": listing.errors, "warnings": listing.warnings}
+    return {"jobs": jobs, "last_update": listing.last_update} | told
 
 
 def read_number(value: Any) -> int | None:
@@ -170,6 +180,23 @@ def read_job(raw: Mapping[str, Any]) -> SlurmJob | None:
 def read_jobs(answer: Mapping[str, Any]) -> list[SlurmJob]:
     """Read a list of jobs."""
     return [job for raw in _records(answer.get("jobs")) if (job := read_job(raw))]
+
+
+def read_job_list(answer: Mapping[str, Any]) -> JobList:
+    """Read the list of all jobs, or that none of them has changed.
+
+    Up to v0.0.38 the answer is empty then (status 304); later it holds no jobs and a warning.
+    """
+    found = JobList(read_jobs(answer))
+    warnings = " ".join(map(str, read_complaints(answer, "warnings")))
+    found.is_unchanged = "jobs" not in answer or (not found and _NO_CHANGES in warnings.lower())
+    found.as_of = read_time(answer.get("last_update"))
+    return found
+
+
+def read_partitions(answer: Mapping[str, Any]) -> list[str]:
+    """Read the names of the partitions."""
+    return [name for raw in _records(answer.get("partitions")) if (name := _text(raw.get("name")))]
 
 
 def read_nodes(answer: Mapping[str, Any]) -> list[SlurmNode]:

@@ -2,15 +2,27 @@
 
 A job is recorded before this, and its reference after it. A service that is killed in between hands
 the job over again when it is back; the executor knows it by its id and does not start it twice.
+
+A job can be cancelled for good until it is sent. The database decides who is first: a job is
+claimed there before it is sent (`jobs.claims`), and a final cancellation is recorded only if it is
+not. The process that claimed a job can still cancel it for good until right before its request.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from aind_data_transfer_service.errors import ExecutorError
-from aind_data_transfer_service.executors.base import Executor, JobSpec, Started
+from aind_data_transfer_service.executors.base import (
+    CANCELLED_BEFORE,
+    Executor,
+    JobSpec,
+    Started,
+)
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.json_text import read_object
 from aind_data_transfer_service.jobs.record import Job
@@ -44,15 +56,28 @@ class Handover:
         self._feed = feed
         self._sends_mail = sends_mail
         self._under_way: set[str] = set()
+        self._gate = threading.Lock()
+        self._sendable: set[str] = set()
+        self._sent: set[str] = set()
+        self._withdrawn: set[str] = set()
 
     def is_under_way(self, job_id: str) -> bool:
         """Tell whether a job is being handed over at this moment."""
         return job_id in self._under_way
 
+    def expect(self, job_ids: Collection[str]) -> None:
+        """Reserve jobs that are about to be recorded, so that nobody else hands them over."""
+        self._under_way |= set(job_ids)
+
+    def forget(self, job_ids: Collection[str]) -> None:
+        """Release jobs that were expected and are not handed over from here."""
+        self._under_way -= set(job_ids)
+
     async def give(self, jobs: Sequence[Job]) -> list[Started]:
         """Hand jobs over; a job that the executor refuses has failed.
 
-        One of which nothing is decided stays recorded as it is, and is handed over again later.
+        One of which nothing is decided stays recorded as it is, and is handed over again later. One
+        that was cancelled before it was sent is left out of the result.
 
         Raises
         ------
@@ -62,16 +87,112 @@ class Handover:
         """
         ids = {job.id for job in jobs}
         self._under_way |= ids
+        self._sent |= {job.id for job in jobs if job.executor}  # in an earlier round, perhaps
+        taken: set[str] = set()
+        started: list[Started] = []
         try:
-            specs, started = self._specs(jobs)
+            taken = await asyncio.to_thread(self._store.claims.take, ids, self._executor.name)
+            self._sendable |= taken
+            specs, started = self._specs([job for job in jobs if job.id in taken])
             if specs:
                 started += await self._start(specs)
             changes = [self._change(one) for one in started if not one.again]
             applied = await asyncio.to_thread(self._store.apply, changes)
             self._feed.publish(applied.jobs)
-            return started
+            await self._end_refused(started, applied.refused)
+            return [one for one in started if one.job_id not in self._withdrawn]
         finally:
-            self._under_way -= ids
+            with self._gate:
+                self._sendable -= ids
+                earlier = {job.id for job in jobs if job.executor}
+                unsent = {one.job_id for one in started if one.again and not one.in_doubt}
+                unsent |= taken - self._sent - {one.job_id for one in started}
+                self._sent -= unsent - earlier
+            try:
+                await self._give_back(unsent - earlier - self._withdrawn)
+            finally:
+                for kept in (self._under_way, self._sent, self._withdrawn):
+                    kept -= ids
+
+    async def withdraw(self, job_id: str) -> bool:
+        """Cancel a job that was not sent, for good; return whether that is so.
+
+        False means that it was sent, or may have been: only the executor can tell.
+        """
+        only_if: dict[str, Any] = {"state": JobState.SUBMITTED, "executor_ref": ""}
+        with self._gate:
+            if job_id in self._sent:
+                return False
+            if job_id in self._under_way:  # claimed by this process, which does not send it now
+                self._withdrawn.add(job_id)
+            else:
+                only_if["executor"] = ""
+        is_final = await self._end_unsent(job_id, only_if)
+        if not is_final:
+            self._withdrawn.discard(job_id)
+        return is_final
+
+    async def recall(self, jobs: Sequence[Job]) -> bool:
+        """Cancel jobs that have no reference: for good where they were not sent.
+
+        Returns
+        -------
+        bool
+            Whether some were sent, so that they have a reference now and can be cancelled by it.
+
+        Raises
+        ------
+        ExecutorError
+            Where it cannot be told now whether some of them were taken.
+        """
+        doubtful = {job.id: job for job in jobs if not await self.withdraw(job.id)}
+        doubtful = {one: job for one, job in doubtful.items() if job.executor}
+        is_any_sent = False
+        if not doubtful:
+            return is_any_sent
+        for found in await self._executor.find(list(doubtful)):
+            if found.ref is not None:
+                is_any_sent = True
+                applied = await asyncio.to_thread(self._store.apply, [self._change(found)])
+                self._feed.publish(applied.jobs)
+            elif not found.in_doubt:
+                only_if = {"state": JobState.SUBMITTED, "executor_ref": ""}
+                await self._end_unsent(found.job_id, only_if)
+        return is_any_sent
+
+    async def _end_unsent(self, job_id: str, only_if: Mapping[str, Any]) -> bool:
+        """Record that a job was cancelled and is not sent, unless it was handed over meanwhile."""
+        values = {"cancel_requested": True, "executor": "", "reason": CANCELLED_BEFORE}
+        change = JobChange(job_id, JobState.CANCELLED, values, only_if=only_if)
+        applied = await asyncio.to_thread(self._store.apply, [change])
+        self._feed.publish(applied.jobs)
+        return bool(applied.jobs)
+
+    async def _give_back(self, job_ids: set[str]) -> None:
+        """Record that jobs were not sent; those that users cancelled meanwhile end with that."""
+        if not job_ids:
+            return
+        given = await asyncio.to_thread(self._store.claims.give_back, job_ids)
+        for job in await asyncio.to_thread(self._store.get_many, sorted(given)):
+            if job.cancel_requested:
+                await self.withdraw(job.id)
+
+    async def _end_refused(self, started: Sequence[Started], refused: Collection[str]) -> None:
+        """Cancel what the executor had although the record says that it was never sent."""
+        for one in started:
+            if one.ref is not None and one.job_id in refused:
+                try:
+                    await self._executor.cancel(one.ref)
+                except ExecutorError as error:  # the other jobs are none the worse for it
+                    logger.error("handover: %s", error, extra={"job_id": one.job_id})
+
+    def _may_send(self, job_id: str) -> bool:
+        """Return whether a job is still to be sent; it counts as sent from then on."""
+        with self._gate:
+            if job_id in self._withdrawn or job_id not in self._sendable:
+                return False
+            self._sent.add(job_id)
+            return True
 
     async def _start(self, specs: list[JobSpec]) -> list[Started]:
         """Have jobs started; one that the executor cannot deal with fails alone."""
@@ -115,6 +236,7 @@ class Handover:
             script=job.script,
             settings=settings,
             bucket=json.loads(job.upload_job_settings or "{}").get("s3_bucket") or "",
+            is_wanted=partial(self._may_send, job.id),
         )
 
 

@@ -13,7 +13,7 @@ class Heartbeat:
     Parameters
     ----------
     interval : float
-        Seconds from the end of one round to the next.
+        Seconds from the end of one round to the next; `beat` can change it.
     longest : float
         Seconds that one round may take if every answer comes just within its time limit.
     clock : Callable
@@ -26,18 +26,22 @@ class Heartbeat:
         longest: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._patience = _ROUNDS * interval + longest
+        self._interval = interval
+        self._longest = longest
         self._clock = clock
         self._last = clock()
 
-    def beat(self) -> None:
-        """Note that a round is over, however it went."""
+    def beat(self, interval: float | None = None) -> None:
+        """Note that a round is over, however it went, and when the next is due if that changed."""
         self._last = self._clock()
+        if interval is not None:
+            self._interval = interval
 
     @property
     def is_late(self) -> bool:
         """Whether no round was completed for three intervals, and the time that one may take."""
-        return self._clock() - self._last > self._patience
+        patience = _ROUNDS * self._interval + self._longest
+        return self._clock() - self._last > patience
 
 
 class Loop(Protocol):

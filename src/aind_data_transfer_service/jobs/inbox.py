@@ -14,6 +14,7 @@ from typing import Any
 from aind_data_transfer_service.errors import EventsElsewhere
 from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.jobs.feed import Feed
+from aind_data_transfer_service.jobs.pace import Pace
 from aind_data_transfer_service.jobs.record import Job
 from aind_data_transfer_service.jobs.report import PIECE, Report, read_events, reason_of_end
 from aind_data_transfer_service.jobs.states import ENDED, JobState
@@ -50,11 +51,14 @@ class Inbox:
         Where they are recorded.
     feed : Feed
         Who hears of them.
+    pace : Pace, optional
+        Hastened when a job tells of its end, so that the executor is asked for it soon.
     """
 
-    def __init__(self, store: JobStore, feed: Feed):
+    def __init__(self, store: JobStore, feed: Feed, pace: Pace | None = None):
         self._store = store
         self._feed = feed
+        self._pace = pace
         self._told: dict[str, Job] = {}
 
     async def take(self, job_id: str, offset: int, data: bytes) -> Receipt:
@@ -88,6 +92,8 @@ class Inbox:
         [job] = applied.jobs
         self._told[job_id] = job
         self._feed.publish([job])
+        if self._pace is not None and (report.failure or report.is_done):
+            self._pace.hasten()
         return Receipt(Outcome.TAKEN, job.events_offset)
 
     def forget(self) -> None:

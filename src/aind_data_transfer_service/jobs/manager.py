@@ -19,9 +19,11 @@ from aind_data_transfer_service.errors import (
     TransferServiceError,
 )
 from aind_data_transfer_service.executors.base import (
+    ChecksJobs,
     Executor,
     FileChunk,
     JobFile,
+    JobSpec,
     Others,
     Started,
 )
@@ -30,15 +32,17 @@ from aind_data_transfer_service.executors.choose import choose_executor
 from aind_data_transfer_service.jobs.afterwards import AfterwardsKeeper
 from aind_data_transfer_service.jobs.checks import Checks, in_flight_error
 from aind_data_transfer_service.jobs.feed import Feed
-from aind_data_transfer_service.jobs.findings import ToCheck
+from aind_data_transfer_service.jobs.findings import CheckResult, ToCheck
 from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.heartbeat import Heartbeat, Loop
 from aind_data_transfer_service.jobs.inbox import Inbox
 from aind_data_transfer_service.jobs.monitor import Monitor
+from aind_data_transfer_service.jobs.pace import Pace
 from aind_data_transfer_service.jobs.record import Job, JobEvent
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobPage, JobQuery, JobStore
 from aind_data_transfer_service.jobs.submission import (
+    Draft,
     Drafts,
     HpcJobRequest,
     draft_basic,
@@ -49,6 +53,9 @@ from aind_data_transfer_service.notifications.notifier import Notifier
 from aind_data_transfer_service.settings.service import ServiceSettings
 
 logger = logging.getLogger(__name__)
+
+_REFRESH_SECONDS = 1.0
+"""How long the answer to a cancellation waits to tell the job's state."""
 
 __all__ = ["FileValidation", "HpcJobRequest", "JobManager", "Submission"]
 
@@ -117,6 +124,7 @@ class JobManager:
         self._heartbeats: dict[str, Heartbeat] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._handing_over: set[asyncio.Task[list[Started]]] = set()
+        self._refreshing: set[asyncio.Task[None]] = set()
 
     @property
     def store(self) -> JobStore:
@@ -158,10 +166,11 @@ class JobManager:
             self._store = await asyncio.to_thread(self._open_store)
         await asyncio.to_thread(self.callbacks.open)
         store, executor, feed = self._store, self.executor, self.feed
-        inbox = Inbox(store, feed)
+        settings = self.settings
+        pace = Pace(settings.look_interval, settings.longest_look_interval)
+        inbox = Inbox(store, feed, pace)
         handover = Handover(store, executor, feed, sends_mail=self.settings.sends_mail)
-        interval = self.settings.monitor_interval
-        monitor = Monitor(store, executor, handover, feed, inbox, interval)
+        monitor = Monitor(store, executor, handover, feed, inbox, pace)
         afterwards = AfterwardsKeeper(self.settings, store, feed)
         checks = Checks(self.settings, store)
         self._components = _Components(checks, inbox, handover, monitor, afterwards)
@@ -193,7 +202,7 @@ class JobManager:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        await asyncio.gather(*self._handing_over, return_exceptions=True)
+        await asyncio.gather(*self._handing_over, *self._refreshing, return_exceptions=True)
         if self._components is not None:
             await self._components.afterwards.close()
         await self.executor.close()
@@ -251,6 +260,9 @@ class JobManager:
     async def cancel(self, job_id: str) -> Job:
         """Stop a job, or take it out of the queue. Gives the job as it is shortly afterwards.
 
+        One that was not sent is cancelled at once, whether or not the executor can be reached. One
+        whose request may be on its way is looked for and cancelled as soon as the executor answers.
+
         Raises
         ------
         JobError
@@ -266,19 +278,35 @@ class JobManager:
                 f'job {job_id} was given to the executor "{job.executor}", which this service '
                 "does not use now"
             )
-        if job.executor_ref:
-            self._started.monitor.expect_cancel(job_id)
+        handover, monitor = self._started.handover, self._started.monitor
+        if not job.executor_ref and await handover.withdraw(job_id):
+            return await self.get(job_id)
+        monitor.expect_cancel(job_id)  # else a look that is under way cancels it too
         job = await asyncio.to_thread(self.store.update, job_id, cancel_requested=True)
         self.feed.publish([job])
         if job.executor_ref:
             try:
-                await self._started.monitor.cancel(job)
+                await monitor.cancel(job)
             except ExecutorError as error:
                 raise ExecutorError(
                     f"{error}; the wish is recorded, and passed on as soon as that is mended"
                 ) from error
-            await self._started.monitor.look()
+            await self._refresh(job)
+        else:
+            monitor.forget_cancel(job_id)
+            if not job.executor:  # given back meanwhile
+                await handover.withdraw(job_id)
+            monitor.pace.hasten()
         return await self.get(job_id)
+
+    async def _refresh(self, job: Job) -> None:
+        """Bring the record of a job up to date, if the executor answers soon."""
+        task = asyncio.create_task(self._started.monitor.refresh(job))
+        self._refreshing.add(task)
+        task.add_done_callback(self._refreshing.discard)
+        done, _ = await asyncio.wait({task}, timeout=_REFRESH_SECONDS)
+        if any(one.exception() for one in done):
+            logger.info("cancel: the next look tells how job %s is", job.id)
 
     async def resubmit(self, job_id: str) -> Job:
         """Submit an ended job once more, as a new one.
@@ -328,26 +356,55 @@ class JobManager:
         if drafts.errors:
             return Submission("parse", errors=list(drafts.errors))
         found = await self._started.checks.run(drafts.drafts)
+        await self._check_with_executor(drafts.drafts, found)
         for label, texts in drafts.warnings.items():
             found.warnings[label] += texts
         warnings = found.flat_warnings()
         if found.errors:
             return Submission("parse", errors=found.flat_errors(), warnings=warnings)
         jobs = make_jobs(drafts.drafts, found.warnings, self.settings, resubmit_of)
+        handover = self._started.handover
+        ids = [job.id for job in jobs]
+        handover.expect(ids)
         try:
             await asyncio.to_thread(self.store.add, jobs)
         except InFlightError as error:
+            handover.forget(ids)
             errors = [
                 in_flight_error(one.label, one.location, error.job_ids[one.location])
                 for one in drafts.drafts
                 if one.location in error.job_ids
             ]
             return Submission("parse", errors=errors, warnings=warnings)
+        except BaseException:
+            handover.forget(ids)
+            raise
         self.feed.publish(jobs)
         return await self._hand_over(jobs, warnings)
 
+    async def _check_with_executor(self, drafts: Sequence[Draft], found: CheckResult) -> None:
+        """Add what the executor knows to be wrong with jobs before it is given them."""
+        if not isinstance(self.executor, ChecksJobs):
+            return
+        specs = [
+            JobSpec(
+                job_id=one.label,
+                name=one.label,
+                request=one.request.upload_job_settings,
+                script=one.request.script,
+                settings=one.hpc_settings,
+            )
+            for one in drafts
+        ]
+        unfit = await self.executor.check(specs, self.settings.check_timeout)
+        for label, texts in unfit.errors.items():
+            found.errors[label] += [f"{label}, {text}" for text in texts]
+        for label, texts in unfit.warnings.items():
+            found.warnings[label] += [f"{label}, {text}" for text in texts]
+
     async def _hand_over(self, jobs: Sequence[Job], warnings: list[str]) -> Submission:
         """Have recorded jobs started, whether or not somebody still waits for the answer."""
+        self._started.monitor.pace.hasten()
         task = asyncio.create_task(self._started.handover.give(jobs))
         self._handing_over.add(task)
         task.add_done_callback(self._handing_over.discard)
@@ -359,18 +416,21 @@ class JobManager:
             errors = [f"{error}; the jobs are recorded, and start as soon as that is mended"]
             return Submission("executor", responses, errors, warnings)
         by_id = {one.job_id: one for one in started}
-        responses = [_response(job, _state(by_id[job.id]), by_id[job.id]) for job in jobs]
+        responses = [_response(job, _state(by_id.get(job.id)), by_id.get(job.id)) for job in jobs]
+        names = {job.id: job.name for job in jobs}
         errors = [
-            f"job {job.id} ({job.name}): {by_id[job.id].error}"
-            for job in jobs
-            if by_id[job.id].error and not by_id[job.id].again
+            f"job {one.job_id} ({names[one.job_id]}): {one.error}"
+            for one in started
+            if one.error and not one.again
         ]
         errors += _undecided([one for one in started if one.again])
         return Submission("executor" if errors else "ok", responses, errors, warnings)
 
 
-def _state(started: Started) -> JobState:
+def _state(started: Started | None) -> JobState:
     """Say what state a job is in, as far as the handover goes."""
+    if started is None:
+        return JobState.CANCELLED
     if started.again:
         return JobState.SUBMITTED
     return JobState.FAILED if started.ref is None else JobState.PENDING

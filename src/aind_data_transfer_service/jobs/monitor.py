@@ -1,4 +1,4 @@
-"""Following jobs: one question to the executor for all of them, each interval."""
+"""Following jobs: one question to the executor for all of them, as often as the pace says."""
 
 import asyncio
 import logging
@@ -28,6 +28,7 @@ from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.inbox import Inbox
+from aind_data_transfer_service.jobs.pace import Pace
 from aind_data_transfer_service.jobs.record import Job, JobEvent, utc_now
 from aind_data_transfer_service.jobs.report import (
     PIECE,
@@ -75,8 +76,8 @@ class Monitor:
         Who hears of changes.
     inbox : Inbox
         What jobs tell by themselves meanwhile.
-    interval : float
-        Seconds between two looks.
+    pace : Pace or float
+        How long to wait between two looks; a number means always so many seconds.
 
     Attributes
     ----------
@@ -94,29 +95,31 @@ class Monitor:
         handover: Handover,
         feed: Feed,
         inbox: Inbox,
-        interval: float,
+        pace: Pace | float,
     ):
         self._store = store
         self._executor = executor
         self._handover = handover
         self._feed = feed
         self._inbox = inbox
-        self._interval = interval
+        self.pace = pace if isinstance(pace, Pace) else Pace(pace)
         self._turn = asyncio.Lock()
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
-        self.heartbeat = Heartbeat(interval, executor.patience)
+        self.heartbeat = Heartbeat(self.pace.interval, executor.patience)
         self.others = Others()
         self.silent_since: datetime | None = None
         self._others_due = 0.0
         self._cancelled: set[str] = set()
         self._troubles: set[str] = set()
         self._ended: dict[str, float] = {}
+        self._refreshed: set[str] = set()
 
     async def run(self) -> None:
         """Look again and again, whatever goes wrong with one look."""
         while True:
+            changed = False
             try:
-                await self.look()
+                changed = await self.look()
             except Exception as error:  # the next look may fare better
                 self._complain(error)
                 self._note_silence(self.silent_since or utc_now())
@@ -125,8 +128,9 @@ class Monitor:
                     logger.warning("monitor: the jobs are followed again")
                     self._troubles.clear()  # what comes back is told again
                 self._note_silence(None)
-            self.heartbeat.beat()
-            await asyncio.sleep(self._interval)
+            self.pace.note(changed)
+            self.heartbeat.beat(max(self.pace.interval, self.pace.delay))
+            await self.pace.wait()
 
     def _note_silence(self, since: datetime | None) -> None:
         """Note since when there is no answer, and have the open pages say so."""
@@ -134,10 +138,11 @@ class Monitor:
             self.silent_since = since
             self._feed.mention(_OTHERS)
 
-    async def look(self) -> None:
-        """Bring the record of all active jobs up to date."""
+    async def look(self) -> bool:
+        """Bring the record of all active jobs up to date; return whether anything had changed."""
         async with self._turn:
             self._inbox.forget()
+            self._refreshed.clear()
             jobs = await asyncio.to_thread(self._store.active)
             active = {job.id for job in jobs}
             self._cancelled &= active
@@ -149,17 +154,29 @@ class Monitor:
             followed = [
                 job for job in jobs if job.executor_ref and job.executor == self._executor.name
             ]
-            if followed:
-                await self._follow(followed)
+            changed = bool(followed) and await self._follow(followed)
             await self._look_at_others(ask=not followed)
+            return changed
+
+    async def refresh(self, job: Job) -> None:
+        """Bring the record of one job up to date, without waiting for a look that is under way.
+
+        What that look was told of the job is older, and is disregarded.
+        """
+        await self._follow([job], is_refresh=True)
 
     def expect_cancel(self, job_id: str) -> None:
         """Note that a job is being cancelled, so that the next look does not cancel it too."""
         self._cancelled.add(job_id)
 
+    def forget_cancel(self, job_id: str) -> None:
+        """Note that a job could not be cancelled yet."""
+        self._cancelled.discard(job_id)
+
     async def cancel(self, job: Job) -> None:
         """Have the executor stop a job whose cancellation is recorded."""
         self.expect_cancel(job.id)
+        self.pace.hasten()
         try:
             await self._executor.cancel(job.executor_ref)
         except BaseException:
@@ -182,22 +199,42 @@ class Monitor:
     async def _hand_over(self, jobs: Sequence[Job]) -> None:
         """Hand over what was recorded and no more, as when the service was killed."""
         left = [
-            job.id
+            job
             for job in jobs
-            if not job.executor_ref and not self._handover.is_under_way(job.id)
+            if not job.executor_ref and job.executor in ("", self._executor.name)
         ]
-        for start in range(0, len(left), _GIVEN_AT_ONCE):
-            ids = left[start : start + _GIVEN_AT_ONCE]
+        await self._recall([job for job in left if job.cancel_requested])
+        waiting_ids = [job.id for job in left if not self._is_taken(job)]
+        for start in range(0, len(waiting_ids), _GIVEN_AT_ONCE):
+            ids = waiting_ids[start : start + _GIVEN_AT_ONCE]
             whole = await asyncio.to_thread(self._store.get_many, ids)
-            waiting = [job for job in whole if job.state is JobState.SUBMITTED]
+            waiting = [job for job in whole if not self._is_taken(job)]
             try:
-                await self._handover.give(waiting)
+                started = await self._handover.give(waiting)
+                if any(one.ref for one in started):
+                    self.pace.hasten()
             except ExecutorError as error:
                 self._complain(error)
                 return
 
-    async def _follow(self, jobs: Sequence[Job]) -> None:
-        """Ask for the jobs' states, read their new events, record what changed."""
+    def _is_taken(self, job: Job) -> bool:
+        """Return whether a job is not to be handed over by a look."""
+        is_waiting = job.state is JobState.SUBMITTED and not job.cancel_requested
+        return not is_waiting or self._handover.is_under_way(job.id)
+
+    async def _recall(self, jobs: Sequence[Job]) -> None:
+        """Cancel jobs of which it is not known whether they were sent."""
+        jobs = [job for job in jobs if not self._handover.is_under_way(job.id)]
+        if not jobs:
+            return
+        try:
+            if await self._handover.recall(jobs):
+                self.pace.hasten()
+        except ExecutorError as error:  # the other jobs are handed over
+            self._complain(error)
+
+    async def _follow(self, jobs: Sequence[Job], is_refresh: bool = False) -> bool:
+        """Ask for the jobs' states, read their new events, record what changed, if anything."""
         for job in jobs:
             if job.cancel_requested and job.id not in self._cancelled:
                 try:
@@ -205,12 +242,18 @@ class Monitor:
                 except Exception as error:  # the other jobs are none the worse for it
                     self._complain(error, job.id)
         statuses = await self._executor.statuses([job.executor_ref for job in jobs])
-        self.heartbeat.beat()
+        if is_refresh:
+            self._refreshed |= {job.id for job in jobs}
+        else:
+            self.heartbeat.beat()
         found = [(self._inbox.newer(job), statuses[job.executor_ref]) for job in jobs]
         found = [(job, status) for job, status in found if not _still_waits(job, status)]
         changes = await asyncio.gather(
             *(self._change(job, status) for job, status in found), return_exceptions=True
         )
+        if not is_refresh:
+            pairs = [pair for pair in zip(found, changes) if pair[0][0].id not in self._refreshed]
+            found, changes = [one for one, _ in pairs], [change for _, change in pairs]
         needed = [change for change in changes if isinstance(change, JobChange)]
         for (job, _), change in zip(found, changes):
             if isinstance(change, Exception):  # the other jobs are none the worse for it
@@ -218,12 +261,13 @@ class Monitor:
                 if job.reason != _words(change):
                     needed.append(JobChange(job.id, None, {"reason": _words(change)}))
         if not needed:
-            return
+            return False
         applied = await self._apply(needed)
         for job_id, refusal in applied.refused.items():
             level = logging.DEBUG if isinstance(refusal, EventsElsewhere) else logging.WARNING
             logger.log(level, "monitor: %s", refusal, extra={"job_id": job_id})
         self._feed.publish(applied.jobs)
+        return bool(applied.jobs)
 
     async def _apply(self, changes: Sequence[JobChange]) -> Applied:
         """Record changes; one that cannot be recorded leaves the others alone."""

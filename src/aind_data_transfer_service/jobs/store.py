@@ -18,6 +18,7 @@ from aind_data_transfer_service.errors import (
     TransitionError,
 )
 from aind_data_transfer_service.jobs import tables
+from aind_data_transfer_service.jobs.claims import Claims
 from aind_data_transfer_service.jobs.database import Database
 from aind_data_transfer_service.jobs.open_ends import OpenEnds
 from aind_data_transfer_service.jobs.outbox import Outbox, note_change
@@ -64,6 +65,8 @@ class JobChange:
     """What it told since."""
     from_offset: int | None = None
     """Where in the file of events these begin; refused where they have been read already."""
+    only_if: Mapping[str, Any] = field(default_factory=dict)
+    """Fields and the values that they must have; refused if one has another by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class JobStore:
         self._keep_notices = keep_notices
         self.outbox = Outbox(self._database)
         self.open_ends = OpenEnds(self._database)
+        self.claims = Claims(self._database)
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Record new jobs: all of them, or none.
@@ -334,6 +338,9 @@ def _changed(old: Job, change: JobChange) -> Job:
         raise ValueError(f"a job's {', '.join(sorted(fixed))} cannot be changed")
     if change.from_offset is not None and change.from_offset != old.events_offset:
         raise EventsElsewhere(f"the events of job {old.id} have been read by others meanwhile")
+    for name, expected in change.only_if.items():
+        if (found := getattr(old, name)) != expected:
+            raise TransitionError(f'job {old.id} has {name} "{found}" by now, not "{expected}"')
     now = utc_now()
     values = dict(change.values, updated_at=now)
     if change.state is not None:

@@ -57,8 +57,8 @@ class ServiceSettings(CommonSettings):
     """How many jobs this machine runs at once."""
     callback_url: WebAddress | None = None
     """This service's address as the cluster's nodes see it; they bring their events there."""
-    monitor_interval: float = Field(default=1.0, gt=0, le=3600)
-    """Seconds between two looks at the executor."""
+    monitor_interval: float | None = Field(default=None, gt=0, le=3600)
+    """Seconds between two looks at the executor; by default 10 on a cluster, else 1."""
     hpc: HpcSettings = Field(default_factory=HpcSettings)
     """What is known of the cluster."""
     open_data: OpenDataSettings = Field(default_factory=OpenDataSettings)
@@ -72,6 +72,18 @@ class ServiceSettings(CommonSettings):
     def on_cluster(self) -> bool:
         """Whether jobs run on a cluster rather than on this machine."""
         return bool(self.hpc.host)
+
+    @property
+    def look_interval(self) -> float:
+        """Seconds between two looks at the executor while jobs change."""
+        return self.monitor_interval or (10.0 if self.on_cluster else 1.0)
+
+    @property
+    def longest_look_interval(self) -> float:
+        """Seconds between two looks while nothing changes: a cluster is asked less often then."""
+        if not self.on_cluster:
+            return self.look_interval
+        return max(self.look_interval, min(6 * self.look_interval, 60.0))
 
     def hpc_for(self, bucket: str) -> HpcSettings:
         """Give the cluster's settings with the keys that a job for a bucket needs."""

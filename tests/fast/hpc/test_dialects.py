@@ -144,6 +144,25 @@ class Writing(unittest.TestCase):
         self.assertEqual({"SPREAD_JOB", "PREFER_MINIMUM_NODE_COUNT"}, set(job["flags"]))
         self.assertEqual("gres/ssd:1,gres/gpu:2", job["tres_per_node"])
 
+    def test_all_that_a_dialect_cannot_say_is_listed_before_anything_is_sent(self) -> None:
+        asked = {
+            "argv": ["a"],
+            "cpu_binding": "cores",
+            "cpu_binding_hint": "nomultithread",
+            "priority": 7,
+            "tasks": 2,
+            "cores_per_socket": 1,
+            "begin_time": "now+1hour",
+        }
+        for version, wrong in (
+            (36, ["argv", "cpu_binding", "cpu_binding_hint", "priority"]),
+            (38, ["argv", "cpu_binding"]),
+            (40, ["cpu_binding_hint", "begin_time"]),
+            (42, ["cpu_binding_hint", "cores_per_socket", "begin_time"]),
+        ):
+            problems = Dialect(version).problems(asked)
+            self.assertEqual(wrong, [text.partition(":")[0] for text in problems])
+
     def test_what_a_dialect_cannot_say_is_refused_by_name(self) -> None:
         cases = (
             (38, "argv", ["a"]),

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import tempfile
-import unittest
-from pathlib import Path
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import (
@@ -21,70 +18,12 @@ from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery, JobStore
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.notifications import NotificationSettings
-from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support import slow
-from tests.support.jobs import NOON, ToldExecutor, a_job, a_request, event_line
+from tests.support.jobs import NOON, ToldExecutor, a_job, event_line
 from tests.support.mailbox import Mailbox
+from tests.support.manager import ManagerTest
 
 SCRIPT = "#!/bin/bash\necho hi\n"
-
-
-class ManagerTest(unittest.IsolatedAsyncioTestCase):
-    """A manager whose jobs do what the test tells them to."""
-
-    async def asyncSetUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        self.source = self.folder / "source"
-        self.source.mkdir()
-        self.executor = ToldExecutor()
-        self.manager = self.make()
-        await self.manager.start()
-        self.addAsyncCleanup(self.stop)
-
-    async def stop(self):
-        await self.manager.stop()
-
-    def make(self, **settings) -> JobManager:
-        usual = {
-            "data_dir": self.folder,
-            "lab_timezone": "America/Los_Angeles",
-            "monitor_interval": 0.01,
-        }
-        return JobManager(ServiceSettings(**(usual | settings)), executor=self.executor)
-
-    async def restart(self, **settings):
-        await self.manager.stop()
-        self.manager = self.make(**settings)
-        await self.manager.start()
-
-    def request(self, **values) -> str:
-        return a_request(str(self.source), **values)
-
-    async def submit(self, **values) -> str:
-        submission = await self.manager.submit_basic([self.request(**values)])
-        self.assertEqual(submission.stage, "ok", submission.errors)
-        return submission.responses[0]["job_id"]
-
-    async def until(self, job_id: str, *states: JobState):
-        async with asyncio.timeout(10):
-            while (job := await self.manager.get(job_id)).state not in states:
-                await asyncio.sleep(0.01)
-        return job
-
-    async def is_silent(self, expected: bool) -> bool:
-        return (self.manager.silent_since is not None) is expected
-
-    @staticmethod
-    async def has_said(logs, count: int) -> bool:
-        return len(logs.records) >= count
-
-    async def until_true(self, ask):
-        async with asyncio.timeout(10):
-            while not (answer := await ask()):
-                await asyncio.sleep(0.01)
-        return answer
 
 
 class SubmissionTest(ManagerTest):
@@ -693,15 +632,6 @@ class CancelTest(ManagerTest):
             await self.until_true(lambda: self.has_said(logs, 1))
             self.executor.tell(other, RunState.COMPLETED)
             self.assertEqual((await self.until(other, *ENDED)).state, JobState.COMPLETED)
-
-    async def test_a_job_that_was_not_handed_over_is_cancelled_when_it_is(self):
-        self.executor.silent = "out of order"
-        with self.assertLogs("aind_data_transfer_service", "WARNING"):
-            submission = await self.manager.submit_basic([self.request()])
-            job = await self.manager.cancel(submission.responses[0]["job_id"])
-            self.assertEqual((job.state, job.cancel_requested), (JobState.SUBMITTED, True))
-        self.executor.silent = ""
-        await self.until_true(lambda: self._passed_on())
 
     async def test_what_has_ended_or_is_unknown_cannot_be_cancelled(self):
         job_id = await self.submit()

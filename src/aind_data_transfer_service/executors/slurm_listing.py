@@ -1,0 +1,83 @@
+"""What Slurm lists, asked for as seldom as will do."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from aind_data_transfer_service.executors.slurm_properties import marked_id
+from aind_data_transfer_service.hpc.client import SlurmClient
+from aind_data_transfer_service.hpc.models import JobList, SlurmJob
+
+FEW = 16
+"""Up to so many jobs are asked for one by one, rather than with those of all users."""
+WHOLE_SECONDS = 60.0
+"""How old the list of all jobs may be while jobs are asked for one by one."""
+_SKEW = timedelta(seconds=120)
+"""How far our clock may be ahead of Slurm's, where Slurm does not date its list."""
+_TRUST_SECONDS = 300.0
+"""How long Slurm is believed that nothing has changed, where it does not date its list."""
+
+
+class Listing:
+    """Asks Slurm for jobs.
+
+    Parameters
+    ----------
+    client : SlurmClient
+        Who speaks to slurmrestd.
+    clock : Callable
+        Seconds that only grow.
+    """
+
+    def __init__(self, client: SlurmClient, clock: Callable[[], float] = time.monotonic):
+        self._client = client
+        self._clock = clock
+        self._as_of: datetime | None = None
+        self._trusted_until = 0.0
+        self._read_at: float | None = None
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether the list of all jobs was read less than a minute ago."""
+        return self._read_at is not None and self._clock() - self._read_at < WHOLE_SECONDS
+
+    def expire(self) -> None:
+        """Have the list of all jobs read before jobs are asked for one by one again."""
+        self._read_at = None
+
+    async def all(self) -> list[SlurmJob]:
+        """List all jobs of all users."""
+        asked, moment = self._clock(), datetime.now(UTC)
+        found = await self._client.jobs()
+        self._read_at = asked
+        dated = found.as_of if isinstance(found, JobList) else None
+        self._as_of = dated or moment - _SKEW
+        self._trusted_until = float("inf") if dated else asked + _TRUST_SECONDS
+        return found
+
+    async def changes(self) -> list[SlurmJob] | None:
+        """List all jobs of all users, or return None if none has changed since the last list."""
+        if self._as_of is None or self._clock() >= self._trusted_until:
+            return await self.all()
+        asked = self._clock()
+        found = await self._client.jobs(self._as_of)
+        if isinstance(found, JobList) and found.is_unchanged:
+            self._read_at = asked
+            return None
+        if isinstance(found, JobList) and found.as_of:
+            self._as_of = found.as_of
+        else:
+            self._as_of = datetime.now(UTC) - _SKEW
+        self._read_at = asked
+        return found
+
+    async def each(self, numbers: Mapping[str, int]) -> dict[str, list[SlurmJob]] | None:
+        """Ask for jobs one by one, by our own ids; None if one is not what it was."""
+        jobs = await asyncio.gather(*(self._client.job(number) for number in numbers.values()))
+        found = {}
+        for (job_id, number), job in zip(numbers.items(), jobs):
+            if job is None or job.job_id != number or marked_id(job.comment) != job_id:
+                return None
+            found[job_id] = [job]
+        return found
