@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import shlex
 import shutil
 import tempfile
 import unittest
@@ -97,6 +98,8 @@ class ServiceTest(ClusterTest):
     """The whole main path: HTTP, service, slurmrestd, node, bucket, verified asset."""
 
     options = {"cpus": 4}
+    inexpressible = "cpu_binding"
+    """What the newest API version of this generation of Slurm cannot express."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -275,11 +278,45 @@ class ServiceTest(ClusterTest):
         for words in ("did you mean time_limit", "environment", "standard_out", "tasks"):
             self.assertIn(words, errors)
 
+    def test_what_this_cluster_cannot_run_is_refused_for_all_jobs_before_any_is_sent(self):
+        sent = self.cluster.run("squeue", "-h", "-t", "all", "-o", "%i")
+        good = [self.request("#!/bin/bash\n", {"name": f"good {n}"}) for n in range(49)]
+        wrong = {"name": "wrong", "partition": "nowhere", self.inexpressible: 1}
+        body = {"jobs": [*good, self.request("#!/bin/bash\n", wrong)]}
+        answer = self.api.post("/api/submit_hpc_jobs", json=body)
+        self.assertEqual(406, answer.status_code)
+        errors = answer.json()["data"]["errors"]
+        self.assertEqual(2, len(errors), errors)
+        self.assertRegex("\n".join(errors), f"job 50, hpc_settings.{self.inexpressible}: .*v0.0.")
+        listed = f'job 50, hpc_settings.partition: "nowhere" .* use one of {self.cluster.partition}'
+        self.assertRegex("\n".join(errors), listed)
+        self.assertEqual(0, self.api.get("/api/jobs").json()["data"]["total"])
+        self.assertEqual(sent, self.cluster.run("squeue", "-h", "-t", "all", "-o", "%i"))
+
+    def test_a_job_that_is_cancelled_while_the_cluster_is_away_never_runs(self):
+        self.cluster.kill("slurmrestd")
+        try:
+            script = f"#!/bin/bash\ntouch {shlex.quote(str(self.folder / 'ran'))}\n"
+            body = {"jobs": [self.request(script, {"name": "unsent"})]}
+            answer = self.api.post("/api/submit_hpc_jobs", json=body)
+            [response] = answer.json()["data"]["responses"]
+            path = f"/api/jobs/{response['job_id']}"
+            cancelled = self.api.post(f"{path}/cancel")
+            self.assertEqual(200, cancelled.status_code, cancelled.text)
+            self.assertEqual("CANCELLED", cancelled.json()["data"]["job"]["state"])
+            again = self.api.post("/api/submit_hpc_jobs", json={"jobs": [self.request()]})
+            [response] = again.json()["data"]["responses"]
+        finally:
+            self.cluster.start_daemon("slurmrestd")
+        self.assertEqual("COMPLETED", self.end_of(response["job_id"])["state"])
+        self.assertFalse((self.folder / "ran").exists())
+        self.assertNotIn("unsent", self.cluster.run("scontrol", "show", "jobs"))
+
     def test_a_refusal_of_slurms_is_told_in_its_words(self):
-        body = {"jobs": [self.request(hpc_settings={"partition": "nowhere"})]}
+        body = {"jobs": [self.request(hpc_settings={"reservation": "nowhere"})]}
         answer = self.api.post("/api/submit_hpc_jobs", json=body)
         self.assertEqual(500, answer.status_code)
-        self.assertIn("artition", answer.json()["data"]["errors"][0])
+        self.assertIn("reservation is invalid", answer.json()["data"]["errors"][0])
         [response] = answer.json()["data"]["responses"]
         self.assertEqual("FAILED", response["state"])
         self.assertTrue(response["errors"])
@@ -451,6 +488,8 @@ class EndsTest(ClusterTest):
 
 class NextServiceTest(Next, ServiceTest):
     """The main path on the newer generation."""
+
+    inexpressible = "cores_per_socket"
 
 
 class NextEndsTest(Next, EndsTest):

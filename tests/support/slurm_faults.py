@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -63,11 +63,19 @@ class FaultyServer:
     upstream : str
         A real server that requests are passed on to, before a fault too: it does what it is asked,
         and only the answer is lost.
+    choose : Callable, optional
+        Gives the answer to a request, in place of `answers`.
     """
 
-    def __init__(self, *answers: Reply | Fault | None, upstream: str = "") -> None:
+    def __init__(
+        self,
+        *answers: Reply | Fault | None,
+        upstream: str = "",
+        choose: Callable[[Seen], Reply | Fault | None] | None = None,
+    ) -> None:
         self.answers: list[Reply | Fault | None] = list(answers)
         self.seen: list[Seen] = []
+        self._choose = choose or (lambda _: self._next())
         self._upstream = urlsplit(upstream)
         self._server: asyncio.Server | None = None
         self._held: list[asyncio.StreamWriter] = []
@@ -90,7 +98,7 @@ class FaultyServer:
             while request := await self._read(reader):
                 head, seen = request
                 self.seen.append(seen)
-                answer = self.answers[0] if len(self.answers) < 2 else self.answers.pop(0)
+                answer = self._choose(seen)
                 passed = b""
                 if self._upstream.hostname and not isinstance(answer, Reply):
                     passed = await self._pass_on(head, seen)
@@ -98,6 +106,10 @@ class FaultyServer:
                     return
         except (ConnectionError, asyncio.IncompleteReadError):
             writer.transport.abort()
+
+    def _next(self) -> Reply | Fault | None:
+        """Take the next answer; the last one again and again."""
+        return self.answers[0] if len(self.answers) < 2 else self.answers.pop(0)
 
     async def _answer(
         self, writer: asyncio.StreamWriter, answer: Reply | Fault | None, passed: bytes

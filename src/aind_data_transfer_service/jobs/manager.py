@@ -198,11 +198,12 @@ class JobManager:
     async def stop(self) -> None:
         """Finish what is half done and let go. Running jobs go on; the next start finds them."""
         self.feed.close()
-        for task in self._tasks:
+        stopped = [*self._tasks, *self._refreshing]
+        for task in stopped:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*stopped, return_exceptions=True)
         self._tasks = []
-        await asyncio.gather(*self._handing_over, *self._refreshing, return_exceptions=True)
+        await asyncio.gather(*self._handing_over, return_exceptions=True)
         if self._components is not None:
             await self._components.afterwards.close()
         await self.executor.close()

@@ -1,72 +1,15 @@
 """What a service on a cluster checks before it records anything; the cluster is a mock on HTTP."""
 
-import json
-import threading
 import unittest
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
-from aind_data_transfer_service.settings.hpc import HpcSettings
-from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.jobs import a_request
+from tests.support.mock_cluster import SCRIPT, ClusterServiceTest
 from tests.support.slurm_faults import Fault, FaultyServer
-from tests.test_server.cluster import Cluster, Pace
-from tests.test_server.slurmrestd import make_server
-
-SCRIPT = "#!/bin/bash\necho hi\n"
 
 
-class ClusterServiceTest(unittest.IsolatedAsyncioTestCase):
-    """A service whose jobs run on a cluster that only pretends, in v0.0.36."""
-
-    async def asyncSetUp(self):
-        folder = TemporaryDirectory(ignore_cleanup_errors=True)
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        self.cluster = Cluster(Pace(pending=60))
-        server = make_server("127.0.0.1", 0, self.cluster)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        self.port = server.server_port
-
-    async def start(self, port: int = 0, **values) -> JobManager:
-        """Start a service."""
-        hpc = HpcSettings(
-            host="127.0.0.1",
-            port=port or self.port,
-            username="svc",
-            token="t",
-            current_working_directory="/hpc",
-            logging_directory=str(self.folder),
-            timeout=2,
-            **values,
-        )
-        settings = ServiceSettings(
-            data_dir=self.folder / "data",
-            lab_timezone="UTC",
-            destination=str(self.folder / "destination"),
-            monitor_interval=0.05,
-            check_timeout=0.3,
-            hpc=hpc,
-        )
-        manager = JobManager(settings)
-        await manager.start()
-        self.addAsyncCleanup(manager.stop)
-        return manager
-
-    def requests(self, count: int, **settings: dict) -> list[HpcJobRequest]:
-        """Write requests; `job_7={…}` gives the seventh settings of its own."""
-        return [
-            HpcJobRequest(
-                "{}",
-                json.dumps({"name": f"job {number}"} | settings.get(f"job_{number}", {})),
-                SCRIPT,
-            )
-            for number in range(1, count + 1)
-        ]
+class SlurmSubmissionTest(ClusterServiceTest):
+    """All of a request's jobs, or none."""
 
     async def refused(self, manager: JobManager, requests: list[HpcJobRequest]) -> list[str]:
         """Submit jobs of which none is recorded or sent; give the errors."""
@@ -150,7 +93,7 @@ class ClusterServiceTest(unittest.IsolatedAsyncioTestCase):
     async def test_while_the_cluster_is_away_jobs_are_recorded_with_a_warning_of_what_is_unsure(
         self,
     ):
-        async with FaultyServer(Fault.HANG) as server:
+        async with FaultyServer(Fault.CLOSE) as server:
             manager = await self.start(int(server.url.rpartition(":")[2]))
             with self.assertLogs("aind_data_transfer_service", "WARNING"):
                 submission = await manager.submit_hpc(self.requests(3, job_2={"argv": ["a"]}))
