@@ -15,17 +15,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
+from aind_data_transfer_service.configs.spreadsheet_limits import (
+    MAX_CELL_CHARACTERS,
+    MAX_CELLS,
+    MAX_CHARACTERS,
+    MAX_DEFINED_NAMES,
+    MAX_DEPTH,
+    MAX_PARTS,
+    MAX_SHEET_ROWS,
+    MAX_SHEETS,
+    MAX_TAGS,
+)
 from aind_data_transfer_service.configs.tables import column_letters
+from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import SpreadsheetError
 
-MAX_CELLS = 3_000_000
-"""How many cells the tables may span in all, blank ones too: 20,000 rows of 150 columns."""
-
-MAX_CHARACTERS = 64 * 1024**2
-"""How much text the cells of a workbook may hold in all, a repeated text counted each time."""
-
-_MAX_MEMBERS = 2_000
-_MAX_SHARED_TEXT = 32_767  # what the spreadsheet programs allow in a cell
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _NEEDED = re.compile(
     r"\[content_types\]\.xml|_rels/\.rels"
@@ -94,6 +98,7 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
         members = _members(data, max_unpacked)
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
         raise SpreadsheetError(_DAMAGED) from error
+    _limit_tags(members)
     parts = {}
     for name, content in members.items():
         try:
@@ -120,7 +125,7 @@ def _refuse_other_formats(data: bytes) -> None:
             "the file is no Excel workbook, though its name ends in .xlsx; "
             "save the spreadsheet as .xlsx or as .csv"
         )
-    if data.count(b"PK\1\2") > _MAX_MEMBERS:
+    if data.count(b"PK\1\2") > MAX_PARTS:
         raise SpreadsheetError("the file has more parts than any workbook; save it again as .xlsx")
 
 
@@ -150,10 +155,20 @@ def _members(data: bytes, max_unpacked: int) -> dict[str, bytes]:
         return {info.filename: archive.read(info) for info in needed}
 
 
+def _limit_tags(members: dict[str, bytes]) -> None:
+    """Refuse more XML than any list of jobs has, before it is parsed."""
+    tags = sum(content.count(b"<") for content in members.values())
+    if tags > MAX_TAGS:
+        raise SpreadsheetError(
+            f"the workbook has {tags:,} XML tags, and at most {MAX_TAGS:,} are read; copy the "
+            "jobs' cells alone into a new spreadsheet"
+        )
+
+
 def _look_through(content: bytes) -> Part:
     """Read through one part for what its cells reach to, and what is wrong with them."""
     look = _Look()
-    _parse(content, look.start)
+    _parse(content, look.start, end=look.end)
     return look.part
 
 
@@ -162,11 +177,18 @@ class _Look:
 
     def __init__(self) -> None:
         self.part = Part()
+        self._depth = self._sheets = self._names = 0
         self._row = self._column = -1
         self._kind: str | None = None
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """See an element begin."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise SpreadsheetError(
+                f"the workbook holds XML nested deeper than {MAX_DEPTH} levels; save it again "
+                "as .xlsx"
+            )
         tag = name if ":" not in name else name.rpartition(":")[2]
         if tag == "c":
             self._cell(attributes)
@@ -182,6 +204,29 @@ class _Look:
             number = attributes.get("r", "")
             self._row = int(number) - 1 if _is_row_number(number) else self._row + 1
             self._column = -1
+        else:
+            self._other(tag, attributes)
+
+    def end(self, name: str) -> None:
+        """See an element end."""
+        self._depth -= 1
+
+    def _other(self, tag: str, attributes: dict[str, str]) -> None:
+        """See an element begin that is not a part of a table."""
+        if tag == "sheet":
+            self._sheets += 1
+            if self._sheets > MAX_SHEETS:
+                raise SpreadsheetError(
+                    f"the workbook has more than {MAX_SHEETS} sheets; copy the sheet of the jobs "
+                    "into a new workbook"
+                )
+        elif tag == "definedName":
+            self._names += 1
+            if self._names > MAX_DEFINED_NAMES:
+                raise SpreadsheetError(
+                    f"the workbook has more than {MAX_DEFINED_NAMES:,} named ranges; copy the "
+                    "sheet of the jobs into a new workbook"
+                )
         elif tag == "workbookPr":
             self.part.date1904 = attributes.get("date1904") in ("1", "true")
 
@@ -203,6 +248,7 @@ def _parse(
     content: bytes,
     start: Callable[[str, dict[str, str]], None],
     text: Callable[[str], None] | None = None,
+    end: Callable[[str], None] | None = None,
 ) -> None:
     """Read through XML; what brings definitions of its own is no workbook."""
 
@@ -213,6 +259,7 @@ def _parse(
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = refuse
     parser.StartElementHandler = start
+    parser.EndElementHandler = end
     parser.CharacterDataHandler = text
     parser.Parse(content, True)
 
@@ -244,6 +291,11 @@ def _limit(parts: dict[str, Part], members: dict[str, bytes]) -> None:
                 f"a sheet reaches to cell {column_letters(part.columns - 1)}{part.rows}, far "
                 "beyond any list of jobs; delete what lies beside and below the table"
             )
+        if part.rows > MAX_SHEET_ROWS:
+            raise SpreadsheetError(
+                f"a sheet has a value in row {part.rows:,}, and at most {MAX_SHEET_ROWS:,} rows "
+                "are read; delete what lies below the table"
+            )
     for name, content in members.items():
         if name.lower() == "xl/sharedstrings.xml":
             _limit_texts(parts, members, content)
@@ -256,9 +308,9 @@ def _limit_texts(parts: dict[str, Part], members: dict[str, bytes], shared: byte
     if longest * sum(part.shared for part in parts.values()) <= MAX_CHARACTERS:
         return
     lengths = _shared_lengths(shared)
-    if any(length > _MAX_SHARED_TEXT for length in lengths):
+    if any(length > MAX_CELL_CHARACTERS for length in lengths):
         raise SpreadsheetError(
-            f"a cell holds more than {_MAX_SHARED_TEXT:,} characters, which is more than a "
+            f"a cell holds more than {MAX_CELL_CHARACTERS:,} characters, which is more than a "
             "spreadsheet allows"
         )
     total = sum(
@@ -284,17 +336,27 @@ def _sheet_paths(members: dict[str, bytes]) -> dict[str, str]:
         tag = name.rpartition(":")[2]
         if tag == "sheet":
             ids = (v for k, v in attributes.items() if k.rpartition(":")[2] == "id")
-            sheets[attributes.get("name", "")] = next(ids, "")
+            title = attributes.get("name", "")
+            if title in sheets:
+                raise SpreadsheetError(
+                    f"two sheets have the name {quoted(title)}; rename one of them"
+                )
+            sheets[title] = next(ids, "")
         elif tag == "Relationship":
             targets[attributes.get("Id", "")] = attributes.get("Target", "").lower()
 
     for path in ("xl/workbook.xml", "xl/_rels/workbook.xml.rels"):
         _parse(parts.get(path, b"<none/>"), start)
-    return {
+    paths = {
         name: target.lstrip("/") if target.startswith(("/", "xl/")) else f"xl/{target}"
         for name, reference in sheets.items()
         if (target := targets.get(reference))
     }
+    if len(set(paths.values())) < len(paths):
+        raise SpreadsheetError(
+            "the file is damaged: two sheets have the same part; save it again as .xlsx"
+        )
+    return paths
 
 
 def _shared_lengths(content: bytes) -> list[int]:

@@ -57,6 +57,33 @@ def explain(error: ValidationError) -> list[str]:
     return lines
 
 
+def first_and_count(lines: Sequence[str], count: int, noun: str, limit: int) -> list[str]:
+    """List the first lines, and how many more there are.
+
+    Parameters
+    ----------
+    lines : Sequence[str]
+        At least the first `limit` lines, if there are so many.
+    count : int
+        How many lines there are in all.
+    noun : str
+        What a line is: `errors`.
+    limit : int
+        How many are listed.
+
+    Examples
+    --------
+    >>> first_and_count(["a", "b", "c"], 1_003, "errors", 2)
+    ['a', 'b', '1,001 more errors are not listed; correct the listed ones first']
+    """
+    listed = list(lines[:limit])
+    if count > len(listed):
+        listed.append(
+            f"{count - len(listed):,} more {noun} are not listed; correct the listed ones first"
+        )
+    return listed
+
+
 def dotted(location: Sequence[int | str]) -> str:
     """Name a place in a request: `modalities.0.source`."""
     return ".".join(

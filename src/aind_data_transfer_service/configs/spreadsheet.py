@@ -1,6 +1,7 @@
 """Reading a spreadsheet of jobs: every cell checked, every error with its row and column."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import PurePath
@@ -10,19 +11,23 @@ from aind_data_transfer_service.configs import textfile, workbook
 from aind_data_transfer_service.configs.draft import Draft
 from aind_data_transfer_service.configs.header import Header, count_known, read_header
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ReadingContext
-from aind_data_transfer_service.configs.tables import (
+from aind_data_transfer_service.configs.spreadsheet_limits import (
+    MAX_CELL_CHARACTERS,
     MAX_COLUMNS,
+    MAX_ERRORS,
+    MAX_FILE_BYTES,
+    MAX_JOBS,
+    MAX_UNPACKED_BYTES,
+)
+from aind_data_transfer_service.configs.tables import (
     Row,
     column_letters,
     is_blank,
     refuse_wide,
 )
 from aind_data_transfer_service.configs.times import DateOrder
-from aind_data_transfer_service.configs.vocabulary import quoted
+from aind_data_transfer_service.configs.vocabulary import quoted, without_hints
 from aind_data_transfer_service.errors import SpreadsheetError
-
-_UNPACKED = 3
-"""How many times the limit of a file's size its parts may have once they are unpacked."""
 
 _ENOUGH_NAMES = 3
 """So many names of columns make a row the header of a list of jobs."""
@@ -37,8 +42,8 @@ class ReadOptions:
 
     date_order: DateOrder = "MDY"
     lab_timezone: ZoneInfo | None = None
-    max_bytes: int = 32 * 1024**2
-    max_rows: int = 20_000
+    max_bytes: int = MAX_FILE_BYTES
+    max_rows: int = MAX_JOBS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,16 @@ class ReadResult:
 
     rows: list[JobRow] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    """The first `MAX_ERRORS` errors."""
     warnings: list[str] = field(default_factory=list)
     """What the reader had to guess."""
+    error_count: int = 0
+    """How many errors there are, those included that are not listed."""
+
+    def add_errors(self, lines: Sequence[str]) -> None:
+        """Count errors, and list them up to the limit."""
+        self.error_count += len(lines)
+        self.errors.extend(lines[: MAX_ERRORS - len(self.errors)])
 
 
 def read_jobs(data: bytes, filename: str, options: ReadOptions = ReadOptions()) -> ReadResult:
@@ -75,15 +88,15 @@ def read_jobs(data: bytes, filename: str, options: ReadOptions = ReadOptions()) 
     Returns
     -------
     ReadResult
-        All good rows and all errors; nothing is raised for bad input. A file that cannot be read at
-        all is one error.
+        All good rows, the first errors and the number of all; nothing is raised for bad input. A
+        file that cannot be read at all is one error.
     """
     result = ReadResult()
     try:
         rows, date1904 = _open(data, filename, options, result.warnings)
         _Reader(result, options, date1904).read(rows)
     except SpreadsheetError as error:
-        result.errors.append(str(error))
+        result.add_errors([str(error)])
     return result
 
 
@@ -107,7 +120,7 @@ def _open(
             )
         return textfile.read_rows(data, warnings), False
     if ending == ".xlsx":
-        sheets = workbook.read_sheets(data, _UNPACKED * options.max_bytes)
+        sheets = workbook.read_sheets(data, MAX_UNPACKED_BYTES)
         return iter(_sheet_of_jobs(sheets.sheets).rows), sheets.date1904
     if ending == ".xls":
         raise SpreadsheetError(
@@ -163,47 +176,64 @@ class _Reader:
         refuse_wide(first)
         if not count_known(first.cells):
             rows = _refuse_title(first, rows)
+        lines, end = self._collect(rows)
         header = read_header(first)
-        self._result.errors.extend(header.errors)
-        count = 0
-        for row in rows:
-            if is_blank(*row.cells):
-                continue
-            if len(row.cells) > MAX_COLUMNS:
-                refuse_wide(row)
-            count += 1
-            if count > self._options.max_rows:
-                self._result.rows.clear()
-                self._result.errors.clear()
-                raise SpreadsheetError(
-                    f"more than {self._options.max_rows:,} jobs, which is the most that is read; "
-                    "split the file into several"
-                )
-            self._read_row(header, row)
-        if not count:
+        self._result.add_errors(header.errors)
+        for row in lines:
+            # A hint costs more than the rest of the check, and is of use only in a listed error.
+            is_listed = len(self._result.errors) < MAX_ERRORS
+            with nullcontext() if is_listed else without_hints():
+                self._read_row(header, row)
+        if header.errors:
+            self._result.rows.clear()
+        if end is not None:
+            raise end
+        if not lines:
             raise SpreadsheetError(
                 f"there are no jobs: no row beneath the column names (row {first.number}) is filled"
             )
-        if header.errors:
-            self._result.rows.clear()
+
+    def _collect(self, rows: Iterator[Row]) -> tuple[list[Row], SpreadsheetError | None]:
+        """Read the rows that are not blank, up to the limits or to where the file is damaged."""
+        lines: list[Row] = []
+        try:
+            for row in rows:
+                if not is_blank(*row.cells):
+                    lines.append(row)
+                    if len(lines) > self._options.max_rows:
+                        break
+        except textfile.DamagedText as error:
+            return lines, error
+        if len(lines) > self._options.max_rows:
+            raise SpreadsheetError(
+                f"more than {self._options.max_rows:,} jobs, which is the most that is read; "
+                "split the file into several"
+            )
+        for row in lines:
+            if len(row.cells) > MAX_COLUMNS:
+                refuse_wide(row)
+        return lines, None
 
     def _read_row(self, header: Header, row: Row) -> None:
         """Check one row, and put it among the good ones or say what is wrong with it."""
         draft = Draft(row, header, self._date1904)
+        _note_long(row, header, draft)
         if header.nameless or len(row.cells) > header.width:
             _note_strays(header, row, draft)
         config = draft.finish(self._context)
         if config is None:
-            self._result.errors.extend(draft.lines())
+            self._result.add_errors(draft.lines())
             return
         asset = (config.s3_bucket, config.s3_prefix)
         before = self._assets.setdefault(asset, row.number)
         if before == row.number:
             self._result.rows.append(JobRow(row.number, config))
             return
-        self._result.errors.append(
-            f"row {row.number}: the same asset as row {before} ({config.s3_prefix}); remove one "
-            "of them, or correct its platform, subject_id or acq_datetime"
+        self._result.add_errors(
+            [
+                f"row {row.number}: the same asset as row {before} ({config.s3_prefix}); remove "
+                "one of them, or correct its platform, subject_id or acq_datetime"
+            ]
         )
 
 
@@ -217,6 +247,18 @@ def _refuse_title(first: Row, rows: Iterator[Row]) -> Iterator[Row]:
                 f"{row.number}; delete what is above them"
             )
     return chain(ahead, rows)
+
+
+def _note_long(row: Row, header: Header, draft: Draft) -> None:
+    """Find cells with more characters than a spreadsheet program allows."""
+    for index, cell in enumerate(row.cells):
+        if type(cell) is str and len(cell) > MAX_CELL_CHARACTERS:
+            names = {place: name for name, place in header.positions.items()}
+            draft.note(
+                names.get(index, f"column {column_letters(index)}"),
+                f"the cell has {len(cell):,} characters, and at most {MAX_CELL_CHARACTERS:,} are "
+                "read; shorten it",
+            )
 
 
 def _note_strays(header: Header, row: Row, draft: Draft) -> None:

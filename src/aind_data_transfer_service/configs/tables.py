@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
+from aind_data_transfer_service.configs.spreadsheet_limits import MAX_COLUMNS
 from aind_data_transfer_service.errors import SpreadsheetError
 
 Cell = str | int | float | bool | datetime | date | time | timedelta
-
-MAX_COLUMNS = 256
-"""More columns than any list of jobs has."""
 
 MAX_ROW = 1_048_576
 """The last row of the spreadsheet programs."""

@@ -22,7 +22,12 @@ from collections.abc import Iterator
 from itertools import islice, product
 
 from aind_data_transfer_service.configs import columns
-from aind_data_transfer_service.configs.tables import MAX_COLUMNS, MAX_ROW, Row
+from aind_data_transfer_service.configs.spreadsheet_limits import (
+    MAX_CELLS,
+    MAX_COLUMNS,
+    MAX_LINE_CHARACTERS,
+)
+from aind_data_transfer_service.configs.tables import MAX_ROW, Row, is_blank
 from aind_data_transfer_service.errors import SpreadsheetError
 
 _MARKS = (
@@ -41,7 +46,9 @@ _LETTERS = frozenset("àáâãäåæçèéêëìíîïñòóôöøùúûüýßÀ
 _RARE_LETTERS = frozenset("œšžÿõðþŒŠŽŸÃÕÌÏÙÝÐÞ")
 _SIGNS = frozenset("’‘“”–—…•°µ€£§©®™«»\xa0")
 _WORD = re.compile(r"[^\W\d_]+")
-_PIECE = re.compile(rb"[^A-Za-z\x80-\xff]?[A-Za-z\x80-\xff]*[\x80-\xff][A-Za-z\x80-\xff]*.?", re.S)
+_LETTER_RUN = re.compile(rb"[A-Za-z\x80-\xff]+")
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
+_LONGEST_PIECE = 100
 _ENOUGH = 5_000
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _SAMPLE = 200_000
@@ -49,8 +56,11 @@ _SAMPLE = 200_000
 _DELIMITERS = (",", ";", "\t", "|", ":", " ")
 _QUOTES = ('"', "'")
 _SEPARATOR_LINE = re.compile(r"\s*\"?sep=(.)\"?[ ,;\t]*(?:\r\n|\r|\n|$)", re.I)
-_MAX_LINE = 1_000_000
 _FIRST_LINES = 20
+
+
+class DamagedText(SpreadsheetError):
+    """The text cannot be read on from some row; the rows before are good."""
 
 
 def read_rows(data: bytes, warnings: list[str]) -> Iterator[Row]:
@@ -70,22 +80,32 @@ def read_rows(data: bytes, warnings: list[str]) -> Iterator[Row]:
 
     Raises
     ------
-    SpreadsheetError
+    DamagedText
         Where the text cannot be read on; the rows before have been given by then.
+    SpreadsheetError
+        Where the file is larger than a limit.
     """
     text = _decoded(data, warnings)
     stream = io.StringIO(text, newline="")
     delimiter, quote = _dialect(text, stream)
     reader = csv.reader(_lines(stream), delimiter=delimiter, quotechar=quote, strict=True)
-    number = 0
+    number = count = 0
     try:
         for number, cells in enumerate(reader, start=1):
             if number > MAX_ROW:
                 raise SpreadsheetError(f"more than {MAX_ROW:,} rows; no spreadsheet has so many")
+            while len(cells) > MAX_COLUMNS and is_blank(cells[-1]):
+                cells.pop()
+            count += len(cells)
+            if count > MAX_CELLS:
+                raise SpreadsheetError(
+                    f"row {number}: more than {MAX_CELLS:,} cells up to here; delete what lies "
+                    "beside and below the table, or split the file into several"
+                )
             if any(cells):
                 yield Row(number, cells)
     except csv.Error as error:
-        raise SpreadsheetError(_why(number + 1, error)) from error
+        raise DamagedText(_why(number + 1, error)) from error
 
 
 def _decoded(data: bytes, warnings: list[str]) -> str:
@@ -147,8 +167,16 @@ def _best_older(data: bytes) -> tuple[str, str]:
 
 def _sense(data: bytes, encoding: str) -> float:
     """Measure how well the letters and signs beyond ASCII fit in where they stand."""
-    pieces = {found[0] for found in islice(_PIECE.finditer(data), _ENOUGH)}
+    pieces = set(islice(_pieces(data), _ENOUGH))
     return sum(_sense_of(piece.decode(encoding, "replace")) for piece in pieces)
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """Find the words with letters beyond ASCII, each with the byte before and after it."""
+    for found in _LETTER_RUN.finditer(data):
+        if _BEYOND_ASCII.search(data, *found.span()):
+            begin = max(0, found.start() - 1)
+            yield data[begin : min(found.end() + 1, begin + _LONGEST_PIECE)]
 
 
 def _sense_of(piece: str) -> float:
@@ -201,7 +229,7 @@ def _count_known(line: str, delimiter: str, quote: str) -> int:
 def _lines(stream: io.StringIO) -> Iterator[str]:
     """Give line by line, and refuse one that would fill the memory."""
     for number, line in enumerate(stream, start=1):
-        if len(line) > _MAX_LINE:
+        if len(line) > MAX_LINE_CHARACTERS:
             raise SpreadsheetError(
                 f"line {number} has {len(line):,} characters; no row of jobs is so long"
             )

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -21,6 +23,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
 _SHOWN = 60
+_hints_wanted: ContextVar[bool] = ContextVar("hints_wanted", default=True)
 _SEPARATORS = re.compile(r"[\s_-]+")
 
 
@@ -34,6 +37,16 @@ def quoted(value: object) -> str:
 def folded(word: str) -> str:
     """Reduce a word to what is compared of it: `Behavior_Videos ` becomes `behavior-videos`."""
     return _SEPARATORS.sub("-", word.strip()).casefold()
+
+
+@contextmanager
+def without_hints() -> Iterator[None]:
+    """Have errors made without a guess at what was meant, which takes milliseconds each."""
+    token = _hints_wanted.set(False)
+    try:
+        yield
+    finally:
+        _hints_wanted.reset(token)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -51,6 +64,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     str | None
         The word as it stands in `known`, or None where nothing is near enough to be worth a guess.
     """
+    if not _hints_wanted.get():
+        return None
     by_fold: dict[str, str] = {}
     for candidate in known:
         by_fold.setdefault(folded(candidate), candidate)
@@ -98,7 +113,8 @@ class _Term:
         if not spellings:
             raise ValueError(f"{quoted(value)} is no {cls.noun}; write one of {cls._listed()}")
         # mypy holds the `__hash__` of a class's instances against the class
-        raise ValueError(_unknown(cls, spellings[0]))  # type: ignore[arg-type]
+        said = _unknown if _hints_wanted.get() else _unknown.__wrapped__
+        raise ValueError(said(cls, spellings[0]))  # type: ignore[arg-type]
 
     @classmethod
     def _listed(cls) -> str:
