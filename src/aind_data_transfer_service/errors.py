@@ -10,6 +10,10 @@
     │   ├── JobNotFound
     │   └── TransitionError     a state may not follow another
     ├── ExecutorError           a job cannot be started, followed or cancelled
+    ├── UnavailableError        the service cannot do this now; a later attempt may succeed
+    ├── WorkerError             a worker process failed at a request
+    │   ├── WorkerTimeout       it exceeded its deadline
+    │   └── WorkerDied          it ended
     ├── AfterwardsError         what follows a verified upload could not be done
     │   └── NotNow              it may fare better later
     └── UploadError             a data transfer job has to stop; carries its exit code
@@ -96,6 +100,33 @@ class EventsElsewhere(TransitionError):
 
 class ExecutorError(TransferServiceError):
     """A job cannot be started, followed or cancelled."""
+
+
+class UnavailableError(TransferServiceError):
+    """The service cannot do this now; a later attempt may succeed."""
+
+
+class WorkerError(TransferServiceError):
+    """A worker process failed at a request."""
+
+
+class WorkerTimeout(WorkerError):
+    """A worker process exceeded the deadline of a request."""
+
+
+class WorkerDied(WorkerError):
+    """A worker process ended while it worked on a request.
+
+    Attributes
+    ----------
+    status : int or None
+        How it ended: its exit code, or minus the signal.
+    """
+
+    def __init__(self, message: str, status: int | None):
+        """Say how it ended."""
+        self.status = status
+        super().__init__(message)
 
 
 class SpoiledFileError(ExecutorError):

@@ -97,7 +97,7 @@ class Values(unittest.TestCase):
         self.assertEqual([Path("/vast")], ServiceSettings(source_roots=["/vast"]).source_roots)
 
     def test_limits_have_to_be_positive(self) -> None:
-        for name in ("SPREADSHEET_MAX_ROWS", "LOCAL_EXECUTOR_SLOTS", "CHECK_TIMEOUT"):
+        for name in ("LOCAL_EXECUTOR_SLOTS", "CHECK_TIMEOUT"):
             with self.subTest(name), self.assertRaises(ValidationError):
                 service(**{name: "0"})
 

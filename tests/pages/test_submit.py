@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
 from aind_data_transfer_service.jobs.store import JobQuery
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from tests.support import free_port
@@ -21,7 +22,7 @@ class SubmitPageTest(PageTest):
     def setUpClass(cls) -> None:
         """Start a service and lay out a session."""
         super().setUpClass()
-        cls.service = cls.enterClassContext(Service(spreadsheet_max_bytes=100_000))
+        cls.service = cls.enterClassContext(Service())
         cls.session = cls.service.data_dir / "session"
         cls.session.mkdir()
         for number in range(3):
@@ -114,7 +115,7 @@ class SubmitPageTest(PageTest):
     def test_files_that_cannot_be_right_are_refused_before_they_are_sent(self) -> None:
         for data, name, words in (
             (b"x", "jobs.docx", "neither a .csv nor an .xlsx"),
-            (b"x" * 100_001, "jobs.csv", "0.1 MiB is the most"),
+            (b"x" * (MAX_FILE_BYTES + 1), "jobs.csv", "32 MiB is the most"),
         ):
             self.choose(data, name)
             self.says("Error validating jobs from file")

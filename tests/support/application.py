@@ -21,6 +21,7 @@ from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server import create_app
 from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.service import LAB
+from tests.support.spreadsheets import shared_reader
 
 SITE = "http://transfer.example"
 
@@ -91,7 +92,7 @@ class ApplicationTest(unittest.IsolatedAsyncioTestCase):
         usual = {"data_dir": self.data_dir, "lab_timezone": LAB, "monitor_interval": 0.05}
         settings = ServiceSettings(**(usual | self.settings))
         self.executor = HandExecutor()
-        self.manager = JobManager(settings, executor=self.executor)
+        self.manager = JobManager(settings, executor=self.executor, spreadsheets=shared_reader())
         self.app = create_app(settings, self.manager)
         lifespan = self.app.router.lifespan_context(self.app)
         await self.enterAsyncContext(lifespan)

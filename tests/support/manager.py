@@ -9,6 +9,7 @@ from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.jobs import ToldExecutor, a_request
+from tests.support.spreadsheets import shared_reader
 
 
 class ManagerTest(unittest.IsolatedAsyncioTestCase):
@@ -34,7 +35,11 @@ class ManagerTest(unittest.IsolatedAsyncioTestCase):
             "lab_timezone": "America/Los_Angeles",
             "monitor_interval": 0.01,
         }
-        return JobManager(ServiceSettings(**(usual | settings)), executor=self.executor)
+        return JobManager(
+            ServiceSettings(**(usual | settings)),
+            executor=self.executor,
+            spreadsheets=shared_reader(),
+        )
 
     async def restart(self, **settings):
         await self.manager.stop()

@@ -58,7 +58,8 @@ class Checks:
         result = CheckResult()
         known = self._check_buckets(labelled, result)
         if known:
-            self._check_repeated(known, result)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._pool, self._check_repeated, known, result)
             checks = (
                 self._check_sources,
                 self._check_destinations,
@@ -67,7 +68,6 @@ class Checks:
                 self._known.projects,
                 self._check_capsules,
             )
-            loop = asyncio.get_running_loop()
             parts = [loop.run_in_executor(self._pool, check, known) for check in checks]
             for part in await asyncio.gather(*parts):
                 result.add(part)

@@ -1,14 +1,66 @@
 """What checks are about, and what they find: jobs by their labels, errors and warnings."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import TransferServiceError
 
 LATE = "did not answer in time"
+
+
+class ModalityToCheck(Protocol):
+    """What the checks need to know of a modality."""
+
+    @property
+    def source(self) -> object:
+        """The folder of its data; as text, its path."""
+        ...
+
+
+class ConfigToCheck(Protocol):
+    """What the checks need to know of a job: `BasicUploadJobConfigs` has it, and a row's job."""
+
+    @property
+    def subject_id(self) -> str:
+        """The subject's id."""
+        ...
+
+    @property
+    def project_name(self) -> str:
+        """The project."""
+        ...
+
+    @property
+    def s3_bucket(self) -> str | None:
+        """The bucket, if the job names one."""
+        ...
+
+    @property
+    def s3_prefix(self) -> str:
+        """The asset's name."""
+        ...
+
+    @property
+    def force_cloud_sync(self) -> bool:
+        """Whether to upload into an asset that exists."""
+        ...
+
+    @property
+    def process_capsule_id(self) -> str | None:
+        """Capsule to run afterwards."""
+        ...
+
+    @property
+    def metadata_dir(self) -> object | None:
+        """Folder of metadata documents; as text, its path."""
+        ...
+
+    @property
+    def modalities(self) -> Sequence[ModalityToCheck]:
+        """The folders to upload."""
+        ...
 
 
 class Labelled(Protocol):
@@ -20,7 +72,7 @@ class Labelled(Protocol):
         ...
 
     @property
-    def config(self) -> BasicUploadJobConfigs | None:
+    def config(self) -> ConfigToCheck | None:
         """What is asked for."""
         ...
 
@@ -30,7 +82,7 @@ class ToCheck:
     """A job to be checked, and how it is called in messages."""
 
     label: str
-    config: BasicUploadJobConfigs
+    config: ConfigToCheck
 
 
 @dataclass

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from aind_data_transfer_service.configs.spreadsheet import ReadOptions, read_jobs
+from aind_data_transfer_service.configs.problems import first_and_count
+from aind_data_transfer_service.configs.spreadsheet_limits import MAX_ERRORS
 from aind_data_transfer_service.errors import (
     ExecutorError,
     InFlightError,
@@ -39,6 +40,8 @@ from aind_data_transfer_service.jobs.inbox import Inbox
 from aind_data_transfer_service.jobs.monitor import Monitor
 from aind_data_transfer_service.jobs.pace import Pace
 from aind_data_transfer_service.jobs.record import Job, JobEvent
+from aind_data_transfer_service.jobs.spreadsheet_worker import ReadReply
+from aind_data_transfer_service.jobs.spreadsheets import SpreadsheetReader
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobPage, JobQuery, JobStore
 from aind_data_transfer_service.jobs.submission import (
@@ -67,9 +70,13 @@ class FileValidation:
     jobs: list[str] = field(default_factory=list)
     """JSON text of each good row."""
     errors: list[str] = field(default_factory=list)
+    """The first errors, and a line with the number of the others."""
     warnings: list[str] = field(default_factory=list)
+    """The first warnings, and a line with the number of the others."""
     rows: list[int] = field(default_factory=list)
     """The number of each good row, as the spreadsheet program shows it."""
+    error_count: int = 0
+    """How many errors there are."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,7 @@ class _Components:
     """What works for the manager from `start` on."""
 
     checks: Checks
+    spreadsheets: SpreadsheetReader
     inbox: Inbox
     handover: Handover
     monitor: Monitor
@@ -106,6 +114,8 @@ class JobManager:
         Where jobs are recorded; by default the one that the settings name, opened by `start`.
     executor : Executor, optional
         Who runs them; by default the one that the settings ask for.
+    spreadsheets : SpreadsheetReader, optional
+        Reads files of jobs; by default a new one, opened by `start` and closed by `stop`.
     """
 
     def __init__(
@@ -113,6 +123,7 @@ class JobManager:
         settings: ServiceSettings,
         store: JobStore | None = None,
         executor: Executor | None = None,
+        spreadsheets: SpreadsheetReader | None = None,
     ):
         self.settings = settings
         self.feed = Feed()
@@ -120,6 +131,7 @@ class JobManager:
         self.executor: Executor = executor or choose_executor(settings, self.callbacks)
         self._store = store
         self._brings_store = store is not None
+        self._spreadsheets = spreadsheets
         self._components: _Components | None = None
         self._heartbeats: dict[str, Heartbeat] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -173,8 +185,11 @@ class JobManager:
         monitor = Monitor(store, executor, handover, feed, inbox, pace)
         afterwards = AfterwardsKeeper(self.settings, store, feed)
         checks = Checks(self.settings, store)
-        self._components = _Components(checks, inbox, handover, monitor, afterwards)
+        reader = self._spreadsheets or SpreadsheetReader()
+        self._components = _Components(checks, reader, inbox, handover, monitor, afterwards)
         await executor.open()
+        if self._spreadsheets is None:
+            reader.open()
         loops: dict[str, Loop] = {"job monitor": monitor, "afterwards": afterwards}
         notifications = self.settings.notifications
         if notifications.is_on:
@@ -209,6 +224,8 @@ class JobManager:
         await self.executor.close()
         if self._components is not None:
             self._components.checks.close()
+            if self._spreadsheets is None:
+                await asyncio.to_thread(self._components.spreadsheets.close)
         if self._store is not None and not self._brings_store:
             await asyncio.to_thread(self._store.close)
             self._store = None
@@ -216,23 +233,12 @@ class JobManager:
     async def validate_file(self, filename: str, data: bytes) -> FileValidation:
         """Check a spreadsheet of jobs: every cell, and the world that the jobs need."""
         settings = self.settings
-        options = ReadOptions(
-            date_order=settings.date_order,
-            lab_timezone=ZoneInfo(settings.lab_timezone),
-            max_bytes=settings.spreadsheet_max_bytes,
-            max_rows=settings.spreadsheet_max_rows,
+        read = await self._started.spreadsheets.read(
+            filename, data, settings.date_order, settings.lab_timezone
         )
-        read = await asyncio.to_thread(read_jobs, data, filename, options)
-        rows = [(row, ToCheck(f"row {row.number}", row.config)) for row in read.rows]
-        found = await self._started.checks.run([job for _, job in rows])
-        good = [row for row, job in rows if job.label not in found.errors]
-        jobs = await asyncio.to_thread(lambda: [row.config.model_dump_json() for row in good])
-        return FileValidation(
-            jobs=jobs,
-            errors=[*read.errors, *found.flat_errors()],
-            warnings=[*read.warnings, *found.flat_warnings()],
-            rows=[row.number for row in good],
-        )
+        jobs = [ToCheck(f"row {job.row}", job) for job in read.jobs]
+        found = await self._started.checks.run(jobs)
+        return await asyncio.to_thread(_file_validation, read, found)
 
     async def submit_basic(self, texts: Sequence[str]) -> Submission:
         """Submit jobs that are given by their upload settings alone: all of them, or none."""
@@ -426,6 +432,20 @@ class JobManager:
         ]
         errors += _undecided([one for one in started if one.again])
         return Submission("executor" if errors else "ok", responses, errors, warnings)
+
+
+def _file_validation(read: ReadReply, found: CheckResult) -> FileValidation:
+    """Put together what the reader and the checks found in a file."""
+    errors, warnings = found.flat_errors(), [*read.warnings, *found.flat_warnings()]
+    count = read.error_count + len(errors)
+    good = [job for job in read.jobs if f"row {job.row}" not in found.errors]
+    return FileValidation(
+        jobs=[job.text for job in good],
+        errors=first_and_count([*read.errors, *errors], count, "errors", MAX_ERRORS),
+        warnings=first_and_count(warnings, len(warnings), "warnings", MAX_ERRORS),
+        rows=[job.row for job in good],
+        error_count=count,
+    )
 
 
 def _state(started: Started | None) -> JobState:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.requests import parse_jobs
 from aind_data_transfer_service.executors.slurm_properties import setting_errors
+from aind_data_transfer_service.jobs.findings import ConfigToCheck
 from aind_data_transfer_service.jobs.handover import MAIL
 from aind_data_transfer_service.jobs.json_text import is_plain, read_object
 from aind_data_transfer_service.jobs.record import Job, new_job_id, storable
@@ -76,7 +77,7 @@ class Drafts:
     """By label."""
 
 
-def asset_location(settings: ServiceSettings, config: BasicUploadJobConfigs) -> str:
+def asset_location(settings: ServiceSettings, config: ConfigToCheck) -> str:
     """Tell where an asset goes: `s3://bucket/prefix`, or a local path."""
     bucket = settings.bucket_for(config.s3_bucket) or ""
     root = settings.destination_root

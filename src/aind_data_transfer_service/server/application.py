@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 import aind_data_transfer_service
+from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server import failures, pagework
 from aind_data_transfer_service.server.guards import BodyLimit, CrossSiteGuard, SecurityHeaders
@@ -23,6 +24,7 @@ from aind_data_transfer_service.server.routes import (
 )
 from aind_data_transfer_service.server.shutdown import ended_in_time
 from aind_data_transfer_service.server.startup import ReadableStartup
+from aind_data_transfer_service.server.upload_queue import UploadQueue
 from aind_data_transfer_service.settings.service import ServiceSettings
 
 DESCRIPTION = """
@@ -70,7 +72,8 @@ def create_app(
         app.include_router(module.router)
     # The last one added sees a request first.
     app.add_middleware(failures.Failsafe)
-    app.add_middleware(BodyLimit, file_bytes=settings.spreadsheet_max_bytes)
+    app.add_middleware(BodyLimit, file_bytes=MAX_FILE_BYTES)
+    app.add_middleware(UploadQueue, max_file=MAX_FILE_BYTES)
     app.add_middleware(CrossSiteGuard)
     app.add_middleware(RequestTimer, metrics=app.state.metrics)
     app.add_middleware(SecurityHeaders)

@@ -23,6 +23,7 @@ from aind_data_transfer_service.errors import (
     SpreadsheetError,
     SubmissionError,
     TransferServiceError,
+    UnavailableError,
 )
 from aind_data_transfer_service.logging_config import REQUEST_ID
 from aind_data_transfer_service.server.answers import EnvelopeResponse, failure
@@ -36,9 +37,13 @@ STATUS_OF_ERRORS: tuple[tuple[type[TransferServiceError], int], ...] = (
     (SpreadsheetError, 406),
     (SubmissionError, 406),
     (ExecutorError, 502),
+    (UnavailableError, 503),
     (TransferServiceError, 500),
 )
 """The first class that fits decides."""
+
+RETRY_AFTER = "10"
+"""Seconds after which a client may try again what the service cannot do now."""
 
 MALFORMED = {
     "/api/validate_csv": "There were errors",
@@ -175,7 +180,10 @@ def _route(request: Request) -> str:
 async def _ours(request: Request, error: TransferServiceError) -> Response:
     """Answer an error that was raised on purpose, in its own words."""
     status = next(status for kind, status in STATUS_OF_ERRORS if isinstance(error, kind))
-    return _answer(request, status, HTTPStatus(status).phrase, [str(error)])
+    response = _answer(request, status, HTTPStatus(status).phrase, [str(error)])
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = RETRY_AFTER
+    return response
 
 
 def _fault_response(request: Request, reference: str) -> Response:

@@ -40,8 +40,6 @@ class ServiceSettings(CommonSettings):
     """The bucket of a job that names none; without it, jobs for S3 have to name theirs."""
     date_order: Literal["MDY", "DMY"] = "MDY"
     """How dates with slashes are read."""
-    spreadsheet_max_bytes: int = Field(default=32 * 1024**2, gt=0)
-    spreadsheet_max_rows: int = Field(default=20_000, gt=0)
     source_roots: Folders = []
     """Folders that the service can see as the jobs see them."""
     source_roots_strict: bool = False

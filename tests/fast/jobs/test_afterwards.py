@@ -21,6 +21,7 @@ from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.hook import Hook
 from tests.support.jobs import ToldExecutor, a_job, a_request, event_line
+from tests.support.spreadsheets import shared_reader
 
 REASON = "Code Ocean at co.example.org cannot be reached"
 
@@ -267,7 +268,7 @@ class Killed(unittest.IsolatedAsyncioTestCase):
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         executor = ToldExecutor()
         settings = ServiceSettings(data_dir=folder, lab_timezone="UTC", monitor_interval=0.01)
-        manager = JobManager(settings, executor=executor)
+        manager = JobManager(settings, executor=executor, spreadsheets=shared_reader())
         await manager.start()
         self.addAsyncCleanup(manager.stop)
         for number, (state, code, expected) in enumerate(

@@ -22,6 +22,7 @@ from tests.support import slow
 from tests.support.jobs import NOON, ToldExecutor, a_job, event_line
 from tests.support.mailbox import Mailbox
 from tests.support.manager import ManagerTest
+from tests.support.spreadsheets import shared_reader
 
 SCRIPT = "#!/bin/bash\necho hi\n"
 
@@ -582,7 +583,7 @@ class FollowingTest(ManagerTest):
         await self.manager.stop()
         store = JobStore(self.manager.settings.resolved_database_url)
         self.addCleanup(store.close)
-        manager = JobManager(self.manager.settings, store, ToldExecutor())
+        manager = JobManager(self.manager.settings, store, ToldExecutor(), shared_reader())
         await manager.start()
         await manager.stop()
         self.assertEqual(manager.store.find().total, 0)

@@ -4,6 +4,7 @@ from unittest import TestCase
 
 import httpx
 
+from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
 from aind_data_transfer_service.server.failures import Failsafe
 from tests.support.application import SITE, ApplicationTest
 from tests.support.requests import csv_file, csv_row, upload_settings
@@ -92,14 +93,12 @@ class CrossSiteTest(ApplicationTest):
 class BodyLimitTest(ApplicationTest):
     """Bodies that are too large."""
 
-    settings = {"spreadsheet_max_bytes": 200_000}
-
     async def test_a_file_over_the_limit_is_refused_with_the_limit(self) -> None:
-        files = {"file": ("jobs.csv", b"x" * 300_000)}
+        files = {"file": ("jobs.csv", b"x" * (MAX_FILE_BYTES + 100_000))}
         response = await self.client.post("/api/validate_csv", files=files)
         self.assertEqual(413, response.status_code)
         [error] = self.envelope(response)["errors"]
-        self.assertEqual("The file is larger than 0.1907 MiB.", error)
+        self.assertEqual("The file is larger than 32 MiB.", error)
 
     async def test_a_body_that_never_names_its_length_is_counted_while_it_is_read(self) -> None:
         sent = 0
@@ -107,9 +106,9 @@ class BodyLimitTest(ApplicationTest):
         async def endless():
             nonlocal sent
             yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
-            while sent < 3_000_000:
-                sent += 50_000
-                yield b"x" * 50_000
+            while sent < 2 * MAX_FILE_BYTES:
+                sent += 1_000_000
+                yield b"x" * 1_000_000
             yield b"\r\n--b--\r\n"
 
         headers = {"content-type": "multipart/form-data; boundary=b"}

@@ -1,11 +1,18 @@
 """The template, and the check of a spreadsheet."""
 
 import io
+from unittest.mock import patch
 
+import httpx
 import openpyxl
 
-from tests.support.application import ApplicationTest
-from tests.support.requests import csv_file, csv_row
+from aind_data_transfer_service import process_pool
+from aind_data_transfer_service.jobs.manager import JobManager
+from aind_data_transfer_service.jobs.spreadsheets import SpreadsheetReader
+from aind_data_transfer_service.server import create_app
+from tests.support.application import SITE, ApplicationTest, HandExecutor
+from tests.support.requests import HEADER, csv_file, csv_row
+from tests.support.service import LAB
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
@@ -79,6 +86,73 @@ class ValidateTest(ApplicationTest):
                 response = await self.validate(data, name)
                 self.assertEqual(406, response.status_code, response.text)
                 self.assertTrue(self.envelope(response)["errors"])
+
+    async def test_the_first_hundred_errors_are_listed_and_the_others_counted(self) -> None:
+        bad = [csv_row(self.data_dir, platform=f"x{number}") for number in range(250)]
+        response = await self.validate(csv_file(*bad, csv_row(self.data_dir)))
+        self.assertEqual(406, response.status_code)
+        data = self.envelope(response)
+        self.assertEqual((101, 101), (len(data["errors"]), len(data["problems"])))
+        self.assertTrue(data["errors"][99].startswith("row 101, platform: "))
+        self.assertEqual(
+            "150 more errors are not listed; correct the listed ones first", data["errors"][100]
+        )
+        self.assertEqual(250, data["error_count"])
+        self.assertEqual([252], data["rows"])
+
+    async def test_errors_of_the_checks_count_as_well(self) -> None:
+        rows = [csv_row(self.data_dir, subject_id=f"{n}") for n in range(120)]
+        bad = [csv_row(self.data_dir, platform="x")] * 90
+        body = {"jobs": self.envelope(await self.validate(csv_file(*rows)))["jobs"]}
+        self.assertEqual(
+            200, (await self.client.post("/api/submit_basic_jobs", json=body)).status_code
+        )
+        data = self.envelope(await self.validate(csv_file(*bad, *rows)))
+        self.assertEqual((101, 210), (len(data["errors"]), data["error_count"]))
+        self.assertTrue(data["errors"][99].startswith("row 101: job "), data["errors"][99])
+
+    async def test_warnings_are_listed_and_counted_alike(self) -> None:
+        rows = [csv_row(f"/nowhere/{n}", subject_id=f"{n}") for n in range(130)]
+        data = self.envelope(await self.validate(csv_file(*rows)))
+        self.assertEqual(101, len(data["warnings"]))
+        self.assertIn(" more warnings are not listed", data["warnings"][100])
+
+    async def test_a_file_that_takes_too_long_or_too_much_memory_is_an_error(self) -> None:
+        long = "\n".join([HEADER, *[" " * 900_000] * 33]).encode()
+        for limits, said in (
+            ({"seconds": 0.001}, "takes longer than 0.001 s"),
+            ({"memory": 200 * 1024**2}, "could not be read with 200 MiB of memory"),
+        ):
+            with self.subTest(said):
+                reader = SpreadsheetReader(workers=1, **limits)
+                self.addCleanup(reader.close)
+                reader.open()
+                found = await reader.read("a.csv", long, "MDY", LAB)
+                self.assertEqual(1, found.error_count)
+                self.assertIn(said, found.errors[0])
+                self.assertIn("split it into several", found.errors[0])
+
+    async def test_a_service_that_cannot_start_processes_says_so(self) -> None:
+        reader = SpreadsheetReader(workers=1)
+        self.addCleanup(reader.close)
+        executor = HandExecutor()
+        manager = JobManager(self.manager.settings, executor=executor, spreadsheets=reader)
+        app = create_app(self.manager.settings, manager)
+        await self.enterAsyncContext(app.router.lifespan_context(app))
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        with (
+            patch.object(process_pool.sys, "executable", "/nowhere/python"),
+            self.assertLogs(process_pool.logger, "WARNING"),
+        ):
+            reader.open()
+            async with httpx.AsyncClient(transport=transport, base_url=SITE) as client:
+                files = {"file": ("jobs.csv", csv_file(csv_row(self.data_dir)))}
+                response = await client.post("/api/validate_csv", files=files)
+                self.assertEqual(200, (await client.get("/")).status_code)
+        self.assertEqual(503, response.status_code)
+        self.assertIn("retry-after", response.headers)
+        [error] = self.envelope(response)["errors"]
+        self.assertIn("a worker process cannot be started: No such file", error)
 
 
 class TemplateTest(ApplicationTest):

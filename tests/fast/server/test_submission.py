@@ -17,6 +17,7 @@ from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support import campaign
 from tests.support.application import SITE, ApplicationTest, HandExecutor
 from tests.support.requests import upload_settings
+from tests.support.spreadsheets import shared_reader
 
 BASIC = "/api/submit_basic_jobs"
 HPC = "/api/submit_hpc_jobs"
@@ -173,7 +174,8 @@ class WildTest(unittest.TestCase):
         folder = self.enterContext(tempfile.TemporaryDirectory())
         runner = self.enterContext(asyncio.Runner())
         settings = ServiceSettings(data_dir=folder)
-        app = create_app(settings, JobManager(settings, executor=HandExecutor()))
+        manager = JobManager(settings, executor=HandExecutor(), spreadsheets=shared_reader())
+        app = create_app(settings, manager)
         lifespan = app.router.lifespan_context(app)
         runner.run(lifespan.__aenter__())
         self.addCleanup(lambda: runner.run(lifespan.__aexit__(None, None, None)))

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from aind_data_transfer_service.configs.columns import COLUMNS
+from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
 from aind_data_transfer_service.configs.vocabulary import MODALITIES, PLATFORMS
 from aind_data_transfer_service.jobs.record import (
     event_to_json,
@@ -39,7 +40,7 @@ router = APIRouter(include_in_schema=False, default_response_class=Response)
 async def submit_page(request: Request, settings: Settings) -> Response:
     """Show the page on which jobs are submitted."""
     context = {
-        "max_bytes": settings.spreadsheet_max_bytes,
+        "max_bytes": MAX_FILE_BYTES,
         "mail_types": MAIL_TYPES,
         "sends_mail": settings.on_cluster or settings.sends_mail,
     }

@@ -90,7 +90,8 @@ function notFound(file, error) {
   let detail = "";
   if (problems.length) {
     const where = bad ? ` in ${plural(bad, "row", "rows")}` : "";
-    detail = `${plural(problems.length, "error", "errors")}${where} of ${file.name}. Correct the file, then choose it again.`;
+    const count = error.data.error_count ?? problems.length;
+    detail = `${plural(count, "error", "errors")}${where} of ${file.name}. Correct the file, then choose it again.`;
   }
   tell(message, "error", "Error validating jobs from file", { detail, list: general });
   if (error.data.jobs) preview(error.data);

@@ -1,0 +1,115 @@
+"""The worker process that reads spreadsheets for the service, and what it exchanges with it.
+
+It runs as `python -m aind_data_transfer_service.jobs.spreadsheet_worker`, started by
+`jobs.spreadsheets`. The messages are typed and carry data only, so that a worker that a file has
+broken cannot do anything to the service.
+"""
+
+import traceback
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.spreadsheet import ReadOptions, read_jobs
+from aind_data_transfer_service.configs.template import job_upload_template
+from aind_data_transfer_service.configs.times import DateOrder
+from aind_data_transfer_service.worker_process import serve
+
+
+class ReadRequest(msgspec.Struct, frozen=True):
+    """A file to read, and the settings that bear on it."""
+
+    filename: str
+    data: bytes
+    date_order: DateOrder
+    lab_timezone: str
+
+
+class FoundModality(msgspec.Struct, frozen=True):
+    """What the checks need to know of a modality."""
+
+    source: str
+
+
+class FoundJob(msgspec.Struct, frozen=True):
+    """A good row: its job as JSON text, and what the checks need to know of the job."""
+
+    row: int
+    text: str
+    subject_id: str
+    project_name: str
+    s3_bucket: str | None
+    s3_prefix: str
+    force_cloud_sync: bool
+    process_capsule_id: str | None
+    metadata_dir: str | None
+    modalities: list[FoundModality]
+
+
+class ReadReply(msgspec.Struct, frozen=True):
+    """What a file holds."""
+
+    jobs: list[FoundJob] = []
+    errors: list[str] = []
+    error_count: int = 0
+    warnings: list[str] = []
+    is_too_large: bool = False
+    """Whether reading the file needs more memory than the worker may use."""
+    fault: str = ""
+    """The traceback of an error in the reader itself."""
+
+
+def main() -> None:
+    """Read files until the service ends."""
+    serve(_handle, _warm)
+
+
+def _handle(message: bytes) -> bytes:
+    """Read the file of a request."""
+    try:
+        return _read(message)
+    except MemoryError:
+        return msgspec.msgpack.encode(ReadReply(is_too_large=True))
+    except Exception:
+        return msgspec.msgpack.encode(ReadReply(fault=traceback.format_exc()))
+
+
+def _read(message: bytes) -> bytes:
+    """Read the file of a request, and encode what was found."""
+    request = msgspec.msgpack.decode(message, type=ReadRequest)
+    options = ReadOptions(request.date_order, ZoneInfo(request.lab_timezone))
+    result = read_jobs(request.data, request.filename, options)
+    reply = ReadReply(
+        jobs=[_found(row.number, row.config) for row in result.rows],
+        errors=result.errors,
+        error_count=result.error_count,
+        warnings=result.warnings,
+    )
+    return msgspec.msgpack.encode(reply)
+
+
+def _found(number: int, config: BasicUploadJobConfigs) -> FoundJob:
+    """Describe the job of a row."""
+    return FoundJob(
+        row=number,
+        text=config.model_dump_json(),
+        subject_id=config.subject_id,
+        project_name=config.project_name,
+        s3_bucket=config.s3_bucket,
+        s3_prefix=config.s3_prefix,
+        force_cloud_sync=config.force_cloud_sync,
+        process_capsule_id=config.process_capsule_id,
+        metadata_dir=None if config.metadata_dir is None else str(config.metadata_dir),
+        modalities=[FoundModality(str(one.source)) for one in config.modalities],
+    )
+
+
+def _warm() -> None:
+    """Load the modules that reading needs, by reading the template as both kinds of file."""
+    read_jobs(job_upload_template(), "template.xlsx")
+    read_jobs(b"subject_id,platform\n1,behavior\n", "jobs.csv")
+
+
+if __name__ == "__main__":
+    main()
