@@ -394,3 +394,32 @@ class Secrets(unittest.TestCase):
             said = [*explain_settings(caught.exception), str(caught.exception)]
             self.assertNotIn("hunter2", " ".join(said))
             self.assertTrue(said[0])
+
+
+class OwnNames(unittest.TestCase):
+    """Under which names and below which path the service is opened."""
+
+    def test_names_are_read_as_browsers_send_them(self) -> None:
+        found = service(
+            ALLOWED_HOSTS="Transfer.LAB, *.lab.example,Bücher.example",
+            SERVICE_URL="https://Upload.example:8443/below",
+            CALLBACK_URL="http://[FE80::1]:5000",
+        )
+        expected = {"transfer.lab", "*.lab.example", "xn--bcher-kva.example"}
+        self.assertEqual(expected | {"upload.example", "fe80::1"}, found.known_hosts)
+
+    def test_what_is_not_a_name_is_refused_with_an_example(self) -> None:
+        for text in ("http://transfer.lab", "transfer.lab:5000", "*", "transfer.lab/path"):
+            with self.subTest(text), self.assertRaises(ValidationError) as caught:
+                service(ALLOWED_HOSTS=text)
+            [line] = explain_settings(caught.exception)
+            self.assertRegex(line, r"^ALLOWED_HOSTS: .*such as transfer\.lab\.example")
+        with self.assertRaisesRegex(ValidationError, 'SERVICE_URL: "a_b..c" is not a host name'):
+            service(SERVICE_URL="http://a_b..c")
+
+    def test_a_path_prefix_is_read_with_and_without_a_slash_at_its_end(self) -> None:
+        for text, expected in {"/transfer/": "/transfer", "/a/b-c": "/a/b-c", "/": ""}.items():
+            self.assertEqual(expected, service(ROOT_PATH=text).root_path)
+        for text in ("transfer", "//a", "/a//b", "/a?b", "/../a", "http://a/b", "/a b"):
+            with self.subTest(text), self.assertRaisesRegex(ValidationError, "such as /transfer"):
+                service(ROOT_PATH=text)

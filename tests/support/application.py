@@ -23,7 +23,7 @@ from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.service import LAB
 from tests.support.spreadsheets import shared_reader
 
-SITE = "http://transfer.example"
+SITE = "http://transfer"
 
 
 class HandExecutor:

@@ -39,6 +39,10 @@ class PageTest(unittest.TestCase):
 
     viewport = {"width": 1280, "height": 900}
     timezone = "Europe/London"
+    flags: tuple[str, ...] = ()
+    """Further flags of the browser."""
+    expected_complaints: tuple[str, ...] = ()
+    """What the browser may complain of: parts of its messages."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -51,7 +55,7 @@ class PageTest(unittest.TestCase):
         program = chromium_path()
         driver = sync_playwright().start()
         cls.addClassCleanup(driver.stop)
-        cls.browser = driver.chromium.launch(executable_path=program, args=list(FLAGS))
+        cls.browser = driver.chromium.launch(executable_path=program, args=[*FLAGS, *cls.flags])
         cls.addClassCleanup(cls.browser.close)
 
     def setUp(self) -> None:
@@ -78,5 +82,6 @@ class PageTest(unittest.TestCase):
 
     def _note(self, message: Any) -> None:
         """Keep what the browser complains of; refused requests are the tests' own business."""
-        if message.type == "error" and "Failed to load resource" not in message.text:
+        expected = ("Failed to load resource", *self.expected_complaints)
+        if message.type == "error" and not any(words in message.text for words in expected):
             self.troubles.append(message.text)

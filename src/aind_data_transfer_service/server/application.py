@@ -10,8 +10,15 @@ import aind_data_transfer_service
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server import failures, pagework
-from aind_data_transfer_service.server.guards import BodyLimit, CrossSiteGuard, SecurityHeaders
+from aind_data_transfer_service.server.guards import (
+    BodyLimit,
+    CrossSiteGuard,
+    HostGuard,
+    SecurityHeaders,
+)
+from aind_data_transfer_service.server.hosts import ServedHosts
 from aind_data_transfer_service.server.metrics import Metrics, RequestTimer
+from aind_data_transfer_service.server.root_path import RootPath
 from aind_data_transfer_service.server.routes import (
     callback,
     docs,
@@ -70,13 +77,16 @@ def create_app(
     failures.install(app)
     for module in (validation, submission, stream, callback, jobs, health, docs, pages):
         app.include_router(module.router)
+    hosts = ServedHosts(settings.known_hosts)
     # The last one added sees a request first.
     app.add_middleware(failures.Failsafe)
     app.add_middleware(BodyLimit, file_bytes=MAX_FILE_BYTES)
     app.add_middleware(UploadQueue, max_file=MAX_FILE_BYTES)
-    app.add_middleware(CrossSiteGuard)
+    app.add_middleware(CrossSiteGuard, hosts=hosts)
+    app.add_middleware(HostGuard, hosts=hosts)
     app.add_middleware(RequestTimer, metrics=app.state.metrics)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(RootPath, root_path=settings.root_path or "")
     app.add_middleware(failures.RequestId)
     app.add_middleware(ReadableStartup)
     return app

@@ -27,7 +27,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.logging_config import REQUEST_ID
 from aind_data_transfer_service.server.answers import EnvelopeResponse, failure
-from aind_data_transfer_service.server.pagework import render
+from aind_data_transfer_service.server.pagework import render, route_path
 
 logger = logging.getLogger(__name__)
 
@@ -150,10 +150,10 @@ async def _refused(request: Request, error: HTTPException) -> Response:
     if error.status_code == 400 and (message := MALFORMED.get(_route(request))):
         return _bad_jobs(request, message, [f"the request cannot be read: {detail}"])
     if error.status_code == 404 and detail == phrase:
-        detail = f"There is nothing at {request.url.path}."
+        detail = f"There is nothing at {request.scope['path']}."
     elif error.status_code == 405:
-        detail = f"{request.method} is not possible at {request.url.path}."
-    response = _answer(request, error.status_code, phrase, [detail])
+        detail = f"{request.method} is not possible at {request.scope['path']}."
+    response = refusal(request, error.status_code, phrase, [detail])
     response.headers.update(error.headers or {})
     return response
 
@@ -163,7 +163,7 @@ async def _malformed(request: Request, error: RequestValidationError) -> Respons
     errors = sentences(error.errors())
     if message := MALFORMED.get(_route(request)):
         return _bad_jobs(request, message, errors)
-    return _answer(request, 422, "The request could not be understood", errors)
+    return refusal(request, 422, "The request could not be understood", errors)
 
 
 def _bad_jobs(request: Request, message: str, errors: list[str]) -> Response:
@@ -180,7 +180,7 @@ def _route(request: Request) -> str:
 async def _ours(request: Request, error: TransferServiceError) -> Response:
     """Answer an error that was raised on purpose, in its own words."""
     status = next(status for kind, status in STATUS_OF_ERRORS if isinstance(error, kind))
-    response = _answer(request, status, HTTPStatus(status).phrase, [str(error)])
+    response = refusal(request, status, HTTPStatus(status).phrase, [str(error)])
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = RETRY_AFTER
     return response
@@ -189,14 +189,13 @@ async def _ours(request: Request, error: TransferServiceError) -> Response:
 def _fault_response(request: Request, reference: str) -> Response:
     """Answer a request that failed unexpectedly, with the reference that its log lines have."""
     said = f"Internal error. For details, search the server log for {reference}."
-    return _answer(request, 500, "Something went wrong", [said])
+    return refusal(request, 500, "Something went wrong", [said])
 
 
-def _answer(request: Request, status: int, message: str, errors: list[str]) -> Response:
+def refusal(request: Request, status: int, message: str, errors: list[str]) -> Response:
     """Answer a browser with a page, and everyone else with an envelope."""
     wants_page = "text/html" in request.headers.get("accept", "")
-    path = request.url.path.removeprefix(request.scope.get("root_path", ""))
-    if wants_page and not path.startswith("/api/"):
+    if wants_page and not route_path(request).startswith("/api/"):
         context = {"status": status, "heading": message, "errors": errors}
         return render(request, "error.html", context, status_code=status)
     return failure(status, message, errors)

@@ -3,15 +3,18 @@
 Each guard is an ASGI middleware of its own; streams pass through them unbuffered.
 """
 
+import logging
 import re
-from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aind_data_transfer_service.server.answers import failure
+from aind_data_transfer_service.server.failures import refusal
+from aind_data_transfer_service.server.hosts import ServedHosts
+
+logger = logging.getLogger(__name__)
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -73,24 +76,46 @@ class SecurityHeaders:
         await self.app(scope, receive, dress)
 
 
-class CrossSiteGuard:
-    """Refuses requests that would change something and were sent by the page of another site.
+class HostGuard:
+    """Refuses requests for a host that is not this service, as pages that rebind names send."""
 
-    A browser names the page's site in such a request; programs other than browsers name none.
-    """
+    logged_names = 100
+    """Refusals that are logged; further ones would fill the log at the will of a stranger."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Stand around `app`."""
+    def __init__(self, app: ASGIApp, hosts: ServedHosts) -> None:
+        """Stand around `app`, which has these names."""
         self.app = app
+        self.hosts = hosts
+        self._logged: set[str] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through if it is for this service."""
+        if scope["type"] == "http":
+            version = scope.get("http_version", "1.1")
+            if problem := self.hosts.problem(Headers(scope=scope), version):
+                if problem not in self._logged and len(self._logged) < self.logged_names:
+                    self._logged.add(problem)
+                    logger.warning("a request was refused: %s", problem)
+                response = refusal(Request(scope), 400, "Bad Request", [problem])
+                await response(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+class CrossSiteGuard:
+    """Refuses requests that would change something and were sent by the page of another site."""
+
+    def __init__(self, app: ASGIApp, hosts: ServedHosts) -> None:
+        """Stand around `app`, which has these names."""
+        self.app = app
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through unless another site sent it."""
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
-            if _is_cross_site(Headers(scope=scope)):
-                said = (
-                    "This request was sent by the page of another site, so it was not carried out."
-                )
-                await failure(403, "Forbidden", [said])(scope, receive, send)
+            if problem := self.hosts.cross_site_problem(Headers(scope=scope)):
+                response = refusal(Request(scope), 403, "Forbidden", [problem])
+                await response(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -135,15 +160,3 @@ class BodyLimit:
 def _mebibytes(count: int) -> str:
     """Write a limit as its setting is most likely written."""
     return f"{count / 1024**2:.4g}"
-
-
-def _is_cross_site(headers: Headers) -> bool:
-    """Tell whether a browser says that another site's page sent this."""
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site not in ("same-origin", "none")
-    origin = headers.get("origin")
-    if origin is None:
-        return False
-    hosts = (headers.get("host"), headers.get("x-forwarded-host"))
-    return urlsplit(origin).netloc not in [host for host in hosts if host]

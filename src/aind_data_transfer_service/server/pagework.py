@@ -89,7 +89,7 @@ def render(
     root = request.scope.get("root_path", "")
     common = {
         "root": root,
-        "path": request.url.path.removeprefix(root),
+        "path": route_path(request),
         "static": root + state.static_path,
         "template_link": root + TEMPLATE_ROUTE,
         "project_names_link": state.settings.project_names_link,
@@ -98,6 +98,12 @@ def render(
     }
     text = _ENVIRONMENT.get_template(template).render(common | dict(context))
     return HTMLResponse(text.encode("utf-8", "replace"), status_code=status_code)
+
+
+def route_path(request: Request) -> str:
+    """Return the path of a request below the folder that a proxy serves us under."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
 
 
 def _beneath(root: str, link: str) -> str:

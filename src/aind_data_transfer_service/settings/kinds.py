@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from aind_data_transfer_service.configs import values
 from aind_data_transfer_service.configs.quantities import byte_count, bytes_per_second
+from aind_data_transfer_service.host_names import parse_pattern
 
 
 def _split_paths(value: Any) -> Any:
@@ -95,6 +97,19 @@ def _split_names(value: Any) -> Any:
     return value
 
 
+def _host_patterns(value: frozenset[str]) -> frozenset[str]:
+    """Bring names of hosts and patterns into the form in which they are compared."""
+    return frozenset(map(parse_pattern, value))
+
+
+def _root_path(value: str) -> str:
+    """Take the path prefix of a proxy, with or without a slash at its end."""
+    path = value.strip().rstrip("/")
+    if path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path) or "/." in path:
+        raise ValueError(f'"{value}" is not a path prefix; write one such as /transfer')
+    return path
+
+
 def _node_counts(value: Any) -> Any:
     """Take `2`, `1-4` or `[1,4]`: how many nodes, or the least and the most."""
     if isinstance(value, str):
@@ -165,6 +180,8 @@ LogLevel = Annotated[str, AfterValidator(values.log_level)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Link = Annotated[str, AfterValidator(_link)]
 Names = Annotated[frozenset[str], BeforeValidator(_split_names)]
+HostPatterns = Annotated[Names, AfterValidator(_host_patterns)]
+RootPath = Annotated[str, AfterValidator(_root_path)]
 NodeCounts = Annotated[tuple[int, int], BeforeValidator(_node_counts)]
 NodePath = Annotated[PurePosixPath, AfterValidator(_node_path)]
 NodePaths = Annotated[list[NodePath], BeforeValidator(_split_paths)]

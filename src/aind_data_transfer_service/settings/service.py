@@ -7,10 +7,18 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from aind_data_transfer_service.host_names import parse_pattern
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
-from aind_data_transfer_service.settings.kinds import Folders, Link, WebAddress, bucket_name
+from aind_data_transfer_service.settings.kinds import (
+    Folders,
+    HostPatterns,
+    Link,
+    RootPath,
+    WebAddress,
+    bucket_name,
+)
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.open_data import OpenDataSettings
 
@@ -49,6 +57,10 @@ class ServiceSettings(CommonSettings):
     project_names_url: Link | None = None
     """Where the page's link "Project Names" leads."""
     help_url: Link = "/help"
+    allowed_hosts: HostPatterns = frozenset()
+    """Further names of this service; `*.lab.example` stands for all names below a domain."""
+    root_path: RootPath | None = None
+    """The path prefix below which a proxy serves the pages."""
     allow_custom_scripts: bool = True
     """Whether a job may bring a script of its own."""
     local_executor_slots: int = Field(default=2, gt=0)
@@ -104,6 +116,29 @@ class ServiceSettings(CommonSettings):
     def sends_mail(self) -> bool:
         """Whether the e-mails that jobs ask for are this service's affair, not the cluster's."""
         return bool(self.notifications.smtp_host)
+
+    @property
+    def known_hosts(self) -> frozenset[str]:
+        """Return the names of this service, as far as settings name them."""
+        return self.allowed_hosts | {parse_pattern(host) for _, host in self._own_addresses()}
+
+    def _own_addresses(self) -> list[tuple[str, str]]:
+        """List the settings that are addresses of this service, each with its host."""
+        addresses = {
+            "SERVICE_URL": self.notifications.service_url,
+            "CALLBACK_URL": self.callback_url,
+        }
+        return [(name, urlsplit(url).hostname or "") for name, url in addresses.items() if url]
+
+    @model_validator(mode="after")
+    def _addresses_have_hosts(self) -> Self:
+        """Refuse an address of this service under which no browser can ask for it."""
+        for name, host in self._own_addresses():
+            try:
+                parse_pattern(host)
+            except ValueError:
+                raise ValueError(f'{name}: "{host}" is not a host name') from None
+        return self
 
     @property
     def destination_root(self) -> str:

@@ -49,6 +49,8 @@ class SecurityHeadersTest(ApplicationTest):
 class CrossSiteTest(ApplicationTest):
     """Requests that the pages of other sites send."""
 
+    settings = {"allowed_hosts": "upload.example"}
+
     async def post(self, **headers: str) -> httpx.Response:
         """Submit a job as a browser would, with `_` for `-` in header names."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
