@@ -10,10 +10,14 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
+import yaml
+from prometheus_client import Metric
 from pydantic.fields import FieldInfo
 
 from aind_data_transfer_service.configs.columns import COLUMNS
 from aind_data_transfer_service.errors import ExitCode
+from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.server import metrics as server_metrics
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
@@ -101,10 +105,51 @@ class Failures(unittest.TestCase):
 
     def test_the_words_are_those_of_the_code(self) -> None:
         said = "\n".join(texts())
-        for page in ("slurm_cluster.rst", "metadata_sources.rst"):
+        pages = ("slurm_cluster.rst", "metadata_sources.rst", "reverse_proxy.rst", "operation.rst")
+        for page in pages:
             for words in shown((SOURCE / page).read_text(encoding="utf-8")):
                 with self.subTest(f"{page}: {words}"):
                     self.assertTrue(words in said, "nothing in the code says so")
+
+
+class Metrics(unittest.TestCase):
+    """The figures for Prometheus that the page on operation and the alert rules name."""
+
+    page = (SOURCE / "operation.rst").read_text(encoding="utf-8")
+    rules = yaml.safe_load(read("deploy/alerts.yaml"))
+
+    def test_the_page_names_every_figure_and_no_other(self) -> None:
+        names = set(re.findall(r"``(transfer_service_\w+)``", self.page))
+        self.assertEqual({family.name for family in figures()}, {_family(name) for name in names})
+
+    def test_the_alerts_ask_for_figures_that_there_are(self) -> None:
+        samples = {name for family in figures() for name in sample_names(family)} | {"up"}
+        alerts = [rule for group in self.rules["groups"] for rule in group["rules"]]
+        self.assertGreater(len(alerts), 5)
+        states = {state.value for state in JobState}
+        for alert in alerts:
+            with self.subTest(alert["alert"]):
+                asked = re.findall(r"\b(?:transfer_service_\w+|up)\b", alert["expr"])
+                self.assertTrue(asked)
+                self.assertLessEqual(set(asked), samples)
+                for words in re.findall(r'state=~?"([^"]*)"', alert["expr"]):
+                    self.assertLessEqual(set(words.split("|")), states)
+                self.assertTrue(alert["annotations"]["summary"])
+
+
+def figures() -> list[Metric]:
+    """Return what the service counts."""
+    return list(server_metrics.Metrics().registry.collect())
+
+
+def sample_names(family: Metric) -> set[str]:
+    """Name the time series of a figure."""
+    endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
+    return {family.name + ending for ending in endings.get(family.type, ("",))}
+
+
+def _family(name: str) -> str:
+    return name.removesuffix("_total")
 
 
 class ExitCodes(unittest.TestCase):
