@@ -10,6 +10,7 @@ import yaml
 
 from aind_data_transfer_service.cli import APP
 from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.open_data import OpenDataSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.variables import shared_variables
@@ -37,6 +38,7 @@ class DeployTest(unittest.TestCase):
         text = (DEPLOY / "service.env").read_text()
         named = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", text, re.MULTILINE))
         known = {name.upper() for name in ServiceSettings.model_fields}
+        known |= {name.upper() for name in NotificationSettings.model_fields}
         known |= {f"HPC_{name.upper()}" for name in HpcSettings.model_fields}
         known |= {f"OPEN_DATA_{name.upper()}" for name in OpenDataSettings.model_fields}
         self.assertTrue(named)

@@ -114,7 +114,8 @@ class ServedHosts:
         return (
             f"{refusal}: the page is at {quoted(origins[0])}, and the request is for "
             f"{quoted(asked)}. If both are this service, its administrator has to set SERVICE_URL "
-            "to the address of the page, or have the proxy pass on Host unchanged."
+            "to the address of the page, add its name to ALLOWED_HOSTS, or have the proxy pass on "
+            "Host unchanged."
         )
 
     def _serves(self, host: Authority) -> bool:

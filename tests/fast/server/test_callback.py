@@ -57,6 +57,12 @@ class CallbackTest(ApplicationTest):
         await self.bring(END, len(BEGIN + HALF))
         self.assertEqual(["begins", "all is there"], await self.told())
 
+    async def test_the_host_of_the_callback_url_needs_no_further_setting(self) -> None:
+        response = await self.bring(BEGIN, host="transfer.example")
+        self.assertEqual((200, len(BEGIN)), self.position(response))
+        response = await self.bring(HALF, len(BEGIN), host="other.example")
+        self.assertEqual(400, response.status_code)
+
     def position(self, response: httpx.Response) -> tuple[int, int]:
         """Give the status, and where the service wants to go on."""
         return response.status_code, self.envelope(response)["offset"]

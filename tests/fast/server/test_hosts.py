@@ -161,7 +161,7 @@ class WithoutSettingsTest(HostsTest):
     async def test_a_refusal_names_both_hosts_and_the_setting(self) -> None:
         headers = {"host": "127.0.0.1:5000", "origin": "http://transfer.lab:8080"}
         [error] = self.envelope(await self.submit(headers))["errors"]
-        for text in ("http://transfer.lab:8080", "127.0.0.1:5000", "SERVICE_URL"):
+        for text in ("http://transfer.lab:8080", "127.0.0.1:5000", "SERVICE_URL", "ALLOWED_HOSTS"):
             self.assertIn(text, error)
 
     async def test_programs_that_name_no_page_are_served(self) -> None:
