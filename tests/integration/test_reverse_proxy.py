@@ -109,6 +109,13 @@ class ProxyTest(unittest.TestCase):
                 if kind == "job" and data["id"] == job_id:
                     break
 
+    def check_size(self) -> None:
+        """Send a file that the service finds too large: its own words come back."""
+        large = b"x" * (self.service.settings.spreadsheet_max_bytes + 100_000)
+        answer = self.ask("POST", "/api/validate_csv", files={"file": ("jobs.csv", large)})
+        self.assertEqual(413, answer.status_code)
+        self.assertIn("The file is larger than 32 MiB.", answer.json()["data"]["errors"])
+
     def check_rebinding(self, expected: int) -> None:
         """Ask under a name that points here but is not the service's."""
         before = self.service.manager.store.counts()
@@ -133,6 +140,9 @@ class NginxTest(ProxyTest):
 
     def test_everything_works(self) -> None:
         self.check_everything()
+
+    def test_a_file_that_is_too_large_is_refused_by_the_service(self) -> None:
+        self.check_size()
 
     def test_another_name_is_answered_by_the_proxy(self) -> None:
         self.check_rebinding(421)
@@ -283,6 +293,9 @@ class ApacheTest(ProxyTest):
 
     def test_everything_works(self) -> None:
         self.check_everything()
+
+    def test_a_file_that_is_too_large_is_refused_by_the_service(self) -> None:
+        self.check_size()
 
     def test_another_name_is_refused_by_the_service(self) -> None:
         self.check_rebinding(400)
