@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
 from aind_data_transfer_service.server.guards import REQUEST_BYTES
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from tests.support import free_port
@@ -111,7 +112,7 @@ class ProxyTest(unittest.TestCase):
 
     def check_size(self) -> None:
         """Send a file that the service finds too large: its own words come back."""
-        large = b"x" * (self.service.settings.spreadsheet_max_bytes + 100_000)
+        large = b"x" * (MAX_FILE_BYTES + 100_000)
         answer = self.ask("POST", "/api/validate_csv", files={"file": ("jobs.csv", large)})
         self.assertEqual(413, answer.status_code)
         self.assertIn("The file is larger than 32 MiB.", answer.json()["data"]["errors"])
