@@ -307,8 +307,7 @@ class SizeTest(unittest.TestCase):
 
     def test_the_proxies_let_through_what_the_service_takes(self) -> None:
         text = (SOURCE / PAGE).read_text(encoding="utf-8")
-        mebibytes = REQUEST_BYTES // 1024**2
-        sizes = re.findall(r"client_max_body_size (\w+);", text)
-        self.assertEqual([f"{mebibytes}m"] * 3, sizes)
-        self.assertIn(f"LimitRequestBody {REQUEST_BYTES}\n", text)
-        self.assertIn(f"{mebibytes} MiB", text)
+        [mebibytes] = set(re.findall(r"client_max_body_size (\d+)m;", text))
+        self.assertGreaterEqual(int(mebibytes) * 1024**2, REQUEST_BYTES)
+        self.assertIn(f"LimitRequestBody {int(mebibytes) * 1024**2}\n", text)
+        self.assertIn(f"Let requests of {mebibytes} MiB pass.", text)
