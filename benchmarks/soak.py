@@ -343,8 +343,10 @@ class Soak:
         """Tell what happened."""
         service = self.service
         yield f"{len(self.honest)} honest jobs; {dict(sorted(self.statuses.items()))}"
-        yield f"killed {service.kills} times, ended by SIGTERM {len(service.ends)} times, within "
-        yield f"  {max(service.ends, default=0):.1f} s; answered {max(service.starts):.1f} s after a start"
+        ends, starts = max(service.ends, default=0), max(service.starts)
+        yield f"killed {service.kills} times, ended by SIGTERM {len(service.ends)} times"
+        yield f"it ended {ends:.1f} s after SIGTERM at the latest"
+        yield f"answered {starts:.1f} s after a start at the latest"
         yield f"peak of its resident set: {service.peak / 1e6:,.0f} MB"
         yield f"{'milliseconds':30} {'count':>8} {'median':>8} {'95 %':>8} {'most':>8}"
         for page, times in self.times.items():
