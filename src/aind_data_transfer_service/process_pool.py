@@ -69,7 +69,7 @@ class ProcessPool:
     def __init__(self, module: str, size: int, memory: int, seconds: float):
         self.memory, self.seconds = memory, seconds
         self._module, self._size = module, size
-        self._queue: queue.SimpleQueue[tuple[bytes, Future[bytes]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[bytes, Future[bytearray]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._workers: set[_Worker] = set()
         self._is_open = False
@@ -78,7 +78,7 @@ class ProcessPool:
     def pids(self) -> list[int]:
         """The process ids of the workers that run now."""
         with self._lock:
-            return [worker.pid for worker in self._workers]
+            return [worker.pid for worker in self._workers if worker.is_running]
 
     def open(self) -> None:
         """Start the workers, without waiting for them."""
@@ -97,7 +97,7 @@ class ProcessPool:
         for _ in range(self._size):
             self._queue.put(None)
 
-    async def ask(self, request: bytes) -> bytes:
+    async def ask(self, request: bytes) -> bytearray:
         """Send a request to the next worker that is free, and wait for its reply.
 
         Raises
@@ -111,7 +111,7 @@ class ProcessPool:
         """
         if not self._is_open:
             raise UnavailableError("the pool of worker processes is not running")
-        answer: Future[bytes] = Future()
+        answer: Future[bytearray] = Future()
         self._queue.put((request, answer))
         return await asyncio.wrap_future(answer)
 
@@ -210,7 +210,7 @@ class _Worker:
         if self._exchange([], seconds) != READY:
             raise WorkerDied("it sent something unexpected", None)
 
-    def ask(self, request: bytes, seconds: float) -> bytes:
+    def ask(self, request: bytes, seconds: float) -> bytearray:
         """Send a request, and return the reply."""
         return self._exchange([HEADER.pack(len(request)), request], seconds)
 
@@ -225,7 +225,7 @@ class _Worker:
         self._requests.close()
         self._replies.close()
 
-    def _exchange(self, outgoing: Sequence[bytes], seconds: float) -> bytes:
+    def _exchange(self, outgoing: Sequence[bytes], seconds: float) -> bytearray:
         """Send what is outgoing and receive one frame, both before the deadline."""
         deadline = time.monotonic() + seconds
         left = deque(memoryview(piece) for piece in outgoing if piece)
@@ -246,7 +246,8 @@ class _Worker:
                         self._send(left)
                         if not left:
                             selector.unregister(self._requests)
-        return bytes(memoryview(received)[HEADER.size :])
+        del received[: HEADER.size]
+        return received
 
     def _send(self, left: deque[memoryview]) -> None:
         """Send as much as the pipe takes, and leave the rest."""

@@ -20,7 +20,7 @@ HEADER = struct.Struct(">Q")
 READY = b"ready"
 """What a worker sends once it has loaded its modules."""
 
-_NICENESS = 10
+_NICENESS = 5
 _PR_SET_PDEATHSIG = 1
 
 

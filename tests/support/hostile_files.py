@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-from collections.abc import Iterable
 
 _MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 _RELATIONS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -75,12 +74,13 @@ def many_rows(count: int = 2_900_000) -> bytes:
     return workbook(rows="<row><c><v>1</v></c></row>" * count)
 
 
-def jobs_csv(size: int, subjects: Iterable[int] = range(10**9), end: str = "\n") -> bytes:
-    """Make a CSV file of good rows, as long as asked for."""
-    lines, length = [HEADER], 0
-    for number in subjects:
-        if length >= size:
+def jobs_csv(size: int, most: int = 10**9, length: int = 0) -> bytes:
+    """Make a CSV file of good rows: of `size` bytes, or of `most` rows; each at least `length`."""
+    lines, total = [HEADER], 0
+    for number in range(most):
+        if total >= size:
             break
-        lines.append(f"Anna,P,behavior,2024-02-19 11:25:17,{number},behavior,/nowhere/{number}")
-        length += len(lines[-1]) + len(end)
-    return end.join([*lines, ""]).encode()
+        line = f"Anna,P,behavior,2024-02-19 11:25:17,{number},behavior,/nowhere/{number}"
+        lines.append(line.ljust(length, "x"))
+        total += len(lines[-1]) + 1
+    return "\n".join([*lines, ""]).encode()

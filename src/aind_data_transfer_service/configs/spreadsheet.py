@@ -14,6 +14,7 @@ from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.spreadsheet_limits import (
     MAX_CELL_CHARACTERS,
     MAX_COLUMNS,
+    MAX_COUNTED_ERRORS,
     MAX_ERRORS,
     MAX_FILE_BYTES,
     MAX_JOBS,
@@ -184,6 +185,11 @@ class _Reader:
             is_listed = len(self._result.errors) < MAX_ERRORS
             with nullcontext() if is_listed else without_hints():
                 self._read_row(header, row)
+            if self._result.error_count >= MAX_COUNTED_ERRORS:
+                self._result.warnings.append(
+                    f"the check stopped at row {row.number}, after {MAX_COUNTED_ERRORS:,} errors"
+                )
+                break
         if header.errors:
             self._result.rows.clear()
         if end is not None:

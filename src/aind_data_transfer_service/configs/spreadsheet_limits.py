@@ -49,3 +49,6 @@ MAX_LINE_CHARACTERS = 1_000_000
 
 MAX_ERRORS = 100
 """Errors that are listed; the others are counted. The same holds for warnings."""
+
+MAX_COUNTED_ERRORS = 50_000
+"""Errors after which the check of the rows stops: more than two in each of 20,000 rows."""

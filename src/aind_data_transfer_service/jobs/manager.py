@@ -60,6 +60,9 @@ logger = logging.getLogger(__name__)
 _REFRESH_SECONDS = 1.0
 """How long the answer to a cancellation waits to tell the job's state."""
 
+FILES_AT_ONCE = 3
+"""Spreadsheets that are read or checked at the same time: two workers read, and one is checked."""
+
 __all__ = ["FileValidation", "HpcJobRequest", "JobManager", "Submission"]
 
 
@@ -97,6 +100,7 @@ class _Components:
 
     checks: Checks
     spreadsheets: SpreadsheetReader
+    file_turns: asyncio.Semaphore
     inbox: Inbox
     handover: Handover
     monitor: Monitor
@@ -186,7 +190,8 @@ class JobManager:
         afterwards = AfterwardsKeeper(self.settings, store, feed)
         checks = Checks(self.settings, store)
         reader = self._spreadsheets or SpreadsheetReader()
-        self._components = _Components(checks, reader, inbox, handover, monitor, afterwards)
+        turns = asyncio.Semaphore(FILES_AT_ONCE)
+        self._components = _Components(checks, reader, turns, inbox, handover, monitor, afterwards)
         await executor.open()
         if self._spreadsheets is None:
             reader.open()
@@ -233,12 +238,13 @@ class JobManager:
     async def validate_file(self, filename: str, data: bytes) -> FileValidation:
         """Check a spreadsheet of jobs: every cell, and the world that the jobs need."""
         settings = self.settings
-        read = await self._started.spreadsheets.read(
-            filename, data, settings.date_order, settings.lab_timezone
-        )
-        jobs = [ToCheck(f"row {job.row}", job) for job in read.jobs]
-        found = await self._started.checks.run(jobs)
-        return await asyncio.to_thread(_file_validation, read, found)
+        async with self._started.file_turns:
+            read = await self._started.spreadsheets.read(
+                filename, data, settings.date_order, settings.lab_timezone
+            )
+            jobs = [ToCheck(f"row {job.row}", job) for job in read.jobs]
+            found = await self._started.checks.run(jobs)
+            return await asyncio.to_thread(_file_validation, read, found)
 
     async def submit_basic(self, texts: Sequence[str]) -> Submission:
         """Submit jobs that are given by their upload settings alone: all of them, or none."""

@@ -19,8 +19,8 @@ WORKERS = 2
 WORKER_BYTES = 1024**3
 """Address space of a worker. The largest good file needs about half of it."""
 
-READ_SECONDS = 30.0
-"""How long reading one file may take. The largest good file takes about 3 s."""
+READ_SECONDS = 60.0
+"""How long reading one file may take. The largest good file takes 3 s on a machine that is idle."""
 
 
 class SpreadsheetReader:

@@ -2,8 +2,9 @@
 
 import time
 import unittest
+from unittest.mock import patch
 
-from aind_data_transfer_service.configs import vocabulary
+from aind_data_transfer_service.configs import spreadsheet, vocabulary
 from aind_data_transfer_service.configs.spreadsheet import ReadOptions, ReadResult, read_jobs
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_CELL_CHARACTERS, MAX_ERRORS
 from tests.fast.configs.builders import csv_file, csv_text, row, rows, saved, workbook
@@ -53,11 +54,11 @@ class WorkbookTest(LimitTest):
         self.refused_book(hostile_files.workbook(far), "reaches to cell A1048576, far")
 
     def test_cells(self):
-        wide = "<row>" + "<c><v>1</v></c>" * 250 + "</row>"
-        self.refused_book(hostile_files.workbook(wide * 4_001), "reaches to cell IP4001, far")
+        corner = '<row r="4001"><c r="IP4001"><v>1</v></c></row>'
+        self.refused_book(hostile_files.workbook(corner), "reaches to cell IP4001, far")
 
     def test_rows_and_cells_without_values_are_counted_as_tags(self):
-        for blank in ("<row/>", "<row><c/></row>", '<row r="1"/>'):
+        for blank in ("<row/>", "<row><c/></row>"):
             with self.subTest(blank):
                 data = hostile_files.workbook(blank * (6_000_001 // blank.count("<")))
                 self.refused_book(data, "XML tags")
@@ -183,6 +184,15 @@ class ErrorsTest(unittest.TestCase):
         table = [row(subject_id="?", platform="?", modality0="?", acq_datetime="?")] * 50
         result = read_jobs(csv_file(table), "jobs.csv")
         self.assertEqual((100, 200), (len(result.errors), result.error_count))
+
+    def test_the_check_stops_where_nobody_needs_to_read_on(self):
+        many = {f"modality{n}": "?" for n in range(2, 100)}
+        sources = {f"modality{n}.source": "x" for n in range(2, 100)}
+        table = [row(**many, modality1="?", modality1__source="x") | sources] * 9
+        with patch.object(spreadsheet, "MAX_COUNTED_ERRORS", 500):
+            result = read_jobs(csv_file(table), "jobs.csv")
+        self.assertEqual((100, 594), (len(result.errors), result.error_count))
+        self.assertEqual(["the check stopped at row 7, after 500 errors"], result.warnings)
 
     def test_rows_beyond_the_limit_are_refused_before_any_is_checked(self):
         table = [row(platform=f"x{n}") for n in range(30)]

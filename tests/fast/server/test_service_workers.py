@@ -10,10 +10,11 @@ import unittest
 import httpx
 import psutil
 
-from tests.support import free_port, wait_until
+from tests.support import free_port, slow, wait_until
 from tests.support.requests import csv_file, csv_row
 
 
+@slow
 class ServiceTest(unittest.TestCase):
     """`uvicorn` in a process of its own, with a secret among its variables."""
 
