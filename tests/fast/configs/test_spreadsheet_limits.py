@@ -192,7 +192,7 @@ class ErrorsTest(unittest.TestCase):
         with patch.object(spreadsheet, "MAX_COUNTED_ERRORS", 500):
             result = read_jobs(csv_file(table), "jobs.csv")
         self.assertEqual((100, 594), (len(result.errors), result.error_count))
-        self.assertEqual(["the check stopped at row 7, after 500 errors"], result.warnings)
+        self.assertEqual(["the check stopped at row 4, after 500 errors"], result.warnings)
 
     def test_rows_beyond_the_limit_are_refused_before_any_is_checked(self):
         table = [row(platform=f"x{n}") for n in range(30)]
