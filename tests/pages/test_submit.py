@@ -113,11 +113,16 @@ class SubmitPageTest(PageTest):
         self.assertEqual(0, self.page.locator("tr[data-bad]").count())
 
     def test_files_that_cannot_be_right_are_refused_before_they_are_sent(self) -> None:
-        for data, name, words in (
-            (b"x", "jobs.docx", "neither a .csv nor an .xlsx"),
-            (b"x" * (MAX_FILE_BYTES + 1), "jobs.csv", "32 MiB is the most"),
+        large = self.service.data_dir / "jobs.csv"
+        with large.open("wb") as file:
+            file.truncate(MAX_FILE_BYTES + 1)
+        other = self.service.data_dir / "jobs.docx"
+        other.write_bytes(b"x")
+        for path, words in (
+            (other, "neither a .csv nor an .xlsx"),
+            (large, "32 MiB is the most"),
         ):
-            self.choose(data, name)
+            self.page.get_by_label("Browse").set_input_files(path)
             self.says("Error validating jobs from file")
             self.page.get_by_role("status").get_by_text(re.compile(re.escape(words))).wait_for()
             self.assertTrue(self.submit.is_disabled())
