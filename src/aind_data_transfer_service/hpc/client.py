@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -144,7 +145,7 @@ class SlurmClient:
         return Submitted(slurm_id, answer.body, complaints)
 
     async def jobs(self, updated_since: datetime | None = None) -> JobList:
-        """List all jobs that Slurm remembers, in one call.
+        """List all jobs that Slurm remembers, in one call, but those of others without a comment.
 
         Parameters
         ----------
@@ -157,7 +158,8 @@ class SlurmClient:
         query = {}
         if updated_since is not None and dialect.lists_changes:
             query = {"update_time": dialect.time(updated_since)}
-        return await self._ask_for(reading.read_job_list, what, params=query)
+        read = partial(reading.read_job_list, username=self._username)
+        return await self._ask_for(read, what, params=query)
 
     async def partitions(self) -> list[str]:
         """List the names of the partitions."""

@@ -257,7 +257,7 @@ def read_properties(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     ----------
     given : Mapping
         Properties as a person or an environment variable wrote them: numbers may be texts, a list
-        may be JSON. A property that is None is left out.
+        may be JSON. A property that is None or an empty text is left out.
 
     Returns
     -------
@@ -273,7 +273,7 @@ def read_properties(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
             problems.append(_unknown(str(written)))
         elif name in properties:
             problems.append(f"{written}: is the same as {name}, which is there too; give one")
-        elif value is not None:
+        elif value not in (None, ""):  # an empty text makes some slurmrestd crash
             try:
                 properties[name] = read(value)
             except _Bad as right:

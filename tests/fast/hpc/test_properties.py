@@ -67,7 +67,7 @@ class Properties(unittest.TestCase):
         )
 
     def test_nothing_is_left_out(self) -> None:
-        self.assertEqual({}, self.good(qos=None))
+        self.assertEqual({}, self.good(qos=None, batch_features=""))
 
     def test_an_unknown_property_is_named_with_the_nearest(self) -> None:
         self.assertEqual(

@@ -61,6 +61,29 @@ class Recorded(unittest.TestCase):
 class States(unittest.TestCase):
     """A word or a list; base states and flags."""
 
+    def test_jobs_of_other_users_are_left_out_unless_they_have_a_comment(self) -> None:
+        jobs = [
+            {"job_id": 1, "user_name": "svc", "comment": ""},
+            {"job_id": 2, "user_name": "anna", "comment": ""},
+            {"job_id": 3, "user_name": "anna", "comment": "ours, perhaps"},
+            {"job_id": 4, "user_name": "", "comment": None},
+            {"job_id": 5},
+        ]
+        found = reading.read_job_list({"jobs": jobs}, "svc")
+        self.assertEqual([1, 3, 4, 5], [job.job_id for job in found])
+        self.assertFalse(found.is_unchanged)
+        self.assertEqual(5, len(reading.read_job_list({"jobs": jobs})))
+
+    def test_that_nothing_has_changed_is_told_apart_from_an_empty_list(self) -> None:
+        warning = {"description": "No job changes since update_time[1]=1970-01-01T00:00:01"}
+        self.assertTrue(reading.read_job_list({"jobs": [], "warnings": [warning]}).is_unchanged)
+        self.assertTrue(reading.read_job_list({}).is_unchanged, "status 304")
+        self.assertFalse(reading.read_job_list({"jobs": [], "warnings": []}).is_unchanged)
+        moment = {"set": True, "infinite": False, "number": 1708341917}
+        self.assertEqual(
+            1708341917, reading.read_job_list({"last_update": moment}).as_of.timestamp()
+        )
+
     def test_a_word_and_a_list_say_the_same(self) -> None:
         for said in ("RUNNING", ["RUNNING"], "running", ["COMPLETING", "RUNNING"]):
             self.assertEqual("RUNNING", a_job(job_state=said).state)
