@@ -290,6 +290,37 @@ class StoreContract:
         taken += [notice.seq for notice in store.outbox.take(timedelta(minutes=5))]
         self.assertEqual((40, 40), (len(taken), len(set(taken))))
 
+    def test_a_job_is_claimed_only_as_long_as_nobody_cancelled_or_took_it(self):
+        free, cancelled, wished, taken = jobs = [a_job() for _ in range(4)]
+        self.store.add(jobs)
+        self.store.update(cancelled.id, state=JobState.CANCELLED)
+        self.store.update(wished.id, cancel_requested=True)
+        self.store.update(taken.id, executor="slurm", executor_ref="7")
+        ids = [job.id for job in jobs]
+        self.assertEqual({free.id}, self.store.claims.take(ids, "slurm"))
+        self.assertEqual("slurm", self.store.get(free.id).executor)
+        self.assertEqual({free.id, wished.id}, self.store.claims.give_back(ids))
+        self.assertEqual(("", "slurm"), tuple(self.store.get(x.id).executor for x in (free, taken)))
+
+    def test_either_a_claim_or_a_cancellation_comes_first(self):
+        jobs = [a_job() for _ in range(40)]
+        self.store.add(jobs)
+        other = JobStore(self.url)
+        self.addCleanup(other.close)
+
+        def cancel(job):
+            only_if = {"state": JobState.SUBMITTED, "executor": ""}
+            change = JobChange(job.id, JobState.CANCELLED, only_if=only_if)
+            return {one.id for one in other.apply([change]).jobs}
+
+        with ThreadPoolExecutor(4) as pool:
+            claims = [pool.submit(self.store.claims.take, [job.id], "slurm") for job in jobs]
+            ends = [pool.submit(cancel, job) for job in reversed(jobs)]
+        claimed = set().union(*(one.result() for one in claims))
+        cancelled = set().union(*(one.result() for one in ends))
+        self.assertEqual({job.id for job in jobs}, claimed | cancelled)
+        self.assertEqual(set(), claimed & cancelled)
+
     def _page(self, query, page):
         return self.store.find(replace(query, page=page))
 
