@@ -2,12 +2,17 @@
 
 `credentials` puts this program before a profile's `credential_process`, for which botocore waits
 without a limit. The command gets a session of its own and no terminal; at the deadline, or if it
-prints too much, all processes of its group are killed. Run by path, with the standard library only.
+prints too much, all processes of its group are killed. They are killed as well if the job is gone,
+however it ended: this program leaves the job's session, so that a signal to the job's process group
+does not end it first, and watches the pipe that the job reads. Run by path, with the standard
+library only.
 """
 
+import contextlib
 import os
 import selectors
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -20,6 +25,8 @@ _MOST_ERRORS = 4 * 1024
 _GRACE = 0.5
 """Seconds to wait for the end of the output of a command that has ended: a process that it left in
 the background may hold the pipe open."""
+_JOB = 1
+"""The standard output, a pipe to the job. It has an error once the job does not read any more."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -43,6 +50,8 @@ def run(command: list[str], seconds: float) -> int:
         The exit code: 0 if the command succeeded.
     """
     name = os.path.basename(command[0])
+    with contextlib.suppress(PermissionError):  # it leads a process group already
+        os.setsid()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -78,8 +87,12 @@ def _read(process: subprocess.Popen[bytes], woken: int, seconds: float) -> tuple
         selector.register(_pipe(process.stdout), selectors.EVENT_READ, (output, _MOST_OUTPUT))
         selector.register(_pipe(process.stderr), selectors.EVENT_READ, (errors, None))
         selector.register(woken, selectors.EVENT_READ)
+        watched = 1
+        if stat.S_ISFIFO(os.fstat(_JOB).st_mode):
+            selector.register(_JOB, selectors.EVENT_READ)  # an error is all that is read there
+            watched = 2
         is_over = False
-        while len(selector.get_map()) > 1 or not is_over:
+        while len(selector.get_map()) > watched or not is_over:
             left = end - time.monotonic()
             if left <= 0:
                 if is_over:  # the command has ended, and a process that it left has not
@@ -87,6 +100,8 @@ def _read(process: subprocess.Popen[bytes], woken: int, seconds: float) -> tuple
                     break
                 raise _Stopped(f"did not end within {seconds:g} s")
             for key, _ in selector.select(left):
+                if key.fd == _JOB:
+                    raise _Stopped("is of no use any more, since the job is gone")
                 data = os.read(key.fd, 65536)
                 if key.data is None:
                     continue
@@ -128,7 +143,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _fail(reason: str) -> int:
     """Write why the command failed, and return the exit code."""
-    print(reason, file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):  # the job is gone
+        print(reason, file=sys.stderr, flush=True)
     return 1
 
 

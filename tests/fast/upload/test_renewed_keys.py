@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -164,11 +165,17 @@ class TestProcessWithoutEnd(ProfileTest):
         with patch("aind_data_transfer_service.upload.credentials._PROCESS_SECONDS", limit):
             return Credentials(seconds=seconds, tell=self.told.append)
 
-    def assert_killed(self, name):
-        """Make sure that a process whose id is in a file is gone; its end may yet be unread."""
+    def is_killed(self, name):
+        """Tell whether a process whose id is in a file is gone; its end may yet be unread."""
         status = Path("/proc", (self.folder / name).read_text().strip(), "stat")
-        if status.exists():
-            self.assertEqual(status.read_text().rpartition(")")[2].split()[0], "Z")
+        try:
+            return status.read_text().rpartition(")")[2].split()[0] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    def assert_killed(self, name):
+        """Make sure that a process whose id is in a file is gone."""
+        self.assertTrue(self.is_killed(name))
 
     def test_one_that_hangs_is_killed_with_its_children(self):
         script = "echo $$ >own; sleep 60 & echo $! >child; wait"
@@ -218,8 +225,9 @@ class TestProcessWithoutEnd(ProfileTest):
             Credentials(seconds=60.0, tell=self.told.append)
         self.assertEqual(self.told, [])
 
-    def test_a_job_that_waits_for_its_first_keys_ends_on_a_signal(self):
-        (self.folder / "process").write_text(f"touch {self.folder}/asked; exec sleep 60")
+    def job(self, script: str) -> subprocess.Popen[bytes]:
+        """Start a job whose keys come from a script of the shell, as leader of a group."""
+        (self.folder / "process").write_text(script)
         command = f"/bin/sh {self.folder}/process"
         (self.folder / "config").write_text(f"[default]\ncredential_process = {command}\n")
         session = TransferTestCase()
@@ -231,7 +239,12 @@ class TestProcessWithoutEnd(ProfileTest):
             "UPLOAD_JOB_JSON_ARGS": session.config().model_dump_json(),
         }
         command = [sys.executable, "-m", "aind_data_transfer_service.upload"]
-        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as job:
+        return subprocess.Popen(
+            command, env=environment, stderr=subprocess.DEVNULL, process_group=0
+        )
+
+    def test_a_job_that_waits_for_its_first_keys_ends_on_a_signal(self):
+        with self.job(f"touch {self.folder}/asked; exec sleep 60") as job:
             try:
                 wait_until((self.folder / "asked").exists, 60, "the job to ask for keys")
                 began = time.monotonic()
@@ -240,3 +253,15 @@ class TestProcessWithoutEnd(ProfileTest):
                 self.assertLess(time.monotonic() - began, 10)
             finally:
                 job.kill()
+
+    def test_a_command_does_not_outlive_a_job_that_is_killed(self):
+        script = f"cd {self.folder}; sleep 60 & echo $! >child; echo $$ >own; wait"
+        own = self.folder / "own"
+        for of_group in (False, True):
+            own.unlink(missing_ok=True)
+            with self.subTest(of_group=of_group), self.job(script) as job:
+                wait_until(lambda: own.exists() and own.read_text().endswith("\n"), 60, "command")
+                (os.killpg if of_group else os.kill)(job.pid, signal.SIGKILL)
+                job.wait(30)
+                for name in ("own", "child"):
+                    wait_until(lambda: self.is_killed(name), 10, f"the end of {name}")
