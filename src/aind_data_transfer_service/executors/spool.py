@@ -70,17 +70,16 @@ class JobFolder:
         if self.exists():
             return
         partial = self.root / f".{self.job_id}.{os.getpid()}.{time.monotonic_ns()}"
-        partial.mkdir(parents=True)
+        self.root.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(mode=0o700)
         recorded = [one.name for one in fields(spec) if one.name != "is_wanted"]
         document = {name: getattr(spec, name) for name in recorded}
         document |= {"settings": dict(spec.settings), "accepted": accepted}
-        (partial / "spec.json").write_text(json.dumps(document), encoding="utf-8")
+        _write_private(partial / "spec.json", json.dumps(document))
         if spec.script:
-            script = partial / "script"
-            script.write_text(spec.script, encoding="utf-8")
-            script.chmod(0o700)
+            _write_private(partial / "script", spec.script, executable=True)
         else:
-            (partial / "request.json").write_text(spec.request, encoding="utf-8")
+            _write_private(partial / "request.json", spec.request)
         partial.rename(self.path)
 
     def accepted(self) -> int:
@@ -224,6 +223,13 @@ class JobFolder:
     def _process(self) -> dict[str, Any]:
         """What the supervisor wrote of itself."""
         return read_document(self.path / "process.json")
+
+
+def _write_private(path: Path, text: str, executable: bool = False) -> None:
+    """Write a new file that its owner alone can read, from its beginning."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o700 if executable else 0o600), "wb") as stream:
+        stream.write(text.encode("utf-8"))
 
 
 def judge_end(ended: dict[str, Any], *, cancelled: bool) -> tuple[RunState, str]:

@@ -65,6 +65,20 @@ class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
         said = (await self.executor.read(ref, "stdout", 0, 999)).data.decode()
         self.assertEqual(said, f"--json-file {request}\n")
 
+    async def test_the_folder_of_a_job_is_its_owners_from_the_beginning(self):
+        self.addCleanup(os.umask, os.umask(0))
+        refs = await self.begin(a_script("exit 0"), JobSpec("j2", "asset", request="{}"))
+        found = {
+            path.name: oct(stat.S_IMODE(path.stat().st_mode))
+            for ref in refs
+            for path in (self.folder / ref, *(self.folder / ref).iterdir())
+        }
+        for name, mode in {"spec.json": 0o600, "script": 0o700, "request.json": 0o600}.items():
+            self.assertEqual(oct(mode), found[name], name)
+        self.assertEqual({"0o700"}, {found[ref] for ref in refs})
+        for ref in refs:
+            await self.wait_for(ref, RunState.COMPLETED)
+
     async def test_the_secrets_of_the_sources_of_metadata_are_for_our_own_jobs_alone(self):
         show = "import os; print(os.environ.get('LABTRACKS_PASSWORD'), os.environ['PATH'])"
         self.secrets = {"LABTRACKS_PASSWORD": "hunter2"}
