@@ -35,6 +35,8 @@ be right. Each stands on one line.
 from collections.abc import Sequence
 from enum import IntEnum
 
+from aind_data_transfer_service.redaction import redact
+
 
 class ExitCode(IntEnum):
     """How a data transfer job ended, as its process's exit code."""
@@ -55,6 +57,10 @@ class ExitCode(IntEnum):
 
 class TransferServiceError(Exception):
     """The root of all errors raised on purpose by this product."""
+
+    def __str__(self) -> str:
+        """Return the message without secrets: it may repeat what a server answered."""
+        return redact(super().__str__())
 
 
 class SpreadsheetError(TransferServiceError):

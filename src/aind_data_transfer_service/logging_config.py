@@ -20,6 +20,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Literal, TextIO
 
+from aind_data_transfer_service.redaction import protect_logs
+
 PACKAGE = __name__.partition(".")[0]
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The reference of the HTTP request that is being answered; an error page shows it."""
@@ -79,7 +81,9 @@ class TextFormatter(logging.Formatter):
 
     def _traceback(self, record: logging.LogRecord) -> str:
         parts = []
-        if record.exc_info and record.exc_info[0]:
+        if record.exc_text:  # as the filter against secrets wrote it
+            parts.append(record.exc_text)
+        elif record.exc_info and record.exc_info[0]:
             parts.append(self.formatException(record.exc_info))
         if record.stack_info:
             parts.append(self.formatStack(record.stack_info))
@@ -124,7 +128,7 @@ def configure_logging(level: str = "INFO", form: LogFormat = "text") -> None:
     handler = StderrHandler()
     handler.setLevel(level)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    # A filter that every line has to pass, of whatever logger, is added to this handler here.
+    protect_logs([handler])
     root.addHandler(handler)
     root.setLevel(max(logging.getLevelName(level), logging.INFO))
     logging.getLogger(PACKAGE).setLevel(level)

@@ -39,6 +39,7 @@ from aind_data_transfer_service.afterwards.bounded import BoundedAdapter
 from aind_data_transfer_service.afterwards.states import Analysis, AnalysisState
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import AfterwardsError, NotNow
+from aind_data_transfer_service.redaction import on_a_line
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 
 _FIRST_PAUSE = 1.0
@@ -107,10 +108,9 @@ class CodeOcean:
     def __init__(self, settings: AfterwardsSettings, patience: Patience):
         self._domain = (settings.codeocean_domain or "").rstrip("/")
         token = settings.codeocean_token
-        self._token = token.get_secret_value() if token else ""
         self._patience = patience
         self._until = patience.clock() + patience.seconds
-        self._sdk = Sdk(domain=self._domain, token=self._token)
+        self._sdk = Sdk(domain=self._domain, token=token.get_secret_value() if token else "")
         self._sdk.session.mount(self._domain, BoundedAdapter(self.left))
         self._sdk.session.max_redirects = 0
 
@@ -302,11 +302,8 @@ class CodeOcean:
         return AfterwardsError(f"{here} refuses ({status}): {self._shown(error.message)}")
 
     def _shown(self, text: Any) -> str:
-        """Fit what Code Ocean says onto a line; a secret that it repeats is not repeated."""
-        words = "".join(c if c.isprintable() else " " for c in str(text))
-        if self._token:
-            words = words.replace(self._token, "…")
-        return " ".join(words.split())[:_SHOWN]
+        """Fit what Code Ocean says onto a line."""
+        return on_a_line("".join(c if c.isprintable() else " " for c in str(text)), _SHOWN)
 
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError)

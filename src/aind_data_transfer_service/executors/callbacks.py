@@ -11,6 +11,7 @@ import secrets
 from pathlib import Path
 
 from aind_data_transfer_service.errors import TransferServiceError
+from aind_data_transfer_service.redaction import JOB_TOKEN
 
 _BYTES = 32
 
@@ -45,6 +46,8 @@ class Callbacks:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             if not self._file.exists():
                 self._make()
+            if self._file.stat().st_mode & 0o077:  # as a copy from a backup may have it
+                self._file.chmod(0o600)
             found = self._file.read_bytes()
         except OSError as error:
             raise TransferServiceError(
@@ -70,13 +73,14 @@ class Callbacks:
         """Tell whether a token is this job's, in a time that does not tell how near it came."""
         if not self._secret:
             return False
-        expected = self._token(job_id).encode()
-        return hmac.compare_digest(expected, token.encode("utf-8", "replace"))
+        expected = self._token(job_id).removeprefix(JOB_TOKEN).encode()
+        given = token.removeprefix(JOB_TOKEN)  # jobs of earlier releases have it without
+        return hmac.compare_digest(expected, given.encode("utf-8", "replace"))
 
     def _token(self, job_id: str) -> str:
         """Compute a job's token."""
         message = job_id.encode("utf-8", "replace")
-        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
+        return JOB_TOKEN + hmac.new(self._secret, message, hashlib.sha256).hexdigest()
 
     def _make(self) -> None:
         """Make the secret: it appears whole, for its owner alone, and once."""

@@ -6,6 +6,7 @@ from aind_data_transfer_service.executors.base import OtherJob, Others
 from aind_data_transfer_service.executors.slurm_properties import marked_id
 from aind_data_transfer_service.executors.slurm_words import run_status
 from aind_data_transfer_service.hpc.models import SlurmJob
+from aind_data_transfer_service.redaction import redact
 
 MOST = 100
 """How many are told of one by one."""
@@ -58,11 +59,11 @@ def _described(job: SlurmJob) -> OtherJob:
     status = run_status(str(job.job_id), job)
     return OtherJob(
         number=job.job_id,
-        name=job.name,
+        name=redact(job.name),
         state=status.state,
-        reason=status.reason,
-        user=job.user,
-        node=job.nodes,
+        reason=redact(status.reason),
+        user=redact(job.user),
+        node=redact(job.nodes),
         submitted_at=job.submitted,
         started_at=status.started_at,
         ended_at=status.ended_at,

@@ -12,6 +12,7 @@ from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_shards import shards_id
 from aind_data_transfer_service.executors.slurm_words import run_status
 from aind_data_transfer_service.hpc.models import SlurmJob
+from aind_data_transfer_service.redaction import on_a_line
 
 _COUNTED = ("files_done", "files_total", "bytes_done", "bytes_total", "bytes_per_second")
 _LARGEST = 2**62
@@ -156,7 +157,7 @@ def _last_figures(shard: str, folder: LogFolder) -> dict[str, int]:
 def _failure(shard: str, folder: LogFolder) -> str:
     """Read why a shard failed, in its own words, on one line."""
     message = _last_event(shard, folder, "fail").get("message")
-    return " ".join(message.split())[:_LONGEST] if isinstance(message, str) else ""
+    return on_a_line(message, _LONGEST) if isinstance(message, str) else ""
 
 
 def _last_event(shard: str, folder: LogFolder, kind: str) -> dict[str, Any]:

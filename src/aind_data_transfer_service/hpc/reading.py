@@ -18,6 +18,7 @@ from aind_data_transfer_service.hpc.models import (
     SlurmJob,
     SlurmNode,
 )
+from aind_data_transfer_service.redaction import on_a_line
 
 _UNSET = frozenset({2**32 - 2, 2**32 - 1, 2**64 - 2, 2**64 - 1})
 """What Slurm writes for "not set" and "infinite" where it has no struct for them."""
@@ -306,4 +307,4 @@ def _joined(value: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:500]
+    return on_a_line(text, 500)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from aind_data_transfer_service import redaction
 from aind_data_transfer_service.hpc.errors import TokenUnavailable
 
 RENEW_BEFORE = timedelta(seconds=60)
@@ -202,7 +203,7 @@ class CommandToken(_Fetched):
             ) from error
         said, complained = await self._finish(process)
         if process.returncode:
-            words = " ".join(complained.decode("utf-8", "replace").split())[-300:]
+            words = " ".join(redaction.redact(complained.decode("utf-8", "replace")).split())[-300:]
             raise TokenUnavailable(
                 f"HPC_TOKEN_COMMAND ended with exit code {process.returncode}"
                 + (f": {words}" if words else "")
@@ -235,6 +236,7 @@ def _checked(text: str, source: str) -> str:
         raise TokenUnavailable(f"{source} holds no token; `scontrol token` makes one")
     if any(not "!" <= letter <= "~" for letter in token):
         raise TokenUnavailable(f"{source} holds something that is no token: it has blanks in it")
+    redaction.learn(token, renewed=True)
     return token
 
 

@@ -25,6 +25,7 @@ from aind_data_transfer_service.hpc.errors import (
     Unreachable,
 )
 from aind_data_transfer_service.hpc.tokens import expiry, is_jwt
+from aind_data_transfer_service.redaction import on_a_line
 
 _NO_CONNECTION = frozenset({1800})
 """slurmrestd could not connect to slurmctld: nothing was carried out."""
@@ -52,6 +53,8 @@ CERTAIN = frozenset({2002, 2017, 2021})
 """A job is somebody else's, unknown, or ended already: only slurmctld knows to say that."""
 _NO_SUCH_JOB = frozenset({2017, 2021})
 _NO_CHANGE = 304
+_READ_OF_TEXT = 16 * 1024
+"""Bytes of an answer that is no JSON in which its beginning is looked for."""
 _CHECK = (
     "Is that slurmrestd, not a proxy or another service, and does HPC_API_ENDPOINT name what it "
     "serves?"
@@ -95,13 +98,13 @@ def read_answer(response: httpx.Response, what: Exchange) -> Answer:
     if body is None:
         body = _read_json(content)
     is_json = isinstance(body, dict)
-    start = "" if is_json else content[:2000].decode("utf-8", "replace")
+    start = "" if is_json else content[:_READ_OF_TEXT].decode("utf-8", "replace")
     return Answer(
         status=response.status_code,
         body=body if is_json else {},
         is_json=is_json,
         content_type=response.headers.get("content-type", "").split(";")[0].strip().lower(),
-        start=" ".join(start.split())[:120],
+        start=on_a_line(start, 120),
         size=len(content),
         location=response.headers.get("location", ""),
     )

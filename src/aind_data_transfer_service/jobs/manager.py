@@ -53,6 +53,7 @@ from aind_data_transfer_service.jobs.submission import (
     make_jobs,
 )
 from aind_data_transfer_service.notifications.notifier import Notifier
+from aind_data_transfer_service.redaction import redact, redact_all
 from aind_data_transfer_service.settings.service import ServiceSettings
 
 logger = logging.getLogger(__name__)
@@ -432,7 +433,7 @@ class JobManager:
         responses = [_response(job, _state(by_id.get(job.id)), by_id.get(job.id)) for job in jobs]
         names = {job.id: job.name for job in jobs}
         errors = [
-            f"job {one.job_id} ({names[one.job_id]}): {one.error}"
+            f"job {one.job_id} ({names[one.job_id]}): {redact(one.error)}"
             for one in started
             if one.error and not one.again
         ]
@@ -467,7 +468,7 @@ def _undecided(started: Sequence[Started]) -> list[str]:
     """Say, once for each reason, that jobs are going to be handed over again."""
     reasons: dict[str, list[str]] = {}
     for one in started:
-        reasons.setdefault(one.error or "", []).append(one.job_id)
+        reasons.setdefault(redact(one.error or ""), []).append(one.job_id)
     return [
         f"{reason}; {'job' if len(ids) == 1 else 'jobs'} {', '.join(ids)}: recorded, and handed "
         "over again as soon as that is mended"
@@ -477,9 +478,9 @@ def _undecided(started: Sequence[Started]) -> list[str]:
 
 def _response(job: Job, state: JobState, started: Started | None = None) -> dict[str, Any]:
     """Compose the answer for one job."""
-    answer = dict(started.answer) if started is not None else {}
+    answer = redact_all(started.answer) if started is not None else {}
     if started is not None and started.error:
-        answer["error"] = started.error
+        answer["error"] = redact(started.error)
     return {**answer, "job_id": job.id, "name": job.name, "state": state.value}
 
 

@@ -32,12 +32,18 @@ from aind_data_transfer_service.jobs.record import (
     utc_now,
 )
 from aind_data_transfer_service.jobs.states import ACTIVE, ENDED, JobState, check_transition
+from aind_data_transfer_service.redaction import redact, redact_all
 
 _ROW_FIELDS = tuple(
     entry.name for entry in fields(Job) if entry.name not in (*REQUEST_FIELDS, "warnings")
 )
 _ROW_COLUMNS = tuple(tables.jobs.c[name] for name in _ROW_FIELDS)
 _FIXED_FIELDS = frozenset({"id", "submitted_at", *REQUEST_FIELDS, "warnings"})
+_FROM_OUTSIDE = (
+    *("reason", "node", "analysis_reason", "registration_reason"),
+    *("data_asset_link", "computation_link"),
+)
+"""The fields with text of others, which may repeat a secret of ours."""
 _CHUNK = 500  # values in one IN list
 _TRIES = 3
 
@@ -343,6 +349,7 @@ def _changed(old: Job, change: JobChange) -> Job:
             raise TransitionError(f'job {old.id} has {name} "{found}" by now, not "{expected}"')
     now = utc_now()
     values = dict(change.values, updated_at=now)
+    values |= {name: redact(values[name]) for name in _FROM_OUTSIDE if name in values}
     if change.state is not None:
         check_transition(old.id, old.state, change.state)
         values["state"] = change.state
@@ -371,8 +378,8 @@ def _insert_events(connection: sa.Connection, seq: int, events: Sequence[JobEven
                     "time": event.time,
                     "step": storable(event.step),
                     "kind": storable(event.kind),
-                    "message": storable(event.message),
-                    "figures": storable(figures_to_text(event.figures)),
+                    "message": storable(redact(event.message)),
+                    "figures": storable(figures_to_text(redact_all(event.figures))),
                 }
                 for event in events
             ],

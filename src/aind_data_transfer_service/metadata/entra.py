@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
+from aind_data_transfer_service import redaction
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.web import Web
 
@@ -71,6 +72,7 @@ class EntraAuth(httpx.Auth):
     def __init__(
         self, application: Application, web: Web, clock: Callable[[], float] = time.monotonic
     ):
+        redaction.learn(application.secret)
         self._application = application
         self._web = web
         self._clock = clock
@@ -129,6 +131,7 @@ class EntraAuth(httpx.Auth):
             raise MetadataError(
                 f"{self._web.at(url)} gives no token: {self._reason(response, answer)}"
             )
+        redaction.learn(token, renewed=True)
         return token, _seconds(answer.get("expires_in"))
 
     def _reason(self, response: httpx.Response, answer: dict[str, Any]) -> str:
@@ -140,8 +143,7 @@ class EntraAuth(httpx.Auth):
         words = answer.get("error_description") or answer.get("error")
         if not isinstance(words, str) or not words.strip():
             return f"it answered {response.status_code} and does not say why"
-        first = words.replace(self._application.secret, "…").strip().splitlines()[0]
-        return first[:200]
+        return redaction.redact(words).strip().splitlines()[0][:200]
 
 
 def _is_token(value: Any) -> TypeGuard[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from aind_data_transfer_service.redaction import on_a_line
 from aind_data_transfer_service.settings.sources import LabtracksSettings
 
 _WORDS = {
@@ -65,7 +66,7 @@ class Failure:
 
     def in_words(self, settings: LabtracksSettings, seconds: float) -> str:
         """Say what is wrong and what to do about it, going on from the name of the server."""
-        said = " ".join(self._text.partition("DB-Lib error message")[0].split())[:300]
+        said = on_a_line(self._text.partition("DB-Lib error message")[0], 300)
         return _WORDS[self._trouble].format(
             user=settings.user,
             database=settings.database,

@@ -18,6 +18,7 @@ from aind_data_transfer_service.metadata.procedures import merge_procedures
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
 from aind_data_transfer_service.metadata.together import ask_together
 from aind_data_transfer_service.metadata.web import Patience, Web, client
+from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.settings.sources import SharePointSettings
 
 _PAGES = 100
@@ -220,7 +221,7 @@ def _reason(response: Any, column: str) -> str:
         words = str(said.get("message") or said.get("code") or "")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         words = ""
-    said_so = f" ({words.strip().splitlines()[0][:200]})" if words.strip() else ""
+    said_so = f" ({redact(words).strip().splitlines()[0][:200]})" if words.strip() else ""
     if response.status_code == 401:
         return f"the token is refused; look whether SHAREPOINT_GRAPH_URL is right{said_so}"
     if response.status_code == 403:

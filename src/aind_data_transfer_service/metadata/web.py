@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.redaction import redact
 
 _PAUSE_SECONDS = 0.5
 _LEAST_SECONDS = 0.01
@@ -164,7 +165,7 @@ class Web:
                 f"{self.at(url)} shows a certificate that is not trusted; name the file of the "
                 "certificates to trust in the settings"
             )
-        return f"{self.at(url)} cannot be reached: {words[:_SHOWN]}"
+        return f"{self.at(url)} cannot be reached: {redact(words)[:_SHOWN]}"
 
     def _unwilling(self, url: str, response: httpx.Response) -> str:
         wait = _retry_after(response)

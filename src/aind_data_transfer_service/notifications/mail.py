@@ -12,6 +12,7 @@ from typing import Any
 
 from aind_data_transfer_service.notifications.channel import Refused, Unreachable
 from aind_data_transfer_service.notifications.message import Message
+from aind_data_transfer_service.redaction import on_a_line
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 
 TIMEOUT = 20.0
@@ -117,7 +118,7 @@ class MailChannel:
 def _answer(host: str | None, code: int, words: bytes | str) -> str:
     """Write down what a server answered."""
     text = words.decode("utf-8", "replace") if isinstance(words, bytes) else words
-    return f"{host} answered {code} {' '.join(text.split())[:_SHOWN]}"
+    return f"{host} answered {code} {on_a_line(text, _SHOWN)}"
 
 
 def _by_code(host: str | None, code: int, words: bytes | str) -> Refused | Unreachable:

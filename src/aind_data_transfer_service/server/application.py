@@ -9,6 +9,7 @@ from fastapi_offline import FastAPIOffline
 import aind_data_transfer_service
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
 from aind_data_transfer_service.jobs.manager import JobManager
+from aind_data_transfer_service.redaction import protect_logs
 from aind_data_transfer_service.server import failures, pagework
 from aind_data_transfer_service.server.guards import (
     BodyLimit,
@@ -60,6 +61,7 @@ def create_app(
         The application, whose manager starts when the application does.
     """
     settings = settings or ServiceSettings()
+    protect_logs()
     manager = manager or JobManager(settings)
     app = FastAPIOffline(
         docs_url=None,

@@ -26,6 +26,7 @@ from aind_data_transfer_service.errors import (
     UnavailableError,
 )
 from aind_data_transfer_service.logging_config import REQUEST_ID
+from aind_data_transfer_service.redaction import redact_all
 from aind_data_transfer_service.server.answers import EnvelopeResponse, failure
 from aind_data_transfer_service.server.pagework import render, route_path
 
@@ -194,6 +195,7 @@ def _fault_response(request: Request, reference: str) -> Response:
 
 def refusal(request: Request, status: int, message: str, errors: list[str]) -> Response:
     """Answer a browser with a page, and everyone else with an envelope."""
+    errors = redact_all(errors)
     wants_page = "text/html" in request.headers.get("accept", "")
     if wants_page and not route_path(request).startswith("/api/"):
         context = {"status": status, "heading": message, "errors": errors}

@@ -4,8 +4,9 @@ import os
 from collections.abc import Collection, Iterator
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
+from aind_data_transfer_service import redaction
 from aind_data_transfer_service.configs.vocabulary import quoted
 
 
@@ -28,9 +29,16 @@ class EnvironmentSettings(BaseModel):
 
     def __init__(self, **values: Any):
         there = {name.upper(): value for name, value in os.environ.items() if value}
+        redaction.learn_environment(there)
         variables = self.variables().items()
         found = {name: there[variable] for name, variable in variables if variable in there}
         super().__init__(**(found | values))
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                redaction.learn_setting(value.get_secret_value())
+            elif isinstance(value, str):
+                redaction.learn_address(value)
 
     @classmethod
     def variables(cls) -> dict[str, str]:
@@ -105,7 +113,7 @@ def explain_settings(error: ValidationError, hidden: Collection[str] = ()) -> li
             words = str(details["ctx"]["error"])
         else:
             words = f"{quoted(details['input'])} is refused: {details['msg']}"
-        lines.append(f"{variable}: {words}" if variable else words)
+        lines.append(redaction.redact(f"{variable}: {words}" if variable else words))
     return lines
 
 

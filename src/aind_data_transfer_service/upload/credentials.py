@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aind_data_transfer_service.errors import DestinationError
+from aind_data_transfer_service.redaction import learn, redact
 from aind_data_transfer_service.upload.aws_config import (
     KeySource,
     endpoint_of_environment,
@@ -83,6 +84,7 @@ class Credentials:
         """Where they come from."""
         if given is not None:
             self._keys = Keys(given.access_key_id, given.secret_access_key, given.session_token)
+            learn(given.secret_access_key, given.session_token)
         elif plain := _of_environment():
             self._keys, self.source = plain, KeySource.ENVIRONMENT
         else:
@@ -261,12 +263,13 @@ def _may_pass(error: Exception) -> bool:
 
 def _words(error: Exception) -> str:
     """Return the message of an error in one line: what a process printed may have several."""
-    return " ".join(str(error).split())
+    return redact(" ".join(str(error).split()))
 
 
 def _frozen(found: Any) -> Keys:
     """Return botocore's credentials as they are now."""
     frozen = found.get_frozen_credentials()
+    learn(frozen.secret_key, frozen.token, renewed=True)
     return Keys(frozen.access_key, frozen.secret_key, frozen.token)
 
 

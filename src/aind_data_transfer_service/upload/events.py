@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aind_data_transfer_service.redaction import redact, redact_all
+
 if TYPE_CHECKING:
     from aind_data_transfer_service.upload.callback import Callback
 
@@ -99,8 +101,8 @@ class Events:
             "asset": self.asset,
             "step": self.step.value,
             "kind": kind.value,
-            "message": message,
-            "figures": figures,
+            "message": redact(message),
+            "figures": redact_all(figures),
         }
         fields = {"job_id": self._job_id, "asset": self.asset, "step": self.step.value}
         logger.log(_LEVELS.get(kind, logging.INFO), "%s", message, extra=fields)

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from aind_data_transfer_service.beside import NO_THREAD
 from aind_data_transfer_service.errors import ExitCode, UploadError
 from aind_data_transfer_service.logging_config import configure_logging, configured_from_environment
+from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.environment import explain_settings
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -126,7 +127,7 @@ class _Ending:
 
         Once the asset is published, it is a warning, and the job has done its work.
         """
-        reason = " ".join(reason.split())
+        reason = redact(" ".join(reason.split()))
         if self.is_proven:
             if self._decide(ExitCode.DONE) and self.events is not None:
                 self.events.warn(f"the asset is complete and verified, but then: {reason}")

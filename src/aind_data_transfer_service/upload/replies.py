@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
+from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.upload.response import Reply
 from aind_data_transfer_service.upload.retry import Fault, Kind, judge
 from aind_data_transfer_service.upload.store import StoredObject
@@ -139,7 +140,7 @@ def read_retry_after(reply: Reply) -> float:
 
 def read_words(reply: Reply) -> str:
     """Read what a refusal says in plain words, that is neither S3's nor a page; mostly nothing."""
-    found = reply.body[:_WORDS].decode("utf-8", "replace").strip()
+    found = redact(reply.body.decode("utf-8", "replace"))[:_WORDS].strip()
     is_plain = found.isprintable() and "<" not in found
     return f": {found}" if found and is_plain else ""
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.errors import ExitCode, UploadError
 from aind_data_transfer_service.logging_config import configured_from_environment
+from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.settings.environment import explain_settings
 from aind_data_transfer_service.settings.upload import UploadSettings
 
@@ -45,5 +46,5 @@ def as_program(work: Callable[[UploadSettings], None]) -> int:
 
 def _fail(reason: str, code: ExitCode) -> int:
     """Print the reason on one line."""
-    print(" ".join(reason.split()), file=sys.stderr)
+    print(redact(" ".join(reason.split())), file=sys.stderr)
     return int(code)

@@ -174,7 +174,7 @@ class Faults(CodeOceanTest):
         for fault, words in (
             (401, "does not accept CODEOCEAN_TOKEN (401)"),
             (403, "does not let CODEOCEAN_TOKEN do this (403)"),
-            (400, "refuses (400): trouble for … in two lines"),
+            (400, "refuses (400): trouble for [hidden] in two lines"),
             ("html", "answered something that is not understood"),
             ("odd", "answered something that is not understood"),
             ("elsewhere", "sends us elsewhere; look whether CODEOCEAN_DOMAIN is right"),

@@ -112,7 +112,10 @@ class Tokens(unittest.TestCase):
 
     def test_an_answer_of_no_use_is_told_as_such(self) -> None:
         for answer, words in (
-            (Reply(400, {"error_description": f"AADSTS1: {SECRET} is\r\nbad"}), "AADSTS1: … is$"),
+            (
+                Reply(400, {"error_description": f"AADSTS1: {SECRET} is\r\nbad"}),
+                r"AADSTS1: \[hidden\] is$",
+            ),
             (Reply(400, {"error": "invalid_client"}), "invalid_client$"),
             (Reply(400, {"error_codes": [True, "7000215", {}]}), "answered 400"),
             (Reply(200, {"access_token": ""}), "answered 200 and does not say why"),

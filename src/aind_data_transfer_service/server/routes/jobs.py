@@ -11,6 +11,7 @@ from aind_data_transfer_service.jobs.record import event_to_json, job_to_json, o
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobQuery
 from aind_data_transfer_service.jobs.tables import SORTABLE
+from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.server.answers import (
     DOCUMENTED_ERRORS,
     Envelope,
@@ -108,7 +109,7 @@ async def get_log(
     data = chunk.data
     if chunk.offset + len(data) < chunk.size:
         data = data[: _whole_characters(data)]
-    text = data.decode("utf-8", "replace")
+    text = redact(data.decode("utf-8", "replace"))
     end = chunk.offset + len(data)
     figures = {"text": text, "offset": chunk.offset, "next_offset": end, "size": chunk.size}
     return EnvelopeResponse("Log", figures)

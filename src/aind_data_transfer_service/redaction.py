@@ -1,0 +1,297 @@
+"""The secrets that this process holds, and their removal from text that is stored, shown or logged.
+
+Settings, token sources and credentials register each secret (`learn`, `learn_renewed`). Text that
+comes from outside, such as the answer of a proxy that echoes a request, passes through `redact`
+before it is stored or shown, and before it is cut. A filter on every log handler (`protect_logs`)
+is the last barrier.
+
+A secret is found in plain text, percent-encoded, escaped for JSON, HTML or Python, and within
+base64, as in an `Authorization: Basic` header. Secrets shorter than `SHORTEST` characters, and
+those of examples (`password`), are left alone: common words would vanish from messages. Passwords
+in addresses, JSON web tokens and the callback tokens of jobs are found by their form, known or not.
+"""
+
+import base64
+import logging
+import re
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+HIDDEN = "[hidden]"
+SHORTEST = 6
+"""Characters of the shortest secret that is searched for in text."""
+_PLACEHOLDERS = frozenset({"password", "postgres", "secret"})
+"""What examples use as passwords. Messages are full of these words, so they stay."""
+JOB_TOKEN = "adts_"
+"""How the callback token of a job begins. A service has too many of them to register each."""
+_RENEWED = 32
+"""How many tokens and keys that replaced each other are remembered: those of the last hours."""
+_DEEPEST = 64
+_SECRET = re.compile(r"(?:PASSWORD|PASSWD|SECRET|TOKEN|JWT|API_?KEY|ACCESS_KEY)$", re.IGNORECASE)
+"""How variables are named that hold a secret. Those that name a file or an id end otherwise."""
+_MARKS = ("://", JOB_TOKEN, "eyJ")
+_FORMS = re.compile(
+    r"(?P<login>://[^\s/@:\"'<>]*:)[^\s/@\"'<>]+(?=@)"
+    rf"|{JOB_TOKEN}[0-9a-f]{{8,64}}"
+    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?"
+)
+_BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-%")
+_URL_SAFE = {"+": "-", "/": "_"}
+_NAMED = {
+    **{"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"},
+    **{"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", " ": r"\+"},
+}
+"""What else a character is written as: in HTML, after a backslash, or in a form."""
+_SLASH = r"(?:\\|%(?:25)*5[Cc])"
+_MOST_ESCAPES = 8
+"""Backslashes before one character: text may be escaped several times."""
+
+
+@dataclass(frozen=True)
+class _Needle:
+    """What is searched for because of one secret."""
+
+    core: str
+    """The longest part that every spelling has in common: searched for first, which is fast."""
+    pattern: re.Pattern[str]
+    is_base64: bool = False
+
+
+class Redactor:
+    """Knows secrets, and removes them from text. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: set[str] = set()
+        self._known: dict[str, tuple[_Needle, ...]] = {}
+        self._renewed: deque[str] = deque()
+        self._needles: tuple[_Needle, ...] = ()
+
+    def learn(self, *secrets: str | None, renewed: bool = False) -> None:
+        """Register secrets.
+
+        Parameters
+        ----------
+        *secrets : str | None
+            The secrets. Those shorter than `SHORTEST` are not searched for in text.
+        renewed : bool
+            Whether these replace earlier ones, such as tokens; the last `_RENEWED` are remembered.
+        """
+        with self._lock:
+            if not renewed:
+                self._values.update(filter(None, secrets))
+            fresh = {one for one in secrets if one and len(one) >= SHORTEST}
+            fresh -= self._known.keys() | _PLACEHOLDERS
+            if not fresh:
+                return
+            self._known |= {one: tuple(_needles(one)) for one in fresh}
+            if renewed:
+                self._renewed.extend(fresh)
+            while len(self._renewed) > _RENEWED:
+                del self._known[self._renewed.popleft()]
+            found = sorted(self._known, key=len, reverse=True)  # one may be a part of another
+            self._needles = tuple(needle for one in found for needle in self._known[one])
+
+    def learn_setting(self, value: str) -> None:
+        """Register a setting that is secret; of an address, the parts that are."""
+        if "://" not in value:
+            self.learn(value)
+            return
+        self._values.add(value)
+        self.learn_address(value)
+        if value.startswith(("http:", "https:")):  # who knows the path of a webhook can write there
+            self.learn(value, value.split("/", 3)[-1])
+
+    def learn_address(self, address: str) -> None:
+        """Register the password of an address, and the secrets in its query."""
+        try:
+            parts = urlsplit(address)
+        except ValueError:  # no address, so it has no password
+            return
+        if password := parts.password:
+            login = f"{unquote(parts.username or '')}:{unquote(password)}"
+            self.learn(password, unquote(password), login)
+        self.learn(*(value for name, value in parse_qsl(parts.query) if _SECRET.search(name)))
+
+    def learn_environment(self, environment: Mapping[str, str]) -> None:
+        """Register the secrets of an environment: by the names of variables, and in addresses."""
+        for name, value in environment.items():
+            if _SECRET.search(name):
+                self.learn_setting(value)
+            elif "://" in value:
+                self.learn_address(value)
+            elif name.upper().endswith("_PROXY"):
+                self.learn_address(f"http://{value}")
+
+    def is_secret(self, text: str) -> bool:
+        """Return whether a text is a registered secret of any length, and nothing else."""
+        return text in self._values
+
+    def holds(self, text: str) -> bool:
+        """Return whether a text is or contains a registered secret."""
+        return self.is_secret(text) or any(
+            one.core in text and one.pattern.search(text) for one in self._needles
+        )
+
+    def redact(self, text: str) -> str:
+        """Return a text without secrets."""
+        for needle in self._needles:
+            if needle.core in text:
+                text = _replace(text, needle)
+        if any(mark in text for mark in _MARKS):
+            text = _FORMS.sub(_hide_form, text)
+        return text
+
+
+def _needles(secret: str) -> Iterator[_Needle]:
+    """Return what to search for because of a secret: itself, and its three places in base64."""
+    yield _needle(secret)
+    data = secret.encode("utf-8", "surrogatepass")
+    for shift in range(3):
+        text = base64.b64encode(b"\0" * shift + data).decode()
+        # Characters at the ends depend on the neighbours of the secret as well.
+        begin, end = (8 * shift + 5) // 6, 8 * (shift + len(data)) // 6
+        if end - begin >= SHORTEST:
+            yield _needle(text[begin:end], is_base64=True)
+
+
+def _needle(text: str, is_base64: bool = False) -> _Needle:
+    """Compile what finds a text in any spelling."""
+    core = max(re.split(r"[^A-Za-z0-9]+", text), key=len)
+    pieces = re.findall(r"\\+|[^\\]", text, re.DOTALL)
+    pattern = "".join(_spellings(piece, _URL_SAFE if is_base64 else {}) for piece in pieces)
+    return _Needle(core, re.compile(pattern), is_base64)
+
+
+def _spellings(piece: str, others: Mapping[str, str]) -> str:
+    """Return a pattern for a character, or for a run of backslashes, in every spelling."""
+    sign = piece[0]
+    if sign.isascii() and sign.isalnum():
+        return sign
+    code, units = ord(sign), sign.encode("utf-16-be", "surrogatepass").hex()
+    percent = "".join(f"%(?:25)*{byte:02x}" for byte in sign.encode("utf-8", "surrogatepass"))
+    halves = (units[at : at + 4] for at in range(0, len(units), 4))
+    escaped = "".join(f"{_SLASH}{{0,{_MOST_ESCAPES}}}u{half}" for half in halves)
+    python = f"x{code:02x}|u{code:08x}"
+    found = [f"(?i:{percent}|{escaped}|{python}|&#0*{code};|&#x0*{code:x};)", re.escape(sign)]
+    if sign in _NAMED:
+        found.append(_NAMED[sign])
+    if sign in others:
+        found.append(others[sign])
+    pattern = f"(?:{'|'.join(found)})"
+    if sign == "\\":
+        return f"{pattern}{{{len(piece)},{_MOST_ESCAPES * len(piece)}}}"
+    return f"{_SLASH}{{0,{_MOST_ESCAPES}}}{pattern}"
+
+
+def _replace(text: str, needle: _Needle) -> str:
+    """Hide what a needle finds; in base64, everything around it that is base64 too."""
+    if not needle.is_base64:
+        return needle.pattern.sub(HIDDEN, text)
+    pieces, position = [], 0
+    while found := needle.pattern.search(text, position):
+        start, end = found.span()
+        while start > position and text[start - 1] in _BASE64:
+            start -= 1
+        while end < len(text) and text[end] in _BASE64:
+            end += 1
+        pieces += [text[position:start], HIDDEN]
+        position = end
+    return "".join([*pieces, text[position:]])
+
+
+def _hide_form(found: re.Match[str]) -> str:
+    """Hide what is a secret by its form; of an address, the password alone."""
+    return (found["login"] or "") + HIDDEN
+
+
+_REDACTOR = Redactor()
+learn = _REDACTOR.learn
+learn_setting = _REDACTOR.learn_setting
+learn_address = _REDACTOR.learn_address
+learn_environment = _REDACTOR.learn_environment
+holds_secret = _REDACTOR.holds
+redact = _REDACTOR.redact
+
+
+def redact_all(value: Any, depth: int = _DEEPEST) -> Any:
+    """Return JSON without secrets in any text or name; what is nested too deeply is left out."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping | list | tuple) and not depth:
+        return HIDDEN
+    if isinstance(value, Mapping):
+        return {redact_all(name): redact_all(item, depth - 1) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [redact_all(item, depth - 1) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    return value
+
+
+def on_a_line(text: str, most: int) -> str:
+    """Return a text from outside on one line, without secrets and then cut to size."""
+    return " ".join(redact(text).split())[:most]
+
+
+class RedactingFilter(logging.Filter):
+    """Removes secrets from a record: from its message, its traceback and its extra fields."""
+
+    _formatter = logging.Formatter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Redact a record, which is always logged."""
+        _redact_message(record)
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self._formatter.formatException(record.exc_info)
+        if record.exc_text and (redacted := redact(record.exc_text)) != record.exc_text:
+            record.exc_text, record.exc_info = redacted, None
+        if record.stack_info:
+            record.stack_info = redact(record.stack_info)
+        extra = record.__dict__.keys() - _OF_RECORDS
+        record.__dict__.update({name: redact_all(record.__dict__[name]) for name in extra})
+        return True
+
+
+_OF_RECORDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+_FILTER = RedactingFilter()
+
+
+def _redact_message(record: logging.LogRecord) -> None:
+    """Redact the message of a record, and keep its arguments if possible: some formatters use them.
+
+    If the arguments do not fit, they are appended: logging would print them as they are.
+    """
+    try:
+        message = record.getMessage()
+    except Exception:
+        record.msg, record.args = redact(f"{record.msg} {record.args!r}"), None
+        return
+    redacted = redact(message)
+    if redacted == message:
+        return
+    if isinstance(record.args, tuple):
+        record.args = tuple(redact(one) if isinstance(one, str) else one for one in record.args)
+    if redact(record.getMessage()) != record.getMessage():
+        record.msg, record.args = redacted, None
+
+
+def protect_logs(handlers: Iterable[logging.Handler] | None = None) -> None:
+    """Have log handlers redact what they write; by default all that there are.
+
+    Parameters
+    ----------
+    handlers : Iterable[logging.Handler] | None
+        The handlers.
+    """
+    if handlers is None:
+        named = logging.root.manager.loggerDict.values()
+        loggers = [logging.root, *(one for one in named if isinstance(one, logging.Logger))]
+        handlers = [handler for logger in loggers for handler in logger.handlers]
+        if logging.lastResort is not None:
+            handlers.append(logging.lastResort)
+    for handler in handlers:
+        handler.addFilter(_FILTER)  # the same filter is not added twice
