@@ -8,7 +8,7 @@ from unittest import mock
 from pydantic import ValidationError
 
 from aind_data_transfer_service.settings.environment import explain_settings
-from aind_data_transfer_service.settings.service import SECRET_VARIABLES, ServiceSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.sources import LabtracksSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from tests.support.seed import SEED
@@ -215,12 +215,65 @@ class JobEnvironment(unittest.TestCase):
             service(AWS_CHECKSUM_ALGORITHM="CRC32")
 
     def test_secrets_of_the_service_stay_with_it(self) -> None:
-        secrets = dict.fromkeys(SECRET_VARIABLES, "sqlite://")
-        secrets |= {"NOTIFY_WEBHOOK_URL": "https://hooks.example.org/T0"}
+        secrets = {
+            "Database_Url": "postgresql://svc:db-word@db/jobs",
+            "hpc_token": "token-1",
+            "HPC_PASSWORD": "pin1",
+            "Hpc_Aws_Secret_Access_Key": "hpc-key",
+            "HPC_AWS_SESSION_TOKEN": "hpc-session",
+            "open_data_aws_secret_access_key": "open-key",
+            "OPEN_DATA_AWS_SESSION_TOKEN": "open-session",
+            "smtp_password": "smtp-word",
+            "NOTIFY_WEBHOOK_URL": "https://hooks.example.org/services/T0",
+            "SLURM_JWT": "token-2",
+            "PGPASSWORD": "db-word",
+            "MY_DATABASE_URL": "postgresql://svc:db-word@db/jobs",
+            "aws_copy": "x smtp-word x",
+            "PYTHON_THING": "/services/T0",
+            "LC_ALL": "pin1",
+            "TERM": "token-1",
+            "COLOUR": "blue",
+        }
         more = {"SMTP_USER": "svc", "SMTP_SECURITY": "tls", "OPEN_DATA_AWS_ACCESS_KEY_ID": "a"}
-        with mock.patch.dict(os.environ, secrets | more):
+        with mock.patch.dict(os.environ, secrets | more, clear=True):
             environment = ServiceSettings().job_environment()
-        self.assertFalse(set(secrets) & set(environment))
+        self.assertEqual([], sorted(secrets.keys() & environment.keys()))
+        text = " ".join(environment.values())
+        self.assertEqual([], [value for value in secrets.values() if value in text])
+
+    def test_jobs_get_what_programs_and_s3_need(self) -> None:
+        wanted = {
+            "PATH": "/usr/lib/token-1:/bin",
+            "https_proxy": "http://proxy:3128",
+            "LANG": "C.UTF-8",
+            "LC_TIME": "C",
+            "AWS_SECRET_ACCESS_KEY": "key-of-jobs",
+            "AWS_PROFILE": "lab",
+            "AWS_PARAM_STORE_NAME": "/lab/transfer",
+            "UPLOAD_CONNECTIONS": "8",
+            "slims_ca_file": "/etc/slims.pem",
+            "PYTHONPATH": "/opt/lab",
+            "FREETDSCONF": "/etc/freetds.conf",
+        }
+        more = {"HPC_TOKEN": "token-1", "data_dir": "/wrong", "UPLOAD_SHARD": "1/2", "job_id": "x"}
+        with mock.patch.dict(os.environ, wanted | more, clear=True):
+            environment = ServiceSettings(data_dir="/data").job_environment()
+        self.assertLessEqual(wanted.items(), environment.items())
+        self.assertEqual("/data", environment["DATA_DIR"])
+        self.assertEqual([], sorted({"data_dir", "UPLOAD_SHARD", "job_id"} & environment.keys()))
+
+    def test_the_value_that_both_agree_on_has_no_rival_of_another_case(self) -> None:
+        with mock.patch.dict(os.environ, {"aws_ca_bundle": "ours.pem", "lab_timezone": "UTC"}):
+            environment = ServiceSettings().job_environment()
+        upper = [name.upper() for name in environment]
+        self.assertEqual(sorted(set(upper)), sorted(upper))
+        self.assertEqual(str(Path("ours.pem").absolute()), environment["AWS_CA_BUNDLE"])
+
+    def test_scripts_run_on_a_cluster_unless_somebody_says_otherwise(self) -> None:
+        self.assertFalse(service().takes_scripts)
+        self.assertTrue(service(**SEED).takes_scripts)
+        self.assertTrue(service(ALLOW_CUSTOM_SCRIPTS="true").takes_scripts)
+        self.assertFalse(service(**SEED, ALLOW_CUSTOM_SCRIPTS="false").takes_scripts)
 
 
 class OpenData(unittest.TestCase):

@@ -27,7 +27,7 @@ class StatusPageTest(PageTest):
     def setUp(self) -> None:
         """Start a service of the test's own."""
         super().setUp()
-        self.service = self.enterContext(Service())
+        self.service = self.enterContext(Service(allow_custom_scripts=True))
         self.addCleanup(self.page.context.close)  # before the service is stopped
 
     def add(self, *jobs: dict[str, Any]) -> list[Job]:

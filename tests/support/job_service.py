@@ -21,7 +21,11 @@ from aind_data_transfer_service.settings.service import ServiceSettings
 async def serve(data_dir: Path) -> None:
     """Submit what is asked for, until there is no more."""
     settings = ServiceSettings(
-        data_dir=data_dir, lab_timezone="UTC", monitor_interval=0.02, local_executor_slots=1
+        data_dir=data_dir,
+        lab_timezone="UTC",
+        monitor_interval=0.02,
+        local_executor_slots=1,
+        allow_custom_scripts=True,
     )
     manager = JobManager(settings)
     await manager.start()

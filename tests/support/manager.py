@@ -34,6 +34,7 @@ class ManagerTest(unittest.IsolatedAsyncioTestCase):
             "data_dir": self.folder,
             "lab_timezone": "America/Los_Angeles",
             "monitor_interval": 0.01,
+            "allow_custom_scripts": True,
         }
         return JobManager(
             ServiceSettings(**(usual | settings)),

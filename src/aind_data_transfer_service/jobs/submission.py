@@ -15,6 +15,7 @@ from aind_data_transfer_service.jobs.handover import MAIL
 from aind_data_transfer_service.jobs.json_text import is_plain, read_object
 from aind_data_transfer_service.jobs.record import Job, new_job_id, storable
 from aind_data_transfer_service.jobs.variables import variable_errors
+from aind_data_transfer_service.redaction import redact_all
 from aind_data_transfer_service.settings.service import ServiceSettings
 
 MAIL_TYPES = ("BEGIN", "END", "FAIL", "REQUEUE", "ALL")
@@ -151,7 +152,7 @@ def _make_job(
         "id": new_job_id(),
         "hpc_settings": draft.request.hpc_settings.strip() or "{}",
         "script": draft.request.script.replace("\r\n", "\n"),
-        "warnings": warnings,
+        "warnings": redact_all(warnings),
         "resubmit_of": resubmit_of,
     }
     config = draft.config
@@ -252,8 +253,12 @@ def _script_errors(script: str, is_bare: bool, settings: ServiceSettings) -> lis
         if is_bare:
             return ["upload_job_settings: empty, and there is no script; a job needs one of them"]
         return []
-    if not settings.allow_custom_scripts:
-        return ["script: scripts of your own are switched off here; leave it empty"]
+    if not settings.takes_scripts:
+        where = "" if settings.on_cluster else " for jobs on this machine"
+        return [
+            f"script: custom scripts are turned off{where}; leave it empty, or ask an "
+            "administrator to set ALLOW_CUSTOM_SCRIPTS=true"
+        ]
     errors = []
     if not script.startswith("#!"):
         errors.append('script: does not begin with "#!"; write "#!/bin/bash" on its first line')

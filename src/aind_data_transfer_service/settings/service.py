@@ -8,6 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from aind_data_transfer_service.host_names import parse_pattern
+from aind_data_transfer_service.redaction import Redactor
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
@@ -21,19 +22,7 @@ from aind_data_transfer_service.settings.kinds import (
 )
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.open_data import OpenDataSettings
-
-SECRET_VARIABLES = (
-    "DATABASE_URL",
-    "HPC_TOKEN",
-    "HPC_PASSWORD",
-    "HPC_AWS_SECRET_ACCESS_KEY",
-    "HPC_AWS_SESSION_TOKEN",
-    "OPEN_DATA_AWS_SECRET_ACCESS_KEY",
-    "OPEN_DATA_AWS_SESSION_TOKEN",
-    "SMTP_PASSWORD",
-    "NOTIFY_WEBHOOK_URL",
-)
-"""What the service knows and a job that it starts has no use for."""
+from aind_data_transfer_service.settings.variables import inherited_variables
 
 LOCAL_BUCKET = "data"
 """The sub-folder of a local destination that stands for the bucket if nothing names one."""
@@ -61,8 +50,8 @@ class ServiceSettings(CommonSettings):
     """Further names of this service; `*.lab.example` stands for all names below a domain."""
     root_path: RootPath | None = None
     """The path prefix below which a proxy serves the pages."""
-    allow_custom_scripts: bool = True
-    """Whether a job may bring a script of its own."""
+    allow_custom_scripts: bool | None = None
+    """Whether a job may bring a script of its own; by default on a cluster only."""
     local_executor_slots: int = Field(default=2, gt=0)
     """How many jobs this machine runs at once."""
     callback_url: WebAddress | None = None
@@ -94,6 +83,13 @@ class ServiceSettings(CommonSettings):
         if not self.on_cluster:
             return self.look_interval
         return max(self.look_interval, min(6 * self.look_interval, 60.0))
+
+    @property
+    def takes_scripts(self) -> bool:
+        """Whether a job may bring a script; on this machine, it would run as the service's user."""
+        if self.allow_custom_scripts is None:
+            return self.on_cluster
+        return self.allow_custom_scripts
 
     def hpc_for(self, bucket: str) -> HpcSettings:
         """Give the cluster's settings with the keys that a job for a bucket needs."""
@@ -187,12 +183,23 @@ class ServiceSettings(CommonSettings):
     def job_environment(self) -> dict[str, str]:
         """Compose the environment of a job that is started on this machine.
 
-        It is the service's own, less the secrets that a job has no use for, with the settings that
-        both must agree on written out. A job's log is text in any case: people read it on a page.
+        It is what a job needs of the service's own, with the settings that both must agree on
+        written out. No name or value of another secret is in it, in whatever case its name is. A
+        job's log is text in any case: people read it on a page.
         """
-        environment = {k: v for k, v in os.environ.items() if k not in SECRET_VARIABLES}
-        own = {"DATA_DIR": str(self.data_dir), "LOG_FORMAT": "text"}
-        return environment | self.agreed_environment() | own
+        notifications, private = self.notifications, Redactor()
+        for secret in (
+            *(self.database_url, self.hpc.token, self.hpc.password),
+            *(notifications.smtp_password, notifications.notify_webhook_url),
+        ):
+            if secret is not None:
+                private.learn_setting(secret.get_secret_value())
+        agreed = self.agreed_environment() | {
+            "DATA_DIR": str(self.data_dir),
+            "LOG_FORMAT": "text",
+        }
+        found = inherited_variables(os.environ, private)
+        return {name: v for name, v in found.items() if name.upper() not in agreed} | agreed
 
     def agreed_environment(self) -> dict[str, str]:
         """Write out the settings that the service and a job anywhere must agree on."""

@@ -1,7 +1,9 @@
 """Which variables of the environment are a user's, the site's, one job's, or another system's."""
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
+from aind_data_transfer_service.redaction import Redactor
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.metadata import MetadataSettings
 from aind_data_transfer_service.settings.s3 import S3Settings
@@ -42,7 +44,39 @@ def without_sources(environment: Mapping[str, str]) -> dict[str, str]:
     Those that metadata come from, and those that hear of verified assets.
     """
     names = _of_systems()
-    return {name: value for name, value in environment.items() if name.upper() not in names}
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.upper() not in names
+        and not (name.upper() == "METADATA_SERVICE_URL" and "@" in urlsplit(value).netloc)
+    }
+
+
+def inherited_variables(environment: Mapping[str, str], private: Redactor) -> dict[str, str]:
+    """Return what a job on this machine gets of the service's own environment.
+
+    These are the settings of jobs, the variables of AWS, and what programs need to run: the search
+    path, the locale, proxies, certificates. Nothing else is passed on.
+
+    Parameters
+    ----------
+    environment : Mapping of str to str
+        The service's environment.
+    private : Redactor
+        Knows the secrets that no job may have. A variable that is one of them is left out, as is
+        one that contains one of them and is passed on for the beginning of its name alone.
+    """
+    names = shared_variables() | _OF_THE_NODE | _OF_THE_USER
+    found = {}
+    for variable, value in environment.items():
+        name = variable.upper()
+        if name in names:
+            is_private = private.is_secret(value)
+        else:
+            is_private = not name.startswith(_INHERITED) or private.holds(value)
+        if not is_private:
+            found[variable] = value
+    return found
 
 
 def _of_systems() -> frozenset[str]:
@@ -55,6 +89,13 @@ _CODE = ("BASH", "LD_", "PYTHON")
 _DRIVERS = ("TDS", "FREETDS")
 """What FreeTDS, beneath LabTracks, sets above all that it is told: server, port, a file of all that
 is said (https://www.freetds.org/userguide/envvar.html)."""
+_INHERITED = ("AWS_", "LC_", "LD_", "PYTHON", *_DRIVERS)
+_OF_THE_USER = frozenset(
+    {
+        *("USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "TZ", "TZDIR"),
+        *("TMPDIR", "TMP", "TEMP", "VIRTUAL_ENV", "KRB5CCNAME", "KRB5_CONFIG"),
+    }
+)
 _OF_THE_NODE = frozenset(
     {
         *("PATH", "HOME", "ENV", "IFS", "PS4", "SHELLOPTS", "GCONV_PATH", "GLIBC_TUNABLES"),

@@ -86,7 +86,8 @@ def add_parameters(settings: UploadSettings, warn: Callable[[str], None]) -> Upl
     if parameters.unknown:
         names = ", ".join(parameters.unknown[:10])
         warn(f"AWS_PARAM_STORE_NAME ({name}): not settings of a job: {names}")
-    added = {key: v for key, v in parameters.values.items() if not os.environ.get(key)}
+    said = {variable.upper() for variable, value in os.environ.items() if value}
+    added = {key: value for key, value in parameters.values.items() if key not in said}
     os.environ.update(added)
     if added:
         logger.info("settings from %s: %s", name, ", ".join(sorted(added)))

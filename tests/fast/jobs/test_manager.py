@@ -274,10 +274,19 @@ class HpcSubmissionTest(ManagerTest):
         self.assertEqual((submission.stage, len(submission.errors)), ("parse", 3))
         self.assertIn("did you mean time_limit?", "".join(submission.errors))
 
-    async def test_scripts_can_be_switched_off(self):
-        await self.restart(allow_custom_scripts=False)
-        submission = await self.hpc(HpcJobRequest(self.request(), "{}", SCRIPT))
-        self.assertIn("switched off", submission.errors[0])
+    async def test_scripts_are_off_on_this_machine_unless_the_setting_allows_them(self):
+        allowed = await self.hpc(HpcJobRequest(self.request(), "{}", SCRIPT))
+        job_id = allowed.responses[0]["job_id"]
+        self.executor.tell(job_id, RunState.FAILED)
+        await self.until(job_id, JobState.FAILED)
+        for given in (False, None):
+            await self.restart(allow_custom_scripts=given)
+            request = HpcJobRequest(self.request(subject_id="2"), "{}", SCRIPT)
+            [error] = (await self.hpc(request)).errors
+            self.assertIn("turned off for jobs on this machine", error)
+            self.assertIn("ALLOW_CUSTOM_SCRIPTS=true", error)
+            with self.assertRaisesRegex(SubmissionError, "ALLOW_CUSTOM_SCRIPTS=true"):
+                await self.manager.resubmit(job_id)
 
 
 class FollowingTest(ManagerTest):

@@ -17,7 +17,7 @@ class HostileJobsTest(unittest.TestCase):
 
     @slow
     def test_honest_jobs_end_rightly_and_pages_answer(self) -> None:
-        with Service(local_executor_slots=1) as service:
+        with Service(local_executor_slots=1, allow_custom_scripts=True) as service:
             client = httpx.Client(base_url=service.url, timeout=5)
             self.addCleanup(client.close)
             names = [*HOSTILE, *(f"honest {number}" for number in range(4))]

@@ -191,6 +191,8 @@ class OneJobTest(JobsTest):
 class VariablesTest(JobsTest):
     """Variables that a user gave a job."""
 
+    settings = {"allow_custom_scripts": True}
+
     async def test_their_values_are_shown_nowhere_and_a_job_is_submitted_again_with_them(
         self,
     ) -> None:
