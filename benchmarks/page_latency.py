@@ -2,7 +2,8 @@
 
 ``python benchmarks/page_latency.py`` starts a real service with uvicorn in a process of its own and
 asks it over the loopback interface. Two goals: `GET /` under 50 ms (median) while a file of 10,000
-rows is being checked, and any page, filter or sort of a list of 100,000 jobs under 100 ms.
+rows is being checked, and any page, filter or sort of a list of 100,000 jobs under 100 ms. Between
+them it asks for `GET /` while 500 event streams and 1,000 silent connections are open.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import csv
 import io
 import os
 import platform
+import resource
 import socket
 import statistics
 import subprocess
@@ -18,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -177,6 +179,28 @@ def while_checking(url: str, data: bytes, name: str, rows: int) -> None:
     print(f"{line:58} {shown}   (a check took {result['seconds']:.2f} s)")
 
 
+def while_connected(url: str, streams: int = 500, silent: int = 1000) -> None:
+    """Measure `GET /` while clients listen for events, or are silent."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < (needed := streams + silent + 100):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, max(needed, hard)))
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    with ExitStack() as stack, httpx.Client(base_url=url) as client:
+        connections = [
+            stack.enter_context(socket.create_connection(address, 10))
+            for _ in range(streams + silent)
+        ]
+        for one in connections[:streams]:
+            one.sendall(b"GET /api/jobs/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for one in connections[:streams]:
+            assert b" 200 " in one.recv(100)
+        timed(client, "/")
+        times = [timed(client, "/") for _ in range(500)]
+    line = f"GET / with {streams} event streams, {silent:,} silent connections"
+    shown = f"{statistics.median(times):8.1f} {percentile(times):8.1f} {max(times):8.1f}"
+    print(f"{line:58} {shown}")
+
+
 def percentile(times: list[float]) -> float:
     """Give the time that all but one in twenty stay below."""
     return sorted(times)[int(len(times) * 0.95)]
@@ -211,6 +235,7 @@ def main() -> None:
         with service(data_dir) as url:
             for kind, data in files.items():
                 while_checking(url, data, f"jobs.{kind}", options.rows)
+            while_connected(url)
             lists(url, options.jobs)
 
 

@@ -14,10 +14,15 @@ import yaml
 from prometheus_client import Metric
 from pydantic.fields import FieldInfo
 
+from aind_data_transfer_service.configs import problems, spreadsheet_limits
 from aind_data_transfer_service.configs.columns import COLUMNS
 from aind_data_transfer_service.errors import ExitCode
+from aind_data_transfer_service.executors import slurm_words
+from aind_data_transfer_service.jobs import json_text, report, store, submission
 from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.server import connections, guards, json_body
 from aind_data_transfer_service.server import metrics as server_metrics
+from aind_data_transfer_service.server.routes import pages
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
@@ -64,6 +69,57 @@ def shown(page: str) -> Iterator[str]:
 def read(path: str) -> str:
     """Read a file of the repository."""
     return (ROOT / path).read_text(encoding="utf-8")
+
+
+class Limits(unittest.TestCase):
+    """The table of limits has the values of the constants."""
+
+    def test_each_row_has_the_value_that_is_in_force(self) -> None:
+        page = (SOURCE / "administrators_guide.rst").read_text(encoding="utf-8")
+        table = page.split("\nLimits\n------\n")[1].split("\nSpreadsheets\n")[0]
+        rows = dict(re.findall(r"^   \* - (.*)\n     - (.*)$", table, re.MULTILINE))
+        kib, mib = 1024, 1024**2
+        for row, values in {
+            "Jobs in one request": [spreadsheet_limits.MAX_JOBS],
+            "JSON of one request": [f"{guards.REQUEST_BYTES // mib} MiB"],
+            "JSON of all requests together": [f"{guards.BODIES_BYTES // mib} MiB"],
+            "Levels in the JSON of a request": [json_body.MOST_LEVELS],
+            "Values in the JSON of a request": [json_body.VALUES_PER_JOB],
+            "Fields of a job in a request": [json_body.FIELDS_PER_JOB],
+            "``upload_job_settings`` and ``hpc_settings`` of a job": [json_text.MOST_CHARACTERS],
+            "Levels in ``hpc_settings``": [json_text.MOST_LEVELS],
+            "``script`` of a job": [submission.LONGEST_SCRIPT],
+            "Errors, or warnings, in one answer": [problems.MOST_ERRORS, problems.MOST_CHARACTERS],
+            "Errors of one job": [problems.MOST_JOB_ERRORS],
+            "Head of a request": [
+                f"{connections.HEAD_BYTES // kib} KiB",
+                f"{connections.HEADER_FIELDS} fields",
+            ],
+            "Address of a request": [connections.URL_BYTES],
+            "Requests sent ahead of their answers": [connections.PIPELINED_REQUESTS],
+            "Time for the head of a request": [f"{connections.HEAD_SECONDS:.0f} s"],
+            "Pause in a body, or in the reading of an answer": [
+                f"{connections.STALL_SECONDS:.0f} s",
+                f"{connections.BYTES_PER_SECOND:,} bytes/s",
+            ],
+            "Time for the body of a request": [f"{connections.BODY_SECONDS:.0f} s"],
+            "Connections": [
+                connections.MOST_CONNECTIONS,
+                connections.RESERVED_DESCRIPTORS,
+                connections.MOST_CONNECTIONS + connections.RESERVED_DESCRIPTORS,
+            ],
+            "Events that a job brings at once": [f"{guards.EVENTS_BYTES // mib} MiB"],
+            "Figures of one event of a job": [report.LONGEST_FIGURES],
+            "Events of a job on its page and in the API": [f"{store.EVENT_CHARACTERS // mib} MiB"],
+            "Settings of a job on its page": [pages.MOST_SHOWN],
+            "Names to choose from on the status page": [store.MOST_SUBMITTERS],
+            "Text of Slurm on a job (reason, nodes, name)": [slurm_words.LONGEST_TEXT],
+        }.items():
+            for value in values:
+                with self.subTest(row):
+                    text = value if isinstance(value, str) else f"{value:,}"
+                    self.assertRegex(rows[row], rf"(^|\D){re.escape(text)}(\D|$)")
+        self.assertIn(f"at most {connections.MOST_DESCRIPTORS:,}", table)
 
 
 class Settings(unittest.TestCase):

@@ -10,6 +10,7 @@ import uvicorn
 
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server import create_app
+from aind_data_transfer_service.server.connections import ConnectionLimits
 from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support import wait_until
 
@@ -23,11 +24,15 @@ class Service:
     ----------
     port : int
         Where it listens; 0 for any port that is free.
+    limits : ConnectionLimits, optional
+        Of its connections; by default as usual.
     **settings
         Fields of `ServiceSettings` that are not as usual.
     """
 
-    def __init__(self, port: int = 0, **settings: Any) -> None:
+    def __init__(
+        self, port: int = 0, limits: ConnectionLimits | None = None, **settings: Any
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="service-", ignore_cleanup_errors=True)
         self.data_dir = Path(self._folder.name)
         usual: dict[str, Any] = {
@@ -37,7 +42,7 @@ class Service:
         }
         self.settings = ServiceSettings(**(usual | settings))
         self.manager = JobManager(self.settings)
-        self.app = create_app(self.settings, self.manager)
+        self.app = create_app(self.settings, self.manager, limits)
         config = uvicorn.Config(
             self.app,
             host="127.0.0.1",

@@ -9,6 +9,13 @@ from aind_data_transfer_service.configs.vocabulary import nearest, quoted
 
 Location = tuple[int | str, ...]
 
+MOST_ERRORS = 100
+"""Errors, or warnings, that one answer lists; the others are counted."""
+MOST_JOB_ERRORS = 20
+"""Errors of one job that are listed."""
+MOST_CHARACTERS = 2000
+"""Of one error or warning in an answer."""
+
 _REWORDED = "job_configs"
 _WORDS = {
     "missing": "missing; every request needs it",
@@ -32,15 +39,40 @@ def reworded(error: ValidationError, known: Iterable[str]) -> ValidationError:
         The fields that the model has, for a guess at what an unknown one was meant to be.
     """
     names = list(known)
+    found = error.errors(include_url=False)
     lines = [
         InitErrorDetails(
             type=PydanticCustomError(_REWORDED, "{words}", {"words": _words(details, names)}),
             loc=details["loc"],
             input=details["input"],
         )
-        for details in error.errors(include_url=False)
+        for details in found[:MOST_JOB_ERRORS]
     ]
+    if len(found) > MOST_JOB_ERRORS:
+        words = f"{len(found) - MOST_JOB_ERRORS:,} more errors"
+        kind = PydanticCustomError(_REWORDED, "{words}", {"words": words})
+        lines.append(InitErrorDetails(type=kind, loc=(), input=None))
     return ValidationError.from_exception_data(error.title, lines)
+
+
+def first_errors(texts: Sequence[str], noun: str = "errors", most: int = MOST_ERRORS) -> list[str]:
+    """Return the first of many messages and the number of the others; few are all returned.
+
+    Examples
+    --------
+    >>> first_errors(["row 2: empty"])
+    ['row 2: empty']
+    >>> first_errors(["row 2: empty"] * 1205)[99:]
+    ['row 2: empty', '1,105 more errors']
+    """
+    if len(texts) <= most + 1:  # one of them may be a number of others already
+        return list(map(_cut, texts))
+    return [*map(_cut, texts[:most]), f"{len(texts) - most:,} more {noun}"]
+
+
+def _cut(text: str) -> str:
+    """Cut a message to a length that people read."""
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
 
 
 def listed(error: ValidationError) -> list[tuple[Location, str]]:

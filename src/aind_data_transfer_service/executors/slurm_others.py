@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from aind_data_transfer_service.executors.base import OtherJob, Others
 from aind_data_transfer_service.executors.slurm_properties import marked_id
-from aind_data_transfer_service.executors.slurm_words import run_status
+from aind_data_transfer_service.executors.slurm_words import LONGEST_TEXT, run_status
 from aind_data_transfer_service.hpc.models import SlurmJob
 from aind_data_transfer_service.redaction import redact
 
@@ -59,11 +59,11 @@ def _described(job: SlurmJob) -> OtherJob:
     status = run_status(str(job.job_id), job)
     return OtherJob(
         number=job.job_id,
-        name=redact(job.name),
+        name=redact(job.name)[:LONGEST_TEXT],
         state=status.state,
         reason=redact(status.reason),
-        user=redact(job.user),
-        node=redact(job.nodes),
+        user=redact(job.user)[:LONGEST_TEXT],
+        node=redact(status.node),
         submitted_at=job.submitted,
         started_at=status.started_at,
         ended_at=status.ended_at,

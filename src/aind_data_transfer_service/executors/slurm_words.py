@@ -31,6 +31,8 @@ WAITING = {
     "Cleaning": "is put back into the queue while the node tidies up",
     "None": "",
 }
+LONGEST_TEXT = 500
+"""Characters of what Slurm says of a job."""
 _LIMITS = ("Assoc", "QOS", "MaxCpu", "MaxJobs", "MaxMem", "MaxNode", "AccountM", "AccountG")
 _NODES_DOWN = "Nodes_required_for_job_are_DOWN"
 _HELD_AGAIN = ("launch_failed_requeued_held", "job_requeued_in_held_state")
@@ -59,11 +61,11 @@ def run_status(ref: str, job: SlurmJob, cancelled: bool = False) -> RunStatus:
     return RunStatus(
         ref=ref,
         state=state,
-        reason=reason,
+        reason=reason[:LONGEST_TEXT],
         exit_code=_exit_code(job) if is_over else None,
         started_at=None if state is RunState.PENDING else job.started,
         ended_at=job.ended if is_over else None,
-        node=job.nodes,
+        node=job.nodes[:LONGEST_TEXT],
         decisive=job.state in _DECISIVE and is_over,
     )
 

@@ -78,6 +78,10 @@ class Feed:
         self._subscriptions.add(subscription)
         return subscription
 
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Forget a subscription at once, whoever still holds it."""
+        self._subscriptions.discard(subscription)
+
     def publish(self, jobs: Iterable[Job]) -> None:
         """Tell of changed jobs."""
         listeners = list(self._subscriptions)

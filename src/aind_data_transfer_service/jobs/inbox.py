@@ -76,7 +76,7 @@ class Inbox:
             return Receipt(Outcome.OVER, job.events_offset)
         if offset != job.events_offset:
             return Receipt(Outcome.ELSEWHERE, job.events_offset)
-        report = read_events(data)
+        report = await asyncio.to_thread(read_events, data)
         if not report.consumed and len(data) >= PIECE:  # too long to be an event
             report = Report(consumed=len(data), unreadable=1)
         if not report.consumed:

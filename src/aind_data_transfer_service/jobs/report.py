@@ -25,6 +25,8 @@ _COUNTS = frozenset(PROGRESS_FIGURES[:4])
 _KINDS = frozenset({"start", "progress", "warning", "end", "fail"})
 _LONGEST_MESSAGE = 4000
 _LONGEST_REASON = 500
+LONGEST_FIGURES = 64 * 1024
+"""Of one event, in characters of JSON: the documents of an asset need less than half of it."""
 _MOST_DOCUMENTS = 50
 _MOST_TEXTS = 10
 _LARGEST = 2**62
@@ -140,7 +142,7 @@ def read_event(line: bytes) -> JobEvent | None:
         step=storable(step[:100]),
         kind=kind,
         message=storable(message[:_LONGEST_MESSAGE]),
-        figures=_plain(figures) if isinstance(figures, dict) else {},
+        figures=_bounded(_plain(figures)) if isinstance(figures, dict) else {},
     )
 
 
@@ -229,6 +231,17 @@ def _plain(figures: dict[str, Any]) -> dict[str, Any]:
     if isinstance(documents, list):
         rows = [row for row in documents[:_MOST_DOCUMENTS] if isinstance(row, dict)]
         kept["documents"] = [_document(row) for row in rows]
+    return kept
+
+
+def _bounded(figures: dict[str, Any]) -> dict[str, Any]:
+    """Keep the first figures that are short enough together; the documents come first."""
+    room, kept = LONGEST_FIGURES, {}
+    for name in sorted(figures, key=lambda name: name != "documents"):
+        room -= len(json.dumps({name: figures[name]}))
+        if room < 0:
+            break
+        kept[name] = figures[name]
     return kept
 
 

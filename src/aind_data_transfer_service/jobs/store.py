@@ -44,6 +44,11 @@ _FROM_OUTSIDE = (
     *("data_asset_link", "computation_link"),
 )
 """The fields with text of others, which may repeat a secret of ours."""
+EVENT_CHARACTERS = 2 * 1024**2
+"""Of the events of one job that are listed."""
+LONGEST_TEXT = 8192
+"""Characters of any text in a job's row, such as a reason that another system gave."""
+MOST_SUBMITTERS = 500
 _CHUNK = 500  # values in one IN list
 _TRIES = 3
 
@@ -225,16 +230,27 @@ class JobStore:
         self.update(job_id, events=events)
 
     def events(self, job_id: str, limit: int = 2000) -> list[JobEvent]:
-        """List what a job did, in order; the last `limit` events where there are more."""
+        """List what a job did, in order; the last `limit` events where there are more.
+
+        Their texts have `EVENT_CHARACTERS` together, so that no page is larger than a browser can
+        show.
+        """
+        columns = tables.events.c
         newest = (
             sa.select(tables.events)
-            .join(tables.jobs, tables.jobs.c.seq == tables.events.c.job_seq)
+            .join(tables.jobs, tables.jobs.c.seq == columns.job_seq)
             .where(tables.jobs.c.id == job_id)
-            .order_by(tables.events.c.seq.desc())
+            .order_by(columns.seq.desc())
             .limit(limit)
+            .subquery()
         )
+        length = sa.func.length(newest.c.message) + sa.func.length(newest.c.figures)
+        total = sa.func.sum(length).over(order_by=newest.c.seq.desc())
+        summed = sa.select(newest, total.label("total")).subquery()
+        wanted = [summed.c[column.name] for column in columns]
+        fitting = sa.select(*wanted).where(summed.c.total <= EVENT_CHARACTERS)
         with self._database.reading() as connection:
-            rows = connection.execute(newest).all()
+            rows = connection.execute(fitting.order_by(summed.c.seq.desc())).all()
         return [_event(row) for row in reversed(rows)]
 
     def in_flight(self, locations: Iterable[str]) -> dict[str, str]:
@@ -257,12 +273,13 @@ class JobStore:
         return counts
 
     def submitters(self) -> list[str]:
-        """List everyone who submitted a job, in order."""
+        """List who submitted jobs, in order: the first `MOST_SUBMITTERS`."""
         query = (
             sa.select(tables.jobs.c.submitter)
             .where(tables.jobs.c.submitter != "")
             .distinct()
             .order_by(tables.jobs.c.submitter)
+            .limit(MOST_SUBMITTERS)
         )
         with self._database.reading() as connection:
             return list(connection.scalars(query))
@@ -298,7 +315,7 @@ def _row_values(job: Job) -> dict[str, Any]:
     values = {name: getattr(job, name) for name in _ROW_FIELDS}
     for name, value in values.items():
         if isinstance(value, str):
-            values[name] = storable(str(value))
+            values[name] = storable(str(value)[:LONGEST_TEXT])
     return values
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.problems import MOST_JOB_ERRORS, first_errors
 from aind_data_transfer_service.configs.requests import parse_jobs
 from aind_data_transfer_service.executors.slurm_properties import setting_errors
 from aind_data_transfer_service.jobs.findings import ConfigToCheck
@@ -25,7 +26,8 @@ _MAIL_USER = re.compile(r"[\w.][\w.!#%&'*+/=?^`{|}~-]{0,63}(@[\w.-]{1,190})?")
 """What it begins with is no `-`, `|` or `/`: to a cluster's mailer that is an option, a command, a
 file."""
 _LONGEST_NAME = 256
-_LONGEST_SCRIPT = 1024**2
+LONGEST_SCRIPT = 1024**2
+"""In characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
         errors[number] += _script_errors(request.script, number in bare, settings)
         if number in bare:
             errors[number] += _name_errors(found)
+        errors[number] = first_errors(errors[number], most=MOST_JOB_ERRORS)
     flat = [f"job {number}, {text}" for number in numbers for text in errors[number]]
     if general or flat:
         return Drafts(errors=(*general, *flat))
@@ -152,7 +155,7 @@ def _make_job(
         "id": new_job_id(),
         "hpc_settings": draft.request.hpc_settings.strip() or "{}",
         "script": draft.request.script.replace("\r\n", "\n"),
-        "warnings": redact_all(warnings),
+        "warnings": tuple(first_errors(redact_all(warnings), "warnings")),
         "resubmit_of": resubmit_of,
     }
     config = draft.config
@@ -266,8 +269,8 @@ def _script_errors(script: str, is_bare: bool, settings: ServiceSettings) -> lis
         errors.append("script: holds characters that no script can (NUL, or half of a pair)")
     elif not is_plain(script):
         errors.append("script: holds control or direction characters, which hide what it does")
-    if len(script) > _LONGEST_SCRIPT:
-        errors.append(f"script: longer than {_LONGEST_SCRIPT} characters")
+    if len(script) > LONGEST_SCRIPT:
+        errors.append(f"script: longer than {LONGEST_SCRIPT:,} characters")
     return errors
 
 

@@ -2,15 +2,24 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import fastapi_offline
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
+from fastapi.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 import aind_data_transfer_service
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.redaction import protect_logs
 from aind_data_transfer_service.server import failures, pagework
+from aind_data_transfer_service.server.connections import (
+    ConnectionLimits,
+    Connections,
+    limited,
+    process_limits,
+)
 from aind_data_transfer_service.server.guards import (
     BodyLimit,
     CrossSiteGuard,
@@ -43,8 +52,22 @@ Every answer is an envelope: `{"message": …, "data": …}`. Errors come in the
 """
 
 
+class _Application(FastAPI):
+    """An application that limits the connections of the server that starts it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let everything through; FastAPI would hide from what is within who the server is."""
+        if scope["type"] != "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        async with limited(self.state.connections, receive):
+            await super().__call__(scope, receive, send)
+
+
 def create_app(
-    settings: ServiceSettings | None = None, manager: JobManager | None = None
+    settings: ServiceSettings | None = None,
+    manager: JobManager | None = None,
+    limits: ConnectionLimits | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -54,6 +77,8 @@ def create_app(
         Default: read from the environment.
     manager : JobManager, optional
         Keeper of the jobs, started and stopped with the application; default: a new one.
+    limits : ConnectionLimits, optional
+        What connections may cost; default: what this process has room for.
 
     Returns
     -------
@@ -63,7 +88,7 @@ def create_app(
     settings = settings or ServiceSettings()
     protect_logs()
     manager = manager or JobManager(settings)
-    app = FastAPIOffline(
+    app = _Application(
         docs_url=None,
         redoc_url=None,
         title="aind-data-transfer-service",
@@ -75,6 +100,9 @@ def create_app(
     app.state.settings = settings
     app.state.manager = manager
     app.state.metrics = Metrics()
+    app.state.connections = Connections(limits or process_limits())
+    assets = Path(fastapi_offline.__file__).parent / "static"
+    app.mount("/static-offline-docs", StaticFiles(directory=assets), name="static-offline-docs")
     pagework.install(app)
     failures.install(app)
     for module in (validation, submission, stream, callback, jobs, health, docs, pages):

@@ -16,6 +16,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aind_data_transfer_service.configs.problems import first_errors
 from aind_data_transfer_service.errors import (
     ExecutorError,
     JobError,
@@ -138,6 +139,10 @@ def _sentence(error: Any) -> str:
         place[:2] = [f"job {place[1] + 1}"]
     name = ", ".join(str(part) for part in place) or "the request"
     kind = error.get("type")
+    if kind == "over_limit":
+        return str(error["msg"])
+    if kind == "string_too_long":
+        return f"{name}: is longer than {error['ctx']['max_length']:,} characters"
     if kind == "string_type":
         is_script = bool(place) and place[-1] == "script"
         return f"{name}: {'is no text' if is_script else 'is no text; ' + _JSON_TEXT}"
@@ -198,6 +203,6 @@ def refusal(request: Request, status: int, message: str, errors: list[str]) -> R
     errors = redact_all(errors)
     wants_page = "text/html" in request.headers.get("accept", "")
     if wants_page and not route_path(request).startswith("/api/"):
-        context = {"status": status, "heading": message, "errors": errors}
+        context = {"status": status, "heading": message, "errors": first_errors(errors)}
         return render(request, "error.html", context, status_code=status)
     return failure(status, message, errors)

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aind_data_transfer_service.server.connections import RETRY_SECONDS
 from aind_data_transfer_service.server.failures import refusal
 from aind_data_transfer_service.server.hosts import ServedHosts
 
@@ -38,8 +39,12 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-REQUEST_BYTES = 96 * 1024**2
-"""How large the JSON of a request may be: the largest spreadsheet's jobs fit in easily."""
+REQUEST_BYTES = 64 * 1024**2
+"""For the JSON of a request: the jobs of the largest spreadsheet need less than half of it."""
+BODIES_BYTES = 256 * 1024**2
+"""For the JSON of all requests that are being read or answered."""
+SMALL_BYTES = 64 * 1024
+"""A body of a request up to this size is always read."""
 EVENTS_BYTES = 1024**2
 """How much a job may tell of itself at once."""
 FORM_OVERHEAD = 64 * 1024
@@ -121,13 +126,32 @@ class CrossSiteGuard:
 
 
 class BodyLimit:
-    """Refuses bodies that are too large, while they are read."""
+    """Refuses bodies that are too large, alone or together, while they are read.
 
-    def __init__(self, app: ASGIApp, file_bytes: int, request_bytes: int = REQUEST_BYTES) -> None:
-        """Stand around `app`; files may have `file_bytes`, other bodies `request_bytes`."""
+    Parameters
+    ----------
+    app : ASGIApp
+        What is guarded.
+    file_bytes : int
+        For a file.
+    request_bytes : int
+        For any other body.
+    bodies_bytes : int
+        For all bodies but files, which are on disk.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        file_bytes: int,
+        request_bytes: int = REQUEST_BYTES,
+        bodies_bytes: int = BODIES_BYTES,
+    ) -> None:
         self.app = app
         self.file_bytes = file_bytes
         self.request_bytes = request_bytes
+        self.bodies_bytes = bodies_bytes
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, counting what its body brings."""
@@ -140,21 +164,38 @@ class BodyLimit:
         if _EVENTS.search(path):
             allowed = EVENTS_BYTES
         limit = allowed + FORM_OVERHEAD if is_file else allowed
-        seen = 0
+        seen = held = 0
 
         async def count() -> Message:
-            nonlocal seen
+            nonlocal seen, held
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > limit:
-                while message.get("more_body") and seen <= DRAINED_BYTES:
-                    message = await receive()
-                    seen += len(message.get("body", b""))
+                await _drain(receive, message, seen)
                 what = "file" if is_file else "request"
                 raise HTTPException(413, f"The {what} is larger than {_mebibytes(allowed)} MiB.")
+            if not is_file and seen > SMALL_BYTES:
+                self._held += seen - held
+                held = seen
+                if self._held > self.bodies_bytes:
+                    await _drain(receive, message, seen)
+                    raise HTTPException(503, _BUSY, {"Retry-After": str(RETRY_SECONDS)})
             return message
 
-        await self.app(scope, count, send)
+        try:
+            await self.app(scope, count, send)
+        finally:
+            self._held -= held
+
+
+_BUSY = "The service is reading too many large requests. Try again shortly."
+
+
+async def _drain(receive: Receive, message: Message, seen: int) -> None:
+    """Take the rest of a refused body off the wire: most senders listen only when all is sent."""
+    while message.get("more_body") and seen <= DRAINED_BYTES:
+        message = await receive()
+        seen += len(message.get("body", b""))
 
 
 def _mebibytes(count: int) -> str:

@@ -154,9 +154,9 @@ def timeline(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         elif event["kind"] in ("end", "fail") and (start := begun.pop(event["step"], None)):
             taken = datetime.fromisoformat(event["time"]) - datetime.fromisoformat(start["time"])
             entry["seconds"] = taken.total_seconds()
-            entries.remove(start)
+            start["is_over"] = True
         entries.append(entry)
-    return entries
+    return [entry for entry in entries if not entry.pop("is_over", False)]
 
 
 def briefly(seconds: float | None) -> str:

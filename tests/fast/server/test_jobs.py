@@ -244,7 +244,7 @@ class StreamTest(JobsTest):
 
     async def test_changes_are_told_as_they_happen(self) -> None:
         stopping = anyio.Event()
-        told = changes(self.manager, stopping)
+        told = changes(self.manager, self.manager.feed.subscribe(), stopping)
         ready = await anext(told)
         self.assertEqual("ready", ready.event)
         job = await self.submit()

@@ -33,6 +33,9 @@ MAIL_TYPES = (
     ("ALL", "all of these"),
 )
 
+MOST_SHOWN = 128 * 1024
+"""Characters of a job's settings on its page."""
+
 router = APIRouter(include_in_schema=False, default_response_class=Response)
 
 
@@ -144,8 +147,10 @@ def _linker(query: JobQuery, asked: dict[str, str]) -> Any:
 
 
 def _pretty(text: str) -> str:
-    """Set JSON text on lines; what is no JSON stays as it is."""
+    """Set JSON text on lines; what is no JSON, or takes too many lines, stays as it is."""
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False) if text else ""
-    except ValueError:
-        return text
+        lines = json.dumps(json.loads(text), indent=2, ensure_ascii=False) if text else ""
+    except (ValueError, RecursionError):
+        lines = text
+    shown = lines if len(lines) <= MOST_SHOWN else text
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"

@@ -1,46 +1,33 @@
 """Submitting jobs: all of a request's jobs, or none of them."""
 
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
+from aind_data_transfer_service.jobs.json_text import MOST_CHARACTERS
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, Submission
+from aind_data_transfer_service.jobs.submission import LONGEST_SCRIPT
 from aind_data_transfer_service.server.answers import (
     DOCUMENTED_ERRORS,
     Envelope,
     EnvelopeResponse,
 )
 from aind_data_transfer_service.server.failures import MALFORMED
+from aind_data_transfer_service.server.json_body import JobsRoute
 from aind_data_transfer_service.server.metrics import Metrics
 from aind_data_transfer_service.server.routes import Figures, Manager
 
-
-class JsonRoute(APIRoute):
-    """A route that reads a body as JSON, whatever its sender says that it is."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Make the handler of this route."""
-        handle = super().get_route_handler()
-
-        async def read_as_json(request: Request) -> Response:
-            """Hand the request on with the type that its body has here."""
-            headers = [pair for pair in request.scope["headers"] if pair[0] != b"content-type"]
-            headers.append((b"content-type", b"application/json"))
-            return await handle(Request({**request.scope, "headers": headers}, request.receive))
-
-        return read_as_json
+router = APIRouter(prefix="/api", tags=["Submission"], route_class=JobsRoute)
 
 
-router = APIRouter(prefix="/api", tags=["Submission"], route_class=JsonRoute)
+JobText = Annotated[StrictStr, Field(max_length=MOST_CHARACTERS)]
 
 
 class BasicJobs(BaseModel):
     """Jobs, each as JSON text of its upload settings."""
 
-    jobs: Annotated[list[StrictStr], Field(min_length=1)]
+    jobs: Annotated[list[JobText], Field(min_length=1)]
 
 
 class HpcJob(BaseModel):
@@ -48,14 +35,16 @@ class HpcJob(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    upload_job_settings: StrictStr = Field(
+    upload_job_settings: JobText = Field(
         description="JSON text of the upload settings; `{}` runs the script alone."
     )
-    hpc_settings: StrictStr = Field(
+    hpc_settings: JobText = Field(
         default="{}",
         description="JSON text of an object: `name`, `mail_user`, `mail_type`, … for the cluster.",
     )
-    script: StrictStr = Field(default="", description="Empty: the data transfer job.")
+    script: StrictStr = Field(
+        default="", max_length=LONGEST_SCRIPT, description="Empty: the data transfer job."
+    )
 
 
 class HpcJobs(BaseModel):
