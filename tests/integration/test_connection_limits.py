@@ -31,7 +31,7 @@ class FewFilesTest(unittest.TestCase):
         command = [sys.executable, "-m", "uvicorn", "aind_data_transfer_service.server:app"]
         command += ["--port", str(cls.port), "--log-level", "warning"]
         environment = os.environ | {"DATA_DIR": folder, "LAB_TIMEZONE": "America/Los_Angeles"}
-        limit = f"ulimit -Hn {FILES} && ulimit -Sn {FILES // 2} && exec "
+        limit = f"ulimit -Sn {FILES // 2} && ulimit -Hn {FILES} && exec "
         cls.process = subprocess.Popen(
             ["sh", "-c", limit + '"$@"', "sh", *command], env=environment
         )
