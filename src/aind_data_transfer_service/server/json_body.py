@@ -25,7 +25,11 @@ VALUES_PER_JOB = 10
 """Of a body, on average: a job is one text, or an object of three."""
 FIELDS_PER_JOB = 20
 _PIECE = 200
-_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},]', re.DOTALL)
+_TOKENS_PER_VALUE = 5
+_TEXT = r'(?:[^"\\]{0,4096}+(?:\\.)?+){0,64}+'
+"""A piece of a string, so short that no other thread waits for long."""
+_TOKEN = re.compile(rf'"{_TEXT}("?)|[\[\]{{}},]|[^"\[\]{{}},]{{1,65536}}+', re.DOTALL)
+_REST = re.compile(rf'{_TEXT}("?)', re.DOTALL)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -44,20 +48,31 @@ def check_size(text: str, most_values: int) -> None:
     most_values : int
         How many values there may be.
     """
-    levels = values = 0
-    for match in _TOKEN.finditer(text):
-        sign = text[match.start()]
-        if sign == '"':
-            continue
+    levels = values = tokens = place = 0
+    while match := _TOKEN.match(text, place):
+        sign = text[place]
+        place = match.end()
+        if sign == '"' and not match[1]:
+            place = _end_of_string(text, place)
         levels += (sign in "[{") - (sign in "]}")
         values += sign in "[{,"
+        tokens += 1
         if levels > MOST_LEVELS:
             raise BodyError(f"the request is nested deeper than {MOST_LEVELS} levels")
-        if values > most_values:
+        if values > most_values or tokens > _TOKENS_PER_VALUE * most_values:
             raise BodyError(
                 f"the request has more than {most_values:,} values; send fewer jobs, each as JSON "
                 "text (model_dump_json)"
             )
+
+
+def _end_of_string(text: str, place: int) -> int:
+    """Return where a string ends, from a place within it on."""
+    while (match := _REST.match(text, place)) and match.end() > place:
+        place = match.end()
+        if match[1]:
+            break
+    return place
 
 
 class JobsBody(Generic[M]):

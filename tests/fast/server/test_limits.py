@@ -3,20 +3,25 @@
 import asyncio
 import json
 import re
+import threading
 import tracemalloc
 import unittest
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from unittest import mock
 
 from aind_data_transfer_service.configs.problems import MOST_CHARACTERS as MOST_MESSAGE
 from aind_data_transfer_service.configs.problems import MOST_ERRORS, MOST_JOB_ERRORS
+from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_words import LONGEST_TEXT, run_status
 from aind_data_transfer_service.hpc.models import SlurmJob
+from aind_data_transfer_service.jobs import monitor
 from aind_data_transfer_service.jobs.json_text import MOST_CHARACTERS
+from aind_data_transfer_service.jobs.monitor import READ_INLINE
 from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
-from aind_data_transfer_service.jobs.report import LONGEST_FIGURES, PIECE, read_events
+from aind_data_transfer_service.jobs.report import LONGEST_FIGURES, PIECE, Report, read_events
 from aind_data_transfer_service.jobs.store import EVENT_CHARACTERS, MOST_SUBMITTERS
 from aind_data_transfer_service.jobs.submission import LONGEST_SCRIPT
 from aind_data_transfer_service.server.guards import SMALL_BYTES, BodyLimit
@@ -82,7 +87,7 @@ class BodyTest(ApplicationTest):
         for body in ('{"jobs":["' + r"\"" * 1_000_000, '"' * 1_000_001, "\\" * 1_000_000):
             async with asyncio.timeout(5):
                 [error] = await self.errors(BASIC, body)
-                self.assertIn("is no JSON", error)
+                self.assertRegex(error, "is no JSON|more than [0-9]+ values")
 
     async def test_other_encodings_are_measured_as_well(self) -> None:
         body = '{"jobs":[' + "0," * 100_000 + "0]}"
@@ -301,6 +306,29 @@ class EventsTest(ApplicationTest):
         job_id = self.envelope(response)["responses"][0]["job_id"]
         page = await self.client.get(f"/jobs/{job_id}")
         self.assertLess(len(page.content), 2 * MOST_SHOWN)
+
+
+class LoopTest(ApplicationTest):
+    """The event loop while events are read."""
+
+    async def test_many_events_are_read_on_a_thread(self) -> None:
+        response = await self.client.post(BASIC, json={"jobs": [upload_settings(self.data_dir)]})
+        job_id = self.envelope(response)["responses"][0]["job_id"]
+        threads: list[threading.Thread] = []
+
+        def note(data: bytes, *, final: bool = False) -> Report:
+            threads.append(threading.current_thread())
+            return read_events(data, final=final)
+
+        line = b'{"kind": "warning"}\n'
+        with mock.patch.object(monitor, "read_events", note):
+            self.executor.files[job_id, "events"] = line * (READ_INLINE // len(line) + 1)
+            self.executor.states[job_id] = RunStatus(job_id, RunState.RUNNING)
+            async with asyncio.timeout(10):
+                while not await self.manager.events(job_id):
+                    await asyncio.sleep(0.01)
+        self.assertTrue(threads)
+        self.assertNotIn(threading.main_thread(), threads)
 
 
 class StatusPageTest(ApplicationTest):
