@@ -9,7 +9,12 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aind_data_transfer_service.settings.unknown import OWN_PREFIXES, check_names, known_variables
+from aind_data_transfer_service.settings.unknown import (
+    OWN_PREFIXES,
+    REMOVED,
+    check_names,
+    known_variables,
+)
 from aind_data_transfer_service.settings.variables import shared_variables
 from tests.support import slow
 from tests.support.seed import SEED
@@ -65,6 +70,12 @@ class Names(unittest.TestCase):
         )
         found = check_names(dict.fromkeys(others, "x") | {"SLIMS_PORT": "tcp://10.0.0.1:80"})
         self.assertEqual(([], []), (found.errors, found.warnings))
+
+    def test_a_setting_of_an_earlier_release_is_an_error_that_says_what_is_instead(self) -> None:
+        for name in REMOVED.keys() - known_variables():
+            [error] = check_names({name.lower(): "1"}).errors
+            self.assertRegex(error, f"^{name.lower()}: no longer a setting; ")
+            self.assertIn(REMOVED[name], error)
 
     def test_every_setting_and_an_empty_variable_are_no_errors(self) -> None:
         found = check_names(dict.fromkeys(known_variables(), "x") | {"HPC_HOTS": ""})

@@ -119,7 +119,7 @@ class AfterwardsKeeper:
         for job_id in given_up:
             await self._tell(job_id)
         settings = self._settings.afterwards
-        if not (settings.codeocean_follow and settings.knows_code_ocean):
+        if not settings.knows_code_ocean:
             return
         ids, self._after = await asyncio.to_thread(
             self._store.open_ends.listed, self._after, _A_ROUND

@@ -1,7 +1,7 @@
 """What is asked of the world before a job is accepted.
 
 Sources, destination, jobs in flight, subject and project: each distinct value is asked about once,
-all at the same time, and nobody waits longer than `CHECK_TIMEOUT`. What is wrong is an error; what
+all at the same time, and nobody waits longer than `check_timeout`. What is wrong is an error; what
 could not be found out is a warning, and the job itself finds out.
 """
 

@@ -93,7 +93,7 @@ def render(
         "static": root + state.static_path,
         "template_link": root + TEMPLATE_ROUTE,
         "project_names_link": state.settings.project_names_link,
-        "help_link": _beneath(root, state.settings.help_url),
+        "help_link": root + "/help",
         "lab_timezone": state.settings.lab_timezone,
     }
     text = _ENVIRONMENT.get_template(template).render(common | dict(context))
@@ -104,11 +104,6 @@ def route_path(request: Request) -> str:
     """Return the path of a request below the folder that a proxy serves us under."""
     path: str = request.scope["path"]
     return path.removeprefix(request.scope.get("root_path", ""))
-
-
-def _beneath(root: str, link: str) -> str:
-    """Put a link of ours beneath the folder that a proxy serves us under."""
-    return root + link if link.startswith("/") else link
 
 
 def _fingerprint(folder: Path) -> str:

@@ -24,6 +24,8 @@ PlainAddress = Annotated[WebAddress, AfterValidator(_without_credentials)]
 class AfterwardsSettings(EnvironmentSettings):
     """What service and job have to know of Code Ocean, and of the hook for registration."""
 
+    constants = frozenset({"codeocean_timeout", "registration_timeout"})
+
     codeocean_domain: PlainAddress | None = None
     """Address of Code Ocean."""
     codeocean_token: SecretStr | None = None
@@ -32,8 +34,6 @@ class AfterwardsSettings(EnvironmentSettings):
     """Which assets are registered there: all, or those for which a capsule is to run."""
     codeocean_timeout: float = Field(default=120.0, gt=0, le=600)
     """Seconds that a job has for all it asks of Code Ocean."""
-    codeocean_follow: bool = True
-    """Whether the service follows computations to their end."""
     registration_url: PlainAddress | None = None
     """Where `metadata.nd.json` is posted once an asset is verified."""
     registration_token: SecretStr | None = None
@@ -67,7 +67,7 @@ class AfterwardsSettings(EnvironmentSettings):
     def environment(self) -> dict[str, str]:
         """Write out what is set, secrets included, as the environment of a job has it."""
         found = {}
-        for name in sorted(self.model_fields_set):
+        for name in sorted(self.model_fields_set - self.constants):
             value = getattr(self, name)
             if isinstance(value, SecretStr):
                 value = value.get_secret_value()

@@ -26,6 +26,8 @@ class EnvironmentSettings(BaseModel):
     )
     prefix: ClassVar[str] = ""
     """How the variables begin."""
+    constants: ClassVar[frozenset[str]] = frozenset()
+    """Fields that have no variable: they are changed by code alone."""
 
     def __init__(self, **values: Any):
         there = {name.upper(): value for name, value in os.environ.items() if value}
@@ -43,11 +45,11 @@ class EnvironmentSettings(BaseModel):
     @classmethod
     def variables(cls) -> dict[str, str]:
         """Name the variable of each field."""
-        groups = cls.groups()
+        groups = cls.groups().keys()
         return {
             name: (field.alias or f"{cls.prefix}{name}").upper()
             for name, field in cls.model_fields.items()
-            if name not in groups
+            if name not in groups | cls.constants
         }
 
     @classmethod
@@ -98,7 +100,7 @@ def read_settings(model: type[Settings]) -> tuple[Settings, list[str]]:
 
 
 def explain_settings(error: ValidationError, hidden: Collection[str] = ()) -> list[str]:
-    """List what is wrong with the environment, a line a variable: `CHECK_TIMEOUT: "abc" …`.
+    """List what is wrong with the environment, a line a variable: `SMTP_PORT: "abc" …`.
 
     Of the variables in `hidden`, values are not shown: they come from where secrets lie.
     """

@@ -19,6 +19,7 @@ class HpcSettings(EnvironmentSettings):
     """What the web service reads of the cluster: every variable begins with `HPC_`."""
 
     prefix = "HPC_"
+    constants = frozenset({"timeout", "submissions_at_once"})
 
     host: HostName | None = None
     """Host of slurmrestd; where it is set, jobs run on the cluster."""

@@ -80,11 +80,6 @@ def _host(value: str) -> str:
     return value
 
 
-def _link(value: str) -> str:
-    """Take the address of a page, or its path on this service."""
-    return value if value.startswith("/") else _web_address(value)
-
-
 def bucket_name(value: str) -> str:
     """Refuse what cannot be the name of a bucket."""
     return values.bucket(value) or ""
@@ -178,7 +173,6 @@ HostName = Annotated[str, AfterValidator(_host)]
 LogForm = Annotated[Literal["text", "json"], BeforeValidator(_lower_case)]
 LogLevel = Annotated[str, AfterValidator(values.log_level)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
-Link = Annotated[str, AfterValidator(_link)]
 Names = Annotated[frozenset[str], BeforeValidator(_split_names)]
 HostPatterns = Annotated[Names, AfterValidator(_host_patterns)]
 RootPath = Annotated[str, AfterValidator(_root_path)]

@@ -78,6 +78,7 @@ class MetadataSettings(EnvironmentSettings):
     """Which source is asked for which document, and what a missing one means."""
 
     prefix = "METADATA_"
+    constants = frozenset({"time_limit"})
 
     folder: Annotated[Path, AfterValidator(_absolute)] | None = None
     """A folder of the lab's documents by id: `subject/690165.json`, `rig/…`, and so on."""
@@ -167,5 +168,5 @@ def _variables(settings: EnvironmentSettings) -> Iterator[tuple[str, str]]:
             value = value.get_secret_value()
         if isinstance(value, tuple):
             value = ",".join(value)
-        if value is not None:
+        if value is not None and name in variables:
             yield variables[name], str(value)

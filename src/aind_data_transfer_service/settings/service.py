@@ -15,7 +15,6 @@ from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.kinds import (
     Folders,
     HostPatterns,
-    Link,
     RootPath,
     WebAddress,
     bucket_name,
@@ -31,6 +30,8 @@ LOCAL_BUCKET = "data"
 class ServiceSettings(CommonSettings):
     """What the web service reads from its environment."""
 
+    constants = frozenset({"check_timeout"})
+
     database_url: SecretStr | None = None
     """SQLAlchemy address; default: SQLite at `DATA_DIR/jobs.sqlite3`."""
     default_s3_bucket: Annotated[str, AfterValidator(bucket_name)] | None = None
@@ -43,9 +44,6 @@ class ServiceSettings(CommonSettings):
     """Refuse a source beneath none of `SOURCE_ROOTS` rather than warn of it."""
     check_timeout: float = Field(default=5.0, gt=0, le=3600)
     """Seconds that the checks of one request may take before what is left becomes a warning."""
-    project_names_url: Link | None = None
-    """Where the page's link "Project Names" leads."""
-    help_url: Link = "/help"
     allowed_hosts: HostPatterns = frozenset()
     """Further names of this service; `*.lab.example` stands for all names below a domain."""
     root_path: RootPath | None = None
@@ -173,8 +171,6 @@ class ServiceSettings(CommonSettings):
     @property
     def project_names_link(self) -> str:
         """Where the full list of project names is to be had."""
-        if self.project_names_url:
-            return self.project_names_url
         base = self.metadata_service_url or "http://aind-metadata-service"
         parts = urlsplit(base)  # the address may hold a password, which is not the readers'
         base = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -20,6 +20,15 @@ OWN_PREFIXES = (
 """A variable that begins like this is a setting of ours, or a mistake."""
 
 REMOVED: Mapping[str, str] = {
+    "CHECK_TIMEOUT": "the checks of a request have 5 seconds",
+    "CODEOCEAN_FOLLOW": "computations are always followed",
+    "CODEOCEAN_TIMEOUT": "a job has 120 seconds for Code Ocean",
+    "HELP_URL": "the page links to /help",
+    "HPC_SUBMISSIONS_AT_ONCE": "8 jobs are sent at a time",
+    "HPC_TIMEOUT": "an answer of slurmrestd has 30 seconds",
+    "METADATA_TIME_LIMIT": "the questions of one job have 60 seconds",
+    "PROJECT_NAMES_URL": "the page links to project_names of METADATA_SERVICE_URL",
+    "REGISTRATION_TIMEOUT": "a registration has 60 seconds",
     "SPREADSHEET_MAX_BYTES": "the limit is fixed",
     "SPREADSHEET_MAX_ROWS": "the limit is fixed",
 }

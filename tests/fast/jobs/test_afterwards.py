@@ -227,7 +227,7 @@ class Rounds(KeeperTest):
 
     async def test_nothing_is_asked_where_that_is_not_wanted(self) -> None:
         job = self.add(analysis="RUNNING", computation_id="c1")
-        await self.keep(codeocean_follow=False).round()
+        await self.keep(codeocean_domain=None, codeocean_token=None).round()
         self.assertEqual([], self.stub.asked)
         self.assertEqual("RUNNING", self.store.get(job.id).analysis)
 

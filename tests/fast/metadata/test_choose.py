@@ -97,9 +97,10 @@ class ChooseTest(unittest.TestCase):
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / path).write_text(json.dumps(content))
 
-    def gather(self, folder_wins=False, variables=None, **sources):
+    def gather(self, folder_wins=False, variables=None, time_limit=60.0, **sources):
         """Gather from sources."""
-        lab = Lab(sources, settings(**(variables or {})))
+        choice = settings(**(variables or {})).model_copy(update={"time_limit": time_limit})
+        lab = Lab(sources, choice, institution="NYU", default_funder="NINDS")
         self.addCleanup(lab.close)
         return gather(FACTS, read_folder(self.folder), lab, folder_wins)
 
@@ -145,7 +146,7 @@ class Order(ChooseTest):
         self.addCleanup(gate.set)
         began = time.monotonic()
         gathered = self.gather(
-            variables={"METADATA_TIME_LIMIT": "0.2"},
+            time_limit=0.2,
             service=Known(gate=gate),
             labtracks=Known(subject=subject("l")),
         )
