@@ -16,7 +16,7 @@ from aind_data_transfer_service.settings.sources import (
 )
 
 SECRET = "hunter2"
-ENTRA = {"TENANT": "lab.example.org", "CLIENT_ID": "b7e1", "CLIENT_SECRET": SECRET}
+ENTRA = {"ENTRA_TENANT": "lab.example.org", "CLIENT_ID": "b7e1", "CLIENT_SECRET": SECRET}
 COMPLETE = {
     SharePointSettings: {"SITE": "lab.sharepoint.com:/sites/NSB", "LIST_2023": "New"} | ENTRA,
     TarsSettings: {"RESOURCE": "https://tars.example.org", "SCOPE": "api://t/.default"} | ENTRA,
@@ -25,10 +25,14 @@ COMPLETE = {
 """All that each of them needs, without the prefix."""
 
 
+def variable_of(system: type, name: str) -> str:
+    """Return the variable of a setting, which two systems share or one has alone."""
+    return name if name in system.variables().values() else f"{system.prefix}{name}"
+
+
 def read(system: type, variables: dict[str, str]) -> object:
     """Read settings from exactly these variables."""
-    prefix = system.prefix
-    named = {f"{prefix}{name}": value for name, value in variables.items()}
+    named = {variable_of(system, name): value for name, value in variables.items()}
     with mock.patch.dict(os.environ, named, clear=True):
         return system()
 
@@ -59,12 +63,19 @@ class Systems(unittest.TestCase):
 
     def test_a_part_of_it_is_refused_with_all_that_is_missing(self) -> None:
         for system, variables in COMPLETE.items():
-            prefix = system.prefix
-            for name in variables:
+            for name in variables.keys() - {"ENTRA_TENANT"}:
                 with self.subTest(system.__name__, only=name):
                     line = self.refused(system, {name: variables[name]})
                     for other in variables.keys() - {name}:
-                        self.assertIn(prefix + other, line)
+                        self.assertIn(variable_of(system, other), line)
+
+    def test_what_several_systems_share_configures_none(self) -> None:
+        for system in COMPLETE:
+            shared = {"ENTRA_TENANT": "lab.example.org", "CA_FILE": "/lab.pem"}
+            with mock.patch.dict(os.environ, shared, clear=True):
+                found = system()
+            self.assertFalse(found.is_set)
+            self.assertEqual("/lab.pem", str(found.ca_file))
 
     def test_a_site_without_a_list_is_refused_and_one_list_is_enough(self) -> None:
         variables = dict(COMPLETE[SharePointSettings])

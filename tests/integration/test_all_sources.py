@@ -98,7 +98,6 @@ class AllSources(unittest.TestCase):
     def settings(self) -> dict[str, str]:
         """Write what an administrator writes."""
         application = {
-            "TENANT": entra.TENANT,
             "CLIENT_ID": entra.CLIENT_ID,
             "CLIENT_SECRET": entra.SECRET,
             "CA_FILE": str(ca_file()),
@@ -121,11 +120,12 @@ class AllSources(unittest.TestCase):
             "TARS_RESOURCE": f"{self.tars.url}/tars",
             "TARS_SCOPE": tars.SCOPE,
             "TARS_AUTHORITY": self.tars.url,
+            "ENTRA_TENANT": entra.TENANT,
             **{f"TARS_{name}": value for name, value in application.items()},
             "SLIMS_HOST": f"{self.slims.url}/slimsrest",
             "SLIMS_USERNAME": slims.USER,
             "SLIMS_PASSWORD": slims.PASSWORD,
-            "SLIMS_CA_FILE": str(ca_file()),
+            "CA_FILE": str(ca_file()),
         }
 
     def run_job(self) -> dict:

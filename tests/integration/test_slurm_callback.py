@@ -67,7 +67,7 @@ class CallbackTest(slurm_service.ClusterTest):
             "HPC_AWS_SECRET_ACCESS_KEY": self.s3.env["AWS_SECRET_ACCESS_KEY"],
             "HPC_AWS_DEFAULT_REGION": self.s3.env["AWS_DEFAULT_REGION"],
             "AWS_ENDPOINT_URL": self.s3.endpoint_url,
-            "CALLBACK_URL": f"http://127.0.0.1:{port}",
+            "INTERNAL_URL": f"http://127.0.0.1:{port}",
         }
         self.enterContext(patch.dict(os.environ, variables))
         self.service = self.enterContext(Service(port, default_s3_bucket=self.bucket))

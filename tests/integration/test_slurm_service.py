@@ -169,7 +169,7 @@ class ServiceTest(ClusterTest):
             "SLIMS_HOST": f"{server.url}/slimsrest",
             "SLIMS_USERNAME": slims.USER,
             "SLIMS_PASSWORD": slims.PASSWORD,
-            "SLIMS_CA_FILE": str(ca_file()),
+            "CA_FILE": str(ca_file()),
         }
 
     def submit(self, *requests: dict) -> list[dict]:

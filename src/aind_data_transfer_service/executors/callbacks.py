@@ -52,7 +52,7 @@ class Callbacks:
         except OSError as error:
             raise TransferServiceError(
                 f"the secret for callbacks cannot be kept: {error.strerror}: {self._file}; "
-                "see CALLBACK_URL and DATA_DIR"
+                "see INTERNAL_URL and DATA_DIR"
             ) from error
         if len(found) != _BYTES:
             raise TransferServiceError(

@@ -139,9 +139,7 @@ def _files(settings: ServiceSettings) -> Iterator[str]:
     files: tuple[tuple[str, Path | None, Callable[[Path], None]], ...] = (
         ("AWS_CA_BUNDLE", settings.aws_ca_bundle, _load_certificates),
         ("HPC_CA_FILE", hpc.ca_file, _load_certificates),
-        ("SHAREPOINT_CA_FILE", lab.sharepoint.ca_file, _load_certificates),
-        ("TARS_CA_FILE", lab.tars.ca_file, _load_certificates),
-        ("SLIMS_CA_FILE", lab.slims.ca_file, _load_certificates),
+        ("CA_FILE", lab.slims.ca_file, _load_certificates),
         ("HPC_TOKEN_FILE", hpc.token_file, _read_text),
     )
     for variable, path, read in files:

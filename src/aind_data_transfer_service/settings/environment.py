@@ -89,7 +89,9 @@ def read_settings(model: type[Settings]) -> tuple[Settings, list[str]]:
         return model(**values), problems
     except ValidationError as error:
         problems = explain_settings(error) + problems
-        wrong_fields = {str(details["loc"][0]) for details in error.errors() if details["loc"]}
+        places = {str(details["loc"][0]) for details in error.errors() if details["loc"]}
+        fields = {variable: name for name, variable in model.variables().items()}
+        wrong_fields = {fields.get(place, place) for place in places}
     for name in wrong_fields & model.model_fields.keys():
         values[name] = model.model_fields[name].get_default(call_default_factory=True)
     try:
@@ -105,10 +107,11 @@ def explain_settings(error: ValidationError, hidden: Collection[str] = ()) -> li
     Of the variables in `hidden`, values are not shown: they come from where secrets lie.
     """
     lines = []
-    prefix = next((model.prefix for model in _models() if model.__name__ == error.title), "")
+    model = next((one for one in _models() if one.__name__ == error.title), EnvironmentSettings)
+    variables = model.variables()
     for details in error.errors(include_url=False):
-        name = ".".join(str(part) for part in details["loc"])
-        variable = f"{prefix}{name}".upper() if name else ""
+        field = str(details["loc"][0]) if details["loc"] else ""
+        variable = variables.get(field, field.upper())
         if variable in hidden:
             words = "what it is set to cannot be used"
         elif details["type"] == "value_error":

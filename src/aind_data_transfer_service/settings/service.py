@@ -52,7 +52,7 @@ class ServiceSettings(CommonSettings):
     """Whether a job may bring a script of its own; by default on a cluster only."""
     local_executor_slots: int = Field(default=2, gt=0)
     """How many jobs this machine runs at once."""
-    callback_url: WebAddress | None = None
+    callback_url: WebAddress | None = Field(default=None, alias="INTERNAL_URL")
     """This service's address as the cluster's nodes see it; they bring their events there."""
     monitor_interval: float | None = Field(default=None, gt=0, le=3600)
     """Seconds between two looks at the executor; by default 10 on a cluster, else 1."""

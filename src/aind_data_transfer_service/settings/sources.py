@@ -36,10 +36,12 @@ class _SystemSettings(EnvironmentSettings):
     """What the settings of all systems have in common."""
 
     def _missing(self, *names: str) -> list[str]:
-        """List the variables that have to be set and are not, where any of them is."""
-        if not any(getattr(self, name) for name in names):
+        """List the variables that have to be set and are not, if any of this system's own is."""
+        variables = self.variables()
+        own = [name for name in names if variables[name].startswith(self.prefix)]
+        if not any(getattr(self, name) for name in own):
             return []
-        return [f"{self.prefix}{name}".upper() for name in names if not getattr(self, name)]
+        return [variables[name] for name in names if not getattr(self, name)]
 
 
 class LabtracksSettings(_SystemSettings):
@@ -82,7 +84,7 @@ class SharePointSettings(_SystemSettings):
     """Id or title of the list of 2019 to 2022."""
     list_2023: str | None = None
     """Id or title of the list since 2023."""
-    tenant: str | None = None
+    tenant: str | None = Field(default=None, alias="ENTRA_TENANT")
     """Id or domain of the tenant in Entra ID."""
     client_id: str | None = None
     client_secret: SecretStr | None = None
@@ -90,7 +92,7 @@ class SharePointSettings(_SystemSettings):
     """Entra ID; national clouds have others."""
     graph_url: SecureAddress = "https://graph.microsoft.com"
     """Microsoft Graph; national clouds have others."""
-    ca_file: Path | None = None
+    ca_file: Path | None = Field(default=None, alias="CA_FILE")
     """Certificates to trust besides this machine's."""
 
     @model_validator(mode="after")
@@ -99,7 +101,8 @@ class SharePointSettings(_SystemSettings):
         missing = self._missing("site", "tenant", "client_id", "client_secret")
         lists = self.list_2019 or self.list_2023
         if lists and not self.site and not missing:
-            missing = [f"SHAREPOINT_{n}" for n in ("SITE", "TENANT", "CLIENT_ID", "CLIENT_SECRET")]
+            login = ("site", "tenant", "client_id", "client_secret")
+            missing = [self.variables()[name] for name in login if not getattr(self, name)]
         if not lists and (missing or self.site):
             missing.append("one of SHAREPOINT_LIST_2019 and SHAREPOINT_LIST_2023")
         if missing:
@@ -123,13 +126,13 @@ class TarsSettings(_SystemSettings):
     """Its address, before `/api/v1`."""
     scope: str | None = None
     """What the token is for: `api://…/.default`."""
-    tenant: str | None = None
+    tenant: str | None = Field(default=None, alias="ENTRA_TENANT")
     """Id or domain of the tenant in Entra ID."""
     client_id: str | None = None
     client_secret: SecretStr | None = None
     authority: SecureAddress = "https://login.microsoftonline.com"
     """Entra ID; national clouds have others."""
-    ca_file: Path | None = None
+    ca_file: Path | None = Field(default=None, alias="CA_FILE")
     """Certificates to trust besides this machine's."""
 
     @model_validator(mode="after")
@@ -159,7 +162,7 @@ class SlimsSettings(_SystemSettings):
     password: SecretStr | None = None
     record_type: str | None = None
     """The type of reference data that is looked through; without one, any."""
-    ca_file: Path | None = None
+    ca_file: Path | None = Field(default=None, alias="CA_FILE")
     """Certificates to trust besides this machine's."""
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ OWN_PREFIXES = (
 """A variable that begins like this is a setting of ours, or a mistake."""
 
 REMOVED: Mapping[str, str] = {
+    "CALLBACK_URL": "set INTERNAL_URL",
     "CHECK_TIMEOUT": "the checks of a request have 5 seconds",
     "CODEOCEAN_FOLLOW": "computations are always followed",
     "CODEOCEAN_TIMEOUT": "a job has 120 seconds for Code Ocean",
@@ -29,8 +30,13 @@ REMOVED: Mapping[str, str] = {
     "METADATA_TIME_LIMIT": "the questions of one job have 60 seconds",
     "PROJECT_NAMES_URL": "the page links to project_names of METADATA_SERVICE_URL",
     "REGISTRATION_TIMEOUT": "a registration has 60 seconds",
+    "SHAREPOINT_CA_FILE": "set CA_FILE",
+    "SHAREPOINT_TENANT": "set ENTRA_TENANT",
+    "SLIMS_CA_FILE": "set CA_FILE",
     "SPREADSHEET_MAX_BYTES": "the limit is fixed",
     "SPREADSHEET_MAX_ROWS": "the limit is fixed",
+    "TARS_CA_FILE": "set CA_FILE",
+    "TARS_TENANT": "set ENTRA_TENANT",
 }
 """Settings of earlier releases, and what takes their place."""
 

@@ -60,7 +60,7 @@ class CallbacksTest(unittest.TestCase):
 
     def test_a_secret_that_cannot_be_kept_is_told_in_words(self):
         self.file.parent.write_text("in the way")
-        with self.assertRaisesRegex(TransferServiceError, "CALLBACK_URL"):
+        with self.assertRaisesRegex(TransferServiceError, "INTERNAL_URL"):
             self.open()
 
     def test_a_file_that_holds_no_secret_is_not_used(self):

@@ -236,7 +236,7 @@ class ContainerTest(ScriptTest):
         variables |= {"METADATA_SUBJECT": "service", "METADATA_POLICY_RIG": "require"}
         with patch.dict(os.environ, variables, clear=True):
             agreed = ServiceSettings().agreed_environment()
-        mine = {"SLIMS_HOST": "https://elsewhere", "SLIMS_CA_FILE": "/mine", "KEPT": "1"}
+        mine = {"SLIMS_HOST": "https://elsewhere", "CA_FILE": "/mine", "KEPT": "1"}
         mine |= {"METADATA_POLICY_SUBJECT": "ignore", "SHAREPOINT_GRAPH_URL": "https://elsewhere"}
         mine |= {"SINGULARITYENV_SLIMS_HOST": "https://elsewhere"}
         spec = JobSpec("j", "n", request="{}", settings={"environment": mine})
@@ -246,7 +246,7 @@ class ContainerTest(ScriptTest):
             there = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
             self.assertLessEqual(variables.items(), there.items())
         self.assertNotIn("elsewhere", str(found))
-        for name in ("SLIMS_CA_FILE", "METADATA_POLICY_SUBJECT", "SHAREPOINT_GRAPH_URL"):
+        for name in ("CA_FILE", "METADATA_POLICY_SUBJECT", "SHAREPOINT_GRAPH_URL"):
             self.assertNotIn(name, found)
         self.assertNotIn("s3cr3t-2", compose_script(spec, self.boxed))
         script = JobSpec("j", "n", script="#!/bin/sh\nenv\n")

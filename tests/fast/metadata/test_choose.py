@@ -384,7 +384,7 @@ class Settings(unittest.TestCase):
             self.assertEqual((), open_lab(UploadSettings()).chosen("subject"))
 
     def test_all_that_is_configured_is_opened_and_what_cannot_be_is_told(self) -> None:
-        entra = {"TENANT": "t", "CLIENT_ID": "c", "CLIENT_SECRET": "s"}
+        entra = {"CLIENT_ID": "c", "CLIENT_SECRET": "s"}
         variables = {
             "METADATA_SERVICE_URL": "http://127.0.0.1:1",
             "METADATA_FOLDER": "/nowhere",
@@ -395,11 +395,12 @@ class Settings(unittest.TestCase):
             "SLIMS_HOST": "https://s",
             "SLIMS_USERNAME": "u",
             "SLIMS_PASSWORD": "p",
-            "SLIMS_CA_FILE": "/nowhere.pem",
+            "CA_FILE": "/nowhere.pem",
             "SHAREPOINT_SITE": "s",
             "SHAREPOINT_LIST_2023": "l",
             "TARS_RESOURCE": "https://t",
             "TARS_SCOPE": "api://t/.default",
+            "ENTRA_TENANT": "t",
             **{f"{system}_{k}": v for system in ("TARS", "SHAREPOINT") for k, v in entra.items()},
         }
         with patch.dict(os.environ, variables, clear=True):

@@ -54,11 +54,12 @@ class Ending(unittest.TestCase):
 
     def test_a_process_ends_whatever_its_sources_still_wait_for(self) -> None:
         server = self.enterContext(Silent())
-        login = {"TENANT": TENANT, "CLIENT_ID": CLIENT_ID, "CLIENT_SECRET": SECRET}
-        login |= {"AUTHORITY": server.url, "CA_FILE": str(ca_file())}
+        login = {"CLIENT_ID": CLIENT_ID, "CLIENT_SECRET": SECRET, "AUTHORITY": server.url}
         environment = os.environ | {
             **{f"SHAREPOINT_{name}": value for name, value in login.items()},
             **{f"TARS_{name}": value for name, value in login.items()},
+            "ENTRA_TENANT": TENANT,
+            "CA_FILE": str(ca_file()),
             "SHAREPOINT_SITE": "lab,1,2",
             "SHAREPOINT_LIST_2019": "Old",
             "SHAREPOINT_GRAPH_URL": server.url,

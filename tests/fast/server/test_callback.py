@@ -190,7 +190,7 @@ class BothWaysTest(ApplicationTest):
 
 
 class SwitchedOffTest(ApplicationTest):
-    """A service without CALLBACK_URL."""
+    """A service without INTERNAL_URL."""
 
     async def test_nobody_is_let_in(self) -> None:
         response = await self.client.post("/api/jobs/a/events?offset=0", content=BEGIN)
