@@ -115,7 +115,7 @@ def _values(settings: EnvironmentSettings) -> dict[str, Any]:
         value = getattr(settings, name)
         if isinstance(value, EnvironmentSettings):
             found |= _values(value)
-        else:
+        elif name in variables:
             found[variables[name]] = value
     return found
 
