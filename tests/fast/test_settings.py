@@ -356,8 +356,26 @@ class Cluster(unittest.TestCase):
         self.assertEqual({"time_limit", "qos"}, found)
 
     def test_an_address_of_the_sixth_version_is_bracketed(self) -> None:
-        found = service(**(SEED | {"HPC_HOST": "::1", "HPC_SCHEME": "https"}))
-        self.assertEqual("https://[::1]:3000", found.hpc.url)
+        found = service(**(SEED | {"HPC_HOST": "::1"}))
+        self.assertEqual("http://[::1]:3000", found.hpc.url)
+
+    def test_an_address_takes_the_place_of_host_and_port(self) -> None:
+        others = {name: v for name, v in SEED.items() if name not in ("HPC_HOST", "HPC_PORT")}
+        for address, url in {
+            "https://slurm:6821": "https://slurm:6821",
+            "http://slurm": "http://slurm:6820",
+            "https://[::1]:1/": "https://[::1]:1",
+        }.items():
+            found = service(**others, HPC_URL=address)
+            self.assertEqual(url, found.hpc.url)
+            self.assertTrue(found.on_cluster)
+        for address in ("slurm", "ftp://slurm", "http://slurm:x", "http://a:b@slurm", "http://s/p"):
+            with self.subTest(address), self.assertRaisesRegex(ValidationError, "HPC_URL: write"):
+                service(**others, HPC_URL=address)
+        with self.assertRaisesRegex(ValidationError, "HPC_HOST and HPC_PORT must not be set"):
+            service(**SEED, HPC_URL="http://slurm")
+        with self.assertRaisesRegex(ValidationError, "HPC_URL is set, so these are needed too"):
+            service(HPC_URL="http://slurm")
 
     def test_a_variable_that_clusters_have_is_no_concern_of_ours(self) -> None:
         self.assertFalse(service(HPC="/opt/hpc").on_cluster)

@@ -178,6 +178,7 @@ class Refusals(unittest.TestCase):
     def test_warnings_stop_nothing(self) -> None:
         with ServiceProcess(DATA_DIR=str(self.folder), DATABASE_ULR="x", SLURM_CONF="y") as service:
             self.assertRegex("\n".join(service.log), "WARNING .*DATABASE_ULR: not a setting")
+            self.assertRegex("\n".join(service.log), "WARNING .*LAB_TIMEZONE: not set; times")
 
 
 @slow
@@ -197,6 +198,7 @@ class Config(unittest.TestCase):
             "HPC_AWS_SECRET_ACCESS_KEY": SECRET,
             "DATABASE_URL": f"postgresql://anna:{SECRET}@host/jobs",
             "METADATA_SERVICE_URL": f"http://anna:{SECRET}@meta:8000",
+            "LAB_TIMEZONE": "America/Los_Angeles",
             "source_roots": "/vast:/allen",
         }
         done = run_command("config", **variables)

@@ -316,7 +316,7 @@ class SlurmClient:
         except _NOT_SENT as error:
             raise Unreachable(
                 f"{self.base_url} cannot be reached ({_words(error)}); nothing was sent. "
-                "Is slurmrestd running there, and are HPC_HOST, HPC_PORT and HPC_SCHEME right?"
+                "Is slurmrestd running there, and is HPC_URL (or HPC_HOST and HPC_PORT) right?"
             ) from error
         except httpx.RemoteProtocolError:
             raise

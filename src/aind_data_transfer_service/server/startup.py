@@ -48,6 +48,11 @@ def check_settings() -> Checked:
     problems += [line for line in of_jobs if line not in problems]
     problems = [*file.problems, *names.errors, *problems, *missing_resources(settings)]
     warnings = [*file.warnings, *names.warnings]
+    if "lab_timezone" not in settings.model_fields_set:
+        warnings.append(
+            "LAB_TIMEZONE: not set; times without an offset are read in this machine's zone, "
+            f"{settings.lab_timezone}"
+        )
     return Checked(settings, problems, warnings, frozenset(file.values))
 
 

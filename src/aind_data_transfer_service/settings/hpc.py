@@ -1,7 +1,8 @@
 """What the service knows of the cluster."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -14,16 +15,21 @@ from aind_data_transfer_service.settings.kinds import (
     NodePaths,
 )
 
+DEFAULT_PORT = 6820
+"""The port that slurmrestd listens on by default."""
+
 
 class HpcSettings(EnvironmentSettings):
     """What the web service reads of the cluster: every variable begins with `HPC_`."""
 
     prefix = "HPC_"
-    constants = frozenset({"timeout", "submissions_at_once"})
+    constants = frozenset({"scheme", "timeout", "submissions_at_once"})
 
+    address: str | None = Field(default=None, alias="HPC_URL")
+    """Address of slurmrestd, in place of `host` and `port`."""
     host: HostName | None = None
     """Host of slurmrestd; where it is set, jobs run on the cluster."""
-    port: int = Field(default=6820, gt=0, lt=65536)
+    port: int = Field(default=DEFAULT_PORT, gt=0, lt=65536)
     scheme: Literal["http", "https"] = "http"
     api_endpoint: str | None = None
     """Pins the dialect, as `slurm/v0.0.38`; otherwise found out from the server."""
@@ -77,6 +83,25 @@ class HpcSettings(EnvironmentSettings):
     shard_bytes: int | None = Field(default=None, gt=0)
     """How many bytes each further shard is worth; smaller assets have fewer shards."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_address(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Take host, port and scheme from the address."""
+        address = values.get("address")
+        if not address:
+            return values
+        if values.get("host") or values.get("port"):
+            raise ValueError("HPC_URL is set, so HPC_HOST and HPC_PORT must not be set")
+        try:
+            parts = urlsplit(address)
+            port = parts.port or DEFAULT_PORT
+            extra = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+        except ValueError:
+            parts, port, extra = urlsplit(""), 0, "x"
+        if parts.scheme not in ("http", "https") or not parts.hostname or extra:
+            raise ValueError("HPC_URL: write scheme, host and port alone, as https://slurm:6820")
+        return values | {"host": parts.hostname, "port": port, "scheme": parts.scheme}
+
     @model_validator(mode="after")
     def _complete(self) -> "HpcSettings":
         """Name everything that a cluster needs and that is not there."""
@@ -88,7 +113,9 @@ class HpcSettings(EnvironmentSettings):
         if not tokens:
             missing.append("one of HPC_TOKEN, HPC_TOKEN_FILE and HPC_TOKEN_COMMAND")
         if missing:
-            raise ValueError(f"HPC_HOST is set, so these are needed too: {', '.join(missing)}")
+            raise ValueError(
+                f"HPC_HOST or HPC_URL is set, so these are needed too: {', '.join(missing)}"
+            )
         if len(tokens) > 1:
             names = " and ".join(f"HPC_{name.upper()}" for name in tokens)
             raise ValueError(f"{names} are set; set one of them, so that it is clear which counts")

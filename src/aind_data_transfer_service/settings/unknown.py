@@ -25,6 +25,7 @@ REMOVED: Mapping[str, str] = {
     "CODEOCEAN_FOLLOW": "computations are always followed",
     "CODEOCEAN_TIMEOUT": "a job has 120 seconds for Code Ocean",
     "HELP_URL": "the page links to /help",
+    "HPC_SCHEME": "set HPC_URL, as https://slurm.example.org:6820",
     "HPC_SUBMISSIONS_AT_ONCE": "8 jobs are sent at a time",
     "HPC_TIMEOUT": "an answer of slurmrestd has 30 seconds",
     "METADATA_TIME_LIMIT": "the questions of one job have 60 seconds",
