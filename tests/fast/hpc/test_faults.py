@@ -64,7 +64,9 @@ class Connections(_WithServer):
         url = f"http://127.0.0.1:{free_port()}"
         async with SlurmClient(url, "u", FixedToken("t"), dialect="slurm/v0.0.38") as client:
             for ask in (client.jobs, lambda: client.submit(a_submission("exit 0"))):
-                with self.assertRaisesRegex(Unreachable, "nothing was sent.*HPC_URL .or HPC_HOST and HPC_PORT"):
+                with self.assertRaisesRegex(
+                    Unreachable, "nothing was sent.*HPC_URL .or HPC_HOST and HPC_PORT"
+                ):
                     await ask()
 
     async def test_a_lost_answer_to_a_submission_is_told_as_such(self) -> None:
