@@ -246,7 +246,7 @@ class JobEnvironment(unittest.TestCase):
             "AWS_PROFILE": "lab",
             "AWS_PARAM_STORE_NAME": "/lab/transfer",
             "UPLOAD_CONNECTIONS": "8",
-            "slims_ca_file": "/etc/slims.pem",
+            "ca_file": "/etc/lab.pem",
             "PYTHONPATH": "/opt/lab",
             "FREETDSCONF": "/etc/freetds.conf",
         }
@@ -469,7 +469,7 @@ class OwnNames(unittest.TestCase):
         found = service(
             ALLOWED_HOSTS="Transfer.LAB, *.lab.example,Bücher.example",
             SERVICE_URL="https://Upload.example:8443/below",
-            CALLBACK_URL="http://[FE80::1]:5000",
+            INTERNAL_URL="http://[FE80::1]:5000",
         )
         expected = {"transfer.lab", "*.lab.example", "xn--bcher-kva.example"}
         self.assertEqual(expected | {"upload.example", "fe80::1"}, found.known_hosts)

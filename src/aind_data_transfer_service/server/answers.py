@@ -7,7 +7,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from aind_data_transfer_service.configs.problems import first_errors
+from aind_data_transfer_service.configs.problems import MOST_ERRORS, first_errors
 from aind_data_transfer_service.redaction import redact_all
 
 
@@ -24,7 +24,9 @@ class EnvelopeResponse(JSONResponse):
     def __init__(self, message: str, data: dict[str, Any], status_code: int = 200) -> None:
         """Pack `data`, of values that JSON knows."""
         for name in {"errors", "warnings"} & data.keys():
-            data = {**data, name: first_errors(redact_all(data[name]), name)}
+            texts = list(data[name])  # a text is redacted before it is cut
+            texts[: MOST_ERRORS + 1] = redact_all(texts[: MOST_ERRORS + 1])
+            data = {**data, name: first_errors(texts, name)}
         super().__init__({"message": message, "data": data}, status_code=status_code)
 
     def render(self, content: Any) -> bytes:

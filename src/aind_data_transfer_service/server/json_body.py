@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 from aind_data_transfer_service.configs.problems import MOST_ERRORS
+from aind_data_transfer_service.configs.spreadsheet_limits import MAX_JOBS
 
 MOST_LEVELS = 32
 """Of a body. A job that is sent as an object rather than as text is still understood and named."""
@@ -169,8 +170,7 @@ class JobsRoute(APIRoute):
             """Read the body here, and hand the request on with the result in its place."""
             body = await request.body()
             if body:
-                most = request.app.state.settings.spreadsheet_max_rows
-                read = JobsBody(model, most).read
+                read = JobsBody(model, MAX_JOBS).read
                 found = await asyncio.get_running_loop().run_in_executor(_READER, read, body)
                 request = _ReadRequest(request, found)
             return await handle(request)
