@@ -358,7 +358,7 @@ class LimitedProtocol(HttpToolsProtocol):
             else:
                 self.give_way()
         elif self._body_deadline is not None:
-            if self.flow.read_paused:
+            if self.flow.read_paused or self.cycle.waiting_for_100_continue:
                 self._body_deadline = now + self._limits.stall_seconds
             elif now >= min(self._body_deadline, self._body_end):
                 self._refuse_body()

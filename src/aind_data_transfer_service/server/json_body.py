@@ -87,7 +87,7 @@ class JobsBody(Generic[M]):
         How many jobs a request may have.
     """
 
-    def __init__(self, model: type[M], most_jobs: int):
+    def __init__(self, model: type[M], most_jobs: int = MAX_JOBS):
         self._model = model
         self._most = most_jobs
         self._errors: list[Any] = []
@@ -170,7 +170,7 @@ class JobsRoute(APIRoute):
             """Read the body here, and hand the request on with the result in its place."""
             body = await request.body()
             if body:
-                read = JobsBody(model, MAX_JOBS).read
+                read = JobsBody(model).read
                 found = await asyncio.get_running_loop().run_in_executor(_READER, read, body)
                 request = _ReadRequest(request, found)
             return await handle(request)

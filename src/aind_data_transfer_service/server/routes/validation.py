@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Response, UploadFile
 
-from aind_data_transfer_service.configs.problems import first_errors
 from aind_data_transfer_service.configs.template import job_upload_template
 from aind_data_transfer_service.jobs.manager import FileValidation
 from aind_data_transfer_service.server import words
@@ -52,14 +51,13 @@ async def get_job_upload_template() -> Response:
 
 def _answer(found: FileValidation) -> EnvelopeResponse:
     """Tell what was found, as a list and taken apart."""
-    errors = first_errors(found.errors)
     data = {
         "jobs": list(found.jobs),
-        "errors": errors,
+        "errors": list(found.errors),
         "warnings": list(found.warnings),
         "rows": list(found.rows),
         "error_count": found.error_count,
-        "problems": [words.problem(error)._asdict() for error in errors],
+        "problems": [words.problem(error)._asdict() for error in found.errors],
     }
     if found.errors:
         return EnvelopeResponse("There were errors", data, 406)
