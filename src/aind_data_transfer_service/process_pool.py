@@ -121,7 +121,8 @@ class ProcessPool:
         try:
             worker = self._start()
         except UnavailableError as error:
-            logger.warning("%s", error)
+            if self._is_open:  # a worker that is killed while it starts is no news
+                logger.warning("%s", error)
         while (item := self._queue.get()) is not None:
             request, answer = item
             if not answer.set_running_or_notify_cancel():
