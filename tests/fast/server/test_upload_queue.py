@@ -145,7 +145,10 @@ class UploadQueueTest(ApplicationTest):
             "method": "POST",
             "path": ADDRESS,
             "query_string": b"",
-            "headers": [(name.encode(), value.encode()) for name, value in HEADERS.items()],
+            "headers": [
+                (name.encode(), value.encode())
+                for name, value in {**HEADERS, "host": "localhost"}.items()
+            ],
         }
         await UploadQueue(self.app, max_file=10**6)(scope, receive, send)
         self.assertGreater(sum(sizes), 600_000)
