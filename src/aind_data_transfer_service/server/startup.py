@@ -66,10 +66,10 @@ def settings_or_exit() -> ServiceSettings:
     """
     checked = check_settings()
     configured_from_environment()  # the file may say how
-    for warning in checked.warnings:
-        logger.warning("%s", warning)
     if checked.problems:
         raise SystemExit(refusal(checked.problems))
+    for warning in checked.warnings:
+        logger.warning("%s", warning)
     return checked.settings
 
 

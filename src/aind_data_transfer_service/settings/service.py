@@ -120,7 +120,7 @@ class ServiceSettings(CommonSettings):
         """List the settings that are addresses of this service, each with its host."""
         addresses = {
             "SERVICE_URL": self.notifications.service_url,
-            "CALLBACK_URL": self.callback_url,
+            "INTERNAL_URL": self.callback_url,
         }
         return [(name, urlsplit(url).hostname or "") for name, url in addresses.items() if url]
 
