@@ -10,7 +10,9 @@
     │   ├── JobNotFound
     │   └── TransitionError     a state may not follow another
     ├── ExecutorError           a job cannot be started, followed or cancelled
+    │   └── LeaseLostError      another process of the service runs the jobs
     ├── UnavailableError        the service cannot do this now; a later attempt may succeed
+    │   └── StoreUnavailable    the database does not answer in time
     ├── WorkerError             a worker process failed at a request
     │   ├── WorkerTimeout       it exceeded its deadline
     │   └── WorkerDied          it ended
@@ -108,6 +110,10 @@ class ExecutorError(TransferServiceError):
     """A job cannot be started, followed or cancelled."""
 
 
+class LeaseLostError(ExecutorError):
+    """This process may not start, follow or cancel jobs: it does not hold the service's lease."""
+
+
 class UnavailableError(TransferServiceError):
     """The service cannot do this now; a later attempt may succeed."""
 
@@ -137,6 +143,10 @@ class WorkerDied(WorkerError):
 
 class SpoiledFileError(ExecutorError):
     """Something else lies where a job should have left a file; that does not pass."""
+
+
+class StoreUnavailable(UnavailableError):
+    """The database does not answer in time."""
 
 
 class AfterwardsError(TransferServiceError):

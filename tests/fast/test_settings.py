@@ -1,6 +1,7 @@
 """Settings: read once, typed, and refused in words."""
 
 import os
+import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -269,6 +270,35 @@ class JobEnvironment(unittest.TestCase):
         self.assertTrue(service(**SEED).takes_scripts)
         self.assertTrue(service(ALLOW_CUSTOM_SCRIPTS="true").takes_scripts)
         self.assertFalse(service(**SEED, ALLOW_CUSTOM_SCRIPTS="false").takes_scripts)
+
+
+class DatabaseUrlFile(unittest.TestCase):
+    """The address of the database, in a file."""
+
+    def setUp(self) -> None:
+        self.file = Path(self.enterContext(tempfile.TemporaryDirectory())) / "url"
+
+    def test_its_only_line_is_the_address(self) -> None:
+        self.file.write_text("postgresql://me:hunter2@db/jobs\n")
+        found = service(DATABASE_URL_FILE=str(self.file))
+        self.assertEqual("postgresql://me:hunter2@db/jobs", found.resolved_database_url)
+        self.assertNotIn("hunter2", repr(found) + str(found.model_dump()))
+
+    def test_what_is_wrong_is_said_without_the_address(self) -> None:
+        secret = "postgresql://me:hunter2@db/jobs"
+        for content, more, words in (
+            (None, {}, "cannot be read: No such file or directory"),
+            (b"", {}, "must hold one line"),
+            (f"{secret}\n{secret}".encode(), {}, "must hold one line"),
+            (b"\xff", {}, "it is not UTF-8 text"),
+            (secret.encode(), {"DATABASE_URL": secret}, "both set"),
+        ):
+            with self.subTest(words):
+                if content is not None:
+                    self.file.write_bytes(content)
+                with self.assertRaisesRegex(ValidationError, words) as caught:
+                    service(DATABASE_URL_FILE=str(self.file), **more)
+                self.assertNotIn("hunter2", str(caught.exception))
 
 
 class OpenData(unittest.TestCase):

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from aind_data_transfer_service.jobs.store import JobStore
 from tests.support import postgres
 from tests.support.jobs import a_job
+from tests.support.lease_contract import LeaseContract
 from tests.support.store_contract import StoreContract
 
 
-class PostgresStoreTest(StoreContract, unittest.TestCase):
+class PostgresStoreTest(StoreContract, LeaseContract, unittest.TestCase):
     """The whole contract, and what only a server can do."""
 
     @classmethod

@@ -2,7 +2,7 @@
 
 import tempfile
 import unittest
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,10 @@ class HandExecutor:
         self.refusal: str | None = None
         self.fault: Exception | None = None
 
-    async def open(self) -> None:
+    async def open(self, in_doubt: Collection[str] = ()) -> None:
+        """Do nothing."""
+
+    async def suspend(self) -> None:
         """Do nothing."""
 
     async def start(self, specs: Sequence[JobSpec]) -> list[Started]:

@@ -1,7 +1,7 @@
 """Builders of jobs, and an executor that does what a test tells it to."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -90,7 +90,10 @@ class ToldExecutor:
         self.questions = 0
         self.doubtful: set[str] = set()
 
-    async def open(self) -> None:
+    async def open(self, in_doubt: Collection[str] = ()) -> None:
+        """Do nothing."""
+
+    async def suspend(self) -> None:
         """Do nothing."""
 
     async def start(self, specs: Sequence[JobSpec]) -> list[Started]:

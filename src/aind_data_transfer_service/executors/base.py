@@ -4,11 +4,19 @@ An executor knows how to start, list, cancel and describe. It knows nothing of s
 or stores of data. Whoever uses one cannot tell which is beneath: this machine or a cluster.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol, runtime_checkable
+
+Guard = Callable[[], None]
+"""Raises `LeaseLostError` if this process may not start or cancel jobs now."""
+
+
+def unguarded() -> None:
+    """Allow everything: there is no other process."""
+
 
 CANCELLED_BEFORE = "cancelled before it was sent"
 JobFile = Literal["stdout", "stderr", "events"]
@@ -171,8 +179,20 @@ class Executor(Protocol):
         """When the token ends by which the executor is let in; None where there is none."""
         ...
 
-    async def open(self) -> None:
-        """Take up work where a former process left off. Called once, before all else."""
+    async def open(self, in_doubt: Collection[str] = ()) -> None:
+        """Take up work where a former process left off, before jobs are started.
+
+        Called again after `suspend`. Jobs can be looked at without it.
+
+        Parameters
+        ----------
+        in_doubt : collection of str
+            Jobs that a process which did not end in order may be submitting right now.
+        """
+        ...
+
+    async def suspend(self) -> None:
+        """Start and cancel no more jobs until `open`: another process runs them. They go on."""
         ...
 
     async def start(self, specs: Sequence[JobSpec]) -> list[Started]:

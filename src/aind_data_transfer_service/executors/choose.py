@@ -1,6 +1,8 @@
 """Which executor the settings ask for."""
 
-from aind_data_transfer_service.executors.base import Executor
+import hashlib
+
+from aind_data_transfer_service.executors.base import Executor, Guard, unguarded
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.local import LocalExecutor
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
@@ -10,8 +12,20 @@ from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
 
 
-def choose_executor(settings: ServiceSettings, callbacks: Callbacks | None = None) -> Executor:
-    """Make the executor for a service: this machine, unless a cluster is named."""
+def choose_executor(
+    settings: ServiceSettings, callbacks: Callbacks | None = None, guard: Guard = unguarded
+) -> Executor:
+    """Make the executor for a service: this machine, unless a cluster is named.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+        What the administrator chose.
+    callbacks : Callbacks, optional
+        How the jobs reach the service with their events.
+    guard : Callable
+        Raises an error if this process may not start or cancel jobs.
+    """
     if settings.on_cluster:
         environment = settings.agreed_environment()
         return SlurmExecutor(
@@ -20,10 +34,23 @@ def choose_executor(settings: ServiceSettings, callbacks: Callbacks | None = Non
             environment,
             callbacks=callbacks,
             hpc_for=settings.hpc_for,
+            guard=guard,
         )
     environment = settings.job_environment()
     environment["UPLOAD_STATE_DIR"] = str(settings.data_dir / "transfers")
-    return LocalExecutor(settings.jobs_dir, environment, slots=settings.local_executor_slots)
+    return LocalExecutor(
+        settings.jobs_dir,
+        environment,
+        slots=settings.local_executor_slots,
+        guard=guard,
+        database=_database_id(settings),
+    )
+
+
+def _database_id(settings: ServiceSettings) -> str:
+    """Return what tells databases apart, and does not give away the password of one."""
+    shown = settings.resolved_database_url.rpartition("@")[2]
+    return hashlib.sha256(shown.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def make_client(hpc: HpcSettings) -> SlurmClient:

@@ -8,24 +8,27 @@ import asyncio
 import fcntl
 import logging
 import os
+import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.errors import ExecutorError, LeaseLostError
 from aind_data_transfer_service.executors import supervisor
 from aind_data_transfer_service.executors.base import (
     CANCELLED_BEFORE,
     FileChunk,
+    Guard,
     JobFile,
     JobSpec,
     RunState,
     RunStatus,
     Started,
+    unguarded,
 )
 from aind_data_transfer_service.executors.plain_files import READ_SECONDS, FileReads, unreadable
 from aind_data_transfer_service.executors.spool import FILES, VANISHED, JobFolder
@@ -35,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 UPLOAD_COMMAND = (sys.executable, "-m", "aind_data_transfer_service.upload")
 NOT_STARTED = "the job's process could not be started"
+_LONGEST_ID = 100
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -45,7 +49,8 @@ class LocalExecutor:
     Parameters
     ----------
     folder : Path
-        Where each job gets a folder. One service at a time works in it.
+        Where each job gets a folder. Services of one database at a time work in it, and of these
+        the one that holds the lease.
     environment : mapping of str to str
         The environment of every job, to which the job's own id and files are added.
     slots : int
@@ -56,6 +61,10 @@ class LocalExecutor:
         Seconds that a cancelled job has to stop by itself.
     poll_interval : float
         Seconds between two looks at the running jobs.
+    guard : Callable
+        Raises an error if this process may not start jobs.
+    database : str
+        Tells services of the same database from others.
     """
 
     name = "local"
@@ -71,16 +80,22 @@ class LocalExecutor:
         command: Sequence[str] = UPLOAD_COMMAND,
         grace: float = 10.0,
         poll_interval: float = 0.2,
+        guard: Guard = unguarded,
+        database: str = "",
     ):
-        self._spool = _Spool(Path(folder), dict(environment), slots, list(command), grace)
+        self._spool = _Spool(
+            Path(folder), dict(environment), slots, list(command), grace, guard, database
+        )
         self._poll_interval = poll_interval
         self._files = FileReads()
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
+    async def open(self, in_doubt: Collection[str] = ()) -> None:
         """Find the queue and the running jobs again, and begin to work.
+
+        What a former process accepted is in the folder, so that no job is in doubt.
 
         Raises
         ------
@@ -89,6 +104,18 @@ class LocalExecutor:
         """
         await self._in_turn(self._spool.open)
         self._task = asyncio.create_task(self._work(), name="local executor")
+
+    async def suspend(self) -> None:
+        """Leave the queue and the running jobs to another process."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        await self._in_turn(self._spool.close)
+
+    async def place(self) -> str:
+        """Return the id of the folder, by which it is known from those of other machines."""
+        return await self._in_turn(self._spool.place)
 
     async def start(self, specs: Sequence[JobSpec]) -> list[Started]:
         """Put jobs into the queue, each once; the reference is the job's own id."""
@@ -120,11 +147,7 @@ class LocalExecutor:
 
     async def close(self) -> None:
         """Leave the queue and the running jobs to whoever comes next."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-        await self._in_turn(self._spool.close)
+        await self.suspend()
         self._files.close()
 
     async def _work(self) -> None:
@@ -133,6 +156,8 @@ class LocalExecutor:
             self._wake.clear()
             try:
                 busy = await self._in_turn(self._spool.advance)
+            except LeaseLostError:  # `suspend` follows
+                return
             except OSError:
                 logger.exception("local executor: cannot work in its folder")
                 busy = True
@@ -174,8 +199,12 @@ class _Spool:
         slots: int,
         command: list[str],
         grace: float,
+        guard: Guard,
+        database: str,
     ):
         self._root = root
+        self._guard = guard
+        self._database = database
         self._active = root / ".active"
         self._environment = environment
         self._slots = slots
@@ -196,6 +225,8 @@ class _Spool:
         """Claim the folder and read what lies in it."""
         self._active.mkdir(parents=True, exist_ok=True)
         self._claim()
+        self._queue.clear()
+        self._running.clear()
         waiting = []
         for job_id in os.listdir(self._active):
             folder = self.folder(job_id)
@@ -207,6 +238,21 @@ class _Spool:
                 waiting.append((folder.accepted(), job_id))
         self._queue.extend(job_id for _, job_id in sorted(waiting))
         self._last_accepted = max((accepted for accepted, _ in waiting), default=0)
+
+    def place(self) -> str:
+        """Read the id of the folder, or give it one."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        file = self._root / ".id"
+        if not file.exists():
+            draft = self._root / f".id.{secrets.token_hex(4)}"
+            draft.write_text(secrets.token_hex(8), encoding="ascii")
+            try:
+                os.link(draft, file)
+            except FileExistsError:  # another process was faster
+                logger.debug("local executor: %s has an id already", self._root)
+            finally:
+                draft.unlink()
+        return file.read_text(encoding="ascii")
 
     def accept(self, specs: Sequence[JobSpec]) -> list[Started]:
         """Put jobs into the queue."""
@@ -235,6 +281,7 @@ class _Spool:
 
     def advance(self) -> bool:
         """Put away what has ended, start what can be; tell whether to look again soon."""
+        self._guard()
         for job_id in list(self._running):
             try:
                 if self._has_ended(job_id):
@@ -243,6 +290,7 @@ class _Spool:
             except OSError as error:  # the other jobs are none the worse for it
                 self._complain(job_id, error)
         while self._queue and len(self._running) < self._slots:
+            self._guard()
             job_id = self._queue.popleft()
             self._running.add(job_id)
             self._launch(self.folder(job_id))
@@ -255,16 +303,27 @@ class _Spool:
             self._lock = None
 
     def _claim(self) -> None:
-        """Make sure that no other service works here."""
+        """Make sure that no service of another database works here.
+
+        Of those of the same database the lease decides. One that was suspended may still hold the
+        lock; it starts nothing when it goes on.
+        """
+        if self._lock is not None:
+            return
         lock = os.open(self._root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            holder = os.pread(lock, _LONGEST_ID, 0).decode("utf-8", "replace")
             os.close(lock)
+            if self._database and holder == self._database:
+                return
             raise ExecutorError(
                 f"another service runs jobs in {self._root}; stop it, or give this one "
                 "a DATA_DIR of its own"
             ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, self._database.encode(), 0)
         self._lock = lock
 
     def _status(self, job_id: str) -> RunStatus:
@@ -282,6 +341,7 @@ class _Spool:
         try:
             folder = self.folder(spec.job_id)
             if not folder.exists():
+                self._guard()
                 if not spec.is_wanted():
                     return Started(spec.job_id, error=CANCELLED_BEFORE, again=True)
                 self._last_accepted = max(self._last_accepted + 1, time.time_ns())
@@ -291,6 +351,8 @@ class _Spool:
         except OSError as error:
             self._forget(spec.job_id)
             return Started(spec.job_id, error=f"{NOT_STARTED}: {error.strerror or error}")
+        except LeaseLostError as error:
+            return Started(spec.job_id, error=str(error), again=True)
         except ExecutorError as error:
             return Started(spec.job_id, error=str(error))
         return Started(spec.job_id, ref=spec.job_id)
@@ -324,9 +386,11 @@ class _Spool:
     def _has_ended(self, job_id: str) -> bool:
         """Tell whether nobody stands over a job any more; if so, its end is on paper then."""
         folder = self.folder(job_id)
-        is_own = job_id in self._children
+        child = self._children.get(job_id)
         if self._child_lives(job_id):
             return False
+        # Two processes may have started supervisors of one job; the first of them runs it.
+        is_own = child is not None and folder.supervisor_pid() in (child, None)
         if not is_own and not folder.is_ended() and folder.is_supervised():
             return False
         if not folder.is_ended():

@@ -7,22 +7,24 @@ after a restart of the service.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.errors import ExecutorError, LeaseLostError
 from aind_data_transfer_service.executors.base import (
     CANCELLED_BEFORE,
     FileChunk,
+    Guard,
     JobFile,
     JobSpec,
     Others,
     RunStatus,
     Started,
     Unfit,
+    unguarded,
 )
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.plain_files import READ_SECONDS, FileReads
@@ -91,6 +93,8 @@ class SlurmExecutor:
         How the jobs reach the service with their events.
     hpc_for : Callable, optional
         Gives what is known of the cluster with the keys for a bucket; by default always `hpc`.
+    guard : Callable
+        Raises an error if this process may not submit or cancel jobs.
     """
 
     name = "slurm"
@@ -105,6 +109,7 @@ class SlurmExecutor:
         keep: float = 60.0,
         callbacks: Callbacks | None = None,
         hpc_for: Callable[[str], HpcSettings] | None = None,
+        guard: Guard = unguarded,
     ):
         self._client = client
         self._hpc = hpc
@@ -113,6 +118,7 @@ class SlurmExecutor:
         self._keep = keep
         self._callbacks = callbacks
         self._hpc_for = hpc_for or (lambda _: hpc)
+        self._guard = guard
         if hpc.logging_directory is None:
             raise ExecutorError("HPC_LOGGING_DIRECTORY is not set")
         self._folder = LogFolder(hpc.logging_directory)
@@ -143,10 +149,17 @@ class SlurmExecutor:
         """When the token in hand ends, where it says so."""
         return self._client.tokens.expires_at
 
-    async def open(self) -> None:
-        """Warn of what is amiss; the cluster itself may be down, and is asked when it is needed."""
+    async def open(self, in_doubt: Collection[str] = ()) -> None:
+        """Warn of what is amiss; the cluster itself may be down, and is asked when it is needed.
+
+        A job in doubt is treated as one whose answer was lost: it is looked for, and is not sent
+        again before it would have turned up.
+        """
+        doubt = time.monotonic() + self._settle
+        for job_id in in_doubt:
+            self._lost |= {job_id: doubt, shards_id(job_id): doubt}
         try:
-            is_there = await self._files.read(self._folder.is_there)
+            is_there = await self._files.read(self._folder.is_there, seconds=_LONGEST_WORD)
         except ExecutorError:
             is_there = False
         if not is_there:
@@ -155,6 +168,13 @@ class SlurmExecutor:
                 "progress and logs are not shown",
                 self._folder.path,
             )
+
+    async def suspend(self) -> None:
+        """Submit nothing more; what another process submits is looked for after the next `open`."""
+        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        self._fresh.clear()
+        self._has_looked = False
+        self._listing.expire()
 
     async def start(self, specs: Sequence[JobSpec]) -> list[Started]:
         """Submit jobs, several at a time, each once; look first where one may be there already.
@@ -184,6 +204,7 @@ class SlurmExecutor:
         if not refs:
             await self._ping()
             return {}
+        self._guard()
         wrong = {ref: not_ours(ref) for ref in refs if not is_ours(ref)}
         refs = [ref for ref in refs if ref not in wrong]
         ids = {parts(ref)[1] for ref in refs}
@@ -242,6 +263,7 @@ class SlurmExecutor:
         number, job_id = parts(ref)
         if not job_id:
             return
+        self._guard()
         _remember(self._cancelled, job_id, None)
         for one in (job_id, shards_id(job_id)):
             self._fresh.pop(one, None)
@@ -498,6 +520,7 @@ class SlurmExecutor:
         submission = submission_of(spec, hpc, self._environment | calling)
         self._listing.expire()
         try:
+            self._guard()
             answer = await self._client.submit(submission)
         except AnswerLost as error:
             self._lost[job_id] = time.monotonic() + self._settle
@@ -506,7 +529,7 @@ class SlurmExecutor:
             return Started(job_id, error=str(error), again=True, in_doubt=True)
         except Refused as error:
             return Started(job_id, error=str(error), answer=error.answer)
-        except SlurmError as error:
+        except (SlurmError, LeaseLostError) as error:
             halt.reason = str(error)
             return Started(job_id, error=str(error), again=True)
         self._lost.pop(job_id, None)

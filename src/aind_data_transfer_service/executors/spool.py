@@ -97,6 +97,10 @@ class JobFolder:
         """Tell whether a supervisor has taken the job up."""
         return os.path.lexists(self.path / "process.json")
 
+    def supervisor_pid(self) -> int | None:
+        """Return the process id of the supervisor that took the job up, by its own word."""
+        return read_integer(self._process.get("pid"))
+
     def is_ended(self) -> bool:
         """Tell whether the job's end is written down."""
         return os.path.lexists(self.path / "exit.json")

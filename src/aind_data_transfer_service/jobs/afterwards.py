@@ -97,11 +97,11 @@ class AfterwardsKeeper:
         JobError
             Where there is nothing to be done, or nobody to do it.
         """
-        job = await asyncio.to_thread(self._store.get, job_id)
+        job = await self._store.in_thread(self._store.get, job_id)
         if problem := self._unfit(job, step):
             raise JobError(f"job {job_id}: {problem}")
-        if not await asyncio.to_thread(self._store.open_ends.begin, job_id, step):
-            job = await asyncio.to_thread(self._store.get, job_id)
+        if not await self._store.in_thread(self._store.open_ends.begin, job_id, step):
+            job = await self._store.in_thread(self._store.get, job_id)
             raise JobError(f"job {job_id}: its {step} is {getattr(job, step)} already")
         task = asyncio.create_task(self._do(job, step))
         self._tasks.add(task)
@@ -115,16 +115,16 @@ class AfterwardsKeeper:
             self._settings.afterwards.registration_timeout,
         )
         before = utc_now() - timedelta(seconds=longest + INTERVAL)
-        given_up = await asyncio.to_thread(self._store.open_ends.abandon, before, _INTERRUPTED)
+        given_up = await self._store.in_thread(self._store.open_ends.abandon, before, _INTERRUPTED)
         for job_id in given_up:
             await self._tell(job_id)
         settings = self._settings.afterwards
         if not settings.knows_code_ocean:
             return
-        ids, self._after = await asyncio.to_thread(
+        ids, self._after = await self._store.in_thread(
             self._store.open_ends.listed, self._after, _A_ROUND
         )
-        jobs = await asyncio.to_thread(self._store.get_many, ids) if ids else []
+        jobs = await self._store.in_thread(self._store.get_many, ids) if ids else []
         if not jobs:
             return
         for job, found in await self._aside(lambda: self._look(jobs)):
@@ -231,12 +231,12 @@ class AfterwardsKeeper:
 
     async def _record(self, job_id: str, values: dict[str, Any]) -> None:
         """Record what is new, and tell of it."""
-        job = await asyncio.to_thread(lambda: self._store.update(job_id, **values))
+        job = await self._store.in_thread(lambda: self._store.update(job_id, **values))
         self._feed.publish([job])
 
     async def _tell(self, job_id: str) -> Job:
         """Tell of a job as it is now, and give it."""
-        job = await asyncio.to_thread(self._store.get, job_id)
+        job = await self._store.in_thread(self._store.get, job_id)
         self._feed.publish([job])
         return job
 

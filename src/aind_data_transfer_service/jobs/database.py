@@ -1,9 +1,11 @@
 """The connection to the database: its address, its manner of locking, its migrations."""
 
+import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import sqlalchemy as sa
 from alembic import command
@@ -11,9 +13,18 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from aind_data_transfer_service.errors import TransferServiceError
+from aind_data_transfer_service.jobs.private_files import make_private_file
 
-BUSY_SECONDS = 30.0
-"""How long a writer waits for another one to finish."""
+BUSY_SECONDS = 8.0
+"""Seconds that a writer waits for another one to finish, on SQLite and on PostgreSQL."""
+_CONNECT_SECONDS = 5
+_STATEMENT_SECONDS = 9
+"""Seconds that PostgreSQL works on one statement at most."""
+_IDLE_SECONDS = 60
+"""Seconds until PostgreSQL ends a transaction of a client that hangs."""
+_UNACKNOWLEDGED_SECONDS = 15
+"""Seconds until a connection to a machine that does not answer is given up."""
+_MOST_CONNECTIONS = 20
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x41494E44  # any number, as long as all of us take the same
 
@@ -63,8 +74,22 @@ class Database:
         if self.is_sqlite:
             self.engine = _sqlite_engine(self.url)
         else:
-            self.engine = sa.create_engine(self.url, pool_pre_ping=True, hide_parameters=True)
+            self.engine = _postgresql_engine(self.url)
         self._writer = self.engine.execution_options(write=True)
+        self._fence: Callable[[sa.Connection], None] | None = None
+
+    def fenced(self, fence: Callable[[sa.Connection], None]) -> Self:
+        """Return the same database with a check at the start of each transaction that writes.
+
+        Parameters
+        ----------
+        fence : Callable
+            Raises an error if the transaction must not be made. What it locks stays locked until
+            the end of the transaction.
+        """
+        fenced = copy.copy(self)
+        fenced._fence = fence
+        return fenced
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -76,6 +101,8 @@ class Database:
     def writing(self) -> Iterator[sa.Connection]:
         """Open a transaction that writes; it is undone when the block raises."""
         with self._writer.begin() as connection:
+            if self._fence is not None:
+                self._fence(connection)
             yield connection
 
     def migrate(self) -> None:
@@ -84,6 +111,8 @@ class Database:
             self._use_write_ahead_log()
         with self.writing() as connection:
             if not self.is_sqlite:
+                for name in ("statement_timeout", "lock_timeout"):  # an index may take minutes
+                    connection.exec_driver_sql(f"SET LOCAL {name} = 0")
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             config = Config()
             config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
@@ -115,9 +144,45 @@ class Database:
                 time.sleep(0.01)
 
 
+def _postgresql_engine(url: sa.URL) -> sa.Engine:
+    """Make an engine for a server; what the address says of time-outs wins."""
+    wanted: dict[str, int] = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "keepalives_idle": _UNACKNOWLEDGED_SECONDS,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": _UNACKNOWLEDGED_SECONDS * 1000,
+    }
+    engine = sa.create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=5,
+        max_overflow=_MOST_CONNECTIONS - 5,
+        pool_timeout=_CONNECT_SECONDS,
+        hide_parameters=True,
+        connect_args={name: value for name, value in wanted.items() if name not in url.query},
+    )
+    limits = {
+        "statement_timeout": _STATEMENT_SECONDS,
+        "lock_timeout": BUSY_SECONDS,
+        "idle_in_transaction_session_timeout": _IDLE_SECONDS,
+    }
+    options = str(url.query.get("options", ""))
+
+    @sa.event.listens_for(engine, "connect")
+    def _limit(connection, _record):
+        for name, seconds in limits.items():
+            if name not in options:
+                connection.execute(f"SET {name} = {int(seconds * 1000)}")
+        connection.commit()
+
+    return engine
+
+
 def _sqlite_engine(url: sa.URL) -> sa.Engine:
     """Make an engine for a file, in a folder that need not exist yet."""
-    Path(url.database or "").expanduser().parent.mkdir(parents=True, exist_ok=True)
+    if "uri" not in url.query:
+        make_private_file(Path(url.database or ""))
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
 
     @sa.event.listens_for(engine, "connect")

@@ -8,7 +8,6 @@ claimed there before it is sent (`jobs.claims`), and a final cancellation is rec
 not. The process that claimed a job can still cancel it for good until right before its request.
 """
 
-import asyncio
 import json
 import logging
 import threading
@@ -28,6 +27,7 @@ from aind_data_transfer_service.jobs.json_text import read_object
 from aind_data_transfer_service.jobs.record import Job
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobChange, JobStore
+from aind_data_transfer_service.jobs.store_threads import LONG_WRITE_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -91,13 +91,15 @@ class Handover:
         taken: set[str] = set()
         started: list[Started] = []
         try:
-            taken = await asyncio.to_thread(self._store.claims.take, ids, self._executor.name)
+            taken = await self._store.in_thread(self._store.claims.take, ids, self._executor.name)
             self._sendable |= taken
             specs, started = self._specs([job for job in jobs if job.id in taken])
             if specs:
                 started += await self._start(specs)
             changes = [self._change(one) for one in started if not one.again]
-            applied = await asyncio.to_thread(self._store.apply, changes)
+            applied = await self._store.in_thread(
+                self._store.apply, changes, seconds=LONG_WRITE_SECONDS
+            )
             self._feed.publish(applied.jobs)
             await self._end_refused(started, applied.refused)
             return [one for one in started if one.job_id not in self._withdrawn]
@@ -153,7 +155,7 @@ class Handover:
         for found in await self._executor.find(list(doubtful)):
             if found.ref is not None:
                 is_any_sent = True
-                applied = await asyncio.to_thread(self._store.apply, [self._change(found)])
+                applied = await self._store.in_thread(self._store.apply, [self._change(found)])
                 self._feed.publish(applied.jobs)
             elif not found.in_doubt:
                 only_if = {"state": JobState.SUBMITTED, "executor_ref": ""}
@@ -164,7 +166,7 @@ class Handover:
         """Record that a job was cancelled and is not sent, unless it was handed over meanwhile."""
         values = {"cancel_requested": True, "executor": "", "reason": CANCELLED_BEFORE}
         change = JobChange(job_id, JobState.CANCELLED, values, only_if=only_if)
-        applied = await asyncio.to_thread(self._store.apply, [change])
+        applied = await self._store.in_thread(self._store.apply, [change])
         self._feed.publish(applied.jobs)
         return bool(applied.jobs)
 
@@ -172,8 +174,8 @@ class Handover:
         """Record that jobs were not sent; those that users cancelled meanwhile end with that."""
         if not job_ids:
             return
-        given = await asyncio.to_thread(self._store.claims.give_back, job_ids)
-        for job in await asyncio.to_thread(self._store.get_many, sorted(given)):
+        given = await self._store.in_thread(self._store.claims.give_back, job_ids)
+        for job in await self._store.in_thread(self._store.get_many, sorted(given)):
             if job.cancel_requested:
                 await self.withdraw(job.id)
 

@@ -71,7 +71,7 @@ class Inbox:
         JobNotFound
             Where no job has this id.
         """
-        job = await asyncio.to_thread(self._store.get, job_id)
+        job = await self._store.in_thread(self._store.get, job_id)
         if job.state in _CLOSED:
             return Receipt(Outcome.OVER, job.events_offset)
         if offset != job.events_offset:
@@ -83,11 +83,11 @@ class Inbox:
             return Receipt(Outcome.TAKEN, offset)
         if report.unreadable:
             logger.warning("callback: %d lines were no events", report.unreadable, extra=_of(job))
-        applied = await asyncio.to_thread(self._store.apply, [_change(job, report)])
+        applied = await self._store.in_thread(self._store.apply, [_change(job, report)])
         for error in applied.refused.values():
             if not isinstance(error, EventsElsewhere):
                 raise error
-            job = await asyncio.to_thread(self._store.get, job_id)
+            job = await self._store.in_thread(self._store.get, job_id)
             return Receipt(Outcome.ELSEWHERE, job.events_offset)
         [job] = applied.jobs
         self._told[job_id] = job

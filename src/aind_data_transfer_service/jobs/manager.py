@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -16,6 +19,7 @@ from aind_data_transfer_service.errors import (
     ExecutorError,
     InFlightError,
     JobError,
+    LeaseLostError,
     SubmissionError,
     TransferServiceError,
 )
@@ -30,20 +34,26 @@ from aind_data_transfer_service.executors.base import (
 )
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.choose import choose_executor
+from aind_data_transfer_service.executors.local import LocalExecutor
 from aind_data_transfer_service.jobs.afterwards import AfterwardsKeeper
 from aind_data_transfer_service.jobs.checks import Checks, in_flight_error
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.findings import CheckResult, ToCheck
 from aind_data_transfer_service.jobs.handover import Handover
-from aind_data_transfer_service.jobs.heartbeat import Heartbeat, Loop
+from aind_data_transfer_service.jobs.heartbeat import Loop
 from aind_data_transfer_service.jobs.inbox import Inbox
+from aind_data_transfer_service.jobs.leader import Candidate, Duties, Leader, LeaseTiming
+from aind_data_transfer_service.jobs.liveness import LivenessFile
 from aind_data_transfer_service.jobs.monitor import Monitor
 from aind_data_transfer_service.jobs.pace import Pace
+from aind_data_transfer_service.jobs.private_files import make_private_folder
 from aind_data_transfer_service.jobs.record import Job, JobEvent
+from aind_data_transfer_service.jobs.replicas import Replicas
 from aind_data_transfer_service.jobs.spreadsheet_worker import ReadReply
 from aind_data_transfer_service.jobs.spreadsheets import SpreadsheetReader
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobPage, JobQuery, JobStore
+from aind_data_transfer_service.jobs.store_threads import LONG_WRITE_SECONDS
 from aind_data_transfer_service.jobs.submission import (
     Draft,
     Drafts,
@@ -103,9 +113,23 @@ class _Components:
     spreadsheets: SpreadsheetReader
     file_turns: asyncio.Semaphore
     inbox: Inbox
+    pace: Pace
+    withdrawals: Handover
+    """Cancels jobs that were not sent, for a process that stands by."""
+    afterwards: AfterwardsKeeper
+    leader: Leader
+    liveness: LivenessFile
+
+
+@dataclass(frozen=True)
+class _Term:
+    """What works as long as this process holds the lease and runs the jobs."""
+
     handover: Handover
     monitor: Monitor
     afterwards: AfterwardsKeeper
+    loops: Mapping[str, Loop]
+    tasks: Sequence[asyncio.Task[None]]
 
 
 class JobManager:
@@ -121,6 +145,8 @@ class JobManager:
         Who runs them; by default the one that the settings ask for.
     spreadsheets : SpreadsheetReader, optional
         Reads files of jobs; by default a new one, opened by `start` and closed by `stop`.
+    timing : LeaseTiming
+        How long this process may run jobs without renewing its lease.
     """
 
     def __init__(
@@ -129,16 +155,21 @@ class JobManager:
         store: JobStore | None = None,
         executor: Executor | None = None,
         spreadsheets: SpreadsheetReader | None = None,
+        timing: LeaseTiming = LeaseTiming(),
     ):
         self.settings = settings
         self.feed = Feed()
         self.callbacks = Callbacks(settings.callback_url, settings.callback_secret_file)
-        self.executor: Executor = executor or choose_executor(settings, self.callbacks)
+        self.executor: Executor = executor or choose_executor(
+            settings, self.callbacks, self._check_lease
+        )
+        self._timing = timing
         self._store = store
         self._brings_store = store is not None
         self._spreadsheets = spreadsheets
         self._components: _Components | None = None
-        self._heartbeats: dict[str, Heartbeat] = {}
+        self._term: _Term | None = None
+        self._loops: dict[str, Loop] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._handing_over: set[asyncio.Task[list[Started]]] = set()
         self._refreshing: set[asyncio.Task[None]] = set()
@@ -153,17 +184,23 @@ class JobManager:
     @property
     def others(self) -> Others:
         """The jobs that others started where ours run; never recorded, and not to be changed."""
-        return Others() if self._components is None else self._components.monitor.others
+        return Others() if self._term is None else self._term.monitor.others
 
     @property
     def silent_since(self) -> datetime | None:
         """Since when whoever runs the jobs has given no answer; None while it does."""
-        return None if self._components is None else self._components.monitor.silent_since
+        return None if self._term is None else self._term.monitor.silent_since
 
     @property
     def late_loops(self) -> list[str]:
         """The loops that have not come round for three intervals."""
-        return [name for name, heartbeat in self._heartbeats.items() if heartbeat.is_late]
+        loops = self._loops | dict(self._term.loops if self._term is not None else {})
+        return [name for name, loop in loops.items() if loop.heartbeat.is_late]
+
+    @property
+    def leader(self) -> Leader:
+        """The part that knows which process runs the jobs."""
+        return self._started.leader
 
     @property
     def inbox(self) -> Inbox:
@@ -178,35 +215,92 @@ class JobManager:
         return self._components
 
     async def start(self) -> None:
-        """Open the store, take up the executor's work, and follow the jobs that have not ended."""
+        """Open the store, and run the jobs that have not ended unless another process does."""
         if self._store is None:
             self._store = await asyncio.to_thread(self._open_store)
         await asyncio.to_thread(self.callbacks.open)
-        store, executor, feed = self._store, self.executor, self.feed
-        settings = self.settings
+        store, feed, settings = self._store, self.feed, self.settings
+        liveness = LivenessFile(settings.data_dir / ".processes", store.lease.holder)
+        await asyncio.to_thread(liveness.open)
+        local = self.executor if isinstance(self.executor, LocalExecutor) else None
+        candidate = Candidate(
+            name=f"{socket.gethostname()}, process {os.getpid()}",
+            place=await local.place() if local is not None else "",
+            is_dead=liveness.is_dead,
+        )
+        leader = Leader(store, candidate, Duties(self._begin, self._end), self._timing)
         pace = Pace(settings.look_interval, settings.longest_look_interval)
-        inbox = Inbox(store, feed, pace)
-        handover = Handover(store, executor, feed, sends_mail=self.settings.sends_mail)
-        monitor = Monitor(store, executor, handover, feed, inbox, pace)
-        afterwards = AfterwardsKeeper(self.settings, store, feed)
-        checks = Checks(self.settings, store)
         reader = self._spreadsheets or SpreadsheetReader()
-        turns = asyncio.Semaphore(FILES_AT_ONCE)
-        self._components = _Components(checks, reader, turns, inbox, handover, monitor, afterwards)
-        await executor.open()
+        self._components = _Components(
+            Checks(settings, store),
+            reader,
+            asyncio.Semaphore(FILES_AT_ONCE),
+            Inbox(store, feed, pace),
+            pace,
+            Handover(store, self.executor, feed),
+            AfterwardsKeeper(settings, store, feed),
+            leader,
+            liveness,
+        )
+        await leader.start()
         if self._spreadsheets is None:
             reader.open()
+        replicas = Replicas(store, feed, self._pass_on, self._timing.interval)
+        self._loops = {"service lease": leader, "replicas": replicas}
+        self._tasks = _run_all(self._loops)
+
+    async def _begin(self, fencing: int, is_in_doubt: bool) -> None:
+        """Begin to run jobs: this process holds the lease now."""
+        store, executor, feed, settings = self.store, self.executor, self.feed, self.settings
+        in_doubt = await store.in_thread(store.requests.in_doubt) if is_in_doubt else []
+        await executor.open(in_doubt)
+        fenced = store.fenced(fencing)
+        handover = Handover(fenced, executor, feed, sends_mail=settings.sends_mail)
+        inbox, pace = self._started.inbox, self._started.pace
+        monitor = Monitor(fenced, executor, handover, feed, inbox, pace)
+        afterwards = AfterwardsKeeper(settings, fenced, feed)
         loops: dict[str, Loop] = {"job monitor": monitor, "afterwards": afterwards}
-        notifications = self.settings.notifications
-        if notifications.is_on:
-            zone = ZoneInfo(self.settings.lab_timezone)
-            loops["notifier"] = Notifier(store, notifications, zone)
-        self._heartbeats = {name: loop.heartbeat for name, loop in loops.items()}
-        self._tasks = [asyncio.create_task(loop.run(), name=name) for name, loop in loops.items()]
+        if settings.notifications.is_on:
+            zone = ZoneInfo(settings.lab_timezone)
+            loops["notifier"] = Notifier(
+                fenced, settings.notifications, zone, guard=self._check_lease
+            )
+        self._term = _Term(handover, monitor, afterwards, loops, _run_all(loops))
+
+    async def _end(self) -> None:
+        """Stop running jobs; those that run go on."""
+        term, self._term = self._term, None
+        if term is not None:
+            for task in term.tasks:
+                task.cancel()
+            await asyncio.gather(*term.tasks, return_exceptions=True)
+        await asyncio.gather(*self._handing_over, return_exceptions=True)
+        if term is not None:
+            await term.afterwards.close()
+        await self.executor.suspend()
+
+    def _check_lease(self) -> None:
+        """Raise `LeaseLostError` unless this process may start and cancel jobs."""
+        self._started.leader.check()
+
+    def _pass_on(self, is_new: bool) -> bool:
+        """Have the jobs looked at if something new waits; return whether this process runs them."""
+        if self._term is not None and is_new:
+            self._term.monitor.pace.hasten()
+        return self._term is not None
+
+    def _make_folder(self) -> None:
+        """Make the data folder, for nobody but this service."""
+        settings, logs = self.settings, self.settings.hpc.logging_directory
+        shared = [Path(logs)] if logs is not None and settings.on_cluster else []
+        if settings.destination and settings.destination != "s3://":
+            shared.append(Path(settings.destination))
+        make_private_folder(settings.data_dir, shared)
 
     def _open_store(self) -> JobStore:
         """Open the store, or say in words why that cannot be."""
         try:
+            self._make_folder()
             return JobStore(self.settings.resolved_database_url, self.settings.notifications.is_on)
         except OSError as error:
             why = f"{error.strerror}: {error.filename}"
@@ -224,14 +318,15 @@ class JobManager:
             task.cancel()
         await asyncio.gather(*stopped, return_exceptions=True)
         self._tasks = []
-        await asyncio.gather(*self._handing_over, return_exceptions=True)
         if self._components is not None:
+            await self._components.leader.stop()
             await self._components.afterwards.close()
         await self.executor.close()
         if self._components is not None:
             self._components.checks.close()
             if self._spreadsheets is None:
                 await asyncio.to_thread(self._components.spreadsheets.close)
+            await asyncio.to_thread(self._components.liveness.close)
         if self._store is not None and not self._brings_store:
             await asyncio.to_thread(self._store.close)
             self._store = None
@@ -257,19 +352,19 @@ class JobManager:
 
     async def find(self, query: JobQuery = JobQuery()) -> JobPage:
         """List jobs, a page at a time."""
-        return await asyncio.to_thread(self.store.find, query)
+        return await self.store.in_thread(self.store.find, query)
 
     async def get(self, job_id: str) -> Job:
         """Read one job, whole."""
-        return await asyncio.to_thread(self.store.get, job_id)
+        return await self.store.in_thread(self.store.get, job_id)
 
     async def events(self, job_id: str) -> list[JobEvent]:
         """List what a job did."""
-        return await asyncio.to_thread(self.store.events, job_id)
+        return await self.store.in_thread(self.store.events, job_id)
 
     async def counts(self) -> Mapping[JobState, int]:
         """Tell how many jobs are in each state."""
-        return await asyncio.to_thread(self.store.counts)
+        return await self.store.in_thread(self.store.counts)
 
     async def cancel(self, job_id: str) -> Job:
         """Stop a job, or take it out of the queue. Gives the job as it is shortly afterwards.
@@ -292,30 +387,32 @@ class JobManager:
                 f'job {job_id} was given to the executor "{job.executor}", which this service '
                 "does not use now"
             )
-        handover, monitor = self._started.handover, self._started.monitor
+        term = self._term
+        handover = self._started.withdrawals if term is None else term.handover
         if not job.executor_ref and await handover.withdraw(job_id):
             return await self.get(job_id)
-        monitor.expect_cancel(job_id)  # else a look that is under way cancels it too
-        job = await asyncio.to_thread(self.store.update, job_id, cancel_requested=True)
+        if term is not None:  # else a look that is under way cancels it too
+            term.monitor.expect_cancel(job_id)
+        job = await self.store.in_thread(lambda: self.store.update(job_id, cancel_requested=True))
         self.feed.publish([job])
-        if job.executor_ref:
+        if job.executor_ref and term is not None:  # else the process that runs the jobs does it
             try:
-                await monitor.cancel(job)
+                await term.monitor.cancel(job)
             except ExecutorError as error:
                 raise ExecutorError(
                     f"{error}; the wish is recorded, and passed on as soon as that is mended"
                 ) from error
-            await self._refresh(job)
-        else:
-            monitor.forget_cancel(job_id)
+            await self._refresh(term.monitor, job)
+        elif term is not None:
+            term.monitor.forget_cancel(job_id)
             if not job.executor:  # given back meanwhile
                 await handover.withdraw(job_id)
-            monitor.pace.hasten()
+            term.monitor.pace.hasten()
         return await self.get(job_id)
 
-    async def _refresh(self, job: Job) -> None:
+    async def _refresh(self, monitor: Monitor, job: Job) -> None:
         """Bring the record of a job up to date, if the executor answers soon."""
-        task = asyncio.create_task(self._started.monitor.refresh(job))
+        task = asyncio.create_task(monitor.refresh(job))
         self._refreshing.add(task)
         task.add_done_callback(self._refreshing.discard)
         done, _ = await asyncio.wait({task}, timeout=_REFRESH_SECONDS)
@@ -377,13 +474,15 @@ class JobManager:
         if found.errors:
             return Submission("parse", errors=found.flat_errors(), warnings=warnings)
         jobs = make_jobs(drafts.drafts, found.warnings, self.settings, resubmit_of)
-        handover = self._started.handover
+        term = self._term
         ids = [job.id for job in jobs]
-        handover.expect(ids)
+        if term is not None:
+            term.handover.expect(ids)
         try:
-            await asyncio.to_thread(self.store.add, jobs)
+            await self.store.in_thread(self.store.add, jobs, seconds=LONG_WRITE_SECONDS)
         except InFlightError as error:
-            handover.forget(ids)
+            if term is not None:
+                term.handover.forget(ids)
             errors = [
                 in_flight_error(one.label, one.location, error.job_ids[one.location])
                 for one in drafts.drafts
@@ -391,10 +490,11 @@ class JobManager:
             ]
             return Submission("parse", errors=errors, warnings=warnings)
         except BaseException:
-            handover.forget(ids)
+            if term is not None:
+                term.handover.forget(ids)
             raise
         self.feed.publish(jobs)
-        return await self._hand_over(jobs, warnings)
+        return await self._hand_over(jobs, warnings, term)
 
     async def _check_with_executor(self, drafts: Sequence[Draft], found: CheckResult) -> None:
         """Add what the executor knows to be wrong with jobs before it is given them."""
@@ -416,14 +516,23 @@ class JobManager:
         for label, texts in unfit.warnings.items():
             found.warnings[label] += [f"{label}, {text}" for text in texts]
 
-    async def _hand_over(self, jobs: Sequence[Job], warnings: list[str]) -> Submission:
+    async def _hand_over(
+        self, jobs: Sequence[Job], warnings: list[str], term: _Term | None
+    ) -> Submission:
         """Have recorded jobs started, whether or not somebody still waits for the answer."""
-        self._started.monitor.pace.hasten()
-        task = asyncio.create_task(self._started.handover.give(jobs))
+        recorded = Submission(
+            "ok", [_response(job, JobState.SUBMITTED) for job in jobs], [], warnings
+        )
+        if term is None or term is not self._term:  # the process that runs the jobs finds them
+            return recorded
+        term.monitor.pace.hasten()
+        task = asyncio.create_task(term.handover.give(jobs))
         self._handing_over.add(task)
         task.add_done_callback(self._handing_over.discard)
         try:
             started = await asyncio.shield(task)
+        except LeaseLostError:
+            return recorded
         except ExecutorError as error:
             logger.warning("submission: the executor does not answer: %s", error)
             responses = [_response(job, JobState.SUBMITTED) for job in jobs]
@@ -439,6 +548,11 @@ class JobManager:
         ]
         errors += _undecided([one for one in started if one.again])
         return Submission("executor" if errors else "ok", responses, errors, warnings)
+
+
+def _run_all(loops: Mapping[str, Loop]) -> list[asyncio.Task[None]]:
+    """Start loops."""
+    return [asyncio.create_task(loop.run(), name=name) for name, loop in loops.items()]
 
 
 def _file_validation(read: ReadReply, found: CheckResult) -> FileValidation:

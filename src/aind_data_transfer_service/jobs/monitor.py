@@ -14,7 +14,9 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from aind_data_transfer_service.errors import (
     EventsElsewhere,
     ExecutorError,
+    LeaseLostError,
     SpoiledFileError,
+    StoreUnavailable,
     TransferServiceError,
 )
 from aind_data_transfer_service.executors.base import (
@@ -39,6 +41,7 @@ from aind_data_transfer_service.jobs.report import (
 )
 from aind_data_transfer_service.jobs.states import ENDED, JobState, job_state
 from aind_data_transfer_service.jobs.store import Applied, JobChange, JobStore
+from aind_data_transfer_service.jobs.store_threads import LONG_WRITE_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +148,7 @@ class Monitor:
         async with self._turn:
             self._inbox.forget()
             self._refreshed.clear()
-            jobs = await asyncio.to_thread(self._store.active)
+            jobs = await self._store.in_thread(self._store.active)
             active = {job.id for job in jobs}
             self._cancelled &= active
             self._ended = {one: since for one, since in self._ended.items() if one in active}
@@ -209,7 +212,7 @@ class Monitor:
         waiting_ids = [job.id for job in left if not self._is_taken(job)]
         for start in range(0, len(waiting_ids), _GIVEN_AT_ONCE):
             ids = waiting_ids[start : start + _GIVEN_AT_ONCE]
-            whole = await asyncio.to_thread(self._store.get_many, ids)
+            whole = await self._store.in_thread(self._store.get_many, ids)
             waiting = [job for job in whole if not self._is_taken(job)]
             try:
                 started = await self._handover.give(waiting)
@@ -274,8 +277,10 @@ class Monitor:
     async def _apply(self, changes: Sequence[JobChange]) -> Applied:
         """Record changes; one that cannot be recorded leaves the others alone."""
         try:
-            return await asyncio.to_thread(self._store.apply, changes)
-        except (InterfaceError, OperationalError):  # the database is away: for all of them
+            return await self._store.in_thread(
+                self._store.apply, changes, seconds=LONG_WRITE_SECONDS
+            )
+        except (InterfaceError, OperationalError, LeaseLostError, StoreUnavailable):  # for all
             raise
         except Exception as error:
             if len(changes) > 1:
@@ -287,7 +292,7 @@ class Monitor:
             [change] = changes
             self._complain(error, change.job_id)
             bare = JobChange(change.job_id, change.state, {"reason": _UNRECORDABLE})
-            return await asyncio.to_thread(self._store.apply, [bare])
+            return await self._store.in_thread(self._store.apply, [bare])
 
     def _complain(self, error: Exception, job_id: str = "") -> None:
         """Log what went wrong; what goes wrong at every look, only once."""
@@ -358,7 +363,7 @@ class Monitor:
 
     async def _told_end(self, job: Job) -> tuple[str, bool]:
         """Find what the job told in earlier looks: of its failure, and whether all was whole."""
-        events = await asyncio.to_thread(self._store.events, job.id, 20)
+        events = await self._store.in_thread(self._store.events, job.id, 20)
         failure = next((event.message for event in reversed(events) if event.kind == "fail"), "")
         return failure, bool(events) and proves(events[-1])
 

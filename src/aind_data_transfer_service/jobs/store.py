@@ -4,10 +4,12 @@ The store is called from threads and may be shared by several processes. Every c
 checked in the transaction that makes it.
 """
 
+import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from functools import partial
+from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 
@@ -31,7 +33,10 @@ from aind_data_transfer_service.jobs.record import (
     storable,
     utc_now,
 )
+from aind_data_transfer_service.jobs.replicas import Requests
+from aind_data_transfer_service.jobs.service_lease import ServiceLease
 from aind_data_transfer_service.jobs.states import ACTIVE, ENDED, JobState, check_transition
+from aind_data_transfer_service.jobs.store_threads import ANSWER_SECONDS, PoolName, StoreThreads
 from aind_data_transfer_service.redaction import redact, redact_all
 
 _ROW_FIELDS = tuple(
@@ -51,6 +56,7 @@ LONGEST_TEXT = 8192
 MOST_SUBMITTERS = 500
 _CHUNK = 500  # values in one IN list
 _TRIES = 3
+T = TypeVar("T")
 
 __all__ = ["Applied", "JobChange", "JobPage", "JobQuery", "JobStore"]
 
@@ -98,15 +104,68 @@ class JobStore:
         brought up to date, at once.
     keep_notices : bool
         Whether changes of states are written into the outbox, for somebody to tell people of.
+    answer_seconds : float
+        How long an answer of the database is waited for, by `in_thread`.
     """
 
-    def __init__(self, url: str, keep_notices: bool = False):
-        self._database = Database(url)
-        self._database.migrate()
+    def __init__(
+        self, url: str, keep_notices: bool = False, answer_seconds: float = ANSWER_SECONDS
+    ):
         self._keep_notices = keep_notices
-        self.outbox = Outbox(self._database)
-        self.open_ends = OpenEnds(self._database)
-        self.claims = Claims(self._database)
+        self._answer_seconds = answer_seconds
+        self._threads = StoreThreads()
+        database = Database(url)
+        database.migrate()
+        self.lease = ServiceLease(database)
+        self.requests = Requests(database)
+        self._use(database)
+
+    def _use(self, database: Database) -> None:
+        """Read and write in a database."""
+        self._database = database
+        self.outbox = Outbox(database)
+        self.open_ends = OpenEnds(database)
+        self.claims = Claims(database)
+
+    def fenced(self, fencing: int) -> Self:
+        """Return the same store for the holder of the lease alone: nobody else can write with it.
+
+        Parameters
+        ----------
+        fencing : int
+            The fencing number since which this process holds the lease.
+        """
+        fenced = copy.copy(self)
+        fenced._use(self._database.fenced(self.lease.fence(fencing)))
+        return fenced
+
+    async def in_thread(
+        self,
+        work: Callable[..., T],
+        *arguments: Any,
+        pool: PoolName = "work",
+        seconds: float | None = None,
+    ) -> T:
+        """Do something that asks the database, in one of the store's own threads.
+
+        Parameters
+        ----------
+        work : Callable
+            What is done, such as a method of the store.
+        *arguments
+            What it is called with.
+        pool : str
+            Which threads do it.
+        seconds : float
+            How long the answer is waited for, if not as long as others.
+
+        Raises
+        ------
+        StoreUnavailable
+            If there is no answer in time.
+        """
+        seconds = self._answer_seconds if seconds is None else seconds
+        return await self._threads.run(pool, partial(work, *arguments), seconds)
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Record new jobs: all of them, or none.
@@ -291,6 +350,7 @@ class JobStore:
 
     def close(self) -> None:
         """Close all connections."""
+        self._threads.close()
         self._database.close()
 
 

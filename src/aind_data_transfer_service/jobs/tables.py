@@ -128,6 +128,19 @@ notices = sa.Table(
 
 sa.Index("notices_by_due_at", notices.c.due_at, notices.c.seq)
 
+service_lease = sa.Table(
+    "service_lease",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    _text("holder"),
+    _text("name"),
+    _text("place"),
+    sa.Column("fencing", BigNumber, nullable=False, server_default="0"),
+    sa.Column("since", sa.Float(53), nullable=False, server_default="0"),
+    sa.Column("expires", sa.Float(53), nullable=False, server_default="0"),
+)
+"""One row: the process that runs the jobs. Times are seconds since 1970 by the database's clock."""
+
 SORTABLE = (
     "submitted_at",
     "started_at",

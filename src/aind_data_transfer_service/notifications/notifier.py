@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
+from aind_data_transfer_service.beside import Pool
+from aind_data_transfer_service.errors import LeaseLostError
+from aind_data_transfer_service.executors.base import Guard, unguarded
 from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.outbox import Notice
 from aind_data_transfer_service.jobs.record import Job, utc_now
@@ -54,6 +57,8 @@ class Notifier:
         The lab's, in which times are written.
     channels : Mapping[str, Channel] | None
         The ways; by default those that the settings name.
+    guard : Callable
+        Raises an error if this process may not send messages.
     """
 
     def __init__(
@@ -62,10 +67,13 @@ class Notifier:
         settings: NotificationSettings,
         zone: ZoneInfo,
         channels: Mapping[str, Channel] | None = None,
+        guard: Guard = unguarded,
     ):
         self._store, self._settings, self._zone = store, settings, zone
         self._channels = make_channels(settings) if channels is None else channels
+        self._guard = guard
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._threads = Pool(_AT_ONCE, "notifications")
         self.heartbeat = Heartbeat(INTERVAL, _LEASE.total_seconds())
 
     async def run(self) -> None:
@@ -85,14 +93,14 @@ class Notifier:
 
     async def look(self) -> int:
         """Tell of everything that is due, and say how many notices that were."""
-        notices = await asyncio.to_thread(self._store.outbox.take, _LEASE)
+        notices = await self._store.in_thread(self._store.outbox.take, _LEASE)
         await asyncio.gather(*(self._handle(notice) for notice in notices))
         return len(notices)
 
     async def _handle(self, notice: Notice) -> None:
         """Bring one notice one step on."""
         async with self._turns:
-            await asyncio.to_thread(self._step, notice)
+            await asyncio.wrap_future(self._threads.submit(self._step, notice))
 
     def _step(self, notice: Notice) -> None:
         """Address a notice, or deliver it; what fails oddly stops no other, and not for ever."""
@@ -101,6 +109,8 @@ class Notifier:
                 self._tell(notice)
             else:
                 self._address(notice)
+        except LeaseLostError:  # another process sends it
+            return
         except Exception as error:
             logger.debug("this was not foreseen", exc_info=True)
             words = f"a message failed in a way that was not foreseen ({type(error).__name__})"
@@ -122,6 +132,7 @@ class Notifier:
             job = self._store.get(notice.job_id)
             occasion = occasion_of(notice.before, notice.after)
             if occasion is not None:
+                self._guard()
                 url = self._settings.service_url
                 channel.send(
                     compose(job, occasion, notice.after, notice.reason, url, self._zone), address

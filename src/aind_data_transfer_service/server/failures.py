@@ -13,6 +13,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -71,6 +73,8 @@ def install(app: FastAPI) -> None:
     app.exception_handler(HTTPException)(_refused)
     app.exception_handler(RequestValidationError)(_malformed)
     app.exception_handler(TransferServiceError)(_ours)
+    for kind in (InterfaceError, OperationalError, PoolTimeout):
+        app.exception_handler(kind)(_no_database)
 
 
 class RequestId:
@@ -189,6 +193,16 @@ async def _ours(request: Request, error: TransferServiceError) -> Response:
     response = refusal(request, status, HTTPStatus(status).phrase, [str(error)])
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = RETRY_AFTER
+    return response
+
+
+async def _no_database(request: Request, error: Exception) -> Response:
+    """Answer a request that the database cannot answer now."""
+    reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+    logger.error("the database does not answer: %s", reason)
+    said = "The database does not answer. Try again in a moment."
+    response = refusal(request, 503, HTTPStatus(503).phrase, [said])
+    response.headers["Retry-After"] = RETRY_AFTER
     return response
 
 

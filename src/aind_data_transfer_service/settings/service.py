@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 
 from aind_data_transfer_service.host_names import parse_pattern
 from aind_data_transfer_service.redaction import Redactor
@@ -34,6 +34,8 @@ class ServiceSettings(CommonSettings):
 
     database_url: SecretStr | None = None
     """SQLAlchemy address; default: SQLite at `DATA_DIR/jobs.sqlite3`."""
+    database_url_file: Path | None = None
+    """A file that holds the address, in place of `DATABASE_URL`."""
     default_s3_bucket: Annotated[str, AfterValidator(bucket_name)] | None = None
     """The bucket of a job that names none; without it, jobs for S3 have to name theirs."""
     date_order: Literal["MDY", "DMY"] = "MDY"
@@ -64,6 +66,8 @@ class ServiceSettings(CommonSettings):
     """Whom to tell how jobs go."""
     afterwards: AfterwardsSettings = Field(default_factory=AfterwardsSettings)
     """Who hears of an asset once it is verified."""
+
+    _database_url: SecretStr | None = PrivateAttr(default=None)
 
     @property
     def on_cluster(self) -> bool:
@@ -151,11 +155,34 @@ class ServiceSettings(CommonSettings):
             raise ValueError("SOURCE_ROOTS_STRICT is set, and SOURCE_ROOTS names no folder")
         return self
 
+    @model_validator(mode="after")
+    def _read_database_url(self) -> Self:
+        """Read the address of the database once, from where it is."""
+        if self.database_url_file is None:
+            self._database_url = self.database_url
+            return self
+        if self.database_url is not None:
+            raise ValueError("DATABASE_URL and DATABASE_URL_FILE are both set; set one of them")
+        try:
+            text = self.database_url_file.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise ValueError(
+                f"DATABASE_URL_FILE: {self.database_url_file} cannot be read: {why}"
+            ) from None
+        if not text or "\n" in text:
+            raise ValueError(
+                f"DATABASE_URL_FILE: {self.database_url_file} must hold one line, the address of "
+                "the database"
+            )
+        self._database_url = SecretStr(text)
+        return self
+
     @property
     def resolved_database_url(self) -> str:
         """The address of the store of jobs."""
-        if self.database_url is not None:
-            return self.database_url.get_secret_value()
+        if self._database_url is not None:
+            return self._database_url.get_secret_value()
         return f"sqlite:///{self.data_dir / 'jobs.sqlite3'}"
 
     @property

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -280,7 +281,11 @@ class HealthTest(JobsTest):
         response = await self.client.get("/healthz")
         self.assertEqual(200, response.status_code)
         data = self.envelope(response)
-        self.assertEqual({"store": "ok", "executor": "ok", "errors": []}, data)
+        active, since = data.pop("active"), data.pop("active_since")
+        self.assertIn(f"process {os.getpid()}", active)
+        self.assertLess(datetime.now(UTC) - datetime.fromisoformat(since), timedelta(minutes=5))
+        pieces = {"store": "ok", "executor": "ok", "lease": "ok", "role": "active"}
+        self.assertEqual({**pieces, "errors": []}, data)
         self.assertEqual(200, (await self.client.head("/healthz")).status_code)
 
     async def test_what_does_not_answer_is_named(self) -> None:
@@ -305,9 +310,10 @@ class HealthTest(JobsTest):
         self.assertEqual(["the cluster is out of reach"], self.envelope(response)["errors"])
 
     async def test_a_process_that_is_alive_and_ready_says_so(self) -> None:
-        for path in ("/livez", "/readyz"):
+        for path, role in (("/livez", None), ("/readyz", "active")):
             response = await self.client.get(path)
-            self.assertEqual((200, {}), (response.status_code, self.envelope(response)))
+            self.assertEqual(200, response.status_code)
+            self.assertEqual(role, self.envelope(response).get("role"))
             self.assertEqual(200, (await self.client.head(path)).status_code)
 
     async def test_a_cluster_that_is_away_makes_no_process_unready(self) -> None:

@@ -18,6 +18,7 @@ from aind_data_transfer_service.server.answers import (
 from aind_data_transfer_service.server.routes import Figures, Manager
 
 HEALTH_SECONDS = 5.0
+_TAKEOVER = "another one takes over in a moment"
 
 router = APIRouter(tags=["Service"])
 
@@ -28,7 +29,7 @@ class Health:
 
     faults: Mapping[str, str]
     """By piece, what is wrong with it, in words; empty where all is well."""
-    pieces: tuple[str, ...] = ("store", "executor")
+    pieces: tuple[str, ...] = ("store", "executor", "lease")
 
     @property
     def states(self) -> dict[str, str]:
@@ -38,9 +39,25 @@ class Health:
 
 async def examine(manager: JobManager) -> Health:
     """Ask each piece whether it can do its work; none is waited for longer than some seconds."""
-    questions = asyncio.to_thread(manager.store.ping), manager.executor.statuses([])
+    questions = manager.store.in_thread(
+        manager.store.ping, pool="probe"
+    ), manager.executor.statuses([])
     faults = await asyncio.gather(*map(_ask, Health.pieces, questions))
-    return Health({name: fault for name, fault in zip(Health.pieces, faults) if fault})
+    found = {name: fault for name, fault in zip(Health.pieces, faults) if fault}
+    if not found.get("store") and not manager.leader.active_name:
+        found["lease"] = f"No process runs the jobs: {manager.leader.obstacle or _TAKEOVER}."
+    return Health(found)
+
+
+def activity(manager: JobManager) -> dict[str, Any]:
+    """Say which process runs the jobs, and since when."""
+    leader = manager.leader
+    since = leader.active_since
+    return {
+        "role": "active" if leader.is_active else "standby",
+        "active": leader.active_name or None,
+        "active_since": since.isoformat(timespec="seconds") if since else None,
+    }
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -49,7 +66,7 @@ async def healthz(manager: Manager) -> EnvelopeResponse:
     """Say whether jobs can be recorded and run: 200, or 503 with what is wrong."""
     health = await examine(manager)
     errors = list(health.faults.values())
-    data = {**health.states, "errors": errors}
+    data = {**health.states, **activity(manager), "errors": errors}
     if manager.executor.token_ends is not None:
         data["token_ends"] = manager.executor.token_ends.isoformat()
     if errors:
@@ -69,22 +86,23 @@ async def livez() -> EnvelopeResponse:
 async def readyz(manager: Manager) -> EnvelopeResponse:
     """Say whether this process can do its work: its database answers, and its loops come round.
 
-    A cluster that is away does not count: jobs can be submitted and looked at meanwhile.
+    A cluster that is away does not count: jobs can be submitted and looked at meanwhile. Nor does
+    it count that another process runs the jobs: `role` says so.
     """
     errors = [f'The loop "{name}" has not come round.' for name in manager.late_loops]
-    if fault := await _ask("store", asyncio.to_thread(manager.store.ping)):
+    if fault := await _ask("store", manager.store.in_thread(manager.store.ping, pool="probe")):
         errors.append(fault)
     if errors:
-        return EnvelopeResponse("Not ready", {"errors": errors}, 503)
-    return EnvelopeResponse("OK", {})
+        return EnvelopeResponse("Not ready", {**activity(manager), "errors": errors}, 503)
+    return EnvelopeResponse("OK", activity(manager))
 
 
 @router.get("/metrics", response_class=Response)
 async def metrics(manager: Manager, figures: Figures) -> Response:
     """Show the service's figures to Prometheus."""
     figures.set_token(manager.executor.token_ends)
-    figures.set_jobs(await asyncio.to_thread(manager.store.counts))
-    figures.notices.set(await asyncio.to_thread(manager.store.outbox.waiting))
+    figures.set_jobs(await manager.store.in_thread(manager.store.counts))
+    figures.notices.set(await manager.store.in_thread(manager.store.outbox.waiting))
     return Response(figures.page(), media_type=CONTENT_TYPE_LATEST)
 
 

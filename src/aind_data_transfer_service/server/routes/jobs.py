@@ -68,7 +68,8 @@ async def list_jobs(manager: Manager, query: Wanted) -> EnvelopeResponse:
     since when; the jobs are listed as they stood then.
     """
     found, counts = await asyncio.gather(
-        asyncio.to_thread(manager.store.find, query), asyncio.to_thread(manager.store.counts)
+        manager.store.in_thread(manager.store.find, query),
+        manager.store.in_thread(manager.store.counts),
     )
     data = {
         "jobs": [job_to_json(job) for job in found.jobs],
@@ -85,8 +86,8 @@ async def list_jobs(manager: Manager, query: Wanted) -> EnvelopeResponse:
 @router.get("/{job_id}", response_model=Envelope)
 async def get_job(job_id: str, manager: Manager) -> EnvelopeResponse:
     """Show one job and its timeline."""
-    job = await asyncio.to_thread(manager.store.get, job_id)
-    events = await asyncio.to_thread(manager.store.events, job_id)
+    job = await manager.store.in_thread(manager.store.get, job_id)
+    events = await manager.store.in_thread(manager.store.events, job_id)
     data = {
         "job": job_to_json(job, full=True),
         "events": [event_to_json(event) for event in events],

@@ -21,7 +21,7 @@ from aind_data_transfer_service.jobs.store import JobQuery
 from aind_data_transfer_service.jobs.variables import without_values
 from aind_data_transfer_service.server.pagework import render
 from aind_data_transfer_service.server.routes import Manager, Settings
-from aind_data_transfer_service.server.routes.health import examine
+from aind_data_transfer_service.server.routes.health import activity, examine
 from aind_data_transfer_service.server.routes.jobs import PAGE_SIZES, Wanted
 from aind_data_transfer_service.server.words import token_words
 
@@ -55,9 +55,9 @@ async def jobs_page(request: Request, manager: Manager, query: Wanted) -> Respon
     """Show the jobs, as they stand."""
     store = manager.store
     found, counts, submitters = await asyncio.gather(
-        asyncio.to_thread(store.find, query),
-        asyncio.to_thread(store.counts),
-        asyncio.to_thread(store.submitters),
+        store.in_thread(store.find, query),
+        store.in_thread(store.counts),
+        store.in_thread(store.submitters),
     )
     context = {
         "jobs": [job_to_json(job) for job in found.jobs],
@@ -81,8 +81,8 @@ async def jobs_page(request: Request, manager: Manager, query: Wanted) -> Respon
 @router.api_route("/jobs/{job_id}", methods=["GET", "HEAD"])
 async def job_page(request: Request, job_id: str, manager: Manager) -> Response:
     """Show one job: how it stands, what it did, what it said."""
-    job = await asyncio.to_thread(manager.store.get, job_id)
-    events = await asyncio.to_thread(manager.store.events, job_id)
+    job = await manager.store.in_thread(manager.store.get, job_id)
+    events = await manager.store.in_thread(manager.store.events, job_id)
     context = {
         "job": job_to_json(job),
         "events": [event_to_json(event) for event in events],
@@ -100,6 +100,7 @@ async def service_page(request: Request, manager: Manager, settings: Settings) -
     well = "store" not in health.faults
     context = {
         "health": health,
+        "activity": activity(manager),
         "executor": manager.executor.name,
         "cluster": settings.hpc.url if settings.on_cluster else "",
         "partition": settings.hpc.partition,
@@ -108,8 +109,8 @@ async def service_page(request: Request, manager: Manager, settings: Settings) -
         "token": token_words(manager.executor.token_ends, utc_now()),
         "token_ends": (ends := manager.executor.token_ends) and ends.isoformat(),
         "tells": settings.notifications.is_on,
-        "waiting": await asyncio.to_thread(manager.store.outbox.waiting) if well else None,
-        "counts": await asyncio.to_thread(manager.store.counts) if well else {},
+        "waiting": await manager.store.in_thread(manager.store.outbox.waiting) if well else None,
+        "counts": await manager.store.in_thread(manager.store.counts) if well else {},
     }
     return render(request, "service.html", context)
 
