@@ -273,7 +273,7 @@ class StoreContract:
         self.assertEqual(["mailto:a@b.org", "webhook:"], [first.address, second.address])
         self.assertEqual(failed.created_at, first.created_at)
         store.outbox.done(first)
-        store.outbox.postpone(second, timedelta(0))
+        store.outbox.postpone(timedelta(0), second)
         [again] = store.outbox.take(timedelta(minutes=5))
         self.assertEqual((second.seq, 1), (again.seq, again.tries))
         self.assertEqual(1, store.outbox.waiting())

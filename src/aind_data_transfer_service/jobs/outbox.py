@@ -3,11 +3,15 @@
 A row is made in the very transaction that changes a job's state, so that no message is lost with
 the service. It has no address at first; whoever sends messages takes it apart into one row an
 address, so that each is tried until it has gone out, and none twice for another's sake.
+
+A row about a job that was submitted with others waits for `BATCH_WAIT`, and then goes out with
+those of the same request, address and occasion, as one message.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -15,7 +19,11 @@ from aind_data_transfer_service.jobs import tables
 from aind_data_transfer_service.jobs.database import Database
 from aind_data_transfer_service.jobs.record import Job, storable, utc_now
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.notifications.occasion import occasion_of
+from aind_data_transfer_service.notifications.occasion import Occasion, occasion_of
+
+BATCH_WAIT = timedelta(seconds=60)
+"""How long a notice about one of several jobs of a request waits for those about the others."""
+_CHUNK = 500  # values in one IN list
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,13 @@ class Notice:
     """Whom to tell; empty until that was decided."""
     tries: int
     created_at: datetime
+    batch_id: str = ""
+    """The same for all jobs of one request; empty if it had one job alone."""
+
+    @property
+    def occasion(self) -> Occasion | None:
+        """What happened, as far as people are concerned."""
+        return occasion_of(self.before, self.after)
 
 
 class Outbox:
@@ -49,31 +64,51 @@ class Outbox:
         """Take what is due, the oldest first; nobody else gets it while the lease lasts.
 
         So few are taken at once that they do not outlast it, even where each has to be waited for.
+        Those without an address come first, so that all that can go out in one message does.
         """
-        now = utc_now()
-        table = tables.notices
-        due = (
-            sa.select(table, tables.jobs.c.id.label("job_id"))
-            .join(tables.jobs, tables.jobs.c.seq == table.c.job_seq)
-            .where(table.c.due_at <= now)
-            .order_by(table.c.seq)
-            .limit(limit)
-            .with_for_update(of=table, skip_locked=True)
-        )
+        now, table = utc_now(), tables.notices
         with self._database.writing() as connection:
-            rows = connection.execute(due).all()
-            if rows:
-                connection.execute(
-                    sa.update(table)
-                    .where(table.c.seq.in_([row.seq for row in rows]))
-                    .values(due_at=now + lease)
-                )
-        return [_notice(row) for row in rows]
+            for is_wanted in (table.c.address == "", table.c.address != ""):
+                due = _notices().where(table.c.due_at <= now, is_wanted).limit(limit)
+                if found := [_notice(row) for row in connection.execute(due)]:
+                    _lease(connection, found, now + lease)
+                    return found
+        return []
+
+    def gather(self, notices: Sequence[Notice], lease: timedelta) -> list[list[Notice]]:
+        """Group notices that were taken by the message in which they go out.
+
+        A notice about one of several jobs of a request goes out with what else waits for its
+        address, on the same occasion, about jobs of that request; that is taken as well.
+        """
+        groups: dict[tuple[Any, ...], list[Notice]] = {}
+        for notice in notices:
+            is_shared = notice.batch_id and notice.address
+            key = (notice.batch_id, notice.address, notice.occasion) if is_shared else (notice.seq,)
+            groups.setdefault(key, []).append(notice)
+        now, table = utc_now(), tables.notices
+        for key, group in groups.items():
+            if len(key) == 1:
+                continue
+            waiting = _notices().where(
+                table.c.due_at <= now + BATCH_WAIT,
+                table.c.address == group[0].address,
+                tables.jobs.c.batch_id == group[0].batch_id,
+            )
+            with self._database.writing() as connection:
+                rows = connection.execute(waiting).all()
+                found = [one for one in map(_notice, rows) if one.occasion is group[0].occasion]
+                _lease(connection, found, now + lease)
+            group += found
+            group.sort(key=lambda one: one.job_id)  # in the order of submission
+        return list(groups.values())
 
     def address(self, notice: Notice, addresses: Sequence[str]) -> None:
         """Replace a notice by one for each address; by none where nobody wants to be told."""
         table = tables.notices
-        now = utc_now()
+        due = utc_now()
+        if notice.batch_id:
+            due = max(due, notice.created_at + BATCH_WAIT)
         with self._database.writing() as connection:
             job_seq = connection.scalar(
                 sa.delete(table).where(table.c.seq == notice.seq).returning(table.c.job_seq)
@@ -81,30 +116,55 @@ class Outbox:
             if job_seq is None or not addresses:
                 return
             rows = [
-                _row(job_seq, notice.before, notice.after, notice.reason, notice.created_at, now)
+                _row(job_seq, notice.before, notice.after, notice.reason, notice.created_at, due)
                 | {"address": storable(address)}
                 for address in addresses
             ]
             connection.execute(sa.insert(table), rows)
 
-    def done(self, notice: Notice) -> None:
-        """Forget a notice: it has gone out, or never will."""
+    def done(self, *notices: Notice) -> None:
+        """Forget notices: they have gone out, or never will."""
         with self._database.writing() as connection:
-            connection.execute(sa.delete(tables.notices).where(tables.notices.c.seq == notice.seq))
+            for chosen in _chosen(notices):
+                connection.execute(sa.delete(tables.notices).where(chosen))
 
-    def postpone(self, notice: Notice, wait: timedelta) -> None:
-        """Have a notice tried again later."""
+    def postpone(self, wait: timedelta, *notices: Notice) -> None:
+        """Have notices tried again later."""
         with self._database.writing() as connection:
-            connection.execute(
-                sa.update(tables.notices)
-                .where(tables.notices.c.seq == notice.seq)
-                .values(due_at=utc_now() + wait, tries=notice.tries + 1)
-            )
+            for chosen in _chosen(notices):
+                connection.execute(
+                    sa.update(tables.notices)
+                    .where(chosen)
+                    .values(due_at=utc_now() + wait, tries=tables.notices.c.tries + 1)
+                )
 
     def waiting(self) -> int:
         """Count what has not gone out."""
         with self._database.reading() as connection:
             return connection.scalar(sa.select(sa.func.count()).select_from(tables.notices)) or 0
+
+
+def _notices() -> sa.Select:
+    """Compose the question for notices, the oldest first; those that are being taken are left."""
+    table = tables.notices
+    return (
+        sa.select(table, tables.jobs.c.id.label("job_id"), tables.jobs.c.batch_id.label("batch_id"))
+        .join(tables.jobs, tables.jobs.c.seq == table.c.job_seq)
+        .order_by(table.c.seq)
+        .with_for_update(of=table, skip_locked=True)
+    )
+
+
+def _lease(connection: sa.Connection, notices: Sequence[Notice], until: datetime) -> None:
+    """Have nobody else get notices before a moment."""
+    for chosen in _chosen(notices):
+        connection.execute(sa.update(tables.notices).where(chosen).values(due_at=until))
+
+
+def _chosen(notices: Sequence[Notice]) -> Iterator[sa.ColumnElement[bool]]:
+    """Compose conditions for notices, as many of them at once as a statement can take."""
+    for start in range(0, len(notices), _CHUNK):
+        yield tables.notices.c.seq.in_([one.seq for one in notices[start : start + _CHUNK]])
 
 
 def note_change(connection: sa.Connection, job_seq: int, before: Job, after: Job) -> None:
@@ -146,4 +206,5 @@ def _notice(row: sa.Row) -> Notice:
         address=row.address,
         tries=row.tries,
         created_at=row.created_at,
+        batch_id=row.batch_id,
     )

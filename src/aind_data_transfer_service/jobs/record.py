@@ -74,6 +74,8 @@ class Job:
     """How much of the job's file of events has been read, in bytes."""
     resubmit_of: str = ""
     """The job that this one repeats."""
+    batch_id: str = ""
+    """The same for all jobs of one request; empty if it had one job alone."""
     cancel_requested: bool = False
     analysis: str = ""
     """How it stands with the asset in Code Ocean (`AnalysisState`); empty where nothing does."""

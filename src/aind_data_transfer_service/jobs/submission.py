@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,7 +14,7 @@ from aind_data_transfer_service.executors.slurm_properties import setting_errors
 from aind_data_transfer_service.jobs.findings import ConfigToCheck
 from aind_data_transfer_service.jobs.handover import MAIL
 from aind_data_transfer_service.jobs.json_text import is_plain, read_object
-from aind_data_transfer_service.jobs.record import Job, new_job_id, storable
+from aind_data_transfer_service.jobs.record import Job, new_job_id, storable, utc_now
 from aind_data_transfer_service.jobs.variables import variable_errors
 from aind_data_transfer_service.redaction import redact_all
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -141,10 +141,13 @@ def make_jobs(
     resubmit_of: str = "",
 ) -> list[Job]:
     """Compose the records of jobs about to be submitted."""
-    return [
+    batch_id = new_job_id() if len(drafts) > 1 else ""
+    jobs = [
         _make_job(draft, tuple(warnings.get(draft.label, ())), settings, resubmit_of)
         for draft in drafts
     ]
+    submitted_at = utc_now()
+    return [replace(job, batch_id=batch_id, submitted_at=submitted_at) for job in jobs]
 
 
 def _make_job(

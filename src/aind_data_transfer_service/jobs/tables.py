@@ -71,6 +71,7 @@ jobs = sa.Table(
     sa.Column("seconds_left", sa.Float),
     sa.Column("events_offset", BigNumber, nullable=False, server_default="0"),
     _text("resubmit_of"),
+    _text("batch_id"),
     sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
     _text("analysis"),
     _text("analysis_reason"),

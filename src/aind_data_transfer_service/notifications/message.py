@@ -1,8 +1,9 @@
 """What a message says: what happened, to which asset, and what a person would do next. Pure."""
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from urllib.parse import quote
+from datetime import datetime, timedelta
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service.figures import duration, number, size
@@ -21,6 +22,9 @@ _HEADLINES = {
     JobState.RUNNING: "The job has begun.",
     JobState.PENDING: "The job was put back into the queue, and will begin anew.",
 }
+NAMED_IN_DIGEST = 10
+"""How many jobs a message about several of them names."""
+_LONGEST_IN_DIGEST = 200
 _SCRIPT_DONE = "The job has ended well."
 
 
@@ -110,6 +114,67 @@ def compose(
         facts=tuple((name, _one_line(value)) for name, value in facts if value),
         link=f"{service_url.rstrip('/')}/jobs/{quote(job.id)}" if service_url else "",
     )
+
+
+def compose_digest(
+    told: Sequence[tuple[Job, JobState, str]],
+    counts: Mapping[JobState, int],
+    occasion: Occasion,
+    service_url: str | None,
+    zone: ZoneInfo,
+) -> Message:
+    """Write one message about several jobs that were submitted together.
+
+    Parameters
+    ----------
+    told : sequence of tuple
+        The first of the jobs; of each the job, and its state and reason on this occasion.
+    counts : Mapping[JobState, int]
+        How many jobs came to each state.
+    occasion : Occasion
+        What happened to all of them.
+    service_url : str | None
+        Where people open the service's pages.
+    zone : ZoneInfo
+        The lab's, in which times are written.
+    """
+    total = sum(counts.values())
+    first, state, _ = told[0]
+    facts = [("Jobs", number(total))]
+    facts += [(one.value, number(count)) for one, count in counts.items()] if counts else []
+    facts += [
+        ("Project", first.project_name),
+        ("Submitted by", first.submitter),
+        ("Submitted", _moment(first.submitted_at, zone)),
+    ]
+    facts += [(f"Job {place}", _in_digest(*one)) for place, one in enumerate(told, start=1)]
+    if (more := total - len(told)) > 0:
+        facts.append(("More", f"and {number(more)} more"))
+    states = ", ".join(one.value for one in counts)
+    return Message(
+        occasion=occasion,
+        state=state,
+        subject=_one_line(f"{states}: {number(total)} jobs of one request ({first.name}, …)"),
+        headline=f"{number(total)} jobs that were submitted together: {states}.",
+        facts=tuple((name, _one_line(value)) for name, value in facts if value),
+        link=_link_of_batch(first, counts, service_url),
+    )
+
+
+def _in_digest(job: Job, state: JobState, reason: str) -> str:
+    """Write what is told of one of several jobs."""
+    text = f"{job.name} ({job.id}), {_with_reason(state.value, reason)}"
+    return text if len(text) <= _LONGEST_IN_DIGEST else f"{text[:_LONGEST_IN_DIGEST - 1]}…"
+
+
+def _link_of_batch(job: Job, states: Collection[JobState], service_url: str | None) -> str:
+    """Compose the address of the list of jobs that were submitted at the same moment."""
+    if not service_url:
+        return ""
+    query = [("state", state.value) for state in states]
+    query.append(("since", job.submitted_at.isoformat()))
+    query.append(("until", (job.submitted_at + timedelta(microseconds=1)).isoformat()))
+    return f"{service_url.rstrip('/')}/jobs?{urlencode(query)}"
 
 
 def _one_line(text: str) -> str:

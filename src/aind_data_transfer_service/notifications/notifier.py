@@ -3,7 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
@@ -16,8 +17,13 @@ from aind_data_transfer_service.jobs.record import Job, utc_now
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.notifications.channel import Channel, Refused, Unreachable
 from aind_data_transfer_service.notifications.mail import MailChannel
-from aind_data_transfer_service.notifications.message import compose
-from aind_data_transfer_service.notifications.occasion import is_wanted, occasion_of
+from aind_data_transfer_service.notifications.message import (
+    NAMED_IN_DIGEST,
+    Message,
+    compose,
+    compose_digest,
+)
+from aind_data_transfer_service.notifications.occasion import Occasion, is_wanted, occasion_of
 from aind_data_transfer_service.notifications.webhook import WebhookChannel
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 
@@ -93,67 +99,77 @@ class Notifier:
 
     async def look(self) -> int:
         """Tell of everything that is due, and say how many notices that were."""
-        notices = await self._store.in_thread(self._store.outbox.take, _LEASE)
-        await asyncio.gather(*(self._handle(notice) for notice in notices))
+        outbox = self._store.outbox
+        notices = await self._store.in_thread(outbox.take, _LEASE)
+        groups = await self._store.in_thread(outbox.gather, notices, _LEASE)
+        await asyncio.gather(*(self._handle(group) for group in groups))
         return len(notices)
 
-    async def _handle(self, notice: Notice) -> None:
-        """Bring one notice one step on."""
+    async def _handle(self, notices: Sequence[Notice]) -> None:
+        """Bring notices that belong together one step on."""
         async with self._turns:
-            await asyncio.wrap_future(self._threads.submit(self._step, notice))
+            await asyncio.wrap_future(self._threads.submit(self._step, notices))
 
-    def _step(self, notice: Notice) -> None:
-        """Address a notice, or deliver it; what fails oddly stops no other, and not for ever."""
+    def _step(self, notices: Sequence[Notice]) -> None:
+        """Address a notice, or deliver some; what fails oddly stops no other, and not for ever."""
         try:
-            if notice.address:
-                self._tell(notice)
+            if notices[0].address:
+                self._tell(notices)
             else:
-                self._address(notice)
+                self._address(notices[0])
         except LeaseLostError:  # another process sends it
             return
         except Exception as error:
             logger.debug("this was not foreseen", exc_info=True)
             words = f"a message failed in a way that was not foreseen ({type(error).__name__})"
-            self._try_later(notice, words)
+            self._try_later(notices, words)
 
     def _address(self, notice: Notice) -> None:
         """Decide who is told."""
         job = self._store.get(notice.job_id)
         self._store.outbox.address(notice, addresses(job, notice, self._settings))
 
-    def _tell(self, notice: Notice) -> None:
+    def _tell(self, notices: Sequence[Notice]) -> None:
         """Deliver one message; try again later where that may help."""
-        way, _, address = notice.address.partition(":")
-        fields = {"job_id": notice.job_id}
+        way, _, address = notices[0].address.partition(":")
         try:
             channel = self._channels.get(way)
             if channel is None:
                 raise Refused(f"the settings name no {way} any more")
-            job = self._store.get(notice.job_id)
-            occasion = occasion_of(notice.before, notice.after)
-            if occasion is not None:
+            if (occasion := notices[0].occasion) is not None:
+                message = self._message(notices, occasion)
                 self._guard()
-                url = self._settings.service_url
-                channel.send(
-                    compose(job, occasion, notice.after, notice.reason, url, self._zone), address
-                )
+                channel.send(message, address)
         except Unreachable as error:
-            self._try_later(notice, str(error))
+            self._try_later(notices, str(error))
             return
         except Refused as error:
-            logger.error("notifications: %s", error, extra=fields)
-        self._store.outbox.done(notice)
+            logger.error("notifications: %s", error, extra={"job_id": notices[0].job_id})
+        self._store.outbox.done(*notices)
 
-    def _try_later(self, notice: Notice, reason: str) -> None:
-        """Put a notice off, which is told once; give it up where it has been tried for long."""
-        fields = {"job_id": notice.job_id}
-        if utc_now() - notice.created_at >= GIVE_UP:
+    def _message(self, notices: Sequence[Notice], occasion: Occasion) -> Message:
+        """Write what is told: of one job, or of several jobs of one request."""
+        url, first = self._settings.service_url, notices[0]
+        if len(notices) == 1:
+            job = self._store.get(first.job_id)
+            return compose(job, occasion, first.after, first.reason, url, self._zone)
+        named = {one.job_id: one for one in notices[:NAMED_IN_DIGEST]}
+        jobs = self._store.get_many(list(named))
+        told = [(job, named[job.id].after, named[job.id].reason) for job in jobs]
+        counts = Counter(one.after for one in notices)
+        return compose_digest(told, counts, occasion, url, self._zone)
+
+    def _try_later(self, notices: Sequence[Notice], reason: str) -> None:
+        """Put notices off, which is told once; give up those that have been tried for long."""
+        fields = {"job_id": notices[0].job_id}
+        old = [one for one in notices if utc_now() - one.created_at >= GIVE_UP]
+        if old:
             logger.error("notifications: given up: %s", reason, extra=fields)
-            self._store.outbox.done(notice)
-            return
-        wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(notice.tries, 10))
-        self._store.outbox.postpone(notice, wait)
-        if not notice.tries:
+            self._store.outbox.done(*old)
+        tries = min(one.tries for one in notices)
+        wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(tries, 10))
+        self._store.outbox.postpone(wait, *(one for one in notices if one not in old))
+        if not tries and len(old) < len(notices):
             logger.warning("notifications: %s; tried again", reason, extra=fields)
 
 
