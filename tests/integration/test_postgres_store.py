@@ -7,11 +7,12 @@ from aind_data_transfer_service.jobs.store import JobStore
 from tests.support import postgres
 from tests.support.jobs import a_job
 from tests.support.lease_contract import LeaseContract
+from tests.support.retention_contract import RetentionContract
 from tests.support.store_contract import StoreContract
 
 
-class PostgresStoreTest(StoreContract, LeaseContract, unittest.TestCase):
-    """The whole contract, and what only a server can do."""
+class PostgresTest:
+    """A server with an empty database for each test."""
 
     @classmethod
     def setUpClass(cls):
@@ -24,6 +25,10 @@ class PostgresStoreTest(StoreContract, LeaseContract, unittest.TestCase):
         self.url = self.server.url
         self.store = JobStore(self.url)
         self.addCleanup(lambda: self.store.close())
+
+
+class PostgresStoreTest(PostgresTest, StoreContract, LeaseContract, unittest.TestCase):
+    """The whole contract, and what only a server can do."""
 
     def test_a_new_database_may_be_opened_by_many_at_once(self):
         self.server.sql("DROP SCHEMA public CASCADE")
@@ -41,3 +46,7 @@ class PostgresStoreTest(StoreContract, LeaseContract, unittest.TestCase):
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
         )
         self.assertEqual(self.store.find().total, 1)
+
+
+class PostgresRetentionTest(RetentionContract, PostgresTest, unittest.IsolatedAsyncioTestCase):
+    """Old jobs are deleted from a server as from a file."""

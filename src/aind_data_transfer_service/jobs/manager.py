@@ -49,6 +49,7 @@ from aind_data_transfer_service.jobs.pace import Pace
 from aind_data_transfer_service.jobs.private_files import make_private_folder
 from aind_data_transfer_service.jobs.record import Job, JobEvent
 from aind_data_transfer_service.jobs.replicas import Replicas
+from aind_data_transfer_service.jobs.retention import Retention
 from aind_data_transfer_service.jobs.spreadsheet_worker import ReadReply
 from aind_data_transfer_service.jobs.spreadsheets import SpreadsheetReader
 from aind_data_transfer_service.jobs.states import ENDED, JobState
@@ -264,6 +265,10 @@ class JobManager:
             zone = ZoneInfo(settings.lab_timezone)
             loops["notifier"] = Notifier(
                 fenced, settings.notifications, zone, guard=self._check_lease
+            )
+        if settings.job_retention_days is not None:
+            loops["retention"] = Retention(
+                fenced, settings.jobs_dir, settings.job_retention_days, self._check_lease
             )
         self._term = _Term(handover, monitor, afterwards, loops, _run_all(loops))
 

@@ -22,6 +22,7 @@ from aind_data_transfer_service.errors import (
 from aind_data_transfer_service.jobs import tables
 from aind_data_transfer_service.jobs.claims import Claims
 from aind_data_transfer_service.jobs.database import Database
+from aind_data_transfer_service.jobs.old_jobs import OldJobs
 from aind_data_transfer_service.jobs.open_ends import OpenEnds
 from aind_data_transfer_service.jobs.outbox import Outbox, note_change
 from aind_data_transfer_service.jobs.query import JobQuery, count_statement, page_statement
@@ -126,6 +127,7 @@ class JobStore:
         self.outbox = Outbox(database)
         self.open_ends = OpenEnds(database)
         self.claims = Claims(database)
+        self.old_jobs = OldJobs(database)
 
     def fenced(self, fencing: int) -> Self:
         """Return the same store for the holder of the lease alone: nobody else can write with it.

@@ -56,6 +56,8 @@ class ServiceSettings(CommonSettings):
     """How many jobs this machine runs at once."""
     callback_url: WebAddress | None = Field(default=None, alias="INTERNAL_URL")
     """This service's address as the cluster's nodes see it; they bring their events there."""
+    job_retention_days: int | None = Field(default=None, gt=0, le=36500)
+    """Days after their end for which jobs are kept; by default they are kept for good."""
     monitor_interval: float | None = Field(default=None, gt=0, le=3600)
     """Seconds between two looks at the executor; by default 10 on a cluster, else 1."""
     hpc: HpcSettings = Field(default_factory=HpcSettings)
