@@ -27,6 +27,7 @@ class ReplicaContract:
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         self.settings = {"DATA_DIR": str(self.folder / "data"), "LOCAL_EXECUTOR_SLOTS": "4"}
+        self.settings["ALLOW_CUSTOM_SCRIPTS"] = "true"
         self.settings |= self.database()
 
     def start(self, name: str, ttl: float = TTL, **settings: str) -> Replica:
