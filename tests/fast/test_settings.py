@@ -9,6 +9,7 @@ from unittest import mock
 from pydantic import ValidationError
 
 from aind_data_transfer_service.settings.environment import explain_settings
+from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.sources import LabtracksSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -97,6 +98,20 @@ class Values(unittest.TestCase):
     def test_source_roots_may_be_given_as_a_list(self) -> None:
         self.assertEqual([Path("/vast")], ServiceSettings(source_roots=["/vast"]).source_roots)
 
+    def test_roots_buckets_and_what_is_private_are_passed_to_every_job(self) -> None:
+        found = ServiceSettings(
+            data_dir="/srv/a:b",
+            source_roots=["/vast", "/shared drive"],
+            allowed_buckets="open,lab-*",
+            hpc=HpcSettings(token_file="/srv/token"),
+        )
+        for environment in (found.job_environment(), found.agreed_environment()):
+            with mock.patch.dict(os.environ, environment, clear=True):
+                job = UploadSettings()
+            self.assertEqual([Path("/vast"), Path("/shared drive")], job.source_roots)
+            self.assertEqual({"open", "lab-*"}, job.allowed_buckets)
+            self.assertEqual([Path("/srv/a:b"), Path("/srv/token")], job.private_paths)
+
     def test_limits_have_to_be_positive(self) -> None:
         for name in ("LOCAL_EXECUTOR_SLOTS", "MONITOR_INTERVAL"):
             with self.subTest(name), self.assertRaises(ValidationError):
@@ -108,11 +123,9 @@ class Values(unittest.TestCase):
             ("MONITOR_INTERVAL", "abc", 'MONITOR_INTERVAL: "abc" is refused: .*valid number'),
             ("METADATA_TIMEOUT", "nan", "METADATA_TIMEOUT: "),
             ("SOURCE_ROOTS", "vast", 'SOURCE_ROOTS: "vast" is no absolute path; write one such as'),
-            (
-                "SOURCE_ROOTS_STRICT",
-                "yes",
-                "^SOURCE_ROOTS_STRICT is set, and SOURCE_ROOTS names no",
-            ),
+            ("SOURCE_ROOTS", ":", "SOURCE_ROOTS: names no folder; leave it out"),
+            ("ALLOWED_BUCKETS", " ,", "ALLOWED_BUCKETS: names no bucket; leave it out"),
+            ("ALLOWED_BUCKETS", "lab-*,s3://x", 'ALLOWED_BUCKETS: "s3://x" is neither a bucket'),
             ("METADATA_SERVICE_URL", "meta:8000", "METADATA_SERVICE_URL: .* no web address; write"),
             ("AWS_ENDPOINT_URL", "http://[", "AWS_ENDPOINT_URL: .* no web address; write"),
             ("DEFAULT_S3_BUCKET", "s3://x/y", "DEFAULT_S3_BUCKET: .* no name of a bucket; write"),

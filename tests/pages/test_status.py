@@ -204,7 +204,7 @@ class StatusPageTest(PageTest):
         self.page.get_by_role("button", name="Submit again").wait_for()
 
     def test_a_failed_job_says_why_and_is_submitted_again(self) -> None:
-        folder = self.service.data_dir / "session"
+        folder = self.service.folder / "session"
         folder.mkdir()
         text = upload_settings(folder)
         [job] = self.add(

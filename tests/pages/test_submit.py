@@ -23,7 +23,7 @@ class SubmitPageTest(PageTest):
         """Start a service and lay out a session."""
         super().setUpClass()
         cls.service = cls.enterClassContext(Service())
-        cls.session = cls.service.data_dir / "session"
+        cls.session = cls.service.folder / "session"
         cls.session.mkdir()
         for number in range(3):
             (cls.session / f"trial {number}.csv").write_text("time,licks\n0.1,3\n" * 1000)

@@ -88,11 +88,13 @@ class ApplicationTest(unittest.IsolatedAsyncioTestCase):
     """Fields of `ServiceSettings` that are not as usual."""
 
     async def asyncSetUp(self) -> None:
-        """Start the application in a data folder of its own."""
+        """Start the application, whose files are in `state_dir`; `data_dir` is a folder of data."""
         folder = tempfile.TemporaryDirectory(prefix="application-", ignore_cleanup_errors=True)
         self.addCleanup(folder.cleanup)
-        self.data_dir = Path(folder.name)
-        usual = {"data_dir": self.data_dir, "lab_timezone": LAB, "monitor_interval": 0.05}
+        self.data_dir = Path(folder.name) / "session"
+        self.data_dir.mkdir()
+        self.state_dir = Path(folder.name) / "service"
+        usual = {"data_dir": self.state_dir, "lab_timezone": LAB, "monitor_interval": 0.05}
         settings = ServiceSettings(**(usual | self.settings))
         self.executor = HandExecutor()
         self.manager = JobManager(settings, executor=self.executor, spreadsheets=shared_reader())

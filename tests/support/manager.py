@@ -18,9 +18,10 @@ class ManagerTest(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        self.source = self.folder / "source"
-        self.source.mkdir()
+        self.folder = Path(folder.name) / "service"
+        self.source = Path(folder.name) / "source"
+        for one in (self.folder, self.source):
+            one.mkdir()
         self.executor = ToldExecutor()
         self.manager = self.make()
         await self.manager.start()

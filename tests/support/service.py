@@ -18,7 +18,7 @@ LAB = "America/Los_Angeles"
 
 
 class Service:
-    """The service, with a data folder of its own; a context manager.
+    """The service, with a data folder of its own in `folder`; a context manager.
 
     Parameters
     ----------
@@ -34,7 +34,8 @@ class Service:
         self, port: int = 0, limits: ConnectionLimits | None = None, **settings: Any
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="service-", ignore_cleanup_errors=True)
-        self.data_dir = Path(self._folder.name)
+        self.folder = Path(self._folder.name)
+        self.data_dir = self.folder / "service"
         usual: dict[str, Any] = {
             "data_dir": self.data_dir,
             "lab_timezone": LAB,

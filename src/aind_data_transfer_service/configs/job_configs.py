@@ -14,7 +14,7 @@ With `lab_timezone`, `acq_datetime` always comes out as the lab's wall clock wit
 `configs.times`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypedDict
@@ -36,12 +36,16 @@ from aind_data_transfer_service.configs import problems, values
 from aind_data_transfer_service.configs.times import DateOrder, parse_acq_datetime
 from aind_data_transfer_service.configs.vocabulary import Modality, Platform
 
+_ALLOWED = "allowed_buckets"
+
 
 class ReadingContext(TypedDict, total=False):
     """The settings of the service that bear on how a request is read."""
 
     lab_timezone: ZoneInfo | None
     date_order: DateOrder
+    allowed_buckets: Collection[str]
+    """Names and patterns; none where every bucket is."""
 
 
 class _Rule:
@@ -77,6 +81,14 @@ def _read_time(value: object, info: core_schema.ValidationInfo) -> datetime:
     return parse_acq_datetime(value, context.get("date_order", "MDY"), context.get("lab_timezone"))
 
 
+def _read_bucket(value: object, info: core_schema.ValidationInfo) -> str | None:
+    """Read the name of a bucket, which has to be one of those that are allowed."""
+    bucket = values.bucket(value)
+    if bucket and (problem := values.bucket_problem(bucket, (info.context or {}).get(_ALLOWED))):
+        raise ValueError(problem)
+    return bucket
+
+
 def _compress(value: object, info: core_schema.ValidationInfo) -> bool:
     """Decide by the modality where the user did not."""
     if value is None or (isinstance(value, str) and not value.strip()):
@@ -93,7 +105,7 @@ OptionalPath = Annotated[
     _Rule(values.optional_path, str | None, core_schema.to_string_ser_schema()),
 ]
 Flag = Annotated[bool, _Rule(values.flag, bool)]
-Bucket = Annotated[str | None, _Rule(values.bucket, str | None)]
+Bucket = Annotated[str | None, _Rule(_read_bucket, str | None, sees_context=True)]
 SubjectId = Annotated[str, _Rule(values.subject_id, str | int)]
 AcqDatetime = Annotated[datetime, _Rule(_read_time, datetime, sees_context=True)]
 Compression = Annotated[bool, _Rule(_compress, bool | None, sees_context=True)]
@@ -130,7 +142,7 @@ class ModalityConfigs(_Model):
     """More settings for this kind of data: a JSON object, or the path of a file that holds one."""
     skip_staging: Flag = False
     """Kept for older scripts: data go straight from the source to the destination in any case."""
-    number: int = Field(default=0, ge=0)
+    number: int = Field(default=0, ge=0, le=values.MAX_MODALITIES)
     """Which one of its kind in the asset, from 0. The job counts anew, whatever is given."""
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from aind_data_transfer_service.configs.values import MAX_MODALITIES
 from aind_data_transfer_service.configs.vocabulary import nearest, quoted
 
 Location = tuple[int | str, ...]
@@ -25,6 +26,7 @@ _WORDS = {
     "int_parsing": "no whole number",
     "int_type": "no whole number",
     "greater_than_equal": "below 0",
+    "less_than_equal": f"above {MAX_MODALITIES:,}",
 }
 
 

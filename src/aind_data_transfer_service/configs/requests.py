@@ -1,7 +1,8 @@
 """Reading the jobs of an API request: JSON texts in, models and errors out."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import json
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
@@ -24,6 +25,7 @@ def parse_jobs(
     lab_timezone: ZoneInfo | None = None,
     date_order: DateOrder = "MDY",
     numbers: Sequence[int] | None = None,
+    allowed_buckets: Collection[str] = (),
 ) -> ParsedJobs:
     """Read the jobs of a request, each the JSON text of a `BasicUploadJobConfigs`.
 
@@ -37,6 +39,8 @@ def parse_jobs(
         How dates with slashes are read.
     numbers : Sequence[int] | None
         What the jobs are called in errors; by default 1, 2, 3 …
+    allowed_buckets : Collection[str]
+        The buckets that jobs may upload to, by name or pattern; all if there is none.
 
     Returns
     -------
@@ -44,7 +48,9 @@ def parse_jobs(
         The good ones, and all errors of all jobs: `job 2, modalities.0.source: …`. Nothing is
         raised.
     """
-    context = ReadingContext(lab_timezone=lab_timezone, date_order=date_order)
+    context = ReadingContext(
+        lab_timezone=lab_timezone, date_order=date_order, allowed_buckets=allowed_buckets
+    )
     configs: list[BasicUploadJobConfigs] = []
     errors: list[str] = []
     first: dict[tuple[str | None, str], int] = {}
@@ -67,12 +73,33 @@ def parse_jobs(
     return ParsedJobs(configs, errors)
 
 
+def read_config(text: str, context: dict[str, Any]) -> BasicUploadJobConfigs:
+    """Read one job from its JSON text.
+
+    Raises
+    ------
+    ValidationError
+        Where it cannot be read; half a character is named in the field that holds it.
+    """
+    try:
+        return BasicUploadJobConfigs.model_validate_json(text, context=context)
+    except ValidationError as error:
+        if error.errors(include_url=False)[0]["type"] not in ("json_invalid", "string_unicode"):
+            raise
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            raise error from None
+        BasicUploadJobConfigs.model_validate(found, context=context)
+        raise
+
+
 def _parse(text: object, context: ReadingContext) -> BasicUploadJobConfigs | list[str]:
     """Read one job, or list what is wrong with it, each line as it goes on after `job 2`."""
     if not isinstance(text, str):
         return [f": {quoted(text)} is no text; send the job as a JSON string (model_dump_json)"]
     try:
-        return BasicUploadJobConfigs.model_validate_json(text, context=dict(context))
+        return read_config(text, dict(context))
     except ValidationError as error:
         found = problems.listed(error)
         return [f", {problems.dotted(at)}: {words}" if at else f": {words}" for at, words in found]

@@ -1,6 +1,6 @@
 """Reading a spreadsheet of jobs: every cell checked, every error with its row and column."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -43,6 +43,7 @@ class ReadOptions:
 
     date_order: DateOrder = "MDY"
     lab_timezone: ZoneInfo | None = None
+    allowed_buckets: Collection[str] = ()
     max_bytes: int = MAX_FILE_BYTES
     max_rows: int = MAX_JOBS
 
@@ -165,7 +166,11 @@ class _Reader:
         self._options = options
         self._date1904 = date1904
         self._context = dict(
-            ReadingContext(lab_timezone=options.lab_timezone, date_order=options.date_order)
+            ReadingContext(
+                lab_timezone=options.lab_timezone,
+                date_order=options.date_order,
+                allowed_buckets=options.allowed_buckets,
+            )
         )
         self._assets: dict[tuple[str | None, str], int] = {}
 

@@ -26,6 +26,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from aind_data_transfer_service.configs import plain_text
 from aind_data_transfer_service.configs.vocabulary import quoted
 
 DateOrder = Literal["MDY", "DMY"]
@@ -189,6 +190,8 @@ def _from_text(value: str, date_order: DateOrder) -> datetime:
             if found := form.fullmatch(text):
                 break
         else:
+            if problem := plain_text.wrong_character(value.strip()):
+                raise ValueError(f"{quoted(value)} holds {problem}; {_right(date_order)}")
             raise ValueError(_why_not(text, date_order))
     return _assemble(value, found.groupdict(), date_order)
 

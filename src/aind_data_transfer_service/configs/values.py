@@ -7,19 +7,22 @@ form, or raises `ValueError` with what was found and what would be right.
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
+from aind_data_transfer_service.configs import plain_text
 from aind_data_transfer_service.configs.vocabulary import nearest, quoted
 
 MAX_TEXT = 256
 MAX_PATH_BYTES = 4096
 MAX_JSON_DEPTH = 50
+MAX_MODALITIES = 9_999
+_MOST_SHOWN = 3
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ODD_BLANKS = re.compile(r"[\u00a0\u2007\u202f]")
 _DRIVE = re.compile(r"[A-Za-z]:([\\/]|$)")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://?")
@@ -40,7 +43,7 @@ def text(value: object) -> str:
         raise ValueError("empty; write a text")
     if not stripped.isprintable():
         stripped = _ODD_BLANKS.sub(" ", stripped).strip()
-        _refuse_controls(stripped)
+        plain_text.refuse(stripped, quoted(stripped))
     if len(stripped) > MAX_TEXT:
         raise ValueError(f"{len(stripped)} characters long; write at most {MAX_TEXT}")
     return stripped
@@ -65,7 +68,7 @@ def path(value: object) -> PurePosixPath:
         value = given
     stripped = value.strip()
     if not stripped.isprintable():
-        _refuse_controls(stripped)
+        plain_text.refuse(stripped, quoted(stripped))
     if stripped[:1] != "/" or stripped[:2] == "//" or "/.." in stripped:
         _refuse_path(stripped)
     found = PurePosixPath(stripped)
@@ -100,6 +103,7 @@ def subject_id(value: object) -> str:
     if found := _WHOLE.fullmatch(stripped):
         return found[1]
     if not _SUBJECT.fullmatch(stripped):
+        plain_text.refuse(stripped, quoted(stripped))
         raise ValueError(
             f"{quoted(stripped)} is no subject id; write letters, digits, - and . only "
             "(it is a part of the asset's name), for example 690165"
@@ -118,11 +122,30 @@ def bucket(value: object) -> str | None:
     if isinstance(value, str) and value.strip().startswith("arn:"):
         raise ValueError(f"{quoted(value)} is an ARN; name the access point by its alias")
     if not isinstance(value, str) or not _BUCKET.fullmatch(value.strip()) or ".." in value:
+        _refuse_characters(value)
         raise ValueError(
             f"{quoted(value)} is no name of a bucket; write 3 to 63 lower-case letters, digits, "
             "- and . without s3:// or a folder, for example aind-open-data"
         )
     return value.strip()
+
+
+def bucket_problem(name: str, allowed: Collection[str] | None) -> str:
+    """Return why jobs may not upload to a bucket; an empty text if they may.
+
+    Parameters
+    ----------
+    name : str
+        The bucket.
+    allowed : Collection[str] | None
+        Names and patterns, such as `lab-*`; every bucket is allowed if there is none.
+    """
+    if not allowed or any(fnmatchcase(name, pattern) for pattern in allowed):
+        return ""
+    return (
+        f"{quoted(name)} is not a bucket that jobs may upload to; choose one of "
+        f"{', '.join(sorted(allowed))}, or have the administrator add it to ALLOWED_BUCKETS"
+    )
 
 
 def flag(value: object) -> bool:
@@ -137,6 +160,7 @@ def flag(value: object) -> bool:
             return True
         if word in _NO:
             return False
+    _refuse_characters(value)
     raise ValueError(f"{quoted(value)} is neither yes nor no; write TRUE or FALSE")
 
 
@@ -144,6 +168,7 @@ def log_level(value: object) -> str:
     """Take the name of a log level, in any case."""
     word = value.strip().upper() if isinstance(value, str) else ""
     if word not in LOG_LEVELS:
+        _refuse_characters(value)
         near = nearest(word, LOG_LEVELS)
         hint = f'; did you mean "{near}"?' if near else ";"
         raise ValueError(f"{quoted(value)} is no log level{hint} Known are {', '.join(LOG_LEVELS)}")
@@ -172,16 +197,15 @@ def _json_object(source: str) -> dict[str, Any]:
     try:
         found = json.loads(source, parse_constant=_no_constant)
         _refuse_depth(found, MAX_JSON_DEPTH)
-        source.encode()
-        json.dumps(found, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("it holds half a character (a lone surrogate)") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{quoted(source)} is no valid JSON object: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(
             f'{quoted(source)} is no JSON object; write one such as {{"key": "value"}}'
         )
+    if wrong := list(plain_text.wrong_places(found)):
+        more = f", and {len(wrong) - _MOST_SHOWN} more" if len(wrong) > _MOST_SHOWN else ""
+        raise ValueError(f"it holds {', '.join(wrong[:_MOST_SHOWN])}{more}; correct it")
     return found
 
 
@@ -204,17 +228,10 @@ def _is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _refuse_controls(value: str) -> None:
-    """Refuse line breaks, NUL and the like, and halves of characters."""
-    if found := _CONTROLS.search(value):
-        code = f"U+{ord(found[0]):04X}"
-        raise ValueError(
-            f"{quoted(value)} holds a line break or control character ({code}); remove it"
-        )
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{quoted(value)} holds half a character; write it anew") from error
+def _refuse_characters(value: object) -> None:
+    """Refuse what no text may hold, before anything else is said of it."""
+    if isinstance(value, str):
+        plain_text.refuse(value.strip(), quoted(value.strip()))
 
 
 def _refuse_path(value: str) -> None:

@@ -22,6 +22,8 @@ from typing import Any, ClassVar, Self
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
+from aind_data_transfer_service.configs import plain_text
+
 _SHOWN = 60
 _hints_wanted: ContextVar[bool] = ContextVar("hints_wanted", default=True)
 _SEPARATORS = re.compile(r"[\s_-]+")
@@ -112,6 +114,7 @@ class _Term:
                 return term
         if not spellings:
             raise ValueError(f"{quoted(value)} is no {cls.noun}; write one of {cls._listed()}")
+        plain_text.refuse(spellings[0].strip(), quoted(spellings[0].strip()))
         # mypy holds the `__hash__` of a class's instances against the class
         said = _unknown if _hints_wanted.get() else _unknown.__wrapped__
         raise ValueError(said(cls, spellings[0]))  # type: ignore[arg-type]

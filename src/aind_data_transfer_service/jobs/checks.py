@@ -9,11 +9,15 @@ import asyncio
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from aind_data_transfer_service.configs.values import bucket_problem
+from aind_data_transfer_service.errors import SourceError
 from aind_data_transfer_service.jobs.check_analysis import capsule_warnings
 from aind_data_transfer_service.jobs.findings import LATE, CheckResult, Labelled, ToCheck, said
 from aind_data_transfer_service.jobs.known import Known
@@ -22,13 +26,31 @@ from aind_data_transfer_service.jobs.submission import asset_location
 from aind_data_transfer_service.jobs.workers import Workers
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
+from aind_data_transfer_service.source_roots import SourceRoots, contained_keys, keys_problem
 from aind_data_transfer_service.upload.store import AssetState, S3Keys, open_store
 
 _CHECKS_AT_ONCE = 20  # threads of their own: a slow drive must not hold up the pages
 
 
-class _Forbidden(str):
-    """What is wrong with a folder that no job may read."""
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What is wrong with a source, if anything is."""
+
+    text: str = ""
+    is_certain: bool = True
+    """Whether the job would find the same."""
+    is_refusal: bool = False
+    """Whether it may not be read, rather than that it cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """One of the `SOURCE_ROOTS`, as it is on this machine."""
+
+    real: str
+    """Where it really is."""
+    is_visible: bool
+    """Whether it is there and can be read."""
 
 
 class Checks:
@@ -79,9 +101,16 @@ class Checks:
         self._known.close()
 
     def _check_buckets(self, jobs: Sequence[ToCheck], result: CheckResult) -> list[ToCheck]:
-        """Report jobs that have no bucket, and return the others."""
+        """Report jobs that have no bucket, or one that is not allowed, and return the others."""
         for job in jobs:
-            if self._settings.bucket_for(job.config.s3_bucket) is None:
+            bucket = self._settings.bucket_for(job.config.s3_bucket)
+            if bucket is not None:
+                problem = bucket_problem(bucket, self._settings.allowed_buckets)
+                default = "" if job.config.s3_bucket else "no bucket is named, and the default "
+                if problem:
+                    text = f"{job.label}, s3_bucket: {default}{problem}"
+                    result.errors[job.label].append(text)
+            else:
                 result.errors[job.label].append(
                     f"{job.label}, s3_bucket: missing; name the bucket to upload to (this service "
                     "has no DEFAULT_S3_BUCKET)"
@@ -89,70 +118,28 @@ class Checks:
         return [job for job in jobs if job.label not in result.errors]
 
     def _check_sources(self, jobs: Sequence[ToCheck]) -> CheckResult:
-        """See that source folders exist and can be read, where the service can see them."""
+        """Check that sources may be uploaded, exist and can be read, as far as can be seen here."""
         result = CheckResult()
-        deadline = time.monotonic() + self._settings.check_timeout
-        roots = self._visible_roots()
+        settings = self._settings
+        deadline = time.monotonic() + settings.check_timeout
+        seen_roots = self._folders.ask(_look_at_root, self._roots, settings.check_timeout)
+        known = {root: seen for root, seen in seen_roots.items() if isinstance(seen, _Root)}
+        real_roots = [known[root].real if root in known else root for root in self._roots]
+        roots = SourceRoots(self._roots, settings.private_paths, real_roots)
+        visible = {root for root, seen in known.items() if seen.is_visible}
         places = list(_source_places(jobs))
-        asked = dict.fromkeys(
-            path for _, _, path, _ in places if not self._roots or _root_of(path, roots)
-        )
-        look = self._look(deadline - time.monotonic())
-        seen = self._folders.ask(look, asked, max(0.1, deadline - time.monotonic()))
+        names = {path: roots.name_problem(path) for _, _, path, _ in places}
+        asked = [path for path, problem in names.items() if not problem]
+        patience = max(0.1, deadline - time.monotonic())
+        seen: dict[str, object] = dict(self._folders.ask(partial(_look, roots), asked, patience))
+        seen |= {path: _Finding(text, is_refusal=True) for path, text in names.items() if text}
         for label, place, path, is_needed in places:
-            problem, is_certain = self._judge_source(path, roots, seen)
-            if problem:
-                certain = is_certain and (is_needed or isinstance(problem, _Forbidden))
-                found = result.errors if certain else result.warnings
-                found[label].append(f"{label}, {place}: {problem}")
+            finding = _judge_source(path, roots, visible, seen)
+            if finding.text:
+                is_error = finding.is_certain and (is_needed or finding.is_refusal)
+                found = result.errors if is_error else result.warnings
+                found[label].append(f"{label}, {place}: {finding.text}")
         return result
-
-    def _look(self, patience: float) -> Callable[[str], str]:
-        """Make the question about a source; where roots are strict, links are followed, too."""
-        if not self._settings.source_roots_strict:
-            return look_at_source
-        real = self._folders.ask(os.path.realpath, self._roots, max(0.1, patience))
-        allowed = [*self._roots, *(str(found) for found in real.values())]
-
-        def look(path: str) -> str:
-            problem = look_at_source(path)
-            if problem or _root_of(found := os.path.realpath(path), allowed):
-                return problem
-            return _Forbidden(f"{path} leads to {found}, which {self._beneath_none()}")
-
-        return look
-
-    def _beneath_none(self) -> str:
-        """Say that a folder is none that jobs may read."""
-        return f"is beneath none of the folders that may be uploaded ({', '.join(self._roots)})"
-
-    def _judge_source(
-        self, path: str, roots: Mapping[str, bool], seen: Mapping[str, object]
-    ) -> tuple[str, bool]:
-        """Say what is wrong with a source, and whether that is certain."""
-        root = _root_of(path, roots)
-        if self._roots and root is None:
-            if self._settings.source_roots_strict:
-                return _Forbidden(f"{path} {self._beneath_none()}"), True
-            return (
-                f"{path} is not visible from here; only the job can tell whether it exists",
-                False,
-            )
-        if path not in seen:
-            return f"{path} could not be checked: its drive {LATE}", False
-        problem = seen[path]
-        if not problem:
-            return "", False
-        if root is None:
-            return f"{problem} as seen from here; only the job can tell", False
-        if not roots[root]:
-            return f"{path} could not be checked: {root} is not to be seen from here now", False
-        return problem if isinstance(problem, _Forbidden) else str(problem), True
-
-    def _visible_roots(self) -> dict[str, bool]:
-        """Tell which of the `SOURCE_ROOTS` are there at this moment."""
-        seen = self._folders.ask(look_at_source, self._roots, self._settings.check_timeout)
-        return {root: seen.get(root) == "" for root in self._roots}
 
     def _check_destinations(self, jobs: Sequence[ToCheck]) -> CheckResult:
         """See that nothing lies at the destination under the names of the assets."""
@@ -238,6 +225,54 @@ class Checks:
         return result
 
 
+def _judge_source(
+    path: str, roots: SourceRoots, visible: Collection[str], seen: Mapping[str, object]
+) -> _Finding:
+    """Decide what is wrong with a source.
+
+    Parameters
+    ----------
+    path : str
+        The source.
+    roots : SourceRoots
+        The folders that may be uploaded.
+    visible : Collection of str
+        Those that are there.
+    seen : Mapping
+        What was found out about each source in time.
+    """
+    root = roots.root_of(path)
+    found = seen.get(path, LATE)
+    if not isinstance(found, _Finding):
+        why = f"its drive {LATE}" if found is LATE else said(found)
+        return _Finding(f"{path} could not be checked: {why}", is_certain=False)
+    if found.is_refusal or not found.text:
+        return found
+    if root is None:
+        text = f"{found.text} as seen from here; only the job can tell"
+        return _Finding(text, is_certain=False)
+    if root not in visible:
+        text = f"{path} could not be checked: {root} is not to be seen from here now"
+        return _Finding(text, is_certain=False)
+    return found
+
+
+def _look_at_root(path: str) -> _Root:
+    """Find out whether a root is there, and where it really is."""
+    return _Root(os.path.realpath(path), look_at_source(path) == "")
+
+
+def _look(roots: SourceRoots, path: str) -> _Finding:
+    """Find out whether a source may be read, and then whether it can be."""
+    try:
+        real = roots.resolve(path)
+    except SourceError as error:
+        return _Finding(str(error), is_refusal=True)
+    if keys := contained_keys(real):
+        return _Finding(keys_problem(keys), is_refusal=True)
+    return _Finding(look_at_source(path))
+
+
 def look_at_source(path: str) -> str:
     """Say what is wrong with a folder or file; empty where it can be read."""
     try:
@@ -268,16 +303,11 @@ def _source_places(jobs: Sequence[ToCheck]) -> Iterable[tuple[str, str, str, boo
         for number, modality in enumerate(job.config.modalities):
             place = f"modality{number}.source" if is_row else f"modalities.{number}.source"
             yield job.label, place, str(modality.source), True
+            if isinstance(modality.extra_configs, str):
+                place = place.replace(".source", ".extra_configs")
+                yield job.label, place, modality.extra_configs, False
         if job.config.metadata_dir is not None:
             yield job.label, "metadata_dir", str(job.config.metadata_dir), False
-
-
-def _root_of(path: str, roots: Iterable[str]) -> str | None:
-    """Find the root that a path lies beneath."""
-    for root in roots:
-        if path == root or path.startswith(root.rstrip("/") + "/"):
-            return root
-    return None
 
 
 def job_keys(hpc: HpcSettings) -> S3Keys | None:

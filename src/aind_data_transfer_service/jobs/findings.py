@@ -18,6 +18,11 @@ class ModalityToCheck(Protocol):
         """The folder of its data; as text, its path."""
         ...
 
+    @property
+    def extra_configs(self) -> object:
+        """More settings: if that is a text, the path of their file."""
+        ...
+
 
 class ConfigToCheck(Protocol):
     """What the checks need to know of a job: `BasicUploadJobConfigs` has it, and a row's job."""

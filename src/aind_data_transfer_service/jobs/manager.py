@@ -341,7 +341,11 @@ class JobManager:
         settings = self.settings
         async with self._started.file_turns:
             read = await self._started.spreadsheets.read(
-                filename, data, settings.date_order, settings.lab_timezone
+                filename,
+                data,
+                settings.date_order,
+                settings.lab_timezone,
+                sorted(settings.allowed_buckets),
             )
             jobs = [ToCheck(f"row {job.row}", job) for job in read.jobs]
             found = await self._started.checks.run(jobs)

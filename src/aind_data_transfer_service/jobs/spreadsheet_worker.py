@@ -24,12 +24,15 @@ class ReadRequest(msgspec.Struct, frozen=True):
     data: bytes
     date_order: DateOrder
     lab_timezone: str
+    allowed_buckets: list[str]
 
 
 class FoundModality(msgspec.Struct, frozen=True):
     """What the checks need to know of a modality."""
 
     source: str
+    extra_configs: str | None
+    """The path of a file of them, if one is named."""
 
 
 class FoundJob(msgspec.Struct, frozen=True):
@@ -78,7 +81,8 @@ def _handle(message: bytes) -> bytes:
 def _read(message: bytes) -> bytes:
     """Read the file of a request, and encode what was found."""
     request = msgspec.msgpack.decode(message, type=ReadRequest)
-    options = ReadOptions(request.date_order, ZoneInfo(request.lab_timezone))
+    zone = ZoneInfo(request.lab_timezone)
+    options = ReadOptions(request.date_order, zone, request.allowed_buckets)
     result = read_jobs(request.data, request.filename, options)
     reply = ReadReply(
         jobs=[_found(row.number, row.config) for row in result.rows],
@@ -101,7 +105,13 @@ def _found(number: int, config: BasicUploadJobConfigs) -> FoundJob:
         force_cloud_sync=config.force_cloud_sync,
         process_capsule_id=config.process_capsule_id,
         metadata_dir=None if config.metadata_dir is None else str(config.metadata_dir),
-        modalities=[FoundModality(str(one.source)) for one in config.modalities],
+        modalities=[
+            FoundModality(
+                str(one.source),
+                one.extra_configs if isinstance(one.extra_configs, str) else None,
+            )
+            for one in config.modalities
+        ],
     )
 
 

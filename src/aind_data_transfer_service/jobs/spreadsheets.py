@@ -1,6 +1,7 @@
 """Reading spreadsheets in worker processes, so that no file slows down or fills the service."""
 
 import logging
+from collections.abc import Sequence
 
 import msgspec
 
@@ -50,7 +51,12 @@ class SpreadsheetReader:
         self.pool.close()
 
     async def read(
-        self, filename: str, data: bytes, date_order: DateOrder, lab_timezone: str
+        self,
+        filename: str,
+        data: bytes,
+        date_order: DateOrder,
+        lab_timezone: str,
+        allowed_buckets: Sequence[str] = (),
     ) -> ReadReply:
         """Read a spreadsheet. A file that no worker survives is a file with one error.
 
@@ -61,7 +67,7 @@ class SpreadsheetReader:
         TransferServiceError
             The reader has a fault; its traceback is in the log.
         """
-        request = ReadRequest(filename, data, date_order, lab_timezone)
+        request = ReadRequest(filename, data, date_order, lab_timezone, list(allowed_buckets))
         try:
             reply = await self.pool.ask(msgspec.msgpack.encode(request))
         except WorkerTimeout:

@@ -8,12 +8,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.plain_text import wrong_character
 from aind_data_transfer_service.configs.problems import MOST_JOB_ERRORS, first_errors
 from aind_data_transfer_service.configs.requests import parse_jobs
 from aind_data_transfer_service.executors.slurm_properties import setting_errors
 from aind_data_transfer_service.jobs.findings import ConfigToCheck
 from aind_data_transfer_service.jobs.handover import MAIL
-from aind_data_transfer_service.jobs.json_text import is_plain, read_object
+from aind_data_transfer_service.jobs.json_text import read_object
 from aind_data_transfer_service.jobs.record import Job, new_job_id, storable, utc_now
 from aind_data_transfer_service.jobs.variables import variable_errors
 from aind_data_transfer_service.redaction import redact_all
@@ -193,6 +194,7 @@ def _parse_configs(
         ZoneInfo(settings.lab_timezone),
         settings.date_order,
         [number for number, _ in asked],
+        settings.allowed_buckets,
     )
     if parsed.errors:
         return {}, list(parsed.errors)
@@ -268,12 +270,12 @@ def _script_errors(script: str, is_bare: bool, settings: ServiceSettings) -> lis
     errors = []
     if not script.startswith("#!"):
         errors.append('script: does not begin with "#!"; write "#!/bin/bash" on its first line')
-    if storable(script) != script:
-        errors.append("script: holds characters that no script can (NUL, or half of a pair)")
-    elif not is_plain(script):
-        errors.append("script: holds control or direction characters, which hide what it does")
     if len(script) > LONGEST_SCRIPT:
         errors.append(f"script: longer than {LONGEST_SCRIPT:,} characters")
+    elif wrong_character(script, has_lines=True):
+        lines = enumerate(script.split("\n"), start=1)
+        found = (wrong_character(line, True, f"line {number}") for number, line in lines)
+        errors.append(f"script: holds {next(filter(None, found))}; remove it")
     return errors
 
 

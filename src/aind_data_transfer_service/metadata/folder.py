@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aind_data_transfer_service.drives import DELAYS, Drive, reason
-from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.errors import MetadataError, SourceError
 from aind_data_transfer_service.metadata.documents import (
     KINDS,
     RECORD_NAME,
@@ -18,6 +18,7 @@ from aind_data_transfer_service.metadata.documents import (
     status_of,
 )
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
+from aind_data_transfer_service.source_roots import READ_ONLY, SourceRoots
 
 _PROJECTS = "project_names.json"
 _LARGEST = 256 * 1024**2
@@ -33,7 +34,9 @@ class Folder:
     """Names of what is not a JSON file, is hidden, or is written again for each upload."""
 
 
-def read_folder(path: Path, drive: Drive | None = None) -> Folder | None:
+def read_folder(
+    path: Path, drive: Drive | None = None, roots: SourceRoots | None = None
+) -> Folder | None:
     """Read all documents of a folder; None where there is no such folder.
 
     Parameters
@@ -42,6 +45,8 @@ def read_folder(path: Path, drive: Drive | None = None) -> Folder | None:
         The folder.
     drive : Drive | None
         Retries reads that fail with an error that may pass.
+    roots : SourceRoots | None
+        The folders that may be read; by default all but private ones.
 
     Raises
     ------
@@ -50,7 +55,9 @@ def read_folder(path: Path, drive: Drive | None = None) -> Folder | None:
         in it.
     """
     found, problems = Folder(), []
-    drive = drive or Drive()
+    drive, roots = drive or Drive(), roots or SourceRoots()
+    if problem := roots.problem(str(path)):
+        raise MetadataError(f"metadata_dir: {problem}")
     try:
         names = sorted(drive.run(str(path), lambda: os.listdir(path)))
     except FileNotFoundError:
@@ -63,7 +70,9 @@ def read_folder(path: Path, drive: Drive | None = None) -> Folder | None:
             found.left_out.append(name)
             continue
         try:
-            document = drive.run(str(path / name), partial(_read, path / name))
+            document = drive.run(str(path / name), partial(_read, path / name, roots))
+        except SourceError as error:
+            problems.append(str(error))
         except (OSError, ValueError, RecursionError) as error:
             problems.append(f"{path / name}: {_words(error)}")
         else:
@@ -153,9 +162,9 @@ def _list_of(content: Any, of: type, path: Path) -> list[Any]:
     return content
 
 
-def _read(path: Path) -> Document:
+def _read(path: Path, roots: SourceRoots) -> Document:
     """Read one document, its bytes kept as they are."""
-    raw = _bytes(path)
+    raw = _bytes_of(roots.open(str(path)))
     content = _json(raw)
     if not isinstance(content, dict):
         raise ValueError("holds something other than one JSON object")
@@ -166,12 +175,21 @@ def _read(path: Path) -> Document:
 
 def _bytes(path: Path) -> bytes:
     """Read a file that may be a document."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("is not a file")
-    if status.st_size > _LARGEST:
-        raise ValueError(f"is larger than a document may be ({_LARGEST >> 20} MiB)")
-    return path.read_bytes()
+    return _bytes_of(os.open(path, READ_ONLY))
+
+
+def _bytes_of(descriptor: int) -> bytes:
+    """Read an open file that may be a document, and close it."""
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a file")
+        if status.st_size > _LARGEST:
+            raise ValueError(f"is larger than a document may be ({_LARGEST >> 20} MiB)")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _json(raw: bytes) -> Any:

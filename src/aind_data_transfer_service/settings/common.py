@@ -8,7 +8,9 @@ from tzlocal import get_localzone_name
 
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import (
+    BucketPatterns,
     Destination,
+    Folders,
     LogForm,
     LogLevel,
     WebAddress,
@@ -26,6 +28,10 @@ class CommonSettings(EnvironmentSettings):
     """Where the service keeps its database, its jobs' files and the local destination."""
     destination: Destination | None = None
     """``s3://``, or a local folder that stands for the store; else `DATA_DIR/destination`."""
+    source_roots: Folders = []
+    """Folders that jobs may read, as the jobs see them; without one, all but private ones."""
+    allowed_buckets: BucketPatterns = frozenset()
+    """The buckets that jobs may upload to, by name or pattern such as `lab-*`; without one, all."""
     lab_timezone: ZoneName = Field(default_factory=get_localzone_name)
     """The zone of times that name none, and of the time in an asset's name."""
     institution: str | None = None

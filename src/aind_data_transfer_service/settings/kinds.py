@@ -4,6 +4,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -15,12 +16,26 @@ from aind_data_transfer_service.configs import values
 from aind_data_transfer_service.configs.quantities import byte_count, bytes_per_second
 from aind_data_transfer_service.host_names import parse_pattern
 
+_BUCKET_PATTERN = re.compile(r"[a-z0-9._*?!\[\]-]+")
+
 
 def _split_paths(value: Any) -> Any:
-    """Take folders as the shell writes them: separated by `:` (`;` on Windows)."""
-    if isinstance(value, str):
-        return [part for part in value.split(os.pathsep) if part.strip()]
-    return value
+    """Take folders as the shell writes them, separated by `:`, or as a JSON list."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    folders = [part for part in value.split(os.pathsep) if part.strip()]
+    if not folders:
+        raise ValueError("names no folder; leave it out, or write one such as /shared_drive")
+    return folders
+
+
+def joined_paths(paths: Sequence[Path]) -> str:
+    """Write folders so that `_split_paths` reads them."""
+    names = [str(path) for path in paths]
+    is_plain = not any(os.pathsep in name or name.startswith("[") for name in names)
+    return os.pathsep.join(names) if is_plain else json.dumps(names)
 
 
 def _known_zone(value: str) -> str:
@@ -105,6 +120,25 @@ def _root_path(value: str) -> str:
     return path
 
 
+def _split_patterns(value: Any) -> Any:
+    """Take patterns that are separated by commas; a text must name one."""
+    found = _split_names(value)
+    if isinstance(value, str) and not found:
+        raise ValueError("names no bucket; leave it out, or write names or patterns such as lab-*")
+    return found
+
+
+def _bucket_patterns(value: frozenset[str]) -> frozenset[str]:
+    """Refuse what no name of a bucket can match."""
+    for pattern in sorted(value):
+        if not _BUCKET_PATTERN.fullmatch(pattern):
+            raise ValueError(
+                f'"{pattern}" is neither a bucket nor a pattern of buckets; write names or '
+                "patterns such as lab-*,aind-open-data"
+            )
+    return value
+
+
 def _node_counts(value: Any) -> Any:
     """Take `2`, `1-4` or `[1,4]`: how many nodes, or the least and the most."""
     if isinstance(value, str):
@@ -173,6 +207,9 @@ HostName = Annotated[str, AfterValidator(_host)]
 LogForm = Annotated[Literal["text", "json"], BeforeValidator(_lower_case)]
 LogLevel = Annotated[str, AfterValidator(values.log_level)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+BucketPatterns = Annotated[
+    frozenset[str], BeforeValidator(_split_patterns), AfterValidator(_bucket_patterns)
+]
 Names = Annotated[frozenset[str], BeforeValidator(_split_names)]
 HostPatterns = Annotated[Names, AfterValidator(_host_patterns)]
 RootPath = Annotated[str, AfterValidator(_root_path)]

@@ -13,11 +13,11 @@ from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.kinds import (
-    Folders,
     HostPatterns,
     RootPath,
     WebAddress,
     bucket_name,
+    joined_paths,
 )
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.open_data import OpenDataSettings
@@ -40,10 +40,6 @@ class ServiceSettings(CommonSettings):
     """The bucket of a job that names none; without it, jobs for S3 have to name theirs."""
     date_order: Literal["MDY", "DMY"] = "MDY"
     """How dates with slashes are read."""
-    source_roots: Folders = []
-    """Folders that the service can see as the jobs see them."""
-    source_roots_strict: bool = False
-    """Refuse a source beneath none of `SOURCE_ROOTS` rather than warn of it."""
     check_timeout: float = Field(default=5.0, gt=0, le=3600)
     """Seconds that the checks of one request may take before what is left becomes a warning."""
     allowed_hosts: HostPatterns = frozenset()
@@ -151,13 +147,6 @@ class ServiceSettings(CommonSettings):
         return super().destination_root
 
     @model_validator(mode="after")
-    def _strict_about_something(self) -> Self:
-        """Refuse a strictness that would hold for no folder."""
-        if self.source_roots_strict and not self.source_roots:
-            raise ValueError("SOURCE_ROOTS_STRICT is set, and SOURCE_ROOTS names no folder")
-        return self
-
-    @model_validator(mode="after")
     def _read_database_url(self) -> Self:
         """Read the address of the database once, from where it is."""
         if self.database_url_file is None:
@@ -186,6 +175,12 @@ class ServiceSettings(CommonSettings):
         if self._database_url is not None:
             return self._database_url.get_secret_value()
         return f"sqlite:///{self.data_dir / 'jobs.sqlite3'}"
+
+    @property
+    def private_paths(self) -> list[Path]:
+        """Return what no job may read: the service's own data and secrets."""
+        token = self.hpc.token_file
+        return [self.data_dir, *([token.expanduser().absolute()] if token else [])]
 
     @property
     def jobs_dir(self) -> Path:
@@ -232,7 +227,12 @@ class ServiceSettings(CommonSettings):
             "DESTINATION": self.destination_root,
             "LAB_TIMEZONE": self.lab_timezone,
             "METADATA_TIMEOUT": str(self.metadata_timeout),
+            "UPLOAD_PRIVATE_PATHS": joined_paths(self.private_paths),
         }
+        if self.source_roots:
+            environment["SOURCE_ROOTS"] = joined_paths(self.source_roots)
+        if self.allowed_buckets:
+            environment["ALLOWED_BUCKETS"] = ",".join(sorted(self.allowed_buckets))
         if self.metadata_service_url:
             environment["METADATA_SERVICE_URL"] = self.metadata_service_url
         for name in (

@@ -34,6 +34,7 @@ REMOVED: Mapping[str, str] = {
     "SHAREPOINT_CA_FILE": "set CA_FILE",
     "SHAREPOINT_TENANT": "set ENTRA_TENANT",
     "SLIMS_CA_FILE": "set CA_FILE",
+    "SOURCE_ROOTS_STRICT": "SOURCE_ROOTS is always enforced",
     "SPREADSHEET_MAX_BYTES": "the limit is fixed",
     "SPREADSHEET_MAX_ROWS": "the limit is fixed",
     "TARS_CA_FILE": "set CA_FILE",

@@ -8,7 +8,13 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from aind_data_transfer_service.settings.common import CommonSettings
-from aind_data_transfer_service.settings.kinds import ByteCount, ByteRate, ShardNumber, WebAddress
+from aind_data_transfer_service.settings.kinds import (
+    ByteCount,
+    ByteRate,
+    Folders,
+    ShardNumber,
+    WebAddress,
+)
 
 _MEBI = 1024**2
 
@@ -28,6 +34,8 @@ class UploadSettings(CommonSettings):
     """By which the service knows this job; belongs to `UPLOAD_CALLBACK_URL`."""
     upload_state_dir: Path | None = None
     """Where the record of proven files lies, by which an interrupted transfer goes on."""
+    upload_private_paths: Folders | None = None
+    """Folders and files that are never read, in addition to the system's: the service's own."""
     upload_connections: int = Field(default_factory=lambda: _most_connections(), gt=0, le=256)
     """How many files or parts are on their way at once."""
     upload_shard: ShardNumber | None = None
@@ -55,6 +63,11 @@ class UploadSettings(CommonSettings):
         if self.upload_shard and self.upload_shards_done:
             raise ValueError("UPLOAD_SHARD and UPLOAD_SHARDS_DONE are set; a job is one of the two")
         return self
+
+    @property
+    def private_paths(self) -> list[Path]:
+        """Return what this job never reads, in addition to the system's folders."""
+        return [self.data_dir] if self.upload_private_paths is None else self.upload_private_paths
 
     @property
     def state_dir(self) -> Path:

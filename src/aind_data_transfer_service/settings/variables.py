@@ -126,6 +126,7 @@ _OF_ONE_JOB = frozenset(
         "UPLOAD_CANCEL_FILE",
         "UPLOAD_EVENTS_FILE",
         "UPLOAD_JOB_JSON_ARGS",
+        "UPLOAD_PRIVATE_PATHS",
         "UPLOAD_SHARD",
         "UPLOAD_SHARDS_DONE",
         "UPLOAD_SHARD_BYTES",

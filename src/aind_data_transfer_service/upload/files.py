@@ -6,11 +6,12 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
 from aind_data_transfer_service.drives import Drive
+from aind_data_transfer_service.upload.source_reader import SourceReader
 
 _BILLION = 1_000_000_000
 _UNKNOWN = -1
@@ -25,6 +26,13 @@ class Tree:
     folder: str
     drive: Drive = field(default_factory=Drive, compare=False, repr=False)
     """Retries reads of it."""
+    reader: SourceReader = field(default=cast(Any, None), compare=False, repr=False)
+    """Opens its files, and nothing outside it."""
+
+    def __post_init__(self) -> None:
+        """Find out where the source really is when its first file is opened, if nobody has."""
+        if self.reader is None:
+            object.__setattr__(self, "reader", SourceReader(self.root))
 
 
 class Status(Protocol):

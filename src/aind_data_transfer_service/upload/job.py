@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -39,6 +39,7 @@ from aind_data_transfer_service.metadata.folder import read_folder
 from aind_data_transfer_service.metadata.gather import gather, provenance
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
+from aind_data_transfer_service.source_roots import SourceRoots
 from aind_data_transfer_service.upload import preflight
 from aind_data_transfer_service.upload.afterwards import Afterwards
 from aind_data_transfer_service.upload.arrivals import Arrivals
@@ -291,6 +292,8 @@ class UploadJob:
             check_sources(
                 [(m.default_output_folder_name, m.source) for m in self._config.modalities],
                 self._drive,
+                self._source_roots(),
+                list(self._other_paths()),
             )
             sources = [str(m.source) for m in self._config.modalities]
             preflight.check_apart(self._store, self._prefix, sources)
@@ -317,8 +320,21 @@ class UploadJob:
                 preflight.check_room(self._store, self._prefix, size)
         return scans, state
 
+    def _source_roots(self) -> SourceRoots:
+        """Return which folders this job may read, as they are on this machine now."""
+        return SourceRoots(self._settings.source_roots, self._settings.private_paths)
+
+    def _other_paths(self) -> Iterator[tuple[str, str]]:
+        """List what else the request names."""
+        if self._config.metadata_dir is not None:
+            yield "metadata_dir", str(self._config.metadata_dir)
+        for modality in self._config.modalities:
+            if isinstance(modality.extra_configs, str):
+                yield f"{modality.default_output_folder_name}.extra_configs", modality.extra_configs
+
     def _scan(self, is_first: bool = True) -> list[Scan]:
         """Find everything in the sources."""
+        roots = self._source_roots()
         return [
             scan(
                 str(modality.source),
@@ -327,6 +343,7 @@ class UploadJob:
                 self._store.key_limit,
                 self._drive,
                 is_first,
+                roots,
             )
             for modality in self._config.modalities
         ]
@@ -367,7 +384,8 @@ class UploadJob:
         with self._events.during(Step.METADATA, "metadata are gathered") as figures:
             folder = None
             if self._config.metadata_dir is not None:
-                folder = read_folder(Path(self._config.metadata_dir), self._drive)
+                place = Path(self._config.metadata_dir)
+                folder = read_folder(place, self._drive, self._source_roots())
                 if folder is None:
                     self._events.warn(f"metadata_dir {self._config.metadata_dir} does not exist")
             with open_lab(self._settings) as lab:

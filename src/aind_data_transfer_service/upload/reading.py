@@ -14,7 +14,8 @@ from typing import Self, TypeVar
 
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
 from aind_data_transfer_service.upload.files import SourceFile
-from aind_data_transfer_service.upload.source import READ_ONLY, shown, unreadable
+from aind_data_transfer_service.upload.source import shown, unreadable
+from aind_data_transfer_service.upload.source_reader import LED_AWAY
 
 T = TypeVar("T")
 
@@ -151,7 +152,8 @@ def open_source(file: SourceFile) -> int:
 
 def _open(file: SourceFile) -> int:
     """Open a file, or raise what the system says."""
-    return os.open(file.path, READ_ONLY)
+    reader = file.tree.reader
+    return reader.open_itself() if file.alone else reader.open(file.name)
 
 
 def _read_whole(file: SourceFile) -> bytes:
@@ -174,6 +176,11 @@ def _retried(file: SourceFile, work: Callable[[], T], error: OSError, when: str)
     except FileNotFoundError as gone:
         raise SourceChangedError(f"{shown(file.path)} vanished {when}") from gone
     except OSError as latest:
+        if latest.errno in LED_AWAY:
+            raise SourceChangedError(
+                f"{shown(file.path)} was found in the source {shown(file.tree.root)}, and a link "
+                "took its place or its folder's since; put the file itself there and submit again"
+            ) from latest
         raise SourceError(unreadable(file.path, latest)) from latest
 
 

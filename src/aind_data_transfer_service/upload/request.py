@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.problems import explain
+from aind_data_transfer_service.configs.requests import read_config
 from aind_data_transfer_service.errors import RequestError
 from aind_data_transfer_service.settings.upload import UploadSettings
 
@@ -59,8 +60,12 @@ def read_request(text: str, settings: UploadSettings) -> BasicUploadJobConfigs:
     RequestError
         Where it cannot be read, with everything that is wrong.
     """
-    context = {"lab_timezone": ZoneInfo(settings.lab_timezone), "date_order": "MDY"}
+    context = {
+        "lab_timezone": ZoneInfo(settings.lab_timezone),
+        "date_order": "MDY",
+        "allowed_buckets": settings.allowed_buckets,
+    }
     try:
-        return BasicUploadJobConfigs.model_validate_json(text, context=context)
+        return read_config(text, context)
     except ValidationError as error:
         raise RequestError("; ".join(explain(error))) from error

@@ -6,6 +6,7 @@ What becomes of everything that can lie in a folder:
 regular file               sent, empty ones too; hard links as often as they are named
 link to a file             sent as the file that it leads to, if that lies in the same source
 any other link             stops the job: broken, to a folder, or leading out of the source
+folder or file of keys     stops the job: `.ssh`, `.aws`, `.netrc` and the like
 socket, pipe, device       holds no data: left out, with a warning
 empty folder               a store has no folders: left out, with a warning, named in the manifest
 unreadable file or folder  stops the job
@@ -32,12 +33,17 @@ from pathlib import PurePosixPath
 
 from aind_data_transfer_service.drives import Drive, reason
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
+from aind_data_transfer_service.source_roots import (
+    READ_ONLY,
+    SourceRoots,
+    holds_keys,
+    keys_problem,
+)
 from aind_data_transfer_service.upload.files import Files, SourceFile, Status, Tree
 from aind_data_transfer_service.upload.filesystem import fresh_status, may_cache_attributes
+from aind_data_transfer_service.upload.source_reader import SourceReader
 from aind_data_transfer_service.upload.store import key_problem
 
-READ_ONLY = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-"""Flags to open a file of a source with: a pipe in its place does not block."""
 _EFFECTIVE = os.access in os.supports_effective_ids
 _READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 """The owner of a file with these can read it. For others an ACL may say otherwise."""
@@ -102,8 +108,13 @@ def unreadable(path: str, error: OSError) -> str:
     return f"{shown(path)} cannot be read: {reason(error)}"
 
 
-def check_sources(sources: list[tuple[str, PurePosixPath]], drive: Drive | None = None) -> None:
-    """Make sure that every source is there and can be read.
+def check_sources(
+    sources: list[tuple[str, PurePosixPath]],
+    drive: Drive | None = None,
+    roots: SourceRoots | None = None,
+    others: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Make sure that every source may be uploaded, is there and can be read.
 
     Parameters
     ----------
@@ -111,17 +122,25 @@ def check_sources(sources: list[tuple[str, PurePosixPath]], drive: Drive | None 
         What each is of, for people, and where it is.
     drive : Drive | None
         Retries what fails.
+    roots : SourceRoots | None
+        The folders that may be uploaded; by default all but private ones.
+    others : Sequence[tuple[str, str]]
+        What else the request names: it may be missing, but must be in these folders.
 
     Raises
     ------
     SourceError
         Where any is not, naming all of those.
     """
-    problems, drive = [], drive or Drive()
+    problems, drive, roots = [], drive or Drive(), roots or SourceRoots()
     for label, path in sources:
-        problem = _root_problem(str(path), drive)
-        if problem:
+        if refused := roots.problem(str(path)):
+            problems.append(f"{label}: {refused}")
+        elif problem := _root_problem(str(path), drive):
             problems.append(f"{label}: {shown(str(path))} {problem}")
+    for label, other in others:
+        if refused := roots.problem(other):
+            problems.append(f"{label}: {refused}")
     if problems:
         raise SourceError(listed(problems))
 
@@ -133,6 +152,7 @@ def scan(
     key_limit: int,
     drive: Drive | None = None,
     is_first: bool = True,
+    roots: SourceRoots | None = None,
 ) -> Scan:
     """Find everything in a source. Nothing is read but folders.
 
@@ -151,6 +171,8 @@ def scan(
     is_first : bool
         Whether this is the first look. A later one asks the server of a network drive for
         attributes that the system has in its cache.
+    roots : SourceRoots | None
+        The folders that may be uploaded; by default all but private ones.
 
     Raises
     ------
@@ -163,7 +185,15 @@ def scan(
             "UTF-8; start it with -X utf8, or set PYTHONUTF8=1"
         )
     root = os.path.abspath(root)
-    found = Scan(Files(Tree(root, folder, drive or Drive())), is_first=is_first)
+    problem = ""
+    try:
+        reader = SourceReader(root, (roots or SourceRoots()).resolve(root))
+    except SourceError as error:
+        reader, problem = SourceReader(root, root), str(error)
+    found = Scan(Files(Tree(root, folder, drive or Drive(), reader)), is_first=is_first)
+    if problem:
+        found.problems.append(problem)
+        return found
     if not is_first and may_cache_attributes(root):
         found.lstat, found.stat = partial(fresh_status, follow_symlinks=False), fresh_status
     try:
@@ -276,7 +306,7 @@ def _order(file: SourceFile) -> bytes:
 
 def _walk(found: Scan, prefix: str, key_limit: int) -> None:
     """Go through a folder and everything beneath, in the order of the files' whole names."""
-    real_root = os.path.realpath(found.tree.root) + "/"
+    real_root = found.tree.reader.real + "/"
     waiting = [iter(_children(found, ""))]
     while waiting:
         name = next(waiting[-1], None)
@@ -307,6 +337,12 @@ def _children(found: Scan, inner: str) -> list[str]:
     if not names:
         found.empty_folders.append(f"{found.tree.folder}/{inner}".rstrip("/"))
     names.sort(key=os.fsencode)
+    start, in_config = len(inner), folder.endswith("/.config/")
+    found.problems += (
+        keys_problem(f"{found.tree.root}/{name}")
+        for name in names
+        if (in_config or name.startswith(".", start)) and holds_keys(folder, name[start:])
+    )
     return names
 
 

@@ -267,7 +267,8 @@ class Killed(unittest.IsolatedAsyncioTestCase):
     async def test_a_kill_in_the_last_steps_does_not_undo_the_upload(self) -> None:
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         executor = ToldExecutor()
-        settings = ServiceSettings(data_dir=folder, lab_timezone="UTC", monitor_interval=0.01)
+        state = folder / "service"
+        settings = ServiceSettings(data_dir=state, lab_timezone="UTC", monitor_interval=0.01)
         manager = JobManager(settings, executor=executor, spreadsheets=shared_reader())
         await manager.start()
         self.addAsyncCleanup(manager.stop)
@@ -279,7 +280,7 @@ class Killed(unittest.IsolatedAsyncioTestCase):
             )
         ):
             with self.subTest(state, code=code):
-                asked = a_request(str(folder), subject_id=str(number + 1))
+                asked = a_request(str(folder / "session"), subject_id=str(number + 1))
                 [answer] = (await manager.submit_basic([asked])).responses
                 job_id = answer["job_id"]
                 executor.write(job_id, "events", event_line("verify", "end"))

@@ -121,37 +121,73 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         result = await self.check(self.job(source="/shared_drive/x"))
         self.assert_found(result, [], ["/shared_drive/x does not exist as seen from here"])
 
-    async def test_a_source_beneath_no_root_is_a_warning_or_where_strict_an_error(self):
+    async def test_a_source_under_no_root_is_an_error(self):
         job = self.job(source=str(self.folder / "vast2" / "x"))
         result = await self.check(job, source_roots=[self.vast])
-        self.assert_found(result, [], ["not visible from here"])
-        result = await self.check(job, source_roots=[self.vast], source_roots_strict=True)
-        self.assert_found(result, ["beneath none of the folders that may be uploaded .*vast"], [])
+        self.assert_found(
+            result, [r"vast2/x is not under a folder .*/vast\); move .*SOURCE_ROOTS"], []
+        )
 
-    async def test_strict_roots_hold_for_links_and_for_folders_of_metadata(self):
+    async def test_roots_hold_for_links_folders_of_metadata_and_extra_configs(self):
         (self.folder / "elsewhere").mkdir()
         (self.vast / "link").symlink_to(self.folder / "elsewhere")
         (self.vast / "inner").symlink_to(self.vast / "here")
         (self.folder / "mount").symlink_to(self.vast)
-        strict = {
-            "source_roots": [self.vast, self.folder / "mount"],
-            "source_roots_strict": True,
-        }
+        strict = {"source_roots": [self.vast, self.folder / "mount"]}
         for source in ("vast/here", "vast/inner", "mount/here", "mount/inner"):
             with self.subTest(source):
                 job = self.job(source=str(self.folder / source))
                 self.assert_found(await self.check(job, **strict), [], [])
-        job = self.job(source=f"{self.vast}/link", metadata_dir=f"{self.folder}/elsewhere")
+        modality = {
+            "modality": "behavior",
+            "source": f"{self.vast}/link",
+            "extra_configs": f"{self.vast}/link/x.json",
+        }
+        job = self.job(modalities=[modality], metadata_dir=f"{self.folder}/elsewhere")
         self.assert_found(
             await self.check(job, **strict),
             [
-                r"modality0\.source: .*/link leads to .*/elsewhere, which is beneath none of",
-                r"metadata_dir: .*/elsewhere is beneath none of the folders",
+                r"modality0\.source: .*/link leads to .*/elsewhere, which is not under",
+                r"modality0\.extra_configs: .*/link/x.json leads to .*/elsewhere/x.json",
+                r"metadata_dir: .*/elsewhere is not under a folder",
             ],
             [],
         )
-        loose = await self.check(job, source_roots=[self.vast])
-        self.assert_found(loose, [], ["metadata_dir: .*not visible from here"])
+
+    async def test_private_folders_are_errors_whatever_the_roots(self):
+        (self.vast / "link").symlink_to("/etc")
+        (self.vast / "anna" / ".ssh").mkdir(parents=True)
+        for roots in ({}, {"source_roots": ["/"]}):
+            for source, words in (
+                (self.folder / "data", "is never uploaded: it is, or contains, .*/data; name"),
+                (self.folder, "is never uploaded: it is, or contains, .*/data; name"),
+                ("/etc/ssl", "/etc/ssl is never uploaded: it is, or contains, /etc; name"),
+                ("/proc/self/root/srv/x", "is never uploaded: it is, or contains, /proc; name"),
+                (self.vast / "link", "link leads to /etc, which is never uploaded"),
+                (self.vast / "anna" / ".ssh", r"it is, or contains, keys \(\.ssh\)"),
+            ):
+                with self.subTest(source, **roots):
+                    job = self.job(source=str(source))
+                    found = await self.check(job, **roots)
+                    self.assert_found(found, [rf"^row 2, modality0\.source: .*{words}"], [])
+
+    async def test_nothing_is_asked_about_what_may_not_be_read(self):
+        asked = []
+        name = "aind_data_transfer_service.jobs.checks.look_at_source"
+        (self.vast / "link").symlink_to("/etc")
+        with patch(name, lambda path: asked.append(path) or ""):
+            for source in (self.folder / "elsewhere", "/etc/shadow", self.vast / "link/shadow"):
+                await self.check(self.job(source=str(source)), source_roots=[self.vast])
+        self.assertEqual([str(self.vast)] * 3, asked)
+
+    async def test_a_bucket_that_is_not_allowed_is_an_error_even_if_it_is_the_default(self):
+        allowed = {"allowed_buckets": "lab-*", "default_s3_bucket": "other"}
+        found = await self.check(self.job(), **allowed)
+        self.assert_found(
+            found, ['^row 2, s3_bucket: no bucket is named, and the default "other" is not'], []
+        )
+        found = await self.check(self.job(s3_bucket="lab-1"), **allowed)
+        self.assert_found(found, [], [])
 
     @slow
     async def test_a_drive_that_hangs_makes_warnings_in_time(self):
@@ -163,12 +199,11 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             return ""
 
         name = "aind_data_transfer_service.jobs.checks"
-        for strict in (False, True):
-            roots = {"source_roots": [self.vast], "source_roots_strict": strict}
+        for roots in ({}, {"source_roots": [self.vast]}):
             with patch(f"{name}.look_at_source", hang), patch(f"{name}.os.path.realpath", hang):
                 start = time.monotonic()
                 result = await self.check(self.job(), check_timeout=0.4, **roots)
-            with self.subTest(strict=strict):
+            with self.subTest(**roots):
                 self.assertLess(time.monotonic() - start, 0.4 + 1)
                 self.assert_found(result, [], ["could not be checked: its drive did not answer"])
 

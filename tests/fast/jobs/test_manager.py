@@ -68,14 +68,13 @@ class SubmissionTest(ManagerTest):
         self.assertEqual(self.executor.specs, {})
 
     async def test_the_checks_decide_too_and_warnings_are_kept_with_the_job(self):
-        (self.folder / "roots").mkdir()
-        await self.restart(source_roots=[self.folder / "roots"])
-        submission = await self.manager.submit_basic([self.request()])
+        gone = {"modality": "behavior", "source": f"{self.source}/gone"}
+        submission = await self.manager.submit_basic([self.request(modalities=[gone])])
         self.assertEqual(submission.stage, "ok")
         [warning] = submission.warnings
         job = await self.manager.get(submission.responses[0]["job_id"])
         self.assertEqual(job.warnings, (warning,))
-        await self.restart(source_roots=[self.folder / "roots"], source_roots_strict=True)
+        await self.restart(source_roots=[self.folder / "roots"])
         submission = await self.manager.submit_basic([self.request(subject_id="2")])
         self.assertEqual(submission.stage, "parse")
 
@@ -229,7 +228,7 @@ class HpcSubmissionTest(ManagerTest):
             "job 3, platform",
             "job 3, hpc_settings: not JSON",
             "job 4, hpc_settings.name: .*is no name",
-            "job 4, script: holds characters",
+            "job 4, script: holds a line break or control character",
             'job 5, hpc_settings.mail_user: "a b" is no e-mail address',
             'job 5, hpc_settings.mail_type: "LATER" is unknown; known are BEGIN, END',
             "job 5, hpc_settings.mail_type: 3 is unknown",
@@ -710,9 +709,9 @@ class FileTest(ManagerTest):
             "modality0,modality0.source",
             f"Anna,P,behavior,2024-02-19 11:25:17,1,behavior,{self.source}",
             f"Anna,P,behaviour!,2024-02-19 11:25:17,2,behavior,{self.source}",
-            f"Anna,P,behavior,2024-02-19 11:25:17,3,behavior,{self.folder}/gone",
+            f"Anna,P,behavior,2024-02-19 11:25:17,3,behavior,{self.source}/gone",
         ]
-        await self.restart(source_roots=[self.folder])
+        await self.restart(source_roots=[self.source])
         found = await self.manager.validate_file("jobs.csv", "\n".join(lines).encode())
         self.assertEqual(found.rows, [2])
         self.assertEqual(len(found.errors), 2)

@@ -195,4 +195,4 @@ class SwitchedOffTest(ApplicationTest):
     async def test_nobody_is_let_in(self) -> None:
         response = await self.client.post("/api/jobs/a/events?offset=0", content=BEGIN)
         self.assertEqual(401, response.status_code)
-        self.assertFalse((self.data_dir / "callback.secret").exists())
+        self.assertFalse((self.state_dir / "callback.secret").exists())

@@ -1,0 +1,97 @@
+"""Which characters a text of a request may hold. Pure.
+
+Refused are those that nobody sees and that change what is seen or stored: control characters, line
+breaks in a text of one line, marks that change the direction of the text around them, and halves
+of characters (unpaired surrogates), which cannot be sent or stored. Each is named by its code
+point and its place.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+MAX_INTEGER = 2**63 - 1
+"""Larger numbers are not the same in every program that reads JSON."""
+_DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_HALVES = "\ud800-\udfff"
+_IN_LINE = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_HALVES}]")
+_IN_LINES = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_HALVES}]")
+_IS_DIRECTION = re.compile(f"[{_DIRECTIONS}]")
+_IS_HALF = re.compile(f"[{_HALVES}]")
+
+
+def wrong_character(text: str, has_lines: bool = False, place: str = "") -> str:
+    """Return the first character that a text may not hold, in words; an empty text if none.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    has_lines : bool
+        Whether it may have line breaks and tabs.
+    place : str
+        Where the text is in what was sent, if it is a part of that.
+
+    Examples
+    --------
+    >>> wrong_character("Anna\\u202eApple")
+    'a text-direction character (U+202E) at character 5'
+    """
+    if text.isascii() and text.isprintable():
+        return ""
+    found = (_IN_LINES if has_lines else _IN_LINE).search(text)
+    if found is None:
+        return ""
+    character = found[0]
+    if _IS_HALF.match(character):
+        kind = "half a character"
+    elif _IS_DIRECTION.match(character):
+        kind = "a text-direction character"
+    else:
+        kind = "a line break or control character"
+    inside = f" in {place}" if place else ""
+    return f"{kind} (U+{ord(character):04X}){inside} at character {found.start() + 1:,}"
+
+
+def refuse(text: str, shown: str) -> None:
+    """Refuse a text of one line that holds such a character.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    shown : str
+        How it is quoted in the error.
+
+    Raises
+    ------
+    ValueError
+        If it does.
+    """
+    if problem := wrong_character(text):
+        what_to_do = "write it again" if problem.startswith("half") else "remove it"
+        raise ValueError(f"{shown} holds {problem}; {what_to_do}")
+
+
+def wrong_places(value: Any, place: str = "") -> Iterator[str]:
+    """Return each place of a JSON value that holds such a character or an unbounded number.
+
+    Texts may have line breaks. Names of an object's values are texts, too.
+    """
+    if isinstance(value, str):
+        if problem := wrong_character(value, True, place):
+            yield problem
+    elif isinstance(value, dict):
+        for name, child in value.items():
+            shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+            if problem := wrong_character(name, True, f"the name {shown}"):
+                yield problem
+            yield from wrong_places(child, f"{place}.{shown}" if place else shown)
+    elif isinstance(value, list):
+        for number, child in enumerate(value):
+            yield from wrong_places(child, f"{place}[{number}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"a number that is not finite in {place or 'it'}"
+    elif isinstance(value, int) and abs(value) > MAX_INTEGER:
+        yield f"a number beyond 64 bits in {place or 'it'}"

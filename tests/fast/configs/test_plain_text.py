@@ -1,0 +1,170 @@
+"""Characters and numbers that no request may hold, in every field and on every way in."""
+
+import json
+import unittest
+
+from pydantic import ValidationError
+
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.plain_text import wrong_character
+from aind_data_transfer_service.configs.problems import explain
+from aind_data_transfer_service.configs.requests import parse_jobs
+from tests.fast.configs.builders import job, read_csv, row
+
+REFUSED = {
+    "\0": "U+0000",
+    "\x07": "U+0007",
+    "\x1b": "U+001B",
+    "\x7f": "U+007F",
+    "\x9b": "U+009B",
+    "\u061c": "U+061C",
+    "\u200e": "U+200E",
+    "\u202a": "U+202A",
+    "\u202e": "U+202E",
+    "\u2066": "U+2066",
+    "\u2069": "U+2069",
+    "\ud800": "U+D800",
+    "\udcff": "U+DCFF",
+}
+FIELDS = {
+    "processor_full_name": "An{}na",
+    "project_name": "Ep{}hys",
+    "process_capsule_id": "1f{}8f",
+    "s3_bucket": "ai{}nd",
+    "platform": "be{}havior",
+    "subject_id": "69{}01",
+    "acq_datetime": "20{}24-02-19T11:25:17",
+    "metadata_dir": "/a{}b",
+    "metadata_dir_force": "TR{}UE",
+    "force_cloud_sync": "TR{}UE",
+    "dry_run": "TR{}UE",
+    "log_level": "IN{}FO",
+}
+OF_A_MODALITY = {
+    "modality": "be{}havior",
+    "source": "/a{}b",
+    "compress_raw_data": "TR{}UE",
+    "skip_staging": "TR{}UE",
+    "extra_configs": "/a{}b",
+}
+
+
+class Characters(unittest.TestCase):
+    """What a text is asked."""
+
+    def test_plain_texts_of_any_language_are_plain(self):
+        for text in (
+            "",
+            "Zoë O'Brien",
+            "日本語",
+            "שלום",
+            "مرحبا",
+            "\U0001f9e0",
+            "a\u00a0b",
+            "a\u200bb",
+        ):
+            self.assertEqual("", wrong_character(text))
+
+    def test_the_first_is_named_by_code_point_and_place(self):
+        for character, code in REFUSED.items():
+            found = wrong_character(f"ab{character}c{character}")
+            self.assertRegex(found, rf"\({code.replace('+', '[+]')}\) at character 3$")
+
+    def test_lines_may_be_allowed(self):
+        self.assertEqual("", wrong_character("a\r\n\tb", has_lines=True))
+        self.assertIn("U+000A", wrong_character("a\nb"))
+        self.assertIn("U+202E", wrong_character("a\n\u202e", has_lines=True))
+
+
+class Fields(unittest.TestCase):
+    """Every field of a request."""
+
+    def requests(self):
+        """Give each field with each character: its place, the code point and the request."""
+        for character, code in REFUSED.items():
+            for name, text in FIELDS.items():
+                yield name, code, job(**{name: text.format(character)})
+            for name, text in OF_A_MODALITY.items():
+                usual = {"modality": "behavior", "source": "/data"}
+                modality = usual | {name: text.format(character)}
+                yield f"modalities.0.{name}", code, job(modalities=[modality])
+
+    def test_by_the_models(self):
+        for place, code, request in self.requests():
+            with self.subTest(place, code=code):
+                with self.assertRaises(ValidationError) as raised:
+                    BasicUploadJobConfigs.model_validate(request)
+                [line] = explain(raised.exception)
+                self.assertTrue(line.startswith(f"{place}: "), line)
+                self.assertIn(f"({code}) at character 3" if "/a" not in line else code, line)
+
+    def test_by_the_api(self):
+        for place, code, request in self.requests():
+            with self.subTest(place, code=code):
+                _, [error] = parse_jobs([json.dumps(request)])
+                self.assertTrue(error.startswith(f"job 1, {place}: "), error)
+                self.assertIn(code, error)
+                json.dumps([error]).encode()
+                error.encode()
+
+    def test_by_a_spreadsheet(self):
+        for name, text in FIELDS.items():
+            with self.subTest(name):
+                [error] = read_csv([row(**{name: text.format("\u202e")})]).errors
+                self.assertTrue(error.startswith(f"row 2, {name}: "), error)
+                self.assertIn("U+202E", error)
+
+    def test_within_a_json_object(self):
+        for value, words in (
+            ({"a": {"b": ["x", "y\u202e"]}}, r"\(U\+202E\) in a\.b\[1\] at character 2"),
+            ({"a\x07": 1}, r"\(U\+0007\) in the name a\\x07 at character 2"),
+            ('{"a": "\\ud800"}', r"half a character \(U\+D800\) in a at character 1"),
+            ({"a": 2**63}, "a number beyond 64 bits in a"),
+            ({"a": [-(2**80)]}, r"a number beyond 64 bits in a\[0\]"),
+            ('{"a": 1e999}', "a number that is not finite in a"),
+        ):
+            modality = {"modality": "behavior", "source": "/data", "extra_configs": value}
+            with self.subTest(words):
+                _, [error] = parse_jobs([json.dumps(job(modalities=[modality]))])
+                self.assertRegex(error, f"job 1, modalities.0.extra_configs: .*{words}")
+        lines = {"script": "first\n\tsecond\r\n", "count": 2**62}
+        modality = {"modality": "behavior", "source": "/data", "extra_configs": lines}
+        [config], errors = parse_jobs([json.dumps(job(modalities=[modality]))])
+        self.assertEqual((lines, []), (config.modalities[0].extra_configs, errors))
+
+    def test_numbers_of_a_request_are_bounded(self):
+        for number, words in ((-1, "below 0"), (10_000, "above 9,999"), (10**30, "9,999|whole")):
+            modality = {"modality": "behavior", "source": "/data", "number": number}
+            _, [error] = parse_jobs([json.dumps(job(modalities=[modality]))])
+            self.assertRegex(error, f"job 1, modalities.0.number: .*({words})")
+
+    def test_half_a_character_where_nobody_reads_it_is_still_refused(self):
+        platform = {"abbreviation": "behavior", "other": "\ud800"}
+        configs, [error] = parse_jobs([json.dumps(job(platform=platform))])
+        self.assertEqual([], configs)
+        self.assertIn("job 1", error)
+
+
+class Buckets(unittest.TestCase):
+    """`ALLOWED_BUCKETS`."""
+
+    def test_names_and_patterns(self):
+        patterns = ("open", "lab-*", "rig-?", "x[12]y")
+        for bucket in ("open", "lab-1", "lab-a.b", "rig-1", "x1y"):
+            configs, errors = parse_jobs(
+                [json.dumps(job(s3_bucket=bucket))], allowed_buckets=patterns
+            )
+            self.assertEqual((1, []), (len(configs), errors))
+        for bucket in ("opens", "my-lab-1", "rig-12", "x3y", "lab"):
+            _, [error] = parse_jobs([json.dumps(job(s3_bucket=bucket))], allowed_buckets=patterns)
+            self.assertTrue(error.startswith(f'job 1, s3_bucket: "{bucket}" is not'), error)
+            self.assertIn("choose one of lab-*, open, rig-?, x[12]y", error)
+
+    def test_the_cell_of_a_spreadsheet_is_named(self):
+        found = read_csv([row(s3_bucket="other")], allowed_buckets=("lab-*",))
+        self.assertRegex(found.errors[0], '^row 2, s3_bucket: "other" is not a bucket')
+        self.assertEqual([], read_csv([row(s3_bucket="other")]).errors)
+
+
+if __name__ == "__main__":
+    unittest.main()
