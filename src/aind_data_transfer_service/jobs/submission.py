@@ -15,7 +15,7 @@ from aind_data_transfer_service.executors.slurm_properties import setting_errors
 from aind_data_transfer_service.jobs.findings import ConfigToCheck
 from aind_data_transfer_service.jobs.handover import MAIL
 from aind_data_transfer_service.jobs.json_text import read_object
-from aind_data_transfer_service.jobs.record import Job, new_job_id, storable, utc_now
+from aind_data_transfer_service.jobs.record import Job, new_job_id, utc_now
 from aind_data_transfer_service.jobs.variables import variable_errors
 from aind_data_transfer_service.redaction import redact_all
 from aind_data_transfer_service.settings.service import ServiceSettings

@@ -18,7 +18,7 @@ from aind_data_transfer_service.metadata.documents import (
     status_of,
 )
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
-from aind_data_transfer_service.source_roots import READ_ONLY, SourceRoots
+from aind_data_transfer_service.source_roots import SourceRoots
 
 _PROJECTS = "project_names.json"
 _LARGEST = 256 * 1024**2
@@ -56,12 +56,12 @@ def read_folder(
     """
     found, problems = Folder(), []
     drive, roots = drive or Drive(), roots or SourceRoots()
-    if problem := roots.problem(str(path)):
-        raise MetadataError(f"metadata_dir: {problem}")
     try:
-        names = sorted(drive.run(str(path), lambda: os.listdir(path)))
+        names = sorted(drive.run(str(path), lambda: _names(path, roots)))
     except FileNotFoundError:
         return None
+    except SourceError as error:
+        raise MetadataError(f"metadata_dir: {error}") from error
     except OSError as error:
         raise MetadataError(f"metadata_dir {path} cannot be read: {reason(error)}") from error
     for name in names:
@@ -162,6 +162,15 @@ def _list_of(content: Any, of: type, path: Path) -> list[Any]:
     return content
 
 
+def _names(path: Path, roots: SourceRoots) -> list[str]:
+    """List a folder."""
+    descriptor = roots.open(str(path))
+    try:
+        return os.listdir(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _read(path: Path, roots: SourceRoots) -> Document:
     """Read one document, its bytes kept as they are."""
     raw = _bytes_of(roots.open(str(path)))
@@ -175,21 +184,26 @@ def _read(path: Path, roots: SourceRoots) -> Document:
 
 def _bytes(path: Path) -> bytes:
     """Read a file that may be a document."""
-    return _bytes_of(os.open(path, READ_ONLY))
+    _check_document(path.stat())
+    return path.read_bytes()
 
 
 def _bytes_of(descriptor: int) -> bytes:
     """Read an open file that may be a document, and close it."""
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("is not a file")
-        if status.st_size > _LARGEST:
-            raise ValueError(f"is larger than a document may be ({_LARGEST >> 20} MiB)")
+        _check_document(os.fstat(descriptor))
         with open(descriptor, "rb", closefd=False) as file:
             return file.read()
     finally:
         os.close(descriptor)
+
+
+def _check_document(status: os.stat_result) -> None:
+    """Refuse what cannot be a document."""
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("is not a file")
+    if status.st_size > _LARGEST:
+        raise ValueError(f"is larger than a document may be ({_LARGEST >> 20} MiB)")
 
 
 def _json(raw: bytes) -> Any:

@@ -21,6 +21,7 @@ from aind_data_transfer_service.settings.kinds import (
 )
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.open_data import OpenDataSettings
+from aind_data_transfer_service.settings.unknown import SETTINGS_FILE
 from aind_data_transfer_service.settings.variables import inherited_variables
 
 LOCAL_BUCKET = "data"
@@ -179,8 +180,9 @@ class ServiceSettings(CommonSettings):
     @property
     def private_paths(self) -> list[Path]:
         """Return what no job may read: the service's own data and secrets."""
-        token = self.hpc.token_file
-        return [self.data_dir, *([token.expanduser().absolute()] if token else [])]
+        named = os.environ.get(SETTINGS_FILE)
+        files = [self.hpc.token_file, self.database_url_file, Path(named) if named else None]
+        return [self.data_dir, *(file.expanduser().absolute() for file in files if file)]
 
     @property
     def jobs_dir(self) -> Path:

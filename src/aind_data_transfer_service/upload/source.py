@@ -41,7 +41,7 @@ from aind_data_transfer_service.source_roots import (
 )
 from aind_data_transfer_service.upload.files import Files, SourceFile, Status, Tree
 from aind_data_transfer_service.upload.filesystem import fresh_status, may_cache_attributes
-from aind_data_transfer_service.upload.source_reader import SourceReader
+from aind_data_transfer_service.upload.source_reader import LED_AWAY, SourceReader
 from aind_data_transfer_service.upload.store import key_problem
 
 _EFFECTIVE = os.access in os.supports_effective_ids
@@ -207,6 +207,7 @@ def scan(
             _walk(found, prefix, key_limit)
     except OSError as error:
         found.problems.append(unreadable(root, error))
+    reader.let_go()
     return found
 
 
@@ -323,16 +324,24 @@ def _children(found: Scan, inner: str) -> list[str]:
     folder = f"{found.tree.root}/{inner}"
 
     def list_names() -> list[str]:
-        with os.scandir(folder) as entries:
-            return [
-                f"{inner}{entry.name}{'/' if entry.is_dir(follow_symlinks=False) else ''}"
-                for entry in entries
-            ]
+        descriptor = found.tree.reader.open_folder(inner.rstrip("/"))
+        try:
+            with os.scandir(descriptor) as entries:
+                return [
+                    f"{inner}{entry.name}{'/' if entry.is_dir(follow_symlinks=False) else ''}"
+                    for entry in entries
+                ]
+        finally:
+            os.close(descriptor)
 
     try:
         names = found.tree.drive.run(shown(folder), list_names)
     except OSError as error:
-        found.problems.append(unreadable(folder, error))
+        found.problems.append(
+            f"{shown(folder)} became a link while the source was looked at"
+            if error.errno in LED_AWAY
+            else unreadable(folder, error)
+        )
         return []
     if not names:
         found.empty_folders.append(f"{found.tree.folder}/{inner}".rstrip("/"))
@@ -367,7 +376,7 @@ def _take(found: Scan, name: str, real_root: str, prefix: str, key_limit: int) -
         found.left_out.append(path)
         return
     if found.is_first:
-        _check_readable(found, path, status)
+        _check_readable(found, name, path, status)
     _check_name(found, prefix, f"{found.tree.folder}/{name}", path, key_limit)
     _add(found, name, status)
 
@@ -385,7 +394,7 @@ def _status(found: Scan, path: str, look: Callable[[str], Status]) -> Status:
         return found.tree.drive.retry(shown(path), lambda: look(path), error)
 
 
-def _check_readable(found: Scan, path: str, status: Status) -> None:
+def _check_readable(found: Scan, name: str, path: str, status: Status) -> None:
     """Note a file that may not be read.
 
     The system is asked, for an ACL can refuse what the mode allows. Where it says no, opening the
@@ -396,7 +405,7 @@ def _check_readable(found: Scan, path: str, status: Status) -> None:
     if os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
         return
     try:
-        found.tree.drive.run(shown(path), partial(_open_once, path))
+        found.tree.drive.run(shown(path), lambda: os.close(found.tree.reader.open(name)))
     except PermissionError:
         found.problems.append(f"{shown(path)} may not be read")
     except OSError as error:

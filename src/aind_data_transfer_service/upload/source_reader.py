@@ -27,13 +27,25 @@ LED_AWAY = frozenset({*_IS_LINK, errno.ENOTDIR, errno.EXDEV})
 
 
 class _Folder:
-    """A folder that stays open as long as anyone holds this."""
+    """A folder that stays open as long as anyone holds this.
+
+    Its descriptor is used in here alone, so that it is never that of another file: a call of a
+    method holds the folder.
+    """
 
     def __init__(self, descriptor: int):
-        self.descriptor = descriptor
+        self._descriptor = descriptor
 
     def __del__(self) -> None:
-        os.close(self.descriptor)
+        os.close(self._descriptor)
+
+    def open(self, name: str, flags: int = NO_LINK) -> int:
+        """Open something in it, and return its descriptor."""
+        return os.open(name, flags, dir_fd=self._descriptor)
+
+    def enter(self, name: str) -> "_Folder":
+        """Open a folder in it."""
+        return _Folder(open_folder(name, self._descriptor))
 
 
 class SourceReader:
@@ -80,16 +92,31 @@ class SourceReader:
         folder, _, base = name.rpartition("/")
         held = self._held.get(folder)
         try:
-            if held is not None:
-                return os.open(base, NO_LINK, dir_fd=held.descriptor)
-            return os.open(base, NO_LINK, dir_fd=self._reach(folder).descriptor)
+            return (held or self._reach(folder)).open(base)
         except OSError as error:
             if error.errno in _IS_LINK:
                 return self._follow(name)
-            self._let_go()  # the drive may know the folder by another handle now
+            self.let_go()  # the drive may know the folder by another handle now
             if held is None or error.errno != errno.ENOENT:
                 raise
-        return os.open(base, NO_LINK, dir_fd=self._reach(folder).descriptor)
+        return self._reach(folder).open(base)
+
+    def open_folder(self, name: str) -> int:
+        """Open a folder of the source to list it, and return its descriptor.
+
+        Raises
+        ------
+        OSError
+            If it cannot be opened; one of `LED_AWAY` if it is not in the source any more.
+        """
+        parent, _, base = name.rpartition("/")
+        try:
+            if not name:
+                return open_real(self.real, NO_LINK | os.O_DIRECTORY)
+            return self._reach(parent).open(base, NO_LINK | os.O_DIRECTORY)
+        except OSError:
+            self.let_go()
+            raise
 
     def _follow(self, name: str) -> int:
         """Open what a link leads to, if that is in the source."""
@@ -110,7 +137,7 @@ class SourceReader:
             self._hold("", held)
         for name in names:
             path = f"{path}/{name}" if path else name
-            held = _Folder(open_folder(name, held.descriptor))
+            held = held.enter(name)
             if path in (parent, folder):
                 self._hold(path, held)
         return held
@@ -122,7 +149,7 @@ class SourceReader:
             while len(self._held) > _HELD:
                 del self._held[next(iter(self._held))]
 
-    def _let_go(self) -> None:
-        """Keep no folder open."""
+    def let_go(self) -> None:
+        """Keep no folder open: the next file is reached from the source's real path again."""
         with self._lock:
             self._held.clear()

@@ -3,6 +3,7 @@
 import errno
 import mmap
 import os
+import re
 import shutil
 import stat
 import struct
@@ -93,7 +94,9 @@ class TestPassingFaults(FaultTestCase):
         self.assertEqual(fault.left, 0)
         (warning,) = self.reported()
         reason = f"{os.strerror(code)} ({errno.errorcode[code]})"
-        self.assertIn(f"{part} could not be read: {reason}; the read is retried", warning)
+        self.assertRegex(
+            warning, f"{part}/? could not be read: {re.escape(reason)}; the read is retried"
+        )
         if not request:
             stored = self.stored()
             self.assertEqual({name: stored[f"behavior/{name}"] for name in data}, data)
@@ -125,7 +128,7 @@ class TestPassingFaults(FaultTestCase):
         self.check("lstat", "small.bin")
 
     def test_listing_a_folder(self):
-        self.check("scandir", "session/Behavior/")
+        self.check("scandir", "session/Behavior")
 
     def test_finding_the_source(self):
         self.check("stat", "session/Behavior", errno.EIO)
@@ -192,7 +195,7 @@ class TestLastingFaults(FaultTestCase):
 
     def test_a_fault_at_the_last_look_is_no_change_of_the_source(self):
         self.write("a.bin")
-        for call, part in (("lstat", "a.bin"), ("scandir", "session/Behavior/")):
+        for call, part in (("lstat", "a.bin"), ("scandir", "session/Behavior")):
             with self.subTest(call):
                 faults = []
                 self.told.when(

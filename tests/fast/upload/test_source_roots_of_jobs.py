@@ -17,6 +17,7 @@ from aind_data_transfer_service.errors import (
 from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.plan import PART_SIZE
 from aind_data_transfer_service.upload.program import main
+from aind_data_transfer_service.upload.source_reader import SourceReader
 from tests.support.transfer import TransferTestCase
 
 SECRET = b'{"secret": true}'
@@ -186,6 +187,20 @@ class AfterTheScan(SecretTestCase):
         self.write("large.bin", data, root=self.outside)
         self.check_swapped("inner/b.bin", self.outside / "large.bin")
 
+    def test_a_folder_that_is_swapped_while_it_is_scanned_is_not_listed(self):
+        real = os.lstat
+        secret = self.write("unheard-of.bin", SECRET, root=self.outside)
+
+        def swap(path, **more):
+            if str(path).endswith("a.bin"):  # which comes after the list of its folder
+                self.swap_for_link("inner", self.outside)
+            return real(path, **more)
+
+        with patch.object(os, "lstat", swap), self.assertRaises(SourceError) as raised:
+            self.run_job(dry_run=True)
+        self.assertIn("inner/ became a link", str(raised.exception))
+        self.assertNotIn(secret.name, str(raised.exception))
+
     def test_a_source_that_is_re_linked_is_read_where_it_was_found(self):
         real = self.folder / "session" / "one"
         self.source.rename(real)
@@ -223,13 +238,45 @@ class AfterTheScan(SecretTestCase):
         self.assertEqual(SECRET, self.stored()["behavior/inner/b.bin"])
 
     def test_files_of_many_folders_at_any_depth(self):
-        names = [f"{'d/' * (number % 60)}{number}/x{number}.bin" for number in range(120)]
+        names = [f"{'d/' * (number % 20)}{number}/x{number}.bin" for number in range(40)]
         for name in names:
             self.write(name, name)
         self.run_job()
         stored = self.stored()
         for name in names:
             self.assertEqual(name.encode(), stored[f"behavior/{name}"])
+
+
+class OpenFolders(SecretTestCase):
+    """Folders that stay open while files in them are opened."""
+
+    def test_one_that_another_thread_lets_go_of_stays_open_while_it_is_used(self):
+        reader = SourceReader(str(self.source))
+        real = os.open
+
+        def let_go_first(path, flags, mode=0o777, *, dir_fd=None):
+            reader.let_go()
+            return real(path, flags, mode, dir_fd=dir_fd)
+
+        for name in ("inner/b.bin", "a.bin", "inner/b.bin"):
+            with patch.object(os, "open", let_go_first):
+                descriptor = reader.open(name)
+            self.assertEqual(SECRET, os.read(descriptor, 100))
+            os.close(descriptor)
+        with patch.object(os, "open", let_go_first):
+            descriptor = reader.open_folder("inner")
+        self.assertEqual(["b.bin"], os.listdir(descriptor))
+        os.close(descriptor)
+
+    def test_no_more_than_a_few_stay_open(self):
+        reader = SourceReader(str(self.source))
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(100):
+            self.write(f"{number}/x.bin")
+            os.close(reader.open(f"{number}/x.bin"))
+        self.assertLessEqual(len(os.listdir("/proc/self/fd")) - before, 20)
+        reader.let_go()
+        self.assertLess(len(os.listdir("/proc/self/fd")) - before, 5)
 
 
 class AsAProgram(TransferTestCase):
