@@ -18,7 +18,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aind_data_transfer_service.configs.plain_text import wrong_character
 from aind_data_transfer_service.configs.problems import first_errors
 from aind_data_transfer_service.errors import (
     ExecutorError,
@@ -151,8 +150,6 @@ def _sentence(error: Any) -> str:
     if kind == "string_type":
         is_script = bool(place) and place[-1] == "script"
         return f"{name}: {'is no text' if is_script else 'is no text; ' + _JSON_TEXT}"
-    if kind == "string_unicode" and isinstance(text := error.get("input"), str):
-        return f"{name}: holds {wrong_character(text, has_lines=True)}"
     return f"{name}: {_WORDS.get(kind, error['msg'])}"
 
 
