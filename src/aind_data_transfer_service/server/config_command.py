@@ -12,8 +12,11 @@ from pydantic import SecretStr
 
 from aind_data_transfer_service.logging_config import escape
 from aind_data_transfer_service.server.startup import Checked, check_settings
-from aind_data_transfer_service.settings.environment import EnvironmentSettings, read_settings
-from aind_data_transfer_service.settings.unknown import SETTINGS_FILE
+from aind_data_transfer_service.settings.environment import (
+    SETTINGS_FILE,
+    EnvironmentSettings,
+    read_settings,
+)
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.settings.variables import of_one_job
 

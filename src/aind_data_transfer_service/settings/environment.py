@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from aind_data_transfer_service import redaction
 from aind_data_transfer_service.configs.vocabulary import quoted
 
+SETTINGS_FILE = "SETTINGS_FILE"
+"""The variable that names a file with settings."""
+
 
 class EnvironmentSettings(BaseModel):
     """Settings whose fields are variables of the environment; what is passed in wins over those.

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from aind_data_transfer_service.configs.vocabulary import nearest
+from aind_data_transfer_service.settings.environment import SETTINGS_FILE
 from aind_data_transfer_service.settings.unknown import (
     REMOVED,
-    SETTINGS_FILE,
     known_variables,
     secret_variables,
     suggestion,

@@ -11,6 +11,7 @@ from aind_data_transfer_service.host_names import parse_pattern
 from aind_data_transfer_service.redaction import Redactor
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.common import CommonSettings
+from aind_data_transfer_service.settings.environment import SETTINGS_FILE
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.kinds import (
     HostPatterns,
@@ -21,7 +22,6 @@ from aind_data_transfer_service.settings.kinds import (
 )
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.open_data import OpenDataSettings
-from aind_data_transfer_service.settings.unknown import SETTINGS_FILE
 from aind_data_transfer_service.settings.variables import inherited_variables
 
 LOCAL_BUCKET = "data"

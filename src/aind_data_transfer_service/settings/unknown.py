@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aind_data_transfer_service.configs.vocabulary import nearest
-from aind_data_transfer_service.settings.environment import EnvironmentSettings
+from aind_data_transfer_service.settings.environment import SETTINGS_FILE, EnvironmentSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 
-SETTINGS_FILE = "SETTINGS_FILE"
-"""Names a file with settings."""
 OWN_PREFIXES = (
     *("HPC_", "METADATA_", "LABTRACKS_", "SHAREPOINT_", "TARS_", "SLIMS_", "CODEOCEAN_"),
     *("REGISTRATION_", "SMTP_", "NOTIFY_", "OPEN_DATA_", "UPLOAD_", "AWS_PARAM_", "AWS_CHECKSUM_"),
