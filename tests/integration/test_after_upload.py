@@ -90,7 +90,7 @@ class AfterUpload(unittest.TestCase):
         """Have the service look at what runs, now rather than within a minute."""
         manager = self.service.manager
         loop = manager._tasks[0].get_loop()
-        asyncio.run_coroutine_threadsafe(manager._started.afterwards.round(), loop).result(60)
+        asyncio.run_coroutine_threadsafe(manager._term.afterwards.round(), loop).result(60)
 
     def assert_secrets_kept(self) -> None:
         """Look for the tokens wherever the service leaves something."""

@@ -46,6 +46,8 @@ class ReadingContext(TypedDict, total=False):
     date_order: DateOrder
     allowed_buckets: Collection[str]
     """Names and patterns; none where every bucket is."""
+    most_errors: int
+    """How many errors of one job are kept."""
 
 
 class _Rule:
@@ -121,12 +123,16 @@ class _Model(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _in_plain_words(cls, data: Any, handler: ModelWrapValidatorHandler) -> Any:
+    def _in_plain_words(
+        cls, data: Any, handler: ModelWrapValidatorHandler, info: core_schema.ValidationInfo
+    ) -> Any:
         """Say what is wrong in the words of this product rather than in pydantic's."""
         try:
             return handler(data)
         except ValidationError as error:
-            raise problems.reworded(error, cls.model_fields) from error
+            context: ReadingContext = info.context or ReadingContext()
+            most = context.get("most_errors", problems.MOST_JOB_ERRORS)
+            raise problems.reworded(error, cls.model_fields, most) from error
 
 
 class ModalityConfigs(_Model):

@@ -30,7 +30,9 @@ _WORDS = {
 }
 
 
-def reworded(error: ValidationError, known: Iterable[str]) -> ValidationError:
+def reworded(
+    error: ValidationError, known: Iterable[str], most: int = MOST_JOB_ERRORS
+) -> ValidationError:
     """Make pydantic's error anew in plain words, every line of it in its place.
 
     Parameters
@@ -39,6 +41,8 @@ def reworded(error: ValidationError, known: Iterable[str]) -> ValidationError:
         What pydantic found.
     known : Iterable[str]
         The fields that the model has, for a guess at what an unknown one was meant to be.
+    most : int
+        How many errors are kept; the others are counted.
     """
     names = list(known)
     found = error.errors(include_url=False)
@@ -48,10 +52,10 @@ def reworded(error: ValidationError, known: Iterable[str]) -> ValidationError:
             loc=details["loc"],
             input=details["input"],
         )
-        for details in found[:MOST_JOB_ERRORS]
+        for details in found[:most]
     ]
-    if len(found) > MOST_JOB_ERRORS:
-        words = f"{len(found) - MOST_JOB_ERRORS:,} more errors"
+    if len(found) > most:
+        words = f"{len(found) - most:,} more errors"
         kind = PydanticCustomError(_REWORDED, "{words}", {"words": words})
         lines.append(InitErrorDetails(type=kind, loc=(), input=None))
     return ValidationError.from_exception_data(error.title, lines)

@@ -170,6 +170,7 @@ class _Reader:
                 lab_timezone=options.lab_timezone,
                 date_order=options.date_order,
                 allowed_buckets=options.allowed_buckets,
+                most_errors=MAX_COLUMNS,  # each belongs to a column
             )
         )
         self._assets: dict[tuple[str | None, str], int] = {}

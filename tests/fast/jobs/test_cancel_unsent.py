@@ -80,7 +80,7 @@ class UnsentTest(ManagerTest):
         job = await self.manager.cancel(job_id)
         self.assertEqual(JobState.SUBMITTED, job.state)
         self.executor.silent = ""
-        await asyncio.wait_for(self.manager._started.monitor.look(), 10)
+        await asyncio.wait_for(self.manager._term.monitor.look(), 10)
         self.assertEqual(JobState.SUBMITTED, (await self.manager.get(job_id)).state)
         self.executor.doubtful = set()
         await self.until(job_id, JobState.CANCELLED)

@@ -67,7 +67,7 @@ class SlurmFollowingTest(ClusterServiceTest):
         manager = await self.serve()
         await manager.submit_hpc(self.requests(1))
         await self.until(lambda: self.count("GET", "jobs") >= 2)
-        self.assertEqual(10, manager._started.monitor.pace.interval)
+        self.assertEqual(10, manager._term.monitor.pace.interval)
         self.assertEqual([], manager.late_loops)
 
 
