@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import httpx
 
+from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.logging_config import (
     JsonFormatter,
     StderrHandler,
@@ -22,6 +24,7 @@ from aind_data_transfer_service.logging_config import (
     fields_of,
 )
 from tests.support import slow
+from tests.support.jobs import a_job
 from tests.support.service_process import ServiceProcess, run_command
 
 ZONE = timezone(timedelta(hours=-8))
@@ -149,9 +152,13 @@ class Service(unittest.TestCase):
         self.folder = folder.name
 
     def fail_a_request(self, service: ServiceProcess) -> str:
-        """Break the database, and return the reference that a visitor of the page is shown."""
+        """Spoil a job's row, and return the reference that a visitor of the page is shown."""
+        store = JobStore(f"sqlite:///{self.folder}/jobs.sqlite3")
+        store.add([a_job(state=JobState.COMPLETED)])
+        store.close()
         with contextlib.closing(sqlite3.connect(f"{self.folder}/jobs.sqlite3")) as database:
-            database.execute("ALTER TABLE jobs RENAME TO gone")
+            database.execute("UPDATE jobs SET state = 'nonsense'")
+            database.commit()
         answer = httpx.get(f"{service.url}/jobs", headers={"accept": "text/html"}, trust_env=False)
         self.assertEqual(500, answer.status_code)
         [line] = [one for one in answer.text.splitlines() if "server log for" in one]
@@ -165,7 +172,7 @@ class Service(unittest.TestCase):
         [fault] = [line for line in lines if line["message"] == "request failed"]
         self.assertEqual(reference, fault["request_id"])
         self.assertIn("Traceback", fault["exception"])
-        self.assertIn("no such table", fault["exception"])
+        self.assertIn("nonsense", fault["exception"])
         self.assertEqual("/jobs", fault["path"])
         [access] = [line for line in lines if "GET /jobs" in line["message"]]
         self.assertEqual(reference, access["request_id"])

@@ -47,6 +47,8 @@ class EchoedSecrets(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         (self.folder / "token").write_text(TOKEN)
+        self.source = self.folder / "source"
+        self.source.mkdir()
         self.log = io.StringIO()
         handler = logging.StreamHandler(self.log)
         protect_logs([handler])
@@ -71,7 +73,7 @@ class EchoedSecrets(unittest.TestCase):
 
     def ask_everything(self, service: Service) -> str:
         """Submit a job, look at every page, and give all that was shown."""
-        settings = a_request(str(self.folder))
+        settings = a_request(str(self.source))
         job = {"upload_job_settings": settings, "hpc_settings": "{}", "script": ""}
         with httpx.Client(base_url=service.url) as client:
             answers = [client.post("/api/submit_hpc_jobs", json={"jobs": [job]})]
