@@ -152,7 +152,7 @@ class Soak:
         try:
             found = httpx.get(f"{self.service.url}/api/jobs?text={name}", timeout=60)
             if found.status_code == 200 and found.json()["data"]["jobs"]:
-                self.honest[name] = found.json()["data"]["jobs"][0]["job_id"]
+                self.honest[name] = found.json()["data"]["jobs"][0]["id"]
                 return
             if found.status_code == 200:
                 body = {"jobs": [job]}
