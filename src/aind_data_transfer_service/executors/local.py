@@ -32,6 +32,7 @@ from aind_data_transfer_service.executors.base import (
 )
 from aind_data_transfer_service.executors.plain_files import READ_SECONDS, FileReads, unreadable
 from aind_data_transfer_service.executors.spool import FILES, VANISHED, JobFolder
+from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.settings.variables import without_sources
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 UPLOAD_COMMAND = (sys.executable, "-m", "aind_data_transfer_service.upload")
 NOT_STARTED = "the job's process could not be started"
 _LONGEST_ID = 100
+_IDLE_SECONDS = 2.0
+"""Between two rounds while no job runs, so that a loop which has stopped is noticed."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -65,6 +68,11 @@ class LocalExecutor:
         Raises an error if this process may not start jobs.
     database : str
         Tells services of the same database from others.
+
+    Attributes
+    ----------
+    heartbeat : Heartbeat
+        Beats each time that the queue and the running jobs were looked at.
     """
 
     name = "local"
@@ -91,6 +99,12 @@ class LocalExecutor:
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.heartbeat = Heartbeat(_IDLE_SECONDS, self.patience)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether this process should start and follow jobs, and its loop has not come round."""
+        return self._task is not None and self.heartbeat.is_late
 
     async def open(self, in_doubt: Collection[str] = ()) -> None:
         """Find the queue and the running jobs again, and begin to work.
@@ -103,6 +117,7 @@ class LocalExecutor:
             Where another service works in the same folder.
         """
         await self._in_turn(self._spool.open)
+        self.heartbeat = Heartbeat(_IDLE_SECONDS, self.patience)
         self._task = asyncio.create_task(self._work(), name="local executor")
 
     async def suspend(self) -> None:
@@ -152,17 +167,23 @@ class LocalExecutor:
 
     async def _work(self) -> None:
         """Start what can be started, whenever something may have changed."""
+        trouble = ""
         while True:
             self._wake.clear()
             try:
                 busy = await self._in_turn(self._spool.advance)
+                trouble = ""
             except LeaseLostError:  # `suspend` follows
-                return
-            except OSError:
-                logger.exception("local executor: cannot work in its folder")
                 busy = True
+            except Exception as error:  # the next round may fare better
+                busy = True
+                if repr(error) != trouble:
+                    logger.exception("local executor: jobs cannot be started or looked after now")
+                trouble = repr(error)
+            interval = self._poll_interval if busy else _IDLE_SECONDS
+            self.heartbeat.beat(interval)
             try:
-                async with asyncio.timeout(self._poll_interval if busy else None):
+                async with asyncio.timeout(interval):
                     await self._wake.wait()
             except TimeoutError:
                 continue
@@ -287,7 +308,7 @@ class _Spool:
                 if self._has_ended(job_id):
                     self._running.discard(job_id)
                     self._forget(job_id)
-            except OSError as error:  # the other jobs are none the worse for it
+            except Exception as error:  # the other jobs are none the worse for it
                 self._complain(job_id, error)
         while self._queue and len(self._running) < self._slots:
             self._guard()
@@ -404,7 +425,7 @@ class _Spool:
                 self._complain(job_id, error)
         return True
 
-    def _complain(self, job_id: str, error: OSError) -> None:
+    def _complain(self, job_id: str, error: Exception) -> None:
         """Log once that a job cannot be looked after."""
         if job_id not in self._troubled:
             self._troubled.add(job_id)

@@ -196,7 +196,10 @@ class JobManager:
     def late_loops(self) -> list[str]:
         """The loops that have not come round for three intervals."""
         loops = self._loops | dict(self._term.loops if self._term is not None else {})
-        return [name for name, loop in loops.items() if loop.heartbeat.is_late]
+        late = [name for name, loop in loops.items() if loop.heartbeat.is_late]
+        if isinstance(self.executor, LocalExecutor) and self.executor.is_late:
+            late.append("local executor")
+        return late
 
     @property
     def leader(self) -> Leader:

@@ -7,12 +7,13 @@ import signal
 import stat
 import sys
 import tempfile
+import threading
 import unittest
 from pathlib import Path
 
 import psutil
 
-from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.errors import ExecutorError, LeaseLostError
 from aind_data_transfer_service.executors.base import JobSpec, RunState
 from aind_data_transfer_service.executors.choose import choose_executor
 from aind_data_transfer_service.executors.local import LocalExecutor
@@ -211,6 +212,40 @@ class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
         with self.assertRaisesRegex(ExecutorError, "another service runs jobs in .*DATA_DIR"):
             await self.make().open()
 
+    async def test_faults_of_one_round_do_not_end_the_work(self):
+        for fault in (RuntimeError("can't start new thread"), LeaseLostError("not now")):
+            with self.subTest(fault):
+                faults = [fault, fault]
+                await self.restart(guard=lambda faults=faults: _raise_next(faults))
+                await self.until("the faults", lambda: _is_empty(faults))
+                [ref] = await self.begin(a_script("exit 0"))
+                await self.wait_for(ref, RunState.COMPLETED)
+
+    async def test_work_that_does_not_come_round_is_late(self):
+        """As where the disk of the queue hangs."""
+        gate, reached = threading.Event(), threading.Event()
+        self.addCleanup(gate.set)
+        gate.set()
+
+        def wait():
+            if not gate.is_set():
+                reached.set()
+            gate.wait(10)
+
+        executor = self.make(guard=wait)
+        executor.patience = 0.0
+        await self.executor.close()
+        self.executor = executor
+        self.assertFalse(executor.is_late)
+        await executor.open()
+        [ref] = await self.begin(a_script("echo on", "sleep 60"))
+        await self.said(ref, b"on")
+        gate.clear()
+        await self.until("the next round", lambda: _is_set(reached))
+        await self.until("the delay", lambda: _is_late(executor))
+        gate.set()
+        await self.until("the next beat", lambda: _is_late(executor, expected=False))
+
     async def test_a_script_that_cannot_be_run_fails_in_words(self):
         [ref] = await self.begin(JobSpec("j1", "n", script="#!/no/such/program\n"))
         status = await self.wait_for(ref, RunState.FAILED)
@@ -367,3 +402,21 @@ async def _several_supervisors(folder: Path) -> bool:
         command = process.info["cmdline"] or []
         found += str(folder) in command and any("supervisor.py" in part for part in command)
     return found > 1
+
+
+def _raise_next(faults: list[Exception]) -> None:
+    """Raise the next fault, if one is left."""
+    if faults:
+        raise faults.pop()
+
+
+async def _is_empty(faults: list[Exception]) -> bool:
+    return not faults
+
+
+async def _is_set(event: threading.Event) -> bool:
+    return event.is_set()
+
+
+async def _is_late(executor: LocalExecutor, expected: bool = True) -> bool:
+    return executor.is_late is expected

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import count
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import (
@@ -12,7 +13,9 @@ from aind_data_transfer_service.errors import (
     TransferServiceError,
 )
 from aind_data_transfer_service.executors.base import FileChunk, RunState, RunStatus, Started
+from aind_data_transfer_service.executors.local import LocalExecutor
 from aind_data_transfer_service.jobs import monitor
+from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery, JobStore
@@ -650,6 +653,15 @@ class CancelTest(ManagerTest):
             await self.manager.cancel(job_id)
         with self.assertRaises(JobNotFound):
             await self.manager.cancel("nowhere")
+
+    async def test_the_loop_of_the_local_executor_is_watched_too(self):
+        await self.manager.stop()
+        self.executor = LocalExecutor(self.folder / "jobs", {})
+        self.manager = self.make(monitor_interval=1)
+        await self.manager.start()
+        self.assertEqual([], self.manager.late_loops)
+        self.executor.heartbeat = Heartbeat(1, clock=count(step=60).__next__)
+        self.assertEqual(["local executor"], self.manager.late_loops)
 
     async def test_a_job_of_another_executor_is_left_to_it(self):
         job = a_job()
