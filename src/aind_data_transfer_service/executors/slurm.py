@@ -173,6 +173,8 @@ class SlurmExecutor:
         """Submit nothing more; what another process submits is looked for after the next `open`."""
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
         self._fresh.clear()
+        self._known.clear()
+        self._listed = {}
         self._has_looked = False
         self._listing.expire()
 
@@ -371,8 +373,9 @@ class SlurmExecutor:
             self._lost.pop(job_id, None)
             if all(job.has_ended for job in jobs):  # Slurm may forget it now
                 self._fresh.pop(job_id, None)
-            if job_id not in self._known or len(jobs) > 1:
-                _remember(self._known, job_id, min(array_number(job) for job in jobs))
+            numbers = {array_number(job) for job in jobs}
+            if len(numbers) > 1 or self._known.get(job_id) not in numbers:
+                _remember(self._known, job_id, min(numbers))
         self._past.see(listed)
         self._has_looked = True
         self._listed = listed

@@ -173,6 +173,41 @@ class SubmissionTest(SlurmTest):
         self.assertEqual(await self.begin("j1", "j2"), ["101:j1", "102:j2"])
         self.assertEqual(len(self.client.submissions), 2)
 
+    async def test_a_number_is_learnt_anew_where_another_process_sent_a_lost_job_again(self):
+        await self.begin("j1")
+        await self.executor.statuses(["101:j1"])
+        await self.executor.suspend()
+        await self.send_again_elsewhere()
+        await self.executor.open()
+        await self.executor.cancel("102:j1")
+        self.assertEqual([102], self.client.cancelled)
+
+    async def test_its_state_is_told_by_the_new_number_then(self):
+        await self.begin("j1")
+        await self.executor.suspend()
+        await self.send_again_elsewhere()
+        self.client.become(102, state="RUNNING")
+        await self.executor.open()
+        found = (await self.executor.statuses(["102:j1"]))["102:j1"]
+        self.assertEqual(("102:j1", RunState.RUNNING), (found.ref, found.state))
+        self.assertEqual(["102:j1"], await self.begin("j1"))
+
+    async def test_a_number_that_is_listed_no_more_gives_way_to_the_one_that_is(self):
+        await self.begin("j1")
+        await self.executor.statuses(["101:j1"])
+        await self.send_again_elsewhere()
+        await self.executor.find(["j1"])
+        await self.executor.cancel("102:j1")
+        self.assertEqual([102], self.client.cancelled)
+
+    async def send_again_elsewhere(self):
+        """Have the controller lose the first job, and another service submit it again."""
+        del self.client.listed[101]
+        other = self.make()
+        await other.open()
+        [started] = await other.start([a_job("j1")])
+        self.assertEqual("102:j1", started.ref)
+
     async def test_a_job_that_ran_and_was_forgotten_is_not_sent_again(self):
         (self.folder / "j1.claim").write_text("77\n")
         self.assertEqual(await self.begin("j1"), ["77:j1"])
