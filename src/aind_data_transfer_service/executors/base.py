@@ -187,7 +187,8 @@ class Executor(Protocol):
         Parameters
         ----------
         in_doubt : collection of str
-            Jobs that a process which did not end in order may be submitting right now.
+            Jobs that another process, or this one before `suspend`, may have sent without learning
+            what became of them.
         """
         ...
 

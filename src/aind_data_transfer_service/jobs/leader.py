@@ -64,9 +64,8 @@ class Candidate:
 class Duties:
     """What the holder of the lease does."""
 
-    begin: Callable[[int, bool], Awaitable[None]]
-    """Begins to run jobs, with the fencing number, and whether the holder before did not end in
-    order."""
+    begin: Callable[[int], Awaitable[None]]
+    """Begins to run jobs, with the fencing number."""
     end: Callable[[], Awaitable[None]]
     """Stops running jobs."""
 
@@ -228,7 +227,7 @@ class Leader:
         self._valid_until = asked_at + self._timing.ttl - self._timing.margin
         try:
             self.check()
-            await self._duties.begin(self._fencing, bool(before_us.holder))
+            await self._duties.begin(self._fencing)
         except BaseException:
             await self.stop()
             raise

@@ -253,11 +253,10 @@ class JobManager:
         self._loops = {"service lease": leader, "replicas": replicas}
         self._tasks = _run_all(self._loops)
 
-    async def _begin(self, fencing: int, is_in_doubt: bool) -> None:
+    async def _begin(self, fencing: int) -> None:
         """Begin to run jobs: this process holds the lease now."""
         store, executor, feed, settings = self.store, self.executor, self.feed, self.settings
-        in_doubt = await store.in_thread(store.requests.in_doubt) if is_in_doubt else []
-        await executor.open(in_doubt)
+        await executor.open(await store.in_thread(store.requests.in_doubt))
         fenced = store.fenced(fencing)
         handover = Handover(fenced, executor, feed, sends_mail=settings.sends_mail)
         inbox, pace = self._started.inbox, self._started.pace

@@ -52,7 +52,7 @@ class Requests:
             return list(connection.scalars(query))
 
     def in_doubt(self) -> list[str]:
-        """List the jobs that a process may have been submitting when it ended."""
+        """List the jobs that may have been sent to the executor, and have no reference."""
         jobs = tables.jobs
         query = (
             sa.select(jobs.c.id)

@@ -145,6 +145,19 @@ class UnsentTest(ManagerTest):
         self.executor.silent = "out of order"
         self.assertEqual(JobState.SUBMITTED, (await self.manager.cancel(job.id)).state)
 
+    async def test_a_job_whose_answer_was_lost_is_in_doubt_after_an_orderly_stop_too(self):
+        job_id = await self.submit_in_doubt(is_taken=True)
+        told: list[str] = []
+
+        async def note(in_doubt=()):
+            told.extend(in_doubt)
+
+        await self.manager.stop()
+        self.executor.open = note
+        self.manager = self.make()
+        await self.manager.start()
+        self.assertEqual([job_id], told)
+
     async def test_a_job_of_another_executor_is_neither_sent_nor_looked_for(self):
         job, later = a_job(), a_job()
         self.manager.store.add([job])

@@ -46,15 +46,15 @@ class Work:
     """Duties that are counted."""
 
     def __init__(self) -> None:
-        self.begun: list[tuple[int, bool]] = []
+        self.begun: list[int] = []
         self.ended = 0
         self.fault: Exception | None = None
 
-    async def begin(self, fencing: int, is_in_doubt: bool) -> None:
+    async def begin(self, fencing: int) -> None:
         """Count a beginning, or fail."""
         if self.fault:
             raise self.fault
-        self.begun.append((fencing, is_in_doubt))
+        self.begun.append(fencing)
 
     async def end(self) -> None:
         """Count an end."""
@@ -98,7 +98,7 @@ class LeaderTest(unittest.IsolatedAsyncioTestCase):
         await self.b.round()
         self.assertEqual([True, False], [self.a.is_active, self.b.is_active])
         self.assertEqual(["a", "a"], [self.a.active_name, self.b.active_name])
-        self.assertEqual([(1, False)], self.works["a"].begun)
+        self.assertEqual([1], self.works["a"].begun)
         with self.assertRaises(LeaseLostError):
             self.b.check()
 
@@ -108,7 +108,7 @@ class LeaderTest(unittest.IsolatedAsyncioTestCase):
             self.a.check()
         self.died("a")  # what is the same to the other one as an expired lease
         await self.b.round()
-        self.assertEqual([(2, True)], self.works["b"].begun)
+        self.assertEqual([2], self.works["b"].begun)
         with self.assertRaises(StoreUnavailable):
             await self.a.round()
         self.assertEqual(1, self.works["a"].ended)
@@ -139,12 +139,12 @@ class LeaderTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual((False, 1), (self.a.is_active, self.works["a"].ended))
         self.stores["a"].lease.renew = renew
         await self.a.round()
-        self.assertEqual([(1, False), (2, True)], self.works["a"].begun)
+        self.assertEqual([1, 2], self.works["a"].begun)
 
     async def test_one_that_stops_in_order_lets_the_other_have_it(self) -> None:
         await self.a.stop()
         await self.b.round()
-        self.assertEqual([(2, False)], self.works["b"].begun)
+        self.assertEqual([2], self.works["b"].begun)
         self.assertEqual(1, self.works["a"].ended)
 
     async def test_one_that_cannot_begin_lets_the_other_have_it(self) -> None:
