@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.errors import ExecutorError, LeaseLostError
 from aind_data_transfer_service.executors.base import (
     CANCELLED_BEFORE,
     Executor,
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 MAIL = frozenset({"mail_user", "mail_type"})
 """The settings that say who gets e-mails, and when."""
+AT_ONCE = 100
+"""Jobs that are sent before their references are recorded: about 2 s of work for a cluster."""
 
 
 class Handover:
@@ -76,18 +78,43 @@ class Handover:
     async def give(self, jobs: Sequence[Job]) -> list[Started]:
         """Hand jobs over; a job that the executor refuses has failed.
 
+        A large request is sent in pieces, and what became of each piece is recorded at once. After
+        a piece that could not be sent in full, the rest is not tried.
+
         One of which nothing is decided stays recorded as it is, and is handed over again later. One
         that was cancelled before it was sent is left out of the result.
 
         Raises
         ------
         ExecutorError
-            Where it cannot be told which jobs were taken. They stay recorded as they are, and are
-            handed over again later.
+            Where it cannot be told which jobs of the first piece were taken. All stay recorded as
+            they are, and are handed over again later.
         """
         ids = {job.id for job in jobs}
         self._under_way |= ids
         self._sent |= {job.id for job in jobs if job.executor}  # in an earlier round, perhaps
+        started: list[Started] = []
+        try:
+            for start in range(0, len(jobs), AT_ONCE):
+                try:
+                    given = await self._give_piece(jobs[start : start + AT_ONCE])
+                except ExecutorError as error:
+                    if not started or isinstance(error, LeaseLostError):
+                        raise
+                    started += [_later(job, str(error)) for job in jobs[start:]]
+                    break
+                started += given
+                if reason := next((one.error for one in given if one.again), None):
+                    started += [_later(job, reason) for job in jobs[start + AT_ONCE :]]
+                    break
+            return [one for one in started if one.job_id not in self._withdrawn]
+        finally:
+            for kept in (self._under_way, self._sent, self._withdrawn):
+                kept -= ids
+
+    async def _give_piece(self, jobs: Sequence[Job]) -> list[Started]:
+        """Hand over as many jobs as are sent before their references are recorded."""
+        ids = {job.id for job in jobs}
         taken: set[str] = set()
         started: list[Started] = []
         try:
@@ -102,7 +129,7 @@ class Handover:
             )
             self._feed.publish(applied.jobs)
             await self._end_refused(started, applied.refused)
-            return [one for one in started if one.job_id not in self._withdrawn]
+            return started
         finally:
             with self._gate:
                 self._sendable -= ids
@@ -110,11 +137,7 @@ class Handover:
                 unsent = {one.job_id for one in started if one.again and not one.in_doubt}
                 unsent |= taken - self._sent - {one.job_id for one in started}
                 self._sent -= unsent - earlier
-            try:
-                await self._give_back(unsent - earlier - self._withdrawn)
-            finally:
-                for kept in (self._under_way, self._sent, self._withdrawn):
-                    kept -= ids
+            await self._give_back(unsent - earlier - self._withdrawn)
 
     async def withdraw(self, job_id: str) -> bool:
         """Cancel a job that was not sent, for good; return whether that is so.
@@ -240,6 +263,11 @@ class Handover:
             bucket=json.loads(job.upload_job_settings or "{}").get("s3_bucket") or "",
             is_wanted=partial(self._may_send, job.id),
         )
+
+
+def _later(job: Job, reason: str) -> Started:
+    """Say that a job is handed over later, because others could not be sent."""
+    return Started(job.id, error=reason, again=True)
 
 
 def _failed(job_id: str, error: Exception) -> Started:

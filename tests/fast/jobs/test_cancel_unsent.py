@@ -1,9 +1,11 @@
 """Cancelling jobs that the executor has not got, or may have got."""
 
 import asyncio
+from unittest.mock import patch
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import RunState, Started
+from aind_data_transfer_service.jobs import handover
 from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
@@ -165,6 +167,61 @@ class UnsentTest(ManagerTest):
         self.manager.store.add([later])
         await self.until(later.id, JobState.PENDING)
         self.assertEqual(JobState.SUBMITTED, (await self.manager.get(job.id)).state)
+
+
+class PiecesTest(ManagerTest):
+    """A request of five jobs that is sent in pieces of two."""
+
+    async def asyncSetUp(self):
+        await super().asyncSetUp()
+        self.enterContext(patch.object(handover, "AT_ONCE", 2))
+        self.calls = 0
+        self.reached, self.gate = asyncio.Event(), asyncio.Event()
+        self.start, self.executor.start = self.executor.start, self.second_waits
+        self.fault: Exception | None = None
+
+    async def second_waits(self, specs):
+        """Take jobs; the second call waits, and may fail."""
+        self.calls += 1
+        if self.calls == 2:
+            self.reached.set()
+            await self.gate.wait()
+            if self.fault:
+                raise self.fault
+        return await self.start([spec for spec in specs if spec.is_wanted()])
+
+    def submit_five(self):
+        """Begin to submit jobs."""
+        requests = [self.request(subject_id=str(number)) for number in range(1, 6)]
+        return asyncio.create_task(self.manager.submit_basic(requests))
+
+    async def test_what_was_sent_is_recorded_and_can_be_cancelled_before_the_rest_is_sent(self):
+        task = self.submit_five()
+        await asyncio.wait_for(self.reached.wait(), 10)
+        jobs = sorted(self.manager.store.active(), key=lambda job: job.id)
+        self.assertEqual(["PENDING"] * 2 + ["SUBMITTED"] * 3, [job.state.value for job in jobs])
+        await self.manager.cancel(jobs[0].id)
+        self.assertEqual([f"ref-{jobs[0].id}"], self.executor.cancelled)
+        self.assertEqual(JobState.CANCELLED, (await self.manager.cancel(jobs[4].id)).state)
+        self.gate.set()
+        states = [response["state"] for response in (await task).responses]
+        self.assertEqual(["PENDING"] * 4 + ["CANCELLED"], states)
+        self.assertEqual({job.id for job in jobs[:4]}, set(self.executor.specs))
+
+    async def test_a_piece_that_cannot_be_sent_stops_the_rest_for_now(self):
+        self.fault = ExecutorError("out of order")
+        task = self.submit_five()
+        await asyncio.wait_for(self.reached.wait(), 10)
+        self.gate.set()
+        submission = await task
+        states = [response["state"] for response in submission.responses]
+        self.assertEqual(["PENDING"] * 2 + ["SUBMITTED"] * 3, states)
+        self.assertEqual("executor", submission.stage)
+        [error] = submission.errors
+        self.assertIn("out of order", error)
+        for response in submission.responses[2:]:
+            self.assertIn(response["job_id"], error)
+            await self.until(response["job_id"], JobState.PENDING)
 
 
 class RaceTest(ManagerTest):
