@@ -27,7 +27,7 @@ from aind_data_transfer_service.executors.base import (
     SeesOthers,
 )
 from aind_data_transfer_service.jobs.feed import Feed
-from aind_data_transfer_service.jobs.handover import Handover
+from aind_data_transfer_service.jobs.handover import AT_ONCE, Handover
 from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.inbox import Inbox
 from aind_data_transfer_service.jobs.pace import Pace
@@ -48,7 +48,9 @@ logger = logging.getLogger(__name__)
 PIECES_PER_LOOK = 16
 _LAST_WORDS = 8192
 _READ_AT_ONCE = 16
-_GIVEN_AT_ONCE = 200
+_CANCELS_AT_ONCE = 8
+_SECONDS_OF_CANCELS = 2.0
+"""In which a look begins to cancel jobs; the next one goes on."""
 _TROUBLES_KEPT = 1000
 _OTHERS = "others"
 """The word that says so when the list has to be asked for anew: others' jobs, or silence."""
@@ -115,6 +117,8 @@ class Monitor:
         self.silent_since: datetime | None = None
         self._others_due = 0.0
         self._cancelled: set[str] = set()
+        self._uncancelled: set[str] = set()
+        self._tried: set[str] = set()
         self._troubles: set[str] = set()
         self._ended: dict[str, float] = {}
         self._refreshed: set[str] = set()
@@ -151,15 +155,28 @@ class Monitor:
             jobs = await self._store.in_thread(self._store.active)
             active = {job.id for job in jobs}
             self._cancelled &= active
+            self._uncancelled &= active
             self._ended = {one: since for one, since in self._ended.items() if one in active}
-            try:
-                await self._hand_over(jobs)
-            except Exception as error:  # those that were handed over are followed
-                self._complain(error)
             followed = [
                 job for job in jobs if job.executor_ref and job.executor == self._executor.name
             ]
-            changed = bool(followed) and await self._follow(followed)
+            changed, silence = False, None
+            try:
+                changed = bool(followed) and await self._follow(followed)
+            except LeaseLostError:
+                raise
+            except ExecutorError as error:  # what users ask for is tried all the same
+                silence = error
+                self._note_silence(self.silent_since or utc_now())
+                self.heartbeat.beat()
+            await self._cancel_some(followed)
+            try:
+                await self._hand_over_some(jobs)
+            except Exception as error:  # those that were handed over are followed
+                self._complain(error)
+            self.heartbeat.beat()
+            if silence is not None:
+                raise silence
             await self._look_at_others(ask=not followed)
             return changed
 
@@ -201,26 +218,56 @@ class Monitor:
             self.others = others
             self._feed.mention(_OTHERS)
 
-    async def _hand_over(self, jobs: Sequence[Job]) -> None:
-        """Hand over what was recorded and no more, as when the service was killed."""
+    async def _cancel_some(self, jobs: Sequence[Job]) -> None:
+        """Have jobs cancelled whose cancellation is recorded: as many as can be begun soon."""
+        wanted = [job for job in jobs if job.cancel_requested and job.id not in self._cancelled]
+        wanted.sort(key=lambda job: job.id in self._uncancelled)  # they hold up nobody
+        end, turns = time.monotonic() + _SECONDS_OF_CANCELS, asyncio.Semaphore(_CANCELS_AT_ONCE)
+
+        async def cancel(job: Job) -> None:
+            async with turns:
+                if time.monotonic() > end:  # the next look goes on
+                    self.pace.hasten()
+                    return
+                try:
+                    await self.cancel(job)
+                except Exception as error:  # the other jobs are none the worse for it
+                    self._uncancelled.add(job.id)
+                    self._complain(error, job.id)
+                self.heartbeat.beat()
+
+        await asyncio.gather(*map(cancel, wanted))
+
+    async def _hand_over_some(self, jobs: Sequence[Job]) -> None:
+        """Hand over what was recorded and no more, as when the service was killed.
+
+        At most one piece at each look, so that the others are followed meanwhile.
+        """
         left = [
             job
             for job in jobs
             if not job.executor_ref and job.executor in ("", self._executor.name)
         ]
         await self._recall([job for job in left if job.cancel_requested])
+        self.heartbeat.beat()
         waiting_ids = [job.id for job in left if not self._is_taken(job)]
-        for start in range(0, len(waiting_ids), _GIVEN_AT_ONCE):
-            ids = waiting_ids[start : start + _GIVEN_AT_ONCE]
-            whole = await self._store.in_thread(self._store.get_many, ids)
-            waiting = [job for job in whole if not self._is_taken(job)]
-            try:
-                started = await self._handover.give(waiting)
-                if any(one.ref for one in started):
-                    self.pace.hasten()
-            except ExecutorError as error:
-                self._complain(error)
-                return
+        self._tried.intersection_update(waiting_ids)
+        untried = [job_id for job_id in waiting_ids if job_id not in self._tried]
+        if not untried:  # all had their turn
+            self._tried.clear()
+            untried = waiting_ids
+        ids = untried[:AT_ONCE]
+        self._tried.update(ids)
+        whole = await self._store.in_thread(self._store.get_many, ids)
+        waiting = [job for job in whole if not self._is_taken(job)]
+        if not waiting:
+            return
+        try:
+            started = await self._handover.give(waiting)
+            if not all(one.again for one in started):
+                self.pace.hasten()
+        except ExecutorError as error:
+            self._complain(error)
 
     def _is_taken(self, job: Job) -> bool:
         """Return whether a job is not to be handed over by a look."""
@@ -240,12 +287,6 @@ class Monitor:
 
     async def _follow(self, jobs: Sequence[Job], is_refresh: bool = False) -> bool:
         """Ask for the jobs' states, read their new events, record what changed, if anything."""
-        for job in jobs:
-            if job.cancel_requested and job.id not in self._cancelled:
-                try:
-                    await self.cancel(job)
-                except Exception as error:  # the other jobs are none the worse for it
-                    self._complain(error, job.id)
         statuses = await self._executor.statuses([job.executor_ref for job in jobs])
         if is_refresh:
             self._refreshed |= {job.id for job in jobs}

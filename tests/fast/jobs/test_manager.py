@@ -645,6 +645,113 @@ class CancelTest(ManagerTest):
             self.executor.tell(other, RunState.COMPLETED)
             self.assertEqual((await self.until(other, *ENDED)).state, JobState.COMPLETED)
 
+    async def record_wishes(self, count: int) -> list[str]:
+        """Have many jobs run, and record that they are to be cancelled, as a standby does."""
+        requests = [self.request(subject_id=str(number)) for number in range(1, count + 1)]
+        submission = await self.manager.submit_basic(requests)
+        ids = sorted(response["job_id"] for response in submission.responses)
+        for job_id in ids:
+            self.manager.store.update(job_id, cancel_requested=True)
+        return ids
+
+    async def test_many_cancellations_do_not_hold_up_the_following(self):
+        self.enterContext(patch.object(monitor, "_SECONDS_OF_CANCELS", 0.05))
+        cancel, busy, most, looks = self.executor.cancel, 0, 0, set()
+
+        async def slowly(ref):
+            nonlocal busy, most
+            busy += 1
+            most = max(most, busy)
+            looks.add(self.executor.questions)
+            await asyncio.sleep(0.02)
+            busy -= 1
+            await cancel(ref)
+
+        self.executor.cancel = slowly
+        ids = await self.record_wishes(60)
+        await self.until_true(lambda: self._have_passed_on(ids))
+        self.assertEqual(60, len(self.executor.cancelled), "each once")
+        self.assertLessEqual(most, 8)
+        self.assertGreater(len(looks), 1, "the jobs' states were asked for in between")
+
+    async def _have_passed_on(self, ids):
+        return {f"ref-{job_id}" for job_id in ids} <= set(self.executor.cancelled)
+
+    async def test_cancellations_that_fail_slowly_leave_time_for_the_others(self):
+        self.enterContext(patch.object(monitor, "_SECONDS_OF_CANCELS", 0.05))
+        cancel, bad = self.executor.cancel, set()
+
+        async def fail_slowly(ref):
+            if len(bad) < 8 or ref in bad:
+                bad.add(ref)
+                await asyncio.sleep(0.1)
+                raise ExecutorError("its node does not answer")
+            await cancel(ref)
+
+        self.executor.cancel = fail_slowly
+        with self.assertLogs("aind_data_transfer_service.jobs.monitor", "ERROR"):
+            await self.record_wishes(16)
+            await self.until_true(lambda: self._has_passed_on_some(8))
+        self.assertFalse(bad & set(self.executor.cancelled))
+
+    async def _has_passed_on_some(self, count):
+        return len(self.executor.cancelled) >= count
+
+    async def test_silence_is_noted_before_wishes_are_passed_on(self):
+        noted = []
+
+        async def fail(ref):
+            noted.append(self.manager.silent_since)
+            raise ExecutorError("out of order")
+
+        self.executor.cancel = fail
+        job_id = await self.submit()
+        with self.assertLogs("aind_data_transfer_service.jobs.monitor", "ERROR"):
+            self.executor.silent = "out of order"
+            self.manager.store.update(job_id, cancel_requested=True)
+            await self.until_true(lambda: self._has_tried(noted))
+        self.assertIsNotNone(noted[0])
+
+    async def _has_tried(self, noted):
+        return noted
+
+    async def test_a_backlog_is_handed_over_a_piece_at_each_look(self):
+        self.enterContext(patch.object(monitor, "AT_ONCE", 2))
+        running = await self.submit()
+        start, calls, looks = self.executor.start, [], []
+
+        async def note(specs):
+            calls.append(len(specs))
+            looks.append(self.executor.questions)
+            return await start(specs)
+
+        self.executor.start = note
+        jobs = [a_job() for _ in range(5)]
+        self.manager.store.add(jobs)
+        for job in jobs:
+            await self.until(job.id, JobState.PENDING)
+        self.assertEqual([2, 2, 1], calls)
+        self.assertEqual(3, len(set(looks)), f"{running} is followed in between")
+
+    async def test_jobs_that_cannot_be_sent_yet_do_not_keep_others_from_their_turn(self):
+        self.enterContext(patch.object(monitor, "AT_ONCE", 2))
+        start = self.executor.start
+        jobs = sorted((a_job() for _ in range(4)), key=lambda job: job.id)
+        stuck = {job.id for job in jobs[:2]}
+
+        async def not_all(specs):
+            left = [
+                Started(spec.job_id, error="not now", again=True)
+                for spec in specs
+                if spec.job_id in stuck
+            ]
+            return left + await start([spec for spec in specs if spec.job_id not in stuck])
+
+        self.executor.start = not_all
+        self.manager.store.add(jobs)
+        for job in jobs[2:]:
+            await self.until(job.id, JobState.PENDING)
+
     async def test_what_has_ended_or_is_unknown_cannot_be_cancelled(self):
         job_id = await self.submit()
         self.executor.tell(job_id, RunState.COMPLETED)
