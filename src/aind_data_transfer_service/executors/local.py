@@ -295,7 +295,7 @@ class _Spool:
         folder = self.folder(job_id)
         if not folder.exists() or folder.is_ended():
             return
-        folder.request_cancel(self._children.get(job_id))
+        folder.request_cancel()
         if job_id in self._queue:
             self._queue.remove(job_id)
             self._forget(job_id)

@@ -132,13 +132,8 @@ class JobFolder:
         finally:
             os.close(lock)
 
-    def request_cancel(self, supervisor: int | None = None) -> None:
+    def request_cancel(self) -> None:
         """Ask for the job's end, for good: first on paper, then aloud.
-
-        Parameters
-        ----------
-        supervisor : int | None
-            The supervisor's process id, if this process started it.
 
         Raises
         ------
@@ -148,25 +143,34 @@ class JobFolder:
         self.cancel_file.touch()
         if not self.is_started() or self.is_ended() or not self.is_supervised():
             return
-        try:
-            (psutil.Process(supervisor) if supervisor else self._find_supervisor()).terminate()
-        except psutil.NoSuchProcess:  # it ended between question and answer
-            return
-        except psutil.Error as error:
-            raise ExecutorError(f"job {self.job_id} cannot be stopped: {error}") from error
+        found = self._find_supervisors()
+        if not found and self.is_supervised():
+            raise ExecutorError(f"job {self.job_id} runs, but its supervisor cannot be found")
+        failures = []
+        for process in found:
+            try:
+                process.terminate()
+            except psutil.NoSuchProcess:  # it ended between question and answer
+                continue
+            except psutil.Error as error:  # the others are told
+                failures.append(str(error))
+        if failures:
+            raise ExecutorError(f"job {self.job_id} cannot be stopped: {'; '.join(failures)}")
 
-    def _find_supervisor(self) -> psutil.Process:
-        """Find the supervisor that an earlier service started; the job could forge its own word."""
+    def _find_supervisors(self) -> list[psutil.Process]:
+        """Find the job's supervisors; the job could forge what they wrote of themselves.
+
+        There are two where two services started the job. The one that waits has nothing to lose.
+        """
+        found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
+            with contextlib.suppress(psutil.Error, OSError, IndexError):
                 line = process.cmdline()
                 if supervisor_file in line and os.path.samefile(
                     line[line.index(supervisor_file) + 1], self.path
                 ):
-                    return process
-        if self.is_supervised():
-            raise ExecutorError(f"job {self.job_id} runs, but its supervisor cannot be found")
-        raise psutil.NoSuchProcess(0)
+                    found.append(process)
+        return found
 
     def record_failure(self, reason: str) -> None:
         """Write down an end that the supervisor could not."""

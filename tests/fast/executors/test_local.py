@@ -199,6 +199,18 @@ class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
         await self.wait_for(last, RunState.COMPLETED)
         self.assertEqual((await self.executor.read(ref, "stdout", 0, 99)).data, b"once\n")
 
+    async def test_a_job_with_two_supervisors_is_cancelled_by_the_service_of_the_second(self):
+        [ref] = await self.begin(a_script("echo on", "sleep 300"))
+        await self.said(ref, b"on")
+        process = self.folder / ref / "process.json"
+        noted = process.read_bytes()
+        process.unlink()
+        await self.restart()
+        await self.until("a second supervisor", lambda: _several_supervisors(self.folder / ref))
+        process.write_bytes(noted)
+        await self.executor.cancel(ref)
+        await self.wait_for(ref, RunState.CANCELLED)
+
     async def test_a_job_that_was_half_accepted_is_accepted_anew(self):
         await self.executor.close()
         (self.folder / ".active" / "half").touch()
