@@ -77,7 +77,22 @@ class LeaseContract:
         job, other = a_job(), self.other()
         self.store.lease.acquire(60, "a", place="A")
         self.store.add([job])
+        self.store.claims.take([job.id], "local")
         self.store.lease.release(1)
         self.assertIsNone(other.lease.acquire(60, "b", place="B"))
         self.store.update(job.id, state=JobState.FAILED)
         self.assertIsNotNone(other.lease.acquire(60, "b", place="B"))
+
+    def test_jobs_that_run_on_no_machine_do_not_hold_the_lease(self) -> None:
+        unsent, sent = a_job(), a_job()
+        self.store.lease.acquire(60, "a", place="A")
+        self.store.add([unsent, sent])
+        self.store.claims.take([sent.id], "slurm")
+        self.store.update(sent.id, state=JobState.RUNNING, executor_ref="5:x")
+        self.store.lease.release(1)
+        other = self.other()
+        self.assertIsNotNone(other.lease.acquire(60, "b", place="B"))
+        other.lease.release(2)
+        self.store.claims.take([unsent.id], "local")  # it may have been started already
+        third = self.other()
+        self.assertIsNone(third.lease.acquire(60, "c", place="C"))

@@ -15,6 +15,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from aind_data_transfer_service.errors import LeaseLostError
+from aind_data_transfer_service.executors.local import LocalExecutor
 from aind_data_transfer_service.jobs import tables
 from aind_data_transfer_service.jobs.database import Database
 from aind_data_transfer_service.jobs.record import storable
@@ -86,8 +87,9 @@ class ServiceLease:
         name : str
             Host and process id, for people.
         place : str
-            Id of the folder in which this process runs jobs on its own machine. While jobs of
-            another place have not ended, the lease is not taken: they may still run there.
+            Id of the folder in which this process runs jobs on its own machine. While jobs that
+            were started in another place have not ended, the lease is not taken: they may still
+            run there.
         is_dead : Callable
             Returns whether the process with an id is known to be dead.
 
@@ -167,5 +169,8 @@ class ServiceLease:
         if not place or before.place in ("", place):
             return False
         states = sorted(state.value for state in ACTIVE)
-        is_open = tables.jobs.c.state.in_(states)
-        return connection.scalar(sa.select(tables.jobs.c.seq).where(is_open).limit(1)) is not None
+        jobs = tables.jobs.c
+        query = sa.select(jobs.seq).where(
+            jobs.state.in_(states), jobs.executor == LocalExecutor.name
+        )
+        return connection.scalar(query.limit(1)) is not None
