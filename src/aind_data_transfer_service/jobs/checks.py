@@ -17,7 +17,7 @@ from functools import partial
 from sqlalchemy.exc import SQLAlchemyError
 
 from aind_data_transfer_service.configs.values import bucket_problem
-from aind_data_transfer_service.errors import SourceError
+from aind_data_transfer_service.errors import SourceError, StoreUnavailable
 from aind_data_transfer_service.jobs.check_analysis import capsule_warnings
 from aind_data_transfer_service.jobs.findings import LATE, CheckResult, Labelled, ToCheck, said
 from aind_data_transfer_service.jobs.known import Known
@@ -85,13 +85,12 @@ class Checks:
             checks = (
                 self._check_sources,
                 self._check_destinations,
-                self._check_in_flight,
                 self._known.subjects,
                 self._known.projects,
                 self._check_capsules,
             )
             parts = [loop.run_in_executor(self._pool, check, known) for check in checks]
-            for part in await asyncio.gather(*parts):
+            for part in await asyncio.gather(self._check_in_flight(known), *parts):
                 result.add(part)
         return result.in_order(job.label for job in labelled)
 
@@ -196,13 +195,15 @@ class Checks:
                     f"{job.label}: the same asset as {other} ({location})"
                 )
 
-    def _check_in_flight(self, jobs: Sequence[ToCheck]) -> CheckResult:
+    async def _check_in_flight(self, jobs: Sequence[ToCheck]) -> CheckResult:
         """See that no job is bringing the same asset at this moment."""
         result = CheckResult()
         places = {job.label: asset_location(self._settings, job.config) for job in jobs}
         try:
-            found = self._store.in_flight(places.values())
-        except SQLAlchemyError:
+            found = await self._store.in_thread(
+                self._store.in_flight, places.values(), seconds=self._settings.check_timeout
+            )
+        except (SQLAlchemyError, StoreUnavailable):
             for label in places:
                 result.warnings[label].append(
                     f"{label}: it could not be checked whether another job is bringing the asset: "

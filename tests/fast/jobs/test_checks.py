@@ -1,5 +1,6 @@
 """What is asked of the world before a job is accepted."""
 
+import asyncio
 import os
 import socket
 import tempfile
@@ -283,6 +284,24 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         with patch.object(self.store, "in_flight", side_effect=OperationalError("", {}, None)):
             result = await self.check(self.job())
         self.assert_found(result, [], ["^row 2: .* the store of jobs does not answer$"])
+
+    async def test_a_store_that_hangs_is_a_warning_in_time(self):
+        released = threading.Event()
+        self.addCleanup(released.set)
+        settings = ServiceSettings(data_dir=self.folder / "data", check_timeout=0.1)
+        checks = Checks(settings, self.store)
+        self.addCleanup(checks.close)
+
+        def hang(_) -> dict[str, str]:
+            released.wait(30)
+            return {}
+
+        with patch.object(self.store, "in_flight", hang):
+            async with asyncio.timeout(5):
+                for _ in range(2):
+                    result = await checks.run([self.job()])
+                    warnings = [text for text in result.flat_warnings() if "store of jobs" in text]
+                    self.assertEqual(1, len(warnings), result)
 
     async def test_subject_and_project_are_asked_about_once_each(self):
         with MetadataServer() as server:
