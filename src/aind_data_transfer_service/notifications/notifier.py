@@ -83,7 +83,17 @@ class Notifier:
         self.heartbeat = Heartbeat(INTERVAL, _LEASE.total_seconds())
 
     async def run(self) -> None:
-        """Look again and again, whatever goes wrong with one look; it is told once."""
+        """Look again and again, whatever goes wrong with one look; it is told once.
+
+        Once it is cancelled, no further message is sent.
+        """
+        try:
+            await self._run()
+        finally:
+            self._threads.close()
+
+    async def _run(self) -> None:
+        """Make one look after another."""
         trouble = ""
         while True:
             try:

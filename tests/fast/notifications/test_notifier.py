@@ -6,6 +6,7 @@ import os
 import sqlite3
 import ssl
 import tempfile
+import threading
 import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,28 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
         notifier = Notifier(self.store, settings, ZoneInfo("UTC"))
         while await notifier.look():
             continue
+
+    async def test_one_that_is_stopped_leaves_no_threads(self) -> None:
+        def threads() -> set[threading.Thread]:
+            return {one for one in threading.enumerate() if one.name == "notifications"}
+
+        before = threads()
+        settings = mail_settings(
+            self.box, notify_emails=frozenset({"data@lab.org"}), notify_on={"ALL"}
+        )
+        running = asyncio.create_task(Notifier(self.store, settings, ZoneInfo("UTC")).run())
+        self.addCleanup(running.cancel)
+        self.run_job()
+        async with asyncio.timeout(10):
+            while not self.box.letters:
+                await asyncio.sleep(0.01)
+        left = threads() - before
+        self.assertTrue(left)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        for thread in left:
+            thread.join(5)
+        self.assertFalse([one for one in left if one.is_alive()])
 
     async def test_a_job_tells_whom_it_names_and_of_what_it_names(self) -> None:
         asked = {"mail_user": "anna@lab.org", "mail_type": ["BEGIN", "FAIL"]}
