@@ -40,7 +40,7 @@ from aind_data_transfer_service.jobs.report import (
     reason_of_end,
 )
 from aind_data_transfer_service.jobs.states import ENDED, JobState, job_state
-from aind_data_transfer_service.jobs.store import Applied, JobChange, JobStore
+from aind_data_transfer_service.jobs.store import Applied, JobChange, JobStore, recorded
 from aind_data_transfer_service.jobs.store_threads import LONG_WRITE_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -462,7 +462,7 @@ def _compose_change(
     place = job.events_offset if report.consumed else None
     if place is not None:
         values = {**values, "events_offset": place + report.consumed}
-    changed = {name: value for name, value in values.items() if value != getattr(job, name)}
+    changed = {name: value for name, value in values.items() if not _is_recorded(job, name, value)}
     if state in (None, job.state) and not changed and not report.events:
         return None
     return JobChange(job.id, state, changed, report.events, from_offset=place)
@@ -470,7 +470,14 @@ def _compose_change(
 
 def _words(error: Exception) -> str:
     """Say why a job cannot be followed; only words that were written for people are shown."""
-    return str(error) if isinstance(error, TransferServiceError) else _UNREADABLE
+    text = str(error) if isinstance(error, TransferServiceError) else _UNREADABLE
+    return str(recorded("reason", text))
+
+
+def _is_recorded(job: Job, name: str, value: Any) -> bool:
+    """Return whether a value of a job is as it was recorded, without secrets and cut to size."""
+    found = getattr(job, name)
+    return bool(found == value or found == recorded(name, value))
 
 
 def _still_waits(job: Job, status: RunStatus) -> bool:
@@ -478,7 +485,8 @@ def _still_waits(job: Job, status: RunStatus) -> bool:
     return (
         job.state is JobState.PENDING
         and status.state is RunState.PENDING
-        and (job.reason, job.executor_ref) == (status.reason, status.ref)
+        and job.executor_ref == status.ref
+        and _is_recorded(job, "reason", status.reason)
         and (job.started_at, job.node) == (None, "")
         and (status.exit_code, status.started_at, status.ended_at) == (None, None, None)
     )

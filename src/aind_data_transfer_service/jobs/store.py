@@ -372,6 +372,22 @@ def _search_text(job: Job) -> str:
     return storable(" ".join(parts)).casefold()
 
 
+def recorded(name: str, value: Any) -> Any:
+    """Return a value of a job as the store records it: texts without secrets, and cut to size.
+
+    Parameters
+    ----------
+    name : str
+        The name of the field.
+    value : Any
+        What a change has for it.
+    """
+    if not isinstance(value, str):
+        return value
+    text = redact(value) if name in _FROM_OUTSIDE else str(value)
+    return storable(text[:LONGEST_TEXT])
+
+
 def _row_values(job: Job) -> dict[str, Any]:
     """Compose a job's row."""
     values = {name: getattr(job, name) for name in _ROW_FIELDS}
@@ -427,8 +443,8 @@ def _changed(old: Job, change: JobChange) -> Job:
         if (found := getattr(old, name)) != expected:
             raise TransitionError(f'job {old.id} has {name} "{found}" by now, not "{expected}"')
     now = utc_now()
-    values = dict(change.values, updated_at=now)
-    values |= {name: redact(values[name]) for name in _FROM_OUTSIDE if name in values}
+    values = {name: recorded(name, value) for name, value in change.values.items()}
+    values["updated_at"] = now
     if change.state is not None:
         check_transition(old.id, old.state, change.state)
         values["state"] = change.state

@@ -19,6 +19,7 @@ from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery, JobStore
+from aind_data_transfer_service.redaction import learn
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from tests.support import slow
@@ -293,6 +294,25 @@ class HpcSubmissionTest(ManagerTest):
 
 class FollowingTest(ManagerTest):
     """The monitor keeps the record in step."""
+
+    async def test_text_that_is_recorded_otherwise_than_it_came_changes_nothing_again(self):
+        learn("proxy-t0ken-of-the-lab")
+        reasons = ("sent by proxy-t0ken-of-the-lab", "a long one " * 900, "half \ud83d", "a \0")
+        for state in (RunState.PENDING, RunState.RUNNING):
+            ids = [await self.submit(subject_id=str(690001 + n)) for n in range(len(reasons))]
+            for job_id, reason in zip(ids, reasons):
+                self.executor.tell(job_id, state, reason=reason, node=reason)
+            await self.until(ids[-1], JobState(state.value))
+            await self.manager._term.monitor.look()
+            changed = {one.id: one.updated_at for one in (await self.manager.find()).jobs}
+            for _ in range(2):
+                self.assertFalse(await self.manager._term.monitor.look())
+            for job_id in ids:
+                job = await self.manager.get(job_id)
+                self.assertEqual(changed[job_id], job.updated_at, job.reason)
+                self.assertNotIn("proxy-t0ken", job.reason + job.node)
+                self.executor.tell(job_id, RunState.COMPLETED)
+            await self.until(ids[-1], JobState.COMPLETED)
 
     async def test_a_job_is_followed_to_its_end(self):
         job_id = await self.submit()
