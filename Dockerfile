@@ -9,12 +9,13 @@ RUN python -m venv /opt/service \
 
 FROM python:3.12-slim
 COPY --from=build /opt/service /opt/service
-RUN useradd --create-home --uid 1000 service && install -d -o service -g service /data
+RUN useradd --create-home --uid 1000 service \
+    && install -d -o service -g service /var/lib/aind-data-transfer-service
 USER service
 ENV PATH=/opt/service/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    DATA_DIR=/data
-VOLUME /data
+    DATA_DIR=/var/lib/aind-data-transfer-service
+VOLUME /var/lib/aind-data-transfer-service
 EXPOSE 5000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["python", "-c", \
     "import urllib.request as u; u.urlopen('http://127.0.0.1:5000/healthz', timeout=4)"]

@@ -10,6 +10,7 @@ import yaml
 
 from aind_data_transfer_service.cli import APP
 from aind_data_transfer_service.settings.unknown import known_variables
+from aind_data_transfer_service.source_roots import SourceRoots
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 AWS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
@@ -47,6 +48,18 @@ class DeployTest(unittest.TestCase):
         self.assertIn(APP, service["command"])
         self.assertTrue((DEPLOY / service["build"] / "Dockerfile").is_file())
         self.assertEqual(set(service["secrets"]), set(compose["secrets"]))
+
+    def test_the_data_of_the_service_are_where_no_lab_has_its_own(self) -> None:
+        image = (DEPLOY.parent / "Dockerfile").read_text()
+        compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+        service = compose["services"]["service"]
+        own = service["environment"]["DATA_DIR"]
+        self.assertRegex(image, rf"(?m)DATA_DIR={own}$")
+        self.assertRegex(image, rf"(?m)^VOLUME {own}$")
+        self.assertIn(f"data:{own}", service["volumes"])
+        roots = SourceRoots([], [own])
+        for source in ("/data/690165", "/allen/690165", "/mnt/690165", "/srv/690165"):
+            self.assertEqual("", roots.name_problem(source))
 
     def test_the_image_of_jobs_is_that_of_the_service(self) -> None:
         text = (DEPLOY / "job.def").read_text()

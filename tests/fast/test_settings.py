@@ -135,6 +135,17 @@ class Values(unittest.TestCase):
             [line] = explain_settings(caught.exception)
             self.assertRegex(line, words)
 
+    def test_sources_in_the_folder_of_the_service_are_refused(self) -> None:
+        for roots in ("/data", "/vast:/data/lab", "/data/../data/lab/"):
+            with self.subTest(roots), self.assertRaises(ValidationError) as caught:
+                service(DATA_DIR="/data", SOURCE_ROOTS=roots)
+            [line] = explain_settings(caught.exception)
+            self.assertRegex(
+                line, r"^SOURCE_ROOTS: /data\S* is in DATA_DIR \(/data\).*choose another"
+            )
+        for roots in ("/data2", "/", "/vast"):
+            service(DATA_DIR="/data", SOURCE_ROOTS=roots)
+
     def test_a_password_in_an_address_is_not_shown(self) -> None:
         found = service(METADATA_SERVICE_URL="http://anna:hunter2@meta:8000/")
         self.assertEqual("http://meta:8000/project_names", found.project_names_link)

@@ -23,6 +23,7 @@ from aind_data_transfer_service.settings.kinds import (
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.open_data import OpenDataSettings
 from aind_data_transfer_service.settings.variables import inherited_variables
+from aind_data_transfer_service.source_roots import is_under
 
 LOCAL_BUCKET = "data"
 """The sub-folder of a local destination that stands for the bucket if nothing names one."""
@@ -135,6 +136,18 @@ class ServiceSettings(CommonSettings):
                 parse_pattern(host)
             except ValueError:
                 raise ValueError(f'{name}: "{host}" is not a host name') from None
+        return self
+
+    @model_validator(mode="after")
+    def _sources_are_not_private(self) -> Self:
+        """Refuse a folder of sources that lies in `DATA_DIR`, where no job may read."""
+        own = os.path.abspath(self.data_dir)
+        for root in self.source_roots:
+            if is_under(os.path.abspath(root), own):
+                raise ValueError(
+                    f"SOURCE_ROOTS: {root} is in DATA_DIR ({own}), where no job may read; "
+                    "choose another folder for DATA_DIR"
+                )
         return self
 
     @property

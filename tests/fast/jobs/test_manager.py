@@ -78,7 +78,7 @@ class SubmissionTest(ManagerTest):
         [warning] = submission.warnings
         job = await self.manager.get(submission.responses[0]["job_id"])
         self.assertEqual(job.warnings, (warning,))
-        await self.restart(source_roots=[self.folder / "roots"])
+        await self.restart(source_roots=[self.source.parent / "roots"])
         submission = await self.manager.submit_basic([self.request(subject_id="2")])
         self.assertEqual(submission.stage, "parse")
 
