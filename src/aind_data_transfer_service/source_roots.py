@@ -27,6 +27,10 @@ _FOLDER = (
     getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
 ) | os.O_CLOEXEC
 _SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/run")
+_DRIVES = "/run/media"
+"""Where Linux desktops mount USB drives, as `/run/media/<user>/<drive>`: such a drive is data."""
+_DRIVE_PARTS = 5
+"""Parts of the path of such a drive, split at `/`."""
 _KEY_NAMES = frozenset(
     {
         *(".ssh", ".aws", ".azure", ".docker", ".gnupg", ".kube", ".password-store"),
@@ -258,7 +262,7 @@ def _private_problem(named: str, real: str, private: Iterable[str]) -> str:
     """Say which private folder a path is in, or contains."""
     leads = "" if named == real else f" leads to {_shown(real)}, which"
     for folder in private:
-        if _is_nested(real, folder):
+        if _is_nested(real, folder) and not (folder == "/run" and _is_on_drive(real)):
             return f"{_shown(named)}{leads} {_NEVER.format(_shown(folder))}"
     for path in {named, real}:
         parent = ""
@@ -267,6 +271,11 @@ def _private_problem(named: str, real: str, private: Iterable[str]) -> str:
                 return f"{_shown(named)}{leads} {_NEVER.format(f'keys ({name})')}"
             parent = f"{parent}/{name}"
     return ""
+
+
+def _is_on_drive(path: str) -> bool:
+    """Return whether a path is on a drive that a user plugged in."""
+    return is_under(path, _DRIVES) and len(path.rstrip("/").split("/")) >= _DRIVE_PARTS
 
 
 class _Backing(NamedTuple):

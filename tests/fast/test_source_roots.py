@@ -45,6 +45,38 @@ class FolderTest(unittest.TestCase):
         self.assertRegex(problem, words)
 
 
+class Drives(unittest.TestCase):
+    """USB drives where Linux desktops mount them."""
+
+    mounts = """27 1 254:0 / / rw - ext4 /dev/vda rw
+30 27 0:25 / /run rw - tmpfs tmpfs rw
+31 30 8:17 / /run/media/anna/rig7 rw - exfat /dev/sdb1 rw
+32 30 8:17 / /run/user/1/rig7 rw - exfat /dev/sdb1 rw
+"""
+
+    def test_a_drive_that_a_user_plugged_in_may_be_uploaded(self):
+        for roots in ([], ["/run/media"], ["/run/media/anna"]):
+            rule = SourceRoots(roots, mounts=self.mounts)
+            for path in ("/run/media/anna/rig7", "/run/media/anna/rig7/690165/video.avi"):
+                with self.subTest(roots, path=path):
+                    self.assertEqual("", rule.problem(path))
+
+    def test_what_else_is_in_run_may_not(self):
+        for path in (
+            *("/run", "/run/media", "/run/media/anna", "/run/media/anna/../../secrets/x/y"),
+            *("/run/media/anna/../../..", "/run/user/1/rig7", "/run/mediation/anna/rig7"),
+            "/run/secrets/database-password",
+        ):
+            with self.subTest(path):
+                self.assertIn("never uploaded", SourceRoots(mounts=self.mounts).problem(path))
+        private = SourceRoots([], ["/run/media/anna/rig7/service"], mounts=self.mounts)
+        self.assertIn("never uploaded", private.problem("/run/media/anna/rig7"))
+
+    def test_keys_on_a_drive_may_not(self):
+        rule = SourceRoots(mounts=self.mounts)
+        self.assertIn("keys", rule.problem("/run/media/anna/rig7/.ssh/id"))
+
+
 class Roots(FolderTest):
     """`SOURCE_ROOTS`."""
 
