@@ -79,6 +79,24 @@ class RetentionContract:
         store.update(registered.id, registration="DONE")
         self.assertEqual(3, await self.retention.round())
 
+    async def test_notices_and_steps_that_nobody_ends_any_more_keep_no_job(self) -> None:
+        store = JobStore(self.url, keep_notices=True)
+        self.addCleanup(store.close)
+        told = [self.add(JobState.RUNNING) for _ in range(2)]
+        for job in told:
+            store.update(job.id, state=JobState.FAILED, ended_at=OLD)
+        for step in ({"analysis": "WAITING"}, {"analysis": "RUNNING"}, {"registration": "PENDING"}):
+            self.add(**step)
+        now = utc_now()
+        for days, deleted in ((0.9, 0), (1.1, 2), (29, 0), (31, 3)):
+            later = now + timedelta(days=days)
+            with (
+                patch.object(old_jobs, "utc_now", return_value=later),
+                patch.object(retention, "utc_now", return_value=later),
+            ):
+                self.assertEqual(deleted, await self.retention.round(), days)
+        self.assertEqual(0, store.outbox.waiting())
+
     async def test_many_jobs_and_events_are_deleted_a_few_at_a_time(self) -> None:
         deleted: list[int] = []
 

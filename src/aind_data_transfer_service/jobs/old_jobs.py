@@ -1,16 +1,20 @@
 """Which jobs ended long ago, and deleting their rows."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
 from aind_data_transfer_service.jobs import tables
 from aind_data_transfer_service.jobs.database import Database
+from aind_data_transfer_service.jobs.outbox import GIVE_UP
+from aind_data_transfer_service.jobs.record import utc_now
 from aind_data_transfer_service.jobs.states import ENDED
 
 _JOBS_AT_ONCE = 50
 _EVENTS_AT_ONCE = 2000
+_ABANDONED = timedelta(days=30)
+"""A registration or analysis that was not changed for this long is not going to end."""
 
 
 class OldJobs:
@@ -28,8 +32,8 @@ class OldJobs:
     def find(self, before: datetime, after: int = 0) -> list[tuple[int, str]]:
         """List the next jobs that may be deleted, by number and id.
 
-        A job that has not ended, whose messages have not gone out, or whose registration or
-        analysis is not over, is not among them.
+        A job that has not ended, whose messages may still go out, or whose registration or
+        analysis is open and not abandoned, is not among them.
 
         Parameters
         ----------
@@ -62,7 +66,7 @@ class OldJobs:
         query = sa.select(jobs.c.seq).where(jobs.c.seq.in_(seqs), *self._conditions(before))
         with self._database.writing() as connection:
             found = list(connection.scalars(query.order_by(jobs.c.seq).with_for_update()))
-            for table in (tables.events, tables.requests):
+            for table in (tables.events, tables.requests, tables.notices):
                 connection.execute(sa.delete(table).where(table.c.job_seq.in_(found)))
             connection.execute(sa.delete(jobs).where(jobs.c.seq.in_(found)))
         return len(found)
@@ -71,10 +75,12 @@ class OldJobs:
     def _conditions(before: datetime) -> tuple[sa.ColumnElement[bool] | sa.TextClause, ...]:
         """Compose what has to hold of a job that may be deleted."""
         jobs, notices = tables.jobs, tables.notices
-        is_told = sa.select(notices.c.seq).where(notices.c.job_seq == jobs.c.seq).exists()
+        may_go_out = notices.c.created_at > utc_now() - GIVE_UP
+        abandoned = min(before, utc_now() - _ABANDONED)
+        is_untold = sa.select(notices.c.seq).where(notices.c.job_seq == jobs.c.seq, may_go_out)
         return (
             jobs.c.ended_at < before,
             jobs.c.state.in_(sorted(state.value for state in ENDED)),
-            sa.text(f"NOT {tables.OPEN_AFTERWARDS.text}"),
-            sa.not_(is_told),
+            sa.or_(sa.text(f"NOT {tables.OPEN_AFTERWARDS.text}"), jobs.c.updated_at < abandoned),
+            sa.not_(is_untold.exists()),
         )

@@ -23,6 +23,8 @@ from aind_data_transfer_service.notifications.occasion import Occasion, occasion
 
 BATCH_WAIT = timedelta(seconds=60)
 """How long a notice about one of several jobs of a request waits for those about the others."""
+GIVE_UP = timedelta(days=1)
+"""How long a message is tried."""
 _CHUNK = 500  # values in one IN list
 
 

@@ -12,7 +12,7 @@ from aind_data_transfer_service.beside import Pool
 from aind_data_transfer_service.errors import LeaseLostError
 from aind_data_transfer_service.executors.base import Guard, unguarded
 from aind_data_transfer_service.jobs.heartbeat import Heartbeat
-from aind_data_transfer_service.jobs.outbox import Notice
+from aind_data_transfer_service.jobs.outbox import GIVE_UP, Notice
 from aind_data_transfer_service.jobs.record import Job, utc_now
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.notifications.channel import Channel, Refused, Unreachable
@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 INTERVAL = 2.0
 """Seconds between two looks at the outbox."""
-GIVE_UP = timedelta(days=1)
-"""How long a message is tried."""
 _LEASE = timedelta(minutes=5)
 _FIRST_WAIT = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(hours=1)
