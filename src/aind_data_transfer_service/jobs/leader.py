@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 _RELEASE_SECONDS = 3.0
 _STALE = "the lease of this process could not be renewed in time; it stands by until it can"
+_STOPPED_CLOCK = (
+    "its holder has stopped renewing it, although by the database's clock it has not expired: that "
+    "clock was probably set back; this process takes over"
+)
 _ELSEWHERE = (
     "jobs that run on another machine have not ended, and only a service with the DATA_DIR of that "
     "machine can follow them; see the administrator's guide"
@@ -111,7 +115,7 @@ class Leader:
         self._fencing = 0
         self._valid_until = 0.0
         self._trouble = ""
-        self._read_at = 0.0
+        self._read_at = self._unchanged_since = 0.0
         self.state: LeaseState | None = None
         self.obstacle = ""
         self.heartbeat = Heartbeat(timing.interval, timing.ttl)
@@ -201,9 +205,11 @@ class Leader:
         lease, candidate = self._lease, self._candidate
         before = await self._store.in_thread(lease.read, pool="lease")
         self._note(before)
+        stale = before.expires if self._is_stale() else None
         if (
             before.is_held
             and before.holder != lease.holder
+            and stale is None
             and not candidate.is_dead(before.holder)
         ):
             self.obstacle = ""
@@ -215,13 +221,17 @@ class Leader:
             candidate.name,
             candidate.place,
             candidate.is_dead,
+            stale,
             pool="lease",
         )
         state = await self._store.in_thread(lease.read, pool="lease")
         self._note(state)
         if before_us is None:
-            self._note_obstacle("" if state.is_held else _ELSEWHERE)
+            is_taken = state.is_held and state.expires != stale
+            self._note_obstacle("" if is_taken else _ELSEWHERE)
             return
+        if before_us.is_held and before_us.expires == stale:
+            logger.warning("service lease: %s", _STOPPED_CLOCK)
         self._note_obstacle("")
         self._fencing = state.fencing
         self._valid_until = asked_at + self._timing.ttl - self._timing.margin
@@ -241,7 +251,16 @@ class Leader:
 
     def _note(self, state: LeaseState) -> None:
         """Keep the lease as it was read."""
-        self.state, self._read_at = state, self._clock()
+        known, self.state, self._read_at = self.state, state, self._clock()
+        if known is None or (known.fencing, known.expires) != (state.fencing, state.expires):
+            self._unchanged_since = self._read_at
+
+    def _is_stale(self) -> bool:
+        """Return whether the lease was not renewed for longer than it lasts, by our own clock.
+
+        The database's clock may have been set back since the last renewal.
+        """
+        return self._read_at - self._unchanged_since > self._timing.ttl + self._timing.margin
 
     def _note_obstacle(self, obstacle: str) -> None:
         """Note, and log once, why this process does not take over."""

@@ -45,6 +45,8 @@ class LeaseState:
     since: datetime
     seconds_left: float
     """Until it expires; negative if it has."""
+    expires: float = 0.0
+    """When it expires, in seconds since 1970 by the database's clock."""
 
     @property
     def is_held(self) -> bool:
@@ -77,6 +79,7 @@ class ServiceLease:
         name: str,
         place: str = "",
         is_dead: Callable[[str], bool] = lambda _: False,
+        stale: float | None = None,
     ) -> LeaseState | None:
         """Take the lease if it is free, expired, or held by a process that is dead.
 
@@ -92,6 +95,9 @@ class ServiceLease:
             run there.
         is_dead : Callable
             Returns whether the process with an id is known to be dead.
+        stale : float | None
+            An expiry that has not been put off for so long that its holder cannot be alive. It may
+            be in the future if the database's clock was set back.
 
         Returns
         -------
@@ -100,7 +106,8 @@ class ServiceLease:
         """
         with self._database.writing() as connection:
             before = self._read(connection, lock=True)
-            is_free = not before.is_held or before.holder == self.holder or is_dead(before.holder)
+            is_free = not before.is_held or before.holder == self.holder
+            is_free = is_free or before.expires == stale or is_dead(before.holder)
             if not is_free or self._is_elsewhere(connection, before, place):
                 return None
             now = connection.scalar(sa.select(self._now)) or 0.0
@@ -161,6 +168,7 @@ class ServiceLease:
             fencing=row.fencing,
             since=datetime.fromtimestamp(row.since, UTC),
             seconds_left=row.expires - row.now,
+            expires=row.expires,
         )
 
     @staticmethod

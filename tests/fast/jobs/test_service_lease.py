@@ -1,7 +1,9 @@
 """Which of several processes runs the jobs."""
 
+import sqlite3
 import tempfile
 import unittest
+from contextlib import closing
 from pathlib import Path
 
 from aind_data_transfer_service.errors import LeaseLostError, StoreUnavailable
@@ -115,6 +117,31 @@ class LeaderTest(unittest.IsolatedAsyncioTestCase):
         await self.a.round()
         self.assertEqual([True, False], [self.b.is_active, self.a.is_active])
         self.assertEqual("b", self.a.active_name)
+
+    async def test_a_lease_that_is_not_renewed_is_taken_although_the_clock_was_set_back(
+        self,
+    ) -> None:
+        await self.b.round()
+        with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database, database:
+            database.execute("UPDATE service_lease SET expires = expires + 3600")
+        await self.b.round()
+        self.now["b"] = 69.0
+        await self.b.round()
+        self.assertFalse(self.b.is_active)
+        self.now["b"] = 71.0
+        with self.assertLogs("aind_data_transfer_service.jobs.leader", "WARNING") as logs:
+            await self.b.round()
+        self.assertTrue(self.b.is_active)
+        self.assertIn("clock was probably set back", logs.output[0])
+        await self.a.round()
+        self.assertFalse(self.a.is_active)
+
+    async def test_a_lease_that_is_renewed_stays_its_holders(self) -> None:
+        for seconds in range(0, 200, 40):
+            self.now["a"] = self.now["b"] = float(seconds)
+            await self.a.round()
+            await self.b.round()
+        self.assertEqual([True, False], [self.a.is_active, self.b.is_active])
 
     async def test_one_that_learns_of_another_holder_stops_at_once(self) -> None:
         self.died("a")
