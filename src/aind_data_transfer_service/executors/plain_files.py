@@ -47,7 +47,8 @@ class FileReads:
     """
 
     def __init__(self, seconds: float = READ_SECONDS, threads: int = _THREADS):
-        self._seconds = seconds
+        self._seconds, self._threads = seconds, threads
+        self._hanging = 0
         self._pool = Pool(threads, "job files")
 
     async def read(self, work: Callable[[], T], seconds: float | None = None) -> T:
@@ -63,9 +64,17 @@ class FileReads:
         Raises
         ------
         ExecutorError
-            If the drive gives no answer in time.
+            If the drive gives no answer in time; at once while every thread waits for an earlier
+            answer for longer than that.
         """
         seconds = self._seconds if seconds is None else seconds
+        if self._hanging >= self._threads:
+            await asyncio.sleep(
+                0
+            )  # callers that try again let the threads report that they are back
+            raise ExecutorError(
+                f"the drive with the files of the jobs does not answer: {self._hanging} reads hang"
+            )
         submitted = self._pool.submit(work)
         answer = asyncio.wrap_future(submitted)
         answer.add_done_callback(_take_error)  # it may come when nobody waits any more
@@ -73,10 +82,16 @@ class FileReads:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(answer)
         except TimeoutError:
-            submitted.cancel()  # where it has not begun
+            if not submitted.cancel():  # it has begun, and keeps its thread
+                self._hanging += 1
+                answer.add_done_callback(self._note_return)
             raise ExecutorError(
                 f"the drive with the files of the jobs did not answer for {seconds:g} s"
             ) from None
+
+    def _note_return(self, _: asyncio.Future) -> None:
+        """Note that a read that hung has ended."""
+        self._hanging -= 1
 
     def close(self) -> None:
         """Drop the reads that have not begun."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import time
 import unittest
 
 from aind_data_transfer_service.errors import ExecutorError
@@ -39,6 +40,23 @@ class FileReadsTest(unittest.IsolatedAsyncioTestCase):
                     self.assertEqual(7, await reads.read(lambda: 7))
                     break
         self.assertEqual([], late, "what was given up is not done later")
+
+    async def test_while_every_thread_hangs_others_are_refused_at_once(self) -> None:
+        reads = FileReads(seconds=0.5, threads=2)
+        first = (reads.read(self.free.wait) for _ in range(2))
+        errors = await asyncio.gather(*first, return_exceptions=True)
+        self.assertEqual([ExecutorError] * 2, [type(error) for error in errors])
+        began = time.monotonic()
+        for _ in range(20):
+            with self.assertRaisesRegex(ExecutorError, "does not answer: 2 reads hang"):
+                await reads.read(lambda: 7)
+        self.assertLess(time.monotonic() - began, 0.5)
+        self.free.set()
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(ExecutorError):
+                    self.assertEqual(7, await reads.read(lambda: 7))
+                    break
 
     async def test_an_error_of_a_read_is_that_of_the_caller(self) -> None:
         with self.assertRaises(ZeroDivisionError):
