@@ -9,10 +9,15 @@ point and its place.
 import math
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 MAX_INTEGER = 2**63 - 1
 """Larger numbers are not the same in every program that reads JSON."""
+_NAME_SHOWN = 60
+"""Characters of a name that an error shows."""
+_PLACES_SHOWN = 3
+"""Wrong places of a JSON value that an error lists."""
 _DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _HALVES = "\ud800-\udfff"
 _IN_LINE = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_HALVES}]")
@@ -74,24 +79,67 @@ def refuse(text: str, shown: str) -> None:
         raise ValueError(f"{shown} holds {problem}; {what_to_do}")
 
 
-def wrong_places(value: Any, place: str = "") -> Iterator[str]:
-    """Return each place of a JSON value that holds such a character or an unbounded number.
+def wrong_places(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[str]:
+    """Yield each place of a JSON value that holds such a character or an unbounded number.
 
-    Texts may have line breaks. Names of an object's values are texts, too.
+    Texts may have line breaks. The names in an object are texts, too. A value can have thousands of
+    such places, so take only as many as are shown (`first_wrong_places`).
+
+    Parameters
+    ----------
+    value : Any
+        The JSON value.
+    place : tuple[str | int, ...]
+        Names and indices that lead to it.
+
+    Yields
+    ------
+    str
+        What is wrong, and where.
     """
     if isinstance(value, str):
-        if problem := wrong_character(value, True, place):
-            yield problem
+        if wrong_character(value, True):
+            yield wrong_character(value, True, _joined(place))
     elif isinstance(value, dict):
         for name, child in value.items():
-            shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
-            if problem := wrong_character(name, True, f"the name {shown}"):
-                yield problem
-            yield from wrong_places(child, f"{place}.{shown}" if place else shown)
+            if wrong_character(name, True):
+                yield wrong_character(name, True, f"the name {_shortened(name)}")
+            yield from wrong_places(child, (*place, name))
     elif isinstance(value, list):
         for number, child in enumerate(value):
-            yield from wrong_places(child, f"{place}[{number}]")
+            yield from wrong_places(child, (*place, number))
     elif isinstance(value, float) and not math.isfinite(value):
-        yield f"a number that is not finite in {place or 'it'}"
+        yield f"a number that is not finite in {_joined(place) or 'it'}"
     elif isinstance(value, int) and abs(value) > MAX_INTEGER:
-        yield f"a number beyond 64 bits in {place or 'it'}"
+        yield f"a number beyond 64 bits in {_joined(place) or 'it'}"
+
+
+def first_wrong_places(value: Any) -> str:
+    """Return the first wrong places of a JSON value, separated by commas; empty if none.
+
+    Parameters
+    ----------
+    value : Any
+        The JSON value.
+
+    Examples
+    --------
+    >>> first_wrong_places({"a": ["b\\0"]})
+    'a line break or control character (U+0000) in a[0] at character 2'
+    """
+    found = list(islice(wrong_places(value), _PLACES_SHOWN + 1))
+    more = ", and more" if len(found) > _PLACES_SHOWN else ""
+    return f"{', '.join(found[:_PLACES_SHOWN])}{more}"
+
+
+def _joined(place: tuple[str | int, ...]) -> str:
+    """Return how a place is written: `resources.memory[2]`."""
+    parts = (f"[{one}]" if isinstance(one, int) else f".{_shortened(one)}" for one in place)
+    return "".join(parts).removeprefix(".")
+
+
+def _shortened(name: str) -> str:
+    """Return a name with invisible characters escaped, cut to the length that errors show."""
+    head = name[: _NAME_SHOWN + 1]
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in head)
+    return shown if len(shown) <= _NAME_SHOWN else f"{shown[: _NAME_SHOWN - 1]}…"

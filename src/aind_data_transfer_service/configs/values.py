@@ -19,7 +19,6 @@ MAX_TEXT = 256
 MAX_PATH_BYTES = 4096
 MAX_JSON_DEPTH = 50
 MAX_MODALITIES = 9_999
-_MOST_SHOWN = 3
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -203,9 +202,8 @@ def _json_object(source: str) -> dict[str, Any]:
         raise ValueError(
             f'{quoted(source)} is no JSON object; write one such as {{"key": "value"}}'
         )
-    if wrong := list(plain_text.wrong_places(found)):
-        more = f", and {len(wrong) - _MOST_SHOWN} more" if len(wrong) > _MOST_SHOWN else ""
-        raise ValueError(f"it holds {', '.join(wrong[:_MOST_SHOWN])}{more}; correct it")
+    if wrong := plain_text.first_wrong_places(found):
+        raise ValueError(f"it holds {wrong}; correct it")
     return found
 
 

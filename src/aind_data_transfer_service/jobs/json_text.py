@@ -7,11 +7,10 @@ cluster, and an object of hundreds of levels cannot be copied.
 import json
 from typing import Any
 
-from aind_data_transfer_service.configs.plain_text import wrong_places
+from aind_data_transfer_service.configs.plain_text import first_wrong_places
 
 MOST_CHARACTERS = 1 << 16
 MOST_LEVELS = 16
-_SHOWN = 3
 
 
 def read_object(text: str) -> dict[str, Any]:
@@ -33,9 +32,8 @@ def read_object(text: str) -> dict[str, Any]:
         raise ValueError('not a JSON object; write one such as {"mail_user": "…"}')
     if _is_deep(found):
         raise ValueError(f"deeper than {MOST_LEVELS} levels; write a flat object")
-    if wrong := list(wrong_places(found)):
-        more = f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise ValueError(f"{', '.join(wrong[:_SHOWN])}{more}; correct it")
+    if wrong := first_wrong_places(found):
+        raise ValueError(f"{wrong}; correct it")
     return found
 
 

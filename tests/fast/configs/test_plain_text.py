@@ -1,6 +1,7 @@
 """Characters and numbers that no request may hold, in every field and on every way in."""
 
 import json
+import tracemalloc
 import unittest
 
 from pydantic import ValidationError
@@ -9,6 +10,7 @@ from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.plain_text import wrong_character
 from aind_data_transfer_service.configs.problems import explain
 from aind_data_transfer_service.configs.requests import parse_jobs
+from aind_data_transfer_service.jobs.json_text import read_object
 from tests.fast.configs.builders import job, read_csv, row
 
 REFUSED = {
@@ -131,6 +133,33 @@ class Fields(unittest.TestCase):
         modality = {"modality": "behavior", "source": "/data", "extra_configs": lines}
         [config], errors = parse_jobs([json.dumps(job(modalities=[modality]))])
         self.assertEqual((lines, []), (config.modalities[0].extra_configs, errors))
+
+    def test_few_wrong_places_are_kept_and_long_names_are_cut(self):
+        name = "\U000e0001" * 9_000
+        value = {name: {"b": ["\x01"] * 3_600}}
+        text = json.dumps(value, ensure_ascii=False)
+        modality = {"modality": "behavior", "source": "/data", "extra_configs": text}
+        texts = {
+            "hpc_settings": lambda: self.error_of_read_object(text),
+            "extra_configs": lambda: parse_jobs([json.dumps(job(modalities=[modality]))])[1][0],
+        }
+        for place, read in texts.items():
+            with self.subTest(place):
+                tracemalloc.start()
+                self.addCleanup(tracemalloc.stop)
+                error = read()
+                _, peak = tracemalloc.get_traced_memory()
+                self.assertLess(peak, 5 * 1024**2)
+                self.assertIn("….b[0] at character 1, ", error)
+                self.assertIn("….b[2] at character 1, and more; correct it", error)
+                self.assertNotIn("b[3]", error)
+                self.assertLess(len(error), 1_000)
+
+    def error_of_read_object(self, text):
+        """Read a JSON object that is refused; return why."""
+        with self.assertRaises(ValueError) as raised:
+            read_object(text)
+        return str(raised.exception)
 
     def test_numbers_of_a_request_are_bounded(self):
         for number, words in ((-1, "below 0"), (10_000, "above 9,999"), (10**30, "9,999|whole")):
