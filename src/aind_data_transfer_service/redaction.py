@@ -139,12 +139,46 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """Return a text without secrets."""
+        return self.redact_range(text, 0, len(text))
+
+    def redact_range(self, text: str, start: int, end: int) -> str:
+        """Return a range of a text without secrets, even those that cross an end of the range.
+
+        Parameters
+        ----------
+        text : str
+            The text, with what is around the range.
+        start : int
+            Where the range begins. A secret that begins before it is left out.
+        end : int
+            Where the range ends.
+        """
+        pieces, place = [], start
+        for first, last in self._places(text):
+            if last <= start or first >= end:
+                continue
+            pieces.append(text[place : max(first, place)])
+            if first >= start:
+                pieces.append(HIDDEN)
+            place = min(last, end)
+        return "".join([*pieces, text[place:end]])
+
+    def _places(self, text: str) -> list[tuple[int, int]]:
+        """Return where secrets are, in order; those that overlap are one."""
+        found: list[tuple[int, int]] = []
         for needle in self._needles:
             if needle.core in text:
-                text = _replace(text, needle)
+                found += _find(text, needle)
         if any(mark in text for mark in _MARKS):
-            text = _FORMS.sub(_hide_form, text)
-        return text
+            forms = _FORMS.finditer(text)
+            found += [(max(one.start(), one.end("login")), one.end()) for one in forms]
+        places: list[tuple[int, int]] = []
+        for first, last in sorted(found):
+            if places and first < places[-1][1]:
+                places[-1] = (places[-1][0], max(last, places[-1][1]))
+            else:
+                places.append((first, last))
+        return places
 
 
 def _needles(secret: str) -> Iterator[_Needle]:
@@ -188,25 +222,17 @@ def _spellings(piece: str, others: Mapping[str, str]) -> str:
     return f"{_SLASH}{{0,{_MOST_ESCAPES}}}{pattern}"
 
 
-def _replace(text: str, needle: _Needle) -> str:
-    """Hide what a needle finds; in base64, everything around it that is base64 too."""
-    if not needle.is_base64:
-        return needle.pattern.sub(HIDDEN, text)
-    pieces, position = [], 0
-    while found := needle.pattern.search(text, position):
+def _find(text: str, needle: _Needle) -> Iterator[tuple[int, int]]:
+    """Yield where a needle is; in base64, with everything around it that is base64 too."""
+    place = 0
+    while found := needle.pattern.search(text, place):
         start, end = found.span()
-        while start > position and text[start - 1] in _BASE64:
+        while needle.is_base64 and start > place and text[start - 1] in _BASE64:
             start -= 1
-        while end < len(text) and text[end] in _BASE64:
+        while needle.is_base64 and end < len(text) and text[end] in _BASE64:
             end += 1
-        pieces += [text[position:start], HIDDEN]
-        position = end
-    return "".join([*pieces, text[position:]])
-
-
-def _hide_form(found: re.Match[str]) -> str:
-    """Hide what is a secret by its form; of an address, the password alone."""
-    return (found["login"] or "") + HIDDEN
+        yield start, end
+        place = end
 
 
 _REDACTOR = Redactor()
@@ -216,6 +242,7 @@ learn_address = _REDACTOR.learn_address
 learn_environment = _REDACTOR.learn_environment
 holds_secret = _REDACTOR.holds
 redact = _REDACTOR.redact
+redact_range = _REDACTOR.redact_range
 
 
 def redact_all(value: Any, depth: int = _DEEPEST) -> Any:

@@ -1,12 +1,14 @@
 """The jobs: list, one, log, cancel, resubmit, changes as they happen."""
 
 import asyncio
+import base64
 import json
 import os
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import quote
 
 import anyio
 
@@ -15,6 +17,7 @@ from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.redaction import HIDDEN, learn, redact
 from aind_data_transfer_service.server.routes.stream import changes
 from tests.support.application import ApplicationTest
 from tests.support.requests import upload_settings
@@ -145,6 +148,7 @@ class OneJobTest(JobsTest):
     async def test_a_log_that_is_no_text_is_shown_all_the_same(self) -> None:
         job = await self.submit()
         self.executor.files[job, "stdout"] = b"\x80" * 50 + b"\xf0"
+        self.manager.store.update(job, state=JobState.COMPLETED)
         read, offset = "", 0
         while offset < 51:
             query = f"/api/jobs/{job}/log?stream=stdout&offset={offset}&limit=1"
@@ -153,12 +157,54 @@ class OneJobTest(JobsTest):
             read, offset = read + chunk["text"], chunk["next_offset"]
         self.assertEqual("�" * 51, read)
 
+    async def read_log(self, job: str, offset: int, limit: int) -> tuple[str, int]:
+        """Read a log piece by piece, as far as it is shown; return it and where it ends."""
+        read = ""
+        while True:
+            query = f"/api/jobs/{job}/log?offset={offset}&limit={limit}"
+            chunk = self.envelope(await self.client.get(query))
+            self.assertEqual(offset, chunk["offset"])
+            read, offset = read + chunk["text"], chunk["next_offset"]
+            if offset == chunk["offset"] or offset == chunk["size"]:
+                return read, offset
+
+    async def test_no_range_of_a_log_shows_a_part_of_a_secret(self) -> None:
+        secret = "pässword-of/the+mail"
+        learn(secret)
+        encoded = base64.b64encode(f"user:{secret}".encode()).decode()
+        job = await self.submit()
+        for written in (secret, quote(secret), json.dumps(secret), f"Basic {encoded}"):
+            text = f"größer {written}!\n"
+            self.executor.files[job, "stderr"] = text.encode()
+            for limit in (3, 50):
+                with self.subTest(written, limit=limit):
+                    read, _ = await self.read_log(job, 0, limit)
+                    self.assertEqual(redact(text), read)
+            for offset in range(-len(text.encode()), len(text), 7):
+                query = f"/api/jobs/{job}/log?offset={offset}&limit=4"
+                shown = self.envelope(await self.client.get(query))["text"]
+                self.assertIn(shown, redact(text), offset)
+
+    async def test_a_secret_at_the_end_of_a_growing_log_is_not_shown_in_parts(self) -> None:
+        secret = "sesame-open-sesame"
+        learn(secret)
+        job = await self.submit()
+        text, read, offset = f"one\nPASSWORD={secret}\rthree", "", 0
+        for end in range(len(text) + 1):
+            self.executor.files[job, "stderr"] = text[:end].encode()
+            piece, offset = await self.read_log(job, offset, 1000)
+            read += piece
+        self.assertEqual(f"one\nPASSWORD={HIDDEN}\r", read)
+        self.manager.store.update(job, state=JobState.COMPLETED)
+        piece, _ = await self.read_log(job, offset, 1000)
+        self.assertEqual("three", piece)
+
     async def test_without_an_offset_the_end_of_the_log_is_read(self) -> None:
         job = await self.submit()
-        self.executor.files[job, "stderr"] = b"x" * 300_000 + b"end"
+        self.executor.files[job, "stderr"] = b"x" * 300_000 + b"end\n"
         chunk = self.envelope(await self.client.get(f"/api/jobs/{job}/log"))
-        self.assertTrue(chunk["text"].endswith("end"))
-        self.assertEqual(300_003, chunk["next_offset"])
+        self.assertTrue(chunk["text"].endswith("end\n"))
+        self.assertEqual(300_004, chunk["next_offset"])
 
     async def test_a_job_is_cancelled(self) -> None:
         job = await self.submit()

@@ -1,6 +1,7 @@
 """The jobs: a list of them, one of them, its log, and what can be done to it."""
 
 import asyncio
+from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -11,12 +12,12 @@ from aind_data_transfer_service.jobs.record import event_to_json, job_to_json, o
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobQuery
 from aind_data_transfer_service.jobs.tables import SORTABLE
-from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.server.answers import (
     DOCUMENTED_ERRORS,
     Envelope,
     EnvelopeResponse,
 )
+from aind_data_transfer_service.server.job_logs import read_log
 from aind_data_transfer_service.server.routes import Manager, Settings
 
 PAGE_SIZES = (25, 50, 100, 200)
@@ -105,15 +106,12 @@ async def get_log(
     ] = -LOG_BYTES,
     limit: Annotated[int, Query(ge=1, le=LOG_BYTES)] = LOG_BYTES,
 ) -> EnvelopeResponse:
-    """Read from what a job has said (`stdout`) or complained of (`stderr`), in bytes."""
-    chunk = await manager.log(job_id, stream, offset, limit)
-    data = chunk.data
-    if chunk.offset + len(data) < chunk.size:
-        data = data[: _whole_characters(data)]
-    text = redact(data.decode("utf-8", "replace"))
-    end = chunk.offset + len(data)
-    figures = {"text": text, "offset": chunk.offset, "next_offset": end, "size": chunk.size}
-    return EnvelopeResponse("Log", figures)
+    """Read a range of what a job wrote to `stdout` or `stderr`, in bytes.
+
+    While the job runs, the last line is returned when it is complete.
+    """
+    piece = await read_log(manager, job_id, stream, offset, limit)
+    return EnvelopeResponse("Log", asdict(piece))
 
 
 @router.post("/{job_id}/cancel", response_model=Envelope)
@@ -163,15 +161,3 @@ def _moment(name: str, text: str, zone: ZoneInfo, end: bool) -> datetime | None:
     except (ValueError, OverflowError):
         said = f'{name}: "{text}" is no date; write one such as 2024-02-19 or 2024-02-19T11:25:17'
         raise HTTPException(422, said) from None
-
-
-def _whole_characters(data: bytes) -> int:
-    """Tell how many of the bytes make whole characters: one that is cut waits for the next read."""
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte & 0xC0 == 0x80:
-            continue
-        needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
-        whole = len(data) - back if needed > back else len(data)
-        return whole or len(data)
-    return len(data)
