@@ -89,6 +89,7 @@ class Limits(unittest.TestCase):
             "``upload_job_settings`` and ``hpc_settings`` of a job": [json_text.MOST_CHARACTERS],
             "Levels in ``hpc_settings``": [json_text.MOST_LEVELS],
             "``script`` of a job": [submission.LONGEST_SCRIPT],
+            "Errors in one request for jobs": [spreadsheet_limits.MAX_COUNTED_ERRORS],
             "Errors, or warnings, in one answer": [problems.MOST_ERRORS, problems.MOST_CHARACTERS],
             "Errors of one job": [problems.MOST_JOB_ERRORS],
             "Head of a request": [

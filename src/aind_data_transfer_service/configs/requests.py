@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.configs import problems
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ReadingContext
+from aind_data_transfer_service.configs.spreadsheet_limits import MAX_COUNTED_ERRORS
 from aind_data_transfer_service.configs.times import DateOrder
 from aind_data_transfer_service.configs.vocabulary import quoted
 
@@ -45,8 +46,8 @@ def parse_jobs(
     Returns
     -------
     ParsedJobs
-        The good ones, and all errors of all jobs: `job 2, modalities.0.source: …`. Nothing is
-        raised.
+        The good ones, and the errors of all jobs: `job 2, modalities.0.source: …`. After
+        `MAX_COUNTED_ERRORS` errors the other jobs are not read. Nothing is raised.
     """
     context = ReadingContext(
         lab_timezone=lab_timezone, date_order=date_order, allowed_buckets=allowed_buckets
@@ -57,6 +58,9 @@ def parse_jobs(
     if not texts:
         errors.append("there are no jobs in the request; send at least one")
     for number, text in zip(numbers or range(1, len(texts) + 1), texts, strict=True):
+        if len(errors) >= MAX_COUNTED_ERRORS:
+            errors.insert(0, stopped(number))
+            break
         found = _parse(text, context)
         if isinstance(found, list):
             errors.extend(f"job {number}{line}" for line in found)
@@ -71,6 +75,14 @@ def parse_jobs(
         first[asset] = number
         configs.append(found)
     return ParsedJobs(configs, errors)
+
+
+def stopped(number: int) -> str:
+    """Return the error of a request whose check stopped before a job."""
+    return (
+        f"the check stopped before job {number:,}, after {MAX_COUNTED_ERRORS:,} errors; correct "
+        "the listed ones first"
+    )
 
 
 def read_config(text: str, context: dict[str, Any]) -> BasicUploadJobConfigs:

@@ -11,9 +11,10 @@ neither that package nor the time to import it. `Platform.parse` and `Modality.p
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,8 +26,17 @@ from pydantic_core import core_schema
 from aind_data_transfer_service.configs import plain_text
 
 _SHOWN = 60
-_hints_wanted: ContextVar[bool] = ContextVar("hints_wanted", default=True)
 _SEPARATORS = re.compile(r"[\s_-]+")
+
+
+@dataclass(slots=True)
+class _Hints:
+    """How many guesses may still be made."""
+
+    left: float = math.inf
+
+
+_hints: ContextVar[_Hints] = ContextVar("hints", default=_Hints())
 
 
 def quoted(value: object) -> str:
@@ -42,13 +52,24 @@ def folded(word: str) -> str:
 
 
 @contextmanager
-def without_hints() -> Iterator[None]:
-    """Have errors made without a guess at what was meant, which takes milliseconds each."""
-    token = _hints_wanted.set(False)
+def limited_hints(most: int) -> Iterator[None]:
+    """Limit the guesses at what was meant, which take milliseconds each.
+
+    Parameters
+    ----------
+    most : int
+        Guesses that are made; further errors come without one.
+    """
+    token = _hints.set(_Hints(most))
     try:
         yield
     finally:
-        _hints_wanted.reset(token)
+        _hints.reset(token)
+
+
+def without_hints() -> AbstractContextManager[None]:
+    """Have errors made without a guess at what was meant."""
+    return limited_hints(0)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -66,8 +87,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     str | None
         The word as it stands in `known`, or None where nothing is near enough to be worth a guess.
     """
-    if not _hints_wanted.get():
+    hints = _hints.get()
+    if hints.left <= 0:
         return None
+    hints.left -= 1
     by_fold: dict[str, str] = {}
     for candidate in known:
         by_fold.setdefault(folded(candidate), candidate)
@@ -116,7 +139,7 @@ class _Term:
             raise ValueError(f"{quoted(value)} is no {cls.noun}; write one of {cls._listed()}")
         plain_text.refuse(spellings[0].strip(), quoted(spellings[0].strip()))
         # mypy holds the `__hash__` of a class's instances against the class
-        said = _unknown if _hints_wanted.get() else _unknown.__wrapped__
+        said = _unknown if _hints.get().left > 0 else _unknown.__wrapped__
         raise ValueError(said(cls, spellings[0]))  # type: ignore[arg-type]
 
     @classmethod

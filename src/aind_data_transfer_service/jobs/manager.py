@@ -5,8 +5,10 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -74,6 +76,9 @@ _REFRESH_SECONDS = 1.0
 
 FILES_AT_ONCE = 3
 """Spreadsheets that are read or checked at the same time: two workers read, and one is checked."""
+
+_DRAFTS = ThreadPoolExecutor(1, "drafts")
+"""One thread, so that large requests are read one after another and hold up nothing else."""
 
 __all__ = ["FileValidation", "HpcJobRequest", "JobManager", "Submission"]
 
@@ -474,7 +479,8 @@ class JobManager:
 
     async def _submit(self, draft: Callable[[], Drafts], resubmit_of: str = "") -> Submission:
         """Understand, check, record, hand over."""
-        drafts = await asyncio.to_thread(draft)
+        loop = asyncio.get_running_loop()
+        drafts = await loop.run_in_executor(_DRAFTS, draft)
         if drafts.errors:
             return Submission("parse", errors=list(drafts.errors))
         found = await self._started.checks.run(drafts.drafts)
@@ -484,7 +490,8 @@ class JobManager:
         warnings = found.flat_warnings()
         if found.errors:
             return Submission("parse", errors=found.flat_errors(), warnings=warnings)
-        jobs = make_jobs(drafts.drafts, found.warnings, self.settings, resubmit_of)
+        make = partial(make_jobs, drafts.drafts, found.warnings, self.settings, resubmit_of)
+        jobs = await loop.run_in_executor(_DRAFTS, make)
         term = self._term
         ids = [job.id for job in jobs]
         if term is not None:

@@ -9,8 +9,10 @@ from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.plain_text import wrong_character
-from aind_data_transfer_service.configs.problems import MOST_JOB_ERRORS, first_errors
-from aind_data_transfer_service.configs.requests import parse_jobs
+from aind_data_transfer_service.configs.problems import MOST_ERRORS, MOST_JOB_ERRORS, first_errors
+from aind_data_transfer_service.configs.requests import parse_jobs, stopped
+from aind_data_transfer_service.configs.spreadsheet_limits import MAX_COUNTED_ERRORS
+from aind_data_transfer_service.configs.vocabulary import limited_hints
 from aind_data_transfer_service.executors.slurm_properties import setting_errors
 from aind_data_transfer_service.jobs.findings import ConfigToCheck
 from aind_data_transfer_service.jobs.handover import MAIL
@@ -92,13 +94,15 @@ def asset_location(settings: ServiceSettings, config: ConfigToCheck) -> str:
 def draft_basic(texts: Sequence[str], settings: ServiceSettings) -> Drafts:
     """Understand jobs that are given by their upload settings alone."""
     requests = [HpcJobRequest(text) for text in texts]
-    return _draft(requests, set(), settings)
+    with limited_hints(MOST_ERRORS):
+        return _draft(requests, set(), settings)
 
 
 def draft_hpc(requests: Sequence[HpcJobRequest], settings: ServiceSettings) -> Drafts:
     """Understand jobs that bring settings and scripts of their own."""
     bare = {number for number, request in enumerate(requests, start=1) if request.is_bare_script}
-    return _draft(requests, bare, settings)
+    with limited_hints(MOST_ERRORS):
+        return _draft(requests, bare, settings)
 
 
 def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceSettings) -> Drafts:
@@ -107,7 +111,11 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
     errors: dict[int, list[str]] = {number: [] for number in numbers}
     configs, general = _parse_configs(requests, numbers, bare, settings)
     hpc: dict[int, dict[str, Any]] = {}
+    count = len(general)
     for number, request in zip(numbers, requests):
+        if count >= MAX_COUNTED_ERRORS:
+            general = general or [stopped(number)]
+            break
         found = _read_hpc_settings(request.hpc_settings)
         if isinstance(found, str):
             errors[number].append(found)
@@ -120,6 +128,7 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
         if number in bare:
             errors[number] += _name_errors(found)
         errors[number] = first_errors(errors[number], most=MOST_JOB_ERRORS)
+        count += len(errors[number])
     flat = [f"job {number}, {text}" for number in numbers for text in errors[number]]
     if general or flat:
         return Drafts(errors=(*general, *flat))

@@ -1,15 +1,18 @@
 """Limits of what a request, a job or a cluster may make the service hold, show or answer."""
 
 import asyncio
+import difflib
 import json
 import re
 import threading
 import unittest
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 from unittest import mock
 
+from aind_data_transfer_service.configs import requests
 from aind_data_transfer_service.configs.problems import MOST_CHARACTERS as MOST_MESSAGE
 from aind_data_transfer_service.configs.problems import MOST_ERRORS, MOST_JOB_ERRORS
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_JOBS
@@ -17,7 +20,7 @@ from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_words import LONGEST_TEXT, run_status
 from aind_data_transfer_service.hpc.models import SlurmJob
-from aind_data_transfer_service.jobs import monitor
+from aind_data_transfer_service.jobs import monitor, submission
 from aind_data_transfer_service.jobs.json_text import MOST_CHARACTERS
 from aind_data_transfer_service.jobs.monitor import READ_INLINE
 from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
@@ -142,6 +145,51 @@ class ErrorsTest(ApplicationTest):
         errors = await self.first_errors(BASIC, ["{}"] * 100 + [0] * 1205)
         self.assertTrue(errors[0].startswith("job 101: is no text"), errors[0])
         self.assertEqual("1,105 more errors", errors[-1])
+
+    async def test_guesses_are_made_for_no_more_errors_than_are_listed(self) -> None:
+        jobs = [
+            upload_settings(
+                modalities=[
+                    {"modality": f"behavioor{job}x{number}", "source": "/a"} for number in range(20)
+                ]
+            )
+            for job in range(8)
+        ]
+        wrong = json.dumps({f"tasksss{number}": 1 for number in range(300)})
+        hpc = [
+            {"upload_job_settings": one, "hpc_settings": wrong, "script": ""}
+            for one in [upload_settings(), *jobs]
+        ]
+        for path, sent in ((BASIC, jobs), (HPC, hpc)):
+            matches = difflib.get_close_matches
+            with self.subTest(path), mock.patch("difflib.get_close_matches", wraps=matches) as made:
+                errors = await self.first_errors(path, sent)
+                self.assertLessEqual(made.call_count, MOST_ERRORS)
+                self.assertTrue(all("did you mean" in error for error in errors[:20]), errors[0])
+
+    async def test_the_check_stops_after_many_errors(self) -> None:
+        with (
+            mock.patch.object(requests, "MAX_COUNTED_ERRORS", 200),
+            mock.patch.object(submission, "MAX_COUNTED_ERRORS", 200),
+        ):
+            errors = await self.first_errors(BASIC, [upload_settings(platform="x")] * 1000)
+            self.assertIn("the check stopped before job 201, after 200 errors", errors[0])
+            self.assertEqual("101 more errors", errors[-1])
+            job = {"upload_job_settings": "{}", "hpc_settings": "[]", "script": "no"}
+            errors = await self.first_errors(HPC, [job] * 1000)
+            self.assertRegex(errors[0], "the check stopped before job [0-9]+, after")
+
+    async def test_drafts_leave_the_shared_threads_alone(self) -> None:
+        held = threading.Event()
+        self.addCleanup(held.set)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        waiting = asyncio.get_running_loop().run_in_executor(None, held.wait)
+        async with asyncio.timeout(5):
+            jobs = [upload_settings(platform="x")]
+            response = await self.client.post(BASIC, json={"jobs": jobs})
+        self.assertEqual(406, response.status_code)
+        held.set()
+        await waiting
 
     async def test_jobs_with_errors_of_their_own(self) -> None:
         errors = await self.first_errors(BASIC, [upload_settings(platform="x")] * 2000)
