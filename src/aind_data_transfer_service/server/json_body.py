@@ -16,9 +16,11 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from aind_data_transfer_service.configs.problems import MOST_ERRORS
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_JOBS
+from aind_data_transfer_service.server.answers import failure
 
 MOST_LEVELS = 32
 """Of a body. A job that is sent as an object rather than as text is still understood and named."""
@@ -168,7 +170,10 @@ class JobsRoute(APIRoute):
 
         async def read_body(request: Request) -> Response:
             """Read the body here, and hand the request on with the result in its place."""
-            body = await request.body()
+            try:
+                body = await request.body()
+            except ClientDisconnect:  # nobody receives the answer; it counts in the metrics
+                return failure(400, "Bad Request", ["The request broke off."])
             if body:
                 read = JobsBody(model).read
                 found = await asyncio.get_running_loop().run_in_executor(_READER, read, body)

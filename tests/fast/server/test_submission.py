@@ -4,6 +4,7 @@ import asyncio
 import json
 import tempfile
 import unittest
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
@@ -50,6 +51,32 @@ class SubmitTest(ApplicationTest):
         self.assertEqual(set(ids), set(self.executor.specs))
         job = self.envelope(await self.client.get(f"/api/jobs/{ids[1]}"))["job"]
         self.assertEqual("behavior_2_2024-02-19_11-25-17", job["name"])
+
+    async def test_a_client_that_goes_away_is_not_a_fault_of_the_service(self) -> None:
+        sent: list[dict[str, Any]] = []
+        for path in PARSE_ERRORS:
+            messages: list[dict[str, Any]] = [
+                {"type": "http.request", "body": b'{"jobs":', "more_body": True},
+                {"type": "http.disconnect"},
+            ]
+            scope = {
+                "type": "http",
+                "method": "POST",
+                "path": path,
+                "query_string": b"",
+                "headers": [(b"host", b"localhost")],
+            }
+
+            async def receive() -> dict[str, Any]:
+                return messages.pop(0)
+
+            async def send(message: dict[str, Any]) -> None:
+                sent.append(message)
+
+            with self.subTest(path), self.assertNoLogs(level="ERROR"):
+                await self.app(scope, receive, send)
+                self.assertEqual(400, sent[0]["status"])
+            sent.clear()
 
     async def test_the_sample_scripts_request_is_taken(self) -> None:
         response = await self.client.post(HPC, json={"jobs": [self.hpc_job()]})
