@@ -17,6 +17,7 @@ from aind_data_transfer_service.configs.spreadsheet_limits import (
     MAX_COUNTED_ERRORS,
     MAX_ERRORS,
     MAX_FILE_BYTES,
+    MAX_JOB_CHARACTERS,
     MAX_JOBS,
     MAX_UNPACKED_BYTES,
 )
@@ -55,6 +56,8 @@ class JobRow:
     number: int
     """As the spreadsheet program shows it."""
     config: BasicUploadJobConfigs
+    text: str
+    """The job as JSON text."""
 
 
 @dataclass(slots=True)
@@ -236,10 +239,20 @@ class _Reader:
         if config is None:
             self._result.add_errors(draft.lines())
             return
+        text = config.model_dump_json()
+        if len(text) > MAX_JOB_CHARACTERS:
+            self._result.add_errors(
+                [
+                    f"row {row.number}: the job has {len(text):,} characters as JSON, and at most "
+                    f"{MAX_JOB_CHARACTERS:,} can be submitted; shorten extra_configs, or name the "
+                    "path of a file with them"
+                ]
+            )
+            return
         asset = (config.s3_bucket, config.s3_prefix)
         before = self._assets.setdefault(asset, row.number)
         if before == row.number:
-            self._result.rows.append(JobRow(row.number, config))
+            self._result.rows.append(JobRow(row.number, config, text))
             return
         self._result.add_errors(
             [

@@ -41,6 +41,9 @@ MAX_COLUMNS = 256
 MAX_CELL_CHARACTERS = 32_767
 """Characters of a cell: the limit of Excel."""
 
+MAX_JOB_CHARACTERS = 65_536
+"""Characters of one job as JSON text, in a spreadsheet or a request."""
+
 MAX_CHARACTERS = 64 * MIB
 """Characters in all cells of a workbook; a repeated text counts each time."""
 

@@ -8,8 +8,9 @@ import json
 from typing import Any
 
 from aind_data_transfer_service.configs.plain_text import first_wrong_places
+from aind_data_transfer_service.configs.spreadsheet_limits import MAX_JOB_CHARACTERS
 
-MOST_CHARACTERS = 1 << 16
+MOST_CHARACTERS = MAX_JOB_CHARACTERS
 MOST_LEVELS = 16
 
 

@@ -10,8 +10,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.configs.spreadsheet import ReadOptions, read_jobs
+from aind_data_transfer_service.configs.spreadsheet import JobRow, ReadOptions, read_jobs
 from aind_data_transfer_service.configs.template import job_upload_template
 from aind_data_transfer_service.configs.times import DateOrder
 from aind_data_transfer_service.worker_process import serve
@@ -85,7 +84,7 @@ def _read(message: bytes) -> bytes:
     options = ReadOptions(request.date_order, zone, request.allowed_buckets)
     result = read_jobs(request.data, request.filename, options)
     reply = ReadReply(
-        jobs=[_found(row.number, row.config) for row in result.rows],
+        jobs=list(map(_found, result.rows)),
         errors=result.errors,
         error_count=result.error_count,
         warnings=result.warnings,
@@ -93,11 +92,12 @@ def _read(message: bytes) -> bytes:
     return msgspec.msgpack.encode(reply)
 
 
-def _found(number: int, config: BasicUploadJobConfigs) -> FoundJob:
+def _found(row: JobRow) -> FoundJob:
     """Describe the job of a row."""
+    config = row.config
     return FoundJob(
-        row=number,
-        text=config.model_dump_json(),
+        row=row.number,
+        text=row.text,
         subject_id=config.subject_id,
         project_name=config.project_name,
         s3_bucket=config.s3_bucket,

@@ -1,6 +1,7 @@
 """The template, and the check of a spreadsheet."""
 
 import io
+import json
 from unittest.mock import patch
 
 import httpx
@@ -53,6 +54,30 @@ class ValidateTest(ApplicationTest):
         jobs = self.envelope(await self.validate(csv_file(csv_row(self.data_dir))))["jobs"]
         response = await self.client.post("/api/submit_basic_jobs", json={"jobs": jobs})
         self.assertEqual(200, response.status_code, response.text)
+
+    async def test_a_row_that_is_too_long_to_be_submitted_is_refused(self) -> None:
+        for length, fits in ((30_000, False), (20_000, True)):
+            value = json.dumps({"a": "x" * length})
+            source = str(self.data_dir)
+            row = csv_row(self.data_dir).rstrip() + "".join(
+                f',behavior,{source},"{value.replace(chr(34), chr(34) * 2)}"' for _ in range(3)
+            )
+            columns = "".join(
+                f",modality{number},modality{number}.source,modality{number}.extra_configs"
+                for number in range(1, 4)
+            )
+            data = f"{HEADER.rstrip()}{columns}\n{row}\n".encode()
+            response = await self.validate(data)
+            found = self.envelope(response)
+            with self.subTest(length=length):
+                self.assertEqual(200 if fits else 406, response.status_code, response.text[:500])
+                if fits:
+                    body = {"jobs": found["jobs"]}
+                    answer = await self.client.post("/api/submit_basic_jobs", json=body)
+                    self.assertEqual(200, answer.status_code, answer.text[:500])
+                else:
+                    [error] = found["errors"]
+                    self.assertRegex(error, "^row 2: the job has [0-9,]+ characters as JSON")
 
     async def test_a_request_without_a_file_is_told_so(self) -> None:
         for body in (
