@@ -23,6 +23,9 @@ WORKER_BYTES = 1024**3
 READ_SECONDS = 60.0
 """How long reading one file may take. The largest good file takes 3 s on a machine that is idle."""
 
+_NAME_CHARACTERS = 255
+"""Characters of a file's name that are used, from its end."""
+
 
 class SpreadsheetReader:
     """Reads spreadsheets of jobs in worker processes.
@@ -67,7 +70,9 @@ class SpreadsheetReader:
         TransferServiceError
             The reader has a fault; its traceback is in the log.
         """
-        request = ReadRequest(filename, data, date_order, lab_timezone, list(allowed_buckets))
+        # A name can hold half a character, which cannot be sent. Its ending tells the format.
+        name = filename.encode("utf-8", "replace").decode()[-_NAME_CHARACTERS:]
+        request = ReadRequest(name, data, date_order, lab_timezone, list(allowed_buckets))
         try:
             reply = await self.pool.ask(msgspec.msgpack.encode(request))
         except WorkerTimeout:

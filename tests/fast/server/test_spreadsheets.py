@@ -79,6 +79,19 @@ class ValidateTest(ApplicationTest):
                     [error] = found["errors"]
                     self.assertRegex(error, "^row 2: the job has [0-9,]+ characters as JSON")
 
+    async def test_any_file_name_is_read(self) -> None:
+        head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n'
+        content = csv_file(csv_row(self.data_dir)) + b"\r\n--b--\r\n"
+        kind = "multipart/form-data; boundary=b"
+        for charset, name in (("utf-7", b"+2AA-.csv"), ("utf-8", b"x" * 3000 + b".csv")):
+            with self.subTest(name[:20]):
+                response = await self.client.post(
+                    "/api/validate_csv",
+                    content=head % name + content,
+                    headers={"content-type": f"{kind}; charset={charset}"},
+                )
+                self.assertEqual(200, response.status_code, response.text)
+
     async def test_a_request_without_a_file_is_told_so(self) -> None:
         for body in (
             {"files": {"other": ("jobs.csv", b"x")}},
