@@ -75,9 +75,7 @@ class SlurmReplicasTest(ReplicaContract, unittest.TestCase):
         logs = Path(tempfile.mkdtemp(prefix="logs-", dir=self.cluster.folder))
         self.addCleanup(shutil.rmtree, logs, ignore_errors=True)
         self.settings |= {
-            "HPC_HOST": "127.0.0.1",
-            "HPC_PORT": str(self.cluster.port),
-            "HPC_SCHEME": "http",
+            "HPC_URL": f"http://127.0.0.1:{self.cluster.port}",
             "HPC_USERNAME": self.cluster.username,
             "HPC_TOKEN": self.cluster.token(),
             "HPC_PARTITION": self.cluster.partition,
