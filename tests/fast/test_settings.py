@@ -8,6 +8,7 @@ from unittest import mock
 
 from pydantic import ValidationError
 
+from aind_data_transfer_service.host_names import Authority
 from aind_data_transfer_service.settings.environment import explain_settings
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -526,7 +527,11 @@ class OwnNames(unittest.TestCase):
             INTERNAL_URL="http://[FE80::1]:5000",
         )
         expected = {"transfer.lab", "*.lab.example", "xn--bcher-kva.example"}
-        self.assertEqual(expected | {"upload.example", "fe80::1"}, found.known_hosts)
+        self.assertEqual(expected, found.allowed_hosts)
+        addresses = {Authority("upload.example", 8443), Authority("fe80::1", 5000)}
+        self.assertEqual(addresses, found.own_addresses)
+        found = service(SERVICE_URL="https://Bücher.example:443")
+        self.assertEqual({Authority("xn--bcher-kva.example")}, found.own_addresses)
 
     def test_what_is_not_a_name_is_refused_with_an_example(self) -> None:
         for text in ("http://transfer.lab", "transfer.lab:5000", "*", "transfer.lab/path"):

@@ -107,7 +107,7 @@ def create_app(
     failures.install(app)
     for module in (validation, submission, stream, callback, jobs, health, docs, pages):
         app.include_router(module.router)
-    hosts = ServedHosts(settings.known_hosts)
+    hosts = ServedHosts(settings.allowed_hosts, settings.own_addresses)
     # The last one added sees a request first.
     app.add_middleware(failures.Failsafe)
     app.add_middleware(BodyLimit, file_bytes=MAX_FILE_BYTES)

@@ -15,9 +15,10 @@ lab, and this is what it can set on each:
 
 So `Host` has to be a name of this service, whatever other headers say, and so has each name in
 `X-Forwarded-Host` and `Forwarded`: they can have a request refused, and never make a name accepted.
-A request that changes something is accepted from a page whose host is a name of this service, if
-it is the host that was asked for (`Host`, or what a proxy says of it) or was named by the
-administrator.
+A request that changes something is accepted from a page at SERVICE_URL or INTERNAL_URL, or at the
+host that was asked for (`Host`, or what a proxy says of it), with the same port: other programs of
+the same machine, such as a notebook server, have pages on other ports. Where a proxy replaced the
+host, a name in ALLOWED_HOSTS is enough, on the default port.
 """
 
 import re
@@ -57,14 +58,20 @@ class ServedHosts:
     ----------
     named : Collection[str]
         Names and patterns that the administrator set, as `parse_pattern` returns them.
+    addresses : Collection[Authority]
+        Hosts and ports of the addresses that the administrator set.
     machine : Callable
         Returns the names of this machine.
     """
 
     def __init__(
-        self, named: Collection[str], machine: Callable[[], Collection[str]] = machine_names
+        self,
+        named: Collection[str],
+        addresses: Collection[Authority] = (),
+        machine: Callable[[], Collection[str]] = machine_names,
     ) -> None:
         self._named = frozenset(named)
+        self._addresses = frozenset(addresses)
         self._machine = machine
 
     def problem(self, headers: Headers, http_version: str) -> str:
@@ -114,8 +121,8 @@ class ServedHosts:
         return (
             f"{refusal}: the page is at {quoted(origins[0])}, and the request is for "
             f"{quoted(asked)}. If both are this service, its administrator has to set SERVICE_URL "
-            "to the address of the page, add its name to ALLOWED_HOSTS, or have the proxy pass on "
-            "Host unchanged."
+            "to the address of the page, or have the proxy pass on Host unchanged. Where the proxy "
+            "replaces Host and has no port of its own, the name in ALLOWED_HOSTS is enough."
         )
 
     def _serves(self, host: Authority) -> bool:
@@ -126,20 +133,21 @@ class ServedHosts:
 
     def _is_ours(self, origin: Authority, headers: Headers) -> bool:
         """Return whether a page at an origin is a page of this service."""
-        if self._is_named(origin.host):
+        if origin in self._addresses:
             return True
         texts = [headers.get("host", "").strip(" \t"), *(text for _, text in _forwarded(headers))]
         hosts = [host for host in map(parse_authority, texts) if host]
-        # A proxy that passes on the host alone leaves out the port.
-        return any(host.host == origin.host and host.port in (None, origin.port) for host in hosts)
+        if ports := {host.port for host in hosts if host.host == origin.host}:
+            # A proxy that passes on the host alone leaves out the port.
+            return bool(ports & {None, origin.port})
+        return origin.port is None and matches(origin.host, self._named)
 
     def _is_named(self, name: str) -> bool:
         """Return whether a name was set by the administrator, or is this machine's."""
-        if matches(name, self._named):
+        if matches(name, self._named) or any(one.host == name for one in self._addresses):
             return True
-        # Where the machine calls itself localhost, pages there are still those of any machine.
         machine = map(parse_authority, list(self._machine()))
-        return name != "localhost" and any(own and own.host == name for own in machine)
+        return any(own and own.host == name for own in machine)
 
 
 def _forwarded(headers: Headers) -> Iterator[tuple[str, str]]:

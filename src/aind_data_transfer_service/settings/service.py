@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 
-from aind_data_transfer_service.host_names import parse_pattern
+from aind_data_transfer_service.host_names import DEFAULT_PORTS, Authority, parse_pattern
 from aind_data_transfer_service.redaction import Redactor
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.common import CommonSettings
@@ -116,26 +116,30 @@ class ServiceSettings(CommonSettings):
         return bool(self.notifications.smtp_host)
 
     @property
-    def known_hosts(self) -> frozenset[str]:
-        """Return the names of this service, as far as settings name them."""
-        return self.allowed_hosts | {parse_pattern(host) for _, host in self._own_addresses()}
+    def own_addresses(self) -> frozenset[Authority]:
+        """Return where the settings say that this service is: hosts with their ports."""
+        found = [(parse_pattern(parts.hostname or ""), parts) for _, parts in self._own_urls()]
+        ports = DEFAULT_PORTS.values()
+        return frozenset(
+            Authority(host, None if parts.port in ports else parts.port) for host, parts in found
+        )
 
-    def _own_addresses(self) -> list[tuple[str, str]]:
-        """List the settings that are addresses of this service, each with its host."""
+    def _own_urls(self) -> list[tuple[str, SplitResult]]:
+        """List the settings that are addresses of this service."""
         addresses = {
             "SERVICE_URL": self.notifications.service_url,
             "INTERNAL_URL": self.callback_url,
         }
-        return [(name, urlsplit(url).hostname or "") for name, url in addresses.items() if url]
+        return [(name, urlsplit(url)) for name, url in addresses.items() if url]
 
     @model_validator(mode="after")
     def _addresses_have_hosts(self) -> Self:
         """Refuse an address of this service under which no browser can ask for it."""
-        for name, host in self._own_addresses():
+        for name, parts in self._own_urls():
             try:
-                parse_pattern(host)
+                parse_pattern(parts.hostname or "")
             except ValueError:
-                raise ValueError(f'{name}: "{host}" is not a host name') from None
+                raise ValueError(f'{name}: "{parts.hostname}" is not a host name') from None
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,8 @@ from tests.support.requests import upload_settings
 from tests.support.service import Service
 
 SUBJECTS = count(100_000)
+MACHINE = f"http://{socket.gethostname()}:8888"
+"""A page of another program on this machine."""
 
 
 class HostsTest(ApplicationTest):
@@ -227,19 +229,41 @@ class NamedTest(HostsTest):
             200,
             (
                 {"host": "127.0.0.1:5640", "origin": "http://transfer.lab"},
-                {"host": "backend:5640", "origin": "http://transfer.lab:8080"},
                 {"host": "transfer.lab", "origin": "http://transfer.lab:8080"},
                 {
                     "host": "x",
                     "origin": "http://transfer.lab",
                     "x-forwarded-host": "transfer.lab, in",
                 },
+                {
+                    "host": "transfer.lab:5640",
+                    "origin": "http://transfer.lab:8080",
+                    "x-forwarded-host": "transfer.lab:8080",
+                },
                 {"host": "transfer.lab:80", "origin": "http://transfer.lab"},
                 {"host": "Transfer.LAB", "origin": "http://transfer.lab"},
                 {"host": "backend", "origin": "https://upload.example:8443"},
-                {"host": "backend", "origin": "https://upload.example"},
+                {"host": "upload.example:5640", "origin": "https://upload.example:8443"},
                 {"host": "backend", "origin": "https://a.lab.example"},
+                {"host": "backend", "origin": "http://10.0.0.5:80"},
+            ),
+        )
+
+    async def test_other_programs_of_the_same_machine_are_other_sites(self) -> None:
+        await self.assert_statuses(
+            403,
+            (
+                {"host": "transfer.lab:5640", "origin": "http://transfer.lab:8888"},
+                {"host": "transfer.lab:5640", "origin": "http://transfer.lab"},
+                {"host": "10.9.9.9:5640", "origin": "http://transfer.lab:8888"},
+                {"host": "backend", "origin": "http://a.lab.example:8888"},
                 {"host": "backend", "origin": "http://10.0.0.5:8080"},
+                {"host": "backend", "origin": "https://upload.example"},
+                {"host": "upload.example:8443", "origin": "http://upload.example:8888"},
+                {"host": "backend", "origin": "http://nodes.inner.example:8888"},
+                {"host": f"{socket.gethostname()}:5640", "origin": MACHINE},
+                {"host": "127.0.0.1:5640", "origin": MACHINE},
+                {"host": "x", "origin": MACHINE, "x-forwarded-host": "transfer.lab"},
             ),
         )
 
@@ -258,11 +282,17 @@ class MachineTest(unittest.TestCase):
     """The names of the machine itself."""
 
     def test_they_are_served(self) -> None:
-        hosts = ServedHosts((), lambda: {"Transfer.Lab.Example.", "odd name"})
+        hosts = ServedHosts((), machine=lambda: {"Transfer.Lab.Example.", "odd name"})
         self.assertEqual("", hosts.problem(Headers({"host": "transfer.lab.example:5000"}), "1.1"))
         self.assertIn("ALLOWED_HOSTS", hosts.problem(Headers({"host": "lab.example"}), "1.1"))
-        headers = Headers({"host": "127.0.0.1:5000", "origin": "http://transfer.lab.example"})
-        self.assertEqual("", hosts.cross_site_problem(headers))
+        for host, port, is_ours in (
+            *(("transfer.lab.example", "", True), ("transfer.lab.example:5000", ":5000", True)),
+            *(("transfer.lab.example:5000", ":8888", False), ("127.0.0.1:5000", "", False)),
+        ):
+            headers = {"host": host, "origin": f"http://transfer.lab.example{port}"}
+            with self.subTest(headers):
+                problem = hosts.cross_site_problem(Headers(headers))
+                self.assertEqual(is_ours, not problem, problem)
 
 
 class RootPathTest(ApplicationTest):
