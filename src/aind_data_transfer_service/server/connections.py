@@ -9,6 +9,7 @@ import asyncio
 import functools
 import logging
 import resource
+import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,11 @@ from typing import Any
 
 from starlette.types import Receive
 from uvicorn.lifespan.on import LifespanOn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from aind_data_transfer_service.server.answers import failure
 
@@ -177,6 +182,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.ws_protocol_class = None  # there are no web sockets here
         self._shared = shared
         self._limits = shared.limits
+        self._unfinished: dict[RequestResponseCycle, None] = {}
+        """The requests without a complete answer: `cycle` is only the last of them."""
         self._is_refused = False
         self._has_begun = False
         self._refusal: tuple[int, str] | None = None
@@ -205,6 +212,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Count the connection no more."""
         self._shared.forget(self)
         self._shared.lingering.discard(self)
+        self._drop_unfinished()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -251,6 +259,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._body_end = now + self._limits.body_seconds
         self._shared.waiting.pop(self, None)
         super().on_headers_complete()
+        self._unfinished[self.cycle] = None
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body, and give time for the next."""
@@ -269,6 +278,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request; the rest of a body that nobody reads gets no more time."""
+        for cycle in [one for one in self._unfinished if one.response_complete]:
+            del self._unfinished[cycle]
         super().on_response_complete()
         self._wait_if_idle()
 
@@ -285,6 +296,9 @@ class LimitedProtocol(HttpToolsProtocol):
         now : float
             The time of the event loop.
         """
+        if len(self._unfinished) > 1 and self.flow.read_paused and self._has_left():
+            self.transport.abort()  # nothing is read, so the end of the connection is not seen
+            return
         if not self.transport.is_closing():
             self._check_request(now)
         self._check_answer(now)
@@ -312,20 +326,34 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_refused = True
         self._unset_keepalive_if_required()
         self._shared.forget(self)
-        if self.is_answering:
-            # An answer may be under way: whatever is written now would be taken for a part of it.
-            has_started = self.cycle.response_started
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-            if has_started or self.pipeline:
-                self.transport.abort()
-                return
+        # An answer may be under way: whatever is written now would be taken for a part of it.
+        is_too_late = len(self._unfinished) > 1 or any(
+            one.response_started for one in self._unfinished
+        )
+        self._drop_unfinished()
+        if is_too_late:
+            self.transport.abort()
+            return
         answer = failure(status, _PHRASES.get(status, "Bad Request"), [text])
         fields = [*answer.raw_headers, (b"connection", b"close")]
         fields += [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         lines = b"".join(b"%s: %s\r\n" % field for field in fields)
         self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + bytes(answer.body))
         self._leave()
+
+    def _has_left(self) -> bool:
+        """Return whether the client has closed the connection, without reading what it sent."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def _drop_unfinished(self) -> None:
+        """Tell the application that nobody waits for its answers; do not begin with others."""
+        for cycle in self._unfinished:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._unfinished.clear()
+        self.pipeline.clear()
 
     def _leave(self) -> None:
         """Close in a way that lets the client read the answer: closing while it sends would reset

@@ -297,7 +297,7 @@ class SlowClientTest(ConnectionsTest):
 class MostConnectionsTest(ConnectionsTest):
     """More connections than there may be."""
 
-    limits = replace(ConnectionLimits(), connections=8)
+    limits = replace(ConnectionLimits(), connections=8, stall_seconds=4.0)
 
     def test_silent_connections_give_way_to_requests(self) -> None:
         silent = [self.visitor() for _ in range(4 * self.limits.connections)]
@@ -330,6 +330,21 @@ class MostConnectionsTest(ConnectionsTest):
         for one in (*streams, again):
             one.socket.close()
         wait_until(lambda: not len(self.service.manager.feed), PATIENCE, "the end of all")
+
+    def test_a_stream_ends_with_its_connection_whatever_was_sent_after_it(self) -> None:
+        feed = self.service.manager.feed
+        for later in (GET, GET * 3, STREAM, POST + b"Content-Length: 1000\r\n\r\n", b"\0\r\n\r\n"):
+            for is_at_once in (True, False):
+                with self.subTest(later=later, is_at_once=is_at_once):
+                    visitor = self.visitor()
+                    visitor.send(STREAM + later if is_at_once else STREAM)
+                    if later.startswith((b"GET", b"POST")) or not is_at_once:
+                        self.assertIn(b"event: ready", visitor.read_until(b"ready"))
+                    if not is_at_once:
+                        visitor.send(later)
+                    visitor.socket.close()
+                    wait_until(lambda: not len(feed), PATIENCE, "the end of the stream")
+        self.assertEqual(200, status(self.ask()))
 
     def test_requests_beyond_the_limit_are_answered_at_once(self) -> None:
         busy = [self.visitor() for _ in range(self.limits.connections)]
