@@ -9,6 +9,7 @@ from unittest import mock
 from pydantic import ValidationError
 
 from aind_data_transfer_service.host_names import Authority
+from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.settings.environment import explain_settings
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -308,6 +309,14 @@ class DatabaseUrlFile(unittest.TestCase):
         found = service(DATABASE_URL_FILE=str(self.file))
         self.assertEqual("postgresql://me:hunter2@db/jobs", found.resolved_database_url)
         self.assertNotIn("hunter2", repr(found) + str(found.model_dump()))
+
+    def test_its_password_is_a_secret_in_every_text_and_of_every_job(self) -> None:
+        self.file.write_text("postgresql://me:only-in-a-file-77@db/jobs\n")
+        environment = {"DATABASE_URL_FILE": str(self.file), "BACKUP": "me only-in-a-file-77"}
+        with mock.patch.dict(os.environ, environment):
+            found = ServiceSettings()
+            self.assertNotIn("BACKUP", found.job_environment())
+        self.assertNotIn("in-a-file", redact('password of "me" is only-in-a-file-77'))
 
     def test_what_is_wrong_is_said_without_the_address(self) -> None:
         secret = "postgresql://me:hunter2@db/jobs"

@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 
+from aind_data_transfer_service import redaction
 from aind_data_transfer_service.host_names import DEFAULT_PORTS, Authority, parse_pattern
 from aind_data_transfer_service.redaction import Redactor
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
@@ -185,6 +186,7 @@ class ServiceSettings(CommonSettings):
                 "the database"
             )
         self._database_url = SecretStr(text)
+        redaction.learn_setting(text)
         return self
 
     @property
@@ -228,7 +230,7 @@ class ServiceSettings(CommonSettings):
         """
         notifications, private = self.notifications, Redactor()
         for secret in (
-            *(self.database_url, self.hpc.token, self.hpc.password),
+            *(self._database_url, self.hpc.token, self.hpc.password),
             *(notifications.smtp_password, notifications.notify_webhook_url),
         ):
             if secret is not None:
