@@ -114,6 +114,23 @@ class Values(unittest.TestCase):
             self.assertEqual({"open", "lab-*"}, job.allowed_buckets)
             self.assertEqual([Path("/srv/a:b"), Path("/srv/token")], job.private_paths)
 
+    def test_the_database_and_the_settings_file_are_private_wherever_they_are(self) -> None:
+        for url, file in (
+            ("sqlite:////vast/jobs.db", "/vast/jobs.db"),
+            ("sqlite+pysqlite:////vast/jobs.db?timeout=5", "/vast/jobs.db"),
+            ("sqlite:///jobs.db", f"{os.getcwd()}/jobs.db"),
+            ("sqlite:///file:/vast/my%20jobs.db?mode=rw&uri=true", "/vast/my jobs.db"),
+            ("sqlite:///file:///vast/jobs.db?uri=true", "/vast/jobs.db"),
+        ):
+            private = set(map(os.path.realpath, service(DATABASE_URL=url).private_paths))
+            for ending in ("", "-wal", "-shm", "-journal"):
+                with self.subTest(url, ending=ending):
+                    self.assertIn(f"{file}{ending}", private)
+        for variable in ("SETTINGS_FILE", "Settings_File"):
+            with mock.patch.dict(os.environ, {variable: "/vast/service.toml"}, clear=True):
+                private = ServiceSettings(data_dir="/srv").private_paths
+            self.assertIn(Path("/vast/service.toml"), private)
+
     def test_limits_have_to_be_positive(self) -> None:
         for name in ("LOCAL_EXECUTOR_SLOTS", "MONITOR_INTERVAL"):
             with self.subTest(name), self.assertRaises(ValidationError):

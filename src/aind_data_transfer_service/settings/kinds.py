@@ -192,6 +192,25 @@ def _lower_case(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
+def home_expanded(path: Path) -> Path:
+    """Expand the `~` of a path; one of a user who does not exist is part of the name."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def sqlite_files(url: str) -> list[Path]:
+    """Return the files of an SQLite database; none of an address of another kind."""
+    scheme, _, rest = url.partition("://")
+    if not scheme.startswith("sqlite"):
+        return []
+    database = rest.partition("/")[2].partition("?")[0]
+    paths = {database, unquote(database).removeprefix("file:").removeprefix("//localhost")}
+    endings = ("", "-wal", "-shm", "-journal")
+    return [Path(f"{path}{ending}") for path in sorted(paths) if path for ending in endings]
+
+
 def default_data_dir() -> Path:
     """Keep state in the user's own folder, where there is one."""
     try:

@@ -19,7 +19,9 @@ from aind_data_transfer_service.settings.kinds import (
     RootPath,
     WebAddress,
     bucket_name,
+    home_expanded,
     joined_paths,
+    sqlite_files,
 )
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.open_data import OpenDataSettings
@@ -199,9 +201,11 @@ class ServiceSettings(CommonSettings):
     @property
     def private_paths(self) -> list[Path]:
         """Return what no job may read: the service's own data and secrets."""
-        named = os.environ.get(SETTINGS_FILE)
-        files = [self.hpc.token_file, self.database_url_file, Path(named) if named else None]
-        return [self.data_dir, *(file.expanduser().absolute() for file in files if file)]
+        settings = [v for name, v in os.environ.items() if name.upper() == SETTINGS_FILE and v]
+        files = [self.hpc.token_file, self.database_url_file, *map(Path, settings)]
+        if self._database_url is not None:
+            files += sqlite_files(self._database_url.get_secret_value())
+        return [self.data_dir, *(home_expanded(file).absolute() for file in files if file)]
 
     @property
     def jobs_dir(self) -> Path:
