@@ -41,6 +41,17 @@ class Defaults(unittest.TestCase):
         with mock.patch.object(Path, "home", side_effect=RuntimeError("no home")):
             self.assertTrue(service().data_dir.is_absolute())
 
+    def test_what_a_container_platform_sets_for_a_service_is_no_setting(self) -> None:
+        links = {name: "tcp://10.0.0.1:25" for name in ("SMTP_PORT", "hpc_port", "LABTRACKS_PORT")}
+        found = service(**links, **{"SMTP_SERVICE_HOST": "10.0.0.1", "METADATA_PORT": "udp://a:1"})
+        self.assertEqual(
+            (service().notifications.smtp_port, 6820),
+            (found.notifications.smtp_port, found.hpc.port),
+        )
+        self.assertEqual(2525, service(**links, smtp_port="2525").notifications.smtp_port)
+        with self.assertRaisesRegex(ValidationError, "smtp_port"):
+            service(SMTP_PORT="http://10.0.0.1:25")
+
     def test_an_empty_variable_is_as_good_as_none(self) -> None:
         self.assertFalse(service(HPC_HOST="", METADATA_SERVICE_URL="").on_cluster)
 

@@ -74,6 +74,12 @@ class Reading(FileTest):
             found,
         )
 
+    def test_what_a_container_platform_sets_does_not_win_over_the_file(self) -> None:
+        self.write("[smtp]\nport = 587")
+        environment = {"SETTINGS_FILE": str(self.path), "SMTP_PORT": "tcp://10.0.0.1:25"}
+        apply_settings_file(environment)
+        self.assertEqual("587", environment["SMTP_PORT"])
+
     def test_unknown_keys_are_errors_with_the_nearest_name_in_their_table(self) -> None:
         found = self.problems("""
             data_dri = "/data"

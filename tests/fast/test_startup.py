@@ -66,6 +66,7 @@ class Names(unittest.TestCase):
             *("HPC_CUDA_LIB", "HPC_PYTHON_DIR", "HPC_GCC_BIN", "HPC_R_INC"),
             *("METADATA_SERVICE_HOST", "METADATA_SERVICE_PORT", "METADATA_SERVICE_PORT_HTTP"),
             *("SMTP_PORT_25_TCP", "SMTP_PORT_25_TCP_ADDR", "SMTP_SERVICE_HOST"),
+            *("NOTIFY_SOCKET", "notify_socket"),
             *("UVICORN_PORT", "WEB_CONCURRENCY", "PYTHONPATH", "KUBERNETES_SERVICE_HOST"),
         )
         found = check_names(dict.fromkeys(others, "x") | {"SLIMS_PORT": "tcp://10.0.0.1:80"})

@@ -15,6 +15,7 @@ from aind_data_transfer_service.server.startup import Checked, check_settings
 from aind_data_transfer_service.settings.environment import (
     SETTINGS_FILE,
     EnvironmentSettings,
+    given_variables,
     read_settings,
 )
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -77,7 +78,7 @@ def table(
     from_file : Collection[str]
         The variables whose values come from the settings file.
     """
-    given = {name.upper() for name, value in os.environ.items() if value}
+    given = given_variables(os.environ)
     width = max(map(len, values))
     for name, value in sorted(values.items()):
         source = "file" if name in from_file else "environment" if name in given else "default"

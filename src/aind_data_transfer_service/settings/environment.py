@@ -1,7 +1,8 @@
 """Reading settings from the environment: a variable a field, an empty one as if it were not set."""
 
 import os
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
@@ -11,6 +12,30 @@ from aind_data_transfer_service.configs.vocabulary import quoted
 
 SETTINGS_FILE = "SETTINGS_FILE"
 """The variable that names a file with settings."""
+_LINK = re.compile(r"(tcp|udp|sctp)://")
+
+
+def is_link(name: str, value: str) -> bool:
+    """Return whether Kubernetes or Docker sets such a variable for a service of that name.
+
+    Examples
+    --------
+    >>> is_link("SMTP_PORT", "tcp://10.0.0.1:25"), is_link("SMTP_PORT", "25")
+    (True, False)
+    """
+    return name.upper().endswith("_PORT") and _LINK.match(value) is not None
+
+
+def given_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are set for this service, by their names in capitals.
+
+    Parameters
+    ----------
+    environment : Mapping[str, str]
+        All variables. An empty one counts as not set, and so does what `is_link` recognises.
+    """
+    given = environment.items()
+    return {name.upper(): value for name, value in given if value and not is_link(name, value)}
 
 
 class EnvironmentSettings(BaseModel):
@@ -33,7 +58,7 @@ class EnvironmentSettings(BaseModel):
     """Fields that have no variable: they are changed by code alone."""
 
     def __init__(self, **values: Any):
-        there = {name.upper(): value for name, value in os.environ.items() if value}
+        there = given_variables(os.environ)
         redaction.learn_environment(there)
         variables = self.variables().items()
         found = {name: there[variable] for name, variable in variables if variable in there}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aind_data_transfer_service.configs.vocabulary import nearest
-from aind_data_transfer_service.settings.environment import SETTINGS_FILE
+from aind_data_transfer_service.settings.environment import SETTINGS_FILE, given_variables
 from aind_data_transfer_service.settings.unknown import (
     REMOVED,
     known_variables,
@@ -64,7 +64,7 @@ def apply_settings_file(environment: MutableMapping[str, str]) -> SettingsFile |
     SettingsFile | None
         What was read. Its `values` are those that were added.
     """
-    given = {name.upper(): value for name, value in environment.items() if value}
+    given = given_variables(environment)
     named = given.get(SETTINGS_FILE)
     if not named and not DEFAULT.exists():
         return None

@@ -6,7 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aind_data_transfer_service.configs.vocabulary import nearest
-from aind_data_transfer_service.settings.environment import SETTINGS_FILE, EnvironmentSettings
+from aind_data_transfer_service.settings.environment import (
+    SETTINGS_FILE,
+    EnvironmentSettings,
+    is_link,
+)
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 
@@ -46,7 +50,6 @@ _KUBERNETES = re.compile(
     r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
 )
 """What Kubernetes and Docker set for each service: `SMTP_SERVICE_HOST` for one named `smtp`."""
-_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 _MODULE = re.compile(r"(HPC_\w+_)(BIN|LIB|INC|DOC|MAN|DIR|ROOT|HOME|VERSION)$")
 """What the module systems of some clusters set for each loaded module: `HPC_CUDA_LIB`."""
 _SIMILAR = 0.85
@@ -127,8 +130,8 @@ def _secrets_of(model: type[EnvironmentSettings]) -> frozenset[str]:
 
 
 def _is_of_another(name: str, value: str, known: frozenset[str]) -> bool:
-    """Return whether a container platform or a module system sets such a variable."""
-    if _KUBERNETES.search(name) or (name.endswith("_PORT") and _ADDRESS.match(value)):
+    """Return whether systemd, a container platform or a module system sets such a variable."""
+    if name == "NOTIFY_SOCKET" or _KUBERNETES.search(name) or is_link(name, value):
         return True
     module = _MODULE.match(name)
     return module is not None and not any(one.startswith(module[1]) for one in known)
