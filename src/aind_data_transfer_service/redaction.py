@@ -24,6 +24,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 HIDDEN = "[hidden]"
 SHORTEST = 6
 """Characters of the shortest secret that is searched for in text."""
+_GUESSABLE = 12
+"""Characters below which the path of an address without a digit is a word, such as `notify`."""
 _PLACEHOLDERS = frozenset({"password", "postgres", "secret"})
 """What examples use as passwords. Messages are full of these words, so they stay."""
 JOB_TOKEN = "adts_"
@@ -104,7 +106,7 @@ class Redactor:
         self._values.add(value)
         self.learn_address(value)
         if value.startswith(("http:", "https:")):  # who knows the path of a webhook can write there
-            self.learn(value, value.split("/", 3)[-1])
+            self.learn(value, _guarded_path(value))
 
     def learn_address(self, address: str) -> None:
         """Register the password of an address, and the secrets in its query."""
@@ -179,6 +181,13 @@ class Redactor:
             else:
                 places.append((first, last))
         return places
+
+
+def _guarded_path(address: str) -> str | None:
+    """Return what of a secret address is searched for without its host: not an ordinary word."""
+    text = "".join(re.split(r"([/?#])", address.split("://", 1)[1])[2:])
+    is_ordinary = len(text) < _GUESSABLE and not any(sign.isdigit() for sign in text)
+    return None if is_ordinary else text
 
 
 def _needles(secret: str) -> Iterator[_Needle]:

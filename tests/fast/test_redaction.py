@@ -106,6 +106,24 @@ class Spellings(unittest.TestCase):
             self.assertNotIn("XYZ", redactor.redact(text))
         self.assertEqual("db.example.org/jobs", redactor.redact("db.example.org/jobs"))
 
+    def test_an_address_without_a_secret_path_hides_neither_its_host_nor_words(self) -> None:
+        for address in (
+            *("https://hooks.lab.example", "https://hooks.lab.example/", "http://hooks"),
+            *("https://hooks.lab.example/notify", "https://hooks.lab.example:8443?notify"),
+            *("https://hooks.lab.example/hooks/in", "https://hooks.lab.example/notify/"),
+        ):
+            redactor = Redactor()
+            redactor.learn_setting(address)
+            plain = "hooks.lab.example:8443 of hooks.lab.example did not notify hooks/in, notify/"
+            with self.subTest(address):
+                self.assertEqual(plain, redactor.redact(plain))
+                self.assertEqual(f"at {HIDDEN}", redactor.redact(f"at {address}"))
+        for path in ("services-of-the-lab", "a/T0B0XY", "?key=abcd-8", "a/b/c/d/e/f/g"):
+            redactor = Redactor()
+            redactor.learn_setting(f"https://hooks.lab.example/{path}")
+            with self.subTest(path):
+                self.assertEqual(f"/{HIDDEN} x", redactor.redact(f"/{path} x"))
+
     def test_hostile_text_takes_no_time(self) -> None:
         redactor = learned(AWKWARD, "\\" * 6, "aaaaaaaab", "://a:b@c")
         for piece in ("eyJ", "://a:", "\\", "a", "%25", "&#0", "aaaaaaaa", "YWFh"):
