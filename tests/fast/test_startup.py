@@ -9,6 +9,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aind_data_transfer_service.errors import TransferServiceError
+from aind_data_transfer_service.jobs.database import resolve_url
+from aind_data_transfer_service.server.startup import missing_resources
+from aind_data_transfer_service.settings.file import apply_settings_file
+from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.unknown import (
     OWN_PREFIXES,
     REMOVED,
@@ -136,6 +141,39 @@ class Refusals(unittest.TestCase):
         self.assertRegex(shown, r'AWS_CA_BUNDLE: .*ca.pem" holds no certificates')
         self.assertRegex(shown, r'HPC_CA_FILE: .*missing.pem" cannot be read: No such file')
         self.assertRegex(shown, r'HPC_TOKEN_FILE: .*token" is empty')
+
+    def test_values_that_readers_stumble_over_are_reported_with_the_rest(self) -> None:
+        wrong = {
+            "DATA_DIR": "~nobody9/x",
+            "UPLOAD_MEMORY": "9" * 5000,
+            "UPLOAD_BANDWIDTH": "9" * 5000,
+            "SOURCE_ROOTS": "[" * 100_000,
+            "HPC_NODES": "[" * 100_000,
+            "METADATA_SERVICE_URL": "http://h:abc",
+            "INTERNAL_URL": "http://h:99999",
+        }
+        shown = self.refused(wrong)
+        for name in wrong:
+            self.assertRegex(shown, rf"(?m)^  {name}: ")
+
+    def test_a_pipe_is_reported_and_not_waited_for(self) -> None:
+        os.mkfifo(self.folder / "pipe")
+        pipe, data_dir = str(self.folder / "pipe"), {"DATA_DIR": str(self.folder)}
+        for name in ("HPC_TOKEN_FILE", "AWS_CA_BUNDLE", "HPC_CA_FILE", "CA_FILE"):
+            data_dir[name] = pipe
+        shown = self.refused(data_dir) + self.refused({"DATABASE_URL_FILE": pipe})
+        for name in (*data_dir.keys() - {"DATA_DIR"}, "DATABASE_URL_FILE"):
+            self.assertRegex(shown, f"{name}: .*not a regular file")
+
+    def test_an_address_of_a_database_that_cannot_be_read_is_reported(self) -> None:
+        for url in ("postgresql://h:port/db", "postgresql://[::1/db", "postgresql://h:p:1/db"):
+            with self.subTest(url), self.assertRaisesRegex(TransferServiceError, "DATABASE_URL"):
+                resolve_url(url)
+        found = ServiceSettings(data_dir=self.folder, database_url="sqlite:///~nouser9/x")
+        self.assertEqual([], missing_resources(found))
+        self.assertIn(Path("~nouser9/x").absolute(), found.private_paths)
+        found = apply_settings_file({"SETTINGS_FILE": "~nouser9/x"})
+        self.assertRegex(found.problems[0], "SETTINGS_FILE: .*cannot be read: No such file")
 
     def test_groups_that_are_not_complete_are_reported_together(self) -> None:
         shown = self.refused(

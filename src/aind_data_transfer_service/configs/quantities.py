@@ -1,5 +1,6 @@
 """Sizes and rates, as people write them."""
 
+import math
 import re
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -19,8 +20,8 @@ def bytes_per_second(text: str) -> float:
     rate = float(match[1]) * _UNITS[match[2].lower()] if match else 0.0
     if match and (match[3] == "b" or match[3].lower() == "bit"):
         rate /= 8
-    if rate < 1:
-        raise ValueError(f'"{text}" is no rate; write one such as 200MB/s or 1.5 Gbit/s')
+    if not 1 <= rate < math.inf:
+        raise ValueError(f'"{text[:60]}" is no rate; write one such as 200MB/s or 1.5 Gbit/s')
     return rate
 
 
@@ -33,6 +34,7 @@ def byte_count(text: str) -> int:
         Where it is none.
     """
     match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise ValueError(f'"{text}" is no size; write one such as 256MiB')
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    count = float(match[1]) * _UNITS[match[2].lower()] if match else math.inf
+    if count == math.inf:
+        raise ValueError(f'"{text[:60]}" is no size; write one such as 256MiB')
+    return int(count)

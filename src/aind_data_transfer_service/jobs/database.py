@@ -40,7 +40,7 @@ def resolve_url(url: str) -> sa.URL:
     """
     try:
         resolved = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         raise TransferServiceError(
             "DATABASE_URL cannot be read; write postgresql://user:password@host/database "
             "or sqlite:////absolute/path.sqlite3"

@@ -20,6 +20,7 @@ from aind_data_transfer_service.jobs.database import resolve_url
 from aind_data_transfer_service.logging_config import configured_from_environment, escape
 from aind_data_transfer_service.settings.environment import read_settings
 from aind_data_transfer_service.settings.file import DEFAULT, SettingsFile, apply_settings_file
+from aind_data_transfer_service.settings.kinds import refuse_special_file
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.unknown import check_names
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -127,7 +128,7 @@ def _database(settings: ServiceSettings) -> Iterator[str]:
         yield str(error)
         return
     if url.drivername.startswith("sqlite") and settings.database_url is not None:
-        yield from _writable("DATABASE_URL", Path(url.database or "").expanduser().parent)
+        yield from _writable("DATABASE_URL", Path(url.database or "").parent)
 
 
 def _folders(settings: ServiceSettings) -> Iterator[str]:
@@ -150,6 +151,7 @@ def _files(settings: ServiceSettings) -> Iterator[str]:
     for variable, path, read in files:
         try:
             if path is not None:
+                refuse_special_file(path)
                 read(path)
         except ssl.SSLError:
             yield f'{variable}: "{path}" holds no certificates in PEM format'

@@ -65,7 +65,13 @@ class CommonSettings(EnvironmentSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         """Make a path independent of where the process stands."""
-        return value and value.expanduser().absolute()
+        try:
+            return value and value.expanduser().absolute()
+        except RuntimeError:
+            raise ValueError(
+                f'"{value}" begins with the home folder of a user who does not exist; write an '
+                "absolute path"
+            ) from None
 
     @property
     def s3_endpoint_url(self) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from aind_data_transfer_service.configs.vocabulary import nearest
 from aind_data_transfer_service.settings.environment import SETTINGS_FILE, given_variables
+from aind_data_transfer_service.settings.kinds import home_expanded
 from aind_data_transfer_service.settings.unknown import (
     REMOVED,
     known_variables,
@@ -68,7 +69,7 @@ def apply_settings_file(environment: MutableMapping[str, str]) -> SettingsFile |
     named = given.get(SETTINGS_FILE)
     if not named and not DEFAULT.exists():
         return None
-    found = read_settings_file(Path(named).expanduser().absolute() if named else DEFAULT)
+    found = read_settings_file(home_expanded(Path(named)).absolute() if named else DEFAULT)
     found.values = {name: text for name, text in found.values.items() if name not in given}
     environment.update(found.values)
     return found

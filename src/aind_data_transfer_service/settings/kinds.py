@@ -1,8 +1,10 @@
 """What a variable of the environment can be: paths, addresses, names, each checked."""
 
+import errno
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -24,7 +26,10 @@ def _split_paths(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
-        return json.loads(value)
+        try:
+            return json.loads(value)
+        except RecursionError:
+            raise ValueError("is nested too deeply; write a list of folders") from None
     folders = [part for part in value.split(os.pathsep) if part.strip()]
     if not folders:
         raise ValueError("names no folder; leave it out, or write one such as /shared_drive")
@@ -75,7 +80,7 @@ def _web_address(value: str) -> str:
     """Refuse an address at which no web server can answer."""
     try:
         parts = urlsplit(value)
-        is_right = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_right = False
     if not is_right:
@@ -145,7 +150,7 @@ def _node_counts(value: Any) -> Any:
         text = value.strip()
         try:
             value = json.loads(text if "-" not in text else f"[{text.replace('-', ',')}]")
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
     counts = [value, value] if isinstance(value, int) else value
     if isinstance(counts, list | tuple) and len(counts) == 2:
@@ -198,6 +203,18 @@ def home_expanded(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         return path
+
+
+def refuse_special_file(path: Path) -> None:
+    """Raise an error for what is not a regular file: reading a pipe could block for ever.
+
+    Raises
+    ------
+    OSError
+        If it is none, or does not exist.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def sqlite_files(url: str) -> list[Path]:

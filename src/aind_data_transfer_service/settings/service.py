@@ -21,6 +21,7 @@ from aind_data_transfer_service.settings.kinds import (
     bucket_name,
     home_expanded,
     joined_paths,
+    refuse_special_file,
     sqlite_files,
 )
 from aind_data_transfer_service.settings.notifications import NotificationSettings
@@ -176,6 +177,7 @@ class ServiceSettings(CommonSettings):
         if self.database_url is not None:
             raise ValueError("DATABASE_URL and DATABASE_URL_FILE are both set; set one of them")
         try:
+            refuse_special_file(self.database_url_file)
             text = self.database_url_file.read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "it is not UTF-8 text"
