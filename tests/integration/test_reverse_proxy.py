@@ -38,17 +38,17 @@ class ProxyTest(unittest.TestCase):
     scheme = "https"
     prefix = ""
     name = NAME
-    service_url = f"https://{NAME}"
 
     @classmethod
     def setUpClass(cls) -> None:
         """Start the service, and the proxy of the class."""
         super().setUpClass()
-        notifications = NotificationSettings(service_url=cls.service_url)
+        cls.port = free_port()
+        address = f"{cls.scheme}://{cls.name}:{cls.port}{cls.prefix}"
+        notifications = NotificationSettings(service_url=address)
         settings = {"notifications": notifications, "root_path": cls.prefix}
         settings |= {"allow_custom_scripts": True}
         cls.service = cls.enterClassContext(Service(**settings))
-        cls.port = free_port()
         cls.proxy = cls.enterClassContext(cls.make_proxy())
         context = ssl.create_default_context(cafile=str(ca_file()))
         cls.client = cls.enterClassContext(httpx.Client(verify=context, timeout=10))
@@ -182,7 +182,6 @@ class NginxShortestTest(ProxyTest):
     """nginx that replaces `Host`, as it does by default, without TLS."""
 
     scheme = "http"
-    service_url = f"http://{NAME}"
 
     @classmethod
     def make_proxy(cls) -> ReverseProxy:
@@ -204,7 +203,6 @@ class NginxForAllNamesTest(ProxyTest):
     """nginx that replaces `Host` and answers every name."""
 
     scheme = "http"
-    service_url = f"http://{NAME}"
 
     @classmethod
     def make_proxy(cls) -> ReverseProxy:
@@ -229,7 +227,6 @@ class NginxBelowPathTest(ProxyTest):
 
     prefix = "/transfer"
     name = "www.lab.example"
-    service_url = "https://www.lab.example/transfer"
     slash = ""
 
     @classmethod

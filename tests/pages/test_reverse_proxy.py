@@ -33,9 +33,9 @@ class ThroughProxyTest(PageTest):
 
     def open(self, caption: str, scheme: str, changes: dict[str, str]) -> Service:
         """Start a service and nginx as documented, and open the first page."""
-        notifications = NotificationSettings(service_url=f"{scheme}://{NAME}")
-        self.service = self.enterContext(Service(notifications=notifications))
         self.port = free_port()
+        notifications = NotificationSettings(service_url=f"{scheme}://{NAME}:{self.port}")
+        self.service = self.enterContext(Service(notifications=notifications))
         changes = {key: value.replace("PORT", str(self.port)) for key, value in changes.items()}
         changes["http://127.0.0.1:5000"] = self.service.url
         self.enterContext(Nginx(adapt(code_block(PAGE, caption), changes), self.port))
@@ -46,7 +46,7 @@ class ThroughProxyTest(PageTest):
 
     def submit_and_follow(self) -> None:
         """Send a session through the page, and see it arrive on the list without reloading."""
-        session = self.service.data_dir / "session"
+        session = self.service.folder / "session"
         session.mkdir()
         (session / "trial.csv").write_text("time,licks\n0.1,3\n")
         watcher = self.page.context.new_page()
