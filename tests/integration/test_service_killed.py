@@ -98,7 +98,9 @@ class ServiceKilledTest(unittest.TestCase):
         self.assertEqual(self.state(ended), JobState.COMPLETED)
 
     def test_a_data_transfer_goes_on_while_the_service_is_away(self):
-        source = self.folder / "source"
+        data = tempfile.TemporaryDirectory()
+        self.addCleanup(data.cleanup)
+        source = Path(data.name) / "source"
         source.mkdir()
         for number in range(200):
             (source / f"{number}.bin").write_bytes(os.urandom(20_000))

@@ -258,16 +258,17 @@ class ServiceTest(ClusterTest):
         self.assertIn("cancelled on the cluster", job["reason"])
 
     def test_a_job_without_its_folders_fails_and_names_them(self):
-        [answer] = self.submit(
-            self.request(
-                modalities=[
-                    {"modality": {"abbreviation": "behavior"}, "source": "/not/on/the/node"}
-                ]
-            )
-        )
+        gone = self.folder / "gone"
+        gone.mkdir()
+        source = {"modality": {"abbreviation": "behavior"}, "source": str(gone)}
+        request = self.request(hpc_settings={"hold": True}, modalities=[source])
+        [answer] = self.submit(request)
+        gone.rmdir()
+        number = self.job(answer["job_id"])["executor_ref"].partition(":")[0]
+        self.cluster.run("scontrol", "release", number)
         job = self.end_of(answer["job_id"])
         self.assertEqual(("FAILED", 10), (job["state"], job["exit_code"]))
-        self.assertIn("/not/on/the/node", job["reason"])
+        self.assertIn(str(gone), job["reason"])
 
     def test_what_the_cluster_may_not_be_asked_is_told_before_anything_is_sent(self):
         wrong = {"tme_limit": 5, "environment": {"A": "b"}, "standard_out": "/etc/x", "tasks": "x"}

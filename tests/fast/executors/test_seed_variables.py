@@ -15,7 +15,7 @@ OTHERS = {
     "HPC_HOST": ("cluster", "url", "http://cluster:3000"),
     "HPC_PORT": ("6820", "url", "http://localhost:6820"),
     "HPC_USERNAME": ("svc", "user", "svc"),
-    "HPC_TOKEN": ("another", "token", "another"),
+    "HPC_TOKEN": ("token-b7f3", "token", "token-b7f3"),
     "HPC_PARTITION": ("fast", "property partition", "fast"),
     "HPC_SIF_LOCATION": ("/other.sif", "command", "singularity exec --cleanenv /other.sif"),
     "HPC_CURRENT_WORKING_DIRECTORY": ("/w", "property current_working_directory", "/w"),

@@ -105,7 +105,7 @@ class File(_InFolder):
         self.path.write_text(ending_in(30))
         source = self.file()
         token = await source.current()
-        self.assertEqual(token, await source.renew("another"))
+        self.assertEqual(token, await source.renew("token-c9d1"))
 
 
 class Command(_InFolder):
