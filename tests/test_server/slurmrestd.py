@@ -221,6 +221,12 @@ def _envelope(errors: list[dict[str, Any]] | None = None, **content: Any) -> dic
     return {"meta": _META, "errors": errors or [], **content}
 
 
+class Server(ThreadingHTTPServer):
+    """A server that many clients may call at the same moment."""
+
+    request_queue_size = 128
+
+
 def make_server(host: str, port: int, cluster: Cluster) -> ThreadingHTTPServer:
     """Make the server, listening; `serve_forever` starts it."""
     api = Api(cluster)
@@ -258,7 +264,7 @@ def make_server(host: str, port: int, cluster: Cluster) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(body)
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    server = Server((host, port), Handler)
     server.daemon_threads = True
     return server
 

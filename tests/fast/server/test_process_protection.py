@@ -118,7 +118,7 @@ class ServiceAndScript(unittest.TestCase):
         for name, value in SECRETS.items():
             self.assertNotIn(value, said, name)
             self.assertNotIn(f"\n{name}=", said)
-        self.assertNotIn("secret-place", said)
+        self.assertNotIn("sqlite:", said)
         self.assertNotIn(f"/proc/{service.pid}: ", said)
         self.assertIn("\nAWS_SECRET_ACCESS_KEY=aws-secret-1\n", said, "jobs need it")
         self.assertIn("\nJOB_ID=", said)
