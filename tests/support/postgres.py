@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ class PostgresServer:
             connection.execute(statement)
 
     def stop(self) -> None:
-        """End the server and remove its files."""
-        self.process.terminate()
+        """End the server, whoever is still connected, and remove its files."""
+        self.process.send_signal(signal.SIGINT)
         self.process.wait(20)
         shutil.rmtree(self.folder, ignore_errors=True)
 
