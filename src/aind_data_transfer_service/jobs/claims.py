@@ -5,16 +5,14 @@ claims it first: the record names the executor then, and no reference yet. From 
 may be on its way, and only the executor can tell.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import sqlalchemy as sa
 
 from aind_data_transfer_service.jobs import tables
-from aind_data_transfer_service.jobs.database import Database
+from aind_data_transfer_service.jobs.database import Database, chunks
 from aind_data_transfer_service.jobs.record import utc_now
 from aind_data_transfer_service.jobs.states import JobState
-
-_CHUNK = 500  # values in one IN list
 
 
 class Claims:
@@ -43,13 +41,12 @@ class Claims:
     ) -> set[str]:
         """Name another executor, of jobs that have no reference yet."""
         jobs = tables.jobs
-        listed: Sequence[str] = sorted(job_ids)
         found: set[str] = set()
         with self._database.writing() as connection:
-            for start in range(0, len(listed), _CHUNK):
+            for chunk in chunks(sorted(job_ids)):
                 unsent = (
                     sa.select(jobs.c.id)
-                    .where(jobs.c.id.in_(listed[start : start + _CHUNK]), condition)
+                    .where(jobs.c.id.in_(chunk), condition)
                     .where(jobs.c.state == JobState.SUBMITTED.value, jobs.c.executor_ref == "")
                     .order_by(jobs.c.seq)  # as other changes lock rows, so that none deadlock
                     .with_for_update()

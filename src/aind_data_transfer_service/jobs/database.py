@@ -2,10 +2,10 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -14,6 +14,8 @@ from alembic.util import CommandError
 
 from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.jobs.private_files import make_private_file
+
+T = TypeVar("T")
 
 BUSY_SECONDS = 8.0
 """Seconds that a writer waits for another one to finish, on SQLite and on PostgreSQL."""
@@ -25,8 +27,17 @@ _IDLE_SECONDS = 60
 _UNACKNOWLEDGED_SECONDS = 15
 """Seconds until a connection to a machine that does not answer is given up."""
 _MOST_CONNECTIONS = 20
+_CHUNK = 500
+"""Values in one statement."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x41494E44  # any number, as long as all of us take the same
+
+
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """Cut values into lists that one statement can take, such as in `IN`."""
+    listed = list(items)
+    for start in range(0, len(listed), _CHUNK):
+        yield listed[start : start + _CHUNK]
 
 
 def resolve_url(url: str) -> sa.URL:

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from aind_data_transfer_service.jobs import tables
-from aind_data_transfer_service.jobs.database import Database
+from aind_data_transfer_service.jobs.database import Database, chunks
 from aind_data_transfer_service.jobs.record import Job, storable, utc_now
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.notifications.occasion import Occasion, occasion_of
@@ -25,7 +25,6 @@ BATCH_WAIT = timedelta(seconds=60)
 """How long a notice about one of several jobs of a request waits for those about the others."""
 GIVE_UP = timedelta(days=1)
 """How long a message is tried."""
-_CHUNK = 500  # values in one IN list
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +164,8 @@ def _lease(connection: sa.Connection, notices: Sequence[Notice], until: datetime
 
 def _chosen(notices: Sequence[Notice]) -> Iterator[sa.ColumnElement[bool]]:
     """Compose conditions for notices, as many of them at once as a statement can take."""
-    for start in range(0, len(notices), _CHUNK):
-        yield tables.notices.c.seq.in_([one.seq for one in notices[start : start + _CHUNK]])
+    for chunk in chunks(one.seq for one in notices):
+        yield tables.notices.c.seq.in_(chunk)
 
 
 def note_change(connection: sa.Connection, job_seq: int, before: Job, after: Job) -> None:

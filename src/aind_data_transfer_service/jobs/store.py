@@ -21,7 +21,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.jobs import tables
 from aind_data_transfer_service.jobs.claims import Claims
-from aind_data_transfer_service.jobs.database import Database
+from aind_data_transfer_service.jobs.database import Database, chunks
 from aind_data_transfer_service.jobs.old_jobs import OldJobs
 from aind_data_transfer_service.jobs.open_ends import OpenEnds
 from aind_data_transfer_service.jobs.outbox import Outbox, note_change
@@ -55,7 +55,6 @@ EVENT_CHARACTERS = 2 * 1024**2
 LONGEST_TEXT = 8192
 """Characters of any text in a job's row, such as a reason that another system gave."""
 MOST_SUBMITTERS = 500
-_CHUNK = 500  # values in one IN list
 _TRIES = 3
 T = TypeVar("T")
 
@@ -204,7 +203,7 @@ class JobStore:
         """Read several jobs, whole, in the order of their ids as given."""
         found: dict[str, Job] = {}
         with self._database.reading() as connection:
-            for chunk in _chunks(job_ids):
+            for chunk in chunks(job_ids):
                 query = (
                     sa.select(*_ROW_COLUMNS, *_REQUEST_COLUMNS)
                     .join(tables.requests, tables.requests.c.job_seq == tables.jobs.c.seq)
@@ -265,7 +264,7 @@ class JobStore:
         """
         jobs: list[Job] = []
         refused: dict[str, Exception] = {}
-        for chunk in _chunks(changes):
+        for chunk in chunks(changes):
             with self._database.writing() as connection:
                 rows = _lock_rows(connection, [change.job_id for change in chunk])
                 for change in chunk:
@@ -318,7 +317,7 @@ class JobStore:
         """Tell which assets are being brought at this moment, and by which job."""
         found: dict[str, str] = {}
         with self._database.reading() as connection:
-            for chunk in _chunks(sorted(set(locations) - {""})):
+            for chunk in chunks(sorted(set(locations) - {""})):
                 query = sa.select(tables.jobs.c.location, tables.jobs.c.id).where(
                     tables.jobs.c.location.in_(chunk), tables.IN_FLIGHT
                 )
@@ -359,13 +358,6 @@ class JobStore:
 _REQUEST_COLUMNS = tuple(tables.requests.c[name] for name in (*REQUEST_FIELDS, "warnings"))
 
 
-def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:
-    """Cut a sequence into pieces that a statement can take."""
-    listed = list(items)
-    for start in range(0, len(listed), _CHUNK):
-        yield listed[start : start + _CHUNK]
-
-
 def _search_text(job: Job) -> str:
     """Compose what the text filter looks at; the id comes first (see `query`)."""
     parts = (job.id, job.name, job.submitter, job.project_name, job.subject_id)
@@ -399,7 +391,7 @@ def _row_values(job: Job) -> dict[str, Any]:
 
 def _insert_jobs(connection: sa.Connection, jobs: Sequence[Job]) -> None:
     """Write new jobs, and what was asked of them."""
-    for chunk in _chunks(jobs):
+    for chunk in chunks(jobs):
         rows = [{**_row_values(job), "search": _search_text(job)} for job in chunk]
         connection.execute(sa.insert(tables.jobs), rows)
         ids = [job.id for job in chunk]
