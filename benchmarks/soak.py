@@ -40,6 +40,7 @@ import psutil
 from tests.support import free_port, hostile_files, slurm, wait_until
 from tests.support.hostile_scripts import HOSTILE
 from tests.support.requests import upload_settings
+from tests.support.service_process import environment_of
 from tests.support.slurm_faults import Fault, FaultyServer, Reply, Seen
 
 PAGES = ("/", "/jobs", "/livez", "/api/jobs?state=FAILED")
@@ -76,7 +77,7 @@ class Service:
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--port", str(self.port)],
-                env={"PATH": os.environ["PATH"], "PYTHONUTF8": "1", **self._variables},
+                env=environment_of(**self._variables),
                 stdout=log,
                 stderr=log,
             )
