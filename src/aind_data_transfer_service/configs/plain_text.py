@@ -27,7 +27,7 @@ _IS_HALF = re.compile(f"[{_HALVES}]")
 
 
 def wrong_character(text: str, has_lines: bool = False, place: str = "") -> str:
-    """Return the first character that a text may not hold, in words; an empty text if none.
+    """Return the first character that a text may not hold, in words, or an empty text.
 
     Parameters
     ----------

@@ -190,7 +190,7 @@ class _Reader:
         header = read_header(first)
         self._result.add_errors(header.errors)
         for row in lines:
-            # A hint costs more than the rest of the check, and is of use only in a listed error.
+            # A hint costs more than the rest of the check, and only a listed error needs it.
             is_listed = len(self._result.errors) < MAX_ERRORS
             with nullcontext() if is_listed else without_hints():
                 self._read_row(header, row)

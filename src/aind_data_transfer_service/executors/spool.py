@@ -152,7 +152,7 @@ class JobFolder:
                 process.terminate()
             except psutil.NoSuchProcess:  # it ended between question and answer
                 continue
-            except psutil.Error as error:  # the others are told
+            except psutil.Error as error:  # the others still get the signal
                 failures.append(str(error))
         if failures:
             raise ExecutorError(f"job {self.job_id} cannot be stopped: {'; '.join(failures)}")

@@ -1,8 +1,8 @@
 """Which jobs are being handed to an executor, so that nobody else cancels or takes them meanwhile.
 
-A job that is recorded but was not sent is `SUBMITTED` and names no executor. Whoever hands it over
-claims it first: the record names the executor then, and no reference yet. From there on the request
-may be on its way, and only the executor can tell.
+A job that is recorded but was not sent is `SUBMITTED` and names no executor. A process claims it
+before handing it over: the record names the executor then, and no reference yet. From there on the
+request may be on its way, and only the executor can tell.
 """
 
 from collections.abc import Collection

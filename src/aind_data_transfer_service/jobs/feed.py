@@ -79,7 +79,7 @@ class Feed:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Forget a subscription at once, whoever still holds it."""
+        """Remove a subscription at once, even if it is still in use."""
         self._subscriptions.discard(subscription)
 
     def publish(self, jobs: Iterable[Job]) -> None:

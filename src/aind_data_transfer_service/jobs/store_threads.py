@@ -1,7 +1,7 @@
 """Threads for questions to the database, and how long an answer is waited for.
 
 A database that hangs keeps the threads that ask it. So it has threads of its own, few of them, and
-whoever asks waits for a limited time. The lease and the health checks have their own, because they
+a caller waits for a limited time. The lease and the health checks have their own, because they
 must not wait behind the pages.
 """
 

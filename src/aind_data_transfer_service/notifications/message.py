@@ -162,7 +162,7 @@ def compose_digest(
 
 
 def _in_digest(job: Job, state: JobState, reason: str) -> str:
-    """Write what is told of one of several jobs."""
+    """Compose the lines about one of several jobs."""
     text = f"{job.name} ({job.id}), {_with_reason(state.value, reason)}"
     return text if len(text) <= _LONGEST_IN_DIGEST else f"{text[:_LONGEST_IN_DIGEST - 1]}…"
 

@@ -81,7 +81,7 @@ class Notifier:
         self.heartbeat = Heartbeat(INTERVAL, _LEASE.total_seconds())
 
     async def run(self) -> None:
-        """Look again and again, whatever goes wrong with one look; it is told once.
+        """Look at regular intervals; an error of one look is logged once and ends nothing.
 
         Once it is cancelled, no further message is sent.
         """
@@ -156,7 +156,7 @@ class Notifier:
         self._store.outbox.done(*notices)
 
     def _message(self, notices: Sequence[Notice], occasion: Occasion) -> Message:
-        """Write what is told: of one job, or of several jobs of one request."""
+        """Compose a message about one job, or about several jobs of one request."""
         url, first = self._settings.service_url, notices[0]
         if len(notices) == 1:
             job = self._store.get(first.job_id)
