@@ -232,9 +232,8 @@ def open_real(path: str, flags: int) -> int:
     descriptor = os.open("/", _FOLDER)
     try:
         for folder in folders:
-            inner = open_folder(folder, descriptor)
-            os.close(descriptor)
-            descriptor = inner
+            outer, descriptor = descriptor, open_folder(folder, descriptor)
+            os.close(outer)  # named no more: an interruption must not close it twice
         return os.open(name or ".", flags | os.O_NOFOLLOW, dir_fd=descriptor)
     finally:
         os.close(descriptor)

@@ -9,6 +9,7 @@ gone, ends with the process: at the deadline the watchdog has the last word said
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -97,7 +98,7 @@ class Shutdown:
         self._deadline, self._leave = deadline, leave
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._is_protected = False
+        self._is_protected = self._is_broken_off = False
 
     def __enter__(self) -> Self:
         """Install the handlers; raises `RuntimeError` if no thread can be started."""
@@ -116,6 +117,7 @@ class Shutdown:
         except RuntimeError:
             self._restore()
             raise
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._lost
         self._halt.listen(self._interrupt)
         return self
 
@@ -125,6 +127,7 @@ class Shutdown:
             self._closed.set()
         os.write(self._wake, _CLOSED)
         self._thread.join()
+        sys.unraisablehook = self._unraisable
         self._restore()
 
     def protect(self) -> None:
@@ -141,9 +144,16 @@ class Shutdown:
 
     def _handle(self, *_: object) -> None:
         """Break off what the main thread does: once, and only after the watchdog said why."""
-        if self._halt.reason is not None and not self._is_protected:
-            self._is_protected = True
+        if self._halt.reason is not None and not (self._is_protected or self._is_broken_off):
+            self._is_broken_off = True
             raise Halted(self._halt.reason)
+
+    def _lost(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Break off once more where Python had no way to pass it on, as in a finalizer."""
+        if isinstance(unraisable.exc_value, Halted):
+            self._is_broken_off = False
+        else:
+            self._unraisable(unraisable)
 
     def _interrupt(self) -> None:
         """Wake the watchdog, and have the main thread break off."""
@@ -155,7 +165,7 @@ class Shutdown:
     def _knock(self) -> None:
         """Have the main thread run its signal handler, unless it did."""
         with self._lock:
-            if not self._is_protected and not self._closed.is_set():
+            if not (self._is_protected or self._is_broken_off or self._closed.is_set()):
                 signal.pthread_kill(self._main, signal.SIGTERM)
 
     def _watch(self) -> None:

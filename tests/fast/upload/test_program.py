@@ -14,11 +14,11 @@ from functools import partial
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import ExitCode
-from aind_data_transfer_service.upload import job
+from aind_data_transfer_service.upload import job, program
 from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.manifest import write_manifest
 from aind_data_transfer_service.upload.program import main
-from aind_data_transfer_service.upload.shutdown import SIGNALS
+from aind_data_transfer_service.upload.shutdown import SIGNALS, Shutdown
 from tests.support import missing, slow
 from tests.support.transfer import PREFIX, TransferTestCase
 
@@ -45,6 +45,7 @@ class TestProgram(TransferTestCase):
         before = [signal.getsignal(number) for number in SIGNALS]
         with (
             patch.dict(os.environ, {**self.environment, **environment}, clear=True),
+            patch.object(program, "Shutdown", partial(Shutdown, deadline=60)),  # slow test disks
             contextlib.redirect_stdout(self.out),
             contextlib.redirect_stderr(self.err),
         ):

@@ -1,9 +1,14 @@
 """How a job is stopped: by signals, by a lost lease, and by the watchdog where it hangs."""
 
+import contextlib
+import gc
+import io
 import os
 import signal
+import sys
 import threading
 import unittest
+import weakref
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import (
@@ -97,6 +102,60 @@ class ShutdownTest(unittest.TestCase):
                     threading.Event().wait(0.05)
                     cleaned.set()
         self.assertTrue(cleaned.is_set())
+
+    def test_what_python_swallows_is_broken_off_again(self):
+        """An exception in a finalizer or a callback of the garbage collector goes nowhere."""
+
+        class Thing:
+            pass
+
+        class WithFinalizer:
+            def __del__(self):
+                interrupted()
+
+        def interrupted(*_):
+            os.kill(os.getpid(), signal.SIGTERM)
+            try:
+                threading.Event().wait(20)
+            except Halted:
+                swallowed.append(True)
+                raise
+
+        def by_finalizer():
+            WithFinalizer()
+
+        def by_weak_reference():
+            thing = Thing()
+            kept.append(weakref.ref(thing, interrupted))
+
+        def by_garbage_collector():
+            gc.callbacks.append(interrupted)
+            try:
+                gc.collect()
+            finally:
+                gc.callbacks.remove(interrupted)
+
+        kept = []
+        for swallow in (by_finalizer, by_weak_reference, by_garbage_collector):
+            with self.subTest(swallow.__name__):
+                self.halt, swallowed = Halt(), []
+                hook = sys.unraisablehook
+                with self.assertRaises(Halted), self.shutdown():
+                    swallow()
+                    self.assertEqual(swallowed, [True])
+                    threading.Event().wait(20)
+                self.assertIs(sys.unraisablehook, hook)
+        self.assertEqual(self.codes, [])
+
+    def test_other_errors_in_finalizers_are_told_as_ever(self):
+        class Odd:
+            def __del__(self):
+                raise ValueError("odd thing")
+
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            with patch.object(sys, "unraisablehook", sys.__unraisablehook__), self.shutdown():
+                Odd()
+        self.assertIn("odd thing", said.getvalue())
 
     def test_a_lost_lease_breaks_off_whatever_waits(self):
         with self.assertRaises(Halted), self.shutdown():
