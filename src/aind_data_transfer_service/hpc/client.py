@@ -31,6 +31,7 @@ from aind_data_transfer_service.hpc.models import (
 from aind_data_transfer_service.hpc.past import NOTHING_FOUND, PastDialect, read_past_jobs
 from aind_data_transfer_service.hpc.tokens import TokenSource
 from aind_data_transfer_service.hpc.verdict import CERTAIN, Answer, Exchange, judge, read_answer
+from aind_data_transfer_service.trust import trust
 
 T = TypeVar("T")
 _CONNECTIONS = 32
@@ -344,15 +345,10 @@ class SlurmClient:
 
 def _trust(ca: Path | None) -> ssl.SSLContext:
     """Trust the system's certificates, and those of a file where one is named."""
-    context = ssl.create_default_context()
-    if ca is not None:
-        try:
-            context.load_verify_locations(cafile=str(ca))
-        except (OSError, ssl.SSLError) as error:
-            raise Unreachable(
-                f"HPC_CA_FILE: {ca} cannot be read as certificates: {error}"
-            ) from error
-    return context
+    try:
+        return trust(ca)
+    except OSError as error:
+        raise Unreachable(f"HPC_CA_FILE: {ca} cannot be read as certificates: {error}") from error
 
 
 def _words(error: Exception) -> str:

@@ -14,6 +14,7 @@ import httpx
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
 from aind_data_transfer_service.metadata.web import TooLong, receive
+from aind_data_transfer_service.trust import trust
 
 V2_PATH = "/api/v2"
 _USABLE = {200: True, 300: True, 207: False, 400: False, 406: False}
@@ -57,7 +58,9 @@ class MetadataService(SourceBase):
         self._attempts = max(1, attempts)
         self._sleep = sleep
         self._timeout = timeout
-        self._client = httpx.Client(timeout=timeout, follow_redirects=True, auth=login)
+        self._client = httpx.Client(
+            verify=trust(), timeout=timeout, follow_redirects=True, auth=login
+        )
 
     def __enter__(self) -> "MetadataService":
         return self

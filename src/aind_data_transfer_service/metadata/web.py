@@ -5,7 +5,6 @@ lasts; `Retry-After` (RFC 9110, 10.2.3) is honoured, and where it reaches beyond
 question is given up at once. Neither names nor passwords are ever part of a message.
 """
 
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import httpx
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.redaction import redact
+from aind_data_transfer_service.trust import trust
 
 _PAUSE_SECONDS = 0.5
 _LEAST_SECONDS = 0.01
@@ -59,16 +59,13 @@ def client(
     MetadataError
         Where the file of certificates cannot be read.
     """
-    trust = ssl.create_default_context()
-    if ca_file is not None:
-        try:
-            trust.load_verify_locations(cafile=str(ca_file))
-        except OSError as error:  # ssl.SSLError is one too
-            raise MetadataError(
-                f"{ca_file} holds no certificates that can be read ({error}); "
-                "it has to be a file in PEM format"
-            ) from error
-    return httpx.Client(verify=trust, auth=auth)
+    try:
+        return httpx.Client(verify=trust(ca_file), auth=auth)
+    except OSError as error:
+        raise MetadataError(
+            f"{ca_file} holds no certificates that can be read ({error}); "
+            "it has to be a file in PEM format"
+        ) from error
 
 
 class Web:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from aind_data_transfer_service.trust import trust
+
 logger = logging.getLogger(__name__)
 
 PIECE = 256 * 1024
@@ -84,7 +86,9 @@ class Callback:
     def _run(self) -> None:
         """Send, until the file ends or the service wants no more."""
         try:
-            with httpx.Client(headers=self._headers, timeout=self._patience) as client:
+            with httpx.Client(
+                verify=trust(), headers=self._headers, timeout=self._patience
+            ) as client:
                 self._follow(client)
         except Exception as error:  # the telling may fail, the transfer goes on
             self._complain(f"an error of its own ({type(error).__name__})")

@@ -1,0 +1,41 @@
+"""Which certificates the clients trust."""
+
+import os
+import ssl
+import tempfile
+import unittest
+from pathlib import Path
+from unittest.mock import patch
+
+from aind_data_transfer_service.trust import trust
+from tests.support.https import authority, ca_file
+
+
+def _pem(certificate: bytes) -> bytes:
+    return ssl.DER_cert_to_PEM_cert(certificate).encode()
+
+
+class TrustTest(unittest.TestCase):
+    """This machine's certificates, and those of a file."""
+
+    def test_clients_share_the_certificates_of_the_machine(self):
+        self.assertIs(trust(), trust())
+        self.assertEqual(trust().verify_mode, ssl.CERT_REQUIRED)
+        self.assertTrue(trust().check_hostname)
+
+    def test_certificates_that_the_environment_names_are_read_anew(self):
+        before = trust()
+        with tempfile.TemporaryDirectory() as folder:
+            with patch.dict(os.environ, SSL_CERT_DIR=folder):
+                self.assertIsNot(trust(), before)
+
+    def test_a_file_is_trusted_by_those_who_name_it_alone(self):
+        self.assertIn(authority().cert_pem.bytes(), map(_pem, trust(ca_file()).get_ca_certs(True)))
+        self.assertNotIn(authority().cert_pem.bytes(), map(_pem, trust().get_ca_certs(True)))
+
+    def test_a_file_that_holds_none_is_an_error(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "authority.pem"
+            self.assertRaises(OSError, trust, path)
+            path.write_text("no certificate")
+            self.assertRaises(OSError, trust, path)
