@@ -38,6 +38,7 @@ from aind_data_transfer_service.settings.sources import (
     TarsSettings,
 )
 from aind_data_transfer_service.settings.upload import UploadSettings
+from tests.support import slow
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "doc_template" / "source"
@@ -160,6 +161,7 @@ class Settings(unittest.TestCase):
 class Failures(unittest.TestCase):
     """What a page says is shown when something goes wrong, is what the code says."""
 
+    @slow
     def test_the_words_are_those_of_the_code(self) -> None:
         said = "\n".join(texts())
         pages = ("slurm_cluster.rst", "metadata_sources.rst", "reverse_proxy.rst", "operation.rst")
@@ -301,6 +303,7 @@ class Versions(unittest.TestCase):
         exact = {_plain(line.split("==")[0]) for line in read("constraints.txt").splitlines()}
         self.assertEqual([], [name for name in wanted if _plain(name) not in exact])
 
+    @slow
     def test_what_is_imported_comes_with_a_plain_installation(self) -> None:
         wanted = tomllib.loads(read("pyproject.toml"))["project"]["dependencies"]
         installed: set[str] = set()

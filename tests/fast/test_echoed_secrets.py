@@ -56,6 +56,7 @@ class EchoesOfServices(unittest.TestCase):
                 self.assertIn("Basic", "".join(server.requests))
                 self.assertEqual([], traces(str(caught.exception), PASSWORD))
 
+    @slow
     def test_the_hook_for_registration(self) -> None:
         settings = AfterwardsSettings(registration_token=PASSWORD, registration_url="http://[::1]")
         for status, kind in ((400, "json"), (403, "text"), (200, "html")):

@@ -119,6 +119,7 @@ class Json(unittest.TestCase):
 class Job(unittest.TestCase):
     """A job on the command line."""
 
+    @slow
     def test_its_lines_are_of_the_same_form_and_its_last_word_stays_plain(self) -> None:
         variables = {"DATA_DIR": tempfile.gettempdir(), "LOG_LEVEL": "DEBUG"}
         with tempfile.NamedTemporaryFile() as events:
@@ -135,6 +136,7 @@ class Job(unittest.TestCase):
                     else:
                         self.assertEqual("j1", json.loads(lines[0])["job_id"])
 
+    @slow
     def test_a_wrong_level_and_a_wrong_form_are_reported(self) -> None:
         done = run_command("clean", LOG_LEVEL="LOUD", LOG_FORMAT="xml")
         self.assertEqual(2, done.returncode)

@@ -14,7 +14,7 @@ import psutil
 from aind_data_transfer_service import process_pool
 from aind_data_transfer_service.errors import UnavailableError, WorkerDied, WorkerTimeout
 from aind_data_transfer_service.process_pool import ProcessPool
-from tests.support import wait_until
+from tests.support import slow, wait_until
 
 WORKER = "tests.support.worker"
 MIB = 1024**2
@@ -56,6 +56,7 @@ class PoolTest(unittest.IsolatedAsyncioTestCase):
     async def pid(self) -> int:
         return int((await self.pool.ask(b"pid")).split()[0])
 
+    @slow
     async def test_requests_and_replies_larger_than_a_pipe(self):
         self.assertEqual(b"5000000", (await self.pool.ask(b"pid " + b"x" * 5_000_000)).split()[1])
         self.assertEqual(5_000_000, len(await self.pool.ask(b"repeat 5000000")))
@@ -73,6 +74,7 @@ class PoolTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(b"1000000", await self.pool.ask(b"allocate 1000000"))
         self.assertEqual(b"MemoryError", await self.pool.ask(b"allocate %d" % (600 * MIB)))
 
+    @slow
     async def test_a_worker_that_exceeds_its_deadline_is_replaced(self):
         before = await self.pid()
         self.pool.seconds = 0.1
@@ -82,6 +84,7 @@ class PoolTest(unittest.IsolatedAsyncioTestCase):
         self.pool.seconds = 30.0
         self.assertNotEqual(before, await self.pid())
 
+    @slow
     async def test_a_worker_that_dies_of_a_request_is_replaced(self):
         before = await self.pid()
         with self.assertRaises(WorkerDied) as raised:
@@ -89,11 +92,13 @@ class PoolTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(-signal.SIGABRT, raised.exception.status)
         self.assertNotEqual(before, await self.pid())
 
+    @slow
     async def test_a_request_that_kills_two_workers_fails(self):
         with self.assertRaises(WorkerDied):
             await self.pool.ask(b"kill")
         self.assertTrue(await self.pid())
 
+    @slow
     async def test_an_idle_worker_that_somebody_kills_is_replaced_and_nobody_notices(self):
         before = await self.pid()
         os.kill(before, signal.SIGKILL)
@@ -128,6 +133,7 @@ class StartTest(unittest.IsolatedAsyncioTestCase):
                 await pool.ask(b"pid")
         self.assertTrue(await pool.ask(b"pid"), "the next request tries again")
 
+    @slow
     async def test_a_worker_that_fails_at_once_is_reported(self):
         pool = ProcessPool("tests.support.no_such_module", 1, 512 * MIB, 30.0)
         self.addCleanup(pool.close)
@@ -140,6 +146,7 @@ class StartTest(unittest.IsolatedAsyncioTestCase):
 class OwnerTest(unittest.TestCase):
     """The end of the process that owns the workers."""
 
+    @slow
     def test_workers_end_with_their_owner_however_it_ends(self):
         for number in (signal.SIGKILL, signal.SIGTERM):
             with (

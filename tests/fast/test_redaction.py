@@ -18,6 +18,7 @@ from aind_data_transfer_service import redaction
 from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.redaction import HIDDEN, Redactor
 from aind_data_transfer_service.settings.sources import SlimsSettings
+from tests.support import slow
 
 AWKWARD = "pä ss/w\"o\\rd&<x>+1'😀%"
 SPELLINGS = {
@@ -65,6 +66,7 @@ class Spellings(unittest.TestCase):
                         self.assertEqual(f"Basic {HIDDEN}.", redactor.redact(f"Basic {text}."))
                         self.assertEqual(f"x {HIDDEN}", redactor.redact(f"x {quote(text)}"))
 
+    @slow
     @settings(max_examples=40, deadline=None)
     @given(st.text(min_size=6, max_size=40), st.sampled_from(sorted(SPELLINGS)))
     def test_no_secret_of_any_letters_survives(self, secret: str, name: str) -> None:

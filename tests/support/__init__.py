@@ -1,5 +1,6 @@
 """What tests share: the rule about missing pieces, free ports, waiting without sleeping blindly."""
 
+import asyncio
 import os
 import random
 import socket
@@ -16,7 +17,7 @@ _given: set[int] = set()
 
 
 def slow(tested: Tested) -> Tested:
-    """Leave a test, or a class of tests, out of the quick suite: it takes over half a second."""
+    """Leave a test, or a class of tests, out of the quick suite: it takes over 0.3 s."""
     tested.is_slow = True
     return tested
 
@@ -35,6 +36,14 @@ def missing(piece: str) -> Exception:
     if os.environ.get("CI") == "true":
         return AssertionError(f"{piece} is not to be had, and under CI nothing may be skipped")
     return unittest.SkipTest(message)
+
+
+def untraced() -> None:
+    """Turn off asyncio's debug mode, which `IsolatedAsyncioTestCase` turns on.
+
+    It keeps the stack of each future, for a third of the time of a test of the service.
+    """
+    asyncio.get_running_loop().set_debug(False)
 
 
 def free_port() -> int:

@@ -20,6 +20,7 @@ from aind_data_transfer_service.executors.base import (
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server import create_app
 from aind_data_transfer_service.settings.service import ServiceSettings
+from tests.support import untraced
 from tests.support.service import LAB
 from tests.support.spreadsheets import shared_reader
 
@@ -89,6 +90,7 @@ class ApplicationTest(unittest.IsolatedAsyncioTestCase):
 
     async def asyncSetUp(self) -> None:
         """Start the application, whose files are in `state_dir`; `data_dir` is a folder of data."""
+        untraced()
         folder = tempfile.TemporaryDirectory(prefix="application-", ignore_cleanup_errors=True)
         self.addCleanup(folder.cleanup)
         self.data_dir = Path(folder.name) / "session"

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import Executor, JobSpec, RunState, RunStatus
 from aind_data_transfer_service.jobs.record import new_job_id
+from tests.support import slow
 
 WAITING = frozenset({RunState.PENDING, RunState.RUNNING})
 
@@ -68,6 +69,7 @@ class ExecutorContract:
         self.assertLessEqual(status.started_at, status.ended_at)
         self.assertIsNotNone(status.ended_at.tzinfo)
 
+    @slow
     async def test_a_job_that_fails_tells_its_exit_code(self):
         [ref] = await self.begin(a_script("echo no >&2", "exit 17"))
         self.assertEqual((await self.wait_for(ref, RunState.FAILED)).exit_code, 17)
@@ -148,6 +150,7 @@ class ExecutorContract:
         child = int(said.split(b"child=")[1].split()[0])
         await self.until("the child to be gone", lambda: _is_gone(child))
 
+    @slow
     async def test_a_job_that_will_not_stop_is_made_to(self):
         [ref] = await self.begin(a_script("trap '' TERM", "echo deaf", "sleep 300", "sleep 300"))
         await self.said(ref, b"deaf")

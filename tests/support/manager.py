@@ -8,6 +8,7 @@ from pathlib import Path
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.settings.service import ServiceSettings
+from tests.support import untraced
 from tests.support.jobs import ToldExecutor, a_request
 from tests.support.spreadsheets import shared_reader
 
@@ -16,6 +17,7 @@ class ManagerTest(unittest.IsolatedAsyncioTestCase):
     """A manager whose jobs do what the test tells them to."""
 
     async def asyncSetUp(self):
+        untraced()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name) / "service"

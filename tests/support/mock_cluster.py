@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
+from tests.support import untraced
 from tests.test_server.cluster import Cluster, Pace
 from tests.test_server.slurmrestd import make_server
 
@@ -19,6 +20,7 @@ class ClusterServiceTest(unittest.IsolatedAsyncioTestCase):
     """A service whose jobs run on a cluster that only pretends, in v0.0.36."""
 
     async def asyncSetUp(self):
+        untraced()
         folder = TemporaryDirectory(ignore_cleanup_errors=True)
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)

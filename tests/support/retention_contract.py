@@ -14,6 +14,7 @@ from aind_data_transfer_service.jobs.record import Job, utc_now
 from aind_data_transfer_service.jobs.retention import Retention
 from aind_data_transfer_service.jobs.states import ACTIVE, ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery, JobStore
+from tests.support import slow
 from tests.support.jobs import a_job, an_event
 
 OLD = utc_now() - timedelta(days=31)
@@ -44,6 +45,7 @@ class RetentionContract:
         """List the jobs that there are."""
         return {job.id for job in self.store.find(JobQuery(page_size=500)).jobs}
 
+    @slow
     async def test_jobs_that_ended_long_ago_are_deleted_with_all_that_is_theirs(self) -> None:
         old = [self.add(state) for state in sorted(ENDED)]
         young = [self.add(state, utc_now()) for state in sorted(ENDED)]
@@ -79,6 +81,7 @@ class RetentionContract:
         store.update(registered.id, registration="DONE")
         self.assertEqual(3, await self.retention.round())
 
+    @slow
     async def test_notices_and_steps_that_nobody_ends_any_more_keep_no_job(self) -> None:
         store = JobStore(self.url, keep_notices=True)
         self.addCleanup(store.close)
@@ -116,6 +119,7 @@ class RetentionContract:
         self.assertEqual(7 * 5 + 7 + 7, sum(deleted))
         self.assertLessEqual(max(deleted), 4)
 
+    @slow
     async def test_a_job_whose_folder_stays_keeps_its_record(self) -> None:
         job = self.add()
         self.add()

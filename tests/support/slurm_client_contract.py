@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import NotSlurm, Refused
 from aind_data_transfer_service.hpc.models import SlurmJob, Submission
+from tests.support import slow
 
 
 def a_submission(*lines: str, **properties) -> Submission:
@@ -72,6 +73,7 @@ class SlurmClientContract:
         self.assertLess(before, job.submitted)
         self.assertIn(job.user, ("", "root"))
 
+    @slow
     async def test_a_job_completes(self):
         submitted = await self.client.submit(a_submission("exit 0"))
         job = await self.ended(submitted.slurm_id)
@@ -79,6 +81,7 @@ class SlurmClientContract:
         self.assertLessEqual(job.started, job.ended)
         self.assertTrue(job.nodes)
 
+    @slow
     async def test_a_job_that_fails_tells_its_exit_code(self):
         submitted = await self.client.submit(a_submission("exit 17"))
         job = await self.ended(submitted.slurm_id)
@@ -100,6 +103,7 @@ class SlurmClientContract:
         self.assertTrue(caught.exception.complaints)
         self.assertIn(caught.exception.complaints[0].text, str(caught.exception))
 
+    @slow
     async def test_many_jobs_are_submitted_at_once_each_with_its_own_id(self):
         wanted = [a_submission("exit 0", name=f"job {number}") for number in range(30)]
         submitted = await asyncio.gather(*(self.client.submit(one) for one in wanted))

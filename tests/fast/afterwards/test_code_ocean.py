@@ -15,6 +15,7 @@ from aind_data_transfer_service.afterwards.states import Analysis, AnalysisState
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import AfterwardsError, NotNow
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+from tests.support import slow
 from tests.support.code_ocean import CAPSULE, PIPELINE, TOKEN, CodeOceanStub
 from tests.support.requests import upload_settings
 
@@ -206,6 +207,7 @@ class Faults(CodeOceanTest):
         self.assertGreater(len(self.clock.slept), 5)
         self.assertLess(self.clock.now, 120)
 
+    @slow
     def test_one_that_trickles_is_given_up_when_the_time_is_over(self) -> None:
         self.stub.fail("search", "slow")
         done = self.open(patience=Patience(0.5)).analyse(self.wanted)

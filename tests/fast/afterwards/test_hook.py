@@ -8,6 +8,7 @@ from aind_data_transfer_service.afterwards.hook import register
 from aind_data_transfer_service.afterwards.states import Registration, RegistrationState
 from aind_data_transfer_service.metadata.web import Patience
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+from tests.support import slow
 from tests.support.hook import Hook
 from tests.support.raw import RawServer
 
@@ -65,6 +66,7 @@ class RegistrationHook(unittest.TestCase):
                 self.assertNotIn(TOKEN, done.reason)
                 self.assertNotIn("services", done.reason)
 
+    @slow
     def test_one_that_is_silent_or_breaks_off_is_told(self) -> None:
         def silent(stream: BinaryIO, server: RawServer) -> None:
             while stream.read(100):

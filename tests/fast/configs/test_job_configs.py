@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ModalityConfigs
 from aind_data_transfer_service.configs.vocabulary import MODALITIES, PLATFORMS
 from tests.fast.configs.builders import job
+from tests.support import slow
 
 FOLDER = "/shared_drive/690165/Behavior"
 
@@ -90,6 +91,7 @@ class SampleScriptTest(unittest.TestCase):
 class ImportTest(unittest.TestCase):
     """A client script imports the models alone."""
 
+    @slow
     def test_importing_the_models_takes_no_server_and_no_spreadsheet_library(self):
         code = (
             "import sys, aind_data_transfer_service.configs.job_configs as m\n"

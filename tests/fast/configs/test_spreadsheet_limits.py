@@ -8,7 +8,7 @@ from aind_data_transfer_service.configs import spreadsheet, vocabulary
 from aind_data_transfer_service.configs.spreadsheet import ReadOptions, ReadResult, read_jobs
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_CELL_CHARACTERS, MAX_ERRORS
 from tests.fast.configs.builders import csv_file, csv_text, row, rows, saved, workbook
-from tests.support import hostile_files
+from tests.support import hostile_files, slow
 
 MOST_SECONDS = 5.0
 """CPU time after which a refusal does not count as cheap; each takes well under a second."""
@@ -41,12 +41,14 @@ class WorkbookTest(LimitTest):
         self.assertLess(len(data), 2 * 1024**2)
         self.refused(data, "jobs.xlsx", said)
 
+    @slow
     def test_sheets(self):
         self.refused_book(hostile_files.many_sheets(200_000), "more than 100 sheets")
         self.refused_book(hostile_files.many_sheets(101), "more than 100 sheets")
         book = workbook(Jobs=[row()], **{f"Empty {n}": [] for n in range(99)})
         self.assertEqual([], read_jobs(saved(book), "jobs.xlsx").errors)
 
+    @slow
     def test_rows(self):
         self.refused_book(hostile_files.many_rows(2_900_000), "XML tags, and at most 6,000,000")
         self.refused_book(hostile_files.many_rows(100_001), "a value in row 100,001, and at most")
@@ -57,6 +59,7 @@ class WorkbookTest(LimitTest):
         corner = '<row r="4001"><c r="IP4001"><v>1</v></c></row>'
         self.refused_book(hostile_files.workbook(corner), "reaches to cell IP4001, far")
 
+    @slow
     def test_rows_and_cells_without_values_are_counted_as_tags(self):
         for blank in ("<row/>", "<row><c/></row>"):
             with self.subTest(blank):
@@ -80,6 +83,7 @@ class WorkbookTest(LimitTest):
         styles = f'<styleSheet><cellXfs>{"<xf/>" * 6_000_000}</cellXfs></styleSheet>'
         self.refused_book(hostile_files.workbook(styles=styles), "XML tags")
 
+    @slow
     def test_shared_texts(self):
         for texts in ("<si><t>x</t></si>" * 2_000_000, "<si/>" * 6_000_001):
             data = hostile_files.workbook(sharedStrings=f"<sst>{texts}</sst>")
@@ -131,6 +135,7 @@ class TextTest(LimitTest):
                 self.assertTrue(read_jobs(text, "jobs.csv").errors)
                 self.assertLess(time.process_time() - began, MOST_SECONDS)
 
+    @slow
     def test_blank_columns_beyond_the_last_do_not_count(self):
         text = csv_text(rows(2_000)).replace("\r\n", "," * 1000 + "\r\n")
         result = read_jobs(text.encode(), "jobs.csv")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from aind_data_transfer_service.configs.spreadsheet import read_jobs
 from tests.fast.configs.builders import csv_text, read_csv, row, rows
+from tests.support import slow
 
 NAME = "Zoë Müller-Ångström"
 
@@ -126,6 +127,7 @@ class DialectsTest(unittest.TestCase):
         [error] = read_csv([row(project_name='"Ephys"x')]).errors
         self.assertIn("row 2: something stands between a closing quotation mark", error)
 
+    @slow
     def test_values_and_lines_beyond_any_sense(self):
         header, _ = csv_text([row()]).split("\r\n", 1)
         for body, said in (

@@ -20,6 +20,7 @@ from tests.fast.configs.builders import (
     workbook,
     xlsx_file,
 )
+from tests.support import slow
 
 MIB = 1024**2
 
@@ -365,11 +366,13 @@ class RefusedFilesTest(unittest.TestCase):
             archive.writestr("xl/workbook.xml", "<workbook/>")
         self.assertIn("damaged", self.only_error(other.getvalue()))
 
+    @slow
     def test_a_file_that_unpacks_to_more_than_a_list_of_jobs_can_hold(self):
         bomb = with_parts(xlsx_file([row()]), sheet1=b"<worksheet>" + b" " * 97 * MIB)
         self.assertLess(len(bomb), MIB)
         self.assertIn("the file unpacks to 97 MiB, and at most 96 MiB", self.only_error(bomb))
 
+    @slow
     def test_a_size_that_lies(self):
         bomb = bytearray(with_parts(xlsx_file([row()]), sheet1=b"<worksheet>" + b" " * 97 * MIB))
         size = (97 * MIB + 11).to_bytes(4, "little")
@@ -434,6 +437,7 @@ class RefusedFilesTest(unittest.TestCase):
 class LargeFilesTest(unittest.TestCase):
     """Nothing is lost in a file of the size that is allowed."""
 
+    @slow
     def test_rows_are_all_there_and_in_order(self):
         result = read_xlsx(rows(500))
         self.assertEqual(result.errors, [])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aind_data_transfer_service.demo.formats import Video
 from aind_data_transfer_service.demo.session import SampleSession, SessionSize, make_session
-from tests.support import missing
+from tests.support import missing, slow
 
 SMALL = SessionSize(seconds=2, channels=4, trials=12, video=Video(64, 48, 10))
 
@@ -115,6 +115,7 @@ class Formats(unittest.TestCase):
         self.assertEqual((12, 13), (len(trials), len(rows)))
         self.assertEqual(7, json.loads(trials[7].read_text(encoding="utf-8"))["trial"])
 
+    @slow
     def test_a_video_program_reads_the_video(self) -> None:
         if shutil.which("ffprobe") is None:
             raise missing("ffprobe")

@@ -326,6 +326,7 @@ class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
                 stdout.rmdir()
                 stdout.touch()
 
+    @slow
     async def test_hostile_documents_of_a_job_are_told_as_its_failure(self):
         for document in (
             '{"exit_code": "0"}',
@@ -343,6 +344,7 @@ class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
                 (self.folder / ref / "process.json").write_text(document)
                 self.assertEqual((await self.status(ref)).state, RunState.FAILED)
 
+    @slow
     async def test_a_job_cannot_have_another_process_stopped(self):
         other = await asyncio.create_subprocess_exec("sleep", "60")
         script = f"""echo '{{"pid": {other.pid}}}' > process.json; echo on; sleep 60"""

@@ -8,6 +8,7 @@ import unittest
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.plain_files import FileReads
+from tests.support import slow
 
 
 class FileReadsTest(unittest.IsolatedAsyncioTestCase):
@@ -41,6 +42,7 @@ class FileReadsTest(unittest.IsolatedAsyncioTestCase):
                     break
         self.assertEqual([], late, "what was given up is not done later")
 
+    @slow
     async def test_while_every_thread_hangs_others_are_refused_at_once(self) -> None:
         reads = FileReads(seconds=0.5, threads=2)
         first = (reads.read(self.free.wait) for _ in range(2))

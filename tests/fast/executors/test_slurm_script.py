@@ -26,7 +26,7 @@ from aind_data_transfer_service.executors.slurm_script import (
 )
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
-from tests.support import campaign
+from tests.support import campaign, slow
 
 HOSTILE = 'O\'Brien "$(touch pwned)" `touch pwned`; touch pwned\nEND-OF-DATA\ntouch pwned \\ % ü ☃'
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300)
@@ -105,6 +105,7 @@ class RequestTest(ScriptTest):
         self.assertEqual(arguments[3:], [str(self.folder / "job1.request.json")])
         self.assert_inert()
 
+    @slow
     @settings(max_examples=campaign(25))
     @given(TEXTS)
     def test_any_text_is_inert(self, text):

@@ -69,6 +69,7 @@ class Connections(_WithServer):
                 ):
                     await ask()
 
+    @slow
     async def test_a_lost_answer_to_a_submission_is_told_as_such(self) -> None:
         for fault in (Fault.CLOSE, Fault.RESET, Fault.CUT, Fault.HANG):
             with self.subTest(fault):
@@ -76,6 +77,7 @@ class Connections(_WithServer):
                 self.assertIsInstance(error, AnswerLost)
                 self.assertIn("it may have been carried out", str(error))
 
+    @slow
     async def test_a_lost_answer_to_a_question_is_only_unreachable(self) -> None:
         for fault in (Fault.CLOSE, Fault.RESET, Fault.CUT, Fault.HANG):
             with self.subTest(fault):

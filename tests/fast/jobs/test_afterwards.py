@@ -18,6 +18,7 @@ from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
+from tests.support import slow, untraced
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.hook import Hook
 from tests.support.jobs import ToldExecutor, a_job, a_request, event_line
@@ -30,6 +31,7 @@ class KeeperTest(unittest.IsolatedAsyncioTestCase):
     """A store with jobs that have ended."""
 
     async def asyncSetUp(self) -> None:
+        untraced()
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.stub = self.enterContext(CodeOceanStub())
         self.store = JobStore(f"sqlite:///{self.folder / 'jobs.sqlite3'}")
@@ -74,6 +76,7 @@ class KeeperTest(unittest.IsolatedAsyncioTestCase):
 class Retries(KeeperTest):
     """A person presses a button."""
 
+    @slow
     async def test_an_analysis_that_failed_is_done_again_and_told_of(self) -> None:
         job, told = self.add(), self.feed.subscribe()
         meanwhile = await self.keeper.retry(job.id, "analysis")
@@ -83,6 +86,7 @@ class Retries(KeeperTest):
         self.assertIn(done.computation_id, self.stub.computations)
         self.assertEqual(job.id, (await anext(told)).id)
 
+    @slow
     async def test_pressed_by_several_at_once_it_is_done_once(self) -> None:
         job, other = self.add(), self.keep()
         answers = await asyncio.gather(
@@ -116,6 +120,7 @@ class Retries(KeeperTest):
             await self.keeper.retry("nobody", "analysis")
         self.assertEqual([], self.stub.asked)
 
+    @slow
     async def test_a_registration_posts_the_document_that_is_stored(self) -> None:
         hook = self.enterContext(Hook())
         asset = self.folder / "destination" / "bucket" / "behavior_1"
@@ -136,6 +141,7 @@ class Retries(KeeperTest):
         await self.until(job, "COMPLETED", step="registration")
         self.assertEqual([b'{"name":  "x"}'], hook.raw)
 
+    @slow
     async def test_a_fault_of_our_own_leaves_nothing_pending(self) -> None:
         job = self.add()
         with patch.object(self.keeper, "_analyse", side_effect=RuntimeError("hunter2")):
@@ -165,6 +171,7 @@ class Retries(KeeperTest):
 class Rounds(KeeperTest):
     """The service looks by itself."""
 
+    @slow
     async def test_computations_are_followed_to_their_end(self) -> None:
         jobs = [self.add(), self.add(), self.add()]
         for job in jobs:
@@ -199,6 +206,7 @@ class Rounds(KeeperTest):
         await self.until(job, "RUNNING")
         self.assertEqual(1, len(self.stub.assets))
 
+    @slow
     async def test_a_round_asks_for_a_part_and_the_next_goes_on_there(self) -> None:
         jobs = [self.add() for _ in range(3)]
         for job in jobs:
@@ -264,6 +272,7 @@ class Rounds(KeeperTest):
 class Killed(unittest.IsolatedAsyncioTestCase):
     """A job that is killed when its asset is whole."""
 
+    @slow
     async def test_a_kill_in_the_last_steps_does_not_undo_the_upload(self) -> None:
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         executor = ToldExecutor()

@@ -9,6 +9,7 @@ from aind_data_transfer_service.jobs import handover
 from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
+from tests.support import slow
 from tests.support.jobs import a_job
 from tests.support.manager import ManagerTest
 
@@ -41,6 +42,7 @@ class UnsentTest(ManagerTest):
         self.executor.start = self.start
         return submission.responses[0]["job_id"]
 
+    @slow
     async def test_a_job_that_was_not_sent_is_cancelled_at_once_and_for_good(self):
         job_id = await self.submit_in_vain()
         job = await self.manager.cancel(job_id)
@@ -65,6 +67,7 @@ class UnsentTest(ManagerTest):
         self.executor.silent = ""
         await self.submit()
 
+    @slow
     async def test_a_job_whose_request_may_be_on_its_way_is_looked_for_and_cancelled_there(self):
         job_id = await self.submit_in_doubt(is_taken=True)
         job = await self.manager.cancel(job_id)
@@ -93,6 +96,7 @@ class UnsentTest(ManagerTest):
         self.executor.silent = ""
         await self.until(job_id, JobState.PENDING)
 
+    @slow
     async def test_a_job_that_waits_for_its_turn_is_cancelled_while_others_are_being_sent(self):
         reached, gate = asyncio.Event(), asyncio.Event()
         start = self.executor.start
@@ -140,6 +144,7 @@ class UnsentTest(ManagerTest):
         await task
         self.assertEqual(JobState.CANCELLED, (await self.manager.get(job.id)).state)
 
+    @slow
     async def test_a_job_that_a_killed_service_was_sending_is_in_doubt(self):
         job = a_job()
         self.manager.store.add([job])
@@ -147,6 +152,7 @@ class UnsentTest(ManagerTest):
         self.executor.silent = "out of order"
         self.assertEqual(JobState.SUBMITTED, (await self.manager.cancel(job.id)).state)
 
+    @slow
     async def test_a_job_whose_answer_was_lost_is_in_doubt_after_an_orderly_stop_too(self):
         job_id = await self.submit_in_doubt(is_taken=True)
         told: list[str] = []
@@ -160,6 +166,7 @@ class UnsentTest(ManagerTest):
         await self.manager.start()
         self.assertEqual([job_id], told)
 
+    @slow
     async def test_a_job_of_another_executor_is_neither_sent_nor_looked_for(self):
         job, later = a_job(), a_job()
         self.manager.store.add([job])
@@ -227,6 +234,7 @@ class PiecesTest(ManagerTest):
 class RaceTest(ManagerTest):
     """A cancellation and a handover that meet, in two processes that share the database."""
 
+    @slow
     async def test_either_the_job_is_sent_or_it_is_cancelled(self):
         url = self.manager.settings.resolved_database_url
         await self.manager.stop()

@@ -70,6 +70,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         roots = [self.vast]
         self.assert_found(await self.check(self.job(), source_roots=roots), [], [])
 
+    @slow
     async def test_a_capsule_that_will_not_run_is_a_warning_and_never_an_error(self):
         asked = self.job(process_capsule_id=CAPSULE)
         s3 = {"destination": "s3://", "aws_endpoint_url": "http://127.0.0.1:1"}
@@ -155,6 +156,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             [],
         )
 
+    @slow
     async def test_private_folders_are_errors_whatever_the_roots(self):
         (self.vast / "link").symlink_to("/etc")
         (self.vast / "anna" / ".ssh").mkdir(parents=True)
@@ -229,6 +231,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         near = self.job(acq_datetime="2024-02-19T11:25:18")
         self.assert_found(await self.check(near), [], [])
 
+    @slow
     async def test_a_job_for_s3_without_a_bucket_is_an_error_and_the_others_are_checked(self):
         missing = self.job("row 3", metadata_dir=None)
         result = await self.check(
@@ -245,6 +248,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         (asset / "file").touch()
         self.assert_found(await self.check(*jobs), ["^row 42: "], [])
 
+    @slow
     async def test_a_destination_that_does_not_answer_is_a_warning_in_time(self):
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -258,6 +262,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         self.assertLess(time.monotonic() - start, 3)
         self.assert_found(result, [], ["could not be checked whether the asset exists .*in time"])
 
+    @slow
     async def test_a_destination_that_is_not_there_is_a_warning(self):
         with socket.create_server(("127.0.0.1", 0)) as server:
             url = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -285,6 +290,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             result = await self.check(self.job())
         self.assert_found(result, [], ["^row 2: .* the store of jobs does not answer$"])
 
+    @slow
     async def test_a_store_that_hangs_is_a_warning_in_time(self):
         released = threading.Event()
         self.addCleanup(released.set)
@@ -338,6 +344,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             ["row 3, subject_id: .* unless .*here holds a subject.json"],
         )
 
+    @slow
     async def test_a_metadata_service_that_fails_makes_warnings_only(self):
         with MetadataServer() as server:
             server.says("/project_names", None, 500).says("/subject/690165", None, 503)
@@ -358,6 +365,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         (folder / "subject").mkdir(parents=True, exist_ok=True)
         return LabSettings(choice=MetadataSettings(folder=folder, **choice))
 
+    @slow
     async def test_another_source_that_knows_the_subject_and_project_is_enough(self):
         lab = self.lab()
         (self.folder / "lab" / "subject" / "690165.json").write_text('{"subject_id": "690165"}')
@@ -397,6 +405,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
                     ["subject_id: could not be checked", "project_name: could not be checked"],
                 )
 
+    @slow
     async def test_a_metadata_service_that_is_silent_makes_warnings_in_time(self):
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -430,6 +439,7 @@ class WorkersTest(unittest.TestCase):
         answers = Workers("w", 3).ask(lambda _: together.wait(10), range(3), 10)
         self.assertEqual(len(answers), 3)
 
+    @slow
     def test_what_hangs_is_left_out_and_a_later_batch_does_not_hang(self):
         hang = threading.Event()
         self.addCleanup(hang.set)
@@ -440,6 +450,7 @@ class WorkersTest(unittest.TestCase):
         self.assertEqual(answers, {"a": "a", "b": "b"})
         self.assertEqual(workers.ask(str, [1], 5), {1: "1"})
 
+    @slow
     def test_when_every_thread_hangs_there_are_no_more(self):
         hang = threading.Event()
         self.addCleanup(hang.set)

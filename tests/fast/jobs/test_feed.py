@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.states import JobState
+from tests.support import slow
 from tests.support.jobs import a_job
 
 
@@ -67,6 +68,7 @@ class FeedTest(unittest.IsolatedAsyncioTestCase):
         feed.publish([a_job()])
         self.assertEqual([job async for job in listener], [job])
 
+    @slow
     async def test_a_listener_that_went_away_is_forgotten(self):
         feed = Feed()
         listener = feed.subscribe()

@@ -61,6 +61,7 @@ class SubmissionTest(ManagerTest):
         job = await self.manager.get(job_id)
         self.assertEqual(job.acq_datetime, "2024-02-19T11:25:17")
 
+    @slow
     async def test_one_bad_job_and_nothing_is_recorded(self):
         submission = await self.manager.submit_basic(
             [self.request(), self.request(platform="x"), "{"]
@@ -89,6 +90,7 @@ class SubmissionTest(ManagerTest):
         self.assertEqual(submission.stage, "parse")
         self.assertRegex(submission.errors[0], "job 2: the same asset as job 1")
 
+    @slow
     async def test_two_submissions_of_one_asset_at_once_name_the_job_in_flight(self):
         results = await asyncio.gather(
             *(self.manager.submit_basic([self.request()]) for _ in range(6))
@@ -101,6 +103,7 @@ class SubmissionTest(ManagerTest):
                 self.assertRegex(loser.errors[0], f"job 1: job {job_id} is bringing .* cancel it")
         self.assertEqual(len(self.executor.specs), 1)
 
+    @slow
     async def test_a_job_that_the_executor_refuses_has_failed_and_the_others_go_on(self):
         original = self.executor.start
 
@@ -277,6 +280,7 @@ class HpcSubmissionTest(ManagerTest):
         self.assertEqual((submission.stage, len(submission.errors)), ("parse", 3))
         self.assertIn("did you mean time_limit?", "".join(submission.errors))
 
+    @slow
     async def test_scripts_are_off_on_this_machine_unless_the_setting_allows_them(self):
         allowed = await self.hpc(HpcJobRequest(self.request(), "{}", SCRIPT))
         job_id = allowed.responses[0]["job_id"]
@@ -295,6 +299,7 @@ class HpcSubmissionTest(ManagerTest):
 class FollowingTest(ManagerTest):
     """The monitor keeps the record in step."""
 
+    @slow
     async def test_text_that_is_recorded_otherwise_than_it_came_changes_nothing_again(self):
         learn("proxy-t0ken-of-the-lab")
         reasons = ("sent by proxy-t0ken-of-the-lab", "a long one " * 900, "half \ud83d", "a \0")
@@ -331,6 +336,7 @@ class FollowingTest(ManagerTest):
         events = await self.manager.events(job_id)
         self.assertEqual([event.step for event in events], ["preflight", "done"])
 
+    @slow
     async def test_progress_that_the_executor_knows_is_recorded(self):
         job_id = await self.submit()
         progress = {"step": "transfer", "bytes_done": 7, "bytes_total": 9}
@@ -338,6 +344,7 @@ class FollowingTest(ManagerTest):
         job = await self.until(job_id, JobState.RUNNING)
         self.assertEqual((job.step, job.bytes_done, job.bytes_total), ("transfer", 7, 9))
 
+    @slow
     async def test_where_a_job_runs_and_as_what_is_on_record_as_it_changes(self):
         job_id = await self.submit()
         self.executor.tell(job_id, RunState.RUNNING, node="node[1-2]")
@@ -353,6 +360,7 @@ class FollowingTest(ManagerTest):
         self.executor.statuses_of["other"] = RunStatus("other", RunState.FAILED, "broke")
         self.assertEqual("node3", (await self.until(job_id, JobState.FAILED)).node)
 
+    @slow
     async def test_each_event_is_recorded_once_although_lines_come_in_halves(self):
         job_id = await self.submit()
         self.executor.tell(job_id, RunState.RUNNING)
@@ -409,6 +417,7 @@ class FollowingTest(ManagerTest):
         job = await self.until(job_id, *ENDED)
         self.assertEqual(job.reason, "the job's process was killed")
 
+    @slow
     async def test_a_forgotten_job_ends_by_its_own_last_word(self):
         ids = [await self.submit(subject_id=str(number)) for number in (1, 2, 3)]
         self.executor.write(ids[0], "events", event_line("done", "end"))
@@ -421,6 +430,7 @@ class FollowingTest(ManagerTest):
         third = await self.until(ids[2], *ENDED)
         self.assertEqual((third.state, third.reason), (JobState.UNKNOWN, "forgotten"))
 
+    @slow
     async def test_one_question_is_asked_for_all_jobs_and_none_for_no_jobs(self):
         self.assertEqual(self.executor.questions, 0)
         await self.manager.submit_basic([self.request(subject_id=str(n)) for n in range(30)])
@@ -428,6 +438,7 @@ class FollowingTest(ManagerTest):
         await asyncio.sleep(0.2)
         self.assertLess(self.executor.questions - before, 25)
 
+    @slow
     async def test_trouble_is_told_once_and_does_not_stop_the_following(self):
         job_id = await self.submit()
         with self.assertLogs("aind_data_transfer_service", "ERROR") as logs:
@@ -453,6 +464,7 @@ class FollowingTest(ManagerTest):
         )
         self.assertEqual([record.exc_info for record in logs.records], [None] * 4)
 
+    @slow
     async def test_one_job_whose_files_cannot_be_read_does_not_hold_up_the_others(self):
         broken, sound = await self.submit(), await self.submit(subject_id="2")
         original = self.executor.read
@@ -468,6 +480,7 @@ class FollowingTest(ManagerTest):
             self.executor.tell(sound, RunState.RUNNING)
             await self.until(sound, JobState.RUNNING)
 
+    @slow
     async def test_a_job_that_ended_and_whose_events_cannot_be_read_ends_and_says_so(self):
         for error, words in (
             (ExecutorError("its disk is gone"), "its disk is gone"),
@@ -511,6 +524,7 @@ class FollowingTest(ManagerTest):
         self.assertEqual(job.reason, "")
         self.assertEqual(len(await self.manager.events(job_id)), 1)
 
+    @slow
     async def test_events_without_end_hold_up_nobody(self):
         endless, long, sound = [await self.submit(subject_id=str(n)) for n in (1, 2, 3)]
         original = self.executor.read
@@ -635,6 +649,7 @@ class CancelTest(ManagerTest):
         job = await self.until(job_id, JobState.CANCELLED)
         self.assertEqual(job.reason, "cancelled on request")
 
+    @slow
     async def test_a_wish_that_could_not_be_passed_on_is_passed_on_later(self):
         job_id = await self.submit()
         self.executor.silent = "out of order"
@@ -674,6 +689,7 @@ class CancelTest(ManagerTest):
             self.manager.store.update(job_id, cancel_requested=True)
         return ids
 
+    @slow
     async def test_many_cancellations_do_not_hold_up_the_following(self):
         self.enterContext(patch.object(monitor, "_SECONDS_OF_CANCELS", 0.05))
         cancel, busy, most, looks = self.executor.cancel, 0, 0, set()
@@ -697,6 +713,7 @@ class CancelTest(ManagerTest):
     async def _have_passed_on(self, ids):
         return {f"ref-{job_id}" for job_id in ids} <= set(self.executor.cancelled)
 
+    @slow
     async def test_cancellations_that_fail_slowly_leave_time_for_the_others(self):
         self.enterContext(patch.object(monitor, "_SECONDS_OF_CANCELS", 0.05))
         cancel, bad = self.executor.cancel, set()
@@ -800,6 +817,7 @@ class CancelTest(ManagerTest):
             await self.manager.cancel(job.id)
         self.assertEqual((await self.manager.log(job.id, "stdout", 0, 10)).data, b"")
 
+    @slow
     async def test_an_ended_job_is_submitted_again_as_a_new_one(self):
         first = await self.submit()
         with self.assertRaisesRegex(JobError, "has not ended yet .*cancel it first"):

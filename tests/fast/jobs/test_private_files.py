@@ -10,6 +10,7 @@ from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.private_files import make_private_folder
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.settings.service import ServiceSettings
+from tests.support import slow
 from tests.support.jobs import ToldExecutor, a_job
 
 
@@ -36,6 +37,7 @@ class PrivateFilesTest(unittest.IsolatedAsyncioTestCase):
         finally:
             await manager.stop()
 
+    @slow
     async def test_new_and_existing_ones_are_closed_to_others(self) -> None:
         expected = dict.fromkeys(("jobs.sqlite3", "jobs.sqlite3-shm", "jobs.sqlite3-wal"), "600")
         expected["data"] = "700"

@@ -16,7 +16,7 @@ from aind_data_transfer_service.jobs.report import (
     reason_of_end,
 )
 from aind_data_transfer_service.jobs.store import JobStore
-from tests.support import campaign
+from tests.support import campaign, slow
 from tests.support.jobs import NOON, a_job, event_line
 
 
@@ -83,6 +83,7 @@ class ReadEventsTest(unittest.TestCase):
     @given(
         st.dictionaries(NAMES, JSON, min_size=5), FIGURES, st.sampled_from(["start", "progress"])
     )
+    @slow
     def test_whatever_a_script_writes_can_be_read_and_recorded(self, document, figures, kind):
         hostile = [document, document | {"kind": kind, "figures": figures, "step": "a"}]
         lines = b"".join(json.dumps(one).encode() + b"\n" for one in hostile)

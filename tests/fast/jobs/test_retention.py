@@ -11,6 +11,7 @@ from aind_data_transfer_service.jobs.record import utc_now
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.settings.service import ServiceSettings
+from tests.support import slow
 from tests.support.jobs import ToldExecutor, a_job
 from tests.support.retention_contract import RetentionContract
 
@@ -32,6 +33,7 @@ class SqliteRetentionTest(RetentionContract, StoreOnFile):
 class ServiceRetentionTest(unittest.IsolatedAsyncioTestCase):
     """A service with and without the setting."""
 
+    @slow
     async def test_nothing_is_deleted_unless_it_is_set(self) -> None:
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         old = a_job(state=JobState.COMPLETED, ended_at=utc_now() - timedelta(days=2))

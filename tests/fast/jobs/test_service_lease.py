@@ -10,6 +10,7 @@ from aind_data_transfer_service.errors import LeaseLostError, StoreUnavailable
 from aind_data_transfer_service.jobs.leader import Candidate, Duties, Leader, LeaseTiming
 from aind_data_transfer_service.jobs.liveness import LivenessFile
 from aind_data_transfer_service.jobs.store import JobStore
+from tests.support import slow
 from tests.support.lease_contract import LeaseContract
 
 
@@ -95,6 +96,7 @@ class LeaderTest(unittest.IsolatedAsyncioTestCase):
         """Have a process be known as dead."""
         self.dead.add(self.stores[name].lease.holder)
 
+    @slow
     async def test_the_first_is_active_and_both_know_it(self) -> None:
         await self.a.round()
         await self.b.round()

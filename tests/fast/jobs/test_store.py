@@ -14,6 +14,7 @@ from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.jobs.database import Database, resolve_url
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.jobs.tables import metadata
+from tests.support import slow
 from tests.support.jobs import a_job
 from tests.support.store_contract import StoreContract
 
@@ -61,6 +62,7 @@ class SqliteStoreTest(StoreContract, unittest.TestCase):
 class OpeningTest(unittest.TestCase):
     """Addresses, and several processes that open the same database."""
 
+    @slow
     def test_a_new_database_may_be_opened_by_many_at_once(self):
         with tempfile.TemporaryDirectory() as folder:
             url = f"sqlite:///{folder}/jobs.sqlite3"

@@ -9,6 +9,7 @@ import unittest.mock
 from aind_data_transfer_service.errors import StoreUnavailable
 from aind_data_transfer_service.jobs import store_threads
 from aind_data_transfer_service.jobs.store import JobStore
+from tests.support import slow
 
 
 class StoreThreadsTest(unittest.IsolatedAsyncioTestCase):
@@ -32,6 +33,7 @@ class StoreThreadsTest(unittest.IsolatedAsyncioTestCase):
                 await self.store.in_thread(fail, seconds=10)
             self.assertEqual(str(error), str(caught.exception))
 
+    @slow
     async def test_many_that_ask_a_database_that_hangs_are_answered_in_time(self) -> None:
         before = threading.active_count()
         asked = [self.store.in_thread(self.answers.wait) for _ in range(50)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aind_data_transfer_service.metadata import cells
 from aind_data_transfer_service.metadata.cells import Item, quantities, quantity, readable
+from tests.support import slow
 
 UNITS = (
     cells.MILLIMETRES,
@@ -176,6 +177,7 @@ class Items(unittest.TestCase):
             with self.subTest(words, zone=zone):
                 self.assertEqual(expected, Item({"D": words}).day(ZoneInfo(zone), "D"))
 
+    @slow
     @given(st.dictionaries(st.text(), st.none() | st.booleans() | st.floats() | st.text()))
     def test_no_item_is_too_odd(self, fields: dict[str, Any]) -> None:
         item = Item(fields)

@@ -23,6 +23,7 @@ from aind_data_transfer_service.settings.metadata import MetadataSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.settings.variables import shared_variables
 from tests.fast.metadata.test_gather import FACTS
+from tests.support import slow
 
 ID = FACTS.subject_id
 
@@ -258,6 +259,7 @@ class Together(ChooseTest):
 class Provenance(ChooseTest):
     """What people are told of the documents."""
 
+    @slow
     def test_every_document_tells_where_it_is_from_and_what_is_wrong_with_it(self) -> None:
         self.write("session.json", {"subject_id": ID, "schema_version": "0.2.4"})
         gathered = self.gather(labtracks=Known(subject=subject("colony")))

@@ -211,6 +211,7 @@ class Failures(Asking):
         self.assertLess(taken, 4)
         self.assertEqual([], self.waits)
 
+    @slow
     def test_an_answer_that_drips(self) -> None:
         self.server.faults.append(Fault.TRICKLE)
         taken = self.told("answer within 0.4 s", lambda: self.source(0.4).subject("690165"))

@@ -5,7 +5,7 @@ import unittest
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.service import MetadataService
-from tests.support import free_port
+from tests.support import free_port, slow
 from tests.support.metadata import MetadataServer
 from tests.support.raw import RawServer
 
@@ -44,6 +44,7 @@ class TestService(unittest.TestCase):
             self.assertEqual(service.instrument("i").document, {"a": 1})
         self.assertEqual(server.asked, ["/api/v2/instrument/i"])
 
+    @slow
     def test_an_answer_without_end_is_given_up(self):
         head = b"HTTP/1.1 200 OK\r\n\r\n"
         for fault, words in (("trickle", "did not answer in time"), ("flood", "more than 64 MiB")):

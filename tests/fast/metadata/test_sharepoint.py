@@ -124,6 +124,7 @@ class Asking(unittest.TestCase):
         first = Reply(200, page | {"@odata.nextLink": link})
         self.refused("not all items could be read: .*answered 400", "/New", first, Reply(400))
 
+    @slow
     def test_pages_before_a_failure_are_kept(self) -> None:
         for answers, words in (
             ([Reply(400, {})], "it answered 400"),

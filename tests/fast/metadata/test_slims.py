@@ -12,7 +12,7 @@ from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.slims import SlimsSource
 from aind_data_transfer_service.metadata.web import Patience
 from aind_data_transfer_service.settings.sources import SlimsSettings
-from tests.support import campaign
+from tests.support import campaign, slow
 from tests.support.clock import Clock
 from tests.support.https import Fault, Reply, ca_file
 from tests.support.slims import PASSWORD, USER, SlimsServer
@@ -117,6 +117,7 @@ class Asking(unittest.TestCase):
                 with self.assertRaisesRegex(MetadataError, words):
                     self.source().rig("323_EPHYS1")
 
+    @slow
     def test_failures_are_told_in_words_without_the_login(self) -> None:
         self.server.has("323_EPHYS1", ("rig.json", RIG))
         for path, answers, words in (

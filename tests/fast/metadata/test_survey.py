@@ -46,6 +46,7 @@ class SurveyTest(unittest.TestCase):
                 code = main(["metadata", *arguments])
         return code, out.getvalue(), err.getvalue()
 
+    @slow
     def test_each_source_is_shown_with_what_it_says(self) -> None:
         arguments = (ID, "--rig", RIG, "--project", "Ephys Platform")
         code, out, _ = self.run_command(*arguments, METADATA_FOLDER=str(self.folder))

@@ -100,6 +100,7 @@ class Lots(Case):
         found = self.source().material("VT3214g")
         self.assertEqual(("AiP1109", "pAAV-x", None), (found.plasmid, found.name, found.addgene_id))
 
+    @slow
     def test_only_the_very_lot_counts_on_whatever_page(self) -> None:
         self.server.lots = [lot(f"VT3214{letter}") for letter in "abcdefg"] + [lot("vt3214G")]
         self.server.page_size = 2

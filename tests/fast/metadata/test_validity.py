@@ -5,6 +5,7 @@ import unittest
 from importlib.resources import files
 
 from aind_data_transfer_service.metadata.validity import Status, problems_of, status_of
+from tests.support import slow
 
 
 def sample(kind: str) -> dict:
@@ -21,6 +22,7 @@ class Validity(unittest.TestCase):
             with self.subTest(kind):
                 self.assertEqual([], problems_of(kind, sample(kind)))
 
+    @slow
     def test_each_rule_names_the_place_and_what_is_wrong_there(self) -> None:
         surgery = "subject_procedures.0"
         for kind, change, words in (

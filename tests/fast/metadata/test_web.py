@@ -83,6 +83,7 @@ class Asking(unittest.TestCase):
         real = {"seconds": 0.2, "clock": Patience().clock, "sleep": Patience().sleep}
         self.refused("did not answer within 0.2 s", Fault.HANG, **real)
 
+    @slow
     def test_a_system_that_dribbles_is_given_up(self) -> None:
         real = {"seconds": 0.3, "clock": Patience().clock, "sleep": Patience().sleep}
         self.refused("did not answer within 0.3 s", Fault.TRICKLE, **real)
@@ -106,6 +107,7 @@ class Asking(unittest.TestCase):
                 self.server.next("/thing", Reply(503, {}, {"Retry-After": value}))
                 self.assertEqual(200, self.ask().status_code)
 
+    @slow
     def test_a_clock_that_jumps_over_the_end_makes_no_error_of_its_own(self) -> None:
         self.server.next("/thing", Reply(500))
 

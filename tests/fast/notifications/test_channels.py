@@ -16,6 +16,7 @@ from aind_data_transfer_service.notifications.message import Message
 from aind_data_transfer_service.notifications.occasion import Occasion
 from aind_data_transfer_service.notifications.webhook import WebhookChannel, teams_body
 from aind_data_transfer_service.settings.notifications import NotificationSettings
+from tests.support import slow
 from tests.support.hook import Hook
 from tests.support.raw import RawServer, Talk
 
@@ -55,6 +56,7 @@ class MailTest(unittest.TestCase):
 
         return talk
 
+    @slow
     def test_a_server_that_takes_leave_oddly_has_the_letter_all_the_same(self) -> None:
         for farewell in ("421 too busy", "500 what?", "nonsense"):
             with self.subTest(farewell):
@@ -69,6 +71,7 @@ class MailTest(unittest.TestCase):
             port = self.port_of(self.smtp({}))
             self.channel(port, smtp_security="starttls").send(MESSAGE, "a@lab.org")
 
+    @slow
     def test_what_is_wrong_with_the_recipient_is_not(self) -> None:
         for answers in ({"RCPT": "550 nobody"}, {"DATA": "554 no"}):
             with self.subTest(answers), self.assertRaises(Refused):
@@ -85,6 +88,7 @@ class MailTest(unittest.TestCase):
             with self.subTest(talk.__name__), self.assertRaisesRegex(Unreachable, "127.0.0.1"):
                 self.channel(self.port_of(talk)).send(MESSAGE, "a@lab.org")
 
+    @slow
     def test_a_server_that_speaks_a_byte_at_a_time_is_given_up(self) -> None:
         def greeting(stream: BinaryIO, server: RawServer) -> None:
             stream.write(b"220 ")

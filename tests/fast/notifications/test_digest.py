@@ -24,6 +24,7 @@ from aind_data_transfer_service.notifications import notifier as module
 from aind_data_transfer_service.notifications.notifier import Notifier
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
+from tests.support import slow
 from tests.support.hook import Hook
 from tests.support.jobs import a_job
 from tests.support.mailbox import Mailbox
@@ -140,6 +141,7 @@ class DigestTest(unittest.IsolatedAsyncioTestCase):
         found = self.store.find(JobQuery(states=[JobState.FAILED], since=since, until=until))
         self.assertEqual({job.id for job in jobs}, {job.id for job in found.jobs})
 
+    @slow
     async def test_one_job_alone_is_told_at_once(self) -> None:
         job = a_job()
         self.store.add([job])
@@ -155,6 +157,7 @@ class DigestTest(unittest.IsolatedAsyncioTestCase):
             await self.tell()
         self.assertEqual([f"FAILED: {jobs[0].name}"] * 2, self.told())
 
+    @slow
     async def test_those_that_fail_much_later_are_a_message_of_their_own(self) -> None:
         jobs = self.batch(6)
         self.end_jobs(jobs[:3])
@@ -175,6 +178,7 @@ class DigestTest(unittest.IsolatedAsyncioTestCase):
             await self.tell()
         self.assertEqual(["anna@lab.org", "ben@lab.org"], sorted(self.box.recipients))
 
+    @slow
     async def test_a_server_that_is_down_gets_one_message_when_it_is_back(self) -> None:
         self.hook.answers = [503]
         self.end_jobs(self.batch(20))
@@ -187,6 +191,7 @@ class DigestTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual((2, 0), (len(self.hook.bodies), self.store.outbox.waiting()))
         self.assertIn("20 jobs", self.hook.bodies[1]["subject"])
 
+    @slow
     async def test_a_process_killed_while_it_sends_loses_nothing(self) -> None:
         self.end_jobs(self.batch(20))
         killed = subprocess.run(

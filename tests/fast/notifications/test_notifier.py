@@ -25,6 +25,7 @@ from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.notifications import notifier as module
 from aind_data_transfer_service.notifications.notifier import Notifier
 from aind_data_transfer_service.settings.notifications import NotificationSettings
+from tests.support import slow
 from tests.support.hook import Hook
 from tests.support.jobs import a_job
 from tests.support.mailbox import Mailbox
@@ -84,6 +85,7 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
             thread.join(5)
         self.assertFalse([one for one in left if one.is_alive()])
 
+    @slow
     async def test_a_job_tells_whom_it_names_and_of_what_it_names(self) -> None:
         asked = {"mail_user": "anna@lab.org", "mail_type": ["BEGIN", "FAIL"]}
         self.run_job(JobState.FAILED, "no room", hpc_settings=json.dumps(asked), name="a_1")
@@ -124,6 +126,7 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(("REQUEUE", "PENDING"), (body["occasion"], body["state"]))
         self.assertIn("back into the queue", body["text"])
 
+    @slow
     async def test_one_that_is_put_off_is_tried_again_and_the_others_are_not_sent_twice(self):
         self.box.answers["late@lab.org"] = ["450 try later", "451 try later"]
         self.run_job(JobState.FAILED)
@@ -151,6 +154,7 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
         ):
             yield
 
+    @slow
     async def test_what_is_refused_for_good_is_told_in_the_log_and_forgotten(self) -> None:
         self.box.answers["gone@lab.org"] = ["550 no such mailbox"]
         self.hook.answers = [404]
@@ -181,6 +185,7 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(2, sum("given up" in line for line in logged.output))
         self.assertEqual(0, self.store.outbox.waiting())
 
+    @slow
     async def test_a_login_travels_encrypted_and_a_wrong_one_is_said_and_not_shown(self) -> None:
         authority = trustme.CA()
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -206,6 +211,7 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
             await self.tell(settings.model_copy(update={"smtp_port": box.port}))
         self.assertEqual(["a@lab.org"], box.recipients)
 
+    @slow
     async def test_one_that_cannot_be_written_stops_no_other_and_is_given_up_in_time(self) -> None:
         asked = {"mail_user": "a@lab.org\nBcc: all@lab.org", "mail_type": "ALL"}
         self.run_job(JobState.FAILED, hpc_settings=json.dumps(asked))
@@ -220,6 +226,7 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(0, self.store.outbox.waiting())
         self.assertEqual(["data@lab.org"], self.box.recipients)
 
+    @slow
     async def test_occasions_with_spaces_between_them_all_count(self) -> None:
         asked = {"mail_user": "anna@lab.org", "mail_type": "BEGIN, FAIL"}
         self.run_job(JobState.FAILED, hpc_settings=json.dumps(asked), name="a_1")
@@ -227,6 +234,7 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
         subjects = sorted(str(letter["Subject"]) for letter in self.box.letters)
         self.assertEqual(["FAILED: a_1", "RUNNING: a_1"], subjects)
 
+    @slow
     async def test_no_password_goes_to_a_server_whose_certificate_is_a_strangers(self) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
@@ -245,6 +253,7 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
         self.assertIn("CERTIFICATE_VERIFY_FAILED", logged.output[0])
         self.assertEqual(1, self.store.outbox.waiting())
 
+    @slow
     async def test_a_service_restarted_in_between_tells_all_the_same(self) -> None:
         self.run_job(JobState.FAILED)
         settings = mail_settings(self.box, notify_emails={"a@lab.org"})
@@ -257,6 +266,7 @@ class NotifierTest(unittest.IsolatedAsyncioTestCase):
         await asyncio.gather(task, return_exceptions=True)
         self.assertEqual(["a@lab.org"], self.box.recipients)
 
+    @slow
     async def test_a_database_that_is_away_is_told_once_and_messages_go_out_afterwards(
         self,
     ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 
+from tests.support import slow
 from tests.support.application import ApplicationTest
 from tests.support.requests import csv_file, csv_row, upload_settings
 
@@ -43,6 +44,7 @@ class BoundariesTest(ApplicationTest):
             self.assertEqual({}, self.executor.specs)
         return errors
 
+    @slow
     async def test_sources_that_are_never_uploaded_are_refused_at_the_cell(self) -> None:
         link = self.data_dir / "link"
         link.symlink_to(self.state_dir)
@@ -56,6 +58,7 @@ class BoundariesTest(ApplicationTest):
         [error] = await self.validate(metadata_dir="/etc/ssl")
         self.assertRegex(error, "^row 2, metadata_dir: /etc/ssl is never uploaded")
 
+    @slow
     async def test_buckets_that_are_not_allowed_are_refused_at_the_cell(self) -> None:
         self.assertEqual([], await self.validate(s3_bucket="lab-1"))
         [error] = await self.validate(s3_bucket="other")
@@ -65,6 +68,7 @@ class BoundariesTest(ApplicationTest):
             self.assertRegex(error, '^job 1, s3_bucket: "other" is not a bucket')
         self.assertEqual([], await self.submit())
 
+    @slow
     async def test_characters_are_refused_at_the_cell_with_code_point_and_place(self) -> None:
         for name in ("processor_full_name", "project_name", "process_capsule_id", "subject_id"):
             with self.subTest(name):
@@ -74,6 +78,7 @@ class BoundariesTest(ApplicationTest):
                     [error] = await self.submit(**{name: text})
                     self.assertRegex(error, rf"^job 1, {name}: .*\(U\+{code}\) at character 3")
 
+    @slow
     async def test_characters_of_the_settings_for_the_cluster_and_of_scripts(self) -> None:
         text = upload_settings(self.data_dir)
         for field, value, words in (

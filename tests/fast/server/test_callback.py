@@ -9,6 +9,7 @@ from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.jobs.report import PIECE
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.server.guards import EVENTS_BYTES
+from tests.support import slow
 from tests.support.application import ApplicationTest
 from tests.support.jobs import a_job, event_line
 
@@ -73,11 +74,13 @@ class CallbackTest(ApplicationTest):
         self.assertEqual((409, len(BEGIN)), self.position(await self.bring(END, 10_000)))
         self.assertEqual(["begins"], await self.told())
 
+    @slow
     async def test_of_two_who_bring_the_same_at_once_one_is_heard(self) -> None:
         answers = await asyncio.gather(*(self.bring(BEGIN) for _ in range(8)))
         self.assertEqual([200, *[409] * 7], sorted(one.status_code for one in answers))
         self.assertEqual(["begins"], await self.told())
 
+    @slow
     async def test_a_line_that_is_not_whole_is_left_for_later(self) -> None:
         response = await self.bring(BEGIN + END[:20])
         self.assertEqual((200, len(BEGIN)), self.position(response))
@@ -85,6 +88,7 @@ class CallbackTest(ApplicationTest):
         await self.bring(END, len(BEGIN))
         self.assertEqual(["begins", "all is there"], await self.told())
 
+    @slow
     async def test_what_is_no_event_is_passed_over(self) -> None:
         endless = b"x" * PIECE
         response = await self.bring(endless)
@@ -92,6 +96,7 @@ class CallbackTest(ApplicationTest):
         await self.bring(b"x\n\xff\n" + BEGIN, PIECE)
         self.assertEqual(["begins"], await self.told())
 
+    @slow
     async def test_only_the_jobs_own_token_is_let_in(self) -> None:
         other = a_job(state=JobState.RUNNING, executor="elsewhere", executor_ref="8")
         self.manager.store.add([other])
@@ -105,6 +110,7 @@ class CallbackTest(ApplicationTest):
         self.assertEqual(401, response.status_code)
         self.assertEqual([], await self.told())
 
+    @slow
     async def test_a_job_that_is_not_there_or_over_is_told_so(self) -> None:
         self.assertEqual(404, (await self.bring(BEGIN, job_id="nowhere")).status_code)
         self.manager.store.update(self.job.id, state=JobState.CANCELLED)
@@ -113,6 +119,7 @@ class CallbackTest(ApplicationTest):
         self.assertIn("has ended", self.envelope(response)["errors"][0])
         self.assertEqual([], await self.told())
 
+    @slow
     async def test_a_job_whose_end_nobody_knew_gets_it(self) -> None:
         failed = a_job(state=JobState.UNKNOWN, executor="elsewhere", executor_ref="8")
         self.manager.store.add([failed])
@@ -135,6 +142,7 @@ class CallbackTest(ApplicationTest):
         cross = await self.bring(BEGIN, origin="https://evil.example")
         self.assertEqual(403, cross.status_code)
 
+    @slow
     async def test_a_request_that_breaks_off_is_no_fault_of_ours(self) -> None:
         messages = [
             {"type": "http.request", "body": BEGIN, "more_body": True},
@@ -165,6 +173,7 @@ class BothWaysTest(ApplicationTest):
 
     settings = {"callback_url": "http://transfer.example", "monitor_interval": 0.002}
 
+    @slow
     async def test_nothing_is_told_twice_and_nothing_is_left_out(self) -> None:
         job = a_job(state=JobState.RUNNING, executor="hand", executor_ref="7")
         self.executor.states["7"] = RunStatus("7", RunState.RUNNING)

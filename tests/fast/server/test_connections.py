@@ -16,7 +16,7 @@ from aind_data_transfer_service.server.connections import (
     URL_BYTES,
     ConnectionLimits,
 )
-from tests.support import wait_until
+from tests.support import slow, wait_until
 from tests.support.service import Service
 
 PATIENCE = 10.0
@@ -207,15 +207,18 @@ class SlowClientTest(ConnectionsTest):
         """Send a byte at a time."""
         return itertools.repeat(b"a")
 
+    @slow
     def test_a_silent_connection_is_closed(self) -> None:
         self.assertEqual(b"", self.visitor().read())
 
+    @slow
     def test_a_head_that_comes_byte_by_byte_is_refused(self) -> None:
         visitor = self.visitor()
         visitor.send(b"GET / HTTP/1.1\r\nX: ")
         answer = visitor.send_until_answered(self.trickle(), pause=0.02)
         self.assertEqual(408, status(answer))
 
+    @slow
     def test_a_second_request_that_comes_byte_by_byte_is_refused(self) -> None:
         visitor = self.visitor()
         visitor.send(GET)
@@ -224,18 +227,21 @@ class SlowClientTest(ConnectionsTest):
         answer = visitor.send_until_answered(self.trickle(), pause=0.02)
         self.assertEqual(408, status(answer))
 
+    @slow
     def test_a_body_that_comes_byte_by_byte_is_refused(self) -> None:
         visitor = self.visitor()
         visitor.send(POST + b"Content-Length: 100000\r\n\r\n")
         answer = visitor.send_until_answered(self.trickle(), pause=0.02)
         self.assertEqual(408, status(answer))
 
+    @slow
     def test_a_chunked_body_of_empty_promises_is_refused(self) -> None:
         visitor = self.visitor()
         visitor.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         answer = visitor.send_until_answered(itertools.repeat(b"1\r\na\r\n"), pause=0.02)
         self.assertEqual(408, status(answer))
 
+    @slow
     def test_a_body_has_an_end_however_steadily_it_comes(self) -> None:
         visitor = self.visitor()
         visitor.send(POST + b"Content-Length: 50000000\r\n\r\n")
@@ -244,6 +250,7 @@ class SlowClientTest(ConnectionsTest):
         self.assertEqual(408, status(answer))
         self.assertLess(time.monotonic() - began, 2 * self.limits.body_seconds)
 
+    @slow
     def test_a_body_is_waited_for_while_it_comes(self) -> None:
         visitor = self.visitor()
         body = b'{"jobs": []}'.ljust(5000)
@@ -255,6 +262,7 @@ class SlowClientTest(ConnectionsTest):
         self.assertGreater(time.monotonic() - began, self.limits.stall_seconds)
         self.assertEqual(406, status(visitor.read()))
 
+    @slow
     def test_the_rest_of_an_answered_body_is_not_waited_for(self) -> None:
         visitor = self.visitor()
         cross = b"Origin: http://evil.example\r\n"
@@ -263,6 +271,7 @@ class SlowClientTest(ConnectionsTest):
         visitor.send_until_answered(self.trickle(), pause=0.02)
         self.assertNotIn(b"408", visitor.read())
 
+    @slow
     def test_a_client_that_does_not_read_its_answer_is_let_go(self) -> None:
         visitor = self.visitor()
         visitor.send(GET.replace(b"/livez", ASSET) * PIPELINED_REQUESTS)
@@ -274,6 +283,7 @@ class SlowClientTest(ConnectionsTest):
         )
         wait_until(lambda: not connections.open, PATIENCE, "the end of the connection")
 
+    @slow
     def test_a_client_that_reads_steadily_gets_all_of_a_long_answer(self) -> None:
         visitor = self.visitor()
         visitor.send(GET.replace(b"/livez", ASSET) * PIPELINED_REQUESTS)
@@ -284,6 +294,7 @@ class SlowClientTest(ConnectionsTest):
             time.sleep(0.003)  # slower than the server, and steadily
         self.assertTrue(seen.endswith(b'{"message":"OK","data":{}}'))
 
+    @slow
     def test_a_slow_answer_is_not_the_clients_fault(self) -> None:
         visitor = self.visitor()
         visitor.send(STREAM)
@@ -331,6 +342,7 @@ class MostConnectionsTest(ConnectionsTest):
             one.socket.close()
         wait_until(lambda: not len(self.service.manager.feed), PATIENCE, "the end of all")
 
+    @slow
     def test_a_stream_ends_with_its_connection_whatever_was_sent_after_it(self) -> None:
         feed = self.service.manager.feed
         for later in (GET, GET * 3, STREAM, POST + b"Content-Length: 1000\r\n\r\n", b"\0\r\n\r\n"):

@@ -6,6 +6,7 @@ import httpx
 
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
 from aind_data_transfer_service.server.failures import Failsafe
+from tests.support import slow
 from tests.support.application import SITE, ApplicationTest
 from tests.support.requests import csv_file, csv_row, upload_settings
 
@@ -13,6 +14,7 @@ from tests.support.requests import csv_file, csv_row, upload_settings
 class SecurityHeadersTest(ApplicationTest):
     """What every answer carries."""
 
+    @slow
     async def test_no_page_may_run_scripts_of_its_own_text(self) -> None:
         for path in ("/", "/jobs", "/help", "/nowhere", "/api/jobs", "/healthz"):
             with self.subTest(path=path):
@@ -24,6 +26,7 @@ class SecurityHeadersTest(ApplicationTest):
                 self.assertEqual("DENY", response.headers["x-frame-options"])
                 self.assertNotRegex(response.text, r"<script(?![^>]*\bsrc=)|\son\w+=|style=")
 
+    @slow
     async def test_assets_may_be_kept_and_answers_may_not(self) -> None:
         page = await self.client.get("/")
         self.assertEqual("no-store", page.headers["cache-control"])
@@ -70,6 +73,7 @@ class CrossSiteTest(ApplicationTest):
                 self.envelope(response)
         self.assertEqual(0, (await self.manager.find()).total)
 
+    @slow
     async def test_our_own_pages_and_scripts_can(self) -> None:
         for number, headers in enumerate(
             (
@@ -85,6 +89,7 @@ class CrossSiteTest(ApplicationTest):
                 answer = await self.client.post("/api/submit_basic_jobs", json=body, headers=named)
                 self.assertEqual(200, answer.status_code, answer.text)
 
+    @slow
     async def test_reading_is_not_refused(self) -> None:
         headers = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
         response = await self.client.get("/api/jobs", headers=headers)
@@ -154,6 +159,7 @@ class FaultTest(ApplicationTest):
                 await Failsafe(half)({"type": "http"}, None, send)
         self.assertEqual(["http.response.start"], sent)
 
+    @slow
     async def test_a_browser_gets_a_page_instead(self) -> None:
         self.manager._store = None
         with self.assertLogs("aind_data_transfer_service.server.failures", "ERROR"):

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 
 from aind_data_transfer_service.server.hosts import ServedHosts
 from aind_data_transfer_service.settings.notifications import NotificationSettings
+from tests.support import slow
 from tests.support.application import ApplicationTest
 from tests.support.requests import upload_settings
 from tests.support.service import Service
@@ -46,6 +47,7 @@ class HostsTest(ApplicationTest):
 class WithoutSettingsTest(HostsTest):
     """A service that nobody told its name."""
 
+    @slow
     async def test_names_that_no_public_page_can_have_are_served(self) -> None:
         for host in (
             *("127.0.0.1", "127.0.0.1:5000", "10.1.2.3:80", "192.0.2.7", "[::1]", "[::1]:5000"),
@@ -115,6 +117,7 @@ class WithoutSettingsTest(HostsTest):
             headers = {"host": "127.0.0.1:5000"} | extra
             self.assertEqual(400, (await self.client.get("/", headers=headers)).status_code)
 
+    @slow
     async def test_the_same_name_with_the_port_left_out_is_the_same_page(self) -> None:
         await self.assert_statuses(
             200,
@@ -130,6 +133,7 @@ class WithoutSettingsTest(HostsTest):
             ),
         )
 
+    @slow
     async def test_a_host_that_a_proxy_was_asked_for_counts(self) -> None:
         proxied = {"host": "127.0.0.1:5000", "origin": "http://transfer:8080"}
         await self.assert_statuses(
@@ -176,6 +180,7 @@ class WithoutSettingsTest(HostsTest):
                 self.assertEqual(400, await self.status(hosts))
         self.assertEqual(400, await self.status(("a\xfc.example",)))
 
+    @slow
     async def test_a_probe_in_http_1_0_needs_no_host(self) -> None:
         self.assertEqual(200, await self.status((), "1.0"))
         self.assertEqual(400, await self.status(("evil.example",), "1.0"))
@@ -225,6 +230,7 @@ class NamedTest(HostsTest):
             with self.subTest(host=host):
                 self.assertEqual(400, (await self.get("/api/jobs", host)).status_code)
 
+    @slow
     async def test_their_pages_work_behind_any_proxy(self) -> None:
         await self.assert_statuses(
             200,
@@ -301,6 +307,7 @@ class RootPathTest(ApplicationTest):
 
     settings = {"root_path": "/transfer/"}
 
+    @slow
     async def test_it_does_not_matter_whether_the_proxy_removes_the_prefix(self) -> None:
         for prefix in ("", "/transfer"):
             for path in ("/", "/jobs", "/help", "/service", "/docs", "/api/jobs", "/openapi.json"):
@@ -308,6 +315,7 @@ class RootPathTest(ApplicationTest):
                     answer = await self.client.get(prefix + path)
                     self.assertEqual(200, answer.status_code)
 
+    @slow
     async def test_every_link_and_asset_is_below_the_prefix(self) -> None:
         for path in ("/", "/jobs", "/help", "/service", "/docs", "/nowhere"):
             page = await self.client.get(f"/transfer{path}", headers={"accept": "text/html"})
@@ -319,10 +327,12 @@ class RootPathTest(ApplicationTest):
                 with self.subTest(path=path, link=link):
                     self.assertEqual(200, (await self.client.get(link)).status_code)
 
+    @slow
     async def test_the_current_page_is_marked(self) -> None:
         page = await self.client.get("/transfer/jobs")
         self.assertIn('href="/transfer/jobs" aria-current="page"', page.text)
 
+    @slow
     async def test_the_prefix_itself_leads_to_the_first_page(self) -> None:
         answer = await self.client.get("/transfer")
         self.assertEqual("/transfer/", answer.headers["location"])
@@ -342,6 +352,7 @@ class RootPathTest(ApplicationTest):
 class RedirectTest(ApplicationTest):
     """Redirects, whose host only the proxy knows."""
 
+    @slow
     async def test_a_redirect_names_no_host(self) -> None:
         answer = await self.client.get("/jobs/?text=a", headers={"host": "127.0.0.1:5000"})
         self.assertEqual((307, "/jobs?text=a"), (answer.status_code, answer.headers["location"]))

@@ -19,6 +19,7 @@ from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.redaction import HIDDEN, learn, redact
 from aind_data_transfer_service.server.routes.stream import changes
+from tests.support import slow
 from tests.support.application import ApplicationTest
 from tests.support.requests import upload_settings
 
@@ -51,6 +52,7 @@ class JobsTest(ApplicationTest):
 class ListTest(JobsTest):
     """GET /api/jobs."""
 
+    @slow
     async def test_filters_narrow_the_list(self) -> None:
         self.add(
             {"name": "one", "submitter": "Anna Apple", "state": JobState.FAILED},
@@ -68,6 +70,7 @@ class ListTest(JobsTest):
             with self.subTest(query=query):
                 self.assertEqual(expected, set(await self.names(query)))
 
+    @slow
     async def test_dates_are_the_labs_and_the_last_day_counts(self) -> None:
         # Los Angeles is eight hours behind: its 4 March ends at 08:00 UTC on the 5th.
         self.add(
@@ -87,6 +90,7 @@ class ListTest(JobsTest):
         self.assertEqual((5, 3, 2), (data["total"], data["page"], data["page_size"]))
         self.assertEqual(5, data["counts"]["COMPLETED"])
 
+    @slow
     async def test_questions_that_make_no_sense_are_refused_in_words(self) -> None:
         for query, word in (
             ("page=0", "page"),
@@ -110,6 +114,7 @@ class ListTest(JobsTest):
 class OneJobTest(JobsTest):
     """GET /api/jobs/{id}, its log, cancel and resubmit."""
 
+    @slow
     async def test_a_job_comes_with_its_timeline(self) -> None:
         [job] = self.add({"name": "one", "warnings": ("look twice",)})
         event = JobEvent(time=NOON, step="verify", kind="end", message="all", figures={"files": 3})
@@ -131,6 +136,7 @@ class OneJobTest(JobsTest):
                 self.assertEqual(404, response.status_code)
                 self.assertIn("nobody", self.envelope(response)["errors"][0])
 
+    @slow
     async def test_a_log_is_read_on_from_where_it_ended(self) -> None:
         job = await self.submit()
         text = "größer\n" * 5
@@ -145,6 +151,7 @@ class OneJobTest(JobsTest):
                 break
         self.assertEqual(text, read)
 
+    @slow
     async def test_a_log_that_is_no_text_is_shown_all_the_same(self) -> None:
         job = await self.submit()
         self.executor.files[job, "stdout"] = b"\x80" * 50 + b"\xf0"
@@ -168,6 +175,7 @@ class OneJobTest(JobsTest):
             if offset == chunk["offset"] or offset == chunk["size"]:
                 return read, offset
 
+    @slow
     async def test_no_range_of_a_log_shows_a_part_of_a_secret(self) -> None:
         secret = "pässword-of/the+mail"
         learn(secret)
@@ -185,6 +193,7 @@ class OneJobTest(JobsTest):
                 shown = self.envelope(await self.client.get(query))["text"]
                 self.assertIn(shown, redact(text), offset)
 
+    @slow
     async def test_a_secret_at_the_end_of_a_growing_log_is_not_shown_in_parts(self) -> None:
         secret = "sesame-open-sesame"
         learn(secret)
@@ -199,6 +208,7 @@ class OneJobTest(JobsTest):
         piece, _ = await self.read_log(job, offset, 1000)
         self.assertEqual("three", piece)
 
+    @slow
     async def test_without_an_offset_the_end_of_the_log_is_read(self) -> None:
         job = await self.submit()
         self.executor.files[job, "stderr"] = b"x" * 300_000 + b"end\n"
@@ -215,6 +225,7 @@ class OneJobTest(JobsTest):
         self.assertEqual(409, again.status_code)
         self.assertIn("has ended already", self.envelope(again)["errors"][0])
 
+    @slow
     async def test_an_ended_job_is_submitted_again_as_a_new_one(self) -> None:
         job = await self.submit()
         too_early = await self.client.post(f"/api/jobs/{job}/resubmit")
@@ -226,6 +237,7 @@ class OneJobTest(JobsTest):
         self.assertEqual(job, new["resubmit_of"])
         self.assertIn(new["id"], self.executor.specs)
 
+    @slow
     async def test_an_executor_out_of_reach_is_named_when_a_job_is_submitted_again(self) -> None:
         job = await self.submit()
         await self.client.post(f"/api/jobs/{job}/cancel")
@@ -240,6 +252,7 @@ class VariablesTest(JobsTest):
 
     settings = {"allow_custom_scripts": True}
 
+    @slow
     async def test_their_values_are_shown_nowhere_and_a_job_is_submitted_again_with_them(
         self,
     ) -> None:
@@ -257,6 +270,7 @@ class VariablesTest(JobsTest):
         spec = self.executor.specs[self.envelope(again)["job"]["id"]]
         self.assertEqual({"MODE": "hush-hush"}, spec.settings["environment"])
 
+    @slow
     async def test_a_secret_is_refused_before_anything_is_recorded(self) -> None:
         given = json.dumps({"name": "x", "environment": {"MY_TOKEN": "hush-hush"}})
         job = {"upload_job_settings": "{}", "hpc_settings": given, "script": "#!/bin/sh\n"}
@@ -289,6 +303,7 @@ class PlaceTest(JobsTest):
 class StreamTest(JobsTest):
     """GET /api/jobs/stream."""
 
+    @slow
     async def test_changes_are_told_as_they_happen(self) -> None:
         stopping = anyio.Event()
         told = changes(self.manager, self.manager.feed.subscribe(), stopping)
@@ -342,6 +357,7 @@ class HealthTest(JobsTest):
         self.assertEqual(("ok", "failed"), (data["store"], data["executor"]))
         self.assertEqual(["The executor does not answer."], data["errors"])
 
+    @slow
     async def test_when_the_token_of_a_cluster_ends_is_told(self) -> None:
         self.executor.token_ends = datetime.now(UTC) + timedelta(hours=1)
         data = self.envelope(await self.client.get("/healthz"))
@@ -350,11 +366,13 @@ class HealthTest(JobsTest):
         left = re.search(r"^transfer_service_cluster_token_seconds (\S+)$", page, re.MULTILINE)[1]
         self.assertAlmostEqual(3600, float(left), delta=60)
 
+    @slow
     async def test_a_cluster_that_is_out_of_reach_is_named(self) -> None:
         self.executor.fault = ExecutorError("the cluster is out of reach")
         response = await self.client.get("/healthz")
         self.assertEqual(["the cluster is out of reach"], self.envelope(response)["errors"])
 
+    @slow
     async def test_a_process_that_is_alive_and_ready_says_so(self) -> None:
         for path, role in (("/livez", None), ("/readyz", "active")):
             response = await self.client.get(path)
@@ -375,6 +393,7 @@ class HealthTest(JobsTest):
         self.assertIn('"job monitor"', errors)
         self.assertEqual(200, (await self.client.get("/livez")).status_code)
 
+    @slow
     async def test_metrics_count_jobs_and_requests(self) -> None:
         self.add({}, {})
         await self.submit()
@@ -406,6 +425,7 @@ class EnvelopeTest(JobsTest):
                 self.assertTrue(self.envelope(response)["errors"])
         self.assertIn("allow", response.headers)
 
+    @slow
     async def test_the_api_description_names_the_routes_that_scripts_rely_on(self) -> None:
         paths = (await self.client.get("/openapi.json")).json()["paths"]
         for path in ("validate_csv", "submit_basic_jobs", "submit_hpc_jobs", "job_upload_template"):
@@ -415,6 +435,7 @@ class EnvelopeTest(JobsTest):
 class ManyJobsTest(JobsTest):
     """A store with a history."""
 
+    @slow
     async def test_pages_beyond_the_end_are_empty(self) -> None:
         self.add(*({"submitted_at": NOON - timedelta(days=n)} for n in range(3)))
         data = self.envelope(await self.client.get("/api/jobs?page=1000000"))
@@ -424,6 +445,7 @@ class ManyJobsTest(JobsTest):
 class AfterwardsRoutesTest(JobsTest):
     """POST /api/jobs/{id}/analysis and /registration."""
 
+    @slow
     async def test_what_cannot_be_done_is_refused_in_words(self) -> None:
         done, failed = self.add(
             {"location": "s3://bucket/a"}, {"state": JobState.FAILED, "location": "s3://bucket/a"}
@@ -439,6 +461,7 @@ class AfterwardsRoutesTest(JobsTest):
                 self.assertEqual(status, response.status_code)
                 self.assertIn(words, response.json()["data"]["errors"][0])
 
+    @slow
     async def test_the_page_shows_how_it_stands_and_a_button_where_it_helps(self) -> None:
         failed, running, plain = self.add(
             {"analysis": "FAILED", "analysis_reason": "<b>no capsule"},

@@ -31,6 +31,7 @@ from aind_data_transfer_service.server.guards import SMALL_BYTES, BodyLimit
 from aind_data_transfer_service.server.json_body import MOST_LEVELS, VALUES_PER_JOB
 from aind_data_transfer_service.server.routes.pages import MOST_SHOWN
 from aind_data_transfer_service.server.words import timeline
+from tests.support import slow
 from tests.support.application import ApplicationTest
 from tests.support.requests import upload_settings
 
@@ -58,6 +59,7 @@ class BodyTest(ApplicationTest):
         errors = await self.errors(HPC, json.dumps({"jobs": ["{}"] * MAX_JOBS}))
         self.assertIn("job 1: is no JSON object", errors)
 
+    @slow
     async def test_a_body_of_millions_of_values_is_not_built(self) -> None:
         for body in (
             '{"jobs":[' + "0," * 300_000 + "0]}",
@@ -83,12 +85,14 @@ class BodyTest(ApplicationTest):
         response = await self.client.post(HPC, json={"jobs": [job]})
         self.assertEqual(200, response.status_code, response.text)
 
+    @slow
     async def test_a_text_that_does_not_end_is_read_in_one_go(self) -> None:
         for body in ('{"jobs":["' + r"\"" * 1_000_000, '"' * 1_000_001, "\\" * 1_000_000):
             async with asyncio.timeout(5):
                 [error] = await self.errors(BASIC, body)
                 self.assertRegex(error, "is no JSON|more than [0-9,]+ values")
 
+    @slow
     async def test_other_encodings_are_measured_as_well(self) -> None:
         body = '{"jobs":[' + "0," * 300_000 + "0]}"
         for encoding in ("utf-8-sig", "utf-16", "utf-32"):
@@ -191,6 +195,7 @@ class ErrorsTest(ApplicationTest):
         held.set()
         await waiting
 
+    @slow
     async def test_jobs_with_errors_of_their_own(self) -> None:
         errors = await self.first_errors(BASIC, [upload_settings(platform="x")] * 2000)
         self.assertIn("job 1, platform", errors[0])
@@ -199,6 +204,7 @@ class ErrorsTest(ApplicationTest):
         errors = await self.first_errors(HPC, [job | {"script": "#!/bin/sh"}] * 1000)
         self.assertEqual("1,900 more errors", errors[-1])
 
+    @slow
     async def test_one_job_with_thousands_of_errors(self) -> None:
         unknown = dict.fromkeys((f"field_{number}" for number in range(3000)), 1)
         response = await self.client.post(BASIC, json={"jobs": [upload_settings(**unknown)]})
@@ -206,6 +212,7 @@ class ErrorsTest(ApplicationTest):
         self.assertEqual(MOST_JOB_ERRORS + 1, len(errors))
         self.assertEqual("job 1: 2,980 more errors", errors[-1])
 
+    @slow
     async def test_a_message_is_cut(self) -> None:
         variables = [f"A_SECRET_{number}=1" for number in range(3000)]
         hpc_settings = json.dumps({"environment": variables})
@@ -214,6 +221,7 @@ class ErrorsTest(ApplicationTest):
         [error] = self.envelope(response)["errors"]
         self.assertEqual(MOST_MESSAGE, len(error))
 
+    @slow
     async def test_an_answer_does_not_repeat_what_was_sent(self) -> None:
         long = "x" * 50_000
         for path in (f"/jobs/{long}", f"/api/jobs/{long}", f"/api/jobs/{long}/log", f"/{long}"):
@@ -294,6 +302,7 @@ class EventsTest(ApplicationTest):
         [event] = read_events(self.line(usual)).events
         self.assertEqual({"documents", "bytes"}, set(event.figures))
 
+    @slow
     async def test_the_events_of_a_page_are_bounded_together(self) -> None:
         response = await self.client.post(BASIC, json={"jobs": [upload_settings(self.data_dir)]})
         job_id = self.envelope(response)["responses"][0]["job_id"]
@@ -324,6 +333,7 @@ class EventsTest(ApplicationTest):
         self.assertEqual({"end"}, {entry["kind"] for entry in entries})
         self.assertNotIn("is_over", entries[0])
 
+    @slow
     async def test_the_settings_of_a_job_are_not_spread_over_megabytes(self) -> None:
         deep: Any = 0
         for _ in range(40):
@@ -344,6 +354,7 @@ class EventsTest(ApplicationTest):
 class LoopTest(ApplicationTest):
     """The event loop while events are read."""
 
+    @slow
     async def test_many_events_are_read_on_a_thread(self) -> None:
         response = await self.client.post(BASIC, json={"jobs": [upload_settings(self.data_dir)]})
         job_id = self.envelope(response)["responses"][0]["job_id"]
@@ -367,6 +378,7 @@ class LoopTest(ApplicationTest):
 class StatusPageTest(ApplicationTest):
     """The status page after many people were there."""
 
+    @slow
     async def test_names_to_choose_from_are_bounded(self) -> None:
         jobs = [
             Job(id=new_job_id(), name="a", submitter=f"Person {number:05}")

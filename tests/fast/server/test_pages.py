@@ -6,6 +6,7 @@ from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.jobs.record import JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
 from tests.fast.server.test_jobs import NOON, JobsTest
+from tests.support import slow
 from tests.support.requests import upload_settings
 
 CRAFTED = "<script>alert(1)</script>\"'"
@@ -44,6 +45,7 @@ class PagesTest(JobsTest):
         self.assertRegex(await self.page("/jobs"), r'id="empty-all" >')
         self.assertRegex(await self.page("/jobs?state=FAILED"), r'id="empty-filtered" >')
 
+    @slow
     async def test_an_administrator_sees_how_the_service_is(self) -> None:
         self.add({}, {"state": JobState.FAILED})
         self.executor.token_ends = datetime.now(UTC) + timedelta(hours=2, minutes=3, seconds=30)
@@ -61,6 +63,7 @@ class PagesTest(JobsTest):
         self.assertIn("ran out 1 h ago", text)
         self.assertNotIn("Jobs can be recorded and run.", text)
 
+    @slow
     async def test_links_keep_the_filters(self) -> None:
         self.add(*({"submitter": "Anna & Co"} for _ in range(60)))
         text = await self.page("/jobs?submitter=Anna+%26+Co&state=COMPLETED&page=2&page_size=25")
@@ -87,6 +90,7 @@ class PagesTest(JobsTest):
             with self.subTest(path=path):
                 self.assertNotIn("<script>", await self.page(path))
 
+    @slow
     async def test_a_jobs_page_tells_its_outcome(self) -> None:
         [job, other] = self.add(
             {"name": "one", "state": JobState.FAILED, "reason": "no folder", "exit_code": 10},
@@ -115,9 +119,11 @@ class PagesTest(JobsTest):
         self.assertNotIn(">Missing<", text)
         self.assertNotIn('id="documents-panel" aria-labelledby="documents-heading" hidden', text)
 
+    @slow
     async def test_an_unknown_job_has_a_page_that_says_so(self) -> None:
         self.assertIn("nobody", await self.page(f"/jobs/nobody{new_job_id()}", 404))
 
+    @slow
     async def test_a_list_that_makes_no_sense_is_refused_on_a_page(self) -> None:
         self.assertIn("is no date", await self.page("/jobs?since=tomorrow", 422))
 

@@ -6,6 +6,8 @@ import sys
 import time
 import unittest
 
+from tests.support import slow
+
 PROGRAM = """
 import signal, sys, threading
 import logging
@@ -45,6 +47,7 @@ class ShutdownTest(unittest.TestCase):
         _, log = process.communicate(timeout=20)
         return process.returncode, log, time.monotonic() - began
 
+    @slow
     def test_a_process_that_hangs_ends_and_says_so(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             with self.subTest(number):
@@ -52,9 +55,11 @@ class ShutdownTest(unittest.TestCase):
                 self.assertEqual(1, code)
                 self.assertIn("something hangs", log)
 
+    @slow
     def test_a_log_that_hangs_does_not_keep_it(self) -> None:
         self.assertEqual((1, ""), self.end(signal.SIGTERM, hangs=2, seconds=0.2)[:2])
 
+    @slow
     def test_a_process_that_ends_by_itself_is_left_alone(self) -> None:
         code, log, took = self.end(signal.SIGTERM, hangs=0, seconds=60)
         self.assertEqual((7, ""), (code, log))

@@ -5,6 +5,7 @@ import time
 import unittest
 
 from aind_data_transfer_service.jobs.manager import JobManager
+from tests.support import slow
 from tests.support.mock_cluster import ClusterServiceTest
 from tests.support.slurm_faults import Fault, FaultyServer, Seen
 
@@ -42,6 +43,7 @@ class SlurmFollowingTest(ClusterServiceTest):
             while not ask():
                 await asyncio.sleep(0.01)
 
+    @slow
     async def test_a_job_is_cancelled_while_a_poll_gets_no_answer(self):
         manager = await self.serve(monitor_interval=0.05)
         submission = await manager.submit_hpc(self.requests(1))
@@ -56,6 +58,7 @@ class SlurmFollowingTest(ClusterServiceTest):
         self.assertLess(time.monotonic() - began, 5, "the poll is given up after 10 s")
         self.assertEqual("CANCELLED", job.state(self.cluster.clock()))
 
+    @slow
     async def test_one_waiting_job_costs_one_list_and_then_few_single_questions(self):
         manager = await self.serve(monitor_interval=0.05)
         await manager.submit_hpc(self.requests(1))
@@ -63,6 +66,7 @@ class SlurmFollowingTest(ClusterServiceTest):
         await self.until(lambda: self.count("GET", "job") >= 5)
         self.assertLessEqual(self.count("GET", "jobs") - before, 1)
 
+    @slow
     async def test_a_cluster_is_asked_every_ten_seconds_unless_told_otherwise(self):
         manager = await self.serve()
         await manager.submit_hpc(self.requests(1))

@@ -3,6 +3,7 @@
 import unittest
 
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
+from tests.support import slow
 from tests.support.jobs import a_request
 from tests.support.mock_cluster import SCRIPT, ClusterServiceTest
 from tests.support.slurm_faults import Fault, FaultyServer
@@ -19,6 +20,7 @@ class SlurmSubmissionTest(ClusterServiceTest):
         self.assertEqual([], self.cluster.jobs())
         return submission.errors
 
+    @slow
     async def test_what_the_api_version_cannot_express_is_refused_for_all_jobs_at_once(self):
         manager = await self.start()
         requests = self.requests(
@@ -32,6 +34,7 @@ class SlurmSubmissionTest(ClusterServiceTest):
         self.assertRegex("\n".join(errors[1:]), r"job 50, hpc_settings\.argv: ")
         self.assertRegex("\n".join(errors[1:]), r"job 50, hpc_settings\.cpu_binding: .*v0\.0\.36")
 
+    @slow
     async def test_jobs_that_it_can_express_are_all_sent(self):
         manager = await self.start()
         submission = await manager.submit_hpc(self.requests(50))
@@ -57,6 +60,7 @@ class SlurmSubmissionTest(ClusterServiceTest):
         for number, (name, error) in enumerate(zip(names, errors, strict=True), 1):
             self.assertRegex(error, rf"^job {number}, hpc_settings\.{name}: .*; write ")
 
+    @slow
     async def test_texts_that_reach_slurm_hold_no_control_or_direction_characters(self):
         manager = await self.start()
         for text in ("a\nb", "a\x1bb", "a\x85b", "a\u202eb", "a\u2066b", "a\u2028b", "\ud800"):
@@ -78,6 +82,7 @@ class SlurmSubmissionTest(ClusterServiceTest):
         )
         self.assertRegex(error, "^job 1, script: 4,194,.* bytes; .* at most")
 
+    @slow
     async def test_a_partition_that_the_cluster_does_not_have_is_refused(self):
         manager = await self.start()
         requests = self.requests(
@@ -90,6 +95,7 @@ class SlurmSubmissionTest(ClusterServiceTest):
             error,
         )
 
+    @slow
     async def test_while_the_cluster_is_away_jobs_are_recorded_with_a_warning_of_what_is_unsure(
         self,
     ):

@@ -11,6 +11,7 @@ from aind_data_transfer_service import process_pool
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.spreadsheets import SpreadsheetReader
 from aind_data_transfer_service.server import create_app
+from tests.support import slow
 from tests.support.application import SITE, ApplicationTest, HandExecutor
 from tests.support.requests import HEADER, csv_file, csv_row
 from tests.support.service import LAB
@@ -50,11 +51,13 @@ class ValidateTest(ApplicationTest):
         self.assertEqual(3, data["problems"][0]["row"])
         self.assertEqual("modality0", data["problems"][0]["column"])
 
+    @slow
     async def test_what_was_validated_can_be_submitted_as_it_is(self) -> None:
         jobs = self.envelope(await self.validate(csv_file(csv_row(self.data_dir))))["jobs"]
         response = await self.client.post("/api/submit_basic_jobs", json={"jobs": jobs})
         self.assertEqual(200, response.status_code, response.text)
 
+    @slow
     async def test_a_row_that_is_too_long_to_be_submitted_is_refused(self) -> None:
         for length, fits in ((30_000, False), (20_000, True)):
             value = json.dumps({"a": "x" * length})
@@ -79,6 +82,7 @@ class ValidateTest(ApplicationTest):
                     [error] = found["errors"]
                     self.assertRegex(error, "^row 2: the job has [0-9,]+ characters as JSON")
 
+    @slow
     async def test_any_file_name_is_read(self) -> None:
         head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n'
         content = csv_file(csv_row(self.data_dir)) + b"\r\n--b--\r\n"
@@ -112,6 +116,7 @@ class ValidateTest(ApplicationTest):
         [error] = self.envelope(response)["errors"]
         self.assertTrue(error.startswith("file: is no file; send one as multipart"), error)
 
+    @slow
     async def test_files_that_are_no_spreadsheets_are_errors_in_words(self) -> None:
         for name, data in (
             ("jobs.xlsx", b"PK\x03\x04 nonsense"),
@@ -138,6 +143,7 @@ class ValidateTest(ApplicationTest):
         self.assertEqual(250, data["error_count"])
         self.assertEqual([252], data["rows"])
 
+    @slow
     async def test_errors_of_the_checks_count_as_well(self) -> None:
         rows = [csv_row(self.data_dir, subject_id=f"{n}") for n in range(120)]
         bad = [csv_row(self.data_dir, platform="x")] * 90
@@ -155,6 +161,7 @@ class ValidateTest(ApplicationTest):
         self.assertEqual(101, len(data["warnings"]))
         self.assertIn(" more warnings are not listed", data["warnings"][100])
 
+    @slow
     async def test_a_file_that_takes_too_long_or_too_much_memory_is_an_error(self) -> None:
         long = "\n".join([HEADER, *[" " * 900_000] * 33]).encode()
         for limits, said in (
@@ -170,6 +177,7 @@ class ValidateTest(ApplicationTest):
                 self.assertIn(said, found.errors[0])
                 self.assertIn("split it into several", found.errors[0])
 
+    @slow
     async def test_a_service_that_cannot_start_processes_says_so(self) -> None:
         reader = SpreadsheetReader(workers=1)
         self.addCleanup(reader.close)
@@ -196,6 +204,7 @@ class ValidateTest(ApplicationTest):
 class TemplateTest(ApplicationTest):
     """GET /api/job_upload_template."""
 
+    @slow
     async def test_the_template_is_a_spreadsheet_by_its_name(self) -> None:
         response = await self.client.get("/api/job_upload_template")
         self.assertEqual(200, response.status_code)

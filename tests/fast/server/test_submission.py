@@ -15,7 +15,7 @@ from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.server import create_app
 from aind_data_transfer_service.settings.service import ServiceSettings
-from tests.support import campaign
+from tests.support import campaign, slow
 from tests.support.application import SITE, ApplicationTest, HandExecutor
 from tests.support.requests import upload_settings
 from tests.support.spreadsheets import shared_reader
@@ -150,6 +150,7 @@ class SubmitTest(ApplicationTest):
         self.assertTrue(any(one.startswith("job 2, hpc_settings: is no text; ") for one in errors))
         self.assertTrue(any(one.startswith("job 3, extra: is not known; ") for one in errors))
 
+    @slow
     async def test_errors_of_shape_say_what_would_be_right(self) -> None:
         for route, body, words in (
             (BASIC, {"jobs": [{}]}, "job 1: is no text; write it as JSON text, as model_dump_json"),
@@ -171,6 +172,7 @@ class SubmitTest(ApplicationTest):
                 [error] = self.envelope(response)["errors"]
                 self.assertTrue(error.startswith(words), error)
 
+    @slow
     async def test_json_is_read_whatever_its_sender_calls_it(self) -> None:
         types = ("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
         for number, kind in enumerate(types):
@@ -227,6 +229,7 @@ class WildTest(unittest.TestCase):
             st.text() | st.integers().map(str),
         ),
     )
+    @slow
     def test_no_question_gets_a_bare_500(self, route: str, query: dict[str, str]) -> None:
         address = f"{route}?{urlencode(query, errors='replace')}"
         response = self.get(address)

@@ -7,6 +7,7 @@ import signal
 import httpx
 
 from aind_data_transfer_service.server.upload_queue import UploadQueue
+from tests.support import slow
 from tests.support.application import SITE, ApplicationTest
 from tests.support.requests import csv_file, csv_row
 from tests.support.spreadsheets import shared_reader
@@ -96,6 +97,7 @@ class UploadQueueTest(ApplicationTest):
         first.may_end.set()
         self.assertEqual(200, (await sent).status_code)
 
+    @slow
     async def test_an_upload_that_waits_too_long_is_refused(self):
         client = self.behind(max_uploads=1, wait_seconds=0.02)
         first, second = self.upload(), self.upload()
@@ -131,6 +133,7 @@ class UploadQueueTest(ApplicationTest):
         self.assertEqual(200, (await sent).status_code)
         self.assertEqual((0, 0), (self.queue._uploads, self.queue._bytes))
 
+    @slow
     async def test_a_long_answer_is_sent_in_pieces(self):
         sizes = []
 
@@ -158,6 +161,7 @@ class UploadQueueTest(ApplicationTest):
         """Write a file of many good rows."""
         return csv_file(*(csv_row(self.data_dir, subject_id=str(n)) for n in range(1_500)))
 
+    @slow
     async def test_pages_are_served_while_no_worker_gets_on(self):
         reader = shared_reader()
         await self.client.post(ADDRESS, files={"file": ("a.csv", b"x")})

@@ -14,6 +14,7 @@ from aind_data_transfer_service.upload import afterwards
 from aind_data_transfer_service.upload.afterwards import Afterwards
 from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.job import Outcome, UploadJob
+from tests.support import slow
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.hook import Hook
 from tests.support.transfer import PREFIX, TransferTestCase
@@ -173,6 +174,7 @@ class InABucket(TransferTestCase):
         reason = self.told.figures("analysis", "end")["analysis_reason"]
         self.assertEqual("unexpected RuntimeError", reason)
 
+    @slow
     def test_a_job_that_has_to_end_waits_for_none_of_it(self) -> None:
         asked, go, halt = threading.Event(), threading.Event(), Halt()
         self.addCleanup(go.set)

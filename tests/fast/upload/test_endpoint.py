@@ -212,6 +212,7 @@ class TestSameAsBotocore(EndpointTest):
 class TestEndpointOfCredentials(EndpointTest):
     """Where keys are fetched."""
 
+    @slow
     def test_sts_is_never_the_s3_server(self):
         proxy, server = Scripted(lambda _: reply(403)), Scripted([OK])
         for each in (proxy, server):
@@ -222,6 +223,7 @@ class TestEndpointOfCredentials(EndpointTest):
         self.assertEqual(server.requests, [])
         self.assertIn(b"CONNECT sts.eu-west-1.amazonaws.com:443 ", proxy.requests[0])
 
+    @slow
     def test_an_endpoint_of_sts_alone_is_used(self):
         answer = (
             b"<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>"
@@ -289,6 +291,7 @@ class TestWhoseEndpoint(EndpointTest):
         )
         self.assertEqual(self.address(keys=S3Keys("key", "secret")), amazon, "as the checks do")
 
+    @slow
     def test_they_follow_a_profile_that_the_environment_names_as_botocore_does(self):
         file = str(self.folder / ".aws" / "config")
         for name, value in (("AWS_PROFILE", "default"), ("AWS_CONFIG_FILE", file)):
@@ -319,6 +322,7 @@ class TestWhoseEndpoint(EndpointTest):
         self.assertEqual(self.address(), "https://bucket.s3.us-east-1.amazonaws.com")
         self.assertIn("the AWS keys come from the role of the machine", self.told[0])
 
+    @slow
     def test_keys_of_the_profile_are_not_replaced_by_those_of_the_machine(self):
         keys = self.folder / ".aws" / "credentials"
         keys.write_text("[default]\naws_access_key_id = key\naws_secret_access_key = secret\n")

@@ -199,6 +199,7 @@ class TestOneRequest(FaultTest):
         with self.assertRaises(CancelledError):
             store.put("a/x", b"1", halt=halt)
 
+    @slow
     def test_a_conditional_write_whose_answer_got_lost_is_ours(self):
         there, mine = refusal(412, "PreconditionFailed"), reply(200, b"1", 'ETag: "e"')
         for condition, error in (
@@ -328,6 +329,7 @@ class TestOneRequest(FaultTest):
         with self.assertRaisesRegex(DestinationError, "cannot delete s3://bucket/a: AccessDenied"):
             self.open(reply(200, failed)).delete(["a"])
 
+    @slow
     def test_a_list_of_what_to_delete_that_came_in_otherwise_is_sent_again(self):
         another = reply(200, b"<DeleteResult></DeleteResult>")
         done = reply(200, b"<DeleteResult><Deleted><Key>a&amp;b</Key></Deleted></DeleteResult>")

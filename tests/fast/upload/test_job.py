@@ -508,6 +508,7 @@ class TestMetadata(TransferTestCase):
         """Write a document of the folder."""
         return self.write(name, json.dumps(content), root=self.metadata)
 
+    @slow
     def test_documents_are_copied_byte_for_byte(self):
         path = self.write("subject.json", b'{ "subject_id":"690165" }', root=self.metadata)
         self.document("session.json", rig_id="r")

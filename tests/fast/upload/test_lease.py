@@ -410,6 +410,7 @@ class TestLease(LeaseTestCase):
                 wait_until(lambda: stopped, 10, "the job to be stopped")
         self.assertIn("could not be reached", str(stopped[0]))
 
+    @slow
     def test_a_renewal_that_never_returns_stops_the_job_at_the_deadline(self):
         stopped, never = threading.Event(), threading.Event()
         self.addCleanup(never.set)
@@ -627,6 +628,7 @@ class TestOthers(LeaseTestCase):
         self.assertNotIn("behavior/a.txt", self.manifest())
         self.assertIn("behavior/a.txt", " ".join(self.told.warnings()))
 
+    @slow
     def test_a_document_that_is_no_longer_sent_is_deleted(self):
         self.write("procedures.json", "{}", root=self.folder / "documents")
         self.fail_late(metadata_dir=str(self.folder / "documents"))

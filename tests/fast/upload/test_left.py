@@ -24,6 +24,7 @@ from aind_data_transfer_service.upload.store import (
     manifest_key,
     record_folder,
 )
+from tests.support import slow
 from tests.support.transfer import PREFIX, TransferTestCase
 
 
@@ -233,6 +234,7 @@ class TestVerify(LeftTestCase):
         self.put("7/x")
         self.assert_named("all folders: 9 files of 63 bytes")
 
+    @slow
     def test_the_header_stays_small_whatever_was_left(self):
         stored = [StoredObject(f"p/{n % 3000}/{n}", n, f'"{n}"') for n in range(100_000)]
         self.assertEqual(len(Left.of(stored, 2).left_folders), 1)
@@ -264,6 +266,7 @@ class TestVerify(LeftTestCase):
         write_manifest(self.store, PREFIX, {"files": 0, "bytes": 0}, [])
         self.assertNotIn(former, {one.key for one in self.store.objects(record_folder(PREFIX))})
 
+    @slow
     def test_the_order_and_spelling_of_a_list_do_not_matter(self):
         stored = [StoredObject(f"p/{n}", n, f'"ab{n}"') for n in range(2000)]
         known = Left.of(stored, 2)

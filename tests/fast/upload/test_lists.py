@@ -57,6 +57,7 @@ class TestPages(unittest.TestCase):
         st.sampled_from(["", AMAZON, ' xmlns="urn:other"', ' xmlns:a="urn:a"']),
         st.sampled_from(["", " \n\t ", "\ufeff", " \ufeff", "<!-- x --> ", "\n<!-- <a> -->\n"]),
     )
+    @slow
     def test_keys_survive_every_kind_of_server(self, keys, kind, space, before):
         write = {"plain": str, "quote": lambda k: quote(k, safe="/"), "plus": quote_plus}[kind]
         entries = [entry_of(write(key)) for key in keys]
@@ -67,6 +68,7 @@ class TestPages(unittest.TestCase):
         self.assertEqual({item.etag for item in page.items} - {'"e"'}, set())
         self.assertIsNone(page.next)
 
+    @slow
     @settings(max_examples=150, deadline=None)
     @given(KEYS, st.data())
     def test_a_page_that_was_cut_off_is_a_fault(self, keys, data):
@@ -182,6 +184,7 @@ class TestLists(FaultTest):
         with self.assertRaisesRegex(DestinationError, "a/1 is listed twice, with different sizes"):
             self.listed(self.pages(twice))
 
+    @slow
     def test_entries_without_what_they_need_are_asked_for_again(self):
         for tag in ("Key", "Size"):
             bad = page_of(entry_of("a/1").replace(tag, "X"))

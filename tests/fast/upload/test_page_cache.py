@@ -11,7 +11,7 @@ from aind_data_transfer_service.upload import page_cache
 from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.verify import verify
 from tests.fast.upload.test_audit import AuditTestCase
-from tests.support import missing
+from tests.support import missing, slow
 from tests.support.transfer import TransferTestCase
 
 MEBI = 1024**2
@@ -122,6 +122,7 @@ class TestWords(AuditTestCase):
         ):
             self.assertEqual(page_cache.type_of(path, _MOUNTS.strip()), name, path)
 
+    @slow
     def test_memory_and_servers_are_named(self):
         for name, words in (
             ("tmpfs", "from memory: tmpfs has no disk"),

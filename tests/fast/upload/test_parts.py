@@ -351,6 +351,7 @@ class TestTransfer(TransferTestCase):
             Transfer(self.store, "p", progress, fail, connections=2).run(self.items())
         self.assertLess(len(arrived), 100)
 
+    @slow
     def test_whoever_stops_it_waits_until_its_threads_have_broken_off(self):
         """A thread that is killed in an upload leaves parts behind that nobody sees."""
         self.write("a")
@@ -384,6 +385,7 @@ class TestTransfer(TransferTestCase):
         self.enterContext(patch.object(FileItem, "read", hang))
         return hangs
 
+    @slow
     def test_a_read_that_hangs_holds_nobody_up_and_what_arrived_is_noted(self):
         """It takes no signal, and comes back long after, if ever: nothing is sent then."""
         for name in "abc":
@@ -401,6 +403,7 @@ class TestTransfer(TransferTestCase):
         self.assertTrue(hangs.is_set())
         self.assertEqual([entry.path for entry in arrived], ["behavior/a", "behavior/b"])
 
+    @slow
     def test_a_read_that_hangs_does_not_keep_the_failure_of_another_file_waiting(self):
         os.truncate(self.write("large", b""), 40_000_000)
         self.write("small")

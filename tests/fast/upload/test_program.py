@@ -174,6 +174,7 @@ class TestProgram(TransferTestCase):
     def test_an_interrupt_from_the_keyboard_is_a_cancellation(self):
         self.assertEqual(self.run_main_and_send(signal.SIGINT), (ExitCode.CANCELLED, "cancelled"))
 
+    @slow
     def test_a_signal_after_a_cancel_request_is_a_cancellation(self):
         file = self.folder / "job.cancel"
         code, _ = self.run_main_and_send(signal.SIGTERM, UPLOAD_CANCEL_FILE=str(file))

@@ -9,7 +9,7 @@ from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.upload.limits import Traffic
 from aind_data_transfer_service.upload.proxy import find_proxy, is_excluded
 from aind_data_transfer_service.upload.store import Conduct, S3Keys, open_store
-from tests.support import free_port
+from tests.support import free_port, slow
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.https import ca_file, server_context
 from tests.support.scripted import OK, Scripted, refusal, reply
@@ -156,6 +156,7 @@ class TestRequestsToAnHttpServer(ProxyTest):
         with self.assertRaisesRegex(TransferError, ": AccessDenied$"):
             self.open("http", http_proxy=proxy.url).put("a/x", b"1")
 
+    @slow
     def test_a_proxy_that_is_away_is_named(self):
         nobody = f"http://127.0.0.1:{free_port()}"
         with self.assertRaisesRegex(TransferError, f"no answer from the proxy {nobody}"):
@@ -206,6 +207,7 @@ class TestTunnels(ProxyTest):
                     self.through(proxy).put("a/x", b"1")
             self.assertEqual(len(proxy.heads), 1)
 
+    @slow
     def test_a_proxy_that_cannot_reach_the_server_now_is_asked_again(self):
         answer = b"HTTP/1.1 503 Service Unavailable\r\n\r\n"
         with ForwardProxy(self.server.port, answers=[answer]) as proxy:

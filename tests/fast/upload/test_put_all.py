@@ -72,6 +72,7 @@ class TestManyObjects(FaultTest):
             self.assertEqual(self.put(store, 1), [f'"{name}"' for name in NAMES])
             self.assertEqual(len(list(store.put_all([("a/00", b"x")], Window(8)))), 1)
 
+    @slow
     def test_it_is_told_for_how_long_answers_are_waited_for(self):
         """What a fault takes does not count: more on their way would be no help."""
         pause = threading.Event()
@@ -88,6 +89,7 @@ class TestManyObjects(FaultTest):
             if trouble:
                 self.assertEqual(window.waited, 0)
 
+    @slow
     def test_a_slow_link_is_waited_for_too(self):
         self.serve()
         conduct = Conduct(20, bandwidth=1e6)

@@ -122,6 +122,7 @@ class TestReading(unittest.TestCase):
         if not surplus:
             self.assertEqual(is_clean, not expected.will_close)
 
+    @slow
     @settings(max_examples=40, deadline=None)
     @given(st.lists(responses(), min_size=1, max_size=5), st.data())
     def test_several_on_one_connection_stay_apart(self, several, data):
@@ -136,6 +137,7 @@ class TestReading(unittest.TestCase):
             if not reader.is_reusable or method == "HEAD":
                 reader = ResponseReader()
 
+    @slow
     @settings(max_examples=100, deadline=None)
     @given(responses(), BODIES, st.data())
     def test_damage_is_a_fault_or_a_response_and_nothing_else(self, response, noise, data):

@@ -21,6 +21,7 @@ from aind_data_transfer_service.upload import shutdown as module
 from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.limits import Lane, Traffic
 from aind_data_transfer_service.upload.shutdown import SIGNALS, Halted, Shutdown
+from tests.support import slow
 from tests.support.threads import limit_threads
 
 LOST = DestinationExistsError("another job has taken it over")
@@ -89,6 +90,7 @@ class ShutdownTest(unittest.TestCase):
             threading.Event().wait(5)
         self.assertIsInstance(self.halt.reason, TerminatedError)
 
+    @slow
     def test_it_is_broken_off_once_so_that_it_can_clean_up(self):
         cleaned = threading.Event()
         with self.shutdown():
@@ -103,6 +105,7 @@ class ShutdownTest(unittest.TestCase):
                     cleaned.set()
         self.assertTrue(cleaned.is_set())
 
+    @slow
     def test_what_python_swallows_is_broken_off_again(self):
         """An exception in a finalizer or a callback of the garbage collector goes nowhere."""
 

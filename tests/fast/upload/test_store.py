@@ -22,6 +22,7 @@ from aind_data_transfer_service.upload.store import (
     mark_key,
     open_store,
 )
+from tests.support import slow
 from tests.support.transfer import PREFIX, TransferTestCase, as_an_ordinary_user
 
 
@@ -245,6 +246,7 @@ class TestDrivesWithoutHardLinks(TransferTestCase):
 class TestHoles(TransferTestCase):
     """Zeros take no room at the destination."""
 
+    @slow
     def test_a_sparse_file_stays_sparse(self):
         path = self.write("sparse.bin", b"begin")
         os.truncate(path, 40 << 20)

@@ -96,6 +96,7 @@ class TestStretches(TransferTestCase):
 class TestJob(TransferTestCase):
     """A whole job, to a local folder."""
 
+    @slow
     def test_a_huge_file_arrives(self):
         data = os.urandom(20 * MEBI + 7)
         self.write("huge.bin", data)
