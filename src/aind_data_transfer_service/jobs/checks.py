@@ -32,6 +32,10 @@ from aind_data_transfer_service.upload.store import AssetState, S3Keys, open_sto
 _CHECKS_AT_ONCE = 20  # threads of their own: a slow drive must not hold up the pages
 
 
+_UTC = frozenset({"UTC", "UCT", "GMT", "GMT0", "GMT+0", "GMT-0", "Universal", "Zulu", "Greenwich"})
+"""Last parts of the names of zones that a container has if nobody set its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Finding:
     """What is wrong with a source, if anything is."""
@@ -78,6 +82,8 @@ class Checks:
         """Check jobs. Bare scripts have nothing to check."""
         labelled = [ToCheck(job.label, job.config) for job in jobs if job.config is not None]
         result = CheckResult()
+        if labelled and (text := _zone_warning(self._settings)):
+            result.warnings[labelled[0].label].append(text)
         known = self._check_buckets(labelled, result)
         if known:
             loop = asyncio.get_running_loop()
@@ -224,6 +230,17 @@ class Checks:
         for label, text in found.items():
             result.warnings[label].append(text)
         return result
+
+
+def _zone_warning(settings: ServiceSettings) -> str | None:
+    """Return a warning where the lab's time zone is a guess that is probably wrong."""
+    zone = settings.lab_timezone
+    if "lab_timezone" in settings.model_fields_set or zone.rpartition("/")[2] not in _UTC:
+        return None
+    return (
+        f"acq_datetime: taken as the wall clock of {zone}, the time zone of the service's machine; "
+        "if the lab's clock is another, have LAB_TIMEZONE set"
+    )
 
 
 def _judge_source(

@@ -10,6 +10,7 @@ import unittest
 from pathlib import Path
 from unittest.mock import patch
 
+import tzlocal
 from sqlalchemy.exc import OperationalError
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
@@ -45,7 +46,8 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         environment.start()
         self.addCleanup(environment.stop)
 
-    async def check(self, *jobs: Labelled, **settings) -> CheckResult:
+    async def check(self, *jobs: Labelled, zone="America/Los_Angeles", **settings) -> CheckResult:
+        settings |= {"lab_timezone": zone} if zone else {}
         checks = Checks(ServiceSettings(data_dir=self.folder / "data", **settings), self.store)
         try:
             return await checks.run(jobs)
@@ -69,6 +71,22 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         self.assert_found(await self.check(self.job()), [], [])
         roots = [self.vast]
         self.assert_found(await self.check(self.job(), source_roots=roots), [], [])
+
+    async def test_a_time_zone_that_nobody_set_is_a_warning_once(self):
+        jobs = self.job(), self.job("row 3", subject_id="690166")
+        self.addCleanup(tzlocal.reload_localzone)
+        for machine, warnings in (
+            ("UTC", ["acq_datetime: taken as the wall clock of UTC, .* LAB_TIMEZONE"]),
+            ("Etc/UTC", ["the wall clock of Etc/UTC, "]),
+            ("Etc/GMT", ["the wall clock of Etc/GMT, "]),
+            ("Etc/GMT+8", []),
+            ("America/Los_Angeles", []),
+            ("Atlantic/Reykjavik", []),
+        ):
+            with self.subTest(machine), patch.dict(os.environ, TZ=machine):
+                tzlocal.reload_localzone()
+                self.assert_found(await self.check(*jobs, zone=None), [], warnings)
+                self.assert_found(await self.check(*jobs, zone="UTC"), [], [])
 
     @slow
     async def test_a_capsule_that_will_not_run_is_a_warning_and_never_an_error(self):
