@@ -11,7 +11,7 @@ import uuid
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import ExitCode
-from tests.support import seaweedfs
+from tests.support import seaweedfs, wait_until
 from tests.support.fault_proxy import FaultProxy, Trouble, nothing
 from tests.support.transfer import PREFIX, TransferTestCase
 
@@ -198,8 +198,10 @@ class TestSignals(SignalsTestCase):
             with self.subTest(number):
                 schedule = From(Trouble.SLOW_DOWN, is_small)
                 self.proxy.begin(schedule)
+                self.events = self.folder / f"{number.name}.jsonl"
                 job = self.start(UPLOAD_STATE_DIR=str(self.folder / number.name))
-                self.assertTrue(schedule.happened.wait(60))
+                self.assertTrue(schedule.happened.wait(60))  # perhaps by the job before this one
+                wait_until(self.events.exists, 60, "the job to begin")
                 self.stop(job, number)
         self.proxy.begin(nothing)
         before = time.monotonic()
