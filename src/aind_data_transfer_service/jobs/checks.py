@@ -101,8 +101,10 @@ class Checks:
         return result.in_order(job.label for job in labelled)
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections and threads."""
         self._pool.shutdown(wait=False)
+        for workers in (self._folders, self._buckets, self._capsules):
+            workers.close()
         self._known.close()
 
     def _check_buckets(self, jobs: Sequence[ToCheck], result: CheckResult) -> list[ToCheck]:

@@ -26,7 +26,8 @@ class Known:
         self._lab = open_lab(settings, self._seconds, attempts=1)
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections and threads."""
+        self._documents.close()
         self._lab.close()
 
     def subjects(self, jobs: Sequence[ToCheck]) -> CheckResult:

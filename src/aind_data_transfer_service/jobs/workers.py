@@ -5,12 +5,13 @@ daemons, which nobody waits for at exit, and few: when all of them hang, further
 unanswered, and no more threads are made.
 """
 
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
+
+from aind_data_transfer_service.beside import Pool
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -29,11 +30,8 @@ class Workers:
     """
 
     def __init__(self, name: str, count: int):
-        self._name = name
         self._count = count
-        self._batches: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._starting = threading.Lock()
+        self._pool = Pool(count, name)
 
     def ask(
         self, question: Callable[[Q], A], subjects: Iterable[Q], seconds: float
@@ -45,27 +43,17 @@ class Workers:
         """
         batch = _Batch(question, deque(subjects))
         deadline = time.monotonic() + seconds
-        for number in range(self._count):
+        for _ in range(self._count):
             if batch.is_taken():
                 break
-            self._lend_thread(number)
-            self._batches.put(batch.work)
+            self._pool.submit(batch.work)
             batch.done.wait(min(_RAMP_SECONDS, max(0.0, deadline - time.monotonic())))
         batch.done.wait(max(0.0, deadline - time.monotonic()))
         return batch.close()
 
-    def _lend_thread(self, number: int) -> None:
-        """Make sure that there are threads enough."""
-        with self._starting:
-            if len(self._threads) <= min(number, self._count - 1):
-                thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
-
-    def _work(self) -> None:
-        """Work on one batch after another."""
-        while True:
-            self._batches.get()()
+    def close(self) -> None:
+        """Let the threads end."""
+        self._pool.close()
 
 
 class _Batch(Generic[Q, A]):

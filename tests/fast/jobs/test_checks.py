@@ -23,7 +23,7 @@ from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.metadata import LabSettings, MetadataSettings, Policy
 from aind_data_transfer_service.settings.service import ServiceSettings
-from tests.support import slow
+from tests.support import slow, wait_until
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.jobs import a_job, a_request
 from tests.support.metadata import MetadataServer
@@ -454,8 +454,15 @@ class WorkersTest(unittest.TestCase):
 
     def test_slow_questions_are_asked_at_the_same_time(self):
         together = threading.Barrier(3)
-        answers = Workers("w", 3).ask(lambda _: together.wait(10), range(3), 10)
+        workers = Workers("three workers", 3)
+        answers = workers.ask(lambda _: together.wait(10), range(3), 10)
         self.assertEqual(len(answers), 3)
+        workers.close()
+        wait_until(
+            lambda: "three workers" not in [thread.name for thread in threading.enumerate()],
+            10,
+            "the threads to end",
+        )
 
     @slow
     def test_what_hangs_is_left_out_and_a_later_batch_does_not_hang(self):
