@@ -8,6 +8,8 @@ from unittest import mock
 
 from pydantic import ValidationError
 
+from aind_data_transfer_service.executors.base import JobSpec
+from aind_data_transfer_service.executors.slurm_script import compose_environment
 from aind_data_transfer_service.host_names import Authority
 from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.settings.environment import explain_settings
@@ -15,6 +17,7 @@ from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.sources import LabtracksSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
+from aind_data_transfer_service.settings.variables import is_administrators, shared_variables
 from tests.support.seed import SEED
 
 
@@ -392,6 +395,42 @@ class OpenData(unittest.TestCase):
         for name in self.keys:
             with self.assertRaisesRegex(ValidationError, "set both of"):
                 service(**{name: "a"})
+
+
+class ParameterStore(unittest.TestCase):
+    """Where further settings of jobs lie in AWS, under the setting's name and its older one."""
+
+    def seen_by_jobs(self, **variables: str) -> list[str | None]:
+        """Return what jobs here and on the cluster see: transfers, then scripts of users."""
+        with mock.patch.dict(os.environ, variables, clear=True):
+            found = ServiceSettings()
+            environments = [found.job_environment()]
+        hpc = HpcSettings(logging_directory="/l", current_working_directory="/w")
+        for spec in (JobSpec("j", "n", request="{}"), JobSpec("j", "n", script="#!/bin/sh")):
+            environments.append(compose_environment(spec, hpc, found.agreed_environment()))
+        return [environment.get("AWS_PARAM_STORE_NAME") for environment in environments]
+
+    def test_jobs_on_this_machine_and_on_the_cluster_get_it_by_either_name(self) -> None:
+        cluster = {name: v for name, v in SEED.items() if name != "HPC_AWS_PARAM_STORE_NAME"}
+        newer = {"AWS_PARAM_STORE_NAME": "/lab/transfer"}
+        older = {"hpc_aws_param_store_name": "/lab/transfer"}
+        for names in (newer, older, newer | older):
+            for others in ({}, cluster):
+                with self.subTest(names, on_cluster=bool(others)):
+                    self.assertEqual(["/lab/transfer"] * 3, self.seen_by_jobs(**names, **others))
+        self.assertEqual([None] * 3, self.seen_by_jobs(**cluster))
+
+    def test_two_different_values_are_an_error_that_names_both(self) -> None:
+        with self.assertRaises(ValidationError) as caught:
+            service(**SEED, AWS_PARAM_STORE_NAME="/other")
+        [line] = explain_settings(caught.exception)
+        self.assertIn("AWS_PARAM_STORE_NAME and HPC_AWS_PARAM_STORE_NAME are set to diff", line)
+
+    def test_no_user_and_no_parameter_sets_it(self) -> None:
+        self.assertTrue(is_administrators("AWS_PARAM_STORE_NAME"))
+        self.assertFalse(
+            {"AWS_PARAM_STORE_NAME", "HPC_AWS_PARAM_STORE_NAME"} & shared_variables()
+        )
 
 
 class Cluster(unittest.TestCase):

@@ -173,7 +173,6 @@ def compose_environment(
         "AWS_SECRET_ACCESS_KEY": secret and secret.get_secret_value(),
         "AWS_SESSION_TOKEN": session and session.get_secret_value(),
         "AWS_DEFAULT_REGION": hpc.aws_default_region,
-        "AWS_PARAM_STORE_NAME": hpc.aws_param_store_name,
         "STAGING_DIRECTORY": hpc.staging_directory and str(hpc.staging_directory),
     }
     ours = {name: value for name, value in ours.items() if value}

@@ -45,7 +45,7 @@ def _question(settings: ServiceSettings) -> Callable[[str], str]:
     known = settings.afterwards
     in_bucket = settings.destination_root == "s3://"
     if not known.knows_code_ocean:  # perhaps the jobs hear of it from the store of parameters
-        problem = "" if settings.hpc.aws_param_store_name else NO_CODE_OCEAN
+        problem = "" if settings.param_store_name else NO_CODE_OCEAN
         return lambda _: problem
 
     def ask(capsule_id: str) -> str:

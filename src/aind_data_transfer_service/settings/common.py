@@ -56,6 +56,8 @@ class CommonSettings(EnvironmentSettings):
     """Address of a Systems Manager other than Amazon's."""
     aws_endpoint_url_secrets_manager: WebAddress | None = None
     """Address of a Secrets Manager other than Amazon's."""
+    aws_param_store_name: str | None = None
+    """Parameter, or path of parameters, in AWS Systems Manager with further settings of jobs."""
     log_level: LogLevel = "INFO"
     """The lowest level of the log's lines."""
     log_format: LogForm = "text"

@@ -63,7 +63,7 @@ class HpcSettings(EnvironmentSettings):
     aws_session_token: SecretStr | None = None
     aws_default_region: str | None = None
     aws_param_store_name: str | None = None
-    """Handed to the jobs as `AWS_PARAM_STORE_NAME`."""
+    """The older name of `AWS_PARAM_STORE_NAME`."""
     minimum_cpus_per_node: int | None = Field(default=None, gt=0)
     memory_per_cpu: int | None = Field(default=None, gt=0)
     """Megabytes."""

@@ -103,6 +103,22 @@ class ServiceSettings(CommonSettings):
             return self.open_data.in_place_of(self.hpc)
         return self.hpc
 
+    @property
+    def param_store_name(self) -> str | None:
+        """Name the parameter with settings of jobs, by whichever of its two names it is set."""
+        return self.aws_param_store_name or self.hpc.aws_param_store_name
+
+    @model_validator(mode="after")
+    def _one_param_store(self) -> Self:
+        """Refuse two values of what is one setting with two names."""
+        older = self.hpc.aws_param_store_name
+        if older and self.aws_param_store_name and older != self.aws_param_store_name:
+            raise ValueError(
+                "AWS_PARAM_STORE_NAME and HPC_AWS_PARAM_STORE_NAME are set to different values; "
+                "the second is the older name of the first, so remove it"
+            )
+        return self
+
     def bucket_for(self, named: str | None) -> str | None:
         """Return the bucket of a job; None if neither the job nor the settings name one.
 
@@ -262,6 +278,8 @@ class ServiceSettings(CommonSettings):
             environment["ALLOWED_BUCKETS"] = ",".join(sorted(self.allowed_buckets))
         if self.metadata_service_url:
             environment["METADATA_SERVICE_URL"] = self.metadata_service_url
+        if self.param_store_name:
+            environment["AWS_PARAM_STORE_NAME"] = self.param_store_name
         for name in (
             "institution",
             "default_funder",

@@ -50,8 +50,6 @@ class UploadSettings(CommonSettings):
     """How many bytes a second may be sent, such as `200MB/s` or `1.5 Gbit/s`; without one, all."""
     upload_retry_seconds: float = Field(default=600.0, gt=0, le=86_400)
     """How long a request to the store that fails is tried again."""
-    aws_param_store_name: str | None = None
-    """Parameter, or path of parameters, in AWS Systems Manager that holds further settings."""
     upload_json: str | None = Field(default=None, alias="UPLOAD_JOB_JSON_ARGS")
     """The request, where it comes neither as an argument nor as a file."""
 

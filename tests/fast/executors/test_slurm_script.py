@@ -211,7 +211,6 @@ class ContainerTest(ScriptTest):
             aws_access_key_id="AKIA1",
             aws_secret_access_key="s3cr3t",
             aws_default_region="us-west-2",
-            aws_param_store_name="/a/b",
             bind_paths="/vast:/data",
         )
 
@@ -222,7 +221,6 @@ class ContainerTest(ScriptTest):
         self.assertEqual(done.stderr, b"container: exec --cleanenv /images/it's $(id).sif\n")
         seen = dict(line.split("=", 1) for line in done.stdout.decode().splitlines())
         self.assertEqual(seen["AWS_SECRET_ACCESS_KEY"], "s3cr3t")
-        self.assertEqual(seen["AWS_PARAM_STORE_NAME"], "/a/b")
         self.assertEqual(seen["UPLOAD_EVENTS_FILE"], f"{self.folder}/j.events.jsonl")
         self.assertEqual(seen["JOB_ID"], "j")
         self.assertNotIn("OTHER", seen)

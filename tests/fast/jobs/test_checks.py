@@ -108,6 +108,7 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
                     [not_there, "knows neither capsule nor pipeline gone"],
                 ),
                 ({"hpc": HpcSettings(aws_param_store_name="/p")}, asked, []),
+                ({"aws_param_store_name": "/p"}, asked, []),
             ):
                 self.assert_found(await self.check(job, **settings), [], warnings)
             stub.fail("capsules", "slow")
