@@ -28,7 +28,6 @@ from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.metadata import MetadataSettings
 from aind_data_transfer_service.settings.notifications import NotificationSettings
-from aind_data_transfer_service.settings.open_data import OpenDataSettings
 from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.sources import (
@@ -144,8 +143,8 @@ class Settings(unittest.TestCase):
     def test_the_administrators_guide_has_those_of_the_service_and_of_its_jobs(self) -> None:
         fields = named(ServiceSettings) | named(UploadSettings) | named(NotificationSettings)
         fields |= named(S3Settings)
-        nested = {"AFTERWARDS", "HPC", "METADATA", "NOTIFICATIONS", "OPEN_DATA", "S3"}
-        elsewhere = nested | {"INTERNAL_URL"}
+        nested = {"AFTERWARDS", "HPC", "METADATA", "NOTIFICATIONS", "S3"}
+        elsewhere = nested | {"INTERNAL_URL", "S3_ACCOUNTS"}
         kept = {name: field for name, field in fields.items() if name not in elsewhere}
         self.assert_documented("administrators_guide.rst", kept)
 
@@ -153,8 +152,8 @@ class Settings(unittest.TestCase):
         self.assert_documented("after_the_upload.rst", named(AfterwardsSettings))
 
     def test_the_page_of_the_cluster_has_those_of_the_cluster(self) -> None:
-        callback = {"INTERNAL_URL": ServiceSettings.model_fields["callback_url"]}
-        fields = named(HpcSettings) | named(OpenDataSettings) | callback
+        of_service = ("INTERNAL_URL", "S3_ACCOUNTS")
+        fields = named(HpcSettings) | {name: named(ServiceSettings)[name] for name in of_service}
         self.assert_documented("slurm_cluster.rst", fields)
 
 

@@ -70,7 +70,7 @@ class Defaults(unittest.TestCase):
 
     def test_a_variable_named_like_a_group_of_settings_is_disregarded(self) -> None:
         """Clusters have a variable `HPC` for purposes of their own."""
-        groups = ("HPC", "OPEN_DATA", "NOTIFICATIONS", "AFTERWARDS", "METADATA")
+        groups = ("HPC", "NOTIFICATIONS", "AFTERWARDS", "METADATA")
         found = service(**dict.fromkeys(groups, "something else"), HPC_SHARDS="2")
         self.assertEqual(2, found.hpc.shards)
         self.assertTrue(service().model_dump() | {"hpc": 0} == found.model_dump() | {"hpc": 0})
@@ -274,8 +274,8 @@ class JobEnvironment(unittest.TestCase):
             "HPC_PASSWORD": "pin1",
             "Hpc_Aws_Secret_Access_Key": "hpc-key",
             "HPC_AWS_SESSION_TOKEN": "hpc-session",
-            "open_data_aws_secret_access_key": "open-key",
-            "OPEN_DATA_AWS_SESSION_TOKEN": "open-session",
+            "s3_accounts": '{"open": {"buckets": ["open"], "aws_access_key_id": "id", '
+            '"aws_secret_access_key": "open-key", "aws_session_token": "open-session"}}',
             "smtp_password": "smtp-word",
             "NOTIFY_WEBHOOK_URL": "https://hooks.example.org/services/T0",
             "SLURM_JWT": "token-2",
@@ -287,7 +287,7 @@ class JobEnvironment(unittest.TestCase):
             "TERM": "token-1",
             "COLOUR": "blue",
         }
-        more = {"SMTP_USER": "svc", "SMTP_SECURITY": "tls", "OPEN_DATA_AWS_ACCESS_KEY_ID": "a"}
+        more = {"SMTP_USER": "svc", "SMTP_SECURITY": "tls"}
         with mock.patch.dict(os.environ, secrets | more, clear=True):
             environment = ServiceSettings().job_environment()
         self.assertEqual([], sorted(secrets.keys() & environment.keys()))
@@ -366,37 +366,6 @@ class DatabaseUrlFile(unittest.TestCase):
                 self.assertNotIn("hunter2", str(caught.exception))
 
 
-class OpenData(unittest.TestCase):
-    """A second account, for some buckets."""
-
-    keys = {
-        "OPEN_DATA_AWS_ACCESS_KEY_ID": "open-id",
-        "OPEN_DATA_AWS_SECRET_ACCESS_KEY": "open-secret",
-    }
-
-    def test_its_buckets_are_reached_by_its_keys_and_others_are_not(self) -> None:
-        lab = SEED | {"HPC_AWS_SESSION_TOKEN": "lab-session"}
-        found = service(**lab, **self.keys, OPEN_DATA_BUCKETS="aind-open-data, public-*")
-        for bucket in ("aind-open-data", "public-2"):
-            hpc = found.hpc_for(bucket)
-            self.assertEqual("open-id", hpc.aws_access_key_id)
-            self.assertEqual("open-secret", hpc.aws_secret_access_key.get_secret_value())
-            self.assertIsNone(hpc.aws_session_token, "it belongs to the other keys")
-            self.assertEqual("us-west-2", hpc.aws_default_region)
-            self.assertNotIn("open-secret", repr(hpc))
-        for bucket in ("aind-data", "my-aind-open-data", ""):
-            self.assertEqual(found.hpc, found.hpc_for(bucket))
-
-    def test_without_keys_of_its_own_nothing_changes(self) -> None:
-        found = service(**SEED, OPEN_DATA="elsewhere")
-        self.assertEqual(found.hpc, found.hpc_for("aind-open-data"))
-
-    def test_half_a_pair_of_keys_is_refused(self) -> None:
-        for name in self.keys:
-            with self.assertRaisesRegex(ValidationError, "set both of"):
-                service(**{name: "a"})
-
-
 class ParameterStore(unittest.TestCase):
     """Where further settings of jobs lie in AWS, under the setting's name and its older one."""
 
@@ -429,7 +398,7 @@ class ParameterStore(unittest.TestCase):
     def test_no_user_and_no_parameter_sets_it(self) -> None:
         self.assertTrue(is_administrators("AWS_PARAM_STORE_NAME"))
         self.assertFalse(
-            {"AWS_PARAM_STORE_NAME", "HPC_AWS_PARAM_STORE_NAME"} & shared_variables()
+            {"AWS_PARAM_STORE_NAME", "HPC_AWS_PARAM_STORE_NAME", "S3_ACCOUNTS"} & shared_variables()
         )
 
 
@@ -584,7 +553,9 @@ class Secrets(unittest.TestCase):
             {"HPC_HOST": "http://u:hunter2@h"},
             {"SMTP_HOST": "smtp://u:hunter2@h", "SMTP_FROM": "a@b.org"},
             {"NOTIFY_WEBHOOK_URL": "hooks.example.org/hunter2"},
-            {"OPEN_DATA_AWS_SECRET_ACCESS_KEY": "hunter2"},
+            {"S3_ACCOUNTS": '{"open": {"aws_secret_access_key": "hunter2"}}'},
+            {"S3_ACCOUNTS": '{"open": "hunter2", "aws_access_key_id": "hunter2"}'},
+            {"S3_ACCOUNTS": "hunter2"},
         ):
             with self.subTest(variables), self.assertRaises(ValidationError) as caught:
                 service(**variables)

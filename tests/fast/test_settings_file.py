@@ -74,6 +74,40 @@ class Reading(FileTest):
             found,
         )
 
+    def test_accounts_of_s3_are_tables_in_a_private_file(self) -> None:
+        text = f"""
+            aws_param_store_name = "/lab"
+            [S3_ACCOUNTS.open-data]
+            buckets = ["lab-open", "open-*"]
+            aws_access_key_id = "open-id"
+            aws_secret_access_key = "{SECRET}"
+            [S3_ACCOUNTS."partner.org"]
+            buckets = ["partner"]
+            """
+        open_data = {"buckets": ["lab-open", "open-*"], "aws_access_key_id": "open-id"}
+        open_data["aws_secret_access_key"] = SECRET
+        found = self.read(text)
+        expected = {"open-data": open_data, "partner.org": {"buckets": ["partner"]}}
+        self.assertEqual(expected, json.loads(found["S3_ACCOUNTS"]))
+        self.assertEqual("/lab", found["AWS_PARAM_STORE_NAME"])
+        [problem] = self.problems(text, 0o644)
+        self.assertRegex(problem, r"holds secrets \(S3_ACCOUNTS\), .*0644; set it to 0600")
+
+    def test_values_that_cannot_be_taken_are_problems_without_the_value(self) -> None:
+        for text, reason in (
+            (f'S3_ACCOUNTS = {"[" * 5000}{"]" * 5000}', "nested too deeply"),
+            (f"S3_ACCOUNTS.{'a.' * 5000}b = 1", "nested too deeply"),
+            (f"{'a.' * 5000}b = 1", "nested too deeply"),
+            (f"S3_ACCOUNTS = {'9' * 5000}", "not valid TOML: "),
+            ("[S3_ACCOUNTS.a]\naws_session_token = 2024-02-19", "in quotation marks"),
+            (f'[open_data]\naws_secret_access_key = "{SECRET}"', "setting; set S3_ACCOUNTS"),
+        ):
+            with self.subTest(text[:60]):
+                [problem] = self.problems(text)
+                self.assertIn(reason, problem)
+                self.assertNotIn(SECRET, problem)
+                self.assertNotIn("2024", problem)
+
     def test_what_a_container_platform_sets_does_not_win_over_the_file(self) -> None:
         self.write("[smtp]\nport = 587")
         environment = {"SETTINGS_FILE": str(self.path), "SMTP_PORT": "tcp://10.0.0.1:25"}

@@ -26,6 +26,10 @@ from tests.support.seed import SEED
 from tests.support.service_process import ServiceProcess, run_command, run_service
 
 SECRET = "hunter2"
+ACCOUNTS = (
+    f'{{"open": {{"buckets": ["open-*"], "aws_access_key_id": "{SECRET}-id", '
+    f'"aws_secret_access_key": "{SECRET}"}}}}'
+)
 
 
 class Names(unittest.TestCase):
@@ -215,9 +219,12 @@ class Refusals(unittest.TestCase):
         self.assertIn("HPC_HOTS: ", done.stderr)
 
     def test_warnings_stop_nothing(self) -> None:
-        with ServiceProcess(DATA_DIR=str(self.folder), DATABASE_ULR="x", SLURM_CONF="y") as service:
+        variables = {"DATABASE_ULR": "x", "SLURM_CONF": "y", "S3_ACCOUNTS": ACCOUNTS}
+        with ServiceProcess(DATA_DIR=str(self.folder), **variables) as service:
             self.assertRegex("\n".join(service.log), "WARNING .*DATABASE_ULR: not a setting")
             self.assertRegex("\n".join(service.log), "WARNING .*LAB_TIMEZONE: not set; times")
+            self.assertRegex("\n".join(service.log), "WARNING .*S3_ACCOUNTS: not used")
+            self.assertNotIn(SECRET, "\n".join(service.log))
 
 
 @slow
@@ -238,13 +245,16 @@ class Config(unittest.TestCase):
             "DATABASE_URL": f"postgresql://anna:{SECRET}@host/jobs",
             "METADATA_SERVICE_URL": f"http://anna:{SECRET}@meta:8000",
             "LAB_TIMEZONE": "America/Los_Angeles",
+            "S3_ACCOUNTS": ACCOUNTS,
             "source_roots": "/vast:/allen",
         }
         done = run_command("config", **variables)
         self.assertEqual((0, ""), (done.returncode, done.stderr))
         self.assertNotIn(SECRET, done.stdout)
         rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.stdout.splitlines()}
-        self.assertEqual(["environment", "(set, hidden)"], rows["HPC_TOKEN"])
+        for name in ("HPC_TOKEN", "S3_ACCOUNTS"):
+            self.assertEqual(["environment", "(set, hidden)"], rows[name])
+        self.assertEqual(["environment", "/param/store/name"], rows["HPC_AWS_PARAM_STORE_NAME"])
         self.assertEqual(["environment", "/vast, /allen"], rows["SOURCE_ROOTS"])
         self.assertEqual(["environment", "3000"], rows["HPC_PORT"])
         self.assertEqual(["default", "MDY"], rows["DATE_ORDER"])
@@ -254,8 +264,18 @@ class Config(unittest.TestCase):
         self.assertEqual([], os.listdir(self.folder), "it creates nothing")
 
     def test_its_exit_code_says_whether_anything_is_wrong(self) -> None:
-        done = run_command("config", DATA_DIR=self.folder, HPC_HOTS="slurm", SMTP_PORT="many")
+        accounts = f'{{"open": {{"aws_access_key_id": "{SECRET}", "bukets": ["{SECRET}"]}}}}'
+        wrong = {"HPC_HOTS": "slurm", "SMTP_PORT": "many", "S3_ACCOUNTS": accounts}
+        done = run_command("config", DATA_DIR=self.folder, **wrong)
         self.assertEqual(1, done.returncode)
+        for words in (
+            '"bukets": unknown key',
+            "buckets: missing",
+            "aws_secret_access_key: missing",
+        ):
+            self.assertIn(f'  S3_ACCOUNTS: account "open": {words}', done.stderr)
+        self.assertRegex(done.stdout, r"(?m)^S3_ACCOUNTS +environment +\(wrong")
+        self.assertNotIn(SECRET, done.stdout + done.stderr)
         self.assertIn("HPC_HOTS: unknown setting; did you mean HPC_HOST?", done.stderr)
         self.assertRegex(done.stderr, "SMTP_PORT: .*valid integer")
         self.assertRegex(done.stdout, r"(?m)^SMTP_PORT +environment +\(wrong")

@@ -1,4 +1,4 @@
-"""Two accounts for S3: which keys a job on the cluster gets is decided by its bucket."""
+"""Several accounts of S3: the bucket of a job on the cluster decides which keys it gets."""
 
 import json
 import os
@@ -13,8 +13,22 @@ from tests.support import seaweedfs, wait_until
 from tests.support.requests import upload_settings
 from tests.support.service import Service
 
-OWN, OPEN = "recordings", "aind-open-data"
-OWN_SECRET, OPEN_SECRET = "secret-of-the-lab", "secret-of-open-data"
+OWN, OPEN, PARTNER = "recordings", "open-data", "partner-2"
+OWN_SECRET, OPEN_SECRET, PARTNER_SECRET = "key-of-the-lab", "key-of-open-data", "key-of-partner"
+SECRETS = (OWN_SECRET, OPEN_SECRET, PARTNER_SECRET)
+ACCOUNTS = {
+    "open data": {
+        "buckets": [OPEN],
+        "aws_access_key_id": "open",
+        "aws_secret_access_key": OPEN_SECRET,
+    },
+    "partner": {
+        "buckets": ["partner-*"],
+        "aws_access_key_id": "partner",
+        "aws_secret_access_key": PARTNER_SECRET,
+    },
+}
+PRINT = "#!/bin/bash\nenv\n"
 
 
 def may(bucket: str) -> list[str]:
@@ -28,10 +42,14 @@ class AccountsTest(slurm_service.ClusterTest):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        users = {"lab": (OWN_SECRET, may(OWN)), "open": (OPEN_SECRET, may(OPEN))}
+        users = {
+            "lab": (OWN_SECRET, may(OWN)),
+            "open": (OPEN_SECRET, may(OPEN)),
+            "partner": (PARTNER_SECRET, may(PARTNER)),
+        }
         cls.s3 = seaweedfs.start(**users)
         cls.addClassCleanup(cls.s3.stop)
-        for bucket in (OWN, OPEN):
+        for bucket in (OWN, OPEN, PARTNER):
             cls.s3.create_bucket(bucket)
 
     def setUp(self) -> None:
@@ -53,8 +71,7 @@ class AccountsTest(slurm_service.ClusterTest):
             "HPC_AWS_ACCESS_KEY_ID": "lab",
             "HPC_AWS_SECRET_ACCESS_KEY": OWN_SECRET,
             "HPC_AWS_DEFAULT_REGION": "us-east-1",
-            "OPEN_DATA_AWS_ACCESS_KEY_ID": "open",
-            "OPEN_DATA_AWS_SECRET_ACCESS_KEY": OPEN_SECRET,
+            "S3_ACCOUNTS": json.dumps(ACCOUNTS),
             "AWS_ENDPOINT_URL": self.s3.endpoint_url,
         }
         self.enterContext(patch.dict(os.environ, variables))
@@ -83,18 +100,35 @@ class AccountsTest(slurm_service.ClusterTest):
         return wait_until(ended, 90, "its end")
 
     def test_each_bucket_is_written_to_and_looked_at_with_its_own_keys(self) -> None:
-        for bucket in (OWN, OPEN):
+        for bucket in (OWN, OPEN, PARTNER):
             with self.subTest(bucket):
                 answer = self.submit(s3_bucket=bucket)
                 self.assertEqual([], answer.json()["data"]["warnings"], "it could be looked at")
                 job = self.end_of(answer)
                 self.assertEqual(("COMPLETED", ""), (job["state"], job["reason"]))
                 self.assertTrue(job["location"].startswith(f"s3://{bucket}/"))
+                pages = ("/jobs", "/service", "/healthz", f"/jobs/{job['id']}")
+                for page in pages:
+                    self.assert_no_secret(self.api.get(page).raise_for_status().content)
                 again = self.submit(s3_bucket=bucket)
                 self.assertEqual(406, again.status_code)
                 self.assertIn("exists already", again.json()["data"]["errors"][0])
         files = [*self.service.data_dir.rglob("*"), *self.logs.rglob("*")]
         for path in [*files, *self.cluster.folder.glob("*.log")]:
             if Path(path).is_file():
-                for secret in (OWN_SECRET, OPEN_SECRET):
-                    self.assertNotIn(secret.encode(), path.read_bytes(), path)
+                self.assert_no_secret(path.read_bytes(), path)
+
+    def test_a_job_sees_the_keys_of_no_other_account(self) -> None:
+        script = {"upload_job_settings": "{}", "hpc_settings": '{"name": "x"}', "script": PRINT}
+        answer = self.api.post("/api/submit_hpc_jobs", json={"jobs": [script]})
+        job = self.end_of(answer)
+        self.assertEqual("COMPLETED", job["state"])
+        printed = (self.logs / f"{job['id']}.out").read_text()
+        self.assertIn(f"AWS_SECRET_ACCESS_KEY={OWN_SECRET}\n", printed)
+        for text in (OPEN_SECRET, PARTNER_SECRET, "S3_ACCOUNTS"):
+            self.assertNotIn(text, printed)
+
+    def assert_no_secret(self, data: bytes, where: Path | None = None) -> None:
+        """Make sure that none of the secrets is in some data."""
+        for secret in SECRETS:
+            self.assertNotIn(secret.encode(), data, where)

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import SecretStr
+from pydantic import Secret, SecretStr
 
 from aind_data_transfer_service.logging_config import escape
 from aind_data_transfer_service.server.startup import Checked, check_settings
@@ -96,7 +96,7 @@ def shown(value: Any) -> str:
     """
     if value is None:
         return ""
-    if isinstance(value, SecretStr):
+    if isinstance(value, SecretStr | Secret):
         return HIDDEN if value.get_secret_value() else ""
     if isinstance(value, bool):
         return str(value).lower()

@@ -54,6 +54,11 @@ def check_settings() -> Checked:
             "LAB_TIMEZONE: not set; times without an offset are read in this machine's zone, "
             f"{settings.lab_timezone}"
         )
+    if settings.s3_accounts.get_secret_value() and not settings.on_cluster:
+        warnings.append(
+            "S3_ACCOUNTS: not used, because these accounts are for jobs on a cluster; jobs on this "
+            "machine use the credentials of the AWS tools"
+        )
     return Checked(settings, problems, warnings, frozenset(file.values))
 
 

@@ -1,7 +1,7 @@
 """Every environment variable, once.
 
 `service.ServiceSettings` is what the web service reads, with parts about the cluster (`hpc`), about
-a second account for S3 (`open_data`) and about telling people (`notifications`);
+further accounts of S3 (`accounts`) and about telling people (`notifications`);
 `upload.UploadSettings` is what a data transfer job reads, and the classes in `sources` what it has
 to know of the systems that metadata come from; `metadata.MetadataSettings` says which of them is
 asked for what, and `afterwards.AfterwardsSettings` who hears of a verified asset. Each is read

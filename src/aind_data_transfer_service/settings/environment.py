@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
@@ -24,6 +24,15 @@ def is_link(name: str, value: str) -> bool:
     (True, False)
     """
     return name.upper().endswith("_PORT") and _LINK.match(value) is not None
+
+
+class SettingErrors(ValueError):
+    """Several things are wrong with one setting."""
+
+    def __init__(self, problems: Sequence[str]):
+        """Keep each of `problems`, which are listed one a line."""
+        super().__init__("; ".join(problems))
+        self.problems = list(problems)
 
 
 def given_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -130,7 +139,7 @@ def read_settings(model: type[Settings]) -> tuple[Settings, list[str]]:
 
 
 def explain_settings(error: ValidationError, hidden: Collection[str] = ()) -> list[str]:
-    """List what is wrong with the environment, a line a variable: `SMTP_PORT: "abc" …`.
+    """List what is wrong with the environment, a line a problem: `SMTP_PORT: "abc" …`.
 
     Of the variables in `hidden`, values are not shown: they come from where secrets lie.
     """
@@ -141,12 +150,14 @@ def explain_settings(error: ValidationError, hidden: Collection[str] = ()) -> li
         field = str(details["loc"][0]) if details["loc"] else ""
         variable = variables.get(field, field.upper())
         if variable in hidden:
-            words = "what it is set to cannot be used"
+            found = ["what it is set to cannot be used"]
         elif details["type"] == "value_error":
-            words = str(details["ctx"]["error"])
+            cause = details["ctx"]["error"]
+            found = cause.problems if isinstance(cause, SettingErrors) else [str(cause)]
         else:
-            words = f"{quoted(details['input'])} is refused: {details['msg']}"
-        lines.append(redaction.redact(f"{variable}: {words}" if variable else words))
+            found = [f"{quoted(details['input'])} is refused: {details['msg']}"]
+        for words in found:
+            lines.append(redaction.redact(f"{variable}: {words}" if variable else words))
     return lines
 
 

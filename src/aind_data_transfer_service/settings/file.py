@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import date, time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from aind_data_transfer_service.configs.vocabulary import nearest
 from aind_data_transfer_service.settings.environment import SETTINGS_FILE, given_variables
@@ -23,7 +23,7 @@ from aind_data_transfer_service.settings.unknown import (
     secret_variables,
     suggestion,
 )
-from aind_data_transfer_service.settings.variables import of_one_job
+from aind_data_transfer_service.settings.variables import SECRETS_OF_AWS, of_one_job
 
 DEFAULT = Path("/etc/aind-data-transfer-service.toml")
 """The file that is read if it exists and none is named."""
@@ -36,7 +36,6 @@ _OF_AWS = frozenset(
     }
 )
 """Variables of the AWS tools that name the keys of jobs on this machine."""
-_SECRETS_OF_AWS = frozenset({"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"})
 _PATHS = frozenset({"SOURCE_ROOTS", "HPC_BIND_PATHS"})
 _MOST_BYTES = 1024**2
 
@@ -86,17 +85,18 @@ def read_settings_file(path: Path) -> SettingsFile:
     found = SettingsFile(path)
     try:
         data, mode = _read(path)
-        content = tomllib.loads(data.decode("utf-8"))
+        _collect(found, tomllib.loads(data.decode("utf-8")))
     except OSError as error:
         found.problems.append(
             f'{SETTINGS_FILE}: "{path}" cannot be read: {error.strerror or error}'
         )
     except UnicodeDecodeError:
         found.problems.append(f'{SETTINGS_FILE}: "{path}" is not UTF-8 text')
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of TOML, or of an integer with thousands of digits
         found.problems.append(f'{SETTINGS_FILE}: "{path}" is not valid TOML: {error}')
+    except RecursionError:
+        found.problems.append(f'{SETTINGS_FILE}: "{path}" is nested too deeply')
     else:
-        _collect(found, content)
         _check_mode(found, mode)
     return found
 
@@ -164,18 +164,23 @@ def _text(variable: str, value: Any) -> str:
     if isinstance(value, str | int | float):
         return str(value)
     if isinstance(value, date | time):
-        raise ValueError("is a date or time; write it in quotation marks")
+        _refuse(value)
     if isinstance(value, dict) or not all(isinstance(one, str) for one in value):
-        return json.dumps(value, default=str)
+        return json.dumps(value, default=_refuse)
     separator = os.pathsep if variable in _PATHS else ","
     if any(separator in one for one in value):
         raise ValueError(f'no item may contain "{separator}"')
     return separator.join(value)
 
 
+def _refuse(value: date | time) -> NoReturn:
+    """Refuse what TOML has and JSON does not."""
+    raise ValueError("is or has a date or time; write it in quotation marks")
+
+
 def _check_mode(found: SettingsFile, mode: int) -> None:
     """Refuse a file with secrets that everybody can read; warn if a group can."""
-    secrets = sorted(found.values.keys() & (secret_variables() | _SECRETS_OF_AWS))
+    secrets = sorted(found.values.keys() & (secret_variables() | SECRETS_OF_AWS))
     if not secrets:
         return
     text = f'{SETTINGS_FILE}: "{found.path}" holds secrets ({", ".join(secrets)}), and its mode is'

@@ -5,8 +5,10 @@ import json
 import os
 import re
 import stat
+import string
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -19,6 +21,12 @@ from aind_data_transfer_service.configs.quantities import byte_count, bytes_per_
 from aind_data_transfer_service.host_names import parse_pattern
 
 _BUCKET_PATTERN = re.compile(r"[a-z0-9._*?!\[\]-]+")
+_PATTERN_TOKEN = re.compile(r"\*|\?|\[!?\]?[^\]]*\]|.")
+"""What `fnmatch` matches with one character, and `*`."""
+_BUCKET_ENDS = frozenset(string.ascii_lowercase + string.digits)
+_BUCKET_SIGNS = _BUCKET_ENDS | frozenset("._-")
+_SHORTEST_BUCKET, _LONGEST_BUCKET = 3, 63
+"""S3's limits of the name of a bucket, in characters."""
 
 
 def _split_paths(value: Any) -> Any:
@@ -133,10 +141,38 @@ def _split_patterns(value: Any) -> Any:
     return found
 
 
+def can_match_bucket(pattern: str) -> bool:
+    """Return whether there can be a bucket that a name or pattern of `fnmatch` matches.
+
+    Parameters
+    ----------
+    pattern : str
+        A name, or a pattern such as `open-*`.
+
+    Examples
+    --------
+    >>> [can_match_bucket(one) for one in ("open-*", "lab[0-9]x", "Lab-*", "a", "s3://x")]
+    [True, True, False, False, False]
+    """
+    if not _BUCKET_PATTERN.fullmatch(pattern):
+        return False
+    tokens = _PATTERN_TOKEN.findall(pattern)
+    fixed = len(tokens) - tokens.count("*")
+    if fixed > _LONGEST_BUCKET or fixed == len(tokens) < _SHORTEST_BUCKET or ".." in pattern:
+        return False
+    ends_match = all(_matches_one_of(_BUCKET_ENDS, token) for token in (tokens[0], tokens[-1]))
+    return ends_match and all(_matches_one_of(_BUCKET_SIGNS, token) for token in set(tokens))
+
+
+def _matches_one_of(signs: Iterable[str], token: str) -> bool:
+    """Return whether a piece of a pattern matches any of the characters."""
+    return any(fnmatchcase(sign, token) for sign in signs)
+
+
 def _bucket_patterns(value: frozenset[str]) -> frozenset[str]:
     """Refuse what no name of a bucket can match."""
     for pattern in sorted(value):
-        if not _BUCKET_PATTERN.fullmatch(pattern):
+        if not can_match_bucket(pattern):
             raise ValueError(
                 f'"{pattern}" is neither a bucket nor a pattern of buckets; write names or '
                 "patterns such as lab-*,aind-open-data"

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, Secret, SecretStr, model_validator
 
 from aind_data_transfer_service import redaction
 from aind_data_transfer_service.host_names import DEFAULT_PORTS, Authority, parse_pattern
 from aind_data_transfer_service.redaction import Redactor
+from aind_data_transfer_service.settings.accounts import S3Accounts, account_of
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.environment import SETTINGS_FILE
@@ -25,8 +26,7 @@ from aind_data_transfer_service.settings.kinds import (
     sqlite_files,
 )
 from aind_data_transfer_service.settings.notifications import NotificationSettings
-from aind_data_transfer_service.settings.open_data import OpenDataSettings
-from aind_data_transfer_service.settings.variables import inherited_variables
+from aind_data_transfer_service.settings.variables import SECRETS_OF_AWS, inherited_variables
 from aind_data_transfer_service.source_roots import is_under
 
 LOCAL_BUCKET = "data"
@@ -64,8 +64,8 @@ class ServiceSettings(CommonSettings):
     """Seconds between two looks at the executor; by default 10 on a cluster, else 1."""
     hpc: HpcSettings = Field(default_factory=HpcSettings)
     """What is known of the cluster."""
-    open_data: OpenDataSettings = Field(default_factory=OpenDataSettings)
-    """What is known of the account that some buckets belong to."""
+    s3_accounts: S3Accounts = Secret(())
+    """Other accounts of S3 with their buckets, whose keys replace those of `HPC_AWS_*`."""
     notifications: NotificationSettings = Field(default_factory=NotificationSettings)
     """Whom to tell how jobs go."""
     afterwards: AfterwardsSettings = Field(default_factory=AfterwardsSettings)
@@ -98,10 +98,15 @@ class ServiceSettings(CommonSettings):
         return self.allow_custom_scripts
 
     def hpc_for(self, bucket: str) -> HpcSettings:
-        """Give the cluster's settings with the keys that a job for a bucket needs."""
-        if self.open_data.owns(bucket):
-            return self.open_data.in_place_of(self.hpc)
-        return self.hpc
+        """Return the cluster's settings with the keys that a job for a bucket needs.
+
+        Parameters
+        ----------
+        bucket : str
+            The bucket that the job writes to.
+        """
+        account = account_of(bucket, self.s3_accounts.get_secret_value())
+        return account.in_place_of(self.hpc) if account else self.hpc
 
     @property
     def param_store_name(self) -> str | None:
@@ -257,6 +262,11 @@ class ServiceSettings(CommonSettings):
         ):
             if secret is not None:
                 private.learn_setting(secret.get_secret_value())
+        of_jobs = {os.environ.get(name) for name in SECRETS_OF_AWS}
+        for account in self.s3_accounts.get_secret_value():
+            for key in account.secrets:
+                if key not in of_jobs:
+                    private.learn_setting(key)
         agreed = self.agreed_environment() | {
             "DATA_DIR": str(self.data_dir),
             "LOG_FORMAT": "text",

@@ -16,8 +16,9 @@ from aind_data_transfer_service.settings.upload import UploadSettings
 
 OWN_PREFIXES = (
     *("HPC_", "METADATA_", "LABTRACKS_", "SHAREPOINT_", "TARS_", "SLIMS_", "CODEOCEAN_"),
-    *("REGISTRATION_", "SMTP_", "NOTIFY_", "OPEN_DATA_", "UPLOAD_", "AWS_PARAM_", "AWS_CHECKSUM_"),
-    *("SPREADSHEET_", "SOURCE_ROOTS_", "LOCAL_EXECUTOR_", "DATABASE_URL_", "LAB_TIMEZONE_"),
+    *("REGISTRATION_", "SMTP_", "NOTIFY_", "UPLOAD_", "AWS_PARAM_", "AWS_CHECKSUM_"),
+    *("S3_ACCOUNTS_", "SPREADSHEET_", "SOURCE_ROOTS_", "LOCAL_EXECUTOR_", "DATABASE_URL_"),
+    "LAB_TIMEZONE_",
 )
 """A variable that begins like this is a setting of ours, or a mistake."""
 
@@ -31,6 +32,13 @@ REMOVED: Mapping[str, str] = {
     "HPC_SUBMISSIONS_AT_ONCE": "8 jobs are sent at a time",
     "HPC_TIMEOUT": "an answer of slurmrestd has 30 seconds",
     "METADATA_TIME_LIMIT": "the questions of one job have 60 seconds",
+    **dict.fromkeys(
+        (
+            *("OPEN_DATA_AWS_ACCESS_KEY_ID", "OPEN_DATA_AWS_SECRET_ACCESS_KEY"),
+            *("OPEN_DATA_AWS_SESSION_TOKEN", "OPEN_DATA_AWS_DEFAULT_REGION", "OPEN_DATA_BUCKETS"),
+        ),
+        "set S3_ACCOUNTS: accounts by name, each with its buckets and keys",
+    ),
     "PROJECT_NAMES_URL": "the page links to project_names of METADATA_SERVICE_URL",
     "REGISTRATION_TIMEOUT": "a registration has 60 seconds",
     "SHAREPOINT_CA_FILE": "set CA_FILE",
@@ -125,7 +133,7 @@ def _variables_of(model: type[EnvironmentSettings]) -> frozenset[str]:
 def _secrets_of(model: type[EnvironmentSettings]) -> frozenset[str]:
     """Return the variables of settings and of their groups that hold secrets."""
     fields, variables = model.model_fields, model.variables()
-    own = [v for name, v in variables.items() if "SecretStr" in repr(fields[name].annotation)]
+    own = [v for name, v in variables.items() if "Secret" in repr(fields[name].annotation)]
     return frozenset(own).union(*map(_secrets_of, model.groups().values()))
 
 

@@ -83,6 +83,8 @@ def _of_systems() -> frozenset[str]:
     return frozenset(name for model in _SYSTEMS for name in model.variables().values())
 
 
+SECRETS_OF_AWS = frozenset({"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"})
+"""The secrets of jobs on this machine, in variables of the AWS tools."""
 _SITE = ("AWS_", "SINGULARITY", "APPTAINER", "SLURM", "SBATCH")
 _CODE = ("BASH", "LD_", "PYTHON")
 """What has the job's own shell, loader and Python run something that came with the variable."""
