@@ -22,6 +22,9 @@ SECRETS = {
     "MY_COPY": "see smtp-password-1",
     "AWS_COPY": "hpc-password-1",
     "HPC_TOKEN": "pin1",
+    "S3_accounts": '{"open": {"buckets": ["open-*"], "aws_access_key_id": "open-id-1", '
+    '"aws_secret_access_key": "open-secret-1"}}',
+    "AWS_COPY_OF_AN_ACCOUNT": "open-secret-1",
 }
 OTHERS = {
     "SMTP_HOST": "smtp.example.org",
