@@ -23,6 +23,7 @@ from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.server import connections, guards, json_body
 from aind_data_transfer_service.server import metrics as server_metrics
 from aind_data_transfer_service.server.routes import pages
+from aind_data_transfer_service.settings import objects
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
@@ -88,6 +89,8 @@ class Limits(unittest.TestCase):
             "Fields of a job in a request": [json_body.FIELDS_PER_JOB],
             "``upload_job_settings`` and ``hpc_settings`` of a job": [json_text.MOST_CHARACTERS],
             "Levels in ``hpc_settings``": [json_text.MOST_LEVELS],
+            "Mistakes in ``METADATA_SOURCES`` or ``HPC_JOB_DEFAULTS``": [objects.MOST_LISTED],
+            "Levels in ``METADATA_SOURCES`` or ``HPC_JOB_DEFAULTS``": [objects.MOST_LEVELS],
             "``script`` of a job": [submission.LONGEST_SCRIPT],
             "Errors in one request for jobs": [spreadsheet_limits.MAX_COUNTED_ERRORS],
             "Errors, or warnings, in one answer": [problems.MOST_ERRORS, problems.MOST_CHARACTERS],

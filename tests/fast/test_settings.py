@@ -1,16 +1,21 @@
 """Settings: read once, typed, and refused in words."""
 
+import json
 import os
+import re
 import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.executors.slurm_script import compose_environment
 from aind_data_transfer_service.host_names import Authority
+from aind_data_transfer_service.hpc.properties import PROPERTIES
 from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.settings.environment import explain_settings
 from aind_data_transfer_service.settings.hpc import HpcSettings
@@ -19,6 +24,13 @@ from aind_data_transfer_service.settings.sources import LabtracksSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.settings.variables import is_administrators, shared_variables
 from tests.support.seed import SEED
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(st.sampled_from(sorted(PROPERTIES)) | st.text(), JSON, max_size=8)
 
 
 def service(**variables: str) -> ServiceSettings:
@@ -445,6 +457,105 @@ class Cluster(unittest.TestCase):
         for text in ("0", "[2,1]", "many", "[1,2,3]", "[1.5,2]", "-", "{}"):
             with self.subTest(text), self.assertRaisesRegex(ValidationError, "how many nodes"):
                 service(**(SEED | {"HPC_NODES": text}))
+
+    def test_job_defaults_and_the_older_variables_set_the_same_properties(self) -> None:
+        older = {
+            "partition": "part",
+            "minimum_cpus_per_node": 8,
+            "memory_per_cpu": 8000,
+            "nodes": [1, 1],
+            "tasks": 1,
+            "time_limit": 360,
+            "qos": "dev",
+        }
+        variables = {name: v for name, v in SEED.items() if name[4:].lower() not in older}
+        self.assertEqual(older, service(**SEED).hpc.default_properties)
+        found = service(**variables, HPC_JOB_DEFAULTS=json.dumps(older))
+        self.assertEqual(older, found.hpc.default_properties)
+        same = {name: str(value) for name, value in older.items()} | {"comment": "night"}
+        found = service(**SEED, HPC_JOB_DEFAULTS=json.dumps(same))
+        self.assertEqual(older | {"comment": "night"}, found.hpc.default_properties)
+
+    def refused(self, **variables: str) -> list[str]:
+        """Return the lines that say what is wrong with variables."""
+        with self.assertRaises(ValidationError) as raised:
+            service(**variables)
+        return explain_settings(raised.exception)
+
+    def test_a_property_that_two_variables_set_differently_is_refused(self) -> None:
+        defaults = {"time_limit": 60, "nodes": "2", "partition": "x", "account": "lab"}
+        self.assertEqual(
+            [
+                'HPC_ACCOUNT is "other", and HPC_JOB_DEFAULTS.account is "lab"; keep one of them',
+                'HPC_NODES is "[1, 1]", and HPC_JOB_DEFAULTS.nodes is "[2, 2]"; keep one of them',
+                'HPC_PARTITION is "part", and HPC_JOB_DEFAULTS.partition is "x"; keep one of them',
+                'HPC_TIME_LIMIT is "360", and HPC_JOB_DEFAULTS.time_limit is "60"; keep one of '
+                "them",
+            ],
+            self.refused(**SEED, HPC_ACCOUNT="other", HPC_JOB_DEFAULTS=json.dumps(defaults)),
+        )
+        [line] = self.refused(**SEED, HPC_JOB_DEFAULTS='{"memory_per_node": 5}')
+        self.assertIn("HPC_MEMORY_PER_CPU and HPC_JOB_DEFAULTS.memory_per_node exclude", line)
+
+    def test_what_is_wrong_with_job_defaults_is_said_at_once_by_property(self) -> None:
+        wrong = {
+            "tme_limit": 5,
+            "tasks": -3,
+            "nodes": "[" * 100_000,
+            "qos": {"a": 1},
+            "standard_output": "/x",
+            "name": "x",
+            "environment": {"TOKEN": "hunter2"},
+            "script": "#!/bin/sh",
+            "current_working_directory": "/x",
+            "mail_user": "anna@example.org",
+            "memory_per_cpu": 1,
+            "memory_per_node": 2,
+        }
+        lines = self.refused(**SEED, HPC_JOB_DEFAULTS=json.dumps(wrong))
+        own = "cannot have a default; leave it out"
+        for words in (
+            r'"tme_limit" is no job property of Slurm; did you mean time_limit\?',
+            r"tasks: -3 is wrong here; write a whole number",
+            r"nodes: .* write the fewest and the most nodes|nodes: .* write a list",
+            r'qos: \{"a": 1\} is wrong here; write a text',
+            rf"standard_output: {own} and set HPC_LOGGING_DIRECTORY",
+            rf"name: {own}",
+            rf"environment: {own}",
+            rf"script: {own}",
+            rf"current_working_directory: {own} and set HPC_CURRENT_WORKING_DIRECTORY",
+            rf"mail_user: {own} and set NOTIFY_EMAILS",
+            "memory_per_cpu and memory_per_node exclude each other; keep one",
+        ):
+            with self.subTest(words):
+                pattern = f"^HPC_JOB_DEFAULTS: (?:{words})"
+                self.assertEqual(1, len([one for one in lines if re.search(pattern, one)]), lines)
+        self.assertEqual(11, len(lines))
+        self.assertNotIn("hunter2", str(lines))
+
+    def test_job_defaults_that_are_no_object_are_refused(self) -> None:
+        for text, words in {
+            "time_limit=5": "is not valid JSON",
+            "[1]": "a list is not a JSON object",
+            "5": '"5" is not a JSON object',
+            "[" * 100_000: "is nested too deeply",
+            '{"qos": "a", "qos": "b"}': '"qos" is there twice',
+        }.items():
+            with self.subTest(text[:20]):
+                [line] = self.refused(**SEED, HPC_JOB_DEFAULTS=text)
+                self.assertTrue(line.startswith(f"HPC_JOB_DEFAULTS: {words}"), line)
+
+    @settings(deadline=None, max_examples=40)
+    @given(st.text() | OBJECTS.map(json.dumps))
+    def test_any_job_defaults_are_taken_or_refused_in_words(self, text: str) -> None:
+        try:
+            found = HpcSettings(job_defaults=text)
+        except ValidationError as error:
+            for line in explain_settings(error):
+                self.assertTrue(line.startswith("HPC_JOB_DEFAULTS: "), line)
+        else:
+            again = HpcSettings(job_defaults=json.dumps(found.default_properties))
+            self.assertEqual(found.default_properties, again.default_properties)
 
     def test_paths_that_would_be_taken_apart_are_refused(self) -> None:
         for path in ("logs", "/a:b", "/a,b", "/a\\b", "/a\nb"):

@@ -5,10 +5,12 @@ import os
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import httpx
 
 from aind_data_transfer_service.settings.file import apply_settings_file, read_settings_file
+from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support import slow
 from tests.support.service_process import ServiceProcess, run_command, run_service
 
@@ -128,6 +130,49 @@ class Reading(FileTest):
         self.assertIn("upload_callback_token: unknown setting; ", found[1])
         self.assertTrue(found[2].endswith(", hpc.hots: unknown setting; did you mean hpc.host?"))
         self.assertIn("colours.qqqqqqqqqqqqq: unknown setting", found[3])
+
+    def test_a_table_of_a_setting_that_is_one_is_its_value(self) -> None:
+        found = self.read("""
+            [METADATA_SOURCES]
+            subject = ["labtracks", "service"]
+            funding = "folder"
+            [METADATA_SOURCES.procedures]
+            sources = ["sharepoint", "tars"]
+            if_missing = "require"
+            [hpc.job_defaults]
+            time_limit = 360
+            nodes = [1, 2]
+            """)
+        found |= dict.fromkeys(("HPC_HOST", "HPC_USERNAME", "HPC_TOKEN"), "x")
+        found |= dict.fromkeys(("HPC_CURRENT_WORKING_DIRECTORY", "HPC_LOGGING_DIRECTORY"), "/x")
+        with mock.patch.dict(os.environ, found, clear=True):
+            settings = ServiceSettings()
+        choice = settings.metadata.choice
+        self.assertEqual(("labtracks", "service"), choice.order_of("subject"))
+        self.assertEqual(("folder",), choice.order_of("funding"))
+        self.assertEqual(("sharepoint", "tars"), choice.order_of("procedures"))
+        self.assertEqual("require", choice.policy_of("procedures", False))
+        self.assertEqual({"time_limit": 360, "nodes": [1, 2]}, settings.hpc.default_properties)
+        both = '[metadata.sources]\nrig = "slims"\n[METADATA_SOURCES]\nrig = "slims"'
+        [problem] = self.problems(both)
+        self.assertIn("set twice", problem)
+
+    def test_a_setting_of_an_earlier_release_names_the_key_that_replaces_it(self) -> None:
+        [problem] = self.problems('[metadata]\nsubject = "labtracks"')
+        self.assertIn('set METADATA_SOURCES.subject, as {"subject": ["folder"]}', problem)
+        [problem] = self.problems('metadata_policy_rig = "warn"')
+        self.assertIn("set if_missing in METADATA_SOURCES.rig", problem)
+
+    def test_what_is_nested_too_deeply_is_a_problem(self) -> None:
+        for text in (
+            "metadata_sources = " + "[" * 50_000,
+            "metadata_sources = " + "[" * 3000 + "]" * 3000,
+            "metadata.sources." + "a." * 5000 + "b = 1",
+            "a." * 5000 + "b = 1",
+        ):
+            with self.subTest(text[:20]):
+                [problem] = self.problems(text)
+                self.assertIn("nested too deeply", problem)
 
     def test_what_cannot_be_read_is_a_problem_and_nothing_else(self) -> None:
         os.mkfifo(self.folder / "pipe")

@@ -153,6 +153,8 @@ class Refusals(unittest.TestCase):
             "UPLOAD_BANDWIDTH": "9" * 5000,
             "SOURCE_ROOTS": "[" * 100_000,
             "HPC_NODES": "[" * 100_000,
+            "HPC_JOB_DEFAULTS": "[" * 100_000,
+            "METADATA_SOURCES": "[" * 100_000,
             "METADATA_SERVICE_URL": "http://h:abc",
             "INTERNAL_URL": "http://h:99999",
         }
@@ -247,6 +249,8 @@ class Config(unittest.TestCase):
             "LAB_TIMEZONE": "America/Los_Angeles",
             "S3_ACCOUNTS": ACCOUNTS,
             "source_roots": "/vast:/allen",
+            "METADATA_SOURCES": '{"subject": "folder", "rig": {"if_missing": "warn"}}',
+            "HPC_JOB_DEFAULTS": '{"nice": 7, "comment": "night"}',
         }
         done = run_command("config", **variables)
         self.assertEqual((0, ""), (done.returncode, done.stderr))
@@ -258,10 +262,22 @@ class Config(unittest.TestCase):
         self.assertEqual(["environment", "/vast, /allen"], rows["SOURCE_ROOTS"])
         self.assertEqual(["environment", "3000"], rows["HPC_PORT"])
         self.assertEqual(["default", "MDY"], rows["DATE_ORDER"])
+        table = '{"subject": {"sources": ["folder"]}, "rig": {"if_missing": "warn"}}'
+        self.assertEqual(["environment", table], rows["METADATA_SOURCES"])
+        self.assertEqual(
+            ["environment", '{"nice": 7, "comment": "night"}'], rows["HPC_JOB_DEFAULTS"]
+        )
         self.assertEqual(["default"], rows["SMTP_HOST"])
         self.assertIn("UPLOAD_BANDWIDTH", rows)
         self.assertNotIn("UPLOAD_CALLBACK_TOKEN", rows)
         self.assertEqual([], os.listdir(self.folder), "it creates nothing")
+
+    def test_sources_of_metadata_that_are_wrong_are_named_by_kind(self) -> None:
+        wrong = {"METADATA_SOURCES": '{"rig": "slim"}', "METADATA_RIG": "slims"}
+        done = run_command("config", DATA_DIR=self.folder, **wrong)
+        self.assertRegex(done.stdout, r"(?m)^METADATA_SOURCES +environment +\(wrong")
+        self.assertRegex(done.stderr, "METADATA_SOURCES: rig: .*did you mean slims")
+        self.assertRegex(done.stderr, "METADATA_RIG: no longer a setting; .*METADATA_SOURCES.rig")
 
     def test_its_exit_code_says_whether_anything_is_wrong(self) -> None:
         accounts = f'{{"open": {{"aws_access_key_id": "{SECRET}", "bukets": ["{SECRET}"]}}}}'

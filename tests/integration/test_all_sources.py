@@ -105,7 +105,7 @@ class AllSources(unittest.TestCase):
         return {
             "METADATA_SERVICE_URL": self.api.url,
             "METADATA_FOLDER": str(self.folder / "lab"),
-            "METADATA_PROCEDURES": "sharepoint,folder,tars",
+            "METADATA_SOURCES": '{"procedures": ["sharepoint", "folder", "tars"]}',
             "LABTRACKS_SERVER": "127.0.0.1",
             "LABTRACKS_PORT": str(self.labtracks.port),
             "LABTRACKS_DATABASE": "colony",

@@ -72,14 +72,17 @@ class TestParameters(TransferTestCase):
                 "LABTRACKS_PASSWORD": {"secret": secret["ARN"], "key": "password"},
                 "labtracks_user": {"secret": "labtracks", "key": "user"},
                 "LABTRACKS_DATABASE": {"secret": "plain"},
+                "metadata-sources": {"subject": ["folder"], "rig": {"if_missing": "require"}},
                 "LD_PRELOAD": "/tmp/x.so",
                 "JOB_ID": "another",
             }
         )
         found = self.read()
+        sources = '{"subject": ["folder"], "rig": {"if_missing": "require"}}'
         self.assertEqual(
             {
                 "METADATA_SERVICE_URL": "http://meta",
+                "METADATA_SOURCES": sources,
                 "UPLOAD_CONNECTIONS": "8",
                 "LABTRACKS_PASSWORD": PASSWORD,
                 "LABTRACKS_USER": "reader",
@@ -218,7 +221,8 @@ class TestParameters(TransferTestCase):
     def test_the_command_that_asks_all_sources_uses_them_too(self):
         with MetadataServer() as server:
             server.says("/subject/1", {"subject_id": "1"})
-            self.put({"METADATA_SERVICE_URL": server.url, "NOT_OURS": "x"})
+            values = {"METADATA_SERVICE_URL": server.url, "METADATA_RIG": "slims", "NOT_OURS": "x"}
+            self.put(values)
             out, err = io.StringIO(), io.StringIO()
             with (
                 patch.dict(os.environ, {"AWS_PARAM_STORE_NAME": NAME}),
@@ -229,7 +233,10 @@ class TestParameters(TransferTestCase):
                 os.environ["AWS_PARAM_STORE_NAME"] = "/lab/none"
                 self.assertEqual(2, ask_sources(["1"]))
         self.assertRegex(out.getvalue(), r"service +found, Invalid")
-        self.assertIn("not settings of a job: NOT_OURS", err.getvalue())
+        self.assertRegex(
+            err.getvalue(),
+            r"not settings of a job: METADATA_RIG \(set METADATA_SOURCES.rig, .*\), NOT_OURS",
+        )
         self.assertIn("(/lab/none): there is no parameter of this name", err.getvalue())
 
     def test_a_job_uses_them_and_its_environment_wins(self):

@@ -139,6 +139,9 @@ class ServiceTest(ClusterTest):
             "HPC_NODES": "[1,1]",
             "HPC_TASKS": "1",
             "HPC_TIME_LIMIT": "360",
+            "HPC_JOB_DEFAULTS": json.dumps(
+                {"time_limit": 360, "nice": 7, "comment": "from rig 3", "requeue": False}
+            ),
             "AWS_ENDPOINT_URL": self.s3.endpoint_url,
             "AWS_ENDPOINT_URL_SSM": self.parameters.url,
             **self.sources_of_metadata(),
@@ -166,6 +169,7 @@ class ServiceTest(ClusterTest):
             path.write_text(json.dumps(document), encoding="utf-8")
         return {
             "METADATA_FOLDER": str(self.folder / "lab"),
+            "METADATA_SOURCES": '{"procedures": {"if_missing": "ignore"}, "rig": "slims"}',
             "SLIMS_HOST": f"{server.url}/slimsrest",
             "SLIMS_USERNAME": slims.USER,
             "SLIMS_PASSWORD": slims.PASSWORD,
@@ -221,6 +225,8 @@ class ServiceTest(ClusterTest):
         log = self.api.get(f"/api/jobs/{job['id']}/log?stream=stderr").json()["data"]["text"]
         self.assertIn("verif", log)
         self.assertIn("settings from /param/store/name: UPLOAD_CONNECTIONS", log)
+        self.assertIn("session.json is not valid", log)
+        self.assertNotIn("no procedures.json", log, "METADATA_SOURCES reaches the job")
         for line in (f"JobName={asset}", "TimeLimit=06:00:00", "MailUser=anna@example.org"):
             self.assertIn(line, shown)
         for secret in (self.s3.env["AWS_SECRET_ACCESS_KEY"], slims.PASSWORD):
@@ -238,6 +244,23 @@ class ServiceTest(ClusterTest):
             if path.is_file():
                 for secret in secrets:
                     self.assertNotIn(secret, path.read_bytes(), path)
+
+    def test_a_job_gets_the_defaults_of_the_site_unless_it_says_otherwise(self):
+        script = "#!/bin/bash\ntrue\n"
+        own = {"name": "own", "hold": True, "nice": 3, "time_limit": 90, "comment": "mine"}
+        usual, changed = self.submit(
+            self.request(script, {"name": "usual", "hold": True}), self.request(script, own)
+        )
+        for answer, lines in (
+            (usual, ("TimeLimit=06:00:00", "Nice=7", f":{usual['job_id']} from rig 3")),
+            (changed, ("TimeLimit=01:30:00", "Nice=3", f":{changed['job_id']} mine")),
+        ):
+            number = str(answer["slurm_job_id"])
+            shown = self.cluster.run("scontrol", "show", "job", number)
+            for line in (*lines, "Requeue=0", "MinMemoryCPU=500M", "NumNodes=1"):
+                self.assertIn(line, shown)
+            self.cluster.run("scontrol", "release", number)
+            self.assertEqual("COMPLETED", self.end_of(answer["job_id"])["state"])
 
     def test_jobs_that_others_started_are_listed_as_such_and_not_kept(self):
         wrap = ["--wrap", "sleep 100", "--output", "/dev/null", "--job-name", "an O'Brien <b>"]

@@ -5,6 +5,7 @@ import threading
 import unittest
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
 from aind_data_transfer_service.settings.hpc import HpcSettings
@@ -32,7 +33,9 @@ class ClusterServiceTest(unittest.IsolatedAsyncioTestCase):
         self.addCleanup(server.shutdown)
         self.port = server.server_port
 
-    async def start(self, port: int = 0, monitor_interval: float | None = 0.05) -> JobManager:
+    async def start(
+        self, port: int = 0, monitor_interval: float | None = 0.05, **hpc_settings: Any
+    ) -> JobManager:
         """Start a service."""
         hpc = HpcSettings(
             host="127.0.0.1",
@@ -42,6 +45,7 @@ class ClusterServiceTest(unittest.IsolatedAsyncioTestCase):
             current_working_directory="/hpc",
             logging_directory=str(self.folder),
             timeout=10,
+            **hpc_settings,
         )
         settings = ServiceSettings(
             data_dir=self.folder / "data",

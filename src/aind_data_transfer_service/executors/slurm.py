@@ -124,7 +124,7 @@ class SlurmExecutor:
         self._folder = LogFolder(hpc.logging_directory)
         self.patience = hpc.timeout + READ_SECONDS
         self._files = FileReads()
-        self._picked = OthersJobs(hpc.username or "", hpc.partition or "")
+        self._picked = OthersJobs(hpc.username or "", hpc.default_properties.get("partition", ""))
         self._others = Others()
         self._checks = JobChecks(client, hpc)
         self._listing = Listing(client)

@@ -8,6 +8,7 @@ from typing import Any
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec, Unfit
+from aind_data_transfer_service.executors.slurm_properties import site_defaults
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.dialects import NEWEST, OLDEST, Dialect
 from aind_data_transfer_service.hpc.properties import read_properties
@@ -42,7 +43,7 @@ class JobChecks:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._client = client
-        self._site_partition = hpc.partition
+        self._hpc = hpc
         self._clock = clock
         self._partitions: list[str] = []
         self._partitions_due = 0.0
@@ -92,26 +93,28 @@ class JobChecks:
         self, spec: JobSpec, dialect: Dialect | None, trouble: str
     ) -> tuple[list[str], list[str]]:
         """Find what is wrong with a job's settings, and what cannot be checked now."""
-        properties, _ = read_properties(spec.settings)  # what is wrong with these is known
+        asked, _ = read_properties(spec.settings)  # what is wrong with these is known
+        wrong, unsure = [], []
+        defaults = site_defaults(asked, self._hpc)
+        for place, properties in (("hpc_settings", asked), ("HPC_JOB_DEFAULTS", defaults)):
+            if dialect is not None:
+                wrong += [f"{place}.{text}" for text in dialect.problems(properties)]
+                continue
+            unsure += [
+                f"{place}.{name}: could not be checked against the cluster's API version "
+                f"({trouble}); the job fails if that version cannot express it"
+                for name, value in properties.items()
+                if any(one.problems({name: value}) for one in _DIALECTS)
+            ]
         if dialect is not None:
-            wrong = [f"hpc_settings.{text}" for text in dialect.problems(properties)]
-            return [*wrong, *self._partition_errors(properties)], []
-        unsure = [
-            name
-            for name, value in properties.items()
-            if any(one.problems({name: value}) for one in _DIALECTS)
-        ]
-        return [], [
-            f"hpc_settings.{name}: could not be checked against the cluster's API version "
-            f"({trouble}); the job fails if that version cannot express it"
-            for name in unsure
-        ]
+            wrong += self._partition_errors(asked, defaults)
+        return wrong, unsure
 
-    def _partition_errors(self, properties: dict[str, Any]) -> list[str]:
+    def _partition_errors(self, asked: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
         """Find partitions that the cluster does not have."""
-        asked = properties.get("partition")
-        place = "hpc_settings.partition" if asked else "HPC_PARTITION"
-        names = [name.strip() for name in (asked or self._site_partition or "").split(",")]
+        sites = "HPC_PARTITION" if self._hpc.partition else "HPC_JOB_DEFAULTS.partition"
+        place = "hpc_settings.partition" if "partition" in asked else sites
+        names = [name.strip() for name in (asked | defaults).get("partition", "").split(",")]
         missing = [name for name in names if name and name not in self._partitions]
         if not missing or not self._partitions:
             return []

@@ -9,7 +9,7 @@ from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.executors.slurm_script import ENDINGS, job_file
 from aind_data_transfer_service.hpc.models import SlurmJob
 from aind_data_transfer_service.hpc.properties import read_properties
-from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.hpc import MEMORY, HpcSettings
 from aind_data_transfer_service.settings.variables import is_administrators
 
 ALWAYS = frozenset({"name", "mail_user", "mail_type"})
@@ -79,24 +79,29 @@ def job_properties(spec: JobSpec, hpc: HpcSettings) -> dict[str, Any]:
         "standard_error": pattern(job_file(hpc.logging_directory, spec.job_id, ENDINGS["stderr"])),
         "open_mode": "append",
         "name": spec.name,
-        "partition": hpc.partition,
-        "qos": hpc.qos,
-        "account": hpc.account,
-        "minimum_cpus_per_node": hpc.minimum_cpus_per_node,
-        "memory_per_cpu": hpc.memory_per_cpu,
-        "nodes": list(hpc.nodes) if hpc.nodes else None,
-        "tasks": hpc.tasks,
-        "time_limit": hpc.time_limit,
     }
     user, _ = read_properties(spec.settings)
     user.pop("environment", None)
-    if "memory_per_node" in user:  # Slurm takes one of the two
-        found["memory_per_cpu"] = None
-    found |= user
+    found |= site_defaults(user, hpc) | user
     found["name"] = _CONTROL.sub(" ", str(found["name"])).strip() or spec.job_id
-    comment = _CONTROL.sub(" ", str(user.get("comment") or ""))[:_LONGEST_COMMENT]
+    comment = _CONTROL.sub(" ", str(found.get("comment") or ""))[:_LONGEST_COMMENT]
     found["comment"] = f"{mark_of(spec.job_id)} {comment}".strip()
-    return {name: value for name, value in found.items() if value is not None}
+    return found
+
+
+def site_defaults(asked: Mapping[str, Any], hpc: HpcSettings) -> dict[str, Any]:
+    """Return the site's properties of a job that the job does not set itself.
+
+    Parameters
+    ----------
+    asked : Mapping
+        The properties that the job sets.
+    hpc : HpcSettings
+        What is known of the cluster.
+    """
+    replaced = asked.keys() | (MEMORY if MEMORY & asked.keys() else frozenset())
+    defaults = hpc.default_properties.items()
+    return {name: value for name, value in defaults if name not in replaced}
 
 
 def setting_errors(settings: Mapping[str, Any], hpc: HpcSettings) -> list[str]:

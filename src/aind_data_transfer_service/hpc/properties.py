@@ -103,7 +103,7 @@ def _from_json(value: Any) -> Any:
     if isinstance(value, str) and value.strip().startswith("["):
         try:
             return json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _Bad("a list") from error
     return value
 

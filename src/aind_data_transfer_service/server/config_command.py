@@ -1,6 +1,7 @@
 """The command `aind-data-transfer-service config`: the settings in effect, and what is wrong."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -102,6 +103,8 @@ def shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Enum):
         return str(value.value)
+    if isinstance(value, Mapping) and not all(isinstance(one, str) for one in value.values()):
+        return escape(json.dumps(value, ensure_ascii=False, default=shown))
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={shown(one)}" for name, one in value.items())
     if isinstance(value, set | frozenset):

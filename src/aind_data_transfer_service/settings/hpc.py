@@ -1,11 +1,14 @@
 """What the service knows of the cluster."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, PlainValidator, SecretStr, model_validator
 
+from aind_data_transfer_service.configs.vocabulary import limited_hints, quoted
+from aind_data_transfer_service.hpc.properties import LATER_NAMES, read_properties
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import (
     HostName,
@@ -14,9 +17,46 @@ from aind_data_transfer_service.settings.kinds import (
     NodePath,
     NodePaths,
 )
+from aind_data_transfer_service.settings.objects import MOST_LISTED, read_object, refuse
 
 DEFAULT_PORT = 6820
 """The port that slurmrestd listens on by default."""
+
+_NO_DEFAULT = {
+    **dict.fromkeys(("argv", "array", "environment", "name", "open_mode", "script"), ""),
+    **dict.fromkeys(("group_id", "standard_in", "user_id"), ""),
+    **dict.fromkeys(("standard_error", "standard_out"), " and set HPC_LOGGING_DIRECTORY"),
+    **dict.fromkeys(("mail_type", "mail_user"), " and set NOTIFY_EMAILS for mail to the lab"),
+    "current_working_directory": " and set HPC_CURRENT_WORKING_DIRECTORY",
+}
+"""Properties that belong to each job or to the service, and what to do instead."""
+_WITH_VARIABLES = (
+    *("account", "memory_per_cpu", "minimum_cpus_per_node", "nodes", "partition", "qos"),
+    *("tasks", "time_limit"),
+)
+"""Properties that have a variable of their own, too."""
+MEMORY = frozenset({"memory_per_cpu", "memory_per_gpu", "memory_per_node"})
+"""Slurm takes one of these."""
+
+
+def _read_defaults(value: Any) -> dict[str, Any]:
+    """Read job properties, as a request has them in `hpc_settings`."""
+    given, mistakes = read_object(value, '{"time_limit": 360, "qos": "dev"}')
+    own = {name: LATER_NAMES.get(name, name) for name in given}
+    for written, name in own.items():
+        if name in _NO_DEFAULT:
+            mistakes.append(f"{written}: cannot have a default; leave it out{_NO_DEFAULT[name]}")
+    with limited_hints(MOST_LISTED):
+        left = {name: one for name, one in given.items() if own[name] not in _NO_DEFAULT}
+        found, wrong = read_properties(left)
+    mistakes += wrong
+    if len(memory := sorted(MEMORY & found.keys())) > 1:
+        mistakes.append(f"{' and '.join(memory)} exclude each other; keep one")
+    refuse(mistakes)
+    return found
+
+
+JobDefaults = Annotated[dict[str, Any], PlainValidator(_read_defaults)]
 
 
 class HpcSettings(EnvironmentSettings):
@@ -73,6 +113,9 @@ class HpcSettings(EnvironmentSettings):
     """Minutes."""
     qos: str | None = None
     account: str | None = None
+    job_defaults: JobDefaults | None = None
+    """Properties of every job, unless its request says otherwise, as `hpc_settings` has them. The
+    seven above and `partition` are other spellings of some of them."""
     user_settings: Names | None = None
     """The job properties that users may set themselves."""
     submissions_at_once: int = Field(default=8, gt=0, le=64)
@@ -104,22 +147,53 @@ class HpcSettings(EnvironmentSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> "HpcSettings":
+        """Name everything that a cluster needs and that is missing, and all contradictions."""
+        refuse([*self._differences(), *(self._missing() if self.host else ())])
+        return self
+
+    def _missing(self) -> Iterator[str]:
         """Name everything that a cluster needs and that is not there."""
-        if not self.host:
-            return self
         needed = ("username", "current_working_directory", "logging_directory")
         missing = [f"HPC_{name.upper()}" for name in needed if not getattr(self, name)]
         tokens = [name for name in ("token", "token_file", "token_command") if getattr(self, name)]
         if not tokens:
             missing.append("one of HPC_TOKEN, HPC_TOKEN_FILE and HPC_TOKEN_COMMAND")
         if missing:
-            raise ValueError(
-                f"HPC_HOST or HPC_URL is set, so these are needed too: {', '.join(missing)}"
-            )
+            yield f"HPC_HOST or HPC_URL is set, so these are needed too: {', '.join(missing)}"
         if len(tokens) > 1:
             names = " and ".join(f"HPC_{name.upper()}" for name in tokens)
-            raise ValueError(f"{names} are set; set one of them, so that it is clear which counts")
-        return self
+            yield f"{names} are set; set one of them, so that it is clear which counts"
+
+    def _differences(self) -> Iterator[str]:
+        """Name the properties that two variables set differently."""
+        defaults = self.job_defaults or {}
+        given = self._of_variables()
+        for name, value in given.items():
+            if name in defaults and defaults[name] != value:
+                yield (
+                    f"HPC_{name.upper()} is {quoted(value)}, and HPC_JOB_DEFAULTS.{name} is "
+                    f"{quoted(defaults[name])}; keep one of them"
+                )
+        for name in sorted(MEMORY & defaults.keys() - {"memory_per_cpu"}):
+            if "memory_per_cpu" in given:
+                yield (
+                    f"HPC_MEMORY_PER_CPU and HPC_JOB_DEFAULTS.{name} exclude each other; keep one "
+                    "of them"
+                )
+
+    def _of_variables(self) -> dict[str, Any]:
+        """Return the properties of jobs that have a variable of their own and are set by it."""
+        given = {name: getattr(self, name) for name in _WITH_VARIABLES}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
+            if value is not None
+        }
+
+    @property
+    def default_properties(self) -> dict[str, Any]:
+        """The properties of every job, unless its request says otherwise."""
+        return self._of_variables() | (self.job_defaults or {})
 
     @property
     def url(self) -> str:

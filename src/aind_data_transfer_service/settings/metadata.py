@@ -1,6 +1,7 @@
 """Which source is asked for which document, in which order, and what a missing one means."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,13 +10,14 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainValidator,
     SecretStr,
-    ValidationInfo,
-    field_validator,
+    model_validator,
 )
 
-from aind_data_transfer_service.configs.vocabulary import nearest, quoted
+from aind_data_transfer_service.configs.vocabulary import limited_hints, nearest, quoted
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
+from aind_data_transfer_service.settings.objects import MOST_LISTED, read_object, refuse
 from aind_data_transfer_service.settings.sources import (
     LabtracksSettings,
     SharePointSettings,
@@ -48,13 +50,6 @@ class Policy(StrEnum):
     """Nobody is told but the asset's record."""
 
 
-def _split(value: Any) -> Any:
-    """Take names that are separated by commas, in the order in which they are written."""
-    if isinstance(value, str):
-        value = [part.strip().lower() for part in value.split(",") if part.strip()]
-    return tuple(dict.fromkeys(value)) if isinstance(value, list | tuple) else value
-
-
 def _absolute(value: Path) -> Path:
     """Refuse a folder whose meaning depends on where the process stands."""
     if not value.is_absolute():
@@ -62,15 +57,90 @@ def _absolute(value: Path) -> Path:
     return value
 
 
-def _policy(value: Any) -> Any:
-    """Take a policy in any case, and name them all where it is none."""
-    word = value.strip().lower() if isinstance(value, str) else value
+def _policy(value: Any) -> Policy:
+    """Take a policy in any case; the error for anything else lists all policies."""
+    word = value.strip().lower() if isinstance(value, str) else ""
     if word not in set(Policy):
-        raise ValueError(f"{quoted(value)} is no policy; write {', '.join(Policy)}")
+        raise ValueError(f"{quoted(value)} is not a policy; {_meant(value, Policy)}")
     return Policy(word)
 
 
-Order = Annotated[tuple[str, ...] | None, BeforeValidator(_split)]
+def _meant(value: Any, known: Iterable[str]) -> str:
+    """Say what to write, and what was probably meant."""
+    near = nearest(value, known) if isinstance(value, str) else None
+    return f"write {', '.join(known)}" + (f"; did you mean {near}?" if near else "")
+
+
+def _read_table(value: Any) -> dict[str, dict[str, Any]]:
+    """Read sources and policies by kind of document."""
+    found, mistakes = read_object(value, '{"subject": ["labtracks", "service"]}')
+    table: dict[str, dict[str, Any]] = {}
+    with limited_hints(MOST_LISTED):
+        for written, choice in found.items():
+            kind = written.strip().lower().replace("-", "_")
+            if kind not in SOURCES:
+                hint = _meant(written, SOURCES)
+                mistakes.append(f"{quoted(written)} is not a kind of document; {hint}")
+            elif kind in table:
+                mistakes.append(f"{quoted(kind)} is there twice; keep one")
+            else:
+                table[kind], wrong = _read_choice(kind, choice)
+                mistakes += [f"{kind}{line}" for line in wrong]
+    refuse(mistakes)
+    return table
+
+
+def _read_choice(kind: str, value: Any) -> tuple[dict[str, Any], list[str]]:
+    """Read the sources of one kind, or an object with `sources` and `if_missing`."""
+    if isinstance(value, str | list | tuple):
+        names, wrong = _read_names(kind, value)
+        return {"sources": names}, [f": {line}" for line in wrong]
+    if not isinstance(value, Mapping) or not value:
+        right = "write a list of sources, or an object with sources, if_missing or both"
+        return {}, [f": {quoted(value)} says nothing about sources; {right}"]
+    choice: dict[str, Any] = {}
+    mistakes = []
+    for key, one in value.items():
+        if key == "sources":
+            choice[key], wrong = _read_names(kind, one)
+            mistakes += [f".{key}: {line}" for line in wrong]
+        elif key != "if_missing":
+            hint = _meant(key, ("sources", "if_missing"))
+            mistakes.append(f": {quoted(key)} is not a key of it; {hint}")
+        elif kind == "project_names":
+            mistakes.append(f".{key}: there is no policy for project_names; leave it out")
+        else:
+            try:
+                choice[key] = _policy(one)
+            except ValueError as error:
+                mistakes.append(f".{key}: {error}")
+    return choice, mistakes
+
+
+def _read_names(kind: str, value: Any) -> tuple[tuple[str, ...], list[str]]:
+    """Read names of sources, in their order: a list, or a text with commas."""
+    known = SOURCES[kind]
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        return (), [f"{quoted(value)} is not a list of sources; write some of {', '.join(known)}"]
+    names: list[str] = []
+    mistakes = []
+    for one in value:
+        name = one.strip().lower() if isinstance(one, str) else None
+        if name in known:
+            names.append(name)
+        elif name in _ALL_SOURCES:
+            mistakes.append(f"the source {quoted(one)} has no {kind}; {_meant('', known)}")
+        else:
+            mistakes.append(f"{quoted(one)} is not a source of {kind}; {_meant(one, known)}")
+    if not mistakes and not set(names) - {ENRICHES}:
+        mistakes.append(f"no source is named; {_meant('', [n for n in known if n != ENRICHES])}")
+    return tuple(dict.fromkeys(names)), mistakes
+
+
+_ALL_SOURCES = frozenset().union(*SOURCES.values())
+SourceTable = Annotated[dict[str, dict[str, Any]], PlainValidator(_read_table)]
 OnMissing = Annotated[Policy, BeforeValidator(_policy)]
 
 
@@ -82,50 +152,36 @@ class MetadataSettings(EnvironmentSettings):
 
     folder: Annotated[Path, AfterValidator(_absolute)] | None = None
     """A folder of the lab's documents by id: `subject/690165.json`, `rig/…`, and so on."""
-    subject: Order = None
-    """Whom to ask for subjects, the first that knows one gives it; without it, everyone."""
-    procedures: Order = None
-    """Whom to ask for procedures; what they tell is put together."""
-    instrument: Order = None
-    rig: Order = None
-    funding: Order = None
-    """Whom to ask how a project is funded."""
-    project_names: Order = None
-    """Whom to ask which projects there are, when a job is submitted."""
+    sources: SourceTable | None = None
+    """By kind of document, `sources` in the order in which they are asked, and what it means that
+    none of them has it (`if_missing`)."""
     policy_subject: OnMissing | None = None
-    """Where nothing is said: require, once a source is configured that ought to know subjects."""
-    policy_procedures: OnMissing = Policy.WARN
-    policy_instrument: OnMissing = Policy.WARN
-    policy_rig: OnMissing = Policy.WARN
-    policy_funding: OnMissing = Policy.WARN
+    """What a missing subject means, as `sources` may also say. By default: require, once a source
+    is configured that could know subjects."""
     time_limit: float = Field(default=60.0, gt=0, le=3600)
     """Seconds that all questions of one job may take together."""
 
-    @field_validator(*SOURCES)
-    @classmethod
-    def _known(cls, value: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
-        """Refuse what is no source, and a source that has no such document."""
-        if value is None:
-            return None
-        kind = str(info.field_name)
-        known = SOURCES[kind]
-        wrong = [name for name in value if name not in known]
-        if wrong:
-            near = nearest(wrong[0], known)
-            hint = f"; did you mean {near}?" if near else ""
-            listed = ", ".join(quoted(name) for name in wrong)
-            verb = "is no source" if len(wrong) == 1 else "are no sources"
-            raise ValueError(f"{listed} {verb} of {kind}; there are {', '.join(known)}{hint}")
-        if not set(value) - {ENRICHES}:
-            raise ValueError(f"no source is named; there are {', '.join(known)}")
-        return value
+    @model_validator(mode="after")
+    def _consistent(self) -> "MetadataSettings":
+        """Refuse two policies for subjects."""
+        policy = self._choice("subject").get("if_missing")
+        if policy and self.policy_subject and policy != self.policy_subject:
+            raise ValueError(
+                f'METADATA_POLICY_SUBJECT is "{self.policy_subject}", and if_missing in '
+                f'METADATA_SOURCES.subject is "{policy}"; keep one of them'
+            )
+        return self
+
+    def _choice(self, kind: str) -> Mapping[str, Any]:
+        """Return what is set for a kind of document."""
+        return (self.sources or {}).get(kind, {})
 
     def order_of(self, kind: str) -> tuple[str, ...]:
         """Name the sources of a document in their order, whether or not they are configured."""
-        return getattr(self, kind) or SOURCES[kind]
+        return self._choice(kind).get("sources") or SOURCES[kind]
 
     def policy_of(self, kind: str, ought_to_be_known: bool) -> Policy:
-        """Tell what it means that there is no such document.
+        """Return what it means that there is no such document.
 
         Parameters
         ----------
@@ -134,10 +190,11 @@ class MetadataSettings(EnvironmentSettings):
         ought_to_be_known : bool
             Whether there is any source that could have had it.
         """
-        policy = getattr(self, f"policy_{kind}")
-        if policy is None:
-            return Policy.REQUIRE if ought_to_be_known else Policy.WARN
-        return policy
+        policy = self._choice(kind).get("if_missing")
+        if kind == "subject":
+            usual = Policy.REQUIRE if ought_to_be_known else Policy.WARN
+            return policy or self.policy_subject or usual
+        return policy or Policy.WARN
 
 
 class LabSettings(EnvironmentSettings):
@@ -166,7 +223,7 @@ def _variables(settings: EnvironmentSettings) -> Iterator[tuple[str, str]]:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
-        if isinstance(value, tuple):
-            value = ",".join(value)
+        if isinstance(value, dict):
+            value = json.dumps(value)
         if value is not None and name in variables:
             yield variables[name], str(value)

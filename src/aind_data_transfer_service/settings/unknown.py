@@ -11,6 +11,7 @@ from aind_data_transfer_service.settings.environment import (
     EnvironmentSettings,
     is_link,
 )
+from aind_data_transfer_service.settings.metadata import SOURCES
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 
@@ -31,6 +32,15 @@ REMOVED: Mapping[str, str] = {
     "HPC_SCHEME": "set HPC_URL, as https://slurm.example.org:6820",
     "HPC_SUBMISSIONS_AT_ONCE": "8 jobs are sent at a time",
     "HPC_TIMEOUT": "an answer of slurmrestd has 30 seconds",
+    **{
+        f"METADATA_{kind.upper()}": f'set METADATA_SOURCES.{kind}, as {{"{kind}": ["folder"]}}'
+        for kind in SOURCES
+    },
+    **{
+        f"METADATA_POLICY_{kind.upper()}": f"set if_missing in METADATA_SOURCES.{kind}, as "
+        f'{{"{kind}": {{"if_missing": "require"}}}}'
+        for kind in SOURCES.keys() - {"subject", "project_names"}
+    },
     "METADATA_TIME_LIMIT": "the questions of one job have 60 seconds",
     **dict.fromkeys(
         (

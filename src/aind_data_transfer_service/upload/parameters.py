@@ -48,6 +48,8 @@ _PATIENCE = Config(
     retries={"total_max_attempts": 4, "mode": "standard"},
     ignore_configured_endpoint_urls=True,  # AWS_ENDPOINT_URL is that of the data's S3 server
 )
+_OBJECTS = frozenset({"METADATA_SOURCES"})
+"""Settings whose value is a JSON object."""
 _SERVICES = {
     "ssm": "AWS_ENDPOINT_URL_SSM",
     "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
@@ -84,7 +86,7 @@ def add_parameters(settings: UploadSettings, warn: Callable[[str], None]) -> Upl
         return settings
     parameters = read_parameters(name, shared_variables())
     if parameters.unknown:
-        names = ", ".join(parameters.unknown[:10])
+        names = ", ".join(map(_replaced, parameters.unknown[:10]))
         warn(f"AWS_PARAM_STORE_NAME ({name}): not settings of a job: {names}")
     said = {variable.upper() for variable, value in os.environ.items() if value}
     added = {key: value for key, value in parameters.values.items() if key not in said}
@@ -96,6 +98,13 @@ def add_parameters(settings: UploadSettings, warn: Callable[[str], None]) -> Upl
     except ValidationError as error:
         reasons = "; ".join(explain_settings(error, hidden=added))
         raise RequestError(f"AWS_PARAM_STORE_NAME ({name}): {reasons}") from None
+
+
+def _replaced(name: str) -> str:
+    """Name what is not a setting, and what takes its place if it was one."""
+    from aind_data_transfer_service.settings.unknown import REMOVED  # rarely needed
+
+    return f"{name} ({REMOVED[name]})" if name in REMOVED else name
 
 
 def read_parameters(name: str, known: Collection[str], seconds: float = _SECONDS) -> Parameters:
@@ -201,7 +210,7 @@ def _given(name: str) -> dict[str, Any]:
         return found
     try:
         given = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict):
         raise RequestError(
@@ -239,6 +248,8 @@ def _value(name: str, key: str, value: Any) -> str:
         return ",".join(value)
     if isinstance(value, dict) and isinstance(value.get("secret"), str):
         return _secret(name, key, value["secret"], value.get("key"))
+    if isinstance(value, dict) and key in _OBJECTS:
+        return json.dumps(value)
     raise RequestError(
         f"AWS_PARAM_STORE_NAME ({name}): {key} is neither a text nor a number nor a pointer to a "
         'secret, such as {"secret": "its name", "key": "a field of it"}'

@@ -43,7 +43,7 @@ class Environment(unittest.TestCase):
             "HPC_HOST": "cluster",
             "HPC_TOKEN": "secret",
             "LABTRACKS_SERVER": "labtracks",
-            "METADATA_SUBJECT": "labtracks",
+            "METADATA_SOURCES": '{"subject": "labtracks"}',
             "AWS_PROFILE": "lab",
             "SMTP_HOTS": "mail",
             "database_url": "postgresql://elsewhere",

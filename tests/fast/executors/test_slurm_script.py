@@ -232,11 +232,12 @@ class ContainerTest(ScriptTest):
 
     def test_the_sources_of_metadata_reach_the_job_and_no_script_and_no_user_changes_them(self):
         variables = {"SLIMS_HOST": "https://s", "SLIMS_USERNAME": "u", "SLIMS_PASSWORD": "s3cr3t-2"}
-        variables |= {"METADATA_SUBJECT": "service", "METADATA_POLICY_RIG": "require"}
+        variables |= {"METADATA_SOURCES": '{"rig": {"if_missing": "require"}}'}
         with patch.dict(os.environ, variables, clear=True):
             agreed = ServiceSettings().agreed_environment()
         mine = {"SLIMS_HOST": "https://elsewhere", "CA_FILE": "/mine", "KEPT": "1"}
-        mine |= {"METADATA_POLICY_SUBJECT": "ignore", "SHAREPOINT_GRAPH_URL": "https://elsewhere"}
+        mine |= {"METADATA_POLICY_SUBJECT": "ignore", "METADATA_SOURCES": "{}"}
+        mine |= {"SHAREPOINT_GRAPH_URL": "https://elsewhere"}
         mine |= {"SINGULARITYENV_SLIMS_HOST": "https://elsewhere"}
         spec = JobSpec("j", "n", request="{}", settings={"environment": mine})
         found = compose_environment(spec, self.boxed, agreed)

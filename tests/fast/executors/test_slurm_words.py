@@ -154,6 +154,24 @@ class PropertiesTest(unittest.TestCase):
         self.assertNotIn("memory_per_cpu", asked)
         self.assertEqual((asked["qos"], asked["standard_out"]), ("dev", "/logs/x.txt"))
 
+    def test_the_sites_defaults_count_unless_the_job_says_otherwise(self):
+        defaults = {"time_limit": 360, "nice": 5, "comment": "night shift", "memory_per_node": 9}
+        hpc = self.hpc(job_defaults=defaults, qos="dev")
+        asked = self.ask(hpc)
+        self.assertEqual((asked["time_limit"], asked["nice"], asked["qos"]), (360, 5, "dev"))
+        self.assertEqual(asked["comment"], "aind-data-transfer-service:j1 night shift")
+        self.assertEqual(asked["memory_per_node"], 9)
+        asked = self.ask(hpc, time_limit="90", comment="mine", memory_per_cpu=3)
+        self.assertEqual((asked["time_limit"], asked["nice"]), (90, 5))
+        self.assertEqual(asked["comment"], "aind-data-transfer-service:j1 mine")
+        self.assertEqual(asked["memory_per_cpu"], 3)
+        self.assertNotIn("memory_per_node", asked)
+
+    def test_a_default_does_not_let_users_change_it(self):
+        hpc = self.hpc(job_defaults={"qos": "dev", "time_limit": 5}, user_settings="time_limit")
+        [error] = setting_errors({"qos": "x", "time_limit": 6}, hpc)
+        self.assertIn("hpc_settings.qos: not to be set here", error)
+
     def test_the_mark_stays_whatever_the_comment(self):
         asked = self.ask(comment="aind-data-transfer-service:j2\nnight shift")
         self.assertEqual(marked_id(asked["comment"]), "j1")

@@ -107,6 +107,7 @@ class Properties(unittest.TestCase):
             *(("gpus_per_node", "1" * 10), ("cpus_per_gpu", -2), ("signal", "TERM@x")),
             *(("signal", "x" * 50), ("comment", "x" * 5000), ("qos", "a\tb"), ("argv", ["a\x1b"])),
             *(("mail_user", "a\u202eb"), ("environment", {"A": "x" * 40_000})),
+            *(("nodes", "[" * 100_000), ("argv", "[" * 100_000), ("mail_type", "[" * 100_000)),
         ):
             with self.subTest(name, value=str(value)[:20]):
                 self.assertRegex(self.problem(**{name: value}), f"^{name}: .*; write ")

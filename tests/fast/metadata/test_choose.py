@@ -10,6 +10,9 @@ import unittest
 from pathlib import Path
 from unittest.mock import patch
 
+from hypothesis import given
+from hypothesis import settings as quick
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from aind_data_transfer_service.errors import MetadataError
@@ -19,13 +22,19 @@ from aind_data_transfer_service.metadata.folder import FolderSource, read_folder
 from aind_data_transfer_service.metadata.gather import gather, provenance
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
 from aind_data_transfer_service.settings.environment import explain_settings
-from aind_data_transfer_service.settings.metadata import MetadataSettings
+from aind_data_transfer_service.settings.metadata import SOURCES, MetadataSettings, Policy
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.settings.variables import shared_variables
 from tests.fast.metadata.test_gather import FACTS
 from tests.support import slow
 
 ID = FACTS.subject_id
+WORDS = st.sampled_from([*SOURCES, *SOURCES["procedures"], *Policy, "sources", "if_missing"])
+TABLES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | WORDS,
+    lambda inner: st.lists(inner) | st.dictionaries(WORDS | st.text(), inner),
+)
+"""Any JSON, with the words that settings have in many places."""
 
 
 class Known(SourceBase):
@@ -116,13 +125,15 @@ class Order(ChooseTest):
     def test_the_order_is_that_of_the_settings(self) -> None:
         sources = {name: Known(subject=subject(name)) for name in ("service", "labtracks")}
         for order in ("service,labtracks", " LabTracks , service"):
-            gathered = self.gather(variables={"METADATA_SUBJECT": order}, **sources)
+            gathered = self.gather(
+                variables={"METADATA_SOURCES": json.dumps({"subject": order})}, **sources
+            )
             first = order.split(",")[0].strip().lower()
             self.assertEqual(first, gathered.documents["subject"].source)
 
     def test_a_source_that_is_not_chosen_is_not_asked(self) -> None:
         service = Known(subject=subject("s"))
-        chosen = {"METADATA_SUBJECT": "labtracks"}
+        chosen = {"METADATA_SOURCES": '{"subject": ["labtracks"]}'}
         self.gather(variables=chosen, service=service, labtracks=Known(subject=subject("l")))
         self.assertNotIn("subject", service.asked)
 
@@ -197,8 +208,9 @@ class Policies(ChooseTest):
 
     def test_everything_that_is_required_and_missing_is_named_at_once(self) -> None:
         self.write("session.json", {"subject_id": ID, "rig_id": "rig 1"})
-        names = ("SUBJECT", "PROCEDURES", "RIG", "FUNDING")
-        variables = {f"METADATA_POLICY_{name}": "require" for name in names}
+        kinds = ("subject", "procedures", "rig", "funding")
+        table = {kind: {"if_missing": "require"} for kind in kinds}
+        variables = {"METADATA_SOURCES": json.dumps(table)}
         with self.assertRaises(MetadataError) as caught:
             self.gather(variables=variables, service=Known())
         for words in ("subject.json of", "procedures.json of", "rig.json of rig 1", "no funding"):
@@ -207,7 +219,8 @@ class Policies(ChooseTest):
     def test_a_rig_that_nobody_has_is_a_warning_unless_it_is_ignored(self) -> None:
         self.write("session.json", {"subject_id": ID, "rig_id": "rig 1"})
         for policy, told in (("warn", 1), ("ignore", 0)):
-            variables = {"METADATA_POLICY_RIG": policy, "METADATA_POLICY_SUBJECT": "ignore"}
+            table = {"rig": {"if_missing": policy}, "subject": {"if_missing": "ignore"}}
+            variables = {"METADATA_SOURCES": json.dumps(table)}
             gathered = self.gather(variables=variables, slims=Known())
             found = [text for text in gathered.warnings if "no rig.json of rig 1: SLIMS" in text]
             self.assertEqual(told, len(found), gathered.warnings)
@@ -367,19 +380,114 @@ class Settings(unittest.TestCase):
         self.assertEqual(
             [
                 'METADATA_FOLDER: "a/b" is no absolute path; write one such as /shared/metadata',
-                'METADATA_SUBJECT: "labtrack", "sharepoint" are no sources of subject; there are '
-                "service, labtracks, folder; did you mean labtracks?",
-                "METADATA_PROCEDURES: no source is named; there are service, sharepoint, folder, "
-                "tars",
-                'METADATA_POLICY_RIG: "maybe" is no policy; write require, warn, ignore',
+                'METADATA_SOURCES: "rigs" is not a kind of document; write subject, procedures, '
+                "instrument, rig, funding, project_names; did you mean rig?",
+                'METADATA_SOURCES: subject: "labtrack" is not a source of subject; write service, '
+                "labtracks, folder; did you mean labtracks?",
+                'METADATA_SOURCES: subject: the source "sharepoint" has no subject; write service, '
+                "labtracks, folder",
+                "METADATA_SOURCES: procedures.sources: no source is named; write service, "
+                "sharepoint, folder",
+                'METADATA_SOURCES: procedures: "if_missin" is not a key of it; write sources, '
+                "if_missing; did you mean if_missing?",
+                'METADATA_SOURCES: instrument: "5" says nothing about sources; write a list of '
+                "sources, or an object with sources, if_missing or both",
+                'METADATA_SOURCES: funding.if_missing: "requires" is not a policy; write require, '
+                "warn, ignore; did you mean require?",
+                "METADATA_SOURCES: project_names.if_missing: there is no policy for "
+                "project_names; leave it out",
+                'METADATA_POLICY_SUBJECT: "maybe" is not a policy; write require, warn, ignore',
             ],
             self.refused(
                 METADATA_FOLDER="a/b",
-                METADATA_SUBJECT="labtrack,sharepoint",
-                METADATA_PROCEDURES="tars",
-                METADATA_POLICY_RIG="maybe",
+                METADATA_SOURCES=json.dumps(
+                    {
+                        "rigs": ["folder"],
+                        "subject": ["labtrack", "sharepoint"],
+                        "procedures": {"sources": ["tars"], "if_missin": "warn"},
+                        "instrument": 5,
+                        "funding": {"if_missing": "requires"},
+                        "project_names": {"sources": "folder", "if_missing": "warn"},
+                    }
+                ),
+                METADATA_POLICY_SUBJECT="maybe",
             ),
         )
+
+    def test_what_is_no_table_is_refused_with_an_example_of_one(self) -> None:
+        for text, words in {
+            "labtracks,service": "is not valid JSON",
+            '["labtracks"]': "a list is not a JSON object",
+            "7": '"7" is not a JSON object',
+            "9" * 5000: "is not valid JSON",
+            "[" * 100_000: "is nested too deeply",
+            '{"rig": ' + "[" * 50 + "]" * 50 + "}": "is nested too deeply",
+        }.items():
+            with self.subTest(text[:20]):
+                [line] = self.refused(METADATA_SOURCES=text)
+                self.assertRegex(line, rf"^METADATA_SOURCES: {words}.*write an object such as {{")
+
+    def test_wrong_types_and_keys_that_are_there_twice_are_named(self) -> None:
+        for text, words in {
+            '{"rig": null}': 'rig: "None" says nothing about sources',
+            '{"rig": {}}': "rig: .* says nothing about sources",
+            '{"rig": []}': "rig: no source is named",
+            '{"rig": ""}': "rig: no source is named",
+            '{"rig": [5]}': 'rig: "5" is not a source of rig',
+            '{"rig": {"sources": {"a": 1}}}': "rig.sources: .* is not a list of sources",
+            '{"rig": {"if_missing": true}}': 'rig.if_missing: "True" is not a policy',
+            '{"rig": "folder", "rig": "slims"}': '"rig" is there twice',
+            '{"rig": "folder", "Rig": "slims"}': '"rig" is there twice',
+            '{"\\ud800": 1}': r'"\\ud800" is not a kind of document',
+        }.items():
+            with self.subTest(text):
+                [line] = self.refused(METADATA_SOURCES=text)
+                self.assertRegex(line, f"^METADATA_SOURCES: {words}")
+
+    def test_a_hundred_mistakes_are_counted(self) -> None:
+        table = json.dumps({f"kind {number}": 1 for number in range(100)})
+        lines = self.refused(METADATA_SOURCES=table)
+        self.assertEqual((21, "METADATA_SOURCES: 80 further problems"), (len(lines), lines[-1]))
+
+    def test_two_different_policies_for_subjects_are_refused(self) -> None:
+        table = {"METADATA_SOURCES": '{"subject": {"if_missing": "Warn"}}'}
+        self.assertEqual(
+            [
+                'METADATA_POLICY_SUBJECT is "require", and if_missing in METADATA_SOURCES.subject '
+                'is "warn"; keep one of them'
+            ],
+            self.refused(**table, METADATA_POLICY_SUBJECT="require"),
+        )
+        found = settings(**table, METADATA_POLICY_SUBJECT="warn")
+        self.assertEqual("warn", found.policy_of("subject", True))
+
+    def test_a_kind_has_its_sources_and_its_policy(self) -> None:
+        table = {
+            "subject": "folder, LabTracks",
+            "Project-Names": ["folder", "folder"],
+            "rig": {"sources": ["slims"], "if_missing": "Ignore"},
+        }
+        found = settings(METADATA_SOURCES=json.dumps(table))
+        self.assertEqual(("folder", "labtracks"), found.order_of("subject"))
+        self.assertEqual(("folder",), found.order_of("project_names"))
+        self.assertEqual(("slims",), found.order_of("rig"))
+        self.assertEqual(SOURCES["funding"], found.order_of("funding"))
+        policies = [found.policy_of(kind, True) for kind in ("subject", "rig", "funding")]
+        self.assertEqual(["require", "ignore", "warn"], policies)
+        self.assertEqual("warn", found.policy_of("subject", False))
+
+    @quick(deadline=None)
+    @given(st.text() | TABLES.map(json.dumps))
+    def test_whatever_is_written_is_taken_or_refused_in_words(self, text: str) -> None:
+        try:
+            found = MetadataSettings(sources=text)
+        except ValidationError as error:
+            for line in explain_settings(error):
+                self.assertTrue(line.startswith("METADATA_SOURCES: "), line)
+                self.assertTrue(line.isprintable(), line)
+        else:
+            for kind in SOURCES:
+                self.assertTrue(set(found.order_of(kind)) <= set(SOURCES[kind]))
 
     def test_a_foreign_variable_of_that_name_is_disregarded(self) -> None:
         with patch.dict(os.environ, {"METADATA": "x"}, clear=True):
@@ -416,8 +524,10 @@ class Settings(unittest.TestCase):
 
     def test_jobs_get_what_was_said_and_nothing_else(self) -> None:
         variables = {
-            "METADATA_SUBJECT": "folder,labtracks",
-            "METADATA_POLICY_RIG": "ignore",
+            "METADATA_SOURCES": json.dumps(
+                {"subject": {"sources": ["folder"]}, "rig": {"if_missing": "ignore"}}
+            ),
+            "METADATA_POLICY_SUBJECT": "warn",
             "SLIMS_HOST": "https://s",
             "SLIMS_USERNAME": "u",
             "SLIMS_PASSWORD": "hunter2",
@@ -425,4 +535,6 @@ class Settings(unittest.TestCase):
         with patch.dict(os.environ, variables, clear=True):
             found = UploadSettings().metadata
         self.assertEqual(variables, found.environment())
+        with patch.dict(os.environ, found.environment(), clear=True):
+            self.assertEqual(found, UploadSettings().metadata)
         self.assertNotIn("hunter2", repr(found))

@@ -91,9 +91,9 @@ class SurveyTest(unittest.TestCase):
         self.assertEqual("not configured", rows["subject", "labtracks"]["outcome"])
 
     def test_a_setting_that_is_wrong_is_told_in_a_line(self) -> None:
-        code, out, err = self.run_command(ID, METADATA_SUBJECT="tars")
+        code, out, err = self.run_command(ID, METADATA_SOURCES='{"subject": "tars"}')
         self.assertEqual((2, ""), (code, out))
-        self.assertIn('METADATA_SUBJECT: "tars" is no source of subject', err)
+        self.assertIn('METADATA_SOURCES: subject: the source "tars" has no subject', err)
 
     def test_what_tars_adds_is_a_row_of_its_own(self) -> None:
         found = procedures("one")

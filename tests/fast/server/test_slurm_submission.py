@@ -34,6 +34,26 @@ class SlurmSubmissionTest(ClusterServiceTest):
         self.assertRegex("\n".join(errors[1:]), r"job 50, hpc_settings\.argv: ")
         self.assertRegex("\n".join(errors[1:]), r"job 50, hpc_settings\.cpu_binding: .*v0\.0\.36")
 
+    async def test_a_default_that_the_cluster_cannot_take_is_refused_where_no_job_replaces_it(self):
+        defaults = {"cpu_binding": "cores", "partition": "nowhere", "nice": 3}
+        manager = await self.start(job_defaults=defaults)
+        job_2 = {"partition": "part"}
+        errors = "\n".join(await self.refused(manager, self.requests(2, job_2=job_2)))
+        self.assertRegex(errors, r"job 1, HPC_JOB_DEFAULTS\.cpu_binding: .*v0\.0\.36")
+        self.assertRegex(errors, r"job 2, HPC_JOB_DEFAULTS\.cpu_binding: .*v0\.0\.36")
+        self.assertRegex(errors, r'job 1, HPC_JOB_DEFAULTS\.partition: "nowhere" is not a part')
+        self.assertNotIn("job 2, HPC_JOB_DEFAULTS.partition", errors)
+
+    async def test_while_the_cluster_is_away_a_default_that_is_unsure_is_a_warning(self):
+        async with FaultyServer(Fault.CLOSE) as server:
+            port = int(server.url.rpartition(":")[2])
+            manager = await self.start(port, job_defaults={"cpu_binding": "cores", "nice": 3})
+            with self.assertLogs("aind_data_transfer_service", "WARNING"):
+                submission = await manager.submit_hpc(self.requests(1))
+            [warning] = submission.warnings
+            self.assertRegex(warning, r"^job 1, HPC_JOB_DEFAULTS\.cpu_binding: could not be check")
+            await manager.cancel(submission.responses[0]["job_id"])
+
     @slow
     async def test_jobs_that_it_can_express_are_all_sent(self):
         manager = await self.start()

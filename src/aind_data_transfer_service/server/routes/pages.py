@@ -103,7 +103,7 @@ async def service_page(request: Request, manager: Manager, settings: Settings) -
         "activity": activity(manager),
         "executor": manager.executor.name,
         "cluster": settings.hpc.url if settings.on_cluster else "",
-        "partition": settings.hpc.partition,
+        "partition": settings.hpc.default_properties.get("partition"),
         "database": settings.resolved_database_url.partition(":")[0].partition("+")[0],
         "destination": settings.destination_root,
         "token": token_words(manager.executor.token_ends, utc_now()),
