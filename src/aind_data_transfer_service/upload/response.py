@@ -86,6 +86,9 @@ class ResponseReader:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            cause = error.__context__
+            if cause is not None and not isinstance(cause, Exception):
+                raise cause  # this thread was interrupted while it read: that is no fault of it
             if not self.is_complete:
                 raise Fault(Kind.PASSING, f"the reply makes no sense: {error}") from error
             self.has_surplus = True

@@ -8,10 +8,11 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.errors import DestinationError, TerminatedError, TransferError
 from aind_data_transfer_service.upload import s3_client
 from aind_data_transfer_service.upload.limits import Traffic
 from aind_data_transfer_service.upload.response import ResponseReader
+from aind_data_transfer_service.upload.shutdown import Halted
 from tests.fast.upload.test_faults import MEBI, FaultTest
 from tests.support import slow
 from tests.support.scripted import OK, reply
@@ -157,6 +158,27 @@ class TestReading(unittest.TestCase):
             reader, _ = read([head + more], "HEAD")
             self.assertFalse(reader.is_reusable, more)
             self.assertEqual(reader.reply().body, b"")
+
+
+class TestInterruption(unittest.TestCase):
+    """The end of the job, which comes as a signal in the middle of a response."""
+
+    def test_it_is_not_taken_for_a_response_that_makes_no_sense(self):
+        response = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"
+        for where in ("on_message_begin", "on_headers_complete", "on_body", "on_message_complete"):
+            with self.subTest(where):
+
+                class Interrupted(ResponseReader):
+                    """One that a signal interrupts."""
+
+                def interrupt(*_):
+                    raise Halted(TerminatedError("terminated"))
+
+                setattr(Interrupted, where, interrupt)
+                reader = Interrupted()
+                reader.begin(False, 100)
+                with self.assertRaises(Halted):
+                    reader.feed(response)
 
 
 class TestUnaskedFor(FaultTest):
