@@ -318,8 +318,16 @@ class Soak:
         return [job_id for job_id in self.honest.values() if job_id]
 
     def _job(self, job_id: str) -> dict[str, Any]:
-        answer = httpx.get(f"{self.service.url}/api/jobs/{job_id}", timeout=60).json()
-        return answer["data"]["job"]
+        """Ask for a job, again where the service has too much to do."""
+
+        def ask() -> httpx.Response | None:
+            answer = httpx.get(f"{self.service.url}/api/jobs/{job_id}", timeout=60)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+        answer = wait_until(ask, 60, f"an answer on job {job_id}")
+        if answer.status_code != httpx.codes.OK:
+            raise AssertionError(f"job {job_id}: {answer.status_code} {answer.text[:300]}")
+        return answer.json()["data"]["job"]
 
     def check(self, stored: Callable[[str], dict[str, bytes]]) -> None:
         """See that each honest job ended rightly, ran once, and left its data."""
