@@ -86,10 +86,12 @@ class Pool:
         How many threads there are at most.
     name : str
         What the threads are called.
+    in_caller : bool
+        Whether who submits work does it where no thread can be started. Else it is dropped.
     """
 
-    def __init__(self, size: int, name: str):
-        self._size, self._name = size, name
+    def __init__(self, size: int, name: str, in_caller: bool = True):
+        self._size, self._name, self._in_caller = size, name, in_caller
         self._changed = threading.Condition()
         self._queue: deque[tuple[Future, Callable[[], Any]]] = deque()
         self._threads = self._idle = self._unfinished = 0
@@ -111,7 +113,10 @@ class Pool:
                 calls = [] if self._threads else list(self._queue)
                 if calls:
                     self._queue.clear()
-            self._run_here(calls)
+            if self._in_caller:
+                self._run_here(calls)
+            else:
+                self._drop(calls)
         return answer
 
     def join(self) -> None:

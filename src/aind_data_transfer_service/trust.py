@@ -2,8 +2,13 @@
 
 import os
 import ssl
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+
+import certifi
+
+_PROTOCOLS = ["http/1.1"]
 
 
 def trust(ca_file: Path | None = None) -> ssl.SSLContext:
@@ -30,5 +35,26 @@ def trust(ca_file: Path | None = None) -> ssl.SSLContext:
 
 @lru_cache(maxsize=1)
 def _of_this_machine(*_: str | None) -> ssl.SSLContext:
-    """Make the shared context, anew where OpenSSL's variables name other certificates."""
-    return ssl.create_default_context()
+    """Make the shared context, anew where OpenSSL's variables name other certificates.
+
+    A machine without any, such as a minimal container, has those of certifi.
+    """
+    context = ssl.create_default_context()
+    if not context.get_ca_certs() and not _has_folder():
+        context.load_verify_locations(cafile=certifi.where())
+    context.set_alpn_protocols(_PROTOCOLS)
+    # httpcore sets them for each connection, which is not safe while another one begins.
+    setattr(context, "set_alpn_protocols", _keep_protocols)
+    return context
+
+
+def _has_folder() -> bool:
+    """Return whether OpenSSL looks certificates up in a folder, one by one when they are needed."""
+    folder = ssl.get_default_verify_paths().capath
+    return folder is not None and bool(os.listdir(folder))
+
+
+def _keep_protocols(protocols: Iterable[str]) -> None:
+    """Refuse other protocols than those of all clients."""
+    if list(protocols) != _PROTOCOLS:
+        raise ValueError(f"clients that share certificates speak {_PROTOCOLS[0]} alone")

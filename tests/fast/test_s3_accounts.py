@@ -78,6 +78,11 @@ class Reading(unittest.TestCase):
         used = {name: found.hpc_for(name).aws_access_key_id for name in ("lab-a", "lab-b1")}
         self.assertEqual({"lab-a": "partner-id", "lab-b1": "open-id"}, used)
 
+    def test_a_job_without_a_bucket_has_no_account(self):
+        found = self.read({"all": OPEN | {"buckets": ["*"]}}, **SEED)
+        self.assertEqual(found.hpc, found.hpc_for(""))
+        self.assertNotEqual(found.hpc, found.hpc_for("x-data"))
+
     def test_without_accounts_nothing_changes(self):
         for text in ("", "{}", " { } "):
             found = self.read(text, **SEED)

@@ -545,6 +545,14 @@ class Cluster(unittest.TestCase):
                 [line] = self.refused(**SEED, HPC_JOB_DEFAULTS=text)
                 self.assertTrue(line.startswith(f"HPC_JOB_DEFAULTS: {words}"), line)
 
+    def test_signs_that_cannot_be_shown_are_written_out(self) -> None:
+        for sign in ("\ud800", "\u202e", "\x1b"):
+            for given_value in ({"comment": f"a{sign}"}, {sign: 1}, {"time_limit": sign}):
+                with self.subTest(given_value=given_value):
+                    [line] = self.refused(**SEED, HPC_JOB_DEFAULTS=json.dumps(given_value))
+                    self.assertTrue(line.isprintable(), line)
+                    self.assertIn(json.dumps(sign)[1:-1], line)
+
     @settings(deadline=None, max_examples=40)
     @given(st.text() | OBJECTS.map(json.dumps))
     def test_any_job_defaults_are_taken_or_refused_in_words(self, text: str) -> None:

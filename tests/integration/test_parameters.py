@@ -11,8 +11,10 @@ import httpx
 
 from aind_data_transfer_service.errors import RequestError
 from aind_data_transfer_service.metadata.survey import main as ask_sources
+from aind_data_transfer_service.settings.metadata import MetadataSettings
+from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.settings.variables import shared_variables
-from aind_data_transfer_service.upload.parameters import read_parameters
+from aind_data_transfer_service.upload.parameters import add_parameters, read_parameters
 from aind_data_transfer_service.upload.program import main
 from tests.support import parameters
 from tests.support.metadata import MetadataServer
@@ -238,6 +240,29 @@ class TestParameters(TransferTestCase):
             r"not settings of a job: METADATA_RIG \(set METADATA_SOURCES.rig, .*\), NOT_OURS",
         )
         self.assertIn("(/lab/none): there is no parameter of this name", err.getvalue())
+
+    def test_the_environment_wins_for_each_kind_of_document(self):
+        name = "METADATA_SOURCES"
+        subject, rig = "METADATA_POLICY_SUBJECT", {"if_missing": "require"}
+        for given, stored, kind, policy in (
+            ({name: {"subject": ["folder"]}}, {name: {"rig": rig}}, "rig", "require"),
+            ({name: {"rig": ["folder"]}}, {name: {"rig": rig}}, "rig", "require"),
+            ({name: {"Rig": {"if_missing": "ignore"}}}, {name: {"rig": rig}}, "rig", "ignore"),
+            ({name: {"subject": {"if_missing": "warn"}}}, {subject: "require"}, "subject", "warn"),
+            ({subject: "ignore"}, {name: {"subject": rig}}, "subject", "ignore"),
+            ({subject: "ignore"}, {name: {"subject": rig, "rig": rig}}, "rig", "require"),
+            ({subject: "ignore"}, {subject: "require"}, "subject", "ignore"),
+            ({}, {subject: "require"}, "subject", "require"),
+        ):
+            with self.subTest(given=given, stored=stored):
+                self.put(stored)
+                written = {
+                    key: value if isinstance(value, str) else json.dumps(value)
+                    for key, value in given.items()
+                }
+                with patch.dict(os.environ, {"AWS_PARAM_STORE_NAME": NAME, **written}):
+                    add_parameters(UploadSettings(), self.fail)
+                    self.assertEqual(policy, MetadataSettings().policy_of(kind, False))
 
     def test_a_job_uses_them_and_its_environment_wins(self):
         self.write("a.txt")

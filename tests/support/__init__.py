@@ -39,11 +39,12 @@ def missing(piece: str) -> Exception:
 
 
 def untraced() -> None:
-    """Turn off asyncio's debug mode, which `IsolatedAsyncioTestCase` turns on.
+    """Turn off asyncio's debug mode in the quick suite; `IsolatedAsyncioTestCase` turns it on.
 
     It keeps the stack of each future, for a third of the time of a test of the service.
     """
-    asyncio.get_running_loop().set_debug(False)
+    if campaign(100) < 100:
+        asyncio.get_running_loop().set_debug(False)
 
 
 def free_port() -> int:

@@ -290,4 +290,5 @@ def _unknown(name: str) -> str:
 
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
+    text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"

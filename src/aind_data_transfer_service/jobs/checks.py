@@ -240,8 +240,9 @@ def _zone_warning(settings: ServiceSettings) -> str | None:
     if "lab_timezone" in settings.model_fields_set or zone.rpartition("/")[2] not in _UTC:
         return None
     return (
-        f"acq_datetime: taken as the wall clock of {zone}, the time zone of the service's machine; "
-        "if the lab's clock is another, have LAB_TIMEZONE set"
+        f"acq_datetime: assets are named by the clock of {zone}, the time zone of the service's "
+        "machine, and times without an offset are read as such; if the lab's clock is another, "
+        "have LAB_TIMEZONE set"
     )
 
 

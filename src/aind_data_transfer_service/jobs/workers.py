@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from aind_data_transfer_service.beside import Pool
@@ -31,7 +32,7 @@ class Workers:
 
     def __init__(self, name: str, count: int):
         self._count = count
-        self._pool = Pool(count, name)
+        self._pool = Pool(count, name, in_caller=False)
 
     def ask(
         self, question: Callable[[Q], A], subjects: Iterable[Q], seconds: float
@@ -46,7 +47,8 @@ class Workers:
         for _ in range(self._count):
             if batch.is_taken():
                 break
-            self._pool.submit(batch.work)
+            submitted = self._pool.submit(batch.work)
+            submitted.add_done_callback(batch.give_up_if_dropped)
             batch.done.wait(min(_RAMP_SECONDS, max(0.0, deadline - time.monotonic())))
         batch.done.wait(max(0.0, deadline - time.monotonic()))
         return batch.close()
@@ -90,6 +92,11 @@ class _Batch(Generic[Q, A]):
                 self._open -= 1
                 if not self._open:
                     self.done.set()
+
+    def give_up_if_dropped(self, work: Future) -> None:
+        """Wait no longer where no thread will do the work."""
+        if work.cancelled():
+            self.done.set()
 
     def close(self) -> dict[Q, A | Exception]:
         """Ask no more, and give what is answered."""

@@ -103,10 +103,8 @@ def shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Enum):
         return str(value.value)
-    if isinstance(value, Mapping) and not all(isinstance(one, str) for one in value.values()):
-        return escape(json.dumps(value, ensure_ascii=False, default=shown))
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}={shown(one)}" for name, one in value.items())
+        return escape(json.dumps(value, ensure_ascii=False, default=shown))
     if isinstance(value, set | frozenset):
         return ", ".join(sorted(map(shown, value)))
     if isinstance(value, list | tuple):

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.jobs.database import resolve_url
 from aind_data_transfer_service.logging_config import configured_from_environment, escape
-from aind_data_transfer_service.settings.environment import read_settings
+from aind_data_transfer_service.settings.environment import given_variables, read_settings
 from aind_data_transfer_service.settings.file import DEFAULT, SettingsFile, apply_settings_file
 from aind_data_transfer_service.settings.kinds import refuse_special_file
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -54,7 +54,8 @@ def check_settings() -> Checked:
             "LAB_TIMEZONE: not set; times without an offset are read in this machine's zone, "
             f"{settings.lab_timezone}"
         )
-    if settings.s3_accounts.get_secret_value() and not settings.on_cluster:
+    has_cluster = {"HPC_HOST", "HPC_URL"} & given_variables(os.environ).keys()
+    if settings.s3_accounts.get_secret_value() and not has_cluster:
         warnings.append(
             "S3_ACCOUNTS: not used, because these accounts are for jobs on a cluster; jobs on this "
             "machine use the credentials of the AWS tools"

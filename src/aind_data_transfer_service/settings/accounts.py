@@ -77,6 +77,8 @@ def account_of(bucket: str, accounts: Sequence[S3Account]) -> S3Account | None:
         All accounts. One that names the bucket wins over one with a pattern; of several patterns,
         that of the first account counts.
     """
+    if not bucket:  # of a job that writes to none
+        return None
     for account in accounts:
         if bucket in account.buckets:
             return account

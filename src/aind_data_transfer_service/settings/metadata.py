@@ -197,6 +197,40 @@ class MetadataSettings(EnvironmentSettings):
         return policy or Policy.WARN
 
 
+_TABLE, _SUBJECT = "METADATA_SOURCES", "METADATA_POLICY_SUBJECT"
+CHOICES = frozenset({_TABLE, _SUBJECT})
+"""Variables that say who is asked and what a missing document means."""
+
+
+def joined_choices(given: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
+    """Return what a parameter store changes in the variables of `CHOICES`.
+
+    The environment wins, for the sources and for the policy of each kind of document apart.
+
+    Parameters
+    ----------
+    given : Mapping[str, str]
+        The environment.
+    stored : Mapping[str, str]
+        What the store says, by variable.
+    """
+    found = {name: stored[name] for name in CHOICES & stored.keys() - given.keys()}
+    try:
+        ours = _read_table(given[_TABLE]) if _TABLE in given else {}
+        theirs = _read_table(stored[_TABLE]) if _TABLE in stored else {}
+    except ValueError:  # the settings themselves say what is wrong
+        return found
+    if "if_missing" in ours.get("subject", {}):
+        found.pop(_SUBJECT, None)
+    if _SUBJECT in given:
+        theirs.get("subject", {}).pop("if_missing", None)
+    if theirs:
+        kinds = dict.fromkeys((*theirs, *ours))
+        joined = {kind: theirs.get(kind, {}) | ours.get(kind, {}) for kind in kinds}
+        found[_TABLE] = json.dumps({kind: choice for kind, choice in joined.items() if choice})
+    return found
+
+
 class LabSettings(EnvironmentSettings):
     """All that is known of the systems that metadata come from."""
 

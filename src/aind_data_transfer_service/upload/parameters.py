@@ -33,7 +33,8 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.errors import RequestError
-from aind_data_transfer_service.settings.environment import explain_settings
+from aind_data_transfer_service.settings.environment import explain_settings, given_variables
+from aind_data_transfer_service.settings.metadata import CHOICES, joined_choices
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.settings.variables import shared_variables
 
@@ -88,8 +89,10 @@ def add_parameters(settings: UploadSettings, warn: Callable[[str], None]) -> Upl
     if parameters.unknown:
         names = ", ".join(map(_replaced, parameters.unknown[:10]))
         warn(f"AWS_PARAM_STORE_NAME ({name}): not settings of a job: {names}")
-    said = {variable.upper() for variable, value in os.environ.items() if value}
-    added = {key: value for key, value in parameters.values.items() if key not in said}
+    given = given_variables(os.environ)
+    new = parameters.values.keys() - given.keys() - CHOICES
+    added = {variable: parameters.values[variable] for variable in new}
+    added |= joined_choices(given, parameters.values)
     os.environ.update(added)
     if added:
         logger.info("settings from %s: %s", name, ", ".join(sorted(added)))

@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _run(arguments, halt, ending, shutdown)
             finally:
                 ending.close()
+    except Halted as halted:  # before there was any work
+        ending.overdue(halted.reason)
     except RuntimeError as error:
         ending.fail_of(error)
     return ending.code

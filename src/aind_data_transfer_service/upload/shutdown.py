@@ -101,12 +101,21 @@ class Shutdown:
         self._is_protected = self._is_broken_off = False
 
     def __enter__(self) -> Self:
-        """Install the handlers; raises `RuntimeError` if no thread can be started."""
+        """Install the handlers.
+
+        Raises
+        ------
+        RuntimeError
+            If no thread can be started.
+        Halted
+            If work has to stop already.
+        """
         self._main = threading.get_ident()
         self._thread = threading.Thread(target=self._watch, name="shutdown", daemon=True)
         self._wakeup, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
         self._former = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._lost
         self._handlers = {
             number: signal.signal(number, self._handle)
             for number in SIGNALS
@@ -117,8 +126,11 @@ class Shutdown:
         except RuntimeError:
             self._restore()
             raise
-        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._lost
-        self._halt.listen(self._interrupt)
+        try:
+            self._halt.listen(self._interrupt)
+        except BaseException:  # work has to stop already
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,7 +139,6 @@ class Shutdown:
             self._closed.set()
         os.write(self._wake, _CLOSED)
         self._thread.join()
-        sys.unraisablehook = self._unraisable
         self._restore()
 
     def protect(self) -> None:
@@ -136,6 +147,7 @@ class Shutdown:
 
     def _restore(self) -> None:
         """Restore the former handlers."""
+        sys.unraisablehook = self._unraisable
         signal.set_wakeup_fd(self._former)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)

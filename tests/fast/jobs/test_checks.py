@@ -27,6 +27,7 @@ from tests.support import slow, wait_until
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.jobs import a_job, a_request
 from tests.support.metadata import MetadataServer
+from tests.support.threads import limit_threads
 
 
 class ChecksTest(unittest.IsolatedAsyncioTestCase):
@@ -76,9 +77,9 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         jobs = self.job(), self.job("row 3", subject_id="690166")
         self.addCleanup(tzlocal.reload_localzone)
         for machine, warnings in (
-            ("UTC", ["acq_datetime: taken as the wall clock of UTC, .* LAB_TIMEZONE"]),
-            ("Etc/UTC", ["the wall clock of Etc/UTC, "]),
-            ("Etc/GMT", ["the wall clock of Etc/GMT, "]),
+            ("UTC", ["acq_datetime: assets are named by the clock of UTC, .* LAB_TIMEZONE"]),
+            ("Etc/UTC", ["the clock of Etc/UTC, "]),
+            ("Etc/GMT", ["the clock of Etc/GMT, "]),
             ("Etc/GMT+8", []),
             ("America/Los_Angeles", []),
             ("Atlantic/Reykjavik", []),
@@ -475,6 +476,13 @@ class WorkersTest(unittest.TestCase):
         )
         self.assertEqual(answers, {"a": "a", "b": "b"})
         self.assertEqual(workers.ask(str, [1], 5), {1: "1"})
+
+    def test_where_no_thread_can_be_started_nobody_waits(self):
+        workers = Workers("w", 3)
+        with limit_threads(0):
+            began = time.monotonic()
+            self.assertEqual(workers.ask(lambda _: self.fail(), range(4), 30), {})
+        self.assertLess(time.monotonic() - began, 10)
 
     @slow
     def test_when_every_thread_hangs_there_are_no_more(self):

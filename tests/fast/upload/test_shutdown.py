@@ -150,6 +150,16 @@ class ShutdownTest(unittest.TestCase):
                 self.assertIs(sys.unraisablehook, hook)
         self.assertEqual(self.codes, [])
 
+    def test_where_work_has_to_stop_already_all_is_restored(self):
+        hook, handlers = sys.unraisablehook, [signal.getsignal(number) for number in SIGNALS]
+        self.halt.stop(LOST)
+        with self.assertRaises(Halted):
+            with self.shutdown():
+                threading.Event().wait(20)
+        self.assertIs(sys.unraisablehook, hook)
+        self.assertEqual([signal.getsignal(number) for number in SIGNALS], handlers)
+        self.assertEqual(self.codes, [])
+
     def test_other_errors_in_finalizers_are_told_as_ever(self):
         class Odd:
             def __del__(self):
