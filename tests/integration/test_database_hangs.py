@@ -35,9 +35,9 @@ class HungDatabaseTest(unittest.IsolatedAsyncioTestCase):
         settings = ServiceSettings(
             data_dir=folder, lab_timezone="UTC", monitor_interval=0.05, database_url=self.server.url
         )
-        self.store = JobStore(self.server.url, answer_seconds=0.5)
+        self.store = JobStore(self.server.url, answer_seconds=1.5)
         self.addCleanup(self.store.close)
-        timing = LeaseTiming(ttl=3, interval=0.2, margin=1)
+        timing = LeaseTiming(ttl=6, interval=0.2, margin=2)
         self.manager = JobManager(settings, self.store, HandExecutor(), timing)
         app = create_app(settings, self.manager)
         await self.enterAsyncContext(app.router.lifespan_context(app))
@@ -65,11 +65,11 @@ class HungDatabaseTest(unittest.IsolatedAsyncioTestCase):
         for path in ("/jobs", "/api/jobs", "/api/jobs/nobody", "/healthz", "/readyz"):
             for status, took in await asyncio.gather(*(self.ask(path) for _ in range(30))):
                 self.assertEqual(503, status, path)
-                self.assertLess(took, 5, path)
+                self.assertLess(took, 10, path)
         for path in ("/livez", "/", "/help"):
             status, took = await self.ask(path)
-            self.assertEqual((200, True), (status, took < 2), path)
-        async with asyncio.timeout(20):
+            self.assertEqual((200, True), (status, took < 5), path)
+        async with asyncio.timeout(40):
             while self.manager.leader.is_active:
                 await asyncio.sleep(0.05)
         self.signal(signal.SIGCONT)
