@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from aind_data_transfer_service.configs import problems, spreadsheet_limits
 from aind_data_transfer_service.configs.columns import COLUMNS
 from aind_data_transfer_service.errors import ExitCode
-from aind_data_transfer_service.executors import slurm_words
+from aind_data_transfer_service.executors import slurm_reasons, slurm_words
 from aind_data_transfer_service.jobs import json_text, report, store, submission
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.server import connections, guards, json_body
@@ -171,6 +171,27 @@ class Failures(unittest.TestCase):
             for words in shown((SOURCE / page).read_text(encoding="utf-8")):
                 with self.subTest(f"{page}: {words}"):
                     self.assertTrue(words in said, "nothing in the code says so")
+
+
+class SlurmReasons(unittest.TestCase):
+    """The page lists the message for every reason of Slurm."""
+
+    def test_the_tables_are_those_of_the_code(self) -> None:
+        page = (SOURCE / "slurm_cluster.rst").read_text(encoding="utf-8")
+        section = page.split("\nWhile a job is pending:\n")[1].split("\n^^^^")[0]
+        tables = section.split("\nWhen Slurm ended a job as ``FAILED``:\n")
+        own = {slurm_reasons.LOST_BY_CLUSTER}
+        for table, messages, unknown in zip(
+            tables,
+            (slurm_reasons.pending_messages(), slurm_reasons.failure_messages()),
+            (slurm_reasons.UNKNOWN, slurm_reasons.UNKNOWN_FAILURE),
+            strict=True,
+        ):
+            rows = re.findall(r"^   \* - ``(.*)``\n     - (.*)$", table, re.MULTILINE)
+            shown = {message: re.findall("``(.*?)``", names) for message, names in rows}
+            expected = {message: list(names) for message, names in messages.items()}
+            expected = {message: names for message, names in expected.items() if own != set(names)}
+            self.assertEqual(expected | {unknown: []}, shown)
 
 
 class Metrics(unittest.TestCase):

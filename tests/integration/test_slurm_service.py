@@ -1,9 +1,11 @@
 """Jobs on a real Slurm cluster: slurmctld, slurmd and slurmrestd on loopback."""
 
 import asyncio
+import html
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import tempfile
@@ -356,6 +358,52 @@ class ServiceTest(ClusterTest):
         self.assertIn("is held by", job["reason"])
         self.assertEqual(200, self.api.post(f"/api/jobs/{job['id']}/cancel").status_code)
         self.assertEqual("CANCELLED", self.end_of(job["id"])["state"])
+
+    def until_reason(self, job_id: str, words: str) -> dict:
+        """Wait until a pending job has a reason, and return the job."""
+        job: dict = {}
+
+        def is_so() -> bool:
+            job.update(self.job(job_id))
+            return job["state"] == "PENDING" and re.search(words, job["reason"]) is not None
+
+        try:
+            wait_until(is_so, 30, words)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {job['state']}, {job['reason']}") from None
+        return job
+
+    def test_a_pending_job_says_whether_it_starts_by_itself_and_what_to_do(self):
+        script = "#!/bin/bash\necho done\n"
+        part, node = f"PartitionName={self.cluster.partition}", f"NodeName={self.cluster.node}"
+        self.cluster.run("scontrol", "update", part, "MaxTime=10")
+        self.cluster.run("scontrol", "update", node, "State=DRAIN", "Reason=disk")
+        try:
+            held, drained, late = self.submit(
+                self.request(script, {"name": "held", "hold": True}),
+                self.request(script, {"name": "drained", "time_limit": 5}),
+                self.request(script, {"name": "late", "time_limit": 60}),
+            )
+            for answer, words, own in (
+                (held, "starts only after the jobs' user or a cluster", "JobHeldUser"),
+                (
+                    drained,
+                    "drained.* cluster administrator",
+                    "(Nodes required for|ReqNodeNotAvail)",
+                ),
+                (late, "submit it again with a shorter time_limit", "PartitionTimeLimit"),
+            ):
+                with self.subTest(own):
+                    job = self.until_reason(answer["job_id"], words)
+                    self.assertRegex(job["reason"], f"; Slurm: {own}")
+                    page = html.unescape(self.api.get(f"/jobs/{job['id']}").text)
+                    self.assertRegex(page, words)
+        finally:
+            self.cluster.run("scontrol", "update", node, "State=RESUME")
+            self.cluster.run("scontrol", "update", part, "MaxTime=INFINITE")
+        self.cluster.run("scontrol", "release", str(held["slurm_job_id"]))
+        for answer in (held, drained, late):
+            self.assertEqual("COMPLETED", self.end_of(answer["job_id"])["state"])
 
     def test_a_cluster_that_is_away_keeps_jobs_for_later(self):
         self.cluster.kill("slurmrestd")

@@ -34,6 +34,7 @@ from aind_data_transfer_service.executors.slurm_listing import FEW, Listing
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_past import PastJobs
 from aind_data_transfer_service.executors.slurm_properties import marked_id, without_copies
+from aind_data_transfer_service.executors.slurm_reasons import LOST_BY_CLUSTER
 from aind_data_transfer_service.executors.slurm_script import check_id
 from aind_data_transfer_service.executors.slurm_shards import (
     ArrayKeeper,
@@ -52,7 +53,6 @@ from aind_data_transfer_service.executors.slurm_standing import (
     not_ours,
     parts,
 )
-from aind_data_transfer_service.executors.slurm_words import LOST_BY_CLUSTER
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmError
 from aind_data_transfer_service.hpc.models import SlurmJob

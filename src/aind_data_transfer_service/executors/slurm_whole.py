@@ -98,7 +98,7 @@ def with_shards(last: RunStatus, shards: Sequence[RunStatus], folder: LogFolder)
     words += [f"{waiting} pending{why}"] if waiting else []
     text = ", ".join(words) + _failed(shards)
     if not running + waiting:
-        text += f"; the last job {last.reason}" if last.reason else "; the last job is next"
+        text += f"; the last job {last.reason}"
     started = min((one.started_at for one in shards if one.started_at), default=None)
     nodes = sorted({one.node for one in shards if one.node and one.state is RunState.RUNNING})
     return replace(

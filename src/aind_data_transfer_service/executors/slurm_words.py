@@ -3,41 +3,15 @@
 import signal
 
 from aind_data_transfer_service.executors.base import RunState, RunStatus
+from aind_data_transfer_service.executors.slurm_reasons import failure_reason, waiting_reason
 from aind_data_transfer_service.hpc.models import SlurmJob
 
-LOST_BY_CLUSTER = "LostByCluster"
-"""Not a word of Slurm's: its controller came back without a job that it had taken."""
-WAITING = {
-    LOST_BY_CLUSTER: "was lost by the cluster before it began, and is submitted again",
-    "Resources": "waits for nodes to become free",
-    "Priority": "waits behind jobs of higher priority",
-    "Dependency": "waits for the job that it depends on",
-    "DependencyNeverSatisfied": "can never start: the job that it depends on ended otherwise",
-    "BeginTime": "waits for the time at which it may begin",
-    "JobHeldUser": "is held by its user",
-    "JobHeldAdmin": "is held by an administrator of the cluster",
-    "Licenses": "waits for a licence",
-    "Reservation": "waits for its reservation",
-    "BadConstraints": "asks for what no node has",
-    "ReqNodeNotAvail": "the nodes that it needs are not to be had now: down, drained or reserved",
-    "NodeDown": "a node that it needs is down",
-    "PartitionDown": "its partition is down",
-    "PartitionInactive": "its partition starts no jobs now",
-    "PartitionNodeLimit": "asks for more nodes than its partition gives",
-    "PartitionTimeLimit": "asks for more time than its partition gives",
-    "JobLaunchFailure": "could not be started",
-    "InvalidAccount": "its account is not valid",
-    "InvalidQOS": "its QOS is not valid",
-    "Cleaning": "is put back into the queue while the node tidies up",
-    "None": "",
-}
 LONGEST_TEXT = 500
 """Characters of what Slurm says of a job."""
-_LIMITS = ("Assoc", "QOS", "MaxCpu", "MaxJobs", "MaxMem", "MaxNode", "AccountM", "AccountG")
-_NODES_DOWN = "Nodes_required_for_job_are_DOWN"
-_HELD_AGAIN = ("launch_failed_requeued_held", "job_requeued_in_held_state")
 _QUEUED_AGAIN = frozenset({"REQUEUED", "REQUEUE", "REQUEUE_FED"})
 _HELD = frozenset({"REQUEUE_HOLD", "SPECIAL_EXIT"})
+_HELD_AGAIN = "job requeued in held state"
+"""How Slurm describes such a job, unless it says more."""
 _DECISIVE = frozenset({"BOOT_FAIL", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"})
 _NO_OUTPUT = 53
 """The signal that slurmd tells of where a job's output cannot be opened; seen of Slurm 22.05."""
@@ -70,28 +44,16 @@ def run_status(ref: str, job: SlurmJob, cancelled: bool = False) -> RunStatus:
     )
 
 
-def waiting_reason(reason: str) -> str:
-    """Say why a job waits."""
-    known = WAITING.get(reason.partition(",")[0])  # what follows a comma are names of nodes
-    if known is not None:
-        return known
-    if reason.startswith(_NODES_DOWN):
-        return "waits for nodes that are down, drained or reserved"
-    if reason in _HELD_AGAIN:
-        return "is held: it could not be started, and an administrator has to release it"
-    if reason.startswith(_LIMITS):
-        return f"waits: a limit of the cluster is reached ({reason})"
-    return f"waits ({reason})" if reason else ""
-
-
 def _judge(job: SlurmJob, cancelled: bool) -> tuple[RunState, str]:
     """Decide on the state, and say why."""
     if job.flags & _HELD:
-        return RunState.PENDING, "was put back into the queue and is held there"
+        return RunState.PENDING, waiting_reason(job.reason, job.description or _HELD_AGAIN)
     if job.flags & _QUEUED_AGAIN and job.state != "RUNNING":
         return RunState.PENDING, _queued_again(job)
     if job.state == "PENDING":
-        return RunState.PENDING, _queued_again(job) if job.restarts else waiting_reason(job.reason)
+        if job.restarts:
+            return RunState.PENDING, _queued_again(job)
+        return RunState.PENDING, waiting_reason(job.reason, job.description)
     if job.state == "SUSPENDED" or job.flags & {"STOPPED", "SUSPENDED"}:
         return RunState.RUNNING, "is suspended by the cluster"
     if job.state == "RUNNING":
@@ -108,9 +70,9 @@ def _judge(job: SlurmJob, cancelled: bool) -> tuple[RunState, str]:
 
 def _queued_again(job: SlurmJob) -> str:
     """Say that a job waits once more."""
-    why = waiting_reason(job.reason)
+    why = waiting_reason(job.reason, job.description)
     times = f" ({job.restarts} times so far)" if job.restarts > 1 else ""
-    return f"was put back into the queue{times}" + (f" and {why}" if why else "")
+    return f"was put back into the queue{times} and {why}"
 
 
 def _completed(job: SlurmJob, cancelled: bool) -> str:
@@ -136,7 +98,7 @@ def _failed(job: SlurmJob, cancelled: bool) -> str:
         return _killed(number) if number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS) else ""
     if job.reason == "JobLaunchFailure":
         return f"could not be started{_on(job)}: see that node's log"
-    return "" if job.reason in _PLAIN else f"failed ({job.reason})"
+    return "" if job.reason in _PLAIN else failure_reason(job.reason, job.description)
 
 
 def _timeout(job: SlurmJob, cancelled: bool) -> str:

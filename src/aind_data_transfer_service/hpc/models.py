@@ -63,6 +63,8 @@ class SlurmJob:
     name: str = ""
     reason: str = ""
     """Slurm's own word for why the job waits or ended, such as Resources; empty for None."""
+    description: str = ""
+    """Slurm's details of the reason: `ReqNodeNotAvail, UnavailableNodes:node[1-3]`."""
     user: str = ""
     """Empty where the dialect does not tell (v0.0.36)."""
     user_id: int | None = None

@@ -45,10 +45,10 @@ _NODE_STATES = frozenset(
 )
 
 
-_JOB_FIELDS = """job_id job_state name state_reason user_name user_id partition nodes exit_code
-submit_time eligible_time start_time end_time comment time_limit restart_cnt standard_output
-standard_out standard_error current_working_directory account qos cpus memory_per_cpu
-memory_per_node array_job_id array_task_id array_task_string dependency""".split()
+_JOB_FIELDS = """job_id job_state name state_reason state_description user_name user_id partition
+nodes exit_code submit_time eligible_time start_time end_time comment time_limit restart_cnt
+standard_output standard_out standard_error current_working_directory account qos cpus
+memory_per_cpu memory_per_node array_job_id array_task_id array_task_string dependency""".split()
 """What is read of a job: a quarter of what is told of it."""
 _Job: Any = msgspec.defstruct("_Job", [(name, Any, None) for name in _JOB_FIELDS], gc=False)
 
@@ -150,6 +150,7 @@ def read_job(raw: Mapping[str, Any]) -> SlurmJob | None:
         flags=flags,
         name=_text(get("name")),
         reason="" if reason == "None" else reason,
+        description=_text(get("state_description")),
         user=_text(get("user_name")),
         user_id=read_number(get("user_id")),
         partition=_text(get("partition")),

@@ -381,7 +381,7 @@ class FollowingTest(SlurmTest):
         self.assertEqual(len(self.client.submissions), 5)
         self.assertNotIn(found[refs[0]].ref, refs, "it has another number now")
         found = await self.executor.statuses(refs)
-        self.assertEqual(found[refs[0]].reason, "")
+        self.assertIn("waits for the scheduler", found[refs[0]].reason)
         await self.executor.cancel(refs[0])
         self.client.listed.clear()
         self.assertEqual((await self.status(refs[0])).state, RunState.LOST, "it was cancelled")

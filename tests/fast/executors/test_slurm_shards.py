@@ -207,7 +207,11 @@ class StandingTest(ShardsTest):
         self.client.become(101, reason="Resources")
         status = await self.status(ref)
         self.assertEqual(status.state, RunState.PENDING)
-        self.assertEqual(status.reason, "4 shards are pending (waits for nodes to become free)")
+        self.assertEqual(
+            status.reason,
+            "4 shards are pending (waits for nodes to become free; it starts by itself;"
+            " Slurm: Resources)",
+        )
 
     async def test_for_shards_that_all_wait_no_file_is_read(self):
         ref = await self.begin_one()
@@ -215,7 +219,9 @@ class StandingTest(ShardsTest):
         self.leave("j1.shards.1.end", '{"exit_code": 0, "stopped": false}')
         status = await self.status(ref)
         self.assertEqual(
-            status.reason, "4 shards are pending (waits behind jobs of higher priority)"
+            status.reason,
+            "4 shards are pending (waits behind jobs of higher priority; it starts by itself;"
+            " Slurm: Priority)",
         )
         self.client.become(101, array_tasks_left="2-4")
         self.assertIn("1 of 4 shards done, 3 pending", (await self.status(ref)).reason)
@@ -240,7 +246,8 @@ class StandingTest(ShardsTest):
         self.assertEqual((status.state, status.started_at), (RunState.RUNNING, NOW))
         self.assertEqual(
             status.reason,
-            "1 of 4 shards done, 2 running, 1 pending (waits for nodes to become free)",
+            "1 of 4 shards done, 2 running, 1 pending (waits for nodes to become free; it starts by"
+            " itself; Slurm: Resources)",
         )
         self.assertEqual(status.node, "n2,n3")
         self.assertEqual(
@@ -295,7 +302,11 @@ class StandingTest(ShardsTest):
             self.leave(f"j1.shards.{number}.end", '{"exit_code": 0, "ended": 1}')
         self.client.become(102, reason="")
         status = await self.status(ref)
-        self.assertEqual(status.reason, "4 of 4 shards done; the last job is next")
+        self.assertEqual(
+            status.reason,
+            "4 of 4 shards done; the last job waits for the scheduler to consider it; there is"
+            " nothing to do",
+        )
         os.symlink("/etc/passwd", self.folder / "j1.shards.1.events.jsonl")
         self.assertEqual(await self.status(ref), status)
 

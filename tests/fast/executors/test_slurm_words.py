@@ -40,12 +40,12 @@ class StatesTest(unittest.TestCase):
             "Resources": "waits for nodes to become free",
             "Priority": "higher priority",
             "JobHeldAdmin": "held by an administrator",
-            "QOSMaxJobsPerUserLimit": r"limit of the cluster is reached \(QOSMaxJobs",
+            "QOSMaxJobsPerUserLimit": "a limit of the cluster .*; Slurm: QOSMaxJobs",
             "AssocGrpCpuLimit": "limit of the cluster",
             "Nodes_required_for_job_are_DOWN,_DRAINED_or_reserved": "down, drained",
-            "launch_failed_requeued_held": "administrator has to release it",
-            "SomethingNew": r"waits \(SomethingNew\)",
-            "": "^$",
+            "launch_failed_requeued_held": "administrator has checked the node and released it",
+            "SomethingNew": "; Slurm: SomethingNew$",
+            "": "waits for the scheduler",
         }.items():
             with self.subTest(reason):
                 status = self.assert_said(RunState.PENDING, words, state="PENDING", reason=reason)
@@ -58,7 +58,7 @@ class StatesTest(unittest.TestCase):
         flags = frozenset({"REQUEUED"})
         self.assert_said(RunState.PENDING, "back into", state="NODE_FAIL", flags=flags)
         flags = frozenset({"SPECIAL_EXIT"})
-        self.assert_said(RunState.PENDING, "held there", state="FAILED", flags=flags)
+        self.assert_said(RunState.PENDING, "requeued and held", state="FAILED", flags=flags)
 
     def test_on_the_way(self):
         self.assert_said(RunState.RUNNING, "^$")
@@ -85,7 +85,7 @@ class StatesTest(unittest.TestCase):
         )
         launch = "JobLaunchFailure"
         self.assert_said(RunState.FAILED, r"not be started \(n1\)", state="FAILED", reason=launch)
-        self.assert_said(RunState.FAILED, r"failed \(Odd\)", state="FAILED", reason="Odd")
+        self.assert_said(RunState.FAILED, "failed .*; Slurm: Odd$", state="FAILED", reason="Odd")
         late = self.assert_said(
             RunState.TIMEOUT, "limit of 60 minutes", state="TIMEOUT", time_limit_minutes=60
         )
