@@ -96,7 +96,7 @@ class ProcessTest(unittest.TestCase):
 
     def test_a_database_that_is_away_is_named_and_sigterm_ends_the_process(self) -> None:
         self.server.process.send_signal(signal.SIGQUIT)  # an immediate shutdown
-        self.server.process.wait(20)
+        self.server.process.wait(60)
         answer = self.replica.client.get("/jobs", headers={"Accept": "text/html"})
         self.assertEqual(503, answer.status_code)
         self.assertIn("The database does not answer", answer.text)

@@ -32,7 +32,7 @@ class PostgresServer:
     def stop(self) -> None:
         """End the server, whoever is still connected, and remove its files."""
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(20)
+        self.process.wait(60)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
