@@ -538,7 +538,7 @@ class EndsTest(ClusterTest):
         self.cluster.run(*node, "State=DRAIN", "Reason=test")
         try:
             ref = await self.begin("exit 0")
-            await self.until(ref, RunState.PENDING, reason="not to be had now")
+            await self.until(ref, RunState.PENDING, reason="drained")
         finally:
             self.cluster.run(*node, "State=RESUME")
         await self.until(ref, RunState.COMPLETED)
