@@ -35,7 +35,7 @@ def trust(ca_file: Path | None = None) -> ssl.SSLContext:
 
 @lru_cache(maxsize=1)
 def _of_this_machine(*_: str | None) -> ssl.SSLContext:
-    """Make the shared context, anew where OpenSSL's variables name other certificates.
+    """Make the shared context; a new one if OpenSSL's variables name other certificates.
 
     A machine without any, such as a minimal container, has those of certifi.
     """

@@ -8,7 +8,7 @@ point and its place.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -27,7 +27,7 @@ _IS_HALF = re.compile(f"[{_HALVES}]")
 
 
 def wrong_character(text: str, has_lines: bool = False, place: str = "") -> str:
-    """Return the first character that a text may not hold, in words, or an empty text.
+    """Describe the first character that a text may not contain; return an empty text if none is.
 
     Parameters
     ----------
@@ -130,6 +130,29 @@ def first_wrong_places(value: Any) -> str:
     found = list(islice(wrong_places(value), _PLACES_SHOWN + 1))
     more = ", and more" if len(found) > _PLACES_SHOWN else ""
     return f"{', '.join(found[:_PLACES_SHOWN])}{more}"
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Return whether objects and lists of JSON are nested in more levels.
+
+    Parameters
+    ----------
+    value : Any
+        What was read, or what is to be written.
+    levels : int
+        The most levels that are allowed.
+    """
+    found = [value]
+    for _ in range(levels):
+        found = [child for one in found for child in _children(one)]
+    return bool(found)
+
+
+def _children(value: Any) -> list[Any]:
+    """Return what a value contains."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _joined(place: tuple[str | int, ...]) -> str:

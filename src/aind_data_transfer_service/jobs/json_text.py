@@ -7,7 +7,7 @@ cluster, and an object of hundreds of levels cannot be copied.
 import json
 from typing import Any
 
-from aind_data_transfer_service.configs.plain_text import first_wrong_places
+from aind_data_transfer_service.configs.plain_text import first_wrong_places, is_deeper
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_JOB_CHARACTERS
 
 MOST_CHARACTERS = MAX_JOB_CHARACTERS
@@ -31,23 +31,8 @@ def read_object(text: str) -> dict[str, Any]:
         raise ValueError(f"not JSON ({error}); write an object such as {{}}") from None
     if not isinstance(found, dict):
         raise ValueError('not a JSON object; write one such as {"mail_user": "…"}')
-    if _is_deep(found):
+    if is_deeper(found, MOST_LEVELS):
         raise ValueError(f"deeper than {MOST_LEVELS} levels; write a flat object")
     if wrong := first_wrong_places(found):
         raise ValueError(f"{wrong}; correct it")
     return found
-
-
-def _is_deep(found: Any) -> bool:
-    """Return whether there are more levels than anyone needs."""
-    level = [found]
-    for _ in range(MOST_LEVELS):
-        level = [child for value in level for child in _children(value)]
-    return bool(level)
-
-
-def _children(value: Any) -> list[Any]:
-    """List what a value holds."""
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aind_data_transfer_service.configs.plain_text import is_deeper
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.settings.environment import SettingErrors
 
@@ -72,21 +73,6 @@ def read_object(value: Any, example: str) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(found, Mapping):
         kind = "a list" if isinstance(found, list | tuple) else quoted(found)
         raise ValueError(f"{kind} is not a JSON object; {write}")
-    if _is_deep(found):
+    if is_deeper(found, MOST_LEVELS):
         raise ValueError(f"is nested too deeply; {write}")
     return {str(key): one for key, one in found.items()}, twice
-
-
-def _is_deep(found: Any) -> bool:
-    """Return whether there are more levels than any setting has."""
-    level = [found]
-    for _ in range(MOST_LEVELS):
-        level = [child for value in level for child in _children(value)]
-    return bool(level)
-
-
-def _children(value: Any) -> list[Any]:
-    """List what a value holds."""
-    if isinstance(value, Mapping):
-        return list(value.values())
-    return list(value) if isinstance(value, list | tuple) else []
