@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from aind_data_transfer_service.executors.base import OtherJob, Others
 from aind_data_transfer_service.executors.slurm_properties import marked_id
-from aind_data_transfer_service.executors.slurm_words import LONGEST_TEXT, run_status
+from aind_data_transfer_service.executors.slurm_reasons import LONGEST_TEXT
+from aind_data_transfer_service.executors.slurm_words import run_status
 from aind_data_transfer_service.hpc.models import SlurmJob
 from aind_data_transfer_service.redaction import redact
 

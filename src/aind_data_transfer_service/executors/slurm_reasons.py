@@ -10,6 +10,8 @@ from functools import lru_cache
 
 from aind_data_transfer_service.redaction import on_a_line
 
+LONGEST_TEXT = 500
+"""Characters of what Slurm says of a job."""
 LOST_BY_CLUSTER = "LostByCluster"
 """Not a reason of Slurm's: its controller came back without a job that it had accepted."""
 
@@ -209,7 +211,7 @@ def waiting_reason(reason: str, description: str = "") -> str:
     description : str
         Slurm's `state_description`.
     """
-    said = on_a_line(description or reason, 500)
+    said = on_a_line(description or reason, LONGEST_TEXT)
     message = _of_description(said) or _of_reason(reason)
     if reason in ("", "None", LOST_BY_CLUSTER) and not description:
         return message
@@ -219,7 +221,7 @@ def waiting_reason(reason: str, description: str = "") -> str:
 def failure_reason(reason: str, description: str = "") -> str:
     """Return why a job failed and what to do, and Slurm's own text."""
     message = _FAILURE_BY_NAME.get(reason, UNKNOWN_FAILURE)
-    return f"{message}; Slurm: {on_a_line(description or reason, 500)}"
+    return f"{message}; Slurm: {on_a_line(description or reason, LONGEST_TEXT)}"
 
 
 def _of_description(said: str) -> str:

@@ -3,11 +3,13 @@
 import signal
 
 from aind_data_transfer_service.executors.base import RunState, RunStatus
-from aind_data_transfer_service.executors.slurm_reasons import failure_reason, waiting_reason
+from aind_data_transfer_service.executors.slurm_reasons import (
+    LONGEST_TEXT,
+    failure_reason,
+    waiting_reason,
+)
 from aind_data_transfer_service.hpc.models import SlurmJob
 
-LONGEST_TEXT = 500
-"""Characters of what Slurm says of a job."""
 _QUEUED_AGAIN = frozenset({"REQUEUED", "REQUEUE", "REQUEUE_FED"})
 _HELD = frozenset({"REQUEUE_HOLD", "SPECIAL_EXIT"})
 _HELD_AGAIN = "job requeued in held state"

@@ -14,9 +14,9 @@ from pydantic import BeforeValidator, Secret, SecretStr
 
 from aind_data_transfer_service import redaction
 from aind_data_transfer_service.configs.vocabulary import limited_hints, nearest, quoted
-from aind_data_transfer_service.settings.environment import SettingErrors
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.kinds import can_match_bucket
+from aind_data_transfer_service.settings.objects import refuse
 
 _PAIR = ("aws_access_key_id", "aws_secret_access_key")
 _KEYS = ("buckets", *_PAIR, "aws_session_token", "aws_default_region")
@@ -111,11 +111,7 @@ def _read_accounts(value: Any) -> Any:
     if not isinstance(document, _Object):
         raise ValueError(f"not a JSON object of accounts by name; write {_EXAMPLE}")
     with limited_hints(_MOST_PROBLEMS):
-        problems = [*_problems(document), *_shared_buckets(document)]
-    if len(problems) > _MOST_PROBLEMS:
-        problems[_MOST_PROBLEMS:] = [f"{len(problems) - _MOST_PROBLEMS} further problems"]
-    if problems:
-        raise SettingErrors(problems)
+        refuse([*_problems(document), *_shared_buckets(document)], _MOST_PROBLEMS)
     return tuple(_account(name, content) for name, content in document)
 
 

@@ -197,8 +197,8 @@ class MetadataSettings(EnvironmentSettings):
         return policy or Policy.WARN
 
 
-_TABLE, _SUBJECT = "METADATA_SOURCES", "METADATA_POLICY_SUBJECT"
-CHOICES = frozenset({_TABLE, _SUBJECT})
+TABLE, _SUBJECT = "METADATA_SOURCES", "METADATA_POLICY_SUBJECT"
+CHOICES = frozenset({TABLE, _SUBJECT})
 """Variables that say who is asked and what a missing document means."""
 
 
@@ -216,8 +216,8 @@ def joined_choices(given: Mapping[str, str], stored: Mapping[str, str]) -> dict[
     """
     found = {name: stored[name] for name in CHOICES & stored.keys() - given.keys()}
     try:
-        ours = _read_table(given[_TABLE]) if _TABLE in given else {}
-        theirs = _read_table(stored[_TABLE]) if _TABLE in stored else {}
+        ours = _read_table(given[TABLE]) if TABLE in given else {}
+        theirs = _read_table(stored[TABLE]) if TABLE in stored else {}
     except ValueError:  # the settings themselves say what is wrong
         return found
     if "if_missing" in ours.get("subject", {}):
@@ -227,7 +227,7 @@ def joined_choices(given: Mapping[str, str], stored: Mapping[str, str]) -> dict[
     if theirs:
         kinds = dict.fromkeys((*theirs, *ours))
         joined = {kind: theirs.get(kind, {}) | ours.get(kind, {}) for kind in kinds}
-        found[_TABLE] = json.dumps({kind: choice for kind, choice in joined.items() if choice})
+        found[TABLE] = json.dumps({kind: choice for kind, choice in joined.items() if choice})
     return found
 
 

@@ -13,13 +13,15 @@ MOST_LISTED = 20
 MOST_LEVELS = 16
 
 
-def refuse(problems: Sequence[str]) -> None:
+def refuse(problems: Sequence[str], most: int = MOST_LISTED) -> None:
     """Raise an error that lists problems, and counts those beyond the first; none is no error.
 
     Parameters
     ----------
     problems : Sequence[str]
         What is wrong, each with the key that it is about: `subject.sources: …`.
+    most : int
+        How many are listed.
 
     Raises
     ------
@@ -28,9 +30,9 @@ def refuse(problems: Sequence[str]) -> None:
     """
     if not problems:
         return
-    more = len(problems) - MOST_LISTED
+    more = len(problems) - most
     count = [f"{more:,} further problems"] if more > 0 else []
-    raise SettingErrors([*problems[:MOST_LISTED], *count])
+    raise SettingErrors([*problems[:most], *count])
 
 
 def read_object(value: Any, example: str) -> tuple[dict[str, Any], list[str]]:

@@ -34,7 +34,7 @@ from pydantic import ValidationError
 from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.errors import RequestError
 from aind_data_transfer_service.settings.environment import explain_settings, given_variables
-from aind_data_transfer_service.settings.metadata import CHOICES, joined_choices
+from aind_data_transfer_service.settings.metadata import CHOICES, TABLE, joined_choices
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.settings.variables import shared_variables
 
@@ -49,8 +49,6 @@ _PATIENCE = Config(
     retries={"total_max_attempts": 4, "mode": "standard"},
     ignore_configured_endpoint_urls=True,  # AWS_ENDPOINT_URL is that of the data's S3 server
 )
-_OBJECTS = frozenset({"METADATA_SOURCES"})
-"""Settings whose value is a JSON object."""
 _SERVICES = {
     "ssm": "AWS_ENDPOINT_URL_SSM",
     "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
@@ -251,7 +249,7 @@ def _value(name: str, key: str, value: Any) -> str:
         return ",".join(value)
     if isinstance(value, dict) and isinstance(value.get("secret"), str):
         return _secret(name, key, value["secret"], value.get("key"))
-    if isinstance(value, dict) and key in _OBJECTS:
+    if isinstance(value, dict) and key == TABLE:
         return json.dumps(value)
     raise RequestError(
         f"AWS_PARAM_STORE_NAME ({name}): {key} is neither a text nor a number nor a pointer to a "
