@@ -28,6 +28,8 @@ class Reply:
     body: Any = field(default_factory=lambda: {"jobs": [], "errors": []})
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    passes_on: bool = False
+    """Whether the real server does what it is asked before this is answered in its place."""
 
     def encoded(self) -> bytes:
         """Put it on the wire."""
@@ -100,7 +102,8 @@ class FaultyServer:
                 self.seen.append(seen)
                 answer = self._choose(seen)
                 passed = b""
-                if self._upstream.hostname and not isinstance(answer, Reply):
+                is_passed_on = not isinstance(answer, Reply) or answer.passes_on
+                if self._upstream.hostname and is_passed_on:
                     passed = await self._pass_on(head, seen)
                 if not await self._answer(writer, answer, passed):
                     return

@@ -71,12 +71,24 @@ class MockJob:
 class Cluster:
     """All jobs; safe to use from several threads."""
 
-    def __init__(self, pace: Pace | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        pace: Pace | None = None,
+        clock: Callable[[], float] = time.time,
+        max_job_count: int = 10_000,
+    ) -> None:
         self.clock = clock
+        self.max_job_count = max_job_count
+        """How many jobs are listed at most, as Slurm's own MaxJobCount says."""
         self._pace = pace or Pace()
         self._jobs: dict[int, MockJob] = {}
         self._last_id = 0
         self._lock = threading.Lock()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more jobs are taken; Slurm too keeps one place free."""
+        return len(self.jobs()) + 1 >= self.max_job_count
 
     def submit(self, script: str, properties: dict[str, Any]) -> MockJob:
         """Put a job into the queue."""

@@ -106,6 +106,8 @@ class Api:
     def submit(self, body: bytes) -> dict[str, Any]:
         """Put a job into the queue."""
         script, properties = _submission(body)
+        if self.cluster.is_full:
+            raise SlurmError(11, "Resource temporarily unavailable")
         job = self.cluster.submit(script, properties)
         return {"job_id": job.job_id, "step_id": "BATCH", "job_submit_user_msg": ""}
 

@@ -28,6 +28,7 @@ from aind_data_transfer_service.executors.base import (
 )
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.plain_files import READ_SECONDS, FileReads
+from aind_data_transfer_service.executors.slurm_backoff import Backoff
 from aind_data_transfer_service.executors.slurm_checks import JobChecks
 from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_listing import FEW, Listing
@@ -54,7 +55,13 @@ from aind_data_transfer_service.executors.slurm_standing import (
     parts,
 )
 from aind_data_transfer_service.hpc.client import SlurmClient
-from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmError
+from aind_data_transfer_service.hpc.errors import (
+    AnswerLost,
+    Busy,
+    Refused,
+    SlurmError,
+    Unconfirmed,
+)
 from aind_data_transfer_service.hpc.models import SlurmJob
 from aind_data_transfer_service.settings.hpc import HpcSettings
 
@@ -95,6 +102,8 @@ class SlurmExecutor:
         Gives what is known of the cluster with the keys for a bucket; by default always `hpc`.
     guard : Callable
         Raises an error if this process may not submit or cancel jobs.
+    backoff : Backoff, optional
+        When jobs are sent again that the cluster could not take.
     """
 
     name = "slurm"
@@ -110,6 +119,7 @@ class SlurmExecutor:
         callbacks: Callbacks | None = None,
         hpc_for: Callable[[str], HpcSettings] | None = None,
         guard: Guard = unguarded,
+        backoff: Backoff | None = None,
     ):
         self._client = client
         self._hpc = hpc
@@ -119,6 +129,7 @@ class SlurmExecutor:
         self._callbacks = callbacks
         self._hpc_for = hpc_for or (lambda _: hpc)
         self._guard = guard
+        self._backoff = backoff or Backoff()
         if hpc.logging_directory is None:
             raise ExecutorError("HPC_LOGGING_DIRECTORY is not set")
         self._folder = LogFolder(hpc.logging_directory)
@@ -174,6 +185,7 @@ class SlurmExecutor:
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
         self._fresh.clear()
         self._known.clear()
+        self._backoff.clear()
         self._listed = {}
         self._has_looked = False
         self._listing.expire()
@@ -187,16 +199,24 @@ class SlurmExecutor:
             Where the cluster cannot be asked; nothing was sent then.
         """
         arrays = {spec.job_id: shards_id(spec.job_id) for spec in specs}
-        begun = {arrays[one] for one in arrays.keys() - self._known.keys()} & self._known.keys()
+        unsent = arrays.keys() - self._known.keys()
+        begun = {arrays[one] for one in unsent if not self._backoff.reason(one)}
+        begun &= self._known.keys()
         lost = {*arrays, *arrays.values()} & self._lost.keys()
-        if not self._has_looked or lost or begun:
+        is_due = self._backoff.are_due({*arrays, *arrays.values()})  # not sent without looking
+        if not self._has_looked or lost or begun or is_due:
             listed = await self._look()
             await self._forget_arrays(begun - listed.keys())
         halt = _Halt()
+        specs = sorted(specs, key=self._last_refusal)
         found = await asyncio.gather(*(self._hand(spec, halt) for spec in specs))
         if any(one.job_id in self._lost for one in found):
             found = await self._look_for(found)
         return found
+
+    def _last_refusal(self, spec: JobSpec) -> float:
+        """Return when a job, or its array, was refused last: those that never were go first."""
+        return max(map(self._backoff.last_refusal, (spec.job_id, shards_id(spec.job_id))))
 
     async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
         """Tell how the named jobs stand; one question to Slurm for all of them, or one for each.
@@ -499,6 +519,8 @@ class SlurmExecutor:
             if job_id in self._known:
                 self._fresh.setdefault(job_id, (time.monotonic(), spec))
                 return self._started(job_id, self._known[job_id])
+            if job_id not in self._lost and (reason := self._backoff.reason(job_id)):
+                return Started(job_id, error=reason, again=True)
             try:
                 number = await self._files.read(partial(self._folder.claim, job_id))
             except ExecutorError as error:
@@ -506,6 +528,8 @@ class SlurmExecutor:
             if number is not None:
                 return self._started(job_id, number)
             if halt.reason:
+                if self._backoff.is_active:
+                    self._backoff.hold(job_id)
                 return Started(job_id, error=halt.reason, again=True)
             if time.monotonic() < self._lost.get(job_id, 0.0):
                 reason = "the cluster's answer was lost; whether it has the job shows in a moment"
@@ -525,20 +549,53 @@ class SlurmExecutor:
         try:
             self._guard()
             answer = await self._client.submit(submission)
-        except AnswerLost as error:
-            self._lost[job_id] = time.monotonic() + self._settle
-            self._fresh[job_id] = (time.monotonic(), spec)
-            halt.reason = str(error)
-            return Started(job_id, error=str(error), again=True, in_doubt=True)
-        except Refused as error:
-            return Started(job_id, error=str(error), answer=error.answer)
+        except Unconfirmed as error:
+            return await self._look_for_unconfirmed(spec, halt, error)
         except (SlurmError, LeaseLostError) as error:
-            halt.reason = str(error)
-            return Started(job_id, error=str(error), again=True)
+            return self._unsent(spec, halt, error)
         self._lost.pop(job_id, None)
+        self._backoff.note_success(job_id)
         self._fresh[job_id] = (time.monotonic(), spec)
         _remember(self._known, job_id, answer.slurm_id)
         return self._started(job_id, answer.slurm_id, answer.raw)
+
+    def _unsent(self, spec: JobSpec, halt: "_Halt", error: ExecutorError) -> Started:
+        """Say what becomes of a job that got no number."""
+        job_id, reason = spec.job_id, str(error)
+        if isinstance(error, Refused) and not isinstance(error, Busy):
+            self._backoff.forget(job_id)
+            return Started(job_id, error=reason, answer=error.answer)
+        halt.reason = reason
+        if isinstance(error, AnswerLost):
+            self._lost[job_id] = time.monotonic() + self._settle
+            self._fresh[job_id] = (time.monotonic(), spec)
+            return Started(job_id, error=reason, again=True, in_doubt=True)
+        if isinstance(error, Busy):
+            self._lost.pop(job_id, None)
+            self._backoff.note_refusal(job_id, reason)
+        return Started(job_id, error=reason, again=True)
+
+    async def _look_for_unconfirmed(
+        self, spec: JobSpec, halt: "_Halt", error: Unconfirmed
+    ) -> Started:
+        """Look for a job of which Slurm complained, but which it may have accepted."""
+        job_id = spec.job_id
+        lost = AnswerLost(f"{error}; it may have been carried out all the same")
+        try:
+            await self._look()
+        except ExecutorError as failure:
+            logger.warning("slurm: cannot look for job %s: %s", job_id, failure)
+            return self._unsent(spec, halt, lost)
+        if job_id in self._known:
+            self._backoff.note_success(job_id)
+            self._fresh[job_id] = (time.monotonic(), spec)
+            return self._started(job_id, self._known[job_id], error.answer)
+        if not isinstance(error.meaning, Refused):
+            return self._unsent(spec, halt, lost)
+        started = self._unsent(spec, halt, error.meaning)
+        if not started.again:  # should it turn up all the same, it is cancelled
+            _remember(self._withdrawn, job_id, None)
+        return started
 
     @staticmethod
     def _started(job_id: str, number: int, answer: Mapping[str, Any] | None = None) -> Started:

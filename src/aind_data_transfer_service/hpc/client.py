@@ -130,6 +130,10 @@ class SlurmClient:
         ------
         AnswerLost
             It may have been accepted.
+        Busy
+            It was not accepted now; Slurm may accept it later.
+        Unconfirmed
+            Slurm complains, but with a status of success: it may have been accepted.
         Refused
             Slurm says no, in its own words.
         Unreachable, Unauthorised, TokenUnavailable, NotSlurm

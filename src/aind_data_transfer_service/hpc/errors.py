@@ -7,6 +7,8 @@
     ├── Unauthorised            the token is not accepted
     ├── TokenUnavailable        there is no token: the file or command that yields it fails
     ├── Refused                 Slurm says no, in its own words
+    │   ├── Busy                Slurm cannot take the job now: send it again later
+    │   ├── Unconfirmed         Slurm complains with a status of success: the job may run
     │   ├── NoSuchJob           Slurm does not know the job, or no longer
     │   └── NotExpressible      the cluster's dialect has no word for what is asked
     ├── NotSlurm                something answers that is not slurmrestd
@@ -84,6 +86,26 @@ class Refused(SlurmError):
         self.complaints = complaints
         self.status = status
         self.answer = answer or {}
+
+
+class Busy(Refused):
+    """Slurm cannot take the job now; `sbatch` itself would wait and submit it again."""
+
+
+class Unconfirmed(Refused):
+    """Slurm answers a submission with success, errors and no job ID: it may have been accepted.
+
+    Attributes
+    ----------
+    meaning : SlurmError
+        What the errors mean if the job was not accepted.
+    """
+
+    def __init__(self, meaning: SlurmError, status: int, answer: dict):
+        """Keep the answer and what it means."""
+        complaints = meaning.complaints if isinstance(meaning, Refused) else ()
+        super().__init__(str(meaning), complaints, status, answer)
+        self.meaning = meaning
 
 
 class NoSuchJob(Refused):

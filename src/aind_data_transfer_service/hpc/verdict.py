@@ -17,11 +17,14 @@ import httpx
 from aind_data_transfer_service.hpc import reading
 from aind_data_transfer_service.hpc.errors import (
     AnswerLost,
+    Busy,
     NoSuchJob,
     NotSlurm,
     Refused,
     SlurmComplaint,
+    SlurmError,
     Unauthorised,
+    Unconfirmed,
     Unreachable,
 )
 from aind_data_transfer_service.hpc.tokens import expiry, is_jwt
@@ -44,8 +47,25 @@ _BROKEN = frozenset(
     }
 )
 """The connection between slurmrestd and slurmctld broke; the operating system's own numbers."""
-_NO_ANSWER = frozenset({-1, 1801, 1802, 1803, 5004, 5005}) | _BROKEN
+_INTERRUPTED = frozenset({1001, 1002, 1003, 1004, *range(1017, 1026), 5003})
+"""Slurm's own numbers of a connection that broke, timed out or is being shut down."""
+_NO_ANSWER = frozenset({-1, 1801, 1802, 1803, 5004, 5005}) | _BROKEN | _INTERRUPTED
 """slurmrestd got no answer from slurmctld: it is gone, or it rejects the token without a word."""
+_FULL = "its queue is full (MaxJobCount), or its controller is busy"
+_STANDBY = "the controller that answers is in standby"
+_RATE = "it limits the rate of requests"
+_BUSY = {
+    errno.EAGAIN: _FULL,
+    1804: _RATE,  # SLURMCTLD_COMMUNICATIONS_BACKOFF
+    1805: _RATE,  # SLURMCTLD_COMMUNICATIONS_HARD_DROP
+    2007: _FULL,  # ESLURM_MAX_JOB_COUNT, formerly ESLURM_ERROR_ON_DESC_TO_RECORD_COPY
+    2016: "its nodes are busy",  # ESLURM_NODES_BUSY
+    2027: _STANDBY,  # ESLURM_IN_STANDBY_MODE
+    2059: "its ports are busy",  # ESLURM_PORTS_BUSY
+    2061: "its prolog is running",  # ESLURM_PROLOG_RUNNING
+    2131: _STANDBY,  # ESLURM_IN_STANDBY_USE_BACKUP
+}
+"""A job was not taken and may be sent again: `sbatch`, or Slurm's library under it, retries."""
 _NO_NODE = 2018
 """v0.0.36 says so of the list of all nodes where it got no answer."""
 _BAD_CREDENTIALS = frozenset({1007, 6001, 6002, 6003})
@@ -134,7 +154,14 @@ def judge(answer: Answer, what: Exchange, place: str, token: str) -> None:
         if what.lists_jobs and not isinstance(answer.body.get("jobs"), list):
             raise NotSlurm(f"{place} answered {answer.status} without a list of jobs. {_CHECK}")
         return
-    _judge_failure(answer, complaints, what, place, token)
+    try:
+        _judge_failure(answer, complaints, what, place, token)
+    except AnswerLost:
+        raise
+    except SlurmError as error:
+        if what.changes and 200 <= answer.status < 300:
+            raise Unconfirmed(error, answer.status, dict(answer.body)) from error
+        raise
 
 
 def _judge_other(answer: Answer, what: Exchange, place: str) -> None:
@@ -184,8 +211,11 @@ def _judge_failure(
     silent = not complaints or bool(numbers & _NO_ANSWER)
     silent = silent or (_NO_NODE in numbers and not what.changes)
     silent = silent or _says(words, "Zero Bytes", "Unknown error 5005", "Unspecified error")
-    if answer.status >= 500 and silent:
+    if silent and (answer.status >= 500 or (what.changes and answer.status < 300)):
         _judge_silence(what, place, token, words)
+    if what.changes and (why := _why_busy(numbers, words)):
+        text = f"the cluster cannot take the job now: {why}; the service sends it again"
+        raise Busy(f"{text} (Slurm says: {words})", complaints, answer.status, dict(answer.body))
     raise Refused(f"Slurm refuses: {words}", complaints, answer.status, dict(answer.body))
 
 
@@ -200,6 +230,13 @@ def _judge_silence(what: Exchange, place: str, token: str, words: str) -> None:
     if what.changes:
         raise AnswerLost(f"{text}. It may have been carried out all the same")
     raise Unreachable(text, perhaps_token=True)
+
+
+def _why_busy(numbers: set[int], words: str) -> str:
+    """Return why a job cannot be taken now; empty if it is refused for good."""
+    if not numbers and _says(words, "temporarily unavailable", "temporarily unable"):
+        return _FULL
+    return _BUSY[min(numbers)] if numbers and numbers <= _BUSY.keys() else ""
 
 
 def _is_no_such_job(complaints: tuple[SlurmComplaint, ...], numbers: set[int]) -> bool:

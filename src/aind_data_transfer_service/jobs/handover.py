@@ -26,7 +26,7 @@ from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.json_text import read_object
 from aind_data_transfer_service.jobs.record import Job
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.jobs.store import JobChange, JobStore
+from aind_data_transfer_service.jobs.store import JobChange, JobStore, recorded
 from aind_data_transfer_service.jobs.store_threads import LONG_WRITE_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -98,14 +98,17 @@ class Handover:
             for start in range(0, len(jobs), AT_ONCE):
                 try:
                     given = await self._give_piece(jobs[start : start + AT_ONCE])
+                except LeaseLostError:
+                    raise
                 except ExecutorError as error:
-                    if not started or isinstance(error, LeaseLostError):
+                    later = await self._put_off(jobs[start:], str(error))
+                    if not started:
                         raise
-                    started += [_later(job, str(error)) for job in jobs[start:]]
+                    started += later
                     break
                 started += given
                 if reason := next((one.error for one in given if one.again), None):
-                    started += [_later(job, reason) for job in jobs[start + AT_ONCE :]]
+                    started += await self._put_off(jobs[start + AT_ONCE :], reason)
                     break
             return [one for one in started if one.job_id not in self._withdrawn]
         finally:
@@ -124,6 +127,7 @@ class Handover:
             if specs:
                 started += await self._start(specs)
             changes = [self._change(one) for one in started if not one.again]
+            changes += _waiting(jobs, started)
             applied = await self._store.in_thread(
                 self._store.apply, changes, seconds=LONG_WRITE_SECONDS
             )
@@ -138,6 +142,16 @@ class Handover:
                 unsent |= taken - self._sent - {one.job_id for one in started}
                 self._sent -= unsent - earlier
             await self._give_back(unsent - earlier - self._withdrawn)
+
+    async def _put_off(self, jobs: Sequence[Job], reason: str) -> list[Started]:
+        """Say and record that jobs are handed over later, because others could not be sent."""
+        later = [Started(job.id, error=reason, again=True) for job in jobs]
+        if changes := _waiting(jobs, later):
+            applied = await self._store.in_thread(
+                self._store.apply, changes, seconds=LONG_WRITE_SECONDS
+            )
+            self._feed.publish(applied.jobs)
+        return later
 
     async def withdraw(self, job_id: str) -> bool:
         """Cancel a job that was not sent, for good; return whether that is so.
@@ -246,7 +260,7 @@ class Handover:
         """Decide what to record of one job."""
         if started.ref is None:
             return JobChange(started.job_id, JobState.FAILED, {"reason": started.error or ""})
-        values = {"executor": self._executor.name, "executor_ref": started.ref}
+        values = {"executor": self._executor.name, "executor_ref": started.ref, "reason": ""}
         return JobChange(started.job_id, JobState.PENDING, values)
 
     def _spec(self, job: Job) -> JobSpec:
@@ -265,9 +279,16 @@ class Handover:
         )
 
 
-def _later(job: Job, reason: str) -> Started:
-    """Say that a job is handed over later, because others could not be sent."""
-    return Started(job.id, error=reason, again=True)
+def _waiting(jobs: Sequence[Job], started: Sequence[Started]) -> list[JobChange]:
+    """Compose the reasons why jobs are not handed over yet, where they are not recorded."""
+    waiting = (one for one in started if one.again and one.error != CANCELLED_BEFORE)
+    reasons = {one.job_id: recorded("reason", one.error or "") for one in waiting}
+    only_if = {"state": JobState.SUBMITTED, "executor_ref": ""}
+    return [
+        JobChange(job.id, None, {"reason": reasons[job.id]}, only_if=only_if)
+        for job in jobs
+        if job.id in reasons and job.reason != reasons[job.id]
+    ]
 
 
 def _failed(job_id: str, error: Exception) -> Started:

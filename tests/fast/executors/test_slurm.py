@@ -110,7 +110,7 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
         await self.executor.open()
 
     def make(
-        self, settle: float = 60.0, keep: float = 60.0, callbacks=None, **values
+        self, settle: float = 60.0, keep: float = 60.0, callbacks=None, backoff=None, **values
     ) -> SlurmExecutor:
         """Make an executor."""
         hpc = HpcSettings(
@@ -128,6 +128,7 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
             settle=settle,
             keep=keep,
             callbacks=callbacks,
+            backoff=backoff,
         )
 
     async def begin(self, *ids: str) -> list[str]:

@@ -9,11 +9,13 @@ from tempfile import TemporaryDirectory
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import (
     AnswerLost,
+    Busy,
     NoSuchJob,
     NotSlurm,
     Refused,
     SlurmError,
     Unauthorised,
+    Unconfirmed,
     Unreachable,
 )
 from aind_data_transfer_service.hpc.tokens import FileToken, FixedToken
@@ -165,6 +167,39 @@ class WordsOfSlurm(_WithServer):
         self.assertIsInstance(await self.submitting(told), Refused)
         self.assertIsInstance(await self.asking(told), Refused)
 
+    async def test_an_error_with_a_status_of_success_and_no_id_leaves_the_job_in_doubt(
+        self,
+    ) -> None:
+        for number, meaning in (
+            (2000, Refused),
+            (11, Busy),
+            (1800, Unreachable),
+            (1007, Unauthorised),
+        ):
+            told = errors({"error": "words", "error_number": number}, status=200)
+            error = await self.submitting(told, token=FixedToken(a_jwt()))
+            self.assertIsInstance(error, Unconfirmed)
+            self.assertIs(meaning, type(error.meaning))
+            self.assertIn("words", str(error))
+        told = errors({"error": "time-out", "error_number": 5004}, status=200)
+        self.assertIsInstance(await self.submitting(told), AnswerLost)
+
+    async def test_what_sbatch_would_submit_again_is_no_refusal_for_good(self) -> None:
+        for number in (11, 1804, 1805, 2007, 2016, 2027, 2059, 2061, 2131):
+            for name in ("error_code", "error_number", "errno"):
+                error = await self.submitting(errors({name: number, "error": "words"}))
+                self.assertIsInstance(error, Busy)
+                self.assertIn("the service sends it again (Slurm says: words", str(error))
+                self.assertEqual((number, 500), (error.complaints[0].number, error.status))
+        wordy = errors({"error": "Resource temporarily unavailable"}, status=503)
+        self.assertIsInstance(await self.submitting(wordy), Busy)
+        for other in (
+            errors({"error_code": 2050, "error": "Job violates accounting/QOS policy"}),
+            errors({"error_code": 11, "error": "x"}, {"error_code": 2000, "error": "y"}),
+        ):
+            self.assertIs(Refused, type(await self.submitting(other)))
+        self.assertIs(Refused, type(await self.asking(errors({"error_code": 11, "error": "x"}))))
+
     async def test_a_job_with_an_id_is_accepted_whatever_is_said_of_it(self) -> None:
         client = await self.talk(errors({"error_code": 2042, "error": "held"}, job_id=5))
         submitted = await client.submit(a_submission("exit 0"))
@@ -200,6 +235,8 @@ class WordsOfSlurm(_WithServer):
             {"error_number": -1, "error": "Unspecified error", "description": "Failed"},
             {"error_code": 104, "error": "Connection reset by peer"},
             {"error_code": 111, "error": "Connection refused"},
+            {"error_code": 1003, "error": "Message receive failure"},
+            {"error_code": 1025, "error": "Component is shutting down"},
         ):
             answer = errors(complaint)
             self.assertIsInstance(await self.submitting(answer), AnswerLost)
