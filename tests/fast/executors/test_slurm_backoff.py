@@ -158,6 +158,46 @@ class BusyTest(_Delayed):
         self.assertEqual([102], list(self.client.listed))
 
 
+class BusyArrayTest(_Delayed):
+    """The cluster cannot take an array of shards, or the last job after it, now."""
+
+    async def asyncSetUp(self):
+        await super().asyncSetUp()
+        self.executor = self.make(backoff=self.a_backoff(), shards=3)
+        self.spec = replace(a_job("j1"), script="", request="{}")
+
+    async def start_once(self):
+        """Hand the job over."""
+        [one] = await self.executor.start([self.spec])
+        return one
+
+    async def test_an_array_is_sent_again_after_the_delay(self):
+        self.client.faults = [FULL]
+        for _ in range(2):
+            one = await self.start_once()
+            self.assertEqual(("j1", True, False), (one.job_id, one.again, one.in_doubt))
+        self.now += 1.0
+        self.assertEqual("102:j1", (await self.start_once()).ref)
+        self.assertEqual(2, len(self.client.submissions))
+
+    async def test_a_last_job_is_sent_again_and_its_array_is_not(self):
+        self.client.faults = [None, FULL]
+        one = await self.start_once()
+        self.assertEqual((True, True), (one.again, one.in_doubt), "the cluster has the array")
+        looks = self.client.looks
+        self.assertTrue((await self.start_once()).again)
+        self.assertEqual((looks, []), (self.client.looks, self.client.cancelled))
+        self.now += 1.0
+        self.assertEqual("102:j1", (await self.start_once()).ref)
+        self.assertEqual(2, len(self.client.submissions))
+
+    async def test_a_job_whose_array_waits_on_the_cluster_can_be_cancelled(self):
+        self.client.faults = [None, FULL]
+        await self.start_once()
+        await self.executor.find(["j1"])
+        self.assertEqual([101], self.client.cancelled)
+
+
 class UnconfirmedTest(_Delayed):
     """Slurm complains with a status of success, and gives no number."""
 
