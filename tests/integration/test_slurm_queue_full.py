@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import tempfile
 import unittest
 from collections import Counter
@@ -63,10 +64,13 @@ class QueueFullTest(ClusterTest):
         }
 
     def make_room(self) -> None:
-        """Raise the limit, as an administrator does."""
+        """Raise the limit, as an administrator does, once no job is about to start or end."""
+        queue = ("squeue", "-h", "-o", "%i")
+        wait_until(lambda: not self.cluster.run(*queue).strip(), 60, "an empty queue")
         text = self.cluster.conf.read_text()
         self.cluster.conf.write_text(text.replace("MaxJobCount=8\n", "MaxJobCount=1000\n"))
-        self.cluster.restart("slurmctld")
+        self.cluster.restart("slurmctld", signal.SIGTERM)
+        self.cluster.wait_for_node("idle")
 
     def test_jobs_wait_in_the_service_until_the_cluster_has_room(self):
         names = [f"job {number}" for number in range(_JOBS)]
