@@ -73,7 +73,8 @@ class Headers:
         headers = dict(self._object)
         if found := content_type(key):
             headers["content-type"] = found
-        is_data = is_data and not key.startswith(f"{RECORDS}/")
-        if self._class and (is_data or self._is_trial):
-            headers["x-amz-storage-class"] = self._class
+        if self._class:
+            is_data = is_data and not key.startswith(f"{RECORDS}/")
+            if is_data or self._is_trial:
+                headers["x-amz-storage-class"] = self._class
         return headers

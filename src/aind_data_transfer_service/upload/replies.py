@@ -27,7 +27,6 @@ _BEFORE_XML = re.compile(rb"(?:\s|\xef\xbb\xbf|<!--.*?-->)*", re.DOTALL)
 """What XML may not begin with before its declaration, and servers send nevertheless: white space
 keeps a connection alive while they work."""
 _FIRST_BYTE = re.compile(r"bytes (\d+)-")
-_ETAG_NAMES = (b"ETag", b"Etag", b"etag")
 _NEVER_ENCODED = re.compile(r"[^!-~\n]|%(?![0-9A-Fa-f]{2})")
 _ROWS = frozenset(("Contents", "CommonPrefixes", "Part", "Upload"))
 _MARKERS = {
@@ -261,11 +260,8 @@ def moment_of(text: str) -> datetime | None:
 
 def read_etag(reply: Reply) -> str:
     """Read the ETag that comes with a reply."""
-    etag = ""
-    for name in _ETAG_NAMES:
-        if name in reply.fields:
-            etag = reply.fields[name].decode("latin-1").strip()
-    etag = etag or reply.headers.get("etag", "")
+    sent = reply.fields.get(b"ETag") or reply.fields.get(b"Etag")  # others are not decoded
+    etag = sent.decode("latin-1").strip() if sent else reply.headers.get("etag", "")
     if not etag:
         raise Fault(Kind.PASSING, "the reply makes no sense: it has no ETag")
     return quoted(etag)
@@ -273,7 +269,7 @@ def read_etag(reply: Reply) -> str:
 
 def quoted(etag: str) -> str:
     """Write an ETag as HTTP does, in quotes: not every server does so everywhere."""
-    return f'"{etag.strip(chr(34))}"' if etag else ""
+    return '"' + etag.strip('"') + '"' if etag else ""
 
 
 def see_deleted(keys: Set[str], reply: Reply) -> None:

@@ -39,7 +39,6 @@ Buffer = bytes | bytearray | memoryview
 
 RECORDS = ".transfer"
 """The folder of a bucket that holds what is known of its assets."""
-_DOTTED = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ufffe\uffff]")
 _PROCESS = uuid.uuid4().hex[:16]
 """Begins the names of this process's probes."""
@@ -221,11 +220,12 @@ def key_problem(key: str, limit: int) -> str | None:
         length = len(key.encode("utf-8"))
     except UnicodeEncodeError:
         return "the name is not valid UTF-8"
-    if _UNSAFE.search(key):
+    if ("\\" in key or not key.isprintable()) and _UNSAFE.search(key):
         return (
             "the name holds a control character, a backslash or one that is none (U+FFFE, U+FFFF)"
         )
-    if _DOTTED.search(key):
+    framed = f"/{key}/"
+    if "//" in framed or "/./" in framed or "/../" in framed:
         return "the name has an empty or dotted part"
     if length > limit:
         return f"its place at the destination would be {length} bytes long, of {limit} possible"
