@@ -260,7 +260,8 @@ def moment_of(text: str) -> datetime | None:
 
 def read_etag(reply: Reply) -> str:
     """Read the ETag that comes with a reply."""
-    sent = reply.fields.get(b"ETag") or reply.fields.get(b"Etag")  # others are not decoded
+    fields = reply.fields  # of each small file: most servers write it so, and nothing is decoded
+    sent = fields.get(b"ETag") or fields.get(b"Etag") or fields.get(b"etag")
     etag = sent.decode("latin-1").strip() if sent else reply.headers.get("etag", "")
     if not etag:
         raise Fault(Kind.PASSING, "the reply makes no sense: it has no ETag")
