@@ -227,8 +227,9 @@ class _Look:
                     f"the workbook has more than {MAX_DEFINED_NAMES:,} named ranges; copy the "
                     "sheet of the jobs into a new workbook"
                 )
-        elif tag == "workbookPr":
-            self.part.date1904 = attributes.get("date1904") in ("1", "true")
+        elif tag == "workbookPr" and attributes.get("date1904", "").strip() in ("1", "true"):
+            # Only ever set: Excel 2013 and later add a second workbookPr of another namespace.
+            self.part.date1904 = True
 
     def _cell(self, attributes: dict[str, str]) -> None:
         """See a cell begin, which names its place or follows the one before."""

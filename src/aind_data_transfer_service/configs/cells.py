@@ -66,7 +66,7 @@ def as_text(number: bool | int | float) -> str:
 def _moment(cell: Cell, date1904: bool) -> datetime:
     """Read the cell of a time."""
     if isinstance(cell, datetime):
-        return cell
+        return times.to_millisecond(cell)
     if isinstance(cell, date):
         raise ValueError(times.date_cell_without_time(cell))
     if isinstance(cell, timedelta) and cell > _LONGEST_CLOCK:  # a date in a format such as [h]:mm

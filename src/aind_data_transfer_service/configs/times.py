@@ -157,6 +157,27 @@ def from_serial(serial: float, date1904: bool = False) -> datetime:
     return moment
 
 
+def to_millisecond(moment: datetime) -> datetime:
+    """Round the time of a cell to the millisecond, as `from_serial` does.
+
+    Strict Open XML writes the binary fraction of a day in full, often just below the second.
+
+    Parameters
+    ----------
+    moment : datetime
+        The time as the workbook holds it.
+
+    Examples
+    --------
+    >>> to_millisecond(datetime(2014, 1, 16, 15, 59, 59, 999999))
+    datetime.datetime(2014, 1, 16, 16, 0)
+    """
+    if moment.year > LAST_YEAR:
+        return moment  # refused later, and the last moment of all cannot be rounded up
+    rounded = moment + timedelta(microseconds=500)
+    return rounded.replace(microsecond=rounded.microsecond // 1000 * 1000)
+
+
 def date_cell_without_time(day: date) -> str:
     """Say that a cell holds a date and no time of day, which may be midnight or not."""
     text = f"{day:%Y-%m-%d}"

@@ -107,6 +107,23 @@ class CellsTest(unittest.TestCase):
                     result = read(saved(book))
                     self.assertEqual(result.rows[0].config.acq_datetime, exact)
 
+    def test_from_1904_as_new_versions_of_excel_save_it(self):
+        addition = (
+            b'<extLst><ext uri="{140A7094-0E35-4892-8432-C4D2E57EDEB5}" xmlns:x15="http://schemas.'
+            b'microsoft.com/office/spreadsheetml/2010/11/main"><x15:workbookPr '
+            b'chartTrackingRefBase="1"/></ext></extLst></workbook>'
+        )
+        for number_format in ("yyyy-mm-dd hh:mm:ss", "General", "[h]:mm:ss"):
+            book = book_with("E2", None, number_format)
+            book.epoch = openpyxl.utils.datetime.MAC_EPOCH
+            book["Jobs"]["E2"] = openpyxl.utils.datetime.to_excel(ACQUIRED, book.epoch)
+            data = with_parts(
+                saved(book), workbook=lambda xml: xml.replace(b"</workbook>", addition)
+            )
+            with self.subTest(number_format=number_format):
+                [job] = read(data).rows
+                self.assertEqual(job.config.acq_datetime, ACQUIRED)
+
     def test_a_date_and_time_shown_as_hours(self):
         for epoch in (openpyxl.utils.datetime.WINDOWS_EPOCH, openpyxl.utils.datetime.MAC_EPOCH):
             book = workbook(Jobs=[row()])
@@ -125,6 +142,22 @@ class CellsTest(unittest.TestCase):
         book = workbook(Jobs=[row(acq_datetime=ACQUIRED)])
         book.iso_dates = True
         self.assertEqual(read(saved(book)).rows[0].config.acq_datetime, ACQUIRED)
+
+    def test_iso_times_are_rounded_to_the_millisecond(self):
+        for text, expected in (
+            ("2014-01-16T15:59:59.99999979045242400", datetime(2014, 1, 16, 16)),
+            ("2014-12-31T23:59:59.9999996", datetime(2015, 1, 1)),
+            ("2014-01-16T15:59:59.9994", datetime(2014, 1, 16, 15, 59, 59, 999000)),
+            ("2014-01-16T16:00:00.0000001", datetime(2014, 1, 16, 16)),
+        ):
+            cell = f'<c r="E2" t="d"><v>{text}</v></c>'.encode()
+            data = with_parts(
+                saved(book_with("E2", 7)),
+                sheet1=lambda xml, cell=cell: re.sub(rb'<c r="E2".*?</c>', cell, xml, flags=re.S),
+            )
+            with self.subTest(text=text):
+                [job] = read(data).rows
+                self.assertEqual(job.config.acq_datetime, expected)
 
     def test_dates_without_times_and_times_without_dates(self):
         for value, said in (
