@@ -10,8 +10,8 @@ The service hands two of its settings to the models as pydantic's validation con
         text, context={"lab_timezone": ZoneInfo("America/Los_Angeles"), "date_order": "MDY"}
     )
 
-With `lab_timezone`, `acq_datetime` always comes out as the lab's wall clock without a zone; see
-`configs.times`.
+With `lab_timezone`, `acq_datetime` is the lab's wall clock without a zone. It has an offset only if
+the wall clock shows this time twice; see `configs.times`.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -175,7 +175,8 @@ class BasicUploadJobConfigs(_Model):
     subject_id: SubjectId
     """The subject's id."""
     acq_datetime: AcqDatetime
-    """When the data were acquired: the lab's wall clock, unless a client gave an offset."""
+    """When the data were acquired: the lab's wall clock, with an offset if a client gave one or if
+    the clock shows this time twice."""
     metadata_dir: OptionalPath = None
     """A folder of metadata documents that are there already."""
     metadata_dir_force: Flag = False
@@ -197,7 +198,11 @@ class BasicUploadJobConfigs(_Model):
 
     @property
     def s3_prefix(self) -> str:
-        """The asset's name: `{platform}_{subject_id}_{YYYY-MM-DD}_{HH-MM-SS}`."""
+        """The asset's name: `{platform}_{subject_id}_{YYYY-MM-DD}_{HH-MM-SS}`.
+
+        Its time is the wall clock's, without the offset. Two sessions of one platform and subject
+        whose names are equal, as in the hour that the clock shows twice, are refused, not merged.
+        """
         moment = self.acq_datetime.isoformat("_", "seconds")[:19].replace(":", "-")
         return f"{self.platform.abbreviation}_{self.subject_id}_{moment}"
 

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import ValidationError
 
 from aind_data_transfer_service.configs import problems
+from aind_data_transfer_service.configs.duplicates import AssetRegister
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ReadingContext
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_COUNTED_ERRORS
 from aind_data_transfer_service.configs.times import DateOrder
@@ -54,7 +55,7 @@ def parse_jobs(
     )
     configs: list[BasicUploadJobConfigs] = []
     errors: list[str] = []
-    first: dict[tuple[str | None, str], int] = {}
+    assets = AssetRegister("job")
     if not texts:
         errors.append("there are no jobs in the request; send at least one")
     for number, text in zip(numbers or range(1, len(texts) + 1), texts, strict=True):
@@ -65,14 +66,9 @@ def parse_jobs(
         if isinstance(found, list):
             errors.extend(f"job {number}{line}" for line in found)
             continue
-        asset = (found.s3_bucket, found.s3_prefix)
-        if asset in first:
-            errors.append(
-                f"job {number}: the same asset as job {first[asset]} ({found.s3_prefix}); "
-                "remove one of them, or correct its platform, subject_id or acq_datetime"
-            )
+        if problem := assets.add(number, found):
+            errors.append(f"job {number}: {problem}")
             continue
-        first[asset] = number
         configs.append(found)
     return ParsedJobs(configs, errors)
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service.configs import textfile, workbook
 from aind_data_transfer_service.configs.draft import Draft
+from aind_data_transfer_service.configs.duplicates import AssetRegister
 from aind_data_transfer_service.configs.header import Header, count_known, read_header
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ReadingContext
 from aind_data_transfer_service.configs.spreadsheet_limits import (
@@ -176,7 +177,7 @@ class _Reader:
                 most_errors=MAX_COLUMNS,  # each belongs to a column
             )
         )
-        self._assets: dict[tuple[str | None, str], int] = {}
+        self._assets = AssetRegister("row")
 
     def read(self, rows: Iterator[Row]) -> None:
         """Read the header, then every row."""
@@ -249,17 +250,10 @@ class _Reader:
                 ]
             )
             return
-        asset = (config.s3_bucket, config.s3_prefix)
-        before = self._assets.setdefault(asset, row.number)
-        if before == row.number:
-            self._result.rows.append(JobRow(row.number, config, text))
+        if problem := self._assets.add(row.number, config):
+            self._result.add_errors([f"row {row.number}: {problem}"])
             return
-        self._result.add_errors(
-            [
-                f"row {row.number}: the same asset as row {before} ({config.s3_prefix}); remove "
-                "one of them, or correct its platform, subject_id or acq_datetime"
-            ]
-        )
+        self._result.rows.append(JobRow(row.number, config, text))
 
 
 def _refuse_title(first: Row, rows: Iterator[Row]) -> Iterator[Row]:

@@ -18,6 +18,9 @@ The rules, in one place:
   is converted to the lab's wall clock where the lab's zone is known (the service), and kept as it
   is where it is not (a client). Abbreviations such as `PST` are refused: they mean different
   things to different people.
+- **Clock changes.** Where the lab's clock is set back, its wall clock shows one hour twice: a time
+  in that hour needs an offset, and keeps it. Where it is set forward, it skips an hour: a time in
+  that hour is refused.
 - **Years** lie between 1980 and 2099: what lies outside is a slip or a damaged cell.
 """
 
@@ -111,8 +114,8 @@ def parse_acq_datetime(
     Returns
     -------
     datetime
-        The lab's wall clock, without a zone; or, where no `lab_timezone` is given and the value
-        names an offset, a time with that offset.
+        The lab's wall clock, without a zone; with its offset if the wall clock shows this time
+        twice, or if the value has an offset and no `lab_timezone` is given.
 
     Raises
     ------
@@ -133,6 +136,8 @@ def parse_acq_datetime(
         raise ValueError(
             f"the year {moment.year} does not lie between {FIRST_YEAR} and {LAST_YEAR}; {RIGHT}"
         )
+    if moment.tzinfo is None and lab_timezone is not None:
+        _refuse_clock_change(moment, lab_timezone, or_repeated=True)
     return moment
 
 
@@ -190,16 +195,41 @@ def date_cell_without_time(day: date) -> str:
 def _on_the_wall(moment: datetime, lab_timezone: ZoneInfo | None) -> datetime:
     """Convert to the lab's wall clock, or pin the offset where the lab's zone is not known."""
     try:
-        if lab_timezone is not None:
-            return moment.astimezone(lab_timezone).replace(tzinfo=None, fold=0)
-        offset = moment.utcoffset()
-        if offset is None:
-            return moment.replace(tzinfo=None)
-        if offset % timedelta(minutes=1):
-            return moment.astimezone(UTC)  # JSON has no offsets with seconds
-        return moment.replace(tzinfo=timezone(offset) if offset else UTC)
+        if isinstance(moment.tzinfo, ZoneInfo):
+            _refuse_clock_change(moment, moment.tzinfo, or_repeated=False)
+        if lab_timezone is None:
+            return _with_offset(moment)
+        local = moment.astimezone(lab_timezone)
+        if local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset():
+            return _with_offset(local)
+        return local.replace(tzinfo=None, fold=0)
     except OverflowError as error:
         raise ValueError(f"{moment} does not lie between {FIRST_YEAR} and {LAST_YEAR}") from error
+
+
+def _with_offset(moment: datetime) -> datetime:
+    """Replace the zone of a time by its offset at that time."""
+    offset = moment.utcoffset()
+    if offset is None:
+        return moment.replace(tzinfo=None)
+    if offset % timedelta(minutes=1):
+        return moment.astimezone(UTC)  # JSON has no offsets with seconds
+    return moment.replace(tzinfo=timezone(offset) if offset else UTC, fold=0)
+
+
+def _refuse_clock_change(moment: datetime, zone: ZoneInfo, or_repeated: bool) -> None:
+    """Refuse a time that the wall clock of a zone skips or, if asked, shows twice."""
+    readings = [moment.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
+    is_skipped = readings[0] > readings[1]
+    if readings[0] == readings[1] or not (is_skipped or or_repeated):
+        return
+    first, second = (one.astimezone(zone).isoformat() for one in sorted(readings))
+    shown = quoted(moment.replace(tzinfo=None).isoformat())
+    if is_skipped:
+        problem = f"does not exist: the clock of {zone} was set forward and skipped it"
+    else:
+        problem = f"is ambiguous: the clock of {zone} was set back and showed it twice"
+    raise ValueError(f"{shown} {problem}; write {first} or {second} as text")
 
 
 def _from_text(value: str, date_order: DateOrder) -> datetime:

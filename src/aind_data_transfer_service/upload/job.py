@@ -299,6 +299,9 @@ class UploadJob:
             preflight.check_apart(self._store, self._prefix, sources)
             force = self._config.force_cloud_sync
             state = preflight.check_free(self._store, self._prefix, force)
+            if state is AssetState.PRESENT:
+                acquired = self._config.acq_datetime
+                preflight.check_session(self._store, self._prefix, acquired, self._zone)
             scans = self._scan()
             for warning in (
                 *preflight.left_behind(scans),

@@ -2,10 +2,13 @@
 enough.
 """
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
+from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
@@ -61,6 +64,44 @@ def check_free(store: AssetStore, prefix: str, force: bool) -> AssetState:
             "set force_cloud_sync"
         )
     return state
+
+
+def check_session(store: AssetStore, prefix: str, acquired: datetime, zone: ZoneInfo) -> None:
+    """Make sure that the asset there is not of another session with the same name.
+
+    Names hold the time of the wall clock, so two sessions in the hour that it shows twice can have
+    one name.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    acquired : datetime
+        When the data of the job were acquired; without an offset, the name is unique.
+    zone : ZoneInfo
+        The lab's zone.
+
+    Raises
+    ------
+    DestinationExistsError
+        If the asset was acquired at the same time of the wall clock with another offset.
+    """
+    if acquired.tzinfo is None:
+        return
+    content = store.get(f"{prefix}/data_description.json")
+    try:
+        described = json.loads(content or b"{}").get("creation_time")
+        other = datetime.fromisoformat(described)
+    except (AttributeError, TypeError, ValueError):
+        return  # the asset does not say when it was acquired
+    if other.tzinfo is not None and other.astimezone(zone).utcoffset() != acquired.utcoffset():
+        raise DestinationExistsError(
+            f"{store.location(prefix)} is the asset of another session, acquired at "
+            f"{other.isoformat()}; this one was acquired at {acquired.isoformat()}. Change "
+            "acq_datetime by a second"
+        )
 
 
 def check_apart(store: AssetStore, prefix: str, sources: list[str]) -> None:

@@ -163,6 +163,100 @@ class ZoneTest(unittest.TestCase):
         self.assertEqual((found, found.utcoffset()), (odd, timedelta(0)))
 
 
+class ClockChangeTest(unittest.TestCase):
+    """The hours that a clock shows twice, or not at all."""
+
+    REPEATED = (
+        # zone, UTC, the lab's time with its offset
+        ("America/Los_Angeles", "2024-11-03T08:30:00Z", "2024-11-03T01:30:00-07:00"),
+        ("America/Los_Angeles", "2024-11-03T09:30:00Z", "2024-11-03T01:30:00-08:00"),
+        ("Europe/London", "2024-10-27T00:59:59Z", "2024-10-27T01:59:59+01:00"),
+        ("Europe/London", "2024-10-27T01:00:00Z", "2024-10-27T01:00:00+00:00"),
+        ("Europe/Moscow", "2014-10-25T22:15:00Z", "2014-10-26T01:15:00+03:00"),
+        ("Australia/Lord_Howe", "2024-04-06T15:05:00Z", "2024-04-07T01:35:00+10:30"),
+    )
+
+    def test_the_offset_is_kept_in_the_hour_that_the_clock_shows_twice(self):
+        for zone, utc, local in self.REPEATED:
+            for text in (utc, local):
+                with self.subTest(zone=zone, text=text):
+                    found = parse_acq_datetime(text, "MDY", ZoneInfo(zone))
+                    self.assertEqual(local, found.isoformat())
+                    again = parse_acq_datetime(found.isoformat(), "MDY", ZoneInfo(zone))
+                    self.assertEqual((local, 0), (again.isoformat(), again.fold))
+
+    def test_python_objects_keep_their_instant_there(self):
+        for fold, offset in ((0, "-07:00"), (1, "-08:00")):
+            moment = datetime(2024, 11, 3, 1, 30, tzinfo=LAB, fold=fold)
+            for options in ({}, {"lab_timezone": LAB}):
+                found = parse_acq_datetime(moment, **options)
+                self.assertEqual(f"2024-11-03T01:30:00{offset}", found.isoformat())
+
+    def test_the_hours_around_it_have_no_offset(self):
+        for utc, local in (
+            ("2024-11-03T07:59:59Z", datetime(2024, 11, 3, 0, 59, 59)),
+            ("2024-11-03T10:00:00Z", datetime(2024, 11, 3, 2)),
+            ("2024-03-10T09:59:59Z", datetime(2024, 3, 10, 1, 59, 59)),
+            ("2024-03-10T10:00:00Z", datetime(2024, 3, 10, 3)),
+        ):
+            for value in (utc, local):
+                with self.subTest(value=value):
+                    found = parse_acq_datetime(value, "MDY", LAB)
+                    self.assertEqual((local, None), (found, found.tzinfo))
+
+    def test_a_time_without_an_offset_is_refused_with_both_readings(self):
+        for zone, value, problem, first, second in (
+            (
+                "America/Los_Angeles",
+                "11/3/2024 1:30 AM",
+                "is ambiguous: the clock of America/Los_Angeles was set back",
+                "2024-11-03T01:30:00-07:00",
+                "2024-11-03T01:30:00-08:00",
+            ),
+            (
+                "America/Los_Angeles",
+                datetime(2024, 3, 10, 2, 30),
+                "does not exist: the clock of America/Los_Angeles was set forward",
+                "2024-03-10T01:30:00-08:00",
+                "2024-03-10T03:30:00-07:00",
+            ),
+            (
+                "Europe/Berlin",
+                "2024-10-27T02:00:00",
+                "is ambiguous",
+                "2024-10-27T02:00:00+02:00",
+                "2024-10-27T02:00:00+01:00",
+            ),
+            (
+                "Pacific/Apia",
+                "2011-12-30T12:00:00",
+                "does not exist",
+                "2011-12-29T12:00:00-10:00",
+                "2011-12-31T12:00:00+14:00",
+            ),
+        ):
+            with self.subTest(zone=zone, value=value):
+                with self.assertRaisesRegex(ValueError, problem) as caught:
+                    parse_acq_datetime(value, "MDY", ZoneInfo(zone))
+                self.assertTrue(
+                    str(caught.exception).endswith(f"; write {first} or {second} as text"),
+                    caught.exception,
+                )
+                for text in (first, second):
+                    parse_acq_datetime(text, "MDY", ZoneInfo(zone))
+
+    def test_a_client_s_time_that_its_zone_does_not_have_is_refused(self):
+        for fold in (0, 1):
+            moment = datetime(2024, 3, 10, 2, 30, tzinfo=LAB, fold=fold)
+            with self.assertRaisesRegex(ValueError, "does not exist: the clock"):
+                parse_acq_datetime(moment)
+
+    @given(st.datetimes(datetime(1990, 1, 1), datetime(2037, 1, 1), timezones=st.just(UTC)))
+    def test_the_instant_is_kept_in_any_hour(self, moment):
+        found = parse_acq_datetime(moment, "MDY", LAB)
+        self.assertEqual(moment, found if found.tzinfo else found.replace(tzinfo=LAB))
+
+
 class RefusedTimesTest(unittest.TestCase):
     """What is no date and time is refused with the reason and with what would be right."""
 
@@ -237,8 +331,7 @@ class RefusedTimesTest(unittest.TestCase):
     @given(st.one_of(st.text(), st.text("0123456789/-:. TZAPM+,JanFeb", max_size=40)))
     def test_any_text_is_read_or_refused_in_words(self, text):
         try:
-            found = parse_acq_datetime(text, "MDY", LAB)
-            self.assertIsNone(found.tzinfo)
+            parse_acq_datetime(text, "MDY", LAB)
         except ValueError as error:
             self.assertTrue(str(error).isprintable(), repr(str(error)))
             self.assertRegex(str(error), "write|leave|lie between|go with|exist")

@@ -5,6 +5,7 @@ import re
 import unittest
 import zipfile
 from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import openpyxl
 
@@ -158,6 +159,21 @@ class CellsTest(unittest.TestCase):
             with self.subTest(text=text):
                 [job] = read(data).rows
                 self.assertEqual(job.config.acq_datetime, expected)
+
+    def test_cells_in_an_hour_of_a_clock_change_are_refused(self):
+        zone = ZoneInfo("America/Los_Angeles")
+        for moment, problem in (
+            (datetime(2024, 11, 3, 1, 30), "is ambiguous"),
+            (datetime(2024, 3, 10, 2, 30), "does not exist"),
+        ):
+            for number_format in ("yyyy-mm-dd hh:mm:ss", "General", "[h]:mm:ss"):
+                cell = openpyxl.utils.datetime.to_excel(moment)
+                data = saved(book_with("E2", cell, number_format))
+                with self.subTest(moment=moment, number_format=number_format):
+                    [error] = read(data, lab_timezone=zone).errors
+                    self.assertIn(f'row 2, acq_datetime: "{moment.isoformat()}" {problem}', error)
+        [job] = read_xlsx([row(acq_datetime="2024-11-03 01:30 -08:00")], lab_timezone=zone).rows
+        self.assertIn('"acq_datetime":"2024-11-03T01:30:00-08:00"', job.text)
 
     def test_dates_without_times_and_times_without_dates(self):
         for value, said in (

@@ -61,6 +61,25 @@ class SubmissionTest(ManagerTest):
         job = await self.manager.get(job_id)
         self.assertEqual(job.acq_datetime, "2024-02-19T11:25:17")
 
+    async def test_the_instant_is_kept_in_the_hour_that_the_clock_shows_twice(self):
+        for sent, local in (
+            ("2024-11-03T08:30:00Z", "2024-11-03T01:30:00-07:00"),
+            ("2024-11-03T01:31:00-08:00", "2024-11-03T01:31:00-08:00"),
+        ):
+            job = await self.manager.get(await self.submit(acq_datetime=sent))
+            self.assertEqual(job.acq_datetime, local)
+            request = json.loads(self.executor.specs[job.id].request)
+            self.assertEqual(request["acq_datetime"], local)
+
+    async def test_two_sessions_with_one_name_are_refused(self):
+        times = ("2024-11-03T01:30:00-07:00", "2024-11-03T01:30:00-08:00")
+        submission = await self.manager.submit_basic(
+            [self.request(acq_datetime=moment) for moment in times]
+        )
+        [error] = submission.errors
+        self.assertRegex(error, "^job 2: the same asset name as job 1 .* another session: ")
+        self.assertIn(" and ".join(times), error)
+
     @slow
     async def test_one_bad_job_and_nothing_is_recorded(self):
         submission = await self.manager.submit_basic(

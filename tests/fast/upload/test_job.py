@@ -300,6 +300,28 @@ class TestDestination(TransferTestCase):
         self.assertIn("behavior/b.txt", self.manifest())
         self.assertNotIn("foreign.txt", self.manifest())
 
+    def test_force_does_not_mix_two_sessions_of_the_hour_that_the_clock_shows_twice(self):
+        first, second = "2024-11-03T01:30:00-07:00", "2024-11-03T01:30:00-08:00"
+        prefix = "behavior_690165_2024-11-03_01-30-00"
+        self.write("a.txt")
+        self.run_job(acq_datetime=first)
+        stored = self.stored(prefix)
+        described = json.loads(stored["data_description.json"])
+        self.assertEqual(first, described["creation_time"])
+        self.write("b.txt")
+        with self.assertRaisesRegex(DestinationExistsError, f"another session.*{first}.*{second}"):
+            self.run_job(acq_datetime=second, force_cloud_sync=True)
+        self.assertEqual(stored, self.stored(prefix))
+        self.run_job(acq_datetime=first, force_cloud_sync=True)
+        self.assertIn("behavior/b.txt", self.stored(prefix))
+
+    def test_the_documents_hold_the_offset_of_the_second_reading(self):
+        self.write("a.txt")
+        self.run_job(acq_datetime="2024-11-03T01:30:00-08:00")
+        stored = self.stored("behavior_690165_2024-11-03_01-30-00")
+        for name in ("data_description.json", "metadata.nd.json"):
+            self.assertIn(b'"2024-11-03T01:30:00-08:00"', stored[name])
+
     def test_force_sends_only_what_changed(self):
         self.write("a.txt")
         self.write("b.txt")
