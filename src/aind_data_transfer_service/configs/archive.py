@@ -3,43 +3,59 @@
 An .xlsx file is a zip of XML. A few kilobytes of it can unpack to gigabytes, claim a table of
 seventeen billion cells, or repeat one long text a hundred thousand times. So this module unpacks
 only the parts that are needed and only up to a limit, reads through them once to see what they
-hold, and hands on a plain archive of just those parts. What it saw on the way (cells with errors,
-formulas without values) is kept, because libraries for reading do not tell.
+hold, and hands on a plain archive of just those parts, under the usual names and without what the
+library that reads cells refuses. What it saw on the way (cells with errors, formulas without
+values) is kept, because libraries for reading do not tell.
 """
 
 import io
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
+from aind_data_transfer_service.configs.package import (
+    DAMAGED,
+    Package,
+    local,
+    new_parser,
+    open_package,
+    parse,
+)
 from aind_data_transfer_service.configs.spreadsheet_limits import (
     MAX_CELL_CHARACTERS,
     MAX_CELLS,
     MAX_CHARACTERS,
-    MAX_DEFINED_NAMES,
     MAX_DEPTH,
     MAX_PARTS,
     MAX_SHEET_ROWS,
-    MAX_SHEETS,
     MAX_TAGS,
 )
 from aind_data_transfer_service.configs.tables import column_letters
-from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import SpreadsheetError
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_NEEDED = re.compile(
-    r"\[content_types\]\.xml|_rels/\.rels"
-    r"|xl/(?!theme|drawings|charts|media|comments|printer).*\.(xml|rels)"
-)
-_REFERENCE = re.compile(r"([A-Z]{1,3})([1-9]\d{0,6})", re.A)
-_DAMAGED = "the file is damaged and cannot be read as a workbook; save it again as .xlsx"
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_REFERENCE = re.compile(r"([A-Za-z]{1,3})([1-9]\d{0,6})", re.A)
+_KIND = re.compile(rb"""\st\s*=\s*(?:"[^"]*"|'[^']*')""")
+_KINDS = frozenset({None, "b", "d", "inlineStr", "n", "s", "str"})
+"""Types of cells that the library reads whatever their value is."""
+_SPREADSHEET = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_RELATIONSHIPS = "http://schemas.openxmlformats.org/package/2006/relationships"
 
 Place = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change to a part."""
+
+    begin: int
+    """The place of the first byte that is replaced."""
+    end: int
+    content: bytes
 
 
 @dataclass(slots=True)
@@ -51,10 +67,20 @@ class Part:
     errors: set[Place] = field(default_factory=set)
     """Cells that hold an error such as `#REF!`, by row and column from 0."""
     formulas: set[Place] = field(default_factory=set)
-    """Formulas that should have left a number."""
+    """Formulas whose result is not a text."""
     shared: int = 0
     """How many cells refer to the table of shared texts."""
-    date1904: bool = False
+    edits: list[Edit] = field(default_factory=list)
+    """Changes without which the library that reads cells would refuse the sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSheet:
+    """A sheet of a workbook that is safe to read."""
+
+    name: str
+    is_hidden: bool
+    part: Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +89,10 @@ class Workbook:
 
     data: bytes
     """A plain archive of the parts that are needed."""
-    parts: dict[str, Part]
-    """What each part holds, by its path in lower case."""
-    paths: dict[str, str]
-    """The path, in lower case, of the part behind each sheet's name."""
-
-    def part_of(self, sheet: str) -> Part:
-        """Find what reading through a sheet showed."""
-        return self.parts.get(self.paths.get(sheet, ""), Part())
-
-    @property
-    def date1904(self) -> bool:
-        """Whether days are counted from 1904, as old Macs did."""
-        return any(part.date1904 for part in self.parts.values())
+    sheets: tuple[CheckedSheet, ...]
+    """The sheets of cells in the order of the archive."""
+    date1904: bool
+    """Whether days are counted from 1904, as old Macs did."""
 
 
 def unpack(data: bytes, max_unpacked: int) -> Workbook:
@@ -95,18 +112,29 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
     """
     _refuse_other_formats(data)
     try:
-        members = _members(data, max_unpacked)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
-        raise SpreadsheetError(_DAMAGED) from error
-    _limit_tags(members)
-    parts = {}
-    for name, content in members.items():
-        try:
-            parts[name.lower()] = _look_through(content)
-        except expat.ExpatError as error:
-            raise SpreadsheetError(_DAMAGED) from error
-    _limit(parts, members)
-    return Workbook(_packed(members), parts, _sheet_paths(members))
+        package = open_package(data, max_unpacked)
+        _limit_tags(package)
+        parts = [_look_through(sheet.content) for sheet in package.sheets]
+        for content in filter(None, (package.shared_texts, package.styles)):
+            _look_through(content)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        expat.ExpatError,
+        EOFError,
+        NotImplementedError,
+        ValueError,
+        OSError,
+    ) as error:
+        raise SpreadsheetError(DAMAGED) from error
+    _limit(parts)
+    if package.shared_texts is not None:
+        _limit_texts(parts, package, package.shared_texts)
+    sheets = (
+        CheckedSheet(sheet.name, sheet.is_hidden, part)
+        for sheet, part in zip(package.sheets, parts, strict=True)
+    )
+    return Workbook(_packed(package, parts), tuple(sheets), package.date1904)
 
 
 def _refuse_other_formats(data: bytes) -> None:
@@ -129,35 +157,11 @@ def _refuse_other_formats(data: bytes) -> None:
         raise SpreadsheetError("the file has more parts than any workbook; save it again as .xlsx")
 
 
-def _members(data: bytes, max_unpacked: int) -> dict[str, bytes]:
-    """Unpack the parts that are needed."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = [info.filename.replace("\\", "/").lower() for info in archive.infolist()]
-        if "xl/workbook.xml" not in names:
-            raise SpreadsheetError(
-                "the file is no .xlsx workbook, though its name says so; open it and save it as "
-                "Excel Workbook (.xlsx)"
-            )
-        needed = [info for info in archive.infolist() if _NEEDED.fullmatch(info.filename.lower())]
-        if len(set(names)) < len(names) or any(i.compress_type not in _METHODS for i in needed):
-            raise SpreadsheetError(_DAMAGED)
-        if any(info.flag_bits & 1 for info in needed):
-            raise SpreadsheetError(
-                "the file is encrypted with a password; remove the password and save it again"
-            )
-        unpacked = sum(info.file_size for info in needed)
-        if unpacked > max_unpacked:
-            raise SpreadsheetError(
-                f"the file unpacks to {unpacked / 1024**2:,.0f} MiB, and at most "
-                f"{max_unpacked / 1024**2:,.0f} MiB are read; copy the jobs' cells alone into a "
-                "new spreadsheet"
-            )
-        return {info.filename: archive.read(info) for info in needed}
-
-
-def _limit_tags(members: dict[str, bytes]) -> None:
+def _limit_tags(package: Package) -> None:
     """Refuse more XML than any list of jobs has, before it is parsed."""
-    tags = sum(content.count(b"<") for content in members.values())
+    contents = [sheet.content for sheet in package.sheets]
+    contents += filter(None, (package.shared_texts, package.styles))
+    tags = sum(content.count(b"<") for content in contents)
     if tags > MAX_TAGS:
         raise SpreadsheetError(
             f"the workbook has {tags:,} XML tags, and at most {MAX_TAGS:,} are read; copy the "
@@ -167,21 +171,31 @@ def _limit_tags(members: dict[str, bytes]) -> None:
 
 def _look_through(content: bytes) -> Part:
     """Read through one part for what its cells reach to, and what is wrong with them."""
-    look = _Look()
-    _parse(content, look.start, end=look.end)
-    return look.part
+    return _Look(content).part
 
 
 class _Look:
-    """Keeps where in a sheet the reading stands, and what was seen."""
+    """Keeps where in a part the reading stands, and what was seen.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    content : bytes
+        The part.
+    """
+
+    def __init__(self, content: bytes) -> None:
         self.part = Part()
-        self._depth = self._sheets = self._names = 0
+        self._content = content
+        self._depth = self._cell_begin = 0
         self._row = self._column = -1
         self._kind: str | None = None
+        self._is_past_table = False
+        self._parser = new_parser(with_namespaces=False)
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.Parse(content, True)
 
-    def start(self, name: str, attributes: dict[str, str]) -> None:
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
         """See an element begin."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
@@ -189,47 +203,29 @@ class _Look:
                 f"the workbook holds XML nested deeper than {MAX_DEPTH} levels; save it again "
                 "as .xlsx"
             )
+        if self._is_past_table:
+            return
         tag = name if ":" not in name else name.rpartition(":")[2]
         if tag == "c":
             self._cell(attributes)
         elif tag == "v" or tag == "is":
-            part = self.part
-            if self._row >= part.rows:
-                part.rows = self._row + 1
-            if self._column >= part.columns:
-                part.columns = self._column + 1
-        elif tag == "f" and self._kind in (None, "n"):
+            self._value()
+        elif tag == "f" and self._kind not in ("s", "str", "inlineStr"):
             self.part.formulas.add((self._row, self._column))
         elif tag == "row":
             number = attributes.get("r", "")
             self._row = int(number) - 1 if _is_row_number(number) else self._row + 1
             self._column = -1
-        else:
-            self._other(tag, attributes)
+        elif tag == "dimension":
+            begin, end = self._tag(self._parser.CurrentByteIndex)
+            close = b"/>" if self._content[end - 2 : end] == b"/>" else b">"
+            self.part.edits.append(Edit(begin, end, b'<%s ref="A1"%s' % (name.encode(), close)))
 
-    def end(self, name: str) -> None:
+    def _end(self, name: str) -> None:
         """See an element end."""
         self._depth -= 1
-
-    def _other(self, tag: str, attributes: dict[str, str]) -> None:
-        """See an element begin that is not a part of a table."""
-        if tag == "sheet":
-            self._sheets += 1
-            if self._sheets > MAX_SHEETS:
-                raise SpreadsheetError(
-                    f"the workbook has more than {MAX_SHEETS} sheets; copy the sheet of the jobs "
-                    "into a new workbook"
-                )
-        elif tag == "definedName":
-            self._names += 1
-            if self._names > MAX_DEFINED_NAMES:
-                raise SpreadsheetError(
-                    f"the workbook has more than {MAX_DEFINED_NAMES:,} named ranges; copy the "
-                    "sheet of the jobs into a new workbook"
-                )
-        elif tag == "workbookPr" and attributes.get("date1904", "").strip() in ("1", "true"):
-            # Only ever set: Excel 2013 and later add a second workbookPr of another namespace.
-            self.part.date1904 = True
+        if name.endswith("sheetData"):
+            self._is_past_table = True  # extensions have elements of the same names
 
     def _cell(self, attributes: dict[str, str]) -> None:
         """See a cell begin, which names its place or follows the one before."""
@@ -241,28 +237,33 @@ class _Look:
         self._kind = attributes.get("t")
         if self._kind == "s":
             self.part.shared += 1
+            self._cell_begin = self._parser.CurrentByteIndex
         elif self._kind == "e":
             self.part.errors.add((self._row, self._column))
+        if self._kind not in _KINDS:
+            self._make_text(self._parser.CurrentByteIndex)
 
+    def _value(self) -> None:
+        """See the value of a cell begin."""
+        part = self.part
+        if self._row >= part.rows:
+            part.rows = self._row + 1
+        if self._column >= part.columns:
+            part.columns = self._column + 1
+        if self._kind == "s":
+            _, end = self._tag(self._parser.CurrentByteIndex)
+            if self._content[end - 2 : end] == b"/>" or self._content[end : end + 1] == b"<":
+                self._make_text(self._cell_begin)
 
-def _parse(
-    content: bytes,
-    start: Callable[[str, dict[str, str]], None],
-    text: Callable[[str], None] | None = None,
-    end: Callable[[str], None] | None = None,
-) -> None:
-    """Read through XML; what brings definitions of its own is no workbook."""
+    def _make_text(self, begin: int) -> None:
+        """Have a cell read as the text that its value is."""
+        begin, end = self._tag(begin)
+        tag = _KIND.sub(b' t="str"', self._content[begin:end])
+        self.part.edits.append(Edit(begin, end, tag))
 
-    def refuse(*_: object) -> None:
-        raise SpreadsheetError(_DAMAGED)
-
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = text
-    parser.Parse(content, True)
+    def _tag(self, begin: int) -> tuple[int, int]:
+        """Return where the tag begins and ends that begins at a byte."""
+        return begin, self._content.index(b">", begin) + 1
 
 
 def _is_row_number(text: str) -> bool:
@@ -274,7 +275,7 @@ def _place(reference: str) -> Place:
     """Turn a cell's name into its row and column, both from 0."""
     found = _REFERENCE.fullmatch(reference)
     if found is None:
-        raise SpreadsheetError(_DAMAGED)
+        raise SpreadsheetError(DAMAGED)
     letters = found[1]
     column = 0
     for letter in letters:
@@ -282,10 +283,10 @@ def _place(reference: str) -> Place:
     return int(found[2]) - 1, column - 1
 
 
-def _limit(parts: dict[str, Part], members: dict[str, bytes]) -> None:
+def _limit(parts: Sequence[Part]) -> None:
     """Refuse tables and texts that would fill the memory."""
     total = 0
-    for part in parts.values():
+    for part in parts:
         total += part.rows * part.columns
         if total > MAX_CELLS:
             raise SpreadsheetError(
@@ -297,16 +298,13 @@ def _limit(parts: dict[str, Part], members: dict[str, bytes]) -> None:
                 f"a sheet has a value in row {part.rows:,}, and at most {MAX_SHEET_ROWS:,} rows "
                 "are read; delete what lies below the table"
             )
-    for name, content in members.items():
-        if name.lower() == "xl/sharedstrings.xml":
-            _limit_texts(parts, members, content)
 
 
-def _limit_texts(parts: dict[str, Part], members: dict[str, bytes], shared: bytes) -> None:
+def _limit_texts(parts: Sequence[Part], package: Package, shared: bytes) -> None:
     """Refuse texts that are too long, or that are repeated too often."""
     ends = [found.end() for found in re.finditer(rb"</(?:\w+:)?si\s*>", shared)]
     longest = max((b - a for a, b in zip([0, *ends], [*ends, len(shared)], strict=True)), default=0)
-    if longest * sum(part.shared for part in parts.values()) <= MAX_CHARACTERS:
+    if longest * sum(part.shared for part in parts) <= MAX_CHARACTERS:
         return
     lengths = _shared_lengths(shared)
     if any(length > MAX_CELL_CHARACTERS for length in lengths):
@@ -316,9 +314,9 @@ def _limit_texts(parts: dict[str, Part], members: dict[str, bytes], shared: byte
         )
     total = sum(
         lengths[index]
-        for name, content in members.items()
-        if parts[name.lower()].shared
-        for index in _shared_uses(content)
+        for sheet, part in zip(package.sheets, parts, strict=True)
+        if part.shared
+        for index in _shared_uses(sheet.content)
         if index < len(lengths)
     )
     if total > MAX_CHARACTERS:
@@ -327,52 +325,19 @@ def _limit_texts(parts: dict[str, Part], members: dict[str, bytes], shared: byte
         )
 
 
-def _sheet_paths(members: dict[str, bytes]) -> dict[str, str]:
-    """Find which part each sheet is, by the workbook's two lists of them."""
-    parts = {name.lower(): content for name, content in members.items()}
-    sheets: dict[str, str] = {}
-    targets: dict[str, str] = {}
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        tag = name.rpartition(":")[2]
-        if tag == "sheet":
-            ids = (v for k, v in attributes.items() if k.rpartition(":")[2] == "id")
-            title = attributes.get("name", "")
-            if title in sheets:
-                raise SpreadsheetError(
-                    f"two sheets have the name {quoted(title)}; rename one of them"
-                )
-            sheets[title] = next(ids, "")
-        elif tag == "Relationship":
-            targets[attributes.get("Id", "")] = attributes.get("Target", "").lower()
-
-    for path in ("xl/workbook.xml", "xl/_rels/workbook.xml.rels"):
-        _parse(parts.get(path, b"<none/>"), start)
-    paths = {
-        name: target.lstrip("/") if target.startswith(("/", "xl/")) else f"xl/{target}"
-        for name, reference in sheets.items()
-        if (target := targets.get(reference))
-    }
-    if len(set(paths.values())) < len(paths):
-        raise SpreadsheetError(
-            "the file is damaged: two sheets have the same part; save it again as .xlsx"
-        )
-    return paths
-
-
 def _shared_lengths(content: bytes) -> list[int]:
     """Give the length of each shared text."""
     lengths: list[int] = []
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        if name.rpartition(":")[2] == "si":
+        if local(name) == "si":
             lengths.append(0)
 
     def text(characters: str) -> None:
         if lengths:
             lengths[-1] += len(characters)
 
-    _parse(content, start, text)
+    parse(content, start, text)
     return lengths
 
 
@@ -383,7 +348,7 @@ def _shared_uses(content: bytes) -> list[int]:
 
     def start(name: str, attributes: dict[str, str]) -> None:
         nonlocal inside, shared
-        tag = name.rpartition(":")[2]
+        tag = local(name)
         if tag == "c":
             shared = attributes.get("t") == "s"
         inside = tag == "v" and shared
@@ -392,14 +357,51 @@ def _shared_uses(content: bytes) -> list[int]:
         if inside and characters.strip().isdecimal():
             uses.append(int(characters))
 
-    _parse(content, start, text)
+    parse(content, start, text)
     return uses
 
 
-def _packed(members: dict[str, bytes]) -> bytes:
-    """Put parts into a plain archive, each as it is."""
+def _edited(content: bytes, edits: Sequence[Edit]) -> bytes:
+    """Return a part with its changes made."""
+    if not edits:
+        return content
+    pieces = []
+    place = 0
+    for edit in edits:
+        pieces += [content[place : edit.begin], edit.content]
+        place = edit.end
+    return b"".join([*pieces, content[place:]])
+
+
+def _packed(package: Package, parts: Sequence[Part]) -> bytes:
+    """Put the parts into a plain archive, under the names that every program expects."""
+    numbers = range(1, len(parts) + 1)
+    sheets = "".join(f'<sheet name="{n}" sheetId="{n}" r:id="rId{n}"/>' for n in numbers)
+    members: dict[str, str | bytes] = {
+        "_rels/.rels": _relationships({"rId1": ("officeDocument", "xl/workbook.xml")}),
+        "xl/workbook.xml": f'<workbook xmlns="{_SPREADSHEET}" xmlns:r="{_OFFICE}">'
+        f'<workbookPr date1904="{int(package.date1904)}"/><sheets>{sheets}</sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": _relationships(
+            {f"rId{n}": ("worksheet", f"worksheets/sheet{n}.xml") for n in numbers}
+        ),
+    }
+    for number, sheet, part in zip(numbers, package.sheets, parts, strict=True):
+        members[f"xl/worksheets/sheet{number}.xml"] = _edited(sheet.content, part.edits)
+    if package.shared_texts is not None:
+        members["xl/sharedStrings.xml"] = package.shared_texts
+    if package.styles is not None:
+        members["xl/styles.xml"] = package.styles
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return packed.getvalue()
+
+
+def _relationships(targets: Mapping[str, tuple[str, str]]) -> str:
+    """Write relationships: the kind and the target of each id."""
+    lines = "".join(
+        f'<Relationship Id="{name}" Type="{_OFFICE}/{kind}" Target="{target}"/>'
+        for name, (kind, target) in targets.items()
+    )
+    return f'<Relationships xmlns="{_RELATIONSHIPS}">{lines}</Relationships>'

@@ -75,15 +75,13 @@ def read_sheets(data: bytes, max_unpacked: int) -> Sheets:
 
 
 def _sheets(safe: archive.Workbook) -> Iterator[Sheet]:
-    """Read each sheet of cells; charts are none."""
-    from python_calamine import CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
+    """Read each sheet of cells."""
+    from python_calamine import CalamineWorkbook
 
     with CalamineWorkbook.from_filelike(io.BytesIO(safe.data)) as workbook:
-        for meta in workbook.sheets_metadata:
-            if meta.typ == SheetTypeEnum.WorkSheet:
-                table = workbook.get_sheet_by_name(meta.name).to_python(skip_empty_area=False)
-                hidden = meta.visible != SheetVisibleEnum.Visible
-                yield Sheet(meta.name, hidden, _rows(table, safe.part_of(meta.name)))
+        for number, sheet in enumerate(safe.sheets):
+            table = workbook.get_sheet_by_index(number).to_python(skip_empty_area=False)
+            yield Sheet(sheet.name, sheet.is_hidden, _rows(table, sheet.part))
 
 
 def _rows(table: list[list[Cell]], part: archive.Part) -> tuple[Row, ...]:
