@@ -26,6 +26,7 @@ from aind_data_transfer_service.configs.tables import (
     Row,
     column_letters,
     is_blank,
+    is_filled,
     refuse_wide,
 )
 from aind_data_transfer_service.configs.times import DateOrder
@@ -210,11 +211,11 @@ class _Reader:
             )
 
     def _collect(self, rows: Iterator[Row]) -> tuple[list[Row], SpreadsheetError | None]:
-        """Read the rows that are not blank, up to the limits or to where the file is damaged."""
+        """Read the rows that are filled, up to the limits or to where the file is damaged."""
         lines: list[Row] = []
         try:
             for row in rows:
-                if not is_blank(*row.cells):
+                if any(map(is_filled, row.cells)):
                     lines.append(row)
                     if len(lines) > self._options.max_rows:
                         break

@@ -9,6 +9,8 @@ from aind_data_transfer_service.errors import SpreadsheetError
 
 Cell = str | int | float | bool | datetime | date | time | timedelta
 
+_CHECK_BOX = frozenset({"true", "false"})
+
 MAX_ROW = 1_048_576
 """The last row of the spreadsheet programs."""
 
@@ -27,6 +29,19 @@ def is_blank(*cells: Any) -> bool:
         if not isinstance(cell, str) or (cell and not cell.isspace()):
             return False
     return True
+
+
+def is_filled(cell: Any) -> bool:
+    """Return whether a cell makes its row a job: a check box alone does not.
+
+    Parameters
+    ----------
+    cell : Any
+        The value of the cell.
+    """
+    if isinstance(cell, str):
+        return not (cell == "" or cell.isspace() or cell.strip().lower() in _CHECK_BOX)
+    return not isinstance(cell, bool)
 
 
 def column_letters(index: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aind_data_transfer_service.configs import archive
-from aind_data_transfer_service.configs.tables import Cell, Row
+from aind_data_transfer_service.configs.tables import Cell, Row, is_filled
 from aind_data_transfer_service.errors import SpreadsheetError
 
 
@@ -30,7 +30,7 @@ class Sheet:
     name: str
     hidden: bool
     rows: tuple[Row, ...]
-    """Its rows that are not blank."""
+    """Its rows that are filled: neither blank nor check boxes and copied formulas alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _sheets(safe: archive.Workbook) -> Iterator[Sheet]:
 
 
 def _rows(table: list[list[Cell]], part: archive.Part) -> tuple[Row, ...]:
-    """Number the rows that are not blank, and mark the cells without a value of use."""
+    """Number the rows that are filled, and mark the cells without a value of use."""
     for row, column in part.formulas:
         if row < len(table) and column < len(table[row]) and table[row][column] == "":
             table[row][column] = UNSAVED_FORMULA
@@ -96,5 +96,16 @@ def _rows(table: list[list[Cell]], part: archive.Part) -> tuple[Row, ...]:
     return tuple(
         Row(number, cells)
         for number, cells in enumerate(table, start=1)
-        if any(cell != "" for cell in cells)
+        if any(
+            is_filled(cell) and not _is_copied_down(cell, (number - 1, column), part)
+            for column, cell in enumerate(cells)
+        )
     )
+
+
+def _is_copied_down(cell: Cell, place: archive.Place, part: archive.Part) -> bool:
+    """Return whether a cell may be a formula that was copied down below the last job.
+
+    A number, a date or an error that a formula gives does not make its row a job; a text does.
+    """
+    return place in part.formulas and (cell is ERROR_CELL or not isinstance(cell, str))

@@ -13,6 +13,7 @@ from aind_data_transfer_service.configs.spreadsheet import ReadOptions, read_job
 from tests.fast.configs.builders import (
     ACQUIRED,
     header_of,
+    read_csv,
     read_xlsx,
     row,
     rows,
@@ -236,6 +237,60 @@ class CellsTest(unittest.TestCase):
         result = read(data)
         self.assertEqual(result.errors, [])
         self.assertIsNone(result.rows[0].config.metadata_dir)
+
+
+class RowsBelowTheJobsTest(unittest.TestCase):
+    """Rows that a program filled below the last job are no jobs."""
+
+    def read_with(self, **columns):
+        """Read a good row and 998 more that have only some cells."""
+        below = [{name: make(n) for name, make in columns.items()} for n in range(3, 1001)]
+        data = saved(workbook(Jobs=[row(dry_run=False), *below]))
+        return read(with_parts(data, sheet1=self.with_results))
+
+    @staticmethod
+    def with_results(xml):
+        """Store a result in each formula: a number, or an error for a lookup."""
+        xml = re.sub(
+            rb"(VLOOKUP[^<]*</f>)<v */>|(VLOOKUP[^<]*</f>)<v></v>", rb"\1\2<v>#N/A</v>", xml
+        )
+        xml = re.sub(rb'(<c [^>]*?)( t="\w+")?(><f>VLOOKUP)', rb'\1 t="e"\3', xml)
+        return re.sub(rb"</f><v */>|</f><v></v>", b"</f><v>0</v>", xml)
+
+    def test_check_boxes(self):
+        for value in (False, True, "FALSE", "true"):
+            with self.subTest(value=value):
+                result = self.read_with(dry_run=lambda n, value=value: value)
+                self.assertEqual(([], 1), (result.errors, len(result.rows)))
+
+    def test_formulas_that_give_no_text(self):
+        result = self.read_with(
+            dry_run=lambda n: False,
+            subject_id=lambda n: f"=Old!F{n}",
+            acq_datetime=lambda n: f"=VLOOKUP(F{n},Old!A:B,2,FALSE)",
+        )
+        self.assertEqual(([], 1), (result.errors, len(result.rows)))
+
+    def test_a_value_that_somebody_typed_makes_a_row(self):
+        for name, value in (("subject_id", 690166), ("project_name", "P"), ("subject_id", "7")):
+            with self.subTest(value=value):
+                result = self.read_with(**{name: lambda n, v=value: v if n == 9 else None})
+                self.assertTrue(result.errors)
+                self.assertTrue(all(error.startswith("row 9, ") for error in result.errors))
+
+    def test_a_formula_without_a_stored_value_makes_a_row(self):
+        result = read_xlsx([row(), {"subject_id": "=Old!F3"}, row(subject_id="690166")])
+        words = "row 3, subject_id: the formula has no stored value"
+        self.assertTrue(any(error.startswith(words) for error in result.errors), result.errors)
+
+    def test_check_boxes_of_a_csv_file(self):
+        for value in ("FALSE", "TRUE", "false"):
+            result = read_csv([row(dry_run="FALSE"), *[{"dry_run": value}] * 998])
+            self.assertEqual(([], 1), (result.errors, len(result.rows)))
+
+    def test_only_check_boxes_are_no_jobs(self):
+        table = [dict.fromkeys(row()) | {"dry_run": False}] * 5
+        self.assertIn("there are no jobs", read_xlsx(table).errors[0])
 
 
 class SheetsTest(unittest.TestCase):
