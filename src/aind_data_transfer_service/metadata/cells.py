@@ -1,21 +1,28 @@
 """What people write into the cells of a list, read as what it means.
 
 A cell that says nothing ("Select...", "N/A") is empty. One that says something else than is
-expected is read as nothing either, and noted word for word: coordinates such as "anterior half of
-the craniotomy" are of use to a person and to nobody else.
+expected, or a number that cannot be meant (a mouse of 1,537 g), is read as nothing either, and
+noted word for word: coordinates such as "anterior half of the craniotomy" are of use to a person
+and to nobody else. Every cell is either used or listed by `Item.rest`.
 """
 
 import html
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from typing import Any
 
-_SAYS_NOTHING = frozenset({"", "-", "n/a", "na", "none", "select...", "select if applicable..."})
+_SAYS_NOTHING = frozenset(
+    {"", "-", "n/a", "na", "none", "false", "select...", "select if applicable..."}
+)
+_UNFILLED = frozenset({"", "select...", "select if applicable..."})
+"""What a form holds before anybody fills it in."""
 _NUMBER = re.compile(r"([-+]?)\s*(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*([^\d\s.].*)?", re.IGNORECASE)
+_MINUTES_SECONDS = re.compile(r"(\d+)\s*min\w*\s*(\d+)\s*sec\w*", re.IGNORECASE)
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)")
 _BETWEEN = re.compile(r"[,;/&]|\band\b")
-_TAG = re.compile(r"<[^<>]*>")
+_TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 _UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
 _ENCODED = re.compile(r"_x([0-9a-f]{4})_", re.IGNORECASE)
 _CUT_AFTER = 32
@@ -38,6 +45,35 @@ _HOURS = dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 60)
 MINUTES: Units = {"": 1} | _SECONDS | _MINUTES | _HOURS
 HOURS_AS_MINUTES: Units = {"": 60} | _MINUTES | _HOURS
 """Of columns that are filled in with hours."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number can be: its units, and the least and the greatest value that can be meant."""
+
+    units: Units
+    least: float
+    most: float
+
+
+COORDINATE = Measure(MILLIMETRES, -15, 15)
+"""A mouse's brain is 13 mm long."""
+DISTANCE = Measure(MILLIMETRES, -10, 10)
+"""Between bregma and lambda: about 4 mm in a mouse; some write it with a sign."""
+LENGTH = Measure(MILLIMETRES, 0.1, 20)
+ANGLE = Measure(DEGREES, -90, 90)
+WEIGHT = Measure(GRAMS, 1, 100)
+"""Of a mouse."""
+VOLUME = Measure(NANOLITRES, 0.1, 5000)
+"""At one depth of a brain."""
+CURRENT = Measure(MICROAMPERES, 0.01, 100)
+LEVEL = Measure(PERCENT, 0.01, 5)
+"""Of isoflurane, as far as vaporizers go."""
+ANAESTHESIA = Measure(HOURS_AS_MINUTES, 1, 360)
+"""Six hours: "45" in a column of hours means minutes, or nothing that can be known."""
+TITER = Measure({"": 1, "gc/ml": 1, "vg/ml": 1}, 1e6, 1e17)
+DURATION = Measure(MINUTES, 0.01, 600)
+RECOVERY = Measure(MINUTES, 0, 1440)
 
 BOOKKEEPING = frozenset(
     {
@@ -77,54 +113,68 @@ BOOKKEEPING = frozenset(
 
 
 class Item:
-    """One item of a list, which remembers what was read of it.
+    """One item of a list, which remembers what was used of it.
 
     Parameters
     ----------
     fields : Mapping
-        The cells by the internal names of their columns.
+        The cells by the internal names of their columns, in any case.
     """
 
     def __init__(self, fields: Mapping[str, Any]):
         self._fields = fields
-        self._read: set[str] = set()
+        self._names: dict[str, list[str]] = {}
+        for column in fields:
+            self._names.setdefault(column.lower(), []).append(column)
+        self._used: set[str] = set()
         self.problems: list[str] = []
 
+    def peek(self, *columns: str) -> str | None:
+        """Return the first of these columns that says something; the cell stays unused."""
+        return self._first(columns)[1]
+
     def text(self, *columns: str) -> str | None:
-        """Read the first of these columns that says something."""
-        self._read.update(columns)
+        """Use the first of these columns that says something."""
+        column, words = self._first(columns)
+        if column is not None:
+            self._used.add(column)
+        return words
+
+    def choice(self, meanings: Mapping[str, Any], *columns: str) -> Any:
+        """Use the first of these columns that holds one of these words, and return its meaning.
+
+        Cells with other words stay unused.
+        """
         for column in columns:
-            words = _plain(self._fields.get(column))
-            if words.lower() not in _SAYS_NOTHING:
-                return words
+            words = (self.peek(column) or "").lower()
+            if words in meanings:
+                self.text(column)
+                return meanings[words]
         return None
 
     def yes(self, column: str) -> bool:
-        """Read a box to tick."""
-        return (self.text(column) or "").lower() in ("true", "yes", "1")
+        """Return whether a box is ticked."""
+        return (self.peek(column) or "").lower() in ("true", "yes", "1")
 
-    def number(self, units: Units, *columns: str) -> float | int | None:
-        """Read a number, in the unit that is wanted."""
+    def number(self, measure: Measure, *columns: str) -> float | int | None:
+        """Use a number, in the unit that is wanted."""
         words = self.text(*columns)
         if words is None:
             return None
-        value = quantity(words, units)
-        if value is None:
-            self.problem(columns, words, "is no number that can be used")
-        return value
+        value = quantity(words, measure.units)
+        return self._plausible([] if value is None else [value], measure, columns, words)
 
-    def numbers(self, units: Units, *columns: str) -> list[float | int]:
-        """Read one number or several, such as `0.3, 0.6 mm`."""
+    def numbers(self, measure: Measure, *columns: str) -> list[float | int]:
+        """Use one number or several, such as `0.3, 0.6 mm`."""
         words = self.text(*columns)
         if words is None:
             return []
-        values = quantities(words, units)
-        if not values:
-            self.problem(columns, words, "is no number that can be used")
-        return values
+        values = quantities(words, measure.units)
+        usable = self._plausible(values, measure, columns, words) is not None
+        return values if usable else []
 
     def day(self, zone: tzinfo, *columns: str) -> date | None:
-        """Read a date; SharePoint keeps it as the midnight of its own place, in UTC."""
+        """Use a date; SharePoint keeps it as the midnight of its own place, in UTC."""
         words = self.text(*columns)
         if words is None:
             return None
@@ -137,23 +187,51 @@ class Item:
 
     def problem(self, columns: tuple[str, ...], words: str, what: str) -> None:
         """Note a cell that cannot be used, in full."""
-        self.problems.append(f'{readable(columns[0])}: "{words}" {what}')
+        column = self._first(columns)[0] or columns[0]
+        line = f'{readable(column)}: "{words}" {what}'
+        if line not in self.problems:
+            self.problems.append(line)
 
     def rest(self) -> list[str]:
-        """List what was not read and says something, a line a column."""
+        """List the cells that somebody filled in and that were not used, one line per column."""
         lines = []
         for column in sorted(self._fields, key=str):
             own = column.lower() in BOOKKEEPING or column.startswith("@") or "@odata" in column
-            if own or column in self._read:
+            if own or column in self._used:
                 continue
             words = _plain(self._fields[column])
-            if words.lower() not in _SAYS_NOTHING:
+            if words.lower() not in _UNFILLED:
                 lines.append(f"{readable(column)}: {words}")
         return lines
+
+    def _first(self, columns: tuple[str, ...]) -> tuple[str | None, str | None]:
+        """Return the first column that says something, by its name in the item, and its words."""
+        for wanted in columns:
+            for column in sorted(self._names.get(wanted.lower(), ()), key=wanted.__ne__):
+                words = _plain(self._fields[column])
+                if words.lower() not in _SAYS_NOTHING:
+                    return column, words
+        return None, None
+
+    def _plausible(
+        self, values: list[float | int], measure: Measure, columns: tuple[str, ...], words: str
+    ) -> float | int | None:
+        """Return the first value, or None after a note if one of them cannot be meant."""
+        if not values:
+            self.problem(columns, words, "is no number that can be used")
+            return None
+        if not all(measure.least <= value <= measure.most for value in values):
+            limits = f"{measure.least:g} to {measure.most:g}"
+            self.problem(columns, words, f"is not plausible (expected {limits})")
+            return None
+        return values[0]
 
 
 def quantity(words: str, units: Units) -> float | int | None:
     """Read a number and its unit, `-3.8 mm`; None where it is anything else."""
+    both = _MINUTES_SECONDS.fullmatch(words.strip()) if units is MINUTES else None
+    if both is not None:
+        return round(int(both.group(1)) + int(both.group(2)) / 60, 6)
     match = _NUMBER.fullmatch(words.strip())
     if match is None or ":" in words:
         return _of_clock(words, units)
@@ -197,7 +275,7 @@ def readable(column: str) -> str:
     told = _ENCODED.sub(lambda match: _sign(match.group(1)), name[:_CUT_AFTER])
     if len(name) >= _CUT_AFTER:
         told = _CUT.sub("", told)
-    return f"{told.strip()} {name[_CUT_AFTER:]}".strip() or column
+    return " ".join(f"{told} {name[_CUT_AFTER:]}".split()) or column
 
 
 def _sign(code: str) -> str:
@@ -215,8 +293,12 @@ def _of_clock(words: str, units: Units) -> float | int | None:
 
 
 def _plain(value: Any) -> str:
-    """Take the words out of a cell: rich text comes as HTML, and a box not ticked says nothing."""
-    if value is None or value is False or isinstance(value, (dict, list)):
-        return "" if not value else str(value)
+    """Take the words out of a cell: rich text comes as HTML, several choices as a list."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return "; ".join(words for one in value if (words := _plain(one)))
+    if value is None:
+        return ""
     words = html.unescape(_TAG.sub(" ", str(value)))
     return " ".join(_UNSEEN.sub("", words).split())

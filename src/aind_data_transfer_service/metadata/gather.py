@@ -25,7 +25,7 @@ from aind_data_transfer_service.metadata.documents import (
     statuses_of,
 )
 from aind_data_transfer_service.metadata.folder import Folder
-from aind_data_transfer_service.metadata.procedures import merge_procedures
+from aind_data_transfer_service.metadata.procedures import LISTS, merge_procedures
 from aind_data_transfer_service.metadata.sources import Found
 from aind_data_transfer_service.settings.metadata import Policy
 
@@ -115,7 +115,10 @@ class _Gathering:
         self._miss(kind, failed)
 
     def put_together(self, inquiry: Inquiry) -> None:
-        """Make one document of what all sources know of the procedures."""
+        """Make one document of what all sources know of the procedures.
+
+        Sources that know of no procedure do not replace a document of the job's own folder.
+        """
         answers = [inquiry.answer("procedures", name) for name in self._lab.chosen("procedures")]
         failed = [answer for answer in answers if answer.problem]
         there = [answer for answer in answers if answer.value is not None]
@@ -132,6 +135,10 @@ class _Gathering:
             found, more = self._enriched(found, failed, inquiry)
             seconds += more
         found = _without(found, failed)
+        held = self.result.documents.get("procedures")
+        if held is not None and not any(found.document.get(name) for name in LISTS):
+            self.result.documents["procedures"] = replace(held, notes=(*held.notes, *found.notes))
+            return
         self._take("procedures", found, seconds, failed)
 
     def _enriched(

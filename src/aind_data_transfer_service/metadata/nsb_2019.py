@@ -1,12 +1,14 @@
 """The list in which the neurosurgery group (NSB) kept its surgeries from 2019 to 2022.
 
-An item is a request: a headframe and craniotomy, and injections or fibres at two places, each in
-the first or the second round of injections, with dates, weights and anaesthesia of its own. Column
-names are SharePoint's internal ones, spelling mistakes included.
+An item is a request: a headframe and craniotomy, and injections or fibres at two places.
+`Procedure` states which of them were done; the form keeps what else was filled in, which is noted
+and nothing more. The headpost and each round of injections are surgeries of their own, with their own date,
+weights, anaesthesia and surgeon. Column names are SharePoint's internal ones, spelling mistakes
+included.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Mapping
 from datetime import tzinfo
 from typing import Any
 
@@ -16,6 +18,32 @@ from aind_data_transfer_service.metadata.surgery import Sitting, Spot
 
 SUBJECT_COLUMN = "LabTracks_x0020_ID"
 """Holds the subject's id, and is what is filtered on."""
+_DONE = frozenset(
+    {
+        "injection pending",
+        "new",
+        "phase 2 pending",
+        "planned acute",
+        "ready for feedback",
+        "unplanned acute",
+    }
+)
+"""The values of `SurgeryStatus` other than "No Surgery"."""
+_HEADFRAME, _CRANIOTOMY, _INJECTION, _FIBRE = "headframe", "craniotomy", "injection", "fibre"
+_PARTS = {
+    "hp+c cam": {_HEADFRAME, _CRANIOTOMY},
+    "hp+c multiscope": {_HEADFRAME, _CRANIOTOMY},
+    "hp+c neuropixel style": {_HEADFRAME, _CRANIOTOMY},
+    "inj+hp+c": {_HEADFRAME, _CRANIOTOMY, _INJECTION},
+    "whc np": {_CRANIOTOMY},
+    "inj+whc np": {_CRANIOTOMY, _INJECTION},
+    "hp+inj": {_HEADFRAME, _INJECTION},
+    "hp only": {_HEADFRAME},
+    "hp transcranial (for isi)": {_HEADFRAME},
+    "hp+injection+optic fiber implant": {_HEADFRAME, _INJECTION, _FIBRE},
+    "stereotaxic injection": {_INJECTION},
+}
+"""What was done, by `Procedure`. Other values, such as "Custom", do not state it."""
 _HEADPOSTS = {
     "CAM-style headframe (0160-100-10 Rev A)": (
         "CAM-style",
@@ -60,7 +88,15 @@ _COORDINATES = {
     ),
     2: ("ML2ndInj", "AP2ndInj", "DV2ndInj", "Hemisphere2ndInj"),
 }
-_ROUNDS = {
+_HEADPOST, _ROUNDS = "headpost", {"1st": "1st", "2nd": "2nd"}
+_SITTINGS = {
+    _HEADPOST: (
+        "Date_x0020_of_x0020_Surgery",
+        ("Test1LookupId", "Test1Id"),
+        ("Weight_x0020_before_x0020_Surger", "Weight_x0020_after_x0020_Surgery"),
+        ("Iso_x0020_On", "HPIsoLevel"),
+        ("HpWorkStation", "HPRecovery"),
+    ),
     "1st": (
         "Date1stInjection",
         ("TEST_x0020_1st_x0020_Round_x0020LookupId", "TEST_x0020_1st_x0020_Round_x0020Id"),
@@ -76,13 +112,55 @@ _ROUNDS = {
         ("WorkStation2ndInjection", "SecondInjRecover"),
     ),
 }
-_HEADPOST_ROUND = (
-    "Date_x0020_of_x0020_Surgery",
-    ("Test1LookupId", "Test1Id"),
-    ("Weight_x0020_before_x0020_Surger", "Weight_x0020_after_x0020_Surgery"),
-    ("Iso_x0020_On", "HPIsoLevel"),
-    ("HpWorkStation", "HPRecovery"),
-)
+UNSTATED = ""
+"""Names the surgery of what is done in no stated round: nothing else is known of it."""
+GROUP = "NSB"
+"""Who operates, if no surgeon is named."""
+_DURA = {"yes": True, "complete": True, "no": False}
+_SIDES = {"left": "Left", "right": "Right"}
+_IACUC = re.compile(r"(\d{4})(?:\s*-.*)?")
+_DOI = re.compile(r"10\.17504/protocols\.io\.\w+", re.IGNORECASE)
+"""A protocol on protocols.io."""
+
+
+class Sittings(dict[str, Sitting]):
+    """The surgeries of an item, each read once something that was done in it is asked for.
+
+    Parameters
+    ----------
+    item : Item
+        The item.
+    zone : tzinfo
+        Where the surgeries are done.
+    columns : Mapping
+        By the name of each surgery, the columns of its date, surgeon, weights, anaesthesia and
+        place. The surgery `UNSTATED` has none.
+    """
+
+    def __init__(self, item: Item, zone: tzinfo, columns: Mapping[str, tuple]):
+        super().__init__()
+        self._item, self._zone, self._columns = item, zone, columns
+
+    def __missing__(self, name: str) -> Sitting:
+        self[name] = self._read(*self._columns[name]) if name else Sitting(None, GROUP)
+        return self[name]
+
+    def _read(
+        self, date: str, surgeons: tuple, weights: tuple, gas: tuple, place: tuple
+    ) -> Sitting:
+        """Read when, by whom and how a surgery was done."""
+        item = self._item
+        surgeon = item.text(*surgeons)
+        return Sitting(
+            start=item.day(self._zone, date),
+            experimenter=f"{GROUP}-{surgeon}" if surgeon else GROUP,
+            weight_before=item.number(cells.WEIGHT, weights[0]),
+            weight_after=item.number(cells.WEIGHT, weights[1]),
+            anaesthesia_minutes=item.number(cells.ANAESTHESIA, gas[0]),
+            anaesthesia_level=item.number(cells.LEVEL, gas[1]),
+            workstation=item.text(place[0]),
+            recovery_minutes=item.number(cells.RECOVERY, place[1]),
+        )
 
 
 def surgeries(fields: Mapping[str, Any], zone: tzinfo) -> tuple[list[dict[str, Any]], list[str]]:
@@ -94,165 +172,195 @@ def surgeries(fields: Mapping[str, Any], zone: tzinfo) -> tuple[list[dict[str, A
         The item's cells by internal column name.
     zone : tzinfo
         Where the surgeries are done: dates are kept as midnights of that place.
+
+    Returns
+    -------
+    tuple
+        The surgeries, whose notes hold all cells that have no field; there are none if the item
+        states none. And the problems, one line each.
     """
     item = Item(fields)
     item.text(SUBJECT_COLUMN)  # known: it is what was asked for
-    if off := called_off(item, fields):
-        return [], off
-    sittings = {"headpost": sitting(item, zone, _HEADPOST_ROUND)}
-    sittings |= {name: sitting(item, zone, columns) for name, columns in _ROUNDS.items()}
-    with_headpost = item.yes("HP_x0020__x0026__x0020_Inj")
-    done: dict[str, list[dict[str, Any]]] = {name: [] for name in sittings}
-    done["headpost"] += _headframe(item) + _craniotomy(item, sittings["headpost"])
-    probes: dict[str, list[dict[str, Any]]] = {}
-    for number in _COORDINATES:
-        name = "2nd" if item.text(f"Inj{number}Round") == "2nd" else "1st"
-        together = done["headpost"] and (
-            sittings[name].start in (None, sittings["headpost"].start)
-            or (with_headpost and name == "1st")
-        )
-        name = "headpost" if together else name
-        spot = _spot(item, number)
-        done[name] += _injection(item, number, spot, sittings[name])
-        probes.setdefault(name, []).extend(_fibre(item, number, spot))
-    for name, found in probes.items():
-        done[name] += surgery.implants(found)
-    return compose(item, [(sittings[name], parts) for name, parts in done.items()])
+    if left_out := not_done(item):
+        return [], left_out
+    stated = _PARTS.get(_normalized(item.peek("Procedure")), set())
+    sittings = Sittings(item, zone, _SITTINGS)
+    done: dict[str, list[dict[str, Any]]] = {name: [] for name in (*_SITTINGS, UNSTATED)}
+    if _HEADFRAME in stated:
+        done[_HEADPOST].append(_headframe(item))
+    if _CRANIOTOMY in stated:
+        done[_HEADPOST].append(_craniotomy(item, sittings[_HEADPOST]))
+    if _INJECTION in stated:
+        for number in _injections(item):
+            name = item.choice(_ROUNDS, f"Inj{number}Round") or UNSTATED
+            done[name].append(_injection(item, number, sittings[name]))
+    if _FIBRE in stated:
+        fibres = [_fibre(item, n) for n in _COORDINATES if item.yes(f"FiberImplant{n}")]
+        done[_HEADPOST] += surgery.implants(fibres)
+    return compose(item, sittings, done)
 
 
-def sitting(item: Item, zone: tzinfo, columns: tuple) -> Sitting:
-    """Read when, by whom and how a surgery was done."""
-    date, surgeons, weights, anaesthesia, place = columns
-    surgeon = item.text(*surgeons)
-    return Sitting(
-        start=item.day(zone, date),
-        experimenter=f"NSB-{surgeon}" if surgeon else None,
-        weight_before=item.number(cells.GRAMS, weights[0]),
-        weight_after=item.number(cells.GRAMS, weights[1]),
-        anaesthesia_minutes=item.number(cells.HOURS_AS_MINUTES, anaesthesia[0]),
-        anaesthesia_level=item.number(cells.PERCENT, anaesthesia[1]),
-        workstation=item.text(place[0]),
-        recovery_minutes=item.number(cells.MINUTES, place[1]),
-    )
-
-
-def called_off(item: Item, fields: Mapping[str, Any]) -> list[str]:
-    """Say that a surgery was cancelled, where it was: it is none then."""
-    status = str(fields.get("SurgeryStatus") or "")
-    if "cancel" not in status.lower():
+def not_done(item: Item) -> list[str]:
+    """Return why an item states no surgery, by its `SurgeryStatus`; an empty list if it does."""
+    status = item.peek("SurgeryStatus")
+    if _normalized(status) in _DONE:
         return []
-    return [f'item {item.text("id", "Id", "ID")}: left out, for its status is "{status}"']
+    why = f'SurgeryStatus is "{status}"' if status else "it has no SurgeryStatus"
+    return [f"{_name(item)}left out: {why}"]
 
 
 def compose(
-    item: Item, parts: list[tuple[Sitting, list[dict[str, Any]]]]
+    item: Item, sittings: Sittings, done: Mapping[str, list[dict[str, Any]]]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Make surgeries of what was done in each sitting; the first keeps the item's other cells."""
-    iacuc = item.text("IACUC_x0020_Protocol_x0020__x002")
-    number = item.text("id", "Id", "ID")
-    begins = [f"item: {number}"] if number else []
-    done = [(sitting, procedures) for sitting, procedures in parts if procedures]
-    if not done:
-        item.problems.append("no procedure is described")
-        done = [(parts[0][0], [])]
+    names = [name for name, procedures in done.items() if procedures]
+    about = _name(item)
+    if not names:
+        item.problem(("Procedure",), item.peek("Procedure") or "", "states no known procedure")
+        return [], [f"{about}{problem}" for problem in item.problems]
+    iacuc = _iacuc(item)
+    protocol = _protocol(item)
+    held = [(sittings[name], done[name]) for name in names]
+    begins = [about.removesuffix(": ").replace("item ", "item: ")] if about else []
     rest = [*(f"not used: {line}" for line in item.problems), *item.rest()]
     made = [
-        surgery.surgery(sitting, iacuc, procedures, begins + (rest if place == 0 else []))
-        for place, (sitting, procedures) in enumerate(done)
+        surgery.surgery(sitting, iacuc, parts, begins + (rest if not place else []), protocol)
+        for place, (sitting, parts) in enumerate(held)
     ]
-    about = f"item {number}: " if number else ""
     return made, [f"{about}{problem}" for problem in item.problems]
 
 
 def dura_removed(item: Item, *columns: str) -> bool | None:
-    """Read whether the dura was taken off: wholly, or not at all."""
-    words = (item.text(*columns) or "").lower()
-    return {"yes": True, "complete": True, "no": False}.get(words)
-
-
-def _headframe(item: Item) -> list[dict[str, Any]]:
-    kind = item.text("HeadpostType")
-    if kind is None:
-        return []
-    return [surgery.headframe(*_HEADPOSTS.get(kind, (kind, None, None, None)))]
-
-
-def _craniotomy(item: Item, sitting: Sitting) -> list[dict[str, Any]]:
-    kind = item.text("CraniotomyType")
-    if kind is None:
-        return []
-    if kind not in _CRANIOTOMIES:
-        item.problem(("CraniotomyType",), kind, 'is written as "Other"')
-    return [
-        surgery.craniotomy(
-            _CRANIOTOMIES.get(kind, "Other"),
-            side(item, "HpLoc"),
-            item.number(cells.MILLIMETRES, "Breg2Lamb"),
-            item.text("ImplantIDCoverslipType"),
-            dura_removed(item, "HPDurotomy", "ComDurotomy"),
-            sitting.recovery_minutes,
-        )
-    ]
+    """Read whether the dura was removed: completely, or not at all."""
+    return item.choice(_DURA, *columns)
 
 
 def side(item: Item, column: str) -> str | None:
     """Read a hemisphere."""
-    words = item.text(column)
-    return words if words in ("Left", "Right") else None
+    return item.choice(_SIDES, column)
 
 
-def _spot(item: Item, number: int) -> Spot:
-    """Read where to; columns of a place at which nothing is done stay among the notes."""
-    if item.text(f"Inj{number}Type") is None and not item.yes(f"FiberImplant{number}"):
-        return Spot()
-    ml, ap, dv, hemisphere = _COORDINATES[number]
-    return Spot(
-        ml=item.number(cells.MILLIMETRES, ml),
-        ap=item.number(cells.MILLIMETRES, ap),
-        depths=tuple(item.numbers(cells.MILLIMETRES, dv)),
-        angle=item.number(cells.DEGREES, f"Inj{number}Angle_v2", f"Inj{number}angle0"),
-        hemisphere=side(item, hemisphere),
+def reference(item: Item, columns: Iterable[str]) -> str | None:
+    """Return from where coordinates are measured: bregma, unless they name another point."""
+    words = [words for column in columns if (words := item.peek(column))]
+    return "Bregma" if words and not any("lambda" in one.lower() for one in words) else None
+
+
+def bregma_to_lambda(item: Item) -> float | None:
+    """Read the distance between bregma and lambda, which some write with a sign."""
+    distance = item.number(cells.DISTANCE, "Breg2Lamb")
+    return None if distance is None else abs(distance)
+
+
+def _name(item: Item) -> str:
+    """Return what begins a line about an item."""
+    number = item.peek("id", "ID")
+    return f"item {number}: " if number else ""
+
+
+def _normalized(words: str | None) -> str:
+    """Return words in small letters, without blanks around a plus."""
+    return re.sub(r"\s*\+\s*", "+", " ".join((words or "").lower().split()))
+
+
+def _iacuc(item: Item) -> str | None:
+    """Read the number of the animal protocol, `2414` of `2414 - Electrophysiology …`."""
+    for column in ("IACUC_x0020_Protocol_x0020__x002", "Protocol"):
+        words = item.peek(column)
+        if words:
+            number = _IACUC.fullmatch(words)
+            if number is None or number.group(1) == words:
+                item.text(column)
+            return number.group(1) if number else words
+    return None
+
+
+def _protocol(item: Item) -> str | None:
+    """Return the protocol on protocols.io that the item names, if it is one."""
+    found = {doi.lower() for line in item.rest() for doi in _DOI.findall(line)}
+    return f"https://dx.doi.org/{found.pop()}" if len(found) == 1 else None
+
+
+def _headframe(item: Item) -> dict[str, Any]:
+    kind = item.text("HeadpostType")
+    return surgery.headframe(*_HEADPOSTS.get(kind or "", (kind, None, None, None)))
+
+
+def _craniotomy(item: Item, sitting: Sitting) -> dict[str, Any]:
+    kind = item.text("CraniotomyType")
+    if kind and kind not in _CRANIOTOMIES:
+        item.problem(("CraniotomyType",), kind, 'is written as "Other"')
+    if kind is None and "whc" in _normalized(item.peek("Procedure")):
+        kind = "WHC NP"
+    return surgery.craniotomy(
+        _CRANIOTOMIES.get(kind, "Other") if kind else None,
+        side(item, "HpLoc"),
+        bregma_to_lambda(item),
+        item.text("ImplantIDCoverslipType"),
+        dura_removed(item, "HPDurotomy", "ComDurotomy"),
+        sitting.recovery_minutes,
     )
 
 
-def _injection(item: Item, number: int, spot: Spot, sitting: Sitting) -> list[dict[str, Any]]:
-    kind = item.text(f"Inj{number}Type")
-    if kind is None:
-        return []
+def _injections(item: Item) -> list[int]:
+    """Return the numbers of the injections: a second one is stated by its round."""
+    rounds = {
+        number: (item.peek(f"Inj{number}Round") or "").lower() in _ROUNDS for number in (1, 2)
+    }
+    first = item.peek("Inj1Type") or rounds[1] or not rounds[2]
+    return [number for number, stated in ((1, first), (2, rounds[2])) if stated]
+
+
+def _spot(item: Item, number: int, injected: bool) -> Spot:
+    """Read where to; the depth is that of an injection, for fibres have a column of their own."""
+    ml, ap, dv, hemisphere = _COORDINATES[number]
+    depth = [] if injected else [item.number(cells.COORDINATE, f"FiberImplant{number}DV")]
+    depths = item.numbers(cells.COORDINATE, dv) if injected else depth
+    return Spot(
+        reference=reference(item, (ml, ap)),
+        ml=item.number(cells.COORDINATE, ml),
+        ap=item.number(cells.COORDINATE, ap),
+        depths=tuple(one for one in depths if one is not None),
+        angle=item.number(cells.ANGLE, f"Inj{number}Angle_v2", f"Inj{number}angle0"),
+        hemisphere=side(item, hemisphere),
+        bregma_to_lambda=bregma_to_lambda(item),
+    )
+
+
+def _injection(item: Item, number: int, sitting: Sitting) -> dict[str, Any]:
+    column = f"Inj{number}Type"
+    kind = (item.peek(column) or "").lower()
+    if "nanoject" not in kind and "iontophoresis" not in kind:
+        return surgery.other(f"Injection, {item.text(column) or 'of no kind given'}", None)
+    item.text(column)
+    spot = _spot(item, number, True)
     strain = item.text(f"Inj{number}VirusStrain_rt")
     materials = [surgery.virus(strain)] if strain else []
-    if "nanoject" in kind.lower():
+    minutes = item.number(cells.DURATION, f"Inj{number}LenghtofTime")
+    if "nanoject" in kind:
         instrument = item.text("NanojectNumberInj10" if number == 1 else "NanojectNumberInj2")
-        return [
-            surgery.nanoject(spot, materials, sitting, instrument, _volumes(item, number, spot))
-        ]
-    if "iontophoresis" in kind.lower():
-        return [
-            surgery.iontophoresis(
-                spot,
-                materials,
-                sitting,
-                item.text(f"IontoNumberInj{number}", "IontoNumberHPINJ"),
-                item.number(cells.MICROAMPERES, f"Inj{number}Current"),
-                item.text(f"Inj{number}AlternatingTime"),
-                item.number(cells.MINUTES, f"Inj{number}LenghtofTime"),
-            )
-        ]
-    return [surgery.other(f"Injection, {kind}", strain)]
+        volumes = _volumes(item, number, spot)
+        return surgery.nanoject(spot, materials, sitting, instrument, volumes, minutes)
+    return surgery.iontophoresis(
+        spot,
+        materials,
+        sitting,
+        item.text(f"IontoNumberInj{number}", "IontoNumberHPINJ"),
+        item.number(cells.CURRENT, f"Inj{number}Current"),
+        item.text(f"Inj{number}AlternatingTime"),
+        minutes,
+    )
 
 
 def _volumes(item: Item, number: int, spot: Spot) -> list[float]:
     """Read how much went into each depth: told for each, or in all for a single one."""
-    each = item.number(cells.NANOLITRES, f"inj{number}volperdepth")
+    each = item.number(cells.VOLUME, f"inj{number}volperdepth")
     if each is not None:
         return [each] * max(1, len(spot.depths))
-    whole = item.number(cells.NANOLITRES, f"Inj{number}Vol")
+    whole = item.number(cells.VOLUME, f"Inj{number}Vol")
     return [] if whole is None else [whole]
 
 
-def _fibre(item: Item, number: int, spot: Spot) -> list[dict[str, Any]]:
-    if not item.yes(f"FiberImplant{number}"):
-        return []
-    depth = item.number(cells.MILLIMETRES, f"FiberImplant{number}DV")
-    there = replace(spot, depths=() if depth is None else (depth,))
-    return [surgery.fibre(number, there, None, None)]
+def _fibre(item: Item, number: int) -> dict[str, Any]:
+    item.text(f"FiberImplant{number}")
+    return surgery.fibre(_spot(item, number, False), None, None)

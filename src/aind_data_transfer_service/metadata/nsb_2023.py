@@ -1,60 +1,102 @@
-"""The list in which the neurosurgery group (NSB) has kept its surgeries since 2023.
+"""The lists in which the neurosurgery group (NSB) has kept its surgeries since 2023.
 
 An item is a request of up to two sittings, the initial and a follow-up surgery, with a headpost, a
-craniotomy and up to six burr holes, each for an injection, a fibre or both. Column names are
-SharePoint's internal ones: cut after 32 characters, and numbered where the cut made two the same.
+craniotomy and up to six burr holes, each for an injection, a fibre or both. `Procedure` states
+whether there is a headpost and a craniotomy, and the cell of each burr hole what was done there;
+what else is filled in is noted and nothing more. What names no sitting is a surgery without a date.
+Column names are SharePoint's internal ones: cut after 32 characters, and numbered where the cut
+made two the same.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
 from aind_data_transfer_service.metadata import cells, surgery
 from aind_data_transfer_service.metadata.cells import Item
 from aind_data_transfer_service.metadata.nsb_2019 import (
-    called_off,
+    UNSTATED,
+    Sittings,
+    bregma_to_lambda,
     compose,
     dura_removed,
+    not_done,
+    reference,
     side,
-    sitting,
 )
 from aind_data_transfer_service.metadata.surgery import Sitting, Spot
 
 SUBJECT_COLUMN = "LabTracks_x0020_ID1"
 """Holds the subject's id, and is what is filtered on."""
-_INITIAL = (
-    "Date_x0020_of_x0020_Surgery",
-    ("Test1LookupId", "Test1Id"),
-    ("Weight_x0020_before_x0020_Surger", "Weight_x0020_after_x0020_Surgery"),
-    ("Iso_x0020_On", "HPIsoLevel"),
-    ("HpWorkStation", "HPRecovery"),
-)
-_FOLLOW_UP = (
-    "Date1stInjection",
-    ("TEST_x0020_1st_x0020_Round_x0020LookupId", "TEST_x0020_1st_x0020_Round_x0020Id"),
-    ("FirstInjectionWeightBefor", "FirstInjectionWeightAfter"),
-    ("FirstInjectionIsoDuration", "Round1InjIsolevel"),
-    ("WorkStation1stInjection", "FirstInjRecovery"),
-)
+_INITIAL, _FOLLOW_UP = "initial", "follow-up"
+_SITTINGS = {
+    _INITIAL: (
+        "Date_x0020_of_x0020_Surgery",
+        ("Test1LookupId", "Test1Id"),
+        ("Weight_x0020_before_x0020_Surger", "Weight_x0020_after_x0020_Surgery"),
+        ("Iso_x0020_On", "HPIsoLevel"),
+        ("HpWorkStation", "HPRecovery"),
+    ),
+    _FOLLOW_UP: (
+        "Date1stInjection",
+        (
+            "TEST_x0020_1st_x0020_Round_x0020_LookupId",
+            "TEST_x0020_1st_x0020_Round_x0020LookupId",
+            "TEST_x0020_1st_x0020_Round_x0020Id",
+        ),
+        ("FirstInjectionWeightBefor", "FirstInjectionWeightAfter"),
+        ("FirstInjectionIsoDuration", "Round1InjIsolevel"),
+        ("WorkStation1stInjection", "FirstInjRecovery"),
+    ),
+}
+_DURING = {"initial surgery": _INITIAL, "follow up surgery": _FOLLOW_UP}
+_WINDOW = re.compile(r"(visual ctx|frontal ctx|motor ctx|whc|dhc)( np| 2p)?( \(.*\))?")
+"""A craniotomy, as a part of `Procedure` names it; a headpost goes with it."""
+_HEADPOST = re.compile(r"hp only|hp transcranial|.* \(with headpost\)")
+_NUMBERED = re.compile(r"^sx\s*-\s*[\d&\s]*")
+"""Begins the names of some procedures: `Sx-01`, `Sx-11&19`."""
+_INJECTED, _IMPLANTED = "injection", "fiber implant"
+_BURR_HOLES = {
+    "injection": {_INJECTED},
+    "stereotaxic injection": {_INJECTED},
+    "6 grid injection": {_INJECTED},
+    "9 grid injection": {_INJECTED},
+    "fiber implant": {_IMPLANTED},
+    "injection & fiber implant": {_INJECTED, _IMPLANTED},
+    "stereotaxic injection & fiber implant": {_INJECTED, _IMPLANTED},
+}
+"""What was done in a burr hole of the brain, by its cell."""
+_SPINAL = "spinal injection"
 _HEADFRAME_PARTS = {
     "Visual Ctx": "0160-100-10",
     "WHC NP": "0160-100-42",
     "WHC 2P": "0160-100-45",
     "Frontal Ctx": "0160-100-46",
     "Motor Ctx": "0160-100-51",
+    "DHC": "0160-100-57",
 }
+_HEADFRAME_MATERIALS = {"DHC": "Titanium"}
 _WELL_PARTS = {
     "Scientifica (CAM)": "Rev A",
     "Mesoscope": "0160-200-20",
     "Neuropixel": "0160-200-36",
     "WHC NP": "0160-055-08",
     "WHC 2P": "0160-200-62",
+    "DHC well": "0160-075-01",
 }
-_CRANIOTOMIES = {"5mm": "5 mm", "3mm": "3 mm", "WHC": "Whole hemisphere craniotomy"}
-_NAMES_A_CRANIOTOMY = re.compile(r"\b(ctx|whc|craniotomy|window)\b", re.IGNORECASE)
-_CONCENTRATION = re.compile(r"(\d*\.?\d+)\s*((?:m|u|µ|n)g/(?:m|u|µ)l)", re.IGNORECASE)
+_CRANIOTOMIES = {
+    "5mm": "5 mm",
+    "3mm": "3 mm",
+    "WHC": "Whole hemisphere craniotomy",
+    "WHC NP": "Whole hemisphere craniotomy",
+    "WHC 2P": "Whole hemisphere craniotomy",
+    "DHC": "Dual hemisphere craniotomy",
+}
+_STRUCTURE = re.compile(r"(\S+) - .+")
+"""A structure as the form offers it, such as `LC - Locus ceruleus`."""
+_CONCENTRATION = re.compile(r"(\d{0,6}\.?\d{1,6})\s*((?:m|u|µ|n)g/(?:m|u|µ)l)", re.IGNORECASE)
 _MATERIALS = (("x0", "x03"), ("x00", "x04"), ("x01", "x05"), ("x02", "x06"))
 """How the columns of a material end: of its lot, and of its titer."""
 
@@ -73,6 +115,7 @@ class _Burr:
     strain: str
     volume: tuple[str, ...]
     fibre_depth: str
+    target: str
 
 
 def _burr(number: int, **columns: Any) -> _Burr:
@@ -94,6 +137,7 @@ def _burr(number: int, **columns: Any) -> _Burr:
         "strain": f"Inj{number}VirusStrain_rt",
         "volume": (f"inj{number}volperdepth", f"Inj{number}volperdepth"),
         "fibre_depth": f"Fiber_x0020_Implant{number}_x0020_D_x00",
+        "target": f"{spaced}Intended_x002",
     }
     return _Burr(number, **(rule | columns))
 
@@ -144,110 +188,139 @@ def surgeries(fields: Mapping[str, Any], zone: tzinfo) -> tuple[list[dict[str, A
     """
     item = Item(fields)
     item.text(SUBJECT_COLUMN)  # known: it is what was asked for
-    if off := called_off(item, fields):
-        return [], off
-    sittings = {
-        False: sitting(item, zone, _INITIAL),
-        True: sitting(item, zone, _FOLLOW_UP),
-    }
-    done: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-    probes: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-    done[_later(item, "Headpost_x0020_Perform_x0020_Dur")] += _headframe(item)
-    later = _later(item, "Craniotomy_x0020_Perform_x0020_D")
-    done[later] += _craniotomy(item, sittings[later])
+    if left_out := not_done(item):
+        return [], left_out
+    sittings = Sittings(item, zone, _SITTINGS)
+    done: dict[str, list[dict[str, Any]]] = {name: [] for name in (*_SITTINGS, UNSTATED)}
+    fibres: dict[str, list[dict[str, Any]]] = {name: [] for name in done}
+    has_headpost, has_craniotomy = _stated(item)
+    if has_headpost:
+        done[_during(item, "Headpost_x0020_Perform_x0020_Dur")].append(_headframe(item))
+    if has_craniotomy:
+        name = _during(item, "Craniotomy_x0020_Perform_x0020_D")
+        done[name].append(_craniotomy(item, sittings[name]))
     for burr in _BURRS:
-        what = (item.text(f"Burr_x0020_hole_x0020_{burr.number}") or "").lower()
-        if not what:
+        column = f"Burr_x0020_hole_x0020_{burr.number}"
+        words = (item.peek(column) or "").lower()
+        if words == _SPINAL:
+            item.text(column)
+            done[_during(item, burr.during)].append(surgery.other("Spinal injection", None))
             continue
-        later = _later(item, burr.during)
-        spot = _spot(item, burr)
-        if "injection" in what:
-            done[later].append(_injection(item, burr, spot, sittings[later], later))
-        if "fiber" in what:
-            probes[later].append(_fibre(item, burr, spot))
-        if "injection" not in what and "fiber" not in what:
-            done[later].append(surgery.other(f"Burr hole {burr.number}: {what}", None))
-    for later, found in probes.items():
-        done[later] += surgery.implants(found)
-    return compose(item, [(sittings[later], parts) for later, parts in done.items()])
+        stated = _BURR_HOLES.get(words, set())
+        if not stated:
+            continue
+        if "grid" not in words:  # how many injections there are is said nowhere else
+            item.text(column)
+        name = _during(item, burr.during)
+        if _INJECTED in stated:
+            done[name].append(_injection(item, burr, sittings[name], name))
+        if _IMPLANTED in stated:
+            fibres[name].append(_fibre(item, burr))
+    for name, found in fibres.items():
+        done[name] += surgery.implants(found)
+    return compose(item, sittings, done)
 
 
-def _later(item: Item, column: str) -> bool:
-    """Tell whether something was done in the follow-up surgery."""
-    return (item.text(column) or "").lower().startswith("follow")
+def _stated(item: Item) -> tuple[bool, bool]:
+    """Return whether `Procedure` states a headpost, and whether it states a craniotomy."""
+    words = " ".join((item.peek("Procedure") or "").lower().split())
+    parts = [part.strip() for part in _NUMBERED.sub("", words).split("+")]
+    has_craniotomy = any(_WINDOW.fullmatch(part) for part in parts)
+    has_headpost = any(_HEADPOST.fullmatch(part) for part in parts)
+    return has_headpost or (has_craniotomy and item.peek("Headpost") is not None), has_craniotomy
 
 
-def _headframe(item: Item) -> list[dict[str, Any]]:
+def _during(item: Item, column: str) -> str:
+    """Return in which surgery something was done."""
+    return item.choice(_DURING, column) or UNSTATED
+
+
+def _headframe(item: Item) -> dict[str, Any]:
     kind = item.text("Headpost")
-    well = item.text("HeadpostType")
-    if kind is None:
-        return []
-    well = None if well == "No Well" else well
-    part = _HEADFRAME_PARTS.get(kind)
-    return [surgery.headframe(kind, part, well, _WELL_PARTS.get(well or ""))]
+    well = item.peek("HeadpostType")
+    if well == "No Well":
+        well = None
+    else:
+        item.text("HeadpostType")
+    return surgery.headframe(
+        kind,
+        _HEADFRAME_PARTS.get(kind or ""),
+        well,
+        _WELL_PARTS.get(well or ""),
+        _HEADFRAME_MATERIALS.get(kind or ""),
+    )
 
 
-def _craniotomy(item: Item, sitting: Sitting) -> list[dict[str, Any]]:
-    """Read the craniotomy; the form keeps a type of craniotomy where none is asked for, too."""
+def _craniotomy(item: Item, sitting: Sitting) -> dict[str, Any]:
     kind = item.text("CraniotomyType")
-    if kind is None:
-        return []
-    procedure = item.text("Procedure") or ""
-    asked = (
-        item.text("Craniotomy_x0020_Perform_x0020_D") is not None
-        or (item.text("Procedure_x0020_Family") or "") == "Cranial Window"
-        or bool(_NAMES_A_CRANIOTOMY.search(procedure))
-    )
-    if not asked:
-        words = f'is no craniotomy: the procedure is "{procedure}"'
-        item.problem(("CraniotomyType",), kind, words)
-        return []
-    if kind not in _CRANIOTOMIES:
+    if kind and kind not in _CRANIOTOMIES:
         item.problem(("CraniotomyType",), kind, 'is written as "Other"')
-    return [
-        surgery.craniotomy(
-            _CRANIOTOMIES.get(kind, "Other"),
-            None,
-            item.number(cells.MILLIMETRES, "Breg2Lamb"),
-            item.text("ImplantIDCoverslipType"),
-            dura_removed(item, "ComDurotomy"),
-            sitting.recovery_minutes,
-        )
-    ]
-
-
-def _spot(item: Item, burr: _Burr) -> Spot:
-    depths = [depth for column in burr.depths for depth in item.numbers(cells.MILLIMETRES, column)]
-    return Spot(
-        ml=item.number(cells.MILLIMETRES, burr.ml),
-        ap=item.number(cells.MILLIMETRES, burr.ap),
-        depths=tuple(depths),
-        angle=item.number(cells.DEGREES, burr.angle),
-        hemisphere=side(item, burr.hemisphere),
+    if kind is None:  # some procedures are named like their craniotomy
+        named = [word for word in ("WHC", "DHC") if word in (item.peek("Procedure") or "").upper()]
+        kind = named[0] if named else None
+    return surgery.craniotomy(
+        _CRANIOTOMIES.get(kind, "Other") if kind else None,
+        None,
+        bregma_to_lambda(item),
+        item.text("ImplantIDCoverslipType"),
+        dura_removed(item, "ComDurotomy"),
+        sitting.recovery_minutes,
     )
 
 
-def _injection(item: Item, burr: _Burr, spot: Spot, sitting: Sitting, later: bool) -> dict:
-    kind = item.text(f"Inj{burr.number}Type") or ""
+def _spot(item: Item, burr: _Burr, columns: tuple[str, ...]) -> Spot:
+    """Read where to, with the depths of these columns."""
+    depths = [depth for one in columns for depth in item.numbers(cells.COORDINATE, one)]
+    return Spot(
+        reference=reference(item, (burr.ml, burr.ap)),
+        ml=item.number(cells.COORDINATE, burr.ml),
+        ap=item.number(cells.COORDINATE, burr.ap),
+        depths=tuple(depths),
+        angle=item.number(cells.ANGLE, burr.angle),
+        hemisphere=side(item, burr.hemisphere),
+        bregma_to_lambda=bregma_to_lambda(item),
+        target=_target(item, burr.target),
+    )
+
+
+def _target(item: Item, column: str) -> str | None:
+    """Read the structures that are aimed at, by their acronyms as far as they have some."""
+    words = item.text(column)
+    if words is None:
+        return None
+    names = [_STRUCTURE.fullmatch(one.strip()) for one in words.split(";")]
+    return ", ".join(name.group(1) for name in names if name) if all(names) else words
+
+
+def _injection(item: Item, burr: _Burr, sitting: Sitting, during: str) -> dict[str, Any]:
+    column = f"Inj{burr.number}Type"
+    kind = (item.peek(column) or "").lower()
+    if "nanoject" not in kind and "iontophoresis" not in kind:
+        return surgery.other(f"Injection, {item.text(column) or 'of no kind given'}", None)
+    item.text(column)
+    spot = _spot(item, burr, burr.depths)
     materials = _materials(item, burr)
-    device = f"Burr{burr.number}_x0020_Injection_x0020_Devi"
-    if "iontophoresis" in kind.lower():
+    minutes = item.number(
+        cells.DURATION, f"Inj{burr.number}IontoTime", f"Inj{burr.number}LenghtofTime"
+    )
+    devices = [f"Burr{burr.number}_x0020_Injection_x0020_Devi"]
+    if "iontophoresis" in kind:
+        devices += {_INITIAL: ["IontoNumberInj1"], _FOLLOW_UP: ["IontoNumberInj2"]}.get(during, [])
         return surgery.iontophoresis(
             spot,
             materials,
             sitting,
-            item.text(device, "IontoNumberInj2" if later else "IontoNumberInj1"),
-            item.number(cells.MICROAMPERES, f"Inj{burr.number}Current"),
+            item.text(*devices),
+            item.number(cells.CURRENT, f"Inj{burr.number}Current"),
             item.text(f"Inj{burr.number}AlternatingTime"),
-            item.number(cells.MINUTES, f"Inj{burr.number}IontoTime"),
+            minutes,
         )
-    if "nanoject" in kind.lower():
-        each = item.number(cells.NANOLITRES, *burr.volume)
-        volumes = [] if each is None else [each] * max(1, len(spot.depths))
-        instrument = item.text(device, "NanojectNumberInj2" if later else "NanojectNumberInj10")
-        return surgery.nanoject(spot, materials, sitting, instrument, volumes)
-    names = "; ".join(material["name"] for material in materials)
-    return surgery.other(f"Injection, {kind or 'of no kind given'}", names or None)
+    devices += {_INITIAL: ["NanojectNumberInj10"], _FOLLOW_UP: ["NanojectNumberInj2"]}.get(
+        during, []
+    )
+    each = item.number(cells.VOLUME, *burr.volume)
+    volumes = [] if each is None else [each] * max(1, len(spot.depths))
+    return surgery.nanoject(spot, materials, sitting, item.text(*devices), volumes, minutes)
 
 
 def _materials(item: Item, burr: _Burr) -> list[dict[str, Any]]:
@@ -274,16 +347,11 @@ def _material(
     if concentration:
         amount, unit = concentration.groups()
         return surgery.reagent(name or lot or surgery.UNKNOWN, lot, float(amount), unit)
-    count = cells.quantity(titer or "", {"": 1, "gc/ml": 1, "vg/ml": 1})
-    if titer and count is None:
-        item.problem((column,), titer, "is no titer")
+    count = item.number(cells.TITER, column)
     return surgery.virus(name, lot, None if count is None else round(count))
 
 
-def _fibre(item: Item, burr: _Burr, spot: Spot) -> dict[str, Any]:
-    depth = item.number(cells.MILLIMETRES, burr.fibre_depth)
-    length = item.number(cells.MILLIMETRES, f"Fiber_x0020_Implant{burr.number}_x0020_Lengt")
-    spaced = f"Burr_x0020_{burr.number}_x0020_Fiber_x0020_"
-    kind = item.text(f"{spaced}t", f"{spaced}T")
-    there = replace(spot, depths=() if depth is None else (depth,))
-    return surgery.fibre(burr.number, there, length, kind)
+def _fibre(item: Item, burr: _Burr) -> dict[str, Any]:
+    length = item.number(cells.LENGTH, f"Fiber_x0020_Implant{burr.number}_x0020_Lengt")
+    kind = item.text(f"Burr_x0020_{burr.number}_x0020_Fiber_x0020_t")
+    return surgery.fibre(_spot(item, burr, (burr.fibre_depth,)), length, kind)

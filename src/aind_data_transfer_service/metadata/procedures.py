@@ -10,7 +10,7 @@ from aind_data_transfer_service.metadata.sources import Found
 
 ORIGIN = "source: "
 """Begins the line of a part's notes that tells where it came from."""
-_LISTS = ("subject_procedures", "specimen_procedures")
+LISTS = ("subject_procedures", "specimen_procedures")
 _WITHOUT_NOTES = frozenset({"Water restriction"})
 """Kinds of procedures to which the schema gives no notes."""
 
@@ -42,7 +42,7 @@ def merge_procedures(subject_id: str, found: Sequence[Found]) -> Found:
     content: dict[str, Any] = {
         **first,
         "subject_id": subject_id,
-        **{name: _merged(name, found) for name in _LISTS},
+        **{name: _merged(name, found) for name in LISTS},
         "notes": _notes(found),
     }
     notes = [_said(one, note, found) for one in found for note in one.notes]
@@ -69,7 +69,7 @@ def _check(subject_id: str, found: Found) -> None:
         raise MetadataError(
             f"{found.source} names the subject {named}, where {subject_id} was asked for"
         )
-    for name in _LISTS:
+    for name in LISTS:
         parts = found.document.get(name)
         is_list = isinstance(parts, list) and all(isinstance(part, dict) for part in parts)
         if parts is not None and not is_list:
@@ -123,9 +123,9 @@ def _notes(found: Sequence[Found]) -> str | None:
 def _provenance(found: Sequence[Found]) -> Iterator[str]:
     """List the sources, each with how many procedures it told."""
     for one in found:
-        if any(_is_marked(part) for name in _LISTS for part in one.document.get(name) or []):
+        if any(_is_marked(part) for name in LISTS for part in one.document.get(name) or []):
             continue  # merged before: its notes tell it already
-        count = sum(len(one.document.get(name) or []) for name in _LISTS)
+        count = sum(len(one.document.get(name) or []) for name in LISTS)
         told = f"{count} procedure{'' if count == 1 else 's'}"
         yield f"{one.source}: {told}{'' if one.complete else ', not all that there ought to be'}"
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata import nsb_2019, nsb_2023, surgery
+from aind_data_transfer_service.metadata.cells import Item
 from aind_data_transfer_service.metadata.entra import Application, EntraAuth
 from aind_data_transfer_service.metadata.procedures import merge_procedures
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
@@ -109,9 +110,13 @@ class SharePointSource(SourceBase):
         return surgery.with_notes(merge_procedures(subject_id, found), notes, not failed)
 
     def _of_list(self, one: _List, subject_id: str) -> Found | None:
-        """Ask one list, and read the items that are this subject's."""
+        """Ask one list, and read the items that are this subject's.
+
+        The cells of an item that states no surgery are kept in the notes of the document.
+        """
         items, notes, complete = self._items(one, subject_id)
-        surgeries = []
+        surgeries: list[dict[str, Any]] = []
+        remarks: list[str] = []
         others = 0
         for fields in items:
             if _identifier(fields.get(one.column)) != subject_id:
@@ -120,13 +125,16 @@ class SharePointSource(SourceBase):
             made, problems = one.surgeries(fields, self._zone)
             surgeries += made
             notes += problems
+            if not made:
+                about = f"item {fields['id']}: " if fields.get("id") else ""
+                remarks += problems + [f"{about}{line}" for line in Item(fields).rest()]
         if others:
             notes.append(f"{others} of its items are of another subject and left out")
-        if not surgeries:
-            if not complete:
-                raise MetadataError("; ".join(notes))
+        if not surgeries and not complete:
+            raise MetadataError("; ".join(notes))
+        if len(items) == others:
             return None
-        found = surgery.document(subject_id, surgeries, _place(one))
+        found = surgery.document(subject_id, surgeries, _place(one), remarks)
         return surgery.with_notes(found, notes, complete)
 
     def _items(self, one: _List, subject_id: str) -> tuple[list[dict[str, Any]], list[str], bool]:

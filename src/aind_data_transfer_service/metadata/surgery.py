@@ -1,9 +1,11 @@
 """What a surgery is made of, in the shape of the procedures of aind-data-schema 0.34.
 
-Text that a document needs and no list holds is "unknown"; a number that is needed and not known is
-left null, and the document is then not valid, which is said with the names of what is missing.
+Text that a document needs and no list holds is "unknown"; a number or a date that is needed and not
+known is left null, and the document is then not valid, which is said with the names of what is
+missing.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +25,18 @@ _LEVELS = (1, 5)
 """The least and the greatest level of an anaesthetic, in percent, that the schema takes."""
 _LOT = re.compile(r"\bVT\d{3,}[A-Za-z]?\b")
 """A lot of the viral core, as people write it among other words."""
+_STANDARD_FIBRE = {
+    "manufacturer": {
+        "name": "Neurophotometrics",
+        "abbreviation": None,
+        "registry": None,
+        "registry_identifier": None,
+    },
+    "core_diameter": 200,
+    "numerical_aperture": 0.37,
+    "ferrule_material": "Ceramic",
+}
+"""What the neurosurgery group calls its standard fibre."""
 _BRAIN = ("injection_coordinate_ml", "injection_coordinate_ap", "injection_angle")
 _NEEDED = {
     "Surgery": ("start_date",),
@@ -68,10 +82,19 @@ class Spot:
     depths: tuple[float, ...] = ()
     angle: float | None = None
     hemisphere: str | None = None
+    reference: str | None = None
+    """From where `ml` and `ap` are measured: Bregma."""
+    bregma_to_lambda: float | None = None
+    target: str | None = None
+    """The structure that is aimed at."""
 
 
 def surgery(
-    sitting: Sitting, iacuc: str | None, procedures: Sequence[dict[str, Any]], notes: Sequence[str]
+    sitting: Sitting,
+    iacuc: str | None,
+    procedures: Sequence[dict[str, Any]],
+    notes: Sequence[str],
+    protocol: str | None = None,
 ) -> dict[str, Any]:
     """Describe a surgery."""
     minutes, level = sitting.anaesthesia_minutes, sitting.anaesthesia_level
@@ -87,9 +110,12 @@ def surgery(
         said = [f"{minutes:g} min"] if minutes is not None else []
         said += [f"level {level:g}"] if level is not None else []
         notes = [*notes, f"anaesthesia: isoflurane, {', '.join(said)}"] if said else notes
+    recovery = sitting.recovery_minutes
+    if recovery is not None and not any("recovery_time" in part for part in procedures):
+        notes = [*notes, f"recovery time: {recovery:g} min"]
     return {
         "procedure_type": "Surgery",
-        "protocol_id": UNKNOWN,
+        "protocol_id": protocol or UNKNOWN,
         "start_date": sitting.start.isoformat() if sitting.start else None,
         "experimenter_full_name": sitting.experimenter or UNKNOWN,
         "iacuc_protocol": iacuc,
@@ -103,21 +129,27 @@ def surgery(
     }
 
 
-def headframe(kind: str, part: str | None, well: str | None, well_part: str | None) -> dict:
+def headframe(
+    kind: str | None,
+    part: str | None,
+    well: str | None,
+    well_part: str | None,
+    material: str | None = None,
+) -> dict[str, Any]:
     """Describe a headframe and its well."""
     return {
         "procedure_type": "Headframe",
         "protocol_id": UNKNOWN,
-        "headframe_type": kind,
+        "headframe_type": kind or UNKNOWN,
         "headframe_part_number": part or UNKNOWN,
-        "headframe_material": None,
+        "headframe_material": material,
         "well_part_number": well_part,
         "well_type": well,
     }
 
 
 def craniotomy(
-    kind: str,
+    kind: str | None,
     hemisphere: str | None,
     bregma_to_lambda: float | None,
     implant: str | None,
@@ -167,26 +199,32 @@ def reagent(name: str, lot: str | None, concentration: float, unit: str) -> dict
     }
 
 
-def _injection(spot: Spot, materials: Sequence[dict], sitting: Sitting, instrument: str | None):
+def _injection(
+    spot: Spot,
+    materials: Sequence[dict],
+    sitting: Sitting,
+    instrument: str | None,
+    minutes: float | None,
+) -> dict[str, Any]:
     """Describe what all injections into the brain have in common."""
     return {
         "protocol_id": UNKNOWN,
         "injection_materials": list(materials),
         "recovery_time": sitting.recovery_minutes,
         "recovery_time_unit": "minute",
-        "injection_duration": None,
+        "injection_duration": minutes,
         "injection_duration_unit": "minute",
         "instrument_id": instrument,
         "injection_coordinate_ml": spot.ml,
         "injection_coordinate_ap": spot.ap,
         "injection_coordinate_depth": list(spot.depths),
         "injection_coordinate_unit": "millimeter",
-        "injection_coordinate_reference": None,
-        "bregma_to_lambda_distance": None,
+        "injection_coordinate_reference": spot.reference,
+        "bregma_to_lambda_distance": spot.bregma_to_lambda,
         "bregma_to_lambda_unit": "millimeter",
         "injection_angle": spot.angle,
         "injection_angle_unit": "degrees",
-        "targeted_structure": None,
+        "targeted_structure": spot.target,
         "injection_hemisphere": spot.hemisphere,
     }
 
@@ -197,11 +235,12 @@ def nanoject(
     sitting: Sitting,
     instrument: str | None,
     volumes: Sequence[float],
+    minutes: float | None,
 ) -> dict[str, Any]:
     """Describe an injection by pressure; a volume in nanolitres for each depth."""
     return {
         "procedure_type": "Nanoject injection",
-        **_injection(spot, materials, sitting, instrument),
+        **_injection(spot, materials, sitting, instrument, minutes),
         "injection_volume": list(volumes),
         "injection_volume_unit": "nanoliter",
     }
@@ -219,8 +258,7 @@ def iontophoresis(
     """Describe an injection by a current, in microamperes."""
     return {
         "procedure_type": "Iontophoresis injection",
-        **_injection(spot, materials, sitting, instrument),
-        "injection_duration": minutes,
+        **_injection(spot, materials, sitting, instrument, minutes),
         "injection_current": current,
         "injection_current_unit": "microamps",
         "alternating_current": alternating,
@@ -237,25 +275,31 @@ def other(description: str, notes: str | None) -> dict[str, Any]:
     }
 
 
-def fibre(number: int, spot: Spot, length: float | None, kind: str | None) -> dict[str, Any]:
-    """Describe an implanted fibre."""
+def fibre(spot: Spot, length: float | None, kind: str | None) -> dict[str, Any]:
+    """Describe an implanted fibre; `implants` names it."""
+    make = _STANDARD_FIBRE if (kind or "").lower().startswith("standard") else {}
     return {
         "ophys_probe": {
             "device_type": "Fiber optic probe",
-            "name": f"Fiber {number}",
+            "name": None,
+            "manufacturer": None,
             "model": kind,
             "core_diameter": None,
             "core_diameter_unit": "micrometer",
             "numerical_aperture": None,
+            "ferrule_material": None,
             "total_length": length,
             "length_unit": "millimeter",
+            **make,
         },
-        "targeted_structure": UNKNOWN,
+        "targeted_structure": spot.target or UNKNOWN,
         "stereotactic_coordinate_ap": spot.ap,
         "stereotactic_coordinate_ml": spot.ml,
         "stereotactic_coordinate_dv": spot.depths[0] if spot.depths else None,
         "stereotactic_coordinate_unit": "millimeter",
-        "stereotactic_coordinate_reference": None,
+        "stereotactic_coordinate_reference": spot.reference,
+        "bregma_to_lambda_distance": spot.bregma_to_lambda,
+        "bregma_to_lambda_unit": "millimeter",
         "angle": spot.angle,
         "angle_unit": "degrees",
         "notes": f"hemisphere: {spot.hemisphere}" if spot.hemisphere else None,
@@ -263,21 +307,50 @@ def fibre(number: int, spot: Spot, length: float | None, kind: str | None) -> di
 
 
 def implants(probes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Describe the implantation of fibres: one procedure, or none."""
+    """Describe the implantation of a surgery's fibres: one procedure, or none.
+
+    Fibres are named `Fiber_0`, `Fiber_1` and so on from front to back, then from left to right:
+    by AP descending, then ML ascending. Those whose place is not known come last.
+    """
     if not probes:
         return []
+    for number, probe in enumerate(sorted(probes, key=_from_front)):
+        probe["ophys_probe"]["name"] = f"Fiber_{number}"
     return [{"procedure_type": "Fiber implant", "protocol_id": UNKNOWN, "probes": list(probes)}]
 
 
-def document(subject_id: str, surgeries: Sequence[dict[str, Any]], source: str) -> Found:
-    """Compose `procedures.json` of surgeries, and tell what it lacks."""
+def _from_front(probe: dict[str, Any]) -> tuple[float, float]:
+    """Return by what fibres are put in order."""
+    ap, ml = probe["stereotactic_coordinate_ap"], probe["stereotactic_coordinate_ml"]
+    return (math.inf if ap is None else -ap, math.inf if ml is None else ml)
+
+
+def document(
+    subject_id: str,
+    surgeries: Sequence[dict[str, Any]],
+    source: str,
+    remarks: Sequence[str] = (),
+) -> Found:
+    """Compose `procedures.json` of surgeries, and list what it lacks.
+
+    Parameters
+    ----------
+    subject_id : str
+        The subject.
+    surgeries : Sequence
+        What was done; there may be none.
+    source : str
+        Where the surgeries are recorded.
+    remarks : Sequence of str
+        What the source says besides, for the notes of the document.
+    """
     content = {
         "describedBy": SCHEMA_URL,
         "schema_version": SCHEMA_VERSION,
         "subject_id": subject_id,
         "subject_procedures": list(surgeries),
         "specimen_procedures": [],
-        "notes": None,
+        "notes": "\n".join(remarks) or None,
     }
     lacking = [line for item in surgeries for line in _lacking(item)]
     return Found(content, not lacking, source, notes=tuple(lacking))

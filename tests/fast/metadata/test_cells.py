@@ -44,6 +44,7 @@ class Quantities(unittest.TestCase):
             ("2 %", cells.PERCENT, 2),
             ("10  min", cells.MINUTES, 10),
             ("30 sec", cells.MINUTES, 0.5),
+            ("4min 30 sec", cells.MINUTES, 4.5),
             ("1:45", cells.HOURS_AS_MINUTES, 105),
             ("2.5 hour ", cells.HOURS_AS_MINUTES, 150),
             ("0.75", cells.HOURS_AS_MINUTES, 45),
@@ -104,16 +105,65 @@ class Items(unittest.TestCase):
     """Cells of an item."""
 
     def test_cells_that_say_nothing_are_empty(self) -> None:
-        for value in (None, False, "", " ", "Select...", "N/A", "NA", "none", "-", [], {}):
+        for value in (None, "", " ", "Select...", "Select if applicable...", [], {}, [None, ""]):
             with self.subTest(value):
                 item = Item({"A": value})
                 self.assertIsNone(item.text("A"))
-                self.assertIsNone(item.number(cells.GRAMS, "A"))
+                self.assertIsNone(item.number(cells.WEIGHT, "A"))
                 self.assertEqual(([], []), (item.rest(), item.problems))
+
+    def test_cells_that_deny_are_no_values_and_are_kept(self) -> None:
+        for value in (False, "N/A", "NA", "none", "-"):
+            with self.subTest(value):
+                item = Item({"A": value})
+                self.assertIsNone(item.text("A"))
+                self.assertIsNone(item.number(cells.WEIGHT, "A"))
+                self.assertEqual(([f"A: {value}"], []), (item.rest(), item.problems))
+
+    def test_several_choices_are_listed(self) -> None:
+        item = Item({"A": ["LC - Locus ceruleus", "CA1 - Field CA1"], "B": {"0": "Brain"}})
+        self.assertEqual(["A: LC - Locus ceruleus; CA1 - Field CA1", "B: Brain"], item.rest())
+
+    def test_columns_are_found_in_any_case_and_the_exact_one_first(self) -> None:
+        item = Item({"INJ1VOL": "1", "Inj1Vol": "2"})
+        self.assertEqual("2", item.text("Inj1Vol"))
+        self.assertEqual(["INJ1VOL: 1"], item.rest())
+        self.assertEqual("1", Item({"INJ1VOL": "1"}).text("Inj1Vol"))
+
+    def test_only_the_column_that_was_used_is_no_longer_part_of_the_rest(self) -> None:
+        item = Item({"A": "1", "B": "2"})
+        self.assertEqual("1", item.text("A", "B"))
+        self.assertEqual(["B: 2"], item.rest())
+
+    def test_numbers_that_cannot_be_meant_are_noted(self) -> None:
+        for measure, words in (
+            (cells.WEIGHT, "1537"),
+            (cells.WEIGHT, "2209"),
+            (cells.WEIGHT, "0"),
+            (cells.ANAESTHESIA, "45"),
+            (cells.ANAESTHESIA, "045"),
+            (cells.ANAESTHESIA, "11.5"),
+            (cells.ANAESTHESIA, "10:00"),
+            (cells.VOLUME, "150uL"),
+            (cells.COORDINATE, "300"),
+            (cells.ANGLE, "270"),
+            (cells.CURRENT, "5000"),
+            (cells.LEVEL, "15"),
+            (cells.TITER, "7"),
+        ):
+            with self.subTest(words, measure=measure):
+                item = Item({"A": words})
+                self.assertIsNone(item.number(measure, "A"))
+                [problem] = item.problems
+                self.assertIn(f'A: "{words}" is not plausible (expected ', problem)
+        item = Item({"A": "0.3, 300"})
+        self.assertEqual([], item.numbers(cells.COORDINATE, "A"))
+        self.assertEqual(1, len(item.problems))
 
     def test_rich_text_is_read_as_words(self) -> None:
         item = Item({"A": "<div>Premixed &quot;\u200bdL+Cre&quot;<br>x &lt; 3</div>"})
         self.assertEqual('Premixed "dL+Cre" x < 3', item.text("A"))
+        self.assertEqual("x <3 or > 5", Item({"A": "x <3 or > 5"}).text("A"))
 
     def test_the_first_column_that_says_something_counts(self) -> None:
         self.assertEqual("3", Item({"A": "Select...", "B": 3}).text("A", "B"))
@@ -130,8 +180,8 @@ class Items(unittest.TestCase):
                 "ComDamage": "None",
             }
         )
-        item.number(cells.GRAMS, "Weight_x0020_before_x0020_Surger")
-        self.assertEqual(["IACUC Protocol: 2115", "Virus A/P: 1.5"], item.rest())
+        item.number(cells.WEIGHT, "Weight_x0020_before_x0020_Surger")
+        self.assertEqual(["ComDamage: None", "IACUC Protocol: 2115", "Virus A/P: 1.5"], item.rest())
 
     def test_columns_are_named_as_people_see_them_and_apart(self) -> None:
         for column, expected in (
@@ -149,8 +199,8 @@ class Items(unittest.TestCase):
 
     def test_a_cell_of_no_use_is_noted_word_for_word(self) -> None:
         item = Item({"Virus_x0020_A_x002f_P": "3.08 Anterior!", "D": "0.3, deep", "T": "today"})
-        self.assertIsNone(item.number(cells.MILLIMETRES, "Virus_x0020_A_x002f_P"))
-        self.assertEqual([], item.numbers(cells.MILLIMETRES, "D"))
+        self.assertIsNone(item.number(cells.COORDINATE, "Virus_x0020_A_x002f_P"))
+        self.assertEqual([], item.numbers(cells.COORDINATE, "D"))
         self.assertIsNone(item.day(ZoneInfo("UTC"), "T"))
         self.assertEqual(
             [
@@ -184,6 +234,7 @@ class Items(unittest.TestCase):
         for column in fields:
             readable(column)
             item.text(column)
-            item.number(cells.MILLIMETRES, column)
+            item.number(cells.COORDINATE, column)
             item.day(ZoneInfo("UTC"), column)
-        self.assertEqual([], item.rest())
+        for line in item.rest():  # what denies is no value
+            self.assertIn(line.rpartition(": ")[2].lower(), ("", "-", "n/a", "na", "none", "false"))

@@ -84,6 +84,14 @@ class TestWhoWins(GatherTestCase):
         self.assertEqual(gathered.documents["subject"].content["origin"], "folder")
         self.assertTrue(any("subject.json is taken" in text for text in gathered.warnings))
 
+    def test_a_source_without_any_procedure_does_not_replace_those_of_the_folder(self):
+        surgery = {"procedure_type": "Surgery", "start_date": "2024-03-05", "notes": None}
+        self.write("procedures", subject_id="690165", subject_procedures=[surgery])
+        nothing = {"subject_id": "690165", "subject_procedures": [], "notes": "left out"}
+        self.server.says("/procedures/690165", nothing)
+        document = self.gather().documents["procedures"]
+        self.assertEqual([surgery], document.content["subject_procedures"])
+
     def test_rig_and_instrument_are_those_that_the_session_names(self):
         self.write("session", rig_id="rig 1")
         self.write("acquisition", instrument_id="scope")

@@ -68,7 +68,7 @@ class Asking(unittest.TestCase):
     def test_both_lists_and_all_their_pages_make_one_document(self) -> None:
         found = self.source().procedures("7")
         parts = found.document["subject_procedures"]
-        self.assertEqual(12, len(parts))
+        self.assertEqual(13, len(parts))
         self.assertEqual(
             {"SharePoint, NSB 2019-2022 (Old)", "SharePoint, NSB 2023 (New)"},
             {part["notes"].splitlines()[0].removeprefix("source: ") for part in parts},
@@ -87,6 +87,16 @@ class Asking(unittest.TestCase):
         self.assertTrue(any("2 of its items are of another subject" in n for n in found.notes))
         self.new.items = [item_2023("71")]
         self.assertIsNone(self.source(list_2019=None).procedures("7"))
+
+    def test_an_item_that_states_no_surgery_is_kept_in_the_notes(self) -> None:
+        self.new.items = [item_2023("7", SurgeryStatus="No Surgery")]
+        found = self.source(list_2019=None).procedures("7")
+        self.assertEqual([], found.document["subject_procedures"])
+        self.assertTrue(found.complete)
+        self.assertEqual(('item 190: left out: SurgeryStatus is "No Surgery"',), found.notes)
+        lines = found.document["notes"].splitlines()
+        self.assertIn("item 190: Weight before Surger: 25.2", lines)
+        self.assertIn("item 190: CraniotomyType: 5mm", lines)
 
     def test_throttling_is_waited_out_as_long_as_is_asked(self) -> None:
         busy = Reply(429, {}, {"Retry-After": "4"})
@@ -201,7 +211,7 @@ class Asking(unittest.TestCase):
                 len(found.document["subject_procedures"])
                 for found in pool.map(source.procedures, ["7"] * 16)
             }
-        self.assertEqual({12}, counts)
+        self.assertEqual({13}, counts)
         self.assertEqual(1, self.server.tokens_given)
 
     @settings(max_examples=campaign(40))

@@ -297,11 +297,11 @@ class Enriching(Case):
         )
         parts = found.document["subject_procedures"]
         self.assertEqual(
-            ["2022-12-06", "2022-12-20", "2023-01-03", "2023-07-10"],
+            ["2022-12-06", "2022-12-06", "2022-12-20", "2023-01-03", "2023-07-10"],
             [part["start_date"] for part in parts],
         )
         self.assertEqual(
-            ["source: SharePoint, NSB 2019-2022 (Old)"] * 2
+            ["source: SharePoint, NSB 2019-2022 (Old)"] * 3
             + ["source: SharePoint, NSB 2023 (New)"] * 2,
             [part["notes"].splitlines()[0] for part in parts],
         )
