@@ -77,6 +77,21 @@ class Systems(unittest.TestCase):
             self.assertFalse(found.is_set)
             self.assertEqual("/lab.pem", str(found.ca_file))
 
+    def test_further_lists_are_named_with_their_layouts(self) -> None:
+        complete = COMPLETE[SharePointSettings] | {"LIST_2023": ""}
+        lists = '{"SWR 2023-Present": "2023", "Old": 2019}'
+        found = read(SharePointSettings, complete | {"LISTS": lists})
+        self.assertEqual({"SWR 2023-Present": "2023", "Old": "2019"}, found.lists)
+        for wrong, words in (
+            ("[]", "is not a JSON object"),
+            ("{", "is not valid JSON"),
+            ('{"Old": "2020"}', '"Old": "2020" is not a layout'),
+            ('{" ": "2019"}', "empty name"),
+            ('{"a": "2019", "a": "2023"}', '"a" is there twice'),
+        ):
+            with self.subTest(wrong):
+                self.assertIn(words, self.refused(SharePointSettings, complete | {"LISTS": wrong}))
+
     def test_a_site_without_a_list_is_refused_and_one_list_is_enough(self) -> None:
         variables = dict(COMPLETE[SharePointSettings])
         del variables["LIST_2023"]

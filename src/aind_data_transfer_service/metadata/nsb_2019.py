@@ -2,9 +2,9 @@
 
 An item is a request: a headframe and craniotomy, and injections or fibres at two places.
 `Procedure` states which of them were done; the form keeps what else was filled in, which is noted
-and nothing more. The headpost and each round of injections are surgeries of their own, with their own date,
-weights, anaesthesia and surgeon. Column names are SharePoint's internal ones, spelling mistakes
-included.
+and nothing more. The headpost and each round of injections are surgeries of their own, with their
+own date, weights, anaesthesia and surgeon. Column names are SharePoint's internal ones, spelling
+mistakes included.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Procedures from the lists of the neurosurgery group (NSB) on SharePoint, through Microsoft Graph.
 
 `GET /v1.0/sites/{site}/lists/{list}/items?expand=fields&$filter=…` with a token of Entra ID;
-further pages stand at `@odata.nextLink`. There are two lists, of 2019 to 2022 and since 2023.
+further pages stand at `@odata.nextLink`. A lab has any number of lists, each of a known layout.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,14 +62,8 @@ class SharePointSource(SourceBase):
         self._root = settings.graph_url.rstrip("/")
         self._site = settings.site or ""
         self._zone = zone
-        self._lists = [
-            _List(f"NSB {years}", name, module.SUBJECT_COLUMN, module.surgeries)
-            for years, name, module in (
-                ("2019-2022", settings.list_2019, nsb_2019),
-                ("2023", settings.list_2023, nsb_2023),
-            )
-            if name
-        ]
+        named = {settings.list_2019: "2019", settings.list_2023: "2023", **(settings.lists or {})}
+        self._lists = [_list(name, layout) for name, layout in named.items() if name]
         application = Application(
             settings.authority,
             settings.tenant or "",
@@ -184,6 +178,12 @@ class SharePointSource(SourceBase):
                 f"({urlsplit(str(link)).netloc}), which is not followed"
             )
         return str(link)
+
+
+def _list(name: str, layout: str) -> _List:
+    """Return how the items of a list are read."""
+    label, module = {"2019": ("NSB 2019-2022", nsb_2019), "2023": ("NSB 2023", nsb_2023)}[layout]
+    return _List(label, name, module.SUBJECT_COLUMN, module.surgeries)
 
 
 def literal(value: str) -> str:

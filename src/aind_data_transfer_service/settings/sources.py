@@ -5,13 +5,15 @@ but not enough, is refused with the names of what is missing.
 """
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, SecretStr, model_validator
 
+from aind_data_transfer_service.configs.vocabulary import nearest, quoted
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import HostName, WebAddress
+from aind_data_transfer_service.settings.objects import read_object, refuse
 
 
 def _encrypted(value: str) -> str:
@@ -73,6 +75,27 @@ class LabtracksSettings(_SystemSettings):
         return self.server is not None
 
 
+LAYOUTS = ("2019", "2023")
+"""How the columns of a list on SharePoint are named: as in the surgery list of 2019 or of 2023."""
+
+
+def _read_lists(value: Any) -> dict[str, str]:
+    """Read the layout of each list, by its id or title."""
+    found, mistakes = read_object(value, '{"SWR 2023-Present": "2023"}')
+    lists = {}
+    for name, layout in found.items():
+        written = str(layout).strip().lower()
+        if not name.strip():
+            mistakes.append("a list has an empty name")
+        elif written not in LAYOUTS:
+            hint = nearest(written, LAYOUTS)
+            meant = f'did you mean "{hint}"?' if hint else f"write one of {', '.join(LAYOUTS)}"
+            mistakes.append(f"{quoted(name)}: {quoted(layout)} is not a layout; {meant}")
+        lists[name.strip()] = written
+    refuse(mistakes)
+    return lists
+
+
 class SharePointSettings(_SystemSettings):
     """The lists of the neurosurgery group on SharePoint, through Microsoft Graph."""
 
@@ -84,6 +107,8 @@ class SharePointSettings(_SystemSettings):
     """Id or title of the list of 2019 to 2022."""
     list_2023: str | None = None
     """Id or title of the list since 2023."""
+    lists: Annotated[dict[str, str], PlainValidator(_read_lists)] | None = None
+    """Further lists: the layout of each, one of `LAYOUTS`, by its id or title."""
     tenant: str | None = Field(default=None, alias="ENTRA_TENANT")
     """Id or domain of the tenant in Entra ID."""
     client_id: str | None = None
@@ -99,12 +124,12 @@ class SharePointSettings(_SystemSettings):
     def _complete(self) -> Self:
         """Name everything that is needed and not there."""
         missing = self._missing("site", "tenant", "client_id", "client_secret")
-        lists = self.list_2019 or self.list_2023
+        lists = self.list_2019 or self.list_2023 or self.lists
         if lists and not self.site and not missing:
             login = ("site", "tenant", "client_id", "client_secret")
             missing = [self.variables()[name] for name in login if not getattr(self, name)]
         if not lists and (missing or self.site):
-            missing.append("one of SHAREPOINT_LIST_2019 and SHAREPOINT_LIST_2023")
+            missing.append("one of SHAREPOINT_LIST_2019, SHAREPOINT_LIST_2023 and SHAREPOINT_LISTS")
         if missing:
             raise ValueError(
                 f"SharePoint is configured in part; set {', '.join(missing)} too, or none of them"

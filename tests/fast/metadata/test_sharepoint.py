@@ -88,6 +88,18 @@ class Asking(unittest.TestCase):
         self.new.items = [item_2023("71")]
         self.assertIsNone(self.source(list_2019=None).procedures("7"))
 
+    def test_any_number_of_lists_is_asked(self) -> None:
+        self.server.lists["SWR 2023-Present"] = ListOnGraph([item_2023("7", id="900")])
+        self.new.items = []
+        found = self.source(lists='{"SWR 2023-Present": "2023"}').procedures("7")
+        self.assertEqual(
+            {"SharePoint, NSB 2019-2022 (Old)", "SharePoint, NSB 2023 (SWR 2023-Present)"},
+            {
+                part["notes"].splitlines()[0].removeprefix("source: ")
+                for part in found.document["subject_procedures"]
+            },
+        )
+
     def test_an_item_that_states_no_surgery_is_kept_in_the_notes(self) -> None:
         self.new.items = [item_2023("7", SurgeryStatus="No Surgery")]
         found = self.source(list_2019=None).procedures("7")
