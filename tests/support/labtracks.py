@@ -22,6 +22,15 @@ _ANIMAL = {
 _OTHERS = (
     f"CREATE TABLE SPECIES (ID {_ID}, SPECIES_NAME NVARCHAR(50))",
     f"CREATE TABLE GROUPS (ID {_ID}, GROUP_NAME NVARCHAR(50), GROUP_DESCRIPTION NVARCHAR(200))",
+    f"CREATE TABLE TASK_SET (ID {_ID}, TASK_TYPE_ID {_ID}, ACUC_LINK_ID {_ID}, DATE_START DATETIME,"
+    f" DATE_END DATETIME, INVESTIGATOR_ID {_ID}, TASK_DESCRIPTION NTEXT, TASK_STATUS NVARCHAR(10))",
+    f"CREATE TABLE TASK_SET_OBJECT (ID {_ID}, TASK_ID {_ID}, TASK_OBJECT {_ID})",
+    f"CREATE TABLE TASK_TYPE (ID {_ID}, TYPE_NAME NVARCHAR(50))",
+    f"CREATE TABLE ACUC_PROTOCOL (LINK_INDEX {_ID}, PROTOCOL_NUMBER NVARCHAR(20),"
+    " PROTOCOL_TITLE NVARCHAR(200))",
+    "INSERT INTO TASK_TYPE VALUES (1, 'Tattoo/Tail Tip'), (2, 'Perfusion Gel'), "
+    "(3, 'RO Injection VGT')",
+    "INSERT INTO ACUC_PROTOCOL VALUES (5, '2002', 'Perfusion of mice')",
     "INSERT INTO SPECIES VALUES (1, 'mouse'), (2, 'rat')",
     "INSERT INTO GROUPS VALUES (10, 'Vip-IRES-Cre', 'C57BL/6J'), (11, 'Exp-ND-01', 'BALB/c')",
 )
@@ -62,6 +71,16 @@ class Labtracks(SqlServer):
         self.execute(
             f"INSERT INTO ANIMALS_COMMON ({names}) VALUES ({places})", list(values.values())
         )
+        return self
+
+    def has_a_task(self, number: int, animal: int, kind: int, status: str | None = "F") -> Self:
+        """Put a task of an animal there: of type 1 (tattoo), 2 (perfusion) or 3 (injection)."""
+        started, ended = "2023-10-11 00:00:00", "2023-10-11 04:30:00"
+        self.execute(
+            "INSERT INTO TASK_SET VALUES (?, ?, 5, ?, ?, 28803, ?, ?)",
+            [number, kind, started, ended, "as asked", status],
+        )
+        self.execute("INSERT INTO TASK_SET_OBJECT VALUES (?, ?, ?)", [number, number, animal])
         return self
 
     def has_a_family(self) -> Self:

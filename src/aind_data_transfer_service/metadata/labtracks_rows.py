@@ -4,6 +4,7 @@ Values are taken over as they are, or left out; what is left out is told. Nothin
 document without its date of birth is invalid, and says so.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -45,6 +46,7 @@ _SOURCE_UNKNOWN = {
     "registry": None,
     "registry_identifier": None,
 }
+_NEGATIVE = re.compile(r"-\s*\d+(\.\d+)?")
 _PARENTS = (("maternal", "dam"), ("paternal", "sire"))
 _MAY_DIFFER = frozenset({"background_strain", "housing", "notes"})
 """What may differ between two rows of one animal: not who it is, but where and with whom."""
@@ -100,7 +102,7 @@ def _read(row: Row) -> Reading:
     values: dict[str, Any] = {
         "describedBy": f"{_SCHEMA_URL}aind_data_schema/core/subject.py",
         "schema_version": "0.5.6",
-        "subject_id": _text(row["id"]),
+        "subject_id": as_text(row["id"]),
         "sex": _sex(row, reading),
         "date_of_birth": _birth(row, reading),
         "genotype": _own_genotype(row, reading),
@@ -113,7 +115,7 @@ def _read(row: Row) -> Reading:
         "restrictions": None,
         "wellness_reports": [],
         "housing": _housing(row),
-        "notes": None if breeding else _known_parents(row),
+        "notes": None,
     }
     needed = ("sex", "date_of_birth", "species")
     reading.document = {
@@ -124,7 +126,7 @@ def _read(row: Row) -> Reading:
 
 def _sex(row: Row, reading: Reading) -> str | None:
     """Read the sex: `M` or `F`, in any case."""
-    value = _text(row["sex"])
+    value = as_text(row["sex"])
     sex = _SEXES.get((value or "").lower())
     if sex is None:
         reading.lacks(f"sex is {quoted(value)}, neither M nor F" if value else "sex is not known")
@@ -142,7 +144,7 @@ def _birth(row: Row, reading: Reading) -> str | None:
 
 def _species(row: Row, reading: Reading) -> dict[str, Any] | None:
     """Read the species, under whichever name."""
-    value = _text(row["species_name"])
+    value = as_text(row["species_name"])
     species = _SPECIES.get((value or "").lower())
     if species is None:
         words = f"species {quoted(value)} is none of the schema's" if value else "no species"
@@ -157,8 +159,8 @@ def _species(row: Row, reading: Reading) -> dict[str, Any] | None:
 
 
 def _strain(row: Row, reading: Reading) -> str | None:
-    """Read the background strain, which is the description of the animal's group."""
-    value = _text(row["group_description"])
+    """Read the background strain: the description of the animal's group, or else of the dam's."""
+    value = as_text(row["group_description"]) or as_text(row["breeding_description"])
     strain = _STRAINS.get((value or "").lower())
     if value and strain is None:
         reading.notes.append(
@@ -168,9 +170,15 @@ def _strain(row: Row, reading: Reading) -> str | None:
     return strain
 
 
+def _place(value: Any) -> str | None:
+    """Read a cage or a room, which is a negative number if the animal has none."""
+    place = as_text(value)
+    return None if place is None or _NEGATIVE.fullmatch(place) else place
+
+
 def _housing(row: Row) -> dict[str, Any] | None:
     """Read where the animal lives."""
-    cage, room = _text(row["cage_id"]), _text(row["room_id"])
+    cage, room = _place(row["cage_id"]), _place(row["room_id"])
     if cage is None and room is None:
         return None
     return {
@@ -190,38 +198,29 @@ def _own_genotype(row: Row, reading: Reading) -> str | None:
     return genotype
 
 
-def _breeding(row: Row, reading: Reading) -> dict[str, str] | None:
-    """Read all that is known of the parents; None where the schema would want more."""
-    values = {"breeding_group": _text(row["breeding_group"])}
+def _breeding(row: Row, reading: Reading) -> dict[str, str | None] | None:
+    """Read what is known of the parents; None if that is nothing."""
+    values: dict[str, str | None] = {"breeding_group": as_text(row["breeding_group"])}
     missing = [] if values["breeding_group"] else ["the dam's group"]
     for side, parent in _PARENTS:
-        identifier = _text(row[f"{side}_id"])
+        identifier = as_text(row[f"{side}_id"])
         genotype, problem = _genotype(row[f"{side}_class_values"])
         values |= {f"{side}_id": identifier, f"{side}_genotype": genotype}
         if identifier is None:
             missing.append(f"the {parent}")
         elif genotype is None:
             missing.append(f"the {parent}'s genotype ({problem})")
-    found = {key: value for key, value in values.items() if value is not None}
-    if not missing:
-        return found
-    if found:
-        reading.lacks(f"breeding is left out, for want of {', '.join(missing)}")
-    else:
+    if all(value is None for value in values.values()):
         reading.notes.append("parents are not known, so the source is given as Other")
-    return None
-
-
-def _known_parents(row: Row) -> str | None:
-    """Say which parents are known, where that is too little for the schema's own field."""
-    parents = {parent: _text(row[f"{side}_id"]) for side, parent in _PARENTS}
-    found = [f"{parent} {identifier}" for parent, identifier in parents.items() if identifier]
-    return f"LabTracks knows of the parents: {', '.join(found)}." if found else None
+        return None
+    if missing:
+        reading.lacks(f"breeding information lacks {', '.join(missing)}")
+    return values
 
 
 def _genotype(class_values: Any) -> tuple[str | None, str]:
     """Take the genotype out of the XML of CLASS_VALUES, or say why there is none."""
-    text = _text(class_values)
+    text = as_text(class_values)
     if text is None:
         return None, "CLASS_VALUES is empty"
     try:
@@ -230,12 +229,12 @@ def _genotype(class_values: Any) -> tuple[str | None, str]:
         return None, f"CLASS_VALUES is not XML ({error})"
     for element in root.iter():
         if element.tag.rpartition("}")[2].lower() == "full_genotype":
-            genotype = _text("".join(element.itertext()))
+            genotype = as_text("".join(element.itertext()))
             return genotype, "Full_Genotype in CLASS_VALUES is empty"
     return None, "CLASS_VALUES has no Full_Genotype"
 
 
-def _text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """Read a value as text; numbers, which LabTracks keeps as decimals, without a point."""
     if isinstance(value, Decimal) and value == value.to_integral_value():
         value = int(value)

@@ -62,7 +62,8 @@ class SharePointSource(SourceBase):
         self._root = settings.graph_url.rstrip("/")
         self._site = settings.site or ""
         self._zone = zone
-        named = {settings.list_2019: "2019", settings.list_2023: "2023", **(settings.lists or {})}
+        named: dict[str | None, str] = {settings.list_2019: "2019", settings.list_2023: "2023"}
+        named.update(settings.lists or {})
         self._lists = [_list(name, layout) for name, layout in named.items() if name]
         application = Application(
             settings.authority,

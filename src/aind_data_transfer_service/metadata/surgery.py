@@ -43,6 +43,7 @@ _NEEDED = {
     "Craniotomy": ("craniotomy_type",),
     "Nanoject injection": _BRAIN,
     "Iontophoresis injection": (*_BRAIN, "injection_current", "alternating_current"),
+    "Retro-orbital injection": ("injection_volume", "injection_eye"),
 }
 _NEEDED_LISTS = {
     "Surgery": ("procedures",),
@@ -52,6 +53,7 @@ _NEEDED_LISTS = {
         "injection_volume",
     ),
     "Iontophoresis injection": ("injection_materials", "injection_coordinate_depth"),
+    "Retro-orbital injection": ("injection_materials",),
 }
 _NEEDED_PROBE = tuple(f"stereotactic_coordinate_{axis}" for axis in ("ap", "ml", "dv")) + ("angle",)
 _NEEDED_FIBRE = ("core_diameter", "numerical_aperture", "total_length")
@@ -265,6 +267,36 @@ def iontophoresis(
     }
 
 
+def perfusion(specimens: Sequence[str]) -> dict[str, Any]:
+    """Describe a perfusion, and the specimens that it made."""
+    return {
+        "procedure_type": "Perfusion",
+        "protocol_id": UNKNOWN,
+        "output_specimen_ids": list(specimens),
+    }
+
+
+def retro_orbital(
+    materials: Sequence[dict[str, Any]],
+    volume: float | None = None,
+    eye: str | None = None,
+) -> dict[str, Any]:
+    """Describe an injection behind an eye; the volume is in microlitres."""
+    return {
+        "procedure_type": "Retro-orbital injection",
+        "protocol_id": UNKNOWN,
+        "injection_materials": list(materials),
+        "recovery_time": None,
+        "recovery_time_unit": "minute",
+        "injection_duration": None,
+        "injection_duration_unit": "minute",
+        "instrument_id": None,
+        "injection_volume": volume,
+        "injection_volume_unit": "microliter",
+        "injection_eye": eye,
+    }
+
+
 def other(description: str, notes: str | None) -> dict[str, Any]:
     """Describe what the schema has no words for."""
     return {
@@ -369,7 +401,7 @@ def _lacking(part: dict[str, Any]) -> Iterator[str]:
         lists = _NEEDED_LISTS.get(item["procedure_type"], ())
         names += [name for name in lists if not item[name]]
         depths = len(item.get("injection_coordinate_depth", ()))
-        volumes = len(item.get("injection_volume", ()))
+        volumes = len(item["injection_volume"]) if depths and "injection_volume" in item else 0
         if depths and volumes and depths != volumes:
             names.append(f"an injection_volume for each of {depths} depths")
         for probe in item.get("probes", ()):

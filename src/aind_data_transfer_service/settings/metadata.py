@@ -27,7 +27,7 @@ from aind_data_transfer_service.settings.sources import (
 
 SOURCES = {
     "subject": ("service", "labtracks", "folder"),
-    "procedures": ("service", "sharepoint", "folder", "tars"),
+    "procedures": ("service", "sharepoint", "labtracks", "folder", "tars"),
     "instrument": ("service", "slims", "folder"),
     "rig": ("service", "slims", "folder"),
     "funding": ("service", "folder"),

@@ -56,7 +56,7 @@ class LabtracksSettings(_SystemSettings):
     port: int = Field(default=1433, gt=0, lt=65536)
     database: str | None = None
     user: str | None = None
-    """Someone who may read ANIMALS_COMMON, SPECIES and GROUPS, and nothing more."""
+    """Someone who may read the tables of animals and of tasks, and nothing more."""
     password: SecretStr | None = None
 
     @model_validator(mode="after")

@@ -170,7 +170,7 @@ class Order(ChooseTest):
         gate = threading.Event()
         self.addCleanup(gate.set)
         gathered = self.gather(service=Known(subject=subject("s")), labtracks=Known(gate=gate))
-        self.assertFalse([text for text in gathered.warnings if "LabTracks" in text])
+        self.assertFalse([text for text in gathered.warnings if "no subject" in text])
 
     def test_what_metadata_dir_holds_is_a_last_resort(self) -> None:
         self.write("subject.json", {"subject_id": ID, "origin": "dir"})
@@ -387,7 +387,7 @@ class Settings(unittest.TestCase):
                 'METADATA_SOURCES: subject: the source "sharepoint" has no subject; write service, '
                 "labtracks, folder",
                 "METADATA_SOURCES: procedures.sources: no source is named; write service, "
-                "sharepoint, folder",
+                "sharepoint, labtracks, folder",
                 'METADATA_SOURCES: procedures: "if_missin" is not a key of it; write sources, '
                 "if_missing; did you mean if_missing?",
                 'METADATA_SOURCES: instrument: "5" says nothing about sources; write a list of '
@@ -516,7 +516,7 @@ class Settings(unittest.TestCase):
         with patch.dict(os.environ, variables, clear=True):
             lab = self.enterContext(open_lab(UploadSettings()))
         self.assertEqual(("service", "labtracks", "folder"), lab.chosen("subject"))
-        self.assertEqual(("service", "sharepoint", "folder"), lab.chosen("procedures"))
+        self.assertEqual(("service", "sharepoint", "labtracks", "folder"), lab.chosen("procedures"))
         self.assertTrue(lab.enriches)
         with self.assertRaisesRegex(MetadataError, "nowhere.pem holds no certificates"):
             lab.ask("slims", "rig", "r")

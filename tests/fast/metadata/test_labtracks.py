@@ -6,6 +6,7 @@ import traceback
 import unittest
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pymssql
@@ -105,6 +106,57 @@ class Answers(Asking):
     def test_what_nobody_knows_is_none(self) -> None:
         self.assertIsNone(self.source().subject("690165"))
         self.assertEqual((None, []), (self.source().rig("1"), self.source().project_names()))
+
+    def test_finished_perfusions_and_injections_are_procedures(self) -> None:
+        for number, kind in enumerate((1, 2, 3), 100):
+            self.server.has_a_task(number, 690165, kind)
+        self.server.has_a_task(200, 690165, 2, "C").has_a_task(201, 7, 2)
+        found = self.source().procedures("690165")
+        first, second = found.document["subject_procedures"]
+        self.assertEqual(
+            ["Perfusion", "Retro-orbital injection"],
+            [part["procedures"][0]["procedure_type"] for part in (first, second)],
+        )
+        for part in (first, second):
+            self.assertEqual("2023-10-11", part["start_date"])
+            self.assertEqual("2002", part["iacuc_protocol"])
+            self.assertEqual("LAS-28803", part["experimenter_full_name"])
+        self.assertEqual(["690165"], first["procedures"][0]["output_specimen_ids"])
+        self.assertIn("task type: RO Injection VGT", second["notes"].splitlines())
+        self.assertIn("task 200 (Perfusion Gel): left out: its status is C", found.notes)
+        self.assertIn("lacks injection_volume, injection_eye, injection_materials", found.notes[0])
+        self.assertFalse(found.valid)
+
+    def test_without_such_tasks_there_are_no_procedures(self) -> None:
+        self.server.has_a_task(100, 690165, 1)
+        for subject_id in ("690165", "1", "no number"):
+            self.assertIsNone(self.source().procedures(subject_id))
+
+    def test_the_animal_of_the_case(self) -> None:
+        case = json.loads((Path(__file__).parent / "cases" / "labtracks_rows.json").read_text())
+        for group in case["GROUPS"]:
+            values = [group["ID"], group["GROUP_NAME"], group["GROUP_DESCRIPTION"]]
+            self.server.execute("INSERT INTO GROUPS VALUES (?, ?, ?)", values)
+        for kind in case["SPECIES"]:
+            self.server.execute("INSERT INTO SPECIES VALUES (?, ?)", list(kind.values()))
+        for animal in case["ANIMALS_COMMON"]:
+            columns = animal | {"BIRTH_DATE": animal["BIRTH_DATE"].replace("T", " ")}
+            self.server.has(columns.pop("ID"), **columns)
+        found = self.source().subject("700008")
+        self.assertEqual((True, True), (found.valid, found.complete), found.notes)
+        self.assertIsNone(found.document["housing"])
+        self.assertEqual("BALB/c", found.document["background_strain"])
+        self.assertEqual("Genea-Cre/wt;Ai0/wt", found.document["genotype"])
+        self.assertEqual(
+            {
+                "breeding_group": "Genea-Cre;Ai0(ND)",
+                "maternal_id": "700006",
+                "maternal_genotype": "Genea-Cre/wt",
+                "paternal_id": "700007",
+                "paternal_genotype": "Ai0/wt",
+            },
+            found.document["breeding_info"],
+        )
 
     def test_it_is_read_and_never_written(self) -> None:
         self.server.has_a_family()

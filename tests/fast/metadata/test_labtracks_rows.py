@@ -30,6 +30,7 @@ def row(**columns: Any) -> dict[str, Any]:
         "paternal_id": Decimal("600002"),
         "paternal_class_values": xml("Ai32/Ai32"),
         "breeding_group": "Exp-ND-01",
+        "breeding_description": None,
         **columns,
     }
 
@@ -114,6 +115,19 @@ class Fields(unittest.TestCase):
         self.assertTrue(other.complete)
         self.assertEqual([], read(group_description=None).notes)
 
+    def test_the_strain_is_that_of_the_dams_group_if_the_animals_says_nothing(self) -> None:
+        for value in (None, " "):
+            reading = read(group_description=value, breeding_description="BALB/c")
+            self.assertEqual("BALB/c", reading.document["background_strain"])
+        reading = read(breeding_description="BALB/c")
+        self.assertEqual("C57BL/6J", reading.document["background_strain"])
+
+    def test_negative_cages_and_rooms_are_none(self) -> None:
+        none = Decimal("-99999999999999")
+        self.assertIsNone(read(cage_id=none, room_id="-1").document["housing"])
+        housing = read(cage_id=none).document["housing"]
+        self.assertEqual((None, "271"), (housing["cage_id"], housing["room_id"]))
+
     def test_housing(self) -> None:
         self.assertIsNone(read(cage_id=None, room_id=None).document["housing"])
         housing = read(cage_id=None).document["housing"]
@@ -162,26 +176,26 @@ class Fields(unittest.TestCase):
         model = Subject.model_validate_json(json.dumps(reading.document))
         self.assertEqual(json.loads(model.model_dump_json()), reading.document)
 
-    def test_parents_of_whom_not_all_is_known_stand_in_the_notes(self) -> None:
-        for columns, words, notes in (
+    def test_of_parents_the_rest_is_kept_if_one_is_not_known(self) -> None:
+        for columns, words, lost in (
             (
                 {"paternal_id": None, "paternal_class_values": None},
-                "for want of the sire$",
-                "LabTracks knows of the parents: dam 600001.",
+                "^breeding information lacks the sire$",
+                ("paternal_id", "paternal_genotype"),
             ),
             (
                 {"maternal_class_values": "<", "breeding_group": None},
-                "want of the dam's group, the dam's genotype .CLASS_VALUES is not XML",
-                "LabTracks knows of the parents: dam 600001, sire 600002.",
+                "lacks the dam's group, the dam's genotype .CLASS_VALUES is not XML",
+                ("breeding_group", "maternal_genotype"),
             ),
         ):
             with self.subTest(columns):
                 reading = read(**columns)
-                self.assertIsNone(reading.document["breeding_info"])
-                self.assertEqual(notes, reading.document["notes"])
+                whole = read().document["breeding_info"]
+                self.assertEqual(whole | dict.fromkeys(lost), reading.document["breeding_info"])
+                self.assertEqual("Allen Institute", reading.document["source"]["name"])
                 self.assertRegex(reading.notes[0], words)
                 self.assertFalse(reading.complete)
-                Subject.model_validate_json(json.dumps(reading.document))
 
 
 class SeveralRows(unittest.TestCase):

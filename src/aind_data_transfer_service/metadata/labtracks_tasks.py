@@ -1,0 +1,84 @@
+"""What LabTracks' tasks say was done to an animal, as `procedures.json` of aind-data-schema 0.34.
+
+A task of the colony is a perfusion or a retro-orbital injection by the name of its type, and was
+done if its status is F (finished). Tasks of other types, such as tattoos, are no procedures.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from aind_data_transfer_service.metadata import surgery
+from aind_data_transfer_service.metadata.labtracks_rows import as_text
+from aind_data_transfer_service.metadata.sources import Found
+
+TaskRow = Mapping[str, Any]
+"""A row that the query for tasks in `labtracks.py` returns, by its names of columns."""
+_FINISHED = "F"
+_GROUP = "LAS"
+"""Laboratory Animal Services do the tasks of the colony."""
+_NOTED = {
+    "type_name": "task type",
+    "description": "description",
+    "protocol_title": "protocol",
+    "date_end": "ended",
+}
+
+
+def read_tasks(subject_id: str, rows: Sequence[TaskRow], source: str) -> Found | None:
+    """Read the procedures among an animal's tasks.
+
+    Parameters
+    ----------
+    subject_id : str
+        The animal.
+    rows : Sequence
+        All its tasks.
+    source : str
+        Where they are from, for people.
+
+    Returns
+    -------
+    Found | None
+        The procedures, with a note for each that was not finished; None if no task is one.
+    """
+    tasks = [(row, kind) for row in rows if (kind := _kind(row))]
+    if not tasks:
+        return None
+    done = [(row, kind) for row, kind in tasks if as_text(row["task_status"]) == _FINISHED]
+    left_out = [
+        f'task {as_text(row["id"])} ({as_text(row["type_name"])}): left out: its status is '
+        f'{as_text(row["task_status"]) or "not known"}'
+        for row, kind in tasks
+        if as_text(row["task_status"]) != _FINISHED
+    ]
+    surgeries = [_surgery(subject_id, row, kind) for row, kind in done]
+    found = surgery.document(subject_id, surgeries, source, left_out)
+    return surgery.with_notes(found, left_out)
+
+
+def _kind(row: TaskRow) -> str | None:
+    """Return which procedure a task is, by the name of its type."""
+    name = (as_text(row["type_name"]) or "").lower()
+    if name.startswith("perfusion"):
+        return "perfusion"
+    return "injection" if name.startswith(("ro injection", "retro-orbital injection")) else None
+
+
+def _surgery(subject_id: str, row: TaskRow, kind: str) -> dict[str, Any]:
+    """Describe a finished task."""
+    started, who = row["date_start"], as_text(row["investigator_id"])
+    sitting = surgery.Sitting(
+        start=date.fromisoformat(started.isoformat()[:10]) if isinstance(started, date) else None,
+        experimenter=f"{_GROUP}-{who}" if who else _GROUP,
+    )
+    procedure = (
+        surgery.perfusion([subject_id]) if kind == "perfusion" else surgery.retro_orbital([])
+    )
+    notes = [f"task: {as_text(row['id'])}"]
+    notes += [
+        f"{label}: {' '.join(words.split())}"
+        for name, label in _NOTED.items()
+        if (words := as_text(row[name]))
+    ]
+    return surgery.surgery(sitting, as_text(row["protocol_number"]), [procedure], notes)
