@@ -6,7 +6,8 @@ pages, and to a token of Entra ID.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -24,9 +25,25 @@ _PAGE_SIZE = 50
 _PAGES = 50
 """A search that finds more is too loose to be of use."""
 _AT_ONCE = 4
-_VIRUS, _PLASMID = "AiV", "AiP"
-"""How TARS's own names of viruses and plasmids begin."""
-_PREPARATIONS = ("Crude", "Purified")
+_VIRUS = re.compile(r"(AiV|VIR)\w[\w-]*")
+_PLASMID = re.compile(r"(AiP|ExP)\w[\w-]*")
+_GENOME = re.compile(r"[rp]AAV[-_].+")
+"""What TARS's ids of viruses and of plasmids, and names of genomes look like."""
+_PREPARATIONS = {
+    "Crude-SOP#VC002": ("Crude", "SOP#VC002"),
+    "Purified-SOP#VC003": ("Purified", "SOP#VC003"),
+    "Crude-HGT": ("Crude", "HGT"),
+    "Crude-HGT#1.0": ("Crude", "HGT#1.0"),
+    "Rabies-SOP#VC001": ("Crude", "SOP#VC001"),
+    "CrudePHPeB-SOP#VC004": ("Crude", "PHPeB-SOP#VC004"),
+    "Crude-MGT#1.0": ("Crude", "MGT#1.0"),
+    "Crude-MGT#2.0": ("Crude", "MGT#2.0"),
+    "Purified-MGT#1.0": ("Purified", "MGT#1.0"),
+    "PHPeB-SOP-UW": (None, "PHPeB-SOP-UW"),
+}
+"""What TARS's types of preparation mean: the kind, and the protocol that was followed."""
+_TYPE = re.compile(r"(Crude|Purified)-(\S+)")
+"""A type of preparation that names both."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +52,9 @@ class Material:
 
     lot: str
     virus: str | None = None
-    """TARS's name of the virus, `AiV…`."""
+    """TARS's id of the virus, `AiV…` or `VIR…`."""
     plasmid: str | None = None
-    """TARS's name of the plasmid, `AiP…`."""
+    """TARS's id of the plasmid, `AiP…` or `ExP…`."""
     name: str | None = None
     """The full name of the genome."""
     prepared: str | None = None
@@ -105,7 +122,7 @@ class TarsSource(SourceBase):
         found = _read_lot(lot, lots[0])
         if len(lots) > 1:
             words = f"TARS has {len(lots)} lots {lot}; the one prepared last is taken"
-            found = replace(found, notes=(words,))
+            found = replace(found, notes=(*found.notes, words))
         return self._with_molecule(found, lots[0])
 
     def enrich(self, procedures: Found) -> Found:
@@ -198,18 +215,39 @@ class TarsSource(SourceBase):
 def _read_lot(lot: str, told: Mapping[str, Any]) -> Material:
     """Read what a lot says of itself."""
     preparation = _inner(told, "viralPrep")
-    kind = str(_inner(preparation, "viralPrepType").get("name") or "")
-    first, _, protocol = kind.partition("-")
+    type_name = str(_inner(preparation, "viralPrepType").get("name") or "").strip()
+    kind, protocol = _preparation(type_name)
     aliases = _aliases(_inner(preparation, "virus"))
+    unknown = f'lot {lot}: TARS\'s type of preparation is "{type_name}"'
     return Material(
         lot=lot,
-        virus=next((name for name in aliases if name.startswith(_VIRUS)), None),
-        name=next((name for name in aliases if not name.startswith(_VIRUS)), None),
+        virus=_matching(_VIRUS, aliases),
+        plasmid=_matching(_PLASMID, aliases),
+        name=_genome(aliases),
         prepared=_day(told.get("datePrepped")),
-        preparation=first if first in _PREPARATIONS else None,
-        protocol=(protocol if first in _PREPARATIONS else kind) or None,
+        preparation=kind,
+        protocol=protocol,
         titer=_titer(told),
+        notes=(unknown,) if type_name and not protocol else (),
     )
+
+
+def _preparation(type_name: str) -> tuple[str | None, str | None]:
+    """Return the kind of a preparation and its protocol; what the type does not say is None."""
+    both = _TYPE.fullmatch(type_name)
+    stated = (both.group(1), both.group(2)) if both else (None, None)
+    return _PREPARATIONS.get(type_name, stated)
+
+
+def _matching(pattern: re.Pattern[str], aliases: Sequence[str]) -> str | None:
+    """Return the first name of a kind; the preferred one comes first."""
+    return next((name for name in aliases if pattern.fullmatch(name)), None)
+
+
+def _genome(aliases: Sequence[str]) -> str | None:
+    """Return the name of the genome: one that looks like it, or else one that is no id."""
+    others = [name for name in aliases if not (_VIRUS.fullmatch(name) or _PLASMID.fullmatch(name))]
+    return _matching(_GENOME, others) or next(iter(others), None)
 
 
 def _add_molecule(found: Material, molecule: Mapping[str, Any]) -> Material:
@@ -217,7 +255,7 @@ def _add_molecule(found: Material, molecule: Mapping[str, Any]) -> Material:
     addgene = molecule.get("addgeneId")
     return replace(
         found,
-        plasmid=next((name for name in aliases if name.startswith(_PLASMID)), None),
+        plasmid=_matching(_PLASMID, aliases) or found.plasmid,
         name=molecule.get("fullName") or found.name,
         addgene_id=str(addgene) if addgene else None,
     )
@@ -232,7 +270,7 @@ def _molecule_names(lot: Mapping[str, Any]) -> list[str]:
         for molecule in (molecules if isinstance(molecules, list) else [])
         if isinstance(molecule, dict) and (aliases := _aliases(molecule))
     ]
-    return named or [name for name in _aliases(virus) if not name.startswith(_VIRUS)]
+    return named or [name for name in _aliases(virus) if not _VIRUS.fullmatch(name)]
 
 
 def _aliases(thing: Mapping[str, Any]) -> list[str]:
@@ -283,6 +321,8 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 def _complete(part: dict[str, Any], virus: dict[str, Any], known: Material) -> None:
     """Write into a virus what is known; a titer that was told is that of the mixture, and stays."""
     called = virus.get("name")
+    lines = str(part.get("notes") or "").splitlines()
+    lines += [note for note in known.notes if note not in lines]
     virus["tars_identifiers"] = {
         "virus_tars_id": known.virus,
         "plasmid_tars_alias": known.plasmid,
@@ -303,5 +343,5 @@ def _complete(part: dict[str, Any], virus: dict[str, Any], known: Material) -> N
     if known.name and known.name != called:
         virus["name"] = known.name
         if called and called != known.lot:
-            lines = [part.get("notes"), f"{known.name} ({known.lot}) is called there: {called}"]
-            part["notes"] = "\n".join(line for line in lines if line)
+            lines.append(f"{known.name} ({known.lot}) is called there: {called}")
+    part["notes"] = "\n".join(lines) or None

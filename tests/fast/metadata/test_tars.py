@@ -1,7 +1,9 @@
 """Lots of viruses, from a server that speaks as TARS does."""
 
+import json
 import unittest
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -40,6 +42,9 @@ def procedures(*materials: dict[str, Any]) -> Found:
     injection = {"procedure_type": "Nanoject injection", "injection_materials": list(materials)}
     surgery = {"procedure_type": "Surgery", "procedures": [injection], "notes": "cold"}
     return Found({"subject_id": "7", "subject_procedures": [surgery]}, True, "the list")
+
+
+CASES = Path(__file__).parent / "cases"
 
 
 class Case(unittest.TestCase):
@@ -126,12 +131,68 @@ class Lots(Case):
                     "titers": [{"result": "many"}, 3, {"result": True}],
                     "datePrepped": "2023",
                 },
-                Material("VT3214g", protocol="Odd"),
+                Material("VT3214g", notes=('lot VT3214g: TARS\'s type of preparation is "Odd"',)),
             ),
         ):
             with self.subTest(expected):
                 self.server.lots = [lot(**told)]
                 self.assertEqual(expected, self.source().material("VT3214g"))
+
+    def test_aliases_are_told_apart_by_what_they_look_like(self) -> None:
+        self.server.lots = json.loads((CASES / "tars_lots.json").read_text())["data"]
+        self.server.molecules = []
+        first, second = (self.source().material(name) for name in ("VT0001G", "VT0002G"))
+        self.assertEqual(
+            Material(
+                lot="VT0001G",
+                virus="AiV1_PHPeB_2",
+                plasmid="AiP1",
+                name="rAAV-gene-SYFP2",
+                prepared="2024-02-04",
+                preparation="Crude",
+                protocol="PHPeB-SOP#VC004",
+                titer=67300000000000,
+            ),
+            first,
+        )
+        self.assertEqual(
+            Material(
+                lot="VT0002G",
+                virus="VIR2_PHPeB",
+                name="pAAV-gene-tdT",
+                prepared="2024-02-04",
+                preparation="Crude",
+                protocol="SOP#VC001",
+                titer=15000000000000,
+            ),
+            second,
+        )
+
+    def test_types_of_preparation(self) -> None:
+        for name, expected in {
+            "Crude-SOP#VC002": ("Crude", "SOP#VC002"),
+            "Purified-MGT#1.0": ("Purified", "MGT#1.0"),
+            "Crude-NEW#2.0": ("Crude", "NEW#2.0"),
+            "Rabies-SOP#VC001": ("Crude", "SOP#VC001"),
+            "PHPeB-SOP-UW": (None, "PHPeB-SOP-UW"),
+            "VTC-AAV1": (None, None),
+            "Unknown": (None, None),
+            "Iodixanol gradient purification (large scale preps)": (None, None),
+        }.items():
+            with self.subTest(name):
+                told = lot()
+                told["viralPrep"]["viralPrepType"]["name"] = name
+                self.server.lots = [told]
+                found = self.source().material("VT3214g")
+                self.assertEqual(expected, (found.preparation, found.protocol))
+                self.assertEqual(expected[1] is None, f'"{name}"' in "".join(found.notes))
+
+    def test_an_expression_plasmid_is_a_plasmid(self) -> None:
+        told = lot()
+        told["viralPrep"]["virus"]["aliases"] = [alias("ExP12", True), alias("some genome", False)]
+        self.server.lots, self.server.molecules = [told], []
+        found = self.source().material("VT3214g")
+        self.assertEqual((None, "ExP12", "some genome"), (found.virus, found.plasmid, found.name))
 
     def test_a_molecule_that_is_not_answered_for_leaves_the_lot_incomplete(self) -> None:
         self.server.next("/Molecules", Reply(403, {}))
