@@ -10,9 +10,11 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from aind_data_transfer_service.configs import plain_text
+
 Kind = Literal["text", "path", "time", "flag", "platform", "modality", "level", "settings"]
 
-_BLANKS = re.compile(r"[\s\u200b-\u200d\ufeff]+")
+_BLANKS = re.compile(r"\s+")
 _MODALITY = re.compile(r"modality(0|[1-9]\d?)(?:\.([a-z_]+))?", re.A)
 
 
@@ -206,7 +208,7 @@ def normalised(header: str) -> str:
 
     `' Subject ID '` becomes `subject_id`, and `modality0 .source` becomes `modality0.source`.
     """
-    name = _BLANKS.sub(" ", header).strip().lower()
+    name = _BLANKS.sub(" ", plain_text.without_unseen(header)).strip().lower()
     name = ".".join(part.strip() for part in name.split("."))
     return name.replace(" ", "_").replace("-", "_")
 

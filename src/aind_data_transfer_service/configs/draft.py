@@ -9,7 +9,7 @@ from aind_data_transfer_service.configs.cells import meant
 from aind_data_transfer_service.configs.columns import JOB_COLUMNS, REQUIRED_COLUMNS
 from aind_data_transfer_service.configs.header import Header, Source
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.configs.tables import Row
+from aind_data_transfer_service.configs.tables import Row, is_empty
 
 _REQUIRED_FIELDS = tuple(name for name in REQUIRED_COLUMNS if name in JOB_COLUMNS)
 
@@ -67,7 +67,7 @@ class Draft:
         except IndexError:
             return
         if type(cell) is str:
-            if cell and not cell.isspace():
+            if not is_empty(cell):
                 into[source.field] = cell
             return
         try:

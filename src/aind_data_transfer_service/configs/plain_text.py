@@ -4,6 +4,12 @@ Refused are those that nobody sees and that change what is seen or stored: contr
 breaks in a text of one line, marks that change the direction of the text around them, and halves
 of characters (unpaired surrogates), which cannot be sent or stored. Each is named by its code
 point and its place.
+
+A text of one line, such as a name or a path, may hold no other invisible character either (zero
+width spaces, soft hyphens, byte order marks, fillers). Copying from web pages and other programs
+adds them. They are dropped at both ends, as blanks are, and refused within. The joiners and
+variation selectors that Persian, the languages of India and emoji need are allowed between their
+letters.
 """
 
 import math
@@ -20,10 +26,78 @@ _PLACES_SHOWN = 3
 """Wrong places of a JSON value that an error lists."""
 _DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _HALVES = "\ud800-\udfff"
-_IN_LINE = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_HALVES}]")
+_INVISIBLE = (
+    "\u00ad\u034f\u115f\u1160\u180e\u200b\u2060-\u2064\u206a-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb"
+    "\U000e0000-\U000e0fff"
+)
+_JOINERS = "\u200c\u200d"
+_SELECTORS = "\ufe00-\ufe0f"
+_JOINED = f"\u0600-\u1fff\u2100-\u3163\u3165-\ud7ff\uf900-\ufdff\U00010000-\U000dffff{_SELECTORS}"
+"""Letters and signs that joiners and variation selectors may follow."""
+_OUT_OF_PLACE = (
+    f"[{_JOINERS}](?![{_JOINED}])|(?<![{_JOINED}])[{_JOINERS}]|(?<![{_JOINED}])[{_SELECTORS}]"
+)
+_IN_LINE = re.compile(
+    f"[\x00-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_HALVES}{_INVISIBLE}]|{_OUT_OF_PLACE}"
+)
+_AT_END = f"[\\s{_DIRECTIONS}{_INVISIBLE}{_JOINERS}]"
+_ENDS = re.compile(f"^{_AT_END}+|(?<!{_AT_END}){_AT_END}+$")
+_UNSEEN = re.compile(f"[{_DIRECTIONS}{_INVISIBLE}{_JOINERS}]")
 _IN_LINES = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_HALVES}]")
 _IS_DIRECTION = re.compile(f"[{_DIRECTIONS}]")
 _IS_HALF = re.compile(f"[{_HALVES}]")
+_IS_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def trim(text: str) -> str:
+    """Return a text without the blanks and invisible characters at its ends.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+
+    Examples
+    --------
+    >>> trim("\\u202a /data/a\\u200b ")
+    '/data/a'
+    """
+    stripped = text.strip()
+    return stripped if stripped.isascii() else _ENDS.sub("", stripped)
+
+
+def without_unseen(text: str) -> str:
+    """Return a text without the invisible characters in it; a zero width space becomes a blank.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+
+    Examples
+    --------
+    >>> without_unseen("sub\\u00adject\\u200bid")
+    'subject id'
+    """
+    return text if text.isascii() else _UNSEEN.sub("", text.replace("\u200b", " "))
+
+
+def show(text: str) -> str:
+    """Return a text with the characters escaped that nobody would see.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+
+    Examples
+    --------
+    >>> show("/data/a\\u200b")
+    '/data/a\\\\u200b'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() and not _UNSEEN.match(c) else repr(c)[1:-1] for c in text)
 
 
 def wrong_character(text: str, has_lines: bool = False, place: str = "") -> str:
@@ -53,8 +127,10 @@ def wrong_character(text: str, has_lines: bool = False, place: str = "") -> str:
         kind = "half a character"
     elif _IS_DIRECTION.match(character):
         kind = "a text-direction character"
-    else:
+    elif _IS_CONTROL.match(character):
         kind = "a line break or control character"
+    else:
+        kind = "an invisible character"
     inside = f" in {place}" if place else ""
     return f"{kind} (U+{ord(character):04X}){inside} at character {found.start() + 1:,}"
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
+from aind_data_transfer_service.configs.plain_text import trim
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_COLUMNS
 from aind_data_transfer_service.errors import SpreadsheetError
 
@@ -26,9 +27,20 @@ class Row(NamedTuple):
 def is_blank(*cells: Any) -> bool:
     """Tell whether cells hold nothing but blanks."""
     for cell in cells:
-        if not isinstance(cell, str) or (cell and not cell.isspace()):
+        if not isinstance(cell, str) or not is_empty(cell):
             return False
     return True
+
+
+def is_empty(text: str) -> bool:
+    """Return whether a text holds nothing but blanks and invisible characters.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    """
+    return not text or text.isspace() or not (text.isascii() or trim(text))
 
 
 def is_filled(cell: Any) -> bool:
@@ -40,7 +52,7 @@ def is_filled(cell: Any) -> bool:
         The value of the cell.
     """
     if isinstance(cell, str):
-        return not (cell == "" or cell.isspace() or cell.strip().lower() in _CHECK_BOX)
+        return not is_empty(cell) and cell.strip().lower() not in _CHECK_BOX
     return not isinstance(cell, bool)
 
 

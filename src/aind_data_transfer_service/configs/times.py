@@ -234,6 +234,7 @@ def _refuse_clock_change(moment: datetime, zone: ZoneInfo, or_repeated: bool) ->
 
 def _from_text(value: str, date_order: DateOrder) -> datetime:
     """Read text in any of the known forms."""
+    value = plain_text.trim(value)
     found = _ISO.fullmatch(value)
     if found is None:
         text = " ".join(value.split())
@@ -241,7 +242,7 @@ def _from_text(value: str, date_order: DateOrder) -> datetime:
             if found := form.fullmatch(text):
                 break
         else:
-            if problem := plain_text.wrong_character(value.strip()):
+            if problem := plain_text.wrong_character(value):
                 raise ValueError(f"{quoted(value)} holds {problem}; {_right(date_order)}")
             raise ValueError(_why_not(text, date_order))
     return _assemble(value, found.groupdict(), date_order)

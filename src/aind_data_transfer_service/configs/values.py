@@ -22,7 +22,7 @@ MAX_MODALITIES = 9_999
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
-_ODD_BLANKS = re.compile(r"[\u00a0\u2007\u202f]")
+_ODD_BLANKS = re.compile(r"[\u00a0\u1680\u2000-\u200a\u202f\u205f]")
 _DRIVE = re.compile(r"[A-Za-z]:([\\/]|$)")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://?")
 _SUBJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
@@ -34,14 +34,14 @@ _PATH_RIGHT = "write the path from the root of the shared drive, for example /sh
 
 
 def text(value: object) -> str:
-    """Take one line of text: no control characters, no blanks round it, up to 256 characters."""
+    """Take one line of text: no invisible characters, no blanks round it, up to 256 characters."""
     if not isinstance(value, str):
         raise ValueError(f"{quoted(value)} is no text; write it in quotation marks")
-    stripped = value.strip()
+    stripped = plain_text.trim(value)
     if not stripped:
         raise ValueError("empty; write a text")
-    if not stripped.isprintable():
-        stripped = _ODD_BLANKS.sub(" ", stripped).strip()
+    if not stripped.isascii() or not stripped.isprintable():
+        stripped = _ODD_BLANKS.sub(" ", stripped)
         plain_text.refuse(stripped, quoted(stripped))
     if len(stripped) > MAX_TEXT:
         raise ValueError(f"{len(stripped)} characters long; write at most {MAX_TEXT}")
@@ -56,17 +56,17 @@ def optional_text(value: object) -> str | None:
 def path(value: object) -> PurePosixPath:
     """Take an absolute POSIX path, as the machines of the cluster see it.
 
-    Blanks round it are dropped. Refused, with what is right: Windows drives and network names,
-    addresses such as `s3://`, relative paths, `..`, the root itself, line breaks, and more than
-    4,096 bytes.
+    Blanks and invisible characters at its ends are dropped. Refused, with what is right: Windows
+    drives and network names, addresses such as `s3://`, relative paths, `..`, the root itself, line
+    breaks, and more than 4,096 bytes.
     """
     if not isinstance(value, str):
         given = os.fspath(value) if isinstance(value, os.PathLike) else None
         if not isinstance(given, str):
             raise ValueError(f"{quoted(value)} is no path; {_PATH_RIGHT}")
         value = given
-    stripped = value.strip()
-    if not stripped.isprintable():
+    stripped = _without_slash(plain_text.trim(value))
+    if not stripped.isascii() or not stripped.isprintable():
         plain_text.refuse(stripped, quoted(stripped))
     if stripped[:1] != "/" or stripped[:2] == "//" or "/.." in stripped:
         _refuse_path(stripped)
@@ -76,6 +76,13 @@ def path(value: object) -> PurePosixPath:
     if not stripped.strip("/.") and str(found) == "/":
         raise ValueError(f'"{stripped}" is the root of the drive; name a folder beneath it')
     return found
+
+
+def _without_slash(text: str) -> str:
+    """Remove slashes at the end of a path, and blanks before them."""
+    while len(text) > 1 and text.endswith("/"):
+        text = plain_text.trim(text[:-1])
+    return text
 
 
 def optional_path(value: object) -> PurePosixPath | None:
@@ -96,7 +103,7 @@ def subject_id(value: object) -> str:
         value = str(value)
     if not isinstance(value, str):
         raise ValueError(f"{quoted(value)} is no subject id; write one such as 690165")
-    stripped = value.strip()
+    stripped = plain_text.trim(value)
     if not stripped:
         raise ValueError("empty; write the subject's id, such as 690165")
     if found := _WHOLE.fullmatch(stripped):
@@ -118,15 +125,16 @@ def bucket(value: object) -> str | None:
     """
     if _is_blank(value):
         return None
-    if isinstance(value, str) and value.strip().startswith("arn:"):
+    name = plain_text.trim(value) if isinstance(value, str) else ""
+    if name.startswith("arn:"):
         raise ValueError(f"{quoted(value)} is an ARN; name the access point by its alias")
-    if not isinstance(value, str) or not _BUCKET.fullmatch(value.strip()) or ".." in value:
+    if not _BUCKET.fullmatch(name) or ".." in name:
         _refuse_characters(value)
         raise ValueError(
             f"{quoted(value)} is no name of a bucket; write 3 to 63 lower-case letters, digits, "
             "- and . without s3:// or a folder, for example aind-open-data"
         )
-    return value.strip()
+    return name
 
 
 def bucket_problem(name: str, allowed: Collection[str] | None) -> str:
@@ -154,7 +162,7 @@ def flag(value: object) -> bool:
     if isinstance(value, (int, float)) and value in (0, 1):
         return bool(value)
     if isinstance(value, str):
-        word = value.strip().lower()
+        word = plain_text.trim(value).lower()
         if word in _YES:
             return True
         if word in _NO:
@@ -165,7 +173,7 @@ def flag(value: object) -> bool:
 
 def log_level(value: object) -> str:
     """Take the name of a log level, in any case."""
-    word = value.strip().upper() if isinstance(value, str) else ""
+    word = plain_text.trim(value).upper() if isinstance(value, str) else ""
     if word not in LOG_LEVELS:
         _refuse_characters(value)
         near = nearest(word, LOG_LEVELS)
@@ -178,7 +186,7 @@ def extra_configs(value: object) -> dict[str, Any] | str | None:
     """Take extra settings: a JSON object, its text, or the absolute path of a file with one."""
     if _is_blank(value):
         return None
-    if isinstance(value, str) and value.lstrip()[:1] in "{[":
+    if isinstance(value, str) and (value := plain_text.trim(value))[0] in "{[":
         return _json_object(value)
     if isinstance(value, Mapping):
         try:
@@ -223,13 +231,14 @@ def _refuse_depth(value: object, left: int) -> None:
 
 def _is_blank(value: object) -> bool:
     """Tell whether an optional value was left out."""
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (isinstance(value, str) and not plain_text.trim(value))
 
 
 def _refuse_characters(value: object) -> None:
     """Refuse what no text may hold, before anything else is said of it."""
     if isinstance(value, str):
-        plain_text.refuse(value.strip(), quoted(value.strip()))
+        trimmed = plain_text.trim(value)
+        plain_text.refuse(trimmed, quoted(trimmed))
 
 
 def _refuse_path(value: str) -> None:

@@ -43,12 +43,12 @@ def quoted(value: object) -> str:
     """Show a value in an error: in quotation marks, on one line, and not too long."""
     text = value if isinstance(value, str) else repr(value)
     shown = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-    return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown) + '"'
+    return f'"{plain_text.show(shown)}"'
 
 
 def folded(word: str) -> str:
     """Reduce a word to what is compared of it: `Behavior_Videos ` becomes `behavior-videos`."""
-    return _SEPARATORS.sub("-", word.strip()).casefold()
+    return _SEPARATORS.sub("-", plain_text.trim(word)).casefold()
 
 
 @contextmanager
@@ -130,17 +130,18 @@ class _Term:
             return term
         if isinstance(value, cls):
             return value
-        spellings = [s for s in _spellings(value) if isinstance(s, str) and s.strip()]
+        spellings = [s for s in _spellings(value) if isinstance(s, str) and plain_text.trim(s)]
         for spelling in spellings:
             term = cls._by_spelling.get(spelling) or cls._by_spelling.get(folded(spelling))
             if term is not None:
                 return term
         if not spellings:
             raise ValueError(f"{quoted(value)} is no {cls.noun}; write one of {cls._listed()}")
-        plain_text.refuse(spellings[0].strip(), quoted(spellings[0].strip()))
+        word = plain_text.trim(spellings[0])
+        plain_text.refuse(word, quoted(word))
         # mypy holds the `__hash__` of a class's instances against the class
         said = _unknown if _hints.get().left > 0 else _unknown.__wrapped__
-        raise ValueError(said(cls, spellings[0]))  # type: ignore[arg-type]
+        raise ValueError(said(cls, word))  # type: ignore[arg-type]
 
     @classmethod
     def _listed(cls) -> str:

@@ -11,7 +11,7 @@ from aind_data_transfer_service.configs.plain_text import wrong_character
 from aind_data_transfer_service.configs.problems import explain
 from aind_data_transfer_service.configs.requests import parse_jobs
 from aind_data_transfer_service.jobs.json_text import read_object
-from tests.fast.configs.builders import job, read_csv, row
+from tests.fast.configs.builders import job, read_csv, read_xlsx, row
 
 REFUSED = {
     "\0": "U+0000",
@@ -25,6 +25,13 @@ REFUSED = {
     "\u202e": "U+202E",
     "\u2066": "U+2066",
     "\u2069": "U+2069",
+    "\u00ad": "U+00AD",
+    "\u200b": "U+200B",
+    "\u200d": "U+200D",
+    "\u2060": "U+2060",
+    "\ufeff": "U+FEFF",
+    "\u3164": "U+3164",
+    "\U000e0041": "U+E0041",
     "\ud800": "U+D800",
     "\udcff": "U+DCFF",
 }
@@ -63,7 +70,9 @@ class Characters(unittest.TestCase):
             "مرحبا",
             "\U0001f9e0",
             "a\u00a0b",
-            "a\u200bb",
+            "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627",
+            "\u0915\u094d\u200d\u0937",
+            "\u2764\ufe0f\u200d\U0001f525",
         ):
             self.assertEqual("", wrong_character(text))
 
@@ -71,6 +80,10 @@ class Characters(unittest.TestCase):
         for character, code in REFUSED.items():
             found = wrong_character(f"ab{character}c{character}")
             self.assertRegex(found, rf"\({code.replace('+', '[+]')}\) at character 3$")
+
+    def test_joiners_are_for_the_letters_that_need_them(self):
+        for text in ("An\u200cna", "\u200d", "\u0639\u200c", "a\ufe0f", "\u0639\u200c5"):
+            self.assertRegex(wrong_character(text), r"^an invisible character \(U\+")
 
     def test_lines_may_be_allowed(self):
         self.assertEqual("", wrong_character("a\r\n\tb", has_lines=True))
@@ -172,6 +185,73 @@ class Fields(unittest.TestCase):
         configs, [error] = parse_jobs([json.dumps(job(platform=platform))])
         self.assertEqual([], configs)
         self.assertIn("job 1", error)
+
+
+class Ends(unittest.TestCase):
+    """Blanks and invisible characters around values are dropped, as programs add them."""
+
+    AROUND = (
+        "\u200b \u200c \u200d \u200e \u200f \u202a \u202c \u2060 \u00ad \ufeff \u00a0 \u2003".split(
+            " "
+        )
+    )
+
+    def test_of_the_fields_of_a_request(self):
+        values = job(
+            process_capsule_id="1f8f",
+            s3_bucket="aind",
+            metadata_dir="/data/a b",
+            dry_run="TRUE",
+            log_level="DEBUG",
+        )
+        usual, [] = parse_jobs([json.dumps(values)])
+        for mark in self.AROUND:
+            for around in ("{0}{1}", "{1}{0}", " {0}{0} {1} {0}"):
+                changed = {
+                    name: around.format(mark, value) if isinstance(value, str) else value
+                    for name, value in values.items()
+                }
+                [modality] = changed["modalities"]
+                changed["modalities"] = [
+                    {name: around.format(mark, value) for name, value in modality.items()}
+                ]
+                with self.subTest(mark=f"{mark!a}", around=around):
+                    found, errors = parse_jobs([json.dumps(changed)])
+                    self.assertEqual([], errors)
+                    self.assertEqual(usual, found)
+
+    def test_of_the_cells_and_columns_of_a_spreadsheet(self):
+        for mark in self.AROUND:
+            for read in (read_csv, read_xlsx):
+                table = [
+                    {
+                        f"{mark}{name}{mark}": f"{mark}{value or ''}{mark}"
+                        for name, value in row().items()
+                    }
+                ]
+                with self.subTest(mark=f"{mark!a}", read=read.__name__):
+                    result = read([*table, dict.fromkeys(table[0], mark)])
+                    self.assertEqual([], result.errors)
+                    [found] = result.rows
+                    self.assertEqual(read([row()]).rows[0].config, found.config)
+
+    def test_a_value_of_nothing_else_is_empty(self):
+        for mark in self.AROUND:
+            request = job(project_name=mark * 3, metadata_dir=mark, s3_bucket=mark)
+            _, [error] = parse_jobs([json.dumps(request)])
+            self.assertEqual("job 1, project_name: empty; write a text", error)
+
+    def test_blanks_within_a_name_are_blanks(self):
+        for blank in ("\u00a0", "\u2003", "\u2009", "\u202f"):
+            [found], _ = parse_jobs([json.dumps(job(project_name=f"Ephys{blank}Platform"))])
+            self.assertEqual("Ephys Platform", found.project_name)
+
+    def test_a_path_is_the_same_after_it_was_written_and_read(self):
+        for text in ("/a/b /", "/a/b/ / ", "/a/b\u00a0/\u200b/", "/a/b//"):
+            modality = {"modality": "behavior", "source": text}
+            [found], _ = parse_jobs([json.dumps(job(modalities=[modality]))])
+            self.assertEqual("/a/b", str(found.modalities[0].source))
+            self.assertEqual([found], parse_jobs([found.model_dump_json()]).configs)
 
 
 class Buckets(unittest.TestCase):
