@@ -16,6 +16,7 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from aind_data_transfer_service.configs.plain_text import show
 from aind_data_transfer_service.configs.values import bucket_problem
 from aind_data_transfer_service.errors import SourceError, StoreUnavailable
 from aind_data_transfer_service.jobs.check_analysis import capsule_warnings
@@ -26,11 +27,14 @@ from aind_data_transfer_service.jobs.submission import asset_location
 from aind_data_transfer_service.jobs.workers import Workers
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
+from aind_data_transfer_service.similar_path import similar_hint
 from aind_data_transfer_service.source_roots import SourceRoots, contained_keys, keys_problem
 from aind_data_transfer_service.upload.store import AssetState, S3Keys, open_store
 
 _CHECKS_AT_ONCE = 20  # threads of their own: a slow drive must not hold up the pages
 
+
+_MISSING = " does not exist"
 
 _UTC = frozenset({"UTC", "UCT", "GMT", "GMT0", "GMT+0", "GMT-0", "Universal", "Zulu", "Greenwich"})
 """Last parts of the names of zones that a container has if nobody set its own."""
@@ -291,7 +295,10 @@ def _look(roots: SourceRoots, path: str) -> _Finding:
         return _Finding(str(error), is_refusal=True)
     if keys := contained_keys(real):
         return _Finding(keys_problem(keys), is_refusal=True)
-    return _Finding(look_at_source(path))
+    text = look_at_source(path)
+    if text.endswith(_MISSING):
+        text += similar_hint(path, lambda similar: not roots.problem(similar))
+    return _Finding(text)
 
 
 def look_at_source(path: str) -> str:
@@ -301,11 +308,11 @@ def look_at_source(path: str) -> str:
         if not is_folder:
             os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return f"{path} does not exist"
+        return f"{show(path)}{_MISSING}"
     except OSError as error:
-        return f"{path} cannot be looked at: {error.strerror}"
+        return f"{show(path)} cannot be looked at: {error.strerror}"
     if not os.access(path, os.R_OK | os.X_OK if is_folder else os.R_OK):
-        return f"{path} cannot be read by the service"
+        return f"{show(path)} cannot be read by the service"
     return ""
 
 

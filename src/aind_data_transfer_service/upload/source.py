@@ -33,6 +33,7 @@ from pathlib import PurePosixPath
 
 from aind_data_transfer_service.drives import Drive, reason
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
+from aind_data_transfer_service.similar_path import similar_hint
 from aind_data_transfer_service.source_roots import (
     READ_ONLY,
     SourceRoots,
@@ -57,6 +58,7 @@ _LITTER = re.compile(
 """Files that Finder, Explorer, Office and clients of NFS leave in folders that somebody opens."""
 _LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _SHOWN = 10
+_MISSING = "does not exist"
 
 
 @dataclass
@@ -137,6 +139,8 @@ def check_sources(
         if refused := roots.problem(str(path)):
             problems.append(f"{label}: {refused}")
         elif problem := _root_problem(str(path), drive):
+            if problem == _MISSING:
+                problem += similar_hint(str(path), lambda similar: not roots.problem(similar))
             problems.append(f"{label}: {shown(str(path))} {problem}")
     for label, other in others:
         if refused := roots.problem(other):
@@ -258,7 +262,7 @@ def _root_problem(path: str, drive: Drive) -> str | None:
     try:
         status = drive.run(shown(path), lambda: os.stat(path))
     except (FileNotFoundError, NotADirectoryError):
-        return "does not exist"
+        return _MISSING
     except OSError as error:
         return f"cannot be read: {reason(error)}"
     if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):

@@ -139,6 +139,39 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             [],
         )
 
+    async def test_a_folder_that_looks_the_same_is_named(self):
+        for existing, asked, shown, reason in (
+            (
+                "Mu\u0308ller",
+                "M\u00fcller",
+                "Mu\\u0308ller",
+                "the Unicode form of its accents; corr",
+            ),
+            ("Zo\u00eb", "Zoe\u0308", "Zo\u00eb", "the Unicode form of its accents; correct"),
+            ("Behavior", "behavior", "Behavior", "upper and lower case; correct the path"),
+            ("Run 1 ", "Run 1", "Run 1 ", "a blank at an end of a name; rename it"),
+            ("Run\u00a02", "Run 2", "Run\\xa02", "blanks, invisible characters"),
+            ("a\u00adc", "ac", "a\\xadc", "blanks, invisible characters"),
+        ):
+            (self.vast / existing / "x").mkdir(parents=True)
+            source = str(self.vast / asked / "x")
+            with self.subTest(existing=existing, asked=asked):
+                result = await self.check(self.job(source=source), source_roots=[self.vast])
+                [error] = result.flat_errors()
+                words = f'/x does not exist ("{self.vast}/{shown}/x" exists: it differs in {reason}'
+                self.assertIn(words, error)
+
+    async def test_a_folder_that_may_not_be_read_is_not_named(self):
+        (self.vast / ".ssh").mkdir()
+        source = str(self.vast / ".SSH")
+        result = await self.check(self.job(source=source), source_roots=[self.vast])
+        self.assert_found(result, ["/.SSH does not exist$"], [])
+
+    async def test_a_path_is_shown_with_what_nobody_sees_in_it(self):
+        source = f"{self.vast}/Run\u00a01"
+        result = await self.check(self.job(source=source), source_roots=[self.vast])
+        self.assert_found(result, [r"/vast/Run\\xa01 does not exist$"], [])
+
     async def test_a_missing_source_is_a_warning_where_no_roots_are_named(self):
         result = await self.check(self.job(source="/shared_drive/x"))
         self.assert_found(result, [], ["/shared_drive/x does not exist as seen from here"])

@@ -164,6 +164,11 @@ class TestSources(TransferTestCase):
             self.assertIn(f"{path} does not exist", str(caught.exception))
         self.assertFalse((self.folder / "store").exists())
 
+    def test_a_source_that_looks_the_same_is_named(self):
+        typed = str(self.source).replace("Behavior", "behavior")
+        with self.assertRaisesRegex(SourceError, f'"{self.source}" exists: it differs in upper'):
+            self.run_job(modalities=[{"modality": "behavior", "source": typed}])
+
     def test_a_link_within_the_source_is_sent_as_its_file(self):
         self.write("real.txt", b"real")
         os.symlink("real.txt", self.source / "link.txt")
