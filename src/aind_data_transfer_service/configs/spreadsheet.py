@@ -36,6 +36,9 @@ from aind_data_transfer_service.errors import SpreadsheetError
 _ENOUGH_NAMES = 3
 """So many names of columns make a row the header of a list of jobs."""
 
+_NAMES = ("processor_full_name", "project_name", "process_capsule_id")
+_OPENING, _CLOSING = tuple("\"'\u201c\u201e\u2018\u00ab"), tuple("\"'\u201d\u201c\u2019\u00bb")
+
 _FEW_ROWS = 20
 """So far down the column names are looked for, to say where they are."""
 
@@ -255,6 +258,14 @@ class _Reader:
             self._result.add_errors([f"row {row.number}: {problem}"])
             return
         self._result.rows.append(JobRow(row.number, config, text))
+        for name in _NAMES:
+            value = getattr(config, name) or ""
+            is_quoted = value[:1] in _OPENING and value[-1:] in _CLOSING and len(value) > 1
+            if is_quoted and len(self._result.warnings) < MAX_ERRORS:
+                self._result.warnings.append(
+                    f"row {row.number}, {name}: the quotation marks of {value} are a part of the "
+                    "value; remove them unless they are meant"
+                )
 
 
 def _refuse_title(first: Row, rows: Iterator[Row]) -> Iterator[Row]:

@@ -13,6 +13,10 @@ Delimiter: of comma, semicolon, tab, `|`, `:` and blank, the one with which one 
 holds the most names of known columns; the same goes for `"` or `'` round values. A line `sep=;` at
 the top, as Excel knows it, settles the matter. Lines end with LF, CRLF or CR. Values in quotation
 marks may hold delimiters and line breaks.
+
+What some programs add is removed: blanks around quotation marks, quotation marks around lines as a
+whole, `="000123"` around values that Excel shall not take for numbers, and the mark of DOS at the
+end of a file.
 """
 
 import csv
@@ -20,6 +24,7 @@ import io
 import re
 from collections.abc import Iterator
 from itertools import islice, product
+from typing import NamedTuple
 
 from aind_data_transfer_service.configs import columns
 from aind_data_transfer_service.configs.spreadsheet_limits import (
@@ -57,6 +62,7 @@ _DELIMITERS = (",", ";", "\t", "|", ":", " ")
 _QUOTES = ('"', "'")
 _SEPARATOR_LINE = re.compile(r"\s*\"?sep=(.)\"?[ ,;\t]*(?:\r\n|\r|\n|$)", re.I)
 _FIRST_LINES = 20
+_GUARDED = re.compile(r'\s*="((?:[^"]|"")*)"\s*')
 
 
 class DamagedText(SpreadsheetError):
@@ -85,13 +91,11 @@ def read_rows(data: bytes, warnings: list[str]) -> Iterator[Row]:
     SpreadsheetError
         Where the file is larger than a limit.
     """
-    text = _decoded(data, warnings)
-    stream = io.StringIO(text, newline="")
-    delimiter, quote = _dialect(text, stream)
-    reader = csv.reader(_lines(stream), delimiter=delimiter, quotechar=quote, strict=True)
+    text = _decoded(data, warnings).rstrip("\x00\x1a")
+    text, dialect = _dialect(text)
     number = count = 0
     try:
-        for number, cells in enumerate(reader, start=1):
+        for number, cells in enumerate(_cells(text, dialect), start=1):
             if number > MAX_ROW:
                 raise SpreadsheetError(f"more than {MAX_ROW:,} rows; no spreadsheet has so many")
             while len(cells) > MAX_COLUMNS and is_blank(cells[-1]):
@@ -103,7 +107,7 @@ def read_rows(data: bytes, warnings: list[str]) -> Iterator[Row]:
                     "beside and below the table, or split the file into several"
                 )
             if any(cells):
-                yield Row(number, cells)
+                yield Row(number, [_unguarded(c) if '="' in c else c for c in cells])
     except csv.Error as error:
         raise DamagedText(_why(number + 1, error)) from error
 
@@ -202,28 +206,67 @@ def _sense_of(piece: str) -> float:
     return sense
 
 
-def _dialect(text: str, stream: io.StringIO) -> tuple[str, str]:
-    """Find the delimiter and the quotation mark, and put the stream behind a `sep=` line."""
+class _Dialect(NamedTuple):
+    """How a file is written."""
+
+    delimiter: str
+    quote: str
+    has_quoted_lines: bool = False
+    """Whether each line is in quotation marks as a whole, and is to be read a second time."""
+
+
+def _dialect(text: str) -> tuple[str, _Dialect]:
+    """Find how a file is written; return its text from the header on."""
     told = _SEPARATOR_LINE.match(text[:100])
     if told:
-        stream.seek(told.end())
-        return told[1], '"'
+        return text[told.end() :], _Dialect(told[1], '"')
     lines = re.split(r"\r\n|\r|\n", text[:_SAMPLE])
     first = list(islice((line for line in lines if any(map(str.isalpha, line))), _FIRST_LINES))
 
-    def known(choice: tuple[str, str]) -> int:
-        return max((_count_known(line, *choice) for line in first), default=0)
+    def known(dialect: _Dialect) -> int:
+        return max((_count_known(line, dialect) for line in first), default=0)
 
-    return max(product(_DELIMITERS, _QUOTES), key=known)
+    choices = product(_DELIMITERS, _QUOTES, (False, True))
+    return text, max((_Dialect(*choice) for choice in choices), key=known)
 
 
-def _count_known(line: str, delimiter: str, quote: str) -> int:
+def _count_known(line: str, dialect: _Dialect) -> int:
     """Count the names of known columns in a line, were it written like this."""
     try:
-        cells = next(csv.reader([line], delimiter=delimiter, quotechar=quote), [])
+        cells = next(_cells(line, dialect), [])
     except csv.Error:
         return 0
     return sum(columns.target(columns.normalised(cell)) is not None for cell in cells[:MAX_COLUMNS])
+
+
+def _cells(text: str, dialect: _Dialect) -> Iterator[list[str]]:
+    """Split a text into lines of cells."""
+    delimiter, quote, has_quoted_lines = dialect
+    if has_quoted_lines:
+        for line in _cells(text, dialect._replace(delimiter="\0", has_quoted_lines=False)):
+            yield next(_cells("".join(line), dialect._replace(has_quoted_lines=False)), [])
+        return
+    if delimiter != " ":
+        text = _without_blanks(text, delimiter, quote)
+    stream = io.StringIO(text, newline="")
+    yield from csv.reader(_lines(stream), delimiter=delimiter, quotechar=quote, strict=True)
+
+
+def _without_blanks(text: str, delimiter: str, quote: str) -> str:
+    """Remove the blanks between delimiters and the quotation marks around values."""
+    mark, edge = re.escape(quote), f"{re.escape(delimiter)}\r\n"
+    blank = "[ \xa0]" if delimiter == "\t" else "[ \t\xa0]"
+    if not re.search(f"{mark}{blank}+(?:[{edge}]|\\Z)|(?:^|[{edge}]){blank}+{mark}", text):
+        return text
+    value = f"{mark}(?:[^{mark}]|{mark}{mark})*+{mark}"
+    quoted_value = f"(?:(?<=[{edge}])|\\A){blank}*({value}){blank}*(?=[{edge}]|\\Z)"
+    return re.sub(quoted_value, r"\1", text)
+
+
+def _unguarded(cell: str) -> str:
+    """Return the text in `="000123"`, which keeps Excel from taking it for a number."""
+    found = _GUARDED.fullmatch(cell)
+    return found[1].replace('""', '"') if found else cell
 
 
 def _lines(stream: io.StringIO) -> Iterator[str]:

@@ -6,11 +6,16 @@ import unittest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aind_data_transfer_service.configs.spreadsheet import read_jobs
+from aind_data_transfer_service.configs.spreadsheet import ReadResult, read_jobs
 from tests.fast.configs.builders import csv_text, read_csv, row, rows
 from tests.support import slow
 
 NAME = "Zoë Müller-Ångström"
+
+
+def read(data: bytes) -> ReadResult:
+    """Read a CSV file."""
+    return read_jobs(data, "jobs.csv")
 
 
 class EncodingsTest(unittest.TestCase):
@@ -103,6 +108,71 @@ class DialectsTest(unittest.TestCase):
     def test_a_comma_within_quotation_marks_is_part_of_the_value(self):
         result = read_csv([row(processor_full_name='"Apple, Anna ""A"""')])
         self.assertEqual(result.rows[0].config.processor_full_name, 'Apple, Anna "A"')
+
+    def test_blanks_around_quotation_marks(self):
+        table = [row(project_name='Ephys, "new"'), row(subject_id="7", project_name="Two\nlines")]
+        for delimiter, before, after in (
+            (",", " ", ""),
+            (";", "", " "),
+            (",", "  ", "\t"),
+            ("|", "\u00a0", " "),
+            ("\t", " ", ""),
+        ):
+            for quote in ('"', "'"):
+
+                def padded(value, quote=quote, before=before, after=after):
+                    return before + quote + value.replace(quote, quote * 2) + quote + after
+
+                with self.subTest(delimiter=delimiter, before=before, after=after, quote=quote):
+                    found = read(csv_text(table, delimiter, quote=padded).encode())
+                    self.assertEqual(["row 3"], [e[:5] for e in found.errors])  # two lines
+                    [job] = found.rows
+                    self.assertEqual('Ephys, "new"', job.config.project_name)
+
+    def test_blanks_around_one_value_in_quotation_marks(self):
+        text = csv_text([row()]).replace("Ephys Platform", ' "Ephys, Platform"').encode()
+        for data in (text, text.replace(b'Platform"', b'Platform" ')):
+            result = read(data)
+            self.assertEqual([], result.errors)
+            self.assertEqual("Ephys, Platform", result.rows[0].config.project_name)
+
+    def test_blanks_before_a_quotation_mark_that_is_part_of_the_value(self):
+        for value in (' "Ephys" Platform', ' Ephys "Platform"', ' 5" probe'):
+            result = read(csv_text([row()]).replace("Ephys Platform", value).encode())
+            self.assertEqual(value.strip(), result.rows[0].config.project_name)
+
+    def test_lines_in_quotation_marks_as_a_whole(self):
+        table = [row(project_name='Ephys, "new"'), row(subject_id="7")]
+
+        def quoted(value):
+            return '"' + value.replace('"', '""') + '"'
+
+        for delimiter in (",", ";"):
+            text = csv_text(table, delimiter, "\n", quote=quoted)
+            lines = "\n".join(quoted(line) for line in text.splitlines())
+            with self.subTest(delimiter=delimiter):
+                result = read(lines.encode())
+                self.assertEqual([], result.errors)
+                names = [job.config.project_name for job in result.rows]
+                self.assertEqual(['Ephys, "new"', "Ephys Platform"], names)
+
+    def test_values_that_are_guarded_against_excel(self):
+        for value in ('="000123"', '"=""000123"""', ' ="000123" '):
+            result = read(csv_text([row()]).replace("690165,", f"{value},", 1).encode())
+            self.assertEqual([], result.errors)
+            self.assertEqual("000123", result.rows[0].config.subject_id)
+
+    def test_a_mark_of_dos_at_the_end(self):
+        for end in ("\x1a", "\r\n\x1a", "\x1a\x00\x00"):
+            result = read((csv_text(rows(2)) + end).encode())
+            self.assertEqual(([], 2), (result.errors, len(result.rows)))
+
+    def test_quotation_marks_that_are_part_of_a_name_are_a_warning(self):
+        for value in ('"""Ephys"""', "\u201cEphys\u201d", "'Ephys'"):
+            result = read(csv_text([row()]).replace("Ephys Platform", value).encode())
+            [warning] = result.warnings
+            self.assertRegex(warning, "^row 2, project_name: the quotation marks of .Ephys. are a")
+        self.assertEqual([], read(csv_text([row(project_name='The "new" one')]).encode()).warnings)
 
     def test_a_line_break_within_quotation_marks_does_not_count_as_a_row(self):
         result = read_csv([row(project_name='"a\r\nb"'), row(), row(platform="x")])
