@@ -40,6 +40,11 @@ class Header:
     """The columns that are needed and not there."""
     errors: tuple[str, ...]
 
+    @property
+    def has_required(self) -> bool:
+        """Whether a column is there that every list of jobs has."""
+        return not self.missing.issuperset(columns.REQUIRED_COLUMNS)
+
 
 def count_known(cells: Sequence[object]) -> int:
     """Count the names of known columns in a row: many of them make it a header."""

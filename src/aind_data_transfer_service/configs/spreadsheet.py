@@ -194,7 +194,8 @@ class _Reader:
         lines, end = self._collect(rows)
         header = read_header(first)
         self._result.add_errors(header.errors)
-        for row in lines:
+        # Without such a column, the errors of the rows would only repeat those of the header.
+        for row in lines if header.has_required else ():
             # A hint costs more than the rest of the check, and only a listed error needs it.
             is_listed = len(self._result.errors) < MAX_ERRORS
             with nullcontext() if is_listed else without_hints():

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aind_data_transfer_service.configs.columns import COLUMNS
+from aind_data_transfer_service.configs.columns import COLUMNS, REQUIRED_COLUMNS
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ModalityConfigs
 from aind_data_transfer_service.configs.spreadsheet import ReadOptions, read_jobs
 from tests.fast.configs.builders import (
@@ -238,6 +238,20 @@ class WrongRowsTest(unittest.TestCase):
 
 class WrongColumnsTest(unittest.TestCase):
     """The header is checked by itself, and no row is good while a column is wrong."""
+
+    def test_rows_are_not_read_without_a_column_that_every_list_needs(self):
+        for table in (
+            [{"a": n, "b": "x"} for n in range(5_000)],
+            [{"dry_run": "TRUE", "log_level": "x", "zzz": n} for n in range(5_000)],
+        ):
+            for read in (read_csv, read_xlsx):
+                with self.subTest(table=str(table[0]), read=read.__name__):
+                    result = read(table)
+                    unknown = [name for name in table[0] if len(name) <= 3]
+                    self.assertEqual(len(REQUIRED_COLUMNS) + len(unknown), result.error_count)
+                    self.assertTrue(all(error.startswith("row 1") for error in result.errors))
+        [*errors, last] = read_csv([{"subject_id": "69 01", "zzz": 1}]).errors
+        self.assertTrue(last.startswith("row 2, subject_id: "), last)
 
     def errors(self, *table):
         found = read_csv(table)
