@@ -37,6 +37,40 @@ class ValidateTest(ApplicationTest):
         self.assertIsInstance(job, str)
         self.assertIn('"690165"', job)
 
+    async def test_names_of_files_in_any_form(self) -> None:
+        data = csv_file(csv_row(self.data_dir))
+        for name in (
+            'filename="jobs.csv"',
+            'filename="jürgen.csv"',
+            "filename*=UTF-8''j%C3%BCrgen.csv",
+            "filename*=utf-8'de'j%C3%BCrgen%22.csv",
+            "filename*=iso-8859-1''j%FCrgen.CSV",
+            "filename*=UTF-8''other.txt; filename=\"jobs.csv\"",
+            "filename=\"jobs.csv\"; filename*=UTF-8''other.txt",
+            "filename*0*=UTF-8''j%C3%BC; filename*1=rgen.csv",
+        ):
+            head = f'--XX\r\nContent-Disposition: form-data; name="file"; {name}\r\n\r\n'
+            response = await self.client.post(
+                "/api/validate_csv",
+                content=head.encode() + data + b"\r\n--XX--\r\n",
+                headers={"Content-Type": "multipart/form-data; boundary=XX"},
+            )
+            with self.subTest(name=name):
+                self.assertEqual(200, response.status_code, response.text)
+
+    async def test_a_form_without_a_file_is_refused(self) -> None:
+        for body in (
+            b"--XX--",
+            b'--XX\r\nContent-Disposition: form-data; name="file"\r\n\r\na\r\n--XX--',
+        ):
+            response = await self.client.post(
+                "/api/validate_csv",
+                content=body,
+                headers={"Content-Type": "multipart/form-data; boundary=XX"},
+            )
+            self.assertEqual(406, response.status_code, response.text)
+            self.assertIn("There were errors", response.json()["message"])
+
     async def test_good_rows_are_listed_beside_the_errors_of_the_others(self) -> None:
         bad = csv_row(self.data_dir, subject_id="690166", modality0="ecefys")
         response = await self.validate(csv_file(csv_row(self.data_dir), bad), "JOBS.CSV")

@@ -14,10 +14,11 @@ from aind_data_transfer_service.server.answers import (
     EnvelopeResponse,
 )
 from aind_data_transfer_service.server.routes import Figures, Manager
+from aind_data_transfer_service.server.uploaded_file import FileRoute
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
-router = APIRouter(prefix="/api", tags=["Spreadsheets"])
+router = APIRouter(prefix="/api", tags=["Spreadsheets"], route_class=FileRoute)
 
 
 @router.post("/validate_csv", response_model=Envelope, responses=DOCUMENTED_ERRORS)
