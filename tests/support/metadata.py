@@ -19,6 +19,7 @@ class MetadataServer:
         self.second_generation = second_generation
         self.answers: dict[str, list[tuple[int, Any]]] = {}
         self.asked: list[str] = []
+        self.headers: dict[str, str] = {}
         self.logins: list[str | None] = []
         outer = self
 
@@ -32,6 +33,8 @@ class MetadataServer:
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
+                for name, value in outer.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
 

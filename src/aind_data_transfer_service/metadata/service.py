@@ -1,12 +1,14 @@
 """The lab's metadata service, over HTTP, in both of its generations.
 
 The first answers `GET /subject/{id}` with an envelope `{"message", "data"}`; the second answers
-`GET /api/v2/subject/{id}` with the document itself. Which one is there is found out by asking.
+`GET /api/v2/subject/{id}` with the document itself. A root address may have either or both: the
+first is asked first, and the second if the first has no such routes or is out of order.
 """
 
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 import httpx
@@ -14,13 +16,43 @@ import httpx
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
 from aind_data_transfer_service.metadata.web import TooLong, receive
+from aind_data_transfer_service.redaction import on_a_line, redact
 from aind_data_transfer_service.trust import trust
 
 V2_PATH = "/api/v2"
-_USABLE = {200: True, 300: True, 207: False, 400: False, 406: False}
-"""Status codes that come with a document, and whether the service holds it to be valid."""
+_PREFIXES = {1: "", 2: V2_PATH}
+_USABLE = {
+    1: {200: True, 300: True, 422: True, 207: False, 400: False, 406: False},
+    2: {200: True, 300: True, 400: False},
+}
+"""Status codes that come with a document, by generation, and whether the document may be valid.
+
+A 422 of the first generation is a document that the service did not validate; a 406 of the second
+is an error message.
+"""
+_ERROR_HEADER = "X-Error-Message"
+_LONGEST = 300
+"""Characters of an error message that are shown."""
 _RETRY_SECONDS = 0.5
 _NO_JSON = object()
+_NO_ROUTE = {"detail": "Not Found"}
+"""How a service of the second generation answers where it has no route; a document that it does not
+know has other words."""
+
+
+class _OutOfOrder(MetadataError):
+    """A generation answers, but not with anything that says what it knows."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came back for a question."""
+
+    data: Any
+    valid: bool
+    address: str
+    remark: str = ""
+    """What the service says about the data."""
 
 
 class MetadataService(SourceBase):
@@ -54,7 +86,7 @@ class MetadataService(SourceBase):
         self.url, login = _without_login(url.rstrip("/"))
         self._v2_only = self.url.endswith(V2_PATH)
         self._root = self.url.removesuffix(V2_PATH)
-        self._second_generation = self._v2_only
+        self._generations = (2,) if self._v2_only else (1, 2)
         self._attempts = max(1, attempts)
         self._sleep = sleep
         self._timeout = timeout
@@ -89,66 +121,93 @@ class MetadataService(SourceBase):
         return self._document("rig", rig_id)
 
     def funding(self, project_name: str) -> list[dict[str, Any]]:
-        """Ask how a project is funded; an empty list where that is not known."""
-        answer = self._ask(f"funding/{quote(project_name, safe='')}")
-        if answer is None:
+        """Ask how a project is funded and who investigates; an empty list if neither is known.
+
+        The second generation has a route of its own for the investigators, who are added to each
+        source of funding, or returned alone if no funding is known.
+        """
+        name = quote(project_name, safe="")
+        answer = self._ask(f"funding/{name}")
+        data = answer.data if answer is not None else []
+        found = [item for item in (data if isinstance(data, list) else [data]) if item]
+        if answer is not None and V2_PATH not in answer.address:
+            return found
+        people = self._investigators(name)
+        if not people:
+            return found
+        return [{**item, "investigators": people} for item in found or [{}]]
+
+    def _investigators(self, name: str) -> list[Any]:
+        """Ask the second generation who investigates a project."""
+        if 2 not in self._generations:
             return []
-        data = answer[0]
-        return [item for item in (data if isinstance(data, list) else [data]) if item]
+        answer = self._of_generation(2, f"investigators/{name}")
+        data = answer.data if isinstance(answer, _Answer) else None
+        return data if isinstance(data, list) else []
 
     def project_names(self) -> list[str]:
         """Ask for the names of all projects."""
         answer = self._ask("project_names")
-        names = [] if answer is None else answer[0]
+        names = [] if answer is None else answer.data
         if not isinstance(names, list):
             raise MetadataError(f"{self.url}/project_names answered something that is no list")
         return [str(name) for name in names]
 
     def _document(self, kind: str, identifier: str) -> Found | None:
-        """Ask for one document."""
+        """Ask for one document; of several, the one that was modified last is taken."""
         path = f"{kind}/{quote(identifier, safe='')}"
         answer = self._ask(path)
         if answer is None:
             return None
-        data, valid, address = answer
+        data, notes = answer.data, [answer.remark] if answer.remark else []
         if isinstance(data, list):
-            data = data[0] if data else None
+            data, several = _newest(kind, data)
+            notes += several
         if not data:
             return None
         if not isinstance(data, dict):
-            raise MetadataError(f"{address} answered something that is no document")
-        return Found(data, valid, address)
+            raise MetadataError(f"{answer.address} answered something that is no document")
+        return Found(data, answer.valid, answer.address, notes=tuple(notes))
 
-    def _ask(self, path: str) -> tuple[Any, bool, str] | None:
-        """Get the data beneath a path, whether they are valid, and their address."""
-        if not self._second_generation:
-            address = f"{self._root}/{path}"
-            response = self._get(address)
-            body = _json(response)
-            enveloped = isinstance(body, dict) and "data" in body
-            if enveloped or response.status_code != 404:
-                return self._read(response, body["data"] if enveloped else body, address)
-        address = f"{self._root}{V2_PATH}/{path}"
+    def _ask(self, path: str) -> _Answer | None:
+        """Get the data below a path from the first generation that is in order."""
+        problems: list[str] = []
+        for generation in self._generations:
+            try:
+                answer = self._of_generation(generation, path)
+            except _OutOfOrder as error:
+                problems.append(str(error))
+                continue
+            if answer is False:
+                continue
+            if problems:  # of the generations before
+                self._generations = (2, 1)
+            return answer
+        if problems:
+            raise MetadataError("; ".join(problems))
+        return None
+
+    def _of_generation(self, generation: int, path: str) -> _Answer | Literal[False] | None:
+        """Ask one generation: None if it does not know, False if it has no such route."""
+        address = f"{self._root}{_PREFIXES[generation]}/{path}"
         response = self._get(address)
-        self._second_generation = self._v2_only or response.status_code != 404
-        return self._read(response, _json(response), address)
-
-    def _read(
-        self, response: httpx.Response, data: Any, address: str
-    ) -> tuple[Any, bool, str] | None:
-        """Take what a response carries, by its status code."""
-        if response.status_code == 404 and data is not _NO_JSON:
+        body = _json(response)
+        enveloped = isinstance(body, dict) and "data" in body
+        if response.status_code == 404 and body is not _NO_JSON:
+            if generation == 1 and not enveloped:
+                self._generations = (2,)
+                return False
+            if generation == 2 and not self._v2_only and (enveloped or body == _NO_ROUTE):
+                return False
             return None
-        valid = _USABLE.get(response.status_code)
-        if valid is None or (data is None and response.status_code != 200):
-            raise MetadataError(f"{address} answered {response.status_code}")
-        if data is _NO_JSON:  # the page of a proxy, or of another service altogether
-            raise MetadataError(f"{address} answered something that is no JSON")
-        return data, valid, address
+        if generation == 1 and enveloped:
+            return _read(generation, response, body["data"], address, body.get("message"))
+        return _read(generation, response, body, address, None)
 
     def _get(self, address: str) -> httpx.Response:
         """Ask once, or as often as is allowed while nothing of use comes back."""
         problem = ""
+        failure = MetadataError
         for attempt in range(self._attempts):
             if attempt:
                 self._sleep(_RETRY_SECONDS * 2 ** (attempt - 1))
@@ -159,14 +218,15 @@ class MetadataService(SourceBase):
             except TooLong as error:
                 raise MetadataError(f"{address} {error}") from error
             except httpx.TimeoutException:
-                problem = f"{address} did not answer in time"
+                problem, failure = f"{address} did not answer in time", MetadataError
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                problem = f"{address} cannot be reached: {error}"
+                problem, failure = f"{address} cannot be reached: {error}", MetadataError
             else:
                 if response.status_code < 500:
                     return response
-                problem = f"{address} answered {response.status_code}"
-        raise MetadataError(problem)
+                problem = f"{address} answered {_said(response)}"
+                failure = _OutOfOrder
+        raise failure(problem)
 
 
 def _without_login(url: str) -> tuple[str, tuple[str, str] | None]:
@@ -178,6 +238,49 @@ def _without_login(url: str) -> tuple[str, tuple[str, str] | None]:
         return url, None
     name, _, password = login.partition(":")
     return f"{start}{separator}{host}{slash}{path}", (unquote(name), unquote(password))
+
+
+def _read(
+    generation: int, response: httpx.Response, data: Any, address: str, message: Any
+) -> _Answer:
+    """Take what a response carries, by its status code."""
+    status = response.status_code
+    if data is _NO_JSON:  # the page of a proxy, or of another service altogether
+        what = "something that is no JSON" if status < 400 else _said(response)
+        raise _OutOfOrder(f"{address} answered {what}")
+    valid = _USABLE[generation].get(status)
+    is_error = generation == 1 and status not in (200, 300) and message is None
+    if valid is None or is_error or (data is None and status != 200):
+        raise MetadataError(f"{address} answered {_said(response)}")
+    remark = response.headers.get(_ERROR_HEADER) or ("" if valid else str(message or ""))
+    return _Answer(data, valid, address, on_a_line(redact(remark), _LONGEST) if remark else "")
+
+
+def _newest(kind: str, documents: list[Any]) -> tuple[Any, list[str]]:
+    """Choose the document that was modified last, or else the first, and note the others."""
+    if not documents:
+        return None, []
+    usable = [one for one in documents if isinstance(one, dict) and one]
+    newest = max(usable, key=_modified, default=documents[0])
+    if len(documents) == 1:
+        return newest, []
+    day = _modified(newest) if isinstance(newest, dict) else ""
+    which = f"the one of {day}" if day else "the first"
+    return newest, [f"the metadata service has {len(documents)} of this {kind}; {which} is taken"]
+
+
+def _modified(document: dict[str, Any]) -> str:
+    """Return when a document was modified, which sorts as text."""
+    return str(document.get("modification_date") or "")
+
+
+def _said(response: httpx.Response) -> str:
+    """Return the status of a response, with the error message that it carries."""
+    body = _json(response)
+    said = body.get("detail") or body.get("message") if isinstance(body, dict) else None
+    words = response.headers.get(_ERROR_HEADER) or (said if isinstance(said, str) else "")
+    told = f": {on_a_line(redact(words), _LONGEST)}" if words else ""
+    return f"{response.status_code}{told}"
 
 
 def _json(response: httpx.Response) -> Any:

@@ -1,7 +1,10 @@
 """The client of the metadata service, against servers of both generations."""
 
 import base64
+import json
 import unittest
+from pathlib import Path
+from urllib.parse import quote
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.service import MetadataService
@@ -10,6 +13,7 @@ from tests.support.metadata import MetadataServer
 from tests.support.raw import RawServer
 
 SUBJECT = {"subject_id": "690165"}
+CASES = Path(__file__).parent / "cases"
 
 
 class TestService(unittest.TestCase):
@@ -88,6 +92,85 @@ class TestService(unittest.TestCase):
         for status in (207, 400, 406):
             server = self.serve().says("/procedures/1", {"a": 1}, status)
             self.assertFalse(self.ask(server).procedures("1").valid)
+
+    def test_the_answers_of_the_cases(self):
+        server = self.serve()
+        for answer in json.loads((CASES / "service_answers.json").read_text()):
+            path = quote(answer["GET"].split(" (")[0])
+            server.says(path, json.dumps(answer["body"]).encode(), answer["status"])
+        first = self.ask(server)
+        found = first.instrument("INST_1")
+        self.assertEqual("INST_1", found.document["instrument_id"])
+        self.assertTrue(found.valid)
+        second = self.enterContext(MetadataService(f"{server.url}/api/v2"))
+        with self.assertRaisesRegex(MetadataError, "406: Project 'Project A' has subprojects"):
+            second.funding("Project A")
+        with self.assertRaisesRegex(MetadataError, "406: Subject ID abc is not valid"):
+            second.subject("abc")
+        [funding] = second.funding("Project A - Part 1")
+        self.assertEqual("Allen Institute", funding["funder"]["name"])
+        self.assertEqual(["Person Two"], [one["name"] for one in funding["investigators"]])
+
+    def test_an_error_of_the_second_generation_is_never_a_document(self):
+        for status in (401, 406, 422):
+            server = self.serve(True).says("/subject/1", {"detail": "no such thing"}, status)
+            for address in (server.url, f"{server.url}/api/v2"):
+                with self.subTest(status), MetadataService(address) as service:
+                    with self.assertRaisesRegex(MetadataError, f"{status}: no such thing"):
+                        service.subject("1")
+
+    def test_a_422_of_the_first_generation_without_a_document_is_an_error(self):
+        for body in ({"detail": "wrong"}, {"message": "wrong", "data": None}):
+            server = self.serve().says("/rig/1", json.dumps(body).encode(), 422)
+            with self.assertRaisesRegex(MetadataError, "422: wrong"):
+                self.ask(server).rig("1")
+
+    def test_of_several_instruments_the_newest_is_used(self):
+        days = ("2024-01-01", "2025-03-01", "2024-12-31")
+        several = [{"instrument_id": "i", "modification_date": day} for day in days]
+        for second_generation, status in ((False, 300), (True, 200)):
+            server = self.serve(second_generation).says("/instrument/i", several, status)
+            found = self.ask(server).instrument("i")
+            self.assertEqual("2025-03-01", found.document["modification_date"])
+            self.assertEqual(
+                ("the metadata service has 3 of this instrument; the one of 2025-03-01 is taken",),
+                found.notes,
+            )
+
+    def test_the_error_message_of_the_service_is_shown(self):
+        for second_generation in (False, True):
+            server = self.serve(second_generation)
+            server.headers["X-Error-Message"] = "2 validation errors: sex, species"
+            server.says("/subject/1", SUBJECT, 400).says("/subject/2", None, 500)
+            found = self.ask(server).subject("1")
+            self.assertFalse(found.valid)
+            self.assertEqual(("2 validation errors: sex, species",), found.notes)
+            with self.assertRaisesRegex(MetadataError, "500: 2 validation errors: sex, species"):
+                self.ask(server).subject("2")
+
+    def test_a_generation_that_is_out_of_order_leaves_it_to_the_other(self):
+        failure = b"Proxy request failed: All connection attempts failed"
+        for status in (500, 502, 404, 200):
+            server = self.serve().says("/subject/1", failure, status)
+            server.says("/rig/r", failure, status)
+            server.says("/api/v2/subject/1", json.dumps(SUBJECT).encode())
+            server.says("/api/v2/rig/r", json.dumps({"detail": "Not found"}).encode(), 404)
+            service = self.ask(server)
+            with self.subTest(status):
+                self.assertEqual(SUBJECT, service.subject("1").document)
+                self.assertIsNone(service.rig("r"))
+                self.assertEqual(1, sum(path == "/subject/1" for path in server.asked))
+                self.assertNotIn("/rig/r", server.asked)
+
+    def test_if_both_generations_are_out_of_order_both_are_named(self):
+        server = self.serve().says("/subject/1", b"down", 500).says("/api/v2/subject/1", b"x", 503)
+        with self.assertRaisesRegex(MetadataError, "/subject/1 .*500; .*/api/v2/subject/1 .*503"):
+            self.ask(server).subject("1")
+
+    def test_investigators_are_known_without_any_funding(self):
+        people = [{"name": "Person Two"}]
+        server = self.serve(True).says("/investigators/p", people)
+        self.assertEqual([{"investigators": people}], self.ask(server).funding("p"))
 
     def test_of_several_the_first_is_used(self):
         server = self.serve().says("/subject/1", [SUBJECT, {}], 300).says("/subject/2", [], 300)
