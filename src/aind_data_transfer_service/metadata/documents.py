@@ -4,6 +4,7 @@ A document that someone else wrote is kept byte for byte. Whether it is valid is
 models of aind-data-schema, or of rules (`metadata.validity`).
 """
 
+import importlib
 import json
 import math
 import re
@@ -142,8 +143,8 @@ def data_description(
 ) -> Document:
     """Compose `data_description.json` from what was asked for and how the project is funded.
 
-    What nobody has stated is absent, even if the schema then calls the document invalid. The person
-    who processes the data is named as the investigator if the funding names none.
+    What nobody has stated is absent, even if the schema then calls the document invalid:
+    investigators, for one, are those whom the source of the funding names, and nobody else.
 
     Parameters
     ----------
@@ -165,9 +166,10 @@ def data_description(
         "subject_id": facts.subject_id,
         "creation_time": facts.acquired,
         "funding_source": sources,
-        "investigators": investigators or [_person(facts.processor_full_name)],
         "project_name": facts.project_name,
     }
+    if investigators:
+        content["investigators"] = investigators
     if institution:
         content["institution"] = _organization(institution)
     try:
@@ -288,8 +290,8 @@ def _plain_description(facts: Facts, content: Mapping[str, Any]) -> dict[str, An
         "schema_version": "0.13.4",
         "license": "CC-BY-4.0",
         **content,
-        "platform": {"abbreviation": facts.platform},
-        "modality": [{"abbreviation": name} for name in facts.modalities],
+        "platform": _in_full("platforms", "Platform", facts.platform),
+        "modality": [_in_full("modalities", "Modality", name) for name in facts.modalities],
         "creation_time": facts.acquired.isoformat(),
         "label": None,
         "name": facts.asset,
@@ -298,11 +300,21 @@ def _plain_description(facts: Facts, content: Mapping[str, Any]) -> dict[str, An
     }
 
 
+def _in_full(module: str, vocabulary: str, abbreviation: str) -> dict[str, Any]:
+    """Write a platform or modality as the schema does; of one that it lacks, the abbreviation."""
+    try:
+        models = importlib.import_module(f"aind_data_schema.models.{module}")
+        found = getattr(models, vocabulary).from_abbreviation(abbreviation)
+        return json.loads(found.model_dump_json())
+    except Exception:  # another release, or none: the abbreviation is what is known
+        return {"abbreviation": abbreviation}
+
+
 def _investigators(funding: Sequence[Mapping[str, Any]]) -> list[str]:
     """Take the investigators' names out of what is known of the funding, each once."""
     names: dict[str, None] = {}
     for item in funding:
-        value = item.get("investigators") or item.get("fundee") or ()
+        value = item.get("investigators") or ()
         parts = value.split(",") if isinstance(value, str) else value
         for part in parts:
             name = part.get("name") if isinstance(part, Mapping) else part

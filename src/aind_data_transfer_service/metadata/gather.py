@@ -225,10 +225,13 @@ class _Gathering:
         """Find out how the project is funded, and who says so."""
         policy, chosen = self._lab.policy("funding"), self._lab.chosen("funding")
         failed: list[str] = []
+        people: list[dict[str, Any]] = []
         for name in chosen:
             answer = inquiry.answer("funding", name)
             if answer.problem:
                 failed.append(f"no funding from {_failure(answer)}")
+            elif answer.value and not any(item.get("funder") for item in answer.value):
+                people = people or answer.value  # investigators, and no funding
             elif answer.value:
                 self.result.warnings += failed if policy != Policy.IGNORE else []
                 return answer.value, SHOWN[name], answer.seconds
@@ -245,7 +248,7 @@ class _Gathering:
                 instead = f"the default funder, {funder}" if funder else "no funder"
                 words[-1] += f"; data_description.json names {instead}"
                 self.result.warnings += words
-        return [], "", None
+        return people, "", None
 
     def check(self) -> None:
         """Make sure that all documents speak of the same subject, and warn of what is odd."""

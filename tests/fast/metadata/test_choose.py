@@ -282,7 +282,8 @@ class Provenance(ChooseTest):
         self.assertIn("sex: Field required", listed["subject.json"]["problems"])
         self.assertIn("rig_id: missing", listed["session.json"]["problems"])
         self.assertIn("and 2 more", listed["session.json"]["problems"])
-        self.assertEqual("Valid", listed["data_description.json"]["status"])
+        self.assertEqual("Invalid", listed["data_description.json"]["status"])
+        self.assertRegex(listed["data_description.json"]["problems"][0], "investigators")
         self.assertEqual("subject.json", next(iter(listed)))
         missing = [name for name, one in listed.items() if one["status"] == "Missing"]
         self.assertEqual(["procedures.json", "rig.json"], missing)

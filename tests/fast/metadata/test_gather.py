@@ -159,6 +159,23 @@ class TestDescription(GatherTestCase):
         names = [person["name"] for person in document.content["investigators"]]
         self.assertEqual(names, ["Bo Bee", "Cy Cee"])
 
+    def test_investigators_are_those_who_are_known_to_be_and_nobody_else(self):
+        fundee = {"funder": {"name": "someone"}, "fundee": [{"name": "Person One"}]}
+        for funding in ([], [fundee]):
+            document = data_description(FACTS, funding, "nyu")
+            self.assertNotIn("investigators", document.content)
+            self.assertNotIn("Person One", str(document.content.get("investigators")))
+            self.assertEqual(document.status, Status.INVALID)
+            self.assertRegex(" ".join(document.problems), "investigators")
+
+    def test_investigators_without_funding_are_named_and_the_funding_is_missed(self):
+        self.server.says("/funding/Ephys%20Platform", [{"investigators": [{"name": "Bo Bee"}]}])
+        gathered = self.gather()
+        content = gathered.documents["data_description"].content
+        self.assertEqual(["Bo Bee"], [person["name"] for person in content["investigators"]])
+        self.assertEqual([], content["funding_source"])
+        self.assertTrue(any("no funding of" in text for text in gathered.warnings))
+
     def test_unknown_funding_is_a_warning(self):
         self.assertTrue(any("no funding of" in text for text in self.gather().warnings))
 
@@ -186,7 +203,8 @@ class TestDescription(GatherTestCase):
         self.assertIn("data_description.json names no funder", text)
 
     def test_the_labs_institution_and_usual_funder_are_named(self):
-        document = data_description(FACTS, (), "nyu", "Simons Foundation")
+        people = [{"investigators": "Bo Bee"}]
+        document = data_description(FACTS, people, "nyu", "Simons Foundation")
         self.assertEqual(document.status, Status.VALID)
         self.assertEqual(document.content["institution"]["name"], "New York University")
         [source] = document.content["funding_source"]
