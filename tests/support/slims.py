@@ -18,6 +18,7 @@ class SlimsServer(HttpsServer):
         self.records: dict[int, dict[str, Any]] = {}
         self.attachments: dict[int, list[int]] = {}
         self.files: dict[int, tuple[str, Any, int]] = {}
+        self.instruments: set[int] = set()
 
     def has(
         self, name: str, *files: tuple[str, Any], made: int = 0, kind: str = "AIND Instruments"
@@ -31,22 +32,28 @@ class SlimsServer(HttpsServer):
             self.files[number] = (file_name, content, number)
             self.attachments[record].append(number)
 
+    def has_instrument(self, name: str, *files: tuple[str, Any], made: int = 0) -> None:
+        """Have it know a record of the table `Instrument`, with files attached."""
+        self.has(name, *files)
+        self.records[len(self.records)] = {"nstr_name": name, "nstr_createdOn": made}
+        self.instruments.add(len(self.records))
+
     def answer(self, request: Request) -> Reply:
         """Answer whoever logs in."""
         login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         if request.headers.get("authorization") != f"Basic {login}":
             return Reply(401, b"Unauthorized", content_type="text/html")
         path = request.path.removeprefix(_ROOT).split("/")
-        if request.path.startswith(_ROOT) and path == ["ReferenceDataRecord", "advanced"]:
+        tables = ("ReferenceDataRecord", "Instrument")
+        if request.path.startswith(_ROOT) and path[0] in tables and path[1:] == ["advanced"]:
             found = [
                 number
                 for number, record in self.records.items()
-                if _matches(record, request.json["criteria"])
+                if (number in self.instruments) == (path[0] == "Instrument")
+                and _matches(record, request.json["criteria"])
             ]
-            return _entities(
-                "ReferenceDataRecord", {number: self.records[number] for number in found}
-            )
-        if path[:2] == ["attachment", "ReferenceDataRecord"]:
+            return _entities(path[0], {number: self.records[number] for number in found})
+        if path[0] == "attachment" and path[1] in tables:
             numbers = self.attachments[int(path[2])]
             return _entities(
                 "Attachment",

@@ -1,7 +1,8 @@
 """Instruments and rigs from SLIMS: the JSON file that is attached to a record of that name.
 
 `{host}/rest/ReferenceDataRecord/advanced` finds the record, `{host}/rest/attachment/…` lists what
-is attached to it, and `{host}/rest/repo/{pk}` gives the file. All with basic authentication.
+is attached to it, and `{host}/rest/repo/{pk}` gives the file. If no reference data has the
+document, the table `Instrument` is searched likewise. All with basic authentication.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,10 @@ from aind_data_transfer_service.metadata.sources import Found, SourceBase
 from aind_data_transfer_service.metadata.web import Patience, Web, client
 from aind_data_transfer_service.settings.sources import SlimsSettings
 
-_TABLE = "ReferenceDataRecord"
+_TABLE, _INSTRUMENTS = "ReferenceDataRecord", "Instrument"
+_NAMES = {_TABLE: "rdrc_name", _INSTRUMENTS: "nstr_name"}
+_MADE = {_TABLE: "rdrc_createdOn", _INSTRUMENTS: "nstr_createdOn"}
+"""The columns of a record's name and age, by table."""
 _FILE_COLUMN = "rdrc_cf_instrumentJsonAttachment"
 """A column of newer records: the number of the attachment that is the document."""
 _IDS = {"rig": "rig_id", "instrument": "instrument_id"}
@@ -56,10 +60,17 @@ class SlimsSource(SourceBase):
         return self._document("rig", rig_id)
 
     def _document(self, kind: str, name: str) -> Found | None:
+        """Take a document from the first table that has it."""
+        return self._of_table(_TABLE, kind, name) or self._of_table(_INSTRUMENTS, kind, name)
+
+    def _of_table(self, table: str, kind: str, name: str) -> Found | None:
         """Take the newest record of a name whose document is not one of the other kind."""
-        records = self._records(name)
+        records = self._records(table, name)
         for record in records:
-            document, notes = self._attached(record, name)
+            attached = self._attached(table, record, name)
+            if attached is None:
+                continue
+            document, notes = attached
             if _kind(document) not in (kind, None):
                 continue
             if len(records) > 1:
@@ -68,29 +79,34 @@ class SlimsSource(SourceBase):
             named = document.get(_IDS[kind])
             if named != name:
                 notes.append(f"the document attached to {name} has the {_IDS[kind]} {named}")
-            source = f"{self._web.at(self._root)}, {_TABLE} {record['pk']}"
+            source = f"{self._web.at(self._root)}, {table} {record['pk']}"
             return Found(document, named is not None, source, notes=tuple(notes))
         return None
 
-    def _records(self, name: str) -> list[dict[str, Any]]:
+    def _records(self, table: str, name: str) -> list[dict[str, Any]]:
         """Find the records that are called exactly so, the newest first."""
-        criteria: dict[str, Any] = _equals("rdrc_name", name)
-        if self._type:
+        criteria: dict[str, Any] = _equals(_NAMES[table], name)
+        if self._type and table == _TABLE:
             both = [criteria, _equals("rdty_name", self._type)]
             criteria = {"operator": "and", "criteria": both}
         body: dict[str, Any] = {"sortBy": [], "startRow": None, "endRow": None}
         body["criteria"] = criteria
-        records = self._entities(f"{_TABLE}/advanced", json=body)
-        same = [one for one in records if _value(one, "rdrc_name") in (name, None)]
-        return sorted(same, key=lambda one: _age(one, "rdrc_createdOn"), reverse=True)
+        records = self._entities(f"{table}/advanced", json=body)
+        same = [one for one in records if _value(one, _NAMES[table]) in (name, None)]
+        return sorted(same, key=lambda one: _age(one, _MADE[table]), reverse=True)
 
-    def _attached(self, record: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
-        """Read the JSON file of a record."""
+    def _attached(
+        self, table: str, record: Mapping[str, Any], name: str
+    ) -> tuple[dict[str, Any], list[str]] | None:
+        """Read the JSON file of a record; None if it is an instrument without one."""
         number = _value(record, _FILE_COLUMN)
         file = f"the file of {_FILE_COLUMN}"
         notes: list[str] = []
         if not isinstance(number, int):
-            number, file, notes = self._newest_file(record, name)
+            chosen = self._newest_file(table, record, name)
+            if chosen is None:
+                return None
+            number, file, notes = chosen
         response = self._get(f"repo/{number}")
         try:
             document = response.json()
@@ -103,11 +119,14 @@ class SlimsSource(SourceBase):
             )
         return document, notes
 
-    def _newest_file(self, record: Mapping[str, Any], name: str) -> tuple[int, str, list[str]]:
+    def _newest_file(
+        self, table: str, record: Mapping[str, Any], name: str
+    ) -> tuple[int, str, list[str]] | None:
         """Choose among the files that are attached to a record: its number and its name."""
-        table = str(record.get("tableName") or _TABLE)
         attachments = self._entities(f"attachment/{quote(table, safe='')}/{record['pk']}")
         files = [one for one in attachments if _file_name(one).lower().endswith(".json")]
+        if not files and table == _INSTRUMENTS:  # most are an inventory, and no documents
+            return None
         if not files:
             there = ", ".join(_file_name(one) for one in attachments[:5]) or "nothing"
             raise MetadataError(

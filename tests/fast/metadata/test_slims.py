@@ -59,6 +59,25 @@ class Asking(unittest.TestCase):
         self.assertIsNone(source.rig("440-SmartSPIM2"))
         self.assertIsNone(source.instrument("323_EPHYS1"))
 
+    def test_the_table_of_instruments_is_searched_too(self) -> None:
+        self.server.has_instrument("440-SmartSPIM2", ("photo.png", b"x"), made=3)
+        self.server.has_instrument("440-SmartSPIM2", ("instrument.json", INSTRUMENT), made=2)
+        for source in (self.source(), self.source(record_type="AIND Instruments")):
+            found = source.instrument("440-SmartSPIM2")
+            self.assertEqual(INSTRUMENT, found.document)
+            self.assertRegex(found.source, ", Instrument 2$")
+            self.assertIsNone(source.rig("440-SmartSPIM2"))
+
+    def test_reference_data_win_over_the_table_of_instruments(self) -> None:
+        self.server.has_instrument("440-SmartSPIM2", ("instrument.json", {"instrument_id": "x"}))
+        self.server.has("440-SmartSPIM2", ("instrument.json", INSTRUMENT))
+        found = self.source().instrument("440-SmartSPIM2")
+        self.assertRegex(found.source, ", ReferenceDataRecord 2$")
+
+    def test_an_instrument_without_a_document_is_not_found(self) -> None:
+        self.server.has_instrument("440-SmartSPIM2", ("photo.png", b"x"))
+        self.assertIsNone(self.source().instrument("440-SmartSPIM2"))
+
     def test_what_is_not_there_is_not_found(self) -> None:
         self.assertIsNone(self.source().rig("323_EPHYS1"))
         self.server.has("323_ephys1", ("rig.json", RIG))
