@@ -112,14 +112,19 @@ class GraphServer(EntraServer):
         if request.query.get("expand") != "fields" and request.query.get("$expand") != "fields":
             items: list[Any] = [{"id": cells.get("id")} for cells in chosen.items]
         else:
-            wanted = re.fullmatch(r"fields/(\w+) eq '(.*)'", request.query.get("$filter", ""), re.S)
-            if wanted is None or re.search("(?<!')'(?!')", wanted[2].replace("''", "")):
+            clauses = re.split(r" or (?=fields/\w+ eq ')", request.query.get("$filter", ""))
+            wanted = [re.fullmatch(r"fields/(\w+) eq '(.*)'", one, re.S) for one in clauses]
+            if any(
+                one is None or re.search("(?<!')'(?!')", one[2].replace("''", "")) for one in wanted
+            ):
                 return _error(400, "invalidRequest", "Invalid filter clause")
-            column, value = wanted[1], wanted[2].replace("''", "'").lower()
+            values = {one[1]: one[2].replace("''", "'").lower() for one in wanted if one}
             items = [
                 {"id": str(cells.get("id")), "fields": cells}
                 for cells in chosen.items
-                if value in str(cells.get(column)).lower()  # as loose as it may be
+                if any(  # as loose as it may be
+                    value in str(cells.get(column)).lower() for column, value in values.items()
+                )
             ]
         start = int(request.query.get("$skiptoken", 0))
         page: dict[str, Any] = {"value": items[start : start + self.page_size]}

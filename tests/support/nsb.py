@@ -61,6 +61,37 @@ def item_2019(subject_id: str = "650102", **cells: Any) -> dict[str, Any]:
     } | cells
 
 
+def item_las(subject_id: str = "700009", **cells: Any) -> dict[str, Any]:
+    """Make a request to Laboratory Animal Services: injections behind the eyes of two animals."""
+    return {
+        "id": "6709",
+        "Title": f"{subject_id} 700010",
+        "RequestStatus2": "Complete",
+        "Protocol": "2212 - Investigating Brain States",
+        "nStart_x0020_Date": "2024-06-21T07:00:00Z",
+        "ReqPro1": "Tissue Collection",
+        "ReqPro2": "Retro-Orbital Injection",
+        "TCPrep": ["Mouse Cardiac Perfusion (SOP AF0075)"],
+        "nROID1": subject_id,
+        "roEye1": "Behind Left",
+        "roSub1": "AiP12017",
+        "roSub1b": "AiP1586",
+        "roVol1": "90 uL",
+        "roTite1": "1.5e13",
+        "roTite1b": "50",
+        "roLot1": "VT0001G",
+        "roTube1": "1",
+        "nROID2": "700010",
+        "roEye2": "Behind Right",
+        "roSub2": "AiP999",
+        "roVol2": "80",
+        "nROID3": subject_id,
+        "roEye3": "Behind Either",
+        "roVol3": "900",
+        "Doxycycline": False,
+    } | cells
+
+
 def item_2023(subject_id: str = "657849", **cells: Any) -> dict[str, Any]:
     """Make an item of the list since 2023: two sittings, two burr holes, two lots."""
     return {

@@ -66,6 +66,8 @@ WEIGHT = Measure(GRAMS, 1, 100)
 """Of a mouse."""
 VOLUME = Measure(NANOLITRES, 0.1, 5000)
 """At one depth of a brain."""
+EYE_VOLUME = Measure({"": 1, "ul": 1, "µl": 1, "μl": 1}, 1, 500)
+"""Microlitres behind an eye of a mouse."""
 CURRENT = Measure(MICROAMPERES, 0.01, 100)
 LEVEL = Measure(PERCENT, 0.01, 5)
 """Of isoflurane, as far as vaporizers go."""

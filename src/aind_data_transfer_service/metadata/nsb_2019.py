@@ -135,14 +135,16 @@ class Sittings(dict[str, Sitting]):
     columns : Mapping
         By the name of each surgery, the columns of its date, surgeon, weights, anaesthesia and
         place. The surgery `UNSTATED` has none.
+    group : str
+        Who operates, if no surgeon is named.
     """
 
-    def __init__(self, item: Item, zone: tzinfo, columns: Mapping[str, tuple]):
+    def __init__(self, item: Item, zone: tzinfo, columns: Mapping[str, tuple], group: str = GROUP):
         super().__init__()
-        self._item, self._zone, self._columns = item, zone, columns
+        self._item, self._zone, self._columns, self._group = item, zone, columns, group
 
     def __missing__(self, name: str) -> Sitting:
-        self[name] = self._read(*self._columns[name]) if name else Sitting(None, GROUP)
+        self[name] = self._read(*self._columns[name]) if name else Sitting(None, self._group)
         return self[name]
 
     def _read(
@@ -153,13 +155,13 @@ class Sittings(dict[str, Sitting]):
         surgeon = item.text(*surgeons)
         return Sitting(
             start=item.day(self._zone, date),
-            experimenter=f"{GROUP}-{surgeon}" if surgeon else GROUP,
-            weight_before=item.number(cells.WEIGHT, weights[0]),
-            weight_after=item.number(cells.WEIGHT, weights[1]),
-            anaesthesia_minutes=item.number(cells.ANAESTHESIA, gas[0]),
-            anaesthesia_level=item.number(cells.LEVEL, gas[1]),
-            workstation=item.text(place[0]),
-            recovery_minutes=item.number(cells.RECOVERY, place[1]),
+            experimenter=f"{self._group}-{surgeon}" if surgeon else self._group,
+            weight_before=item.number(cells.WEIGHT, *weights[:1]),
+            weight_after=item.number(cells.WEIGHT, *weights[1:]),
+            anaesthesia_minutes=item.number(cells.ANAESTHESIA, *gas[:1]),
+            anaesthesia_level=item.number(cells.LEVEL, *gas[1:]),
+            workstation=item.text(*place[:1]),
+            recovery_minutes=item.number(cells.RECOVERY, *place[1:]),
         )
 
 
@@ -206,17 +208,32 @@ def not_done(item: Item) -> list[str]:
     if _normalized(status) in _DONE:
         return []
     why = f'SurgeryStatus is "{status}"' if status else "it has no SurgeryStatus"
-    return [f"{_name(item)}left out: {why}"]
+    return [f"{item_name(item)}left out: {why}"]
 
 
 def compose(
-    item: Item, sittings: Sittings, done: Mapping[str, list[dict[str, Any]]]
+    item: Item,
+    sittings: Sittings,
+    done: Mapping[str, list[dict[str, Any]]],
+    stated_by: str = "Procedure",
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Make surgeries of what was done in each sitting; the first keeps the item's other cells."""
+    """Make surgeries of what was done in each sitting; the first keeps the item's other cells.
+
+    Parameters
+    ----------
+    item : Item
+        The item.
+    sittings : Sittings
+        Its surgeries.
+    done : Mapping
+        The procedures of each, by its name.
+    stated_by : str
+        The column that states what was done.
+    """
     names = [name for name, procedures in done.items() if procedures]
-    about = _name(item)
+    about = item_name(item)
     if not names:
-        item.problem(("Procedure",), item.peek("Procedure") or "", "states no known procedure")
+        item.problem((stated_by,), item.peek(stated_by) or "", "states no known procedure")
         return [], [f"{about}{problem}" for problem in item.problems]
     iacuc = _iacuc(item)
     protocol = _protocol(item)
@@ -252,7 +269,7 @@ def bregma_to_lambda(item: Item) -> float | None:
     return None if distance is None else abs(distance)
 
 
-def _name(item: Item) -> str:
+def item_name(item: Item) -> str:
     """Return what begins a line about an item."""
     number = item.peek("id", "ID")
     return f"item {number}: " if number else ""

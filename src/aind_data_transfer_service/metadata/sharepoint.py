@@ -1,5 +1,7 @@
-"""Procedures from the lists of the neurosurgery group (NSB) on SharePoint, through Microsoft Graph.
+"""Procedures from lists on SharePoint, through Microsoft Graph.
 
+The neurosurgery group (NSB) has lists of surgeries, Laboratory Animal Services (LAS) a list of
+requests.
 `GET /v1.0/sites/{site}/lists/{list}/items?expand=fields&$filter=…` with a token of Entra ID;
 further pages stand at `@odata.nextLink`. A lab has any number of lists, each of a known layout.
 """
@@ -12,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from aind_data_transfer_service.errors import MetadataError
-from aind_data_transfer_service.metadata import nsb_2019, nsb_2023, surgery
+from aind_data_transfer_service.metadata import las_2020, nsb_2019, nsb_2023, surgery
 from aind_data_transfer_service.metadata.cells import Item
 from aind_data_transfer_service.metadata.entra import Application, EntraAuth
 from aind_data_transfer_service.metadata.procedures import merge_procedures
@@ -36,8 +38,9 @@ class _List:
     label: str
     name: str
     """Its id or its title."""
-    column: str
-    surgeries: Callable[[Mapping[str, Any], tzinfo], tuple[list[dict[str, Any]], list[str]]]
+    columns: tuple[str, ...]
+    """Hold subjects' ids."""
+    surgeries: Callable[[Mapping[str, Any], tzinfo, str], tuple[list[dict[str, Any]], list[str]]]
 
 
 class SharePointSource(SourceBase):
@@ -114,10 +117,10 @@ class SharePointSource(SourceBase):
         remarks: list[str] = []
         others = 0
         for fields in items:
-            if _identifier(fields.get(one.column)) != subject_id:
+            if subject_id not in [_identifier(fields.get(column)) for column in one.columns]:
                 others += 1
                 continue
-            made, problems = one.surgeries(fields, self._zone)
+            made, problems = one.surgeries(fields, self._zone, subject_id)
             surgeries += made
             notes += problems
             if not made:
@@ -138,7 +141,9 @@ class SharePointSource(SourceBase):
         url += "/items"
         query: dict[str, str] | None = {
             "expand": "fields",
-            "$filter": f"fields/{one.column} eq {literal(subject_id)}",
+            "$filter": " or ".join(
+                f"fields/{column} eq {literal(subject_id)}" for column in one.columns
+            ),
         }
         items: list[dict[str, Any]] = []
         seen: set[str] = set()
@@ -163,7 +168,8 @@ class SharePointSource(SourceBase):
         response = self._web.ask("GET", url, params=query, headers=_NOT_INDEXED)
         where = f"{self._web.at(url)}, list {one.name}"
         if response.status_code != 200:
-            raise MetadataError(f"{where}: {_reason(response, one.column)}")
+            columns = " and ".join(one.columns)
+            raise MetadataError(f"{where}: {_reason(response, columns)}")
         page = self._web.json(response)
         items = page.get("value") if isinstance(page, dict) else None
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
@@ -183,8 +189,14 @@ class SharePointSource(SourceBase):
 
 def _list(name: str, layout: str) -> _List:
     """Return how the items of a list are read."""
+    if layout == "las":
+        return _List("LAS", name, las_2020.SUBJECT_COLUMNS, las_2020.surgeries)
     label, module = {"2019": ("NSB 2019-2022", nsb_2019), "2023": ("NSB 2023", nsb_2023)}[layout]
-    return _List(label, name, module.SUBJECT_COLUMN, module.surgeries)
+
+    def read(fields: Mapping[str, Any], zone: tzinfo, _subject_id: str) -> Any:
+        return module.surgeries(fields, zone)
+
+    return _List(label, name, (module.SUBJECT_COLUMN,), read)
 
 
 def literal(value: str) -> str:

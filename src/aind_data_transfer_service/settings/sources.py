@@ -75,8 +75,9 @@ class LabtracksSettings(_SystemSettings):
         return self.server is not None
 
 
-LAYOUTS = ("2019", "2023")
-"""How the columns of a list on SharePoint are named: as in the surgery list of 2019 or of 2023."""
+LAYOUTS = ("2019", "2023", "las")
+"""How the columns of a list on SharePoint are named: as in the surgery list of 2019 or of 2023, or
+as in the requests to Laboratory Animal Services."""
 
 
 def _read_lists(value: Any) -> dict[str, str]:

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aind_data_transfer_service.metadata import nsb_2019, nsb_2023, surgery
+from aind_data_transfer_service.metadata import las_2020, nsb_2019, nsb_2023, surgery
 from aind_data_transfer_service.metadata.cells import BOOKKEEPING, Item
 from tests.support import campaign
-from tests.support.nsb import item_2019, item_2023
+from tests.support.nsb import item_2019, item_2023, item_las
 
 CASES = Path(__file__).parent / "cases"
 ZONE = ZoneInfo("America/Los_Angeles")
@@ -386,3 +386,64 @@ class Anything(unittest.TestCase):
         for one in made:
             if one["start_date"] is not None:
                 self.assertEqual(str(item["Date_x0020_of_x0020_Surgery"])[:10], one["start_date"])
+
+
+class Requests(unittest.TestCase):
+    """Requests to Laboratory Animal Services."""
+
+    def read(self, **cells: Any) -> tuple[list[dict[str, Any]], list[str]]:
+        """Read what was done to an animal."""
+        return las_2020.surgeries(item_las("7", **cells), ZONE, "7")
+
+    def test_the_injections_of_one_animal_are_a_surgery(self) -> None:
+        [made], problems = self.read()
+        self.assertEqual(
+            [("2024-06-21", ["Retro-orbital injection"] * 2)],
+            done([made]),
+        )
+        self.assertEqual(("LAS", "2212"), (made["experimenter_full_name"], made["iacuc_protocol"]))
+        first, second = made["procedures"]
+        self.assertEqual(
+            ("Left", 90, "microliter"),
+            (first["injection_eye"], first["injection_volume"], first["injection_volume_unit"]),
+        )
+        self.assertEqual(
+            [("AiP12017", 15_000_000_000_000), ("AiP1586", None)],
+            [(one["name"], one["titer"]) for one in first["injection_materials"]],
+        )
+        lot = first["injection_materials"][0]["tars_identifiers"]["prep_lot_number"]
+        self.assertEqual("VT0001G", lot)
+        self.assertEqual((None, None), (second["injection_eye"], second["injection_volume"]))
+        lines = made["notes"].splitlines()
+        self.assertIn("roEye3: Behind Either", lines)
+        self.assertIn("roSub2: AiP999", lines)
+        self.assertIn("TCPrep: Mouse Cardiac Perfusion (SOP AF0075)", lines)
+        self.assertEqual(2, len([line for line in problems if "is not plausible" in line]))
+
+    def test_what_was_not_done_is_none(self) -> None:
+        for cells in (
+            {"RequestStatus2": "Cancelled"},
+            {"RequestStatus2": None},
+            {"ReqPro2": "Dosing"},
+            {"nROID1": "8", "nROID3": "77"},
+        ):
+            with self.subTest(cells):
+                made, [problem, *_] = self.read(**cells)
+                self.assertEqual([], made)
+                self.assertRegex(problem, "^item 6709: ")
+
+    @settings(max_examples=campaign(100))
+    @given(st.sampled_from(sorted(item_las())), st.data())
+    def test_no_cell_is_lost_and_no_injection_invented(self, column: str, data: Any) -> None:
+        names = st.sampled_from(sorted(item_las())) | st.text(min_size=1)
+        cells = data.draw(st.dictionaries(names, CELLS, max_size=6))
+        item = item_las("7") | cells
+        if column not in ("id", "nROID1", "nROID3"):
+            item[column] = "zq17 markiert"
+        made, problems = las_2020.surgeries(item, ZONE, "7")
+        kept = [] if made else [*problems, *Item(item).rest()]
+        text = json.dumps([made, kept], allow_nan=False, ensure_ascii=False)
+        if "zq17 markiert" in item.values():
+            self.assertIn("zq17 markiert", text)
+        injected = sum(str(item.get(f"nROID{place}")) == "7" for place in range(1, 6))
+        self.assertLessEqual(sum(len(one["procedures"]) for one in made), injected)

@@ -18,7 +18,7 @@ from tests.support import campaign, slow
 from tests.support.clock import Clock
 from tests.support.entra import CLIENT_ID, SECRET, TENANT, GraphServer, ListOnGraph
 from tests.support.https import Fault, Reply, ca_file
-from tests.support.nsb import item_2019, item_2023
+from tests.support.nsb import item_2019, item_2023, item_las
 
 ZONE = ZoneInfo("America/Los_Angeles")
 
@@ -99,6 +99,17 @@ class Asking(unittest.TestCase):
                 for part in found.document["subject_procedures"]
             },
         )
+
+    def test_requests_to_the_animal_services_are_a_list_of_their_own(self) -> None:
+        others = [item_las("8", nROID2="79"), item_las("77")]
+        self.server.lists["LAS 2020"] = ListOnGraph([item_las("7"), *others])
+        source = self.source(list_2019=None, list_2023=None, lists='{"LAS 2020": "las"}')
+        found = source.procedures("7")
+        [surgery] = found.document["subject_procedures"]
+        kinds = [procedure["procedure_type"] for procedure in surgery["procedures"]]
+        self.assertEqual(["Retro-orbital injection"] * 2, kinds)
+        self.assertEqual("source: SharePoint, LAS (LAS 2020)", surgery["notes"].splitlines()[0])
+        self.assertIsNone(source.procedures("6"))
 
     def test_an_item_that_states_no_surgery_is_kept_in_the_notes(self) -> None:
         self.new.items = [item_2023("7", SurgeryStatus="No Surgery")]
