@@ -451,21 +451,35 @@ class EndsTest(ClusterTest):
     async def test_a_forgotten_job_keeps_its_end(self):
         good = await self.begin("echo said")
         bad = await self.begin("exit 17")
+        killed = await self.begin("kill -9 $PPID; sleep 1")
         stopped = await self.begin("touch begun; sleep 60")
         wait_until((self.folder / "begun").exists, 120, "the job to begin")
         await self.executor.cancel(stopped)
-        await self.until(stopped, RunState.CANCELLED)
-        for ref in (good, bad, stopped):
+        late = await self.begin("touch late; sleep 100", time_limit=9)
+        deaf = await self.begin("trap '' TERM; touch deaf; sleep 100; sleep 100", time_limit=9)
+        for name, ref in (("late", late), ("deaf", deaf)):
+            wait_until((self.folder / name).exists, 120, "the job to begin")
+            self.cluster.run("scontrol", "update", f"JobId={self.number(ref)}", "EndTime=now+2")
+        refs = [good, bad, killed, stopped, late, deaf]
+        for ref in refs:
             wait_until(lambda: not self.is_listed(ref), 150, "Slurm to forget it")
-        found = await self.executor.statuses([good, bad, stopped])
+        executor = self.make()  # of a service that was away meanwhile
+        self.addAsyncCleanup(executor.close)
+        found = await executor.statuses(refs)
         self.assertEqual(found[good].state, RunState.COMPLETED)
         self.assertEqual((found[bad].state, found[bad].exit_code), (RunState.FAILED, 17))
-        self.assertEqual(found[stopped].state, RunState.CANCELLED)
-        self.assertEqual((await self.executor.read(good, "stdout", 0, 99)).data, b"said\n")
+        self.assertEqual(found[killed].state, RunState.FAILED)
+        self.assertIn("killed (SIGKILL)", found[killed].reason)
+        self.assertEqual((found[stopped].state, found[stopped].reason), (RunState.CANCELLED, ""))
+        for ref in (late, deaf):
+            self.assertEqual(found[ref].state, RunState.TIMEOUT)
+            self.assertIn("stopped at its time limit", found[ref].reason)
+        self.assertEqual((await executor.read(good, "stdout", 0, 99)).data, b"said\n")
+        (self.folder / f"{good.split(':')[1]}.claim").unlink()
         (self.folder / f"{good.split(':')[1]}.end").unlink()
-        lost = (await self.executor.statuses([good]))[good]
+        lost = (await executor.statuses([good]))[good]
         self.assertEqual(lost.state, RunState.LOST)
-        self.assertIn("forgotten", lost.reason)
+        self.assertIn("never began", lost.reason)
 
     def is_listed(self, ref: str) -> bool:
         """Ask Slurm itself."""

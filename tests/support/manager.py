@@ -5,6 +5,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+from aind_data_transfer_service.jobs.evidence import Patience
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -15,6 +16,8 @@ from tests.support.spreadsheets import shared_reader
 
 class ManagerTest(unittest.IsolatedAsyncioTestCase):
     """A manager whose jobs do what the test tells them to."""
+
+    patience = Patience()
 
     async def asyncSetUp(self):
         untraced()
@@ -43,6 +46,7 @@ class ManagerTest(unittest.IsolatedAsyncioTestCase):
             ServiceSettings(**(usual | settings)),
             executor=self.executor,
             spreadsheets=shared_reader(),
+            patience=self.patience,
         )
 
     async def restart(self, **settings):

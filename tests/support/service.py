@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import uvicorn
 
+from aind_data_transfer_service.jobs.evidence import Patience
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server import create_app
 from aind_data_transfer_service.server.connections import ConnectionLimits
@@ -26,12 +27,18 @@ class Service:
         Where it listens; 0 for any port that is free.
     limits : ConnectionLimits, optional
         Of its connections; by default as usual.
+    patience : Patience
+        How long evidence is waited for of an end that only a scheduler reports.
     **settings
         Fields of `ServiceSettings` that are not as usual.
     """
 
     def __init__(
-        self, port: int = 0, limits: ConnectionLimits | None = None, **settings: Any
+        self,
+        port: int = 0,
+        limits: ConnectionLimits | None = None,
+        patience: Patience = Patience(),
+        **settings: Any,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="service-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
@@ -42,7 +49,7 @@ class Service:
             "monitor_interval": 0.1,
         }
         self.settings = ServiceSettings(**(usual | settings))
-        self.manager = JobManager(self.settings)
+        self.manager = JobManager(self.settings, patience=patience)
         self.app = create_app(self.settings, self.manager, limits)
         config = uvicorn.Config(
             self.app,

@@ -36,6 +36,19 @@ class RunState(StrEnum):
     """The executor has no record of the job."""
 
 
+class EndRecord(StrEnum):
+    """What a scheduler's job itself left to confirm the scheduler's account of its end."""
+
+    FOUND = "found"
+    """The job recorded that it ended well."""
+    BEGUN = "begun"
+    """The job began, but there is no record of its end."""
+    MISSING = "missing"
+    """The files of jobs can be read, but there is no record of this one."""
+    UNREADABLE = "unreadable"
+    """The files of jobs cannot be read, so nothing is known."""
+
+
 def _always() -> bool:
     return True
 
@@ -100,6 +113,10 @@ class RunStatus:
     """How far it is, where the executor knows and the job's own events do not tell."""
     decisive: bool = False
     """Whether the reason is the cause, of which what the job says of its end is the effect."""
+    record: EndRecord | None = None
+    """What confirms the end; None if the executor saw the end itself, or the job has not ended."""
+    doubt: str = ""
+    """Why the job may not have ended as `state` says, as the reason of its failure."""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,18 @@ A user's script can write there: see `executors.plain_files`.
 
 import logging
 import os
+import re
 from pathlib import PurePosixPath
 
-from aind_data_transfer_service.executors.base import FileChunk, JobFile, RunState, RunStatus
+from aind_data_transfer_service.executors.base import (
+    EndRecord,
+    FileChunk,
+    JobFile,
+    RunState,
+    RunStatus,
+)
 from aind_data_transfer_service.executors.plain_files import (
+    NO_FILE,
     read_document,
     read_integer,
     read_moment,
@@ -22,6 +30,7 @@ from aind_data_transfer_service.executors.slurm_script import (
     ENDINGS,
     job_file,
 )
+from aind_data_transfer_service.executors.slurm_words import killed
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +39,33 @@ FORGOTTEN = (
     "look for the asset at its destination, or resubmit"
 )
 NEVER_BEGAN = "Slurm no longer knows the job, and it never began: resubmit it"
+KILLED = (
+    "the job began and ended without a record, as when it is killed (SIGKILL) or its node fails, "
+    "and Slurm has forgotten it; resubmit it to go on"
+)
+STOPPED = (
+    "the cluster stopped the job, by its time limit, preemption or scancel, and Slurm has "
+    "forgotten which; resubmit it to go on"
+)
+_ENDS = {
+    "": (RunState.CANCELLED, "cancelled on the cluster, not from here"),
+    "TIME LIMIT": (
+        RunState.TIMEOUT,
+        "stopped at its time limit; resubmit it to go on, or set a longer time_limit",
+    ),
+    "PREEMPTION": (
+        RunState.FAILED,
+        "made way for a job of higher priority; resubmit it to go on",
+    ),
+    "NODE FAILURE": (RunState.FAILED, "the node failed; resubmit the job to go on"),
+}
+"""What slurmstepd writes into the output of a job that it stops, after `DUE TO`."""
+_STOPPED_BY_SLURM = re.compile(
+    rb"^slurmstepd\S*: error: \*\*\* (?:JOB|STEP) ([0-9]+)\S* ON \S+ CANCELLED AT \S+"
+    rb"(?: DUE TO ([A-Z ]+?))? \*\*\*",
+    re.MULTILINE,
+)
+_LAST_OUTPUT = 8192
 _LONGEST_NUMBER = 32
 
 
@@ -82,16 +118,83 @@ class LogFolder:
         except OSError as error:
             logger.info("slurm: %s cannot be created: %s", path, error.strerror)
 
-    def end(self, ref: str, job_id: str) -> RunStatus:
-        """Tell how a job ended that Slurm has forgotten."""
+    def record(self, job_id: str, restarts: int = 0) -> EndRecord:
+        """Find out what a job left that Slurm reports as successful.
+
+        Parameters
+        ----------
+        job_id : str
+            Our own id, or that of a shard.
+        restarts : int
+            How often Slurm queued it again: what an earlier run left proves nothing then.
+        """
+        try:
+            read_piece(job_file(self.path, job_id, END), 0, 1)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            return EndRecord.MISSING if error.errno in NO_FILE else EndRecord.UNREADABLE
+        if read_document(job_file(self.path, job_id, END)).get("exit_code") == 0:
+            return EndRecord.FOUND
+        if not restarts and self._has(job_id, CLAIM):
+            return EndRecord.BEGUN
+        return EndRecord.MISSING if self._is_shared() else EndRecord.UNREADABLE
+
+    def _has(self, job_id: str, ending: str) -> bool:
+        """Return whether a job has one of its files, readable or not."""
+        return os.path.lexists(job_file(self.path, job_id, ending))
+
+    def _is_shared(self) -> bool:
+        """Return whether any job left files here: else it is another folder than the nodes see."""
+        try:
+            with os.scandir(self.path) as entries:
+                return any(entry.name.endswith(CLAIM) for entry in entries)
+        except OSError:
+            return False
+
+    def end(self, ref: str, job_id: str, cancelled: bool = False) -> RunStatus:
+        """Tell how a job ended that Slurm has forgotten.
+
+        Parameters
+        ----------
+        ref : str
+            The executor's name of the job.
+        job_id : str
+            Our own id, or that of a shard.
+        cancelled : bool
+            Whether a user asked for its end.
+        """
         found = read_document(job_file(self.path, job_id, END))
         code = read_integer(found.get("exit_code"))
-        if code is None:
-            never = self.is_there() and self.claim(job_id) is None
-            return RunStatus(ref, RunState.LOST, NEVER_BEGAN if never else FORGOTTEN)
-        state, reason = RunState.FAILED, ""
+        record = EndRecord.MISSING if code is None else EndRecord.FOUND
+        cancelled = cancelled or self._has(job_id, CANCEL)
         if code == 0:
-            state = RunState.COMPLETED
-        elif found.get("stopped") is True:
-            state, reason = RunState.CANCELLED, "the cluster told it to stop"
-        return RunStatus(ref, state, reason, code, ended_at=read_moment(found.get("ended")))
+            state, reason = RunState.COMPLETED, ""
+        elif code is not None and found.get("stopped") is not True:
+            state, reason = RunState.FAILED, killed(code)
+        elif cancelled:
+            state, reason = RunState.CANCELLED, ""
+        elif code is not None:
+            state, reason = self._stop(ref, job_id) or (RunState.FAILED, STOPPED)
+        elif self.claim(job_id) is not None:
+            state, reason = self._stop(ref, job_id) or (RunState.FAILED, KILLED)
+        elif self.is_there() and not self._has(job_id, CLAIM):
+            state, reason = RunState.LOST, NEVER_BEGAN
+        else:
+            state, reason, record = RunState.LOST, FORGOTTEN, EndRecord.UNREADABLE
+        ended_at = read_moment(found.get("ended"))
+        return RunStatus(ref, state, reason, code, ended_at=ended_at, record=record)
+
+    def _stop(self, ref: str, job_id: str) -> tuple[RunState, str] | None:
+        """Find out why Slurm stopped a job, by what slurmstepd wrote into the job's output."""
+        number = ref.partition(":")[0].encode()
+        for file in ("stderr", "stdout"):
+            path = job_file(self.path, job_id, ENDINGS[file])
+            try:
+                data = read_piece(path, -_LAST_OUTPUT, _LAST_OUTPUT).data
+            except OSError:
+                continue
+            for found in reversed(list(_STOPPED_BY_SLURM.finditer(data))):
+                if found[1] == number or not number.isdigit():
+                    return _ENDS.get((found[2] or b"").decode())
+        return None

@@ -43,12 +43,20 @@ class PastJobs:
         self._awaited: dict[str, float] = {}
 
     def see(self, listed: Mapping[str, Iterable[SlurmJob]]) -> None:
-        """Remember what tells a job of ours apart, while Slurm lists it."""
+        """Remember what tells a job of ours apart while Slurm lists it, and the end that it lists.
+
+        The latter is the only account of the end where there is no slurmdbd.
+        """
         for job_id, jobs in listed.items():
             for job in jobs:  # one that is queued again is submitted again
                 self._seen[job_id] = (job.name, job.submitted)
+            if all(job.has_ended for job in jobs):
+                self._found[job_id] = list(jobs)
+            else:
+                self._found.pop(job_id, None)
         while len(self._seen) > _REMEMBERED:
             del self._seen[next(iter(self._seen))]
+        self._forget()
 
     def is_awaited(self, job_id: str) -> bool:
         """Tell whether a job's end may still be told: slurmdbd is away, or behind."""

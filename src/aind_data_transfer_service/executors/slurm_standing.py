@@ -11,14 +11,14 @@ from dataclasses import replace
 from functools import lru_cache
 
 from aind_data_transfer_service.errors import ExecutorError
-from aind_data_transfer_service.executors.base import RunState, RunStatus
+from aind_data_transfer_service.executors.base import EndRecord, RunState, RunStatus
 from aind_data_transfer_service.executors.plain_files import FileReads
 from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_past import UNTOLD, PastJobs
 from aind_data_transfer_service.executors.slurm_properties import marked_shards
 from aind_data_transfer_service.executors.slurm_shards import shards_id
 from aind_data_transfer_service.executors.slurm_whole import whole_status
-from aind_data_transfer_service.executors.slurm_words import run_status
+from aind_data_transfer_service.executors.slurm_words import doubted, run_status
 from aind_data_transfer_service.hpc.models import SlurmJob
 
 logger = logging.getLogger(__name__)
@@ -77,12 +77,23 @@ class Standing:
                 lambda: {ref: self._judge(ref, listed, past) for ref in others}
             )
         except ExecutorError as error:  # what they left cannot be read now: they are asked again
-            return told | {ref: RunStatus(ref, RunState.RUNNING, str(error)) for ref in others}
+            return told | {ref: self._unread(ref, listed, error) for ref in others}
 
     @staticmethod
     def _is_plain(jobs: Sequence[SlurmJob]) -> bool:
         """Return whether Slurm's list tells everything, and no file has to be read."""
-        return len(jobs) == 1 and not marked_shards(jobs[0].comment)
+        return _is_single(jobs) and not _is_completed(jobs[0])
+
+    def _unread(self, ref: str, listed: Listed, error: ExecutorError) -> RunStatus:
+        """Say how a job stands whose files cannot be read now."""
+        jobs = listed.get(parts(ref)[1], [])
+        if not (_is_single(jobs) and _is_completed(jobs[0])):
+            return RunStatus(ref, RunState.RUNNING, str(error))
+        return self._with_record(run_status(ref, jobs[0]), jobs[0], EndRecord.UNREADABLE)
+
+    def _with_record(self, status: RunStatus, job: SlurmJob, record: EndRecord) -> RunStatus:
+        """Add to a success that Slurm reports what confirms it."""
+        return replace(status, record=record, doubt=doubted(record, job, self._folder.path))
 
     def _judge(self, ref: str, listed: Listed, past: Listed) -> RunStatus:
         """Say how one job stands; an error in that is this job's alone."""
@@ -107,7 +118,10 @@ class Standing:
         if job.job_id:  # else it is on its way anew, and its number is not known yet
             ref = f"{job.job_id}:{job_id}"
         status = run_status(ref, job, cancelled=job_id in self._cancelled)
-        if job_id not in listed and status.exit_code is None:  # 22.05 keeps no exit codes
+        if _is_completed(job):
+            record = self._folder.record(job_id, job.restarts)
+            status = self._with_record(status, job, record)
+        elif job_id not in listed and status.exit_code is None:  # 22.05 keeps no exit codes
             told = self._folder.end(ref, job_id)
             if told.state is status.state:
                 status = replace(status, exit_code=told.exit_code)
@@ -119,10 +133,20 @@ class Standing:
 
     def _told_end(self, ref: str, job_id: str) -> RunStatus:
         """Say how a job ended of which Slurm knows nothing, by what it left in its folder."""
-        status = self._folder.end(ref, job_id)
-        if status.state is RunState.LOST and self._past.is_awaited(job_id):
+        status = self._folder.end(ref, job_id, cancelled=job_id in self._cancelled)
+        if status.record is not EndRecord.FOUND and self._past.is_awaited(job_id):
             return RunStatus(ref, RunState.RUNNING, UNTOLD)
         return status
+
+
+def _is_single(jobs: Sequence[SlurmJob]) -> bool:
+    """Return whether a job was sent once, and is not cut into shards."""
+    return len(jobs) == 1 and not marked_shards(jobs[0].comment)
+
+
+def _is_completed(job: SlurmJob) -> bool:
+    """Return whether Slurm reports success."""
+    return job.state == "COMPLETED" and job.has_ended
 
 
 def is_ours(ref: str) -> bool:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from aind_data_transfer_service.errors import ExecutorError
-from aind_data_transfer_service.executors.base import RunState, RunStatus
+from aind_data_transfer_service.executors.base import EndRecord, RunState, RunStatus
 from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_shards import shards_id
-from aind_data_transfer_service.executors.slurm_words import run_status
+from aind_data_transfer_service.executors.slurm_words import doubted, run_status
 from aind_data_transfer_service.hpc.models import SlurmJob
 from aind_data_transfer_service.redaction import on_a_line
 
@@ -73,7 +73,7 @@ def shard_statuses(
         shard = f"{shards_id(job_id)}.{number}"
         status = RunStatus(shard, RunState.LOST)
         if task := by_number.get(number):
-            status = run_status(shard, task, cancelled)
+            status = _listed_status(shard, task, folder, cancelled)
         else:
             status = folder.end(shard, shard)
             if status.state is RunState.LOST and rest is not None:
@@ -82,6 +82,16 @@ def shard_statuses(
             status = replace(status, reason=_failure(shard, folder))
         found.append(status)
     return found
+
+
+def _listed_status(shard: str, task: SlurmJob, folder: LogFolder, cancelled: bool) -> RunStatus:
+    """Say how a shard stands that Slurm lists; a success without a trace counts as unknown."""
+    status = run_status(shard, task, cancelled)
+    if status.state is RunState.COMPLETED:
+        record = folder.record(shard, task.restarts)
+        if record is EndRecord.MISSING:
+            return replace(status, state=RunState.LOST, reason=doubted(record, task, folder.path))
+    return status
 
 
 def with_shards(last: RunStatus, shards: Sequence[RunStatus], folder: LogFolder) -> RunStatus:
@@ -122,6 +132,8 @@ def _failed(shards: Sequence[RunStatus]) -> str:
     text = ""
     if lost := sum(one.state is RunState.LOST for one in shards):
         text = f", {lost} without a word of how they ended"
+        why = next((one.reason for one in shards if one.state is RunState.LOST and one.node), "")
+        text += f" ({why})" if why else ""
     if failed:
         more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
         text += f"; {', '.join(failed[:_NAMED])}{more}: {_LAST_OF_ALL}"

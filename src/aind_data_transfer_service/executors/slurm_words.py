@@ -2,7 +2,7 @@
 
 import signal
 
-from aind_data_transfer_service.executors.base import RunState, RunStatus
+from aind_data_transfer_service.executors.base import EndRecord, RunState, RunStatus
 from aind_data_transfer_service.executors.slurm_reasons import (
     LONGEST_TEXT,
     failure_reason,
@@ -96,8 +96,7 @@ def _failed(job: SlurmJob, cancelled: bool) -> str:
     if job.signal:
         return _killed(job.signal)
     if job.exit_code is not None and 128 < job.exit_code <= 128 + signal.NSIG:
-        number = job.exit_code - 128
-        return _killed(number) if number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS) else ""
+        return killed(job.exit_code)
     if job.reason == "JobLaunchFailure":
         return f"could not be started{_on(job)}: see that node's log"
     return "" if job.reason in _PLAIN else failure_reason(job.reason, job.description)
@@ -153,9 +152,44 @@ def _on(job: SlurmJob) -> str:
     return f" ({job.nodes})" if job.nodes else ""
 
 
+def doubted(record: EndRecord, job: SlurmJob, folder: object) -> str:
+    """Say why a job that Slurm reports as successful may not have run.
+
+    Parameters
+    ----------
+    record : EndRecord
+        What the job left.
+    job : SlurmJob
+        As Slurm lists it.
+    folder : object
+        The folder of logs, for people.
+    """
+    node = job.nodes[:LONGEST_TEXT] or "its node"
+    if record is EndRecord.MISSING:
+        return (
+            f"Slurm reports success, but the job left no sign of having run on {node}: check "
+            "slurmd there"
+        )
+    if record is EndRecord.BEGUN:
+        return (
+            f"Slurm reports success, but the job, which began on {node}, left no record of its "
+            f"end in {folder}"
+        )
+    return (
+        f"Slurm reports success, but the service cannot read the job's files in {folder}, so "
+        f"that nothing shows that it ran on {node}"
+    )
+
+
 def _exit_code(job: SlurmJob) -> int | None:
     """Give the exit code; Slurm says 0 of what never ran."""
     return job.exit_code if job.state in ("COMPLETED", "FAILED") else None
+
+
+def killed(exit_code: int) -> str:
+    """Name the signal that killed the job's program, by the exit code that a shell gives; or ""."""
+    number = exit_code - 128
+    return _killed(number) if number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS) else ""
 
 
 def _killed(number: int) -> str:

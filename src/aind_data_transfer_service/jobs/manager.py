@@ -39,6 +39,7 @@ from aind_data_transfer_service.executors.choose import choose_executor
 from aind_data_transfer_service.executors.local import LocalExecutor
 from aind_data_transfer_service.jobs.afterwards import AfterwardsKeeper
 from aind_data_transfer_service.jobs.checks import Checks, in_flight_error
+from aind_data_transfer_service.jobs.evidence import Destinations, Evidence, Patience
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.findings import CheckResult, ToCheck
 from aind_data_transfer_service.jobs.handover import Handover
@@ -116,6 +117,7 @@ class _Components:
     """What works for the manager from `start` on."""
 
     checks: Checks
+    destinations: Destinations
     spreadsheets: SpreadsheetReader
     file_turns: asyncio.Semaphore
     inbox: Inbox
@@ -153,6 +155,8 @@ class JobManager:
         Reads files of jobs; by default a new one, opened by `start` and closed by `stop`.
     timing : LeaseTiming
         How long this process may run jobs without renewing its lease.
+    patience : Patience
+        How long evidence is waited for of an end that only a scheduler reports.
     """
 
     def __init__(
@@ -162,6 +166,7 @@ class JobManager:
         executor: Executor | None = None,
         spreadsheets: SpreadsheetReader | None = None,
         timing: LeaseTiming = LeaseTiming(),
+        patience: Patience = Patience(),
     ):
         self.settings = settings
         self.feed = Feed()
@@ -170,6 +175,7 @@ class JobManager:
             settings, self.callbacks, self._check_lease
         )
         self._timing = timing
+        self._patience = patience
         self._store = store
         self._brings_store = store is not None
         self._spreadsheets = spreadsheets
@@ -242,6 +248,7 @@ class JobManager:
         reader = self._spreadsheets or SpreadsheetReader()
         self._components = _Components(
             Checks(settings, store),
+            Destinations(settings),
             reader,
             asyncio.Semaphore(FILES_AT_ONCE),
             Inbox(store, feed, pace),
@@ -265,7 +272,9 @@ class JobManager:
         fenced = store.fenced(fencing)
         handover = Handover(fenced, executor, feed, sends_mail=settings.sends_mail)
         inbox, pace = self._started.inbox, self._started.pace
-        monitor = Monitor(fenced, executor, handover, feed, inbox, pace)
+        is_verified = self._started.destinations.is_verified
+        evidence = Evidence(is_verified, pace.hasten, self._patience)
+        monitor = Monitor(fenced, executor, handover, feed, inbox, pace, evidence)
         afterwards = AfterwardsKeeper(settings, fenced, feed)
         loops: dict[str, Loop] = {"job monitor": monitor, "afterwards": afterwards}
         if settings.notifications.is_on:
@@ -336,6 +345,7 @@ class JobManager:
         await self.executor.close()
         if self._components is not None:
             self._components.checks.close()
+            self._components.destinations.close()
             if self._spreadsheets is None:
                 await asyncio.to_thread(self._components.spreadsheets.close)
             await asyncio.to_thread(self._components.liveness.close)

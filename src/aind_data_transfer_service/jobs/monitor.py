@@ -26,6 +26,7 @@ from aind_data_transfer_service.executors.base import (
     RunStatus,
     SeesOthers,
 )
+from aind_data_transfer_service.jobs.evidence import Evidence
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import AT_ONCE, Handover
 from aind_data_transfer_service.jobs.heartbeat import Heartbeat
@@ -85,6 +86,8 @@ class Monitor:
         What jobs tell by themselves meanwhile.
     pace : Pace or float
         How long to wait between two looks; a number means always so many seconds.
+    evidence : Evidence
+        Judges ends that only a scheduler reports.
 
     Attributes
     ----------
@@ -103,12 +106,14 @@ class Monitor:
         feed: Feed,
         inbox: Inbox,
         pace: Pace | float,
+        evidence: Evidence,
     ):
         self._store = store
         self._executor = executor
         self._handover = handover
         self._feed = feed
         self._inbox = inbox
+        self._evidence = evidence
         self.pace = pace if isinstance(pace, Pace) else Pace(pace)
         self._turn = asyncio.Lock()
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
@@ -125,6 +130,13 @@ class Monitor:
 
     async def run(self) -> None:
         """Look again and again, whatever goes wrong with one look."""
+        try:
+            await self._run()
+        finally:
+            self._evidence.forget(())
+
+    async def _run(self) -> None:
+        """Look again and again."""
         while True:
             changed = False
             try:
@@ -156,6 +168,7 @@ class Monitor:
             active = {job.id for job in jobs}
             self._cancelled &= active
             self._uncancelled &= active
+            self._evidence.forget(active)
             self._ended = {one: since for one, since in self._ended.items() if one in active}
             followed = [
                 job for job in jobs if job.executor_ref and job.executor == self._executor.name
@@ -357,6 +370,9 @@ class Monitor:
             tried = f"{trouble}; tried again for {LONGEST_READING / 60:.0f} minutes"
             told = report.values | ({"reason": tried} if trouble else {})
             return _compose_change(job, None, told, report)
+        if state in ENDED:
+            status = await self._confirm(job, status, report)
+            state = job_state(status.state)
         values: dict[str, Any] = {**status.progress, **report.values}
         values |= {
             name: value
@@ -375,6 +391,16 @@ class Monitor:
         if state is JobState.PENDING:  # never begun, or put back into the queue
             values |= {"started_at": None, "node": ""}
         return _compose_change(job, state, values, report)
+
+    async def _confirm(self, job: Job, status: RunStatus, report: Report) -> RunStatus:
+        """Return the end for which there is evidence; until then, that the job is running."""
+        if status.record is None or any(map(proves, report.events)):
+            return status
+        events = await self._store.in_thread(self._store.events, job.id, 20)
+        if any(map(proves, events)):
+            return status
+        whole = await self._store.in_thread(self._store.get, job.id)
+        return self._evidence.judge(whole, status, has_news=bool(report.consumed))
 
     async def _judge(self, job: Job, status: RunStatus, report: Report) -> tuple[JobState, str]:
         """Decide how a job ended, and why.

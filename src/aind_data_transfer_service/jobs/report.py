@@ -169,7 +169,7 @@ def reason_of_end(status: RunStatus, failure: str, last_words: str) -> str:
         The end of what it complained of (stderr).
     """
     if status.state is RunState.COMPLETED:
-        return ""
+        return _one_line(status.reason)
     if status.state is RunState.CANCELLED:
         return status.reason or "cancelled on request"
     if status.state is not RunState.FAILED:

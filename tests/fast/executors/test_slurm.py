@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aind_data_transfer_service.errors import ExecutorError
-from aind_data_transfer_service.executors.base import JobSpec, RunState
+from aind_data_transfer_service.executors.base import EndRecord, JobSpec, RunState
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmComplaint, Unreachable
 from aind_data_transfer_service.hpc.models import Pinged, SlurmJob, Submission, Submitted
 from aind_data_transfer_service.settings.hpc import HpcSettings
+from tests.support.transfer import as_an_ordinary_user
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DOWN = Unreachable("the cluster cannot be reached")
@@ -347,7 +348,8 @@ class FollowingTest(SlurmTest):
         for text, state, code in (
             ('{"exit_code": 0, "ended": 1767322800}', RunState.COMPLETED, 0),
             ('{"exit_code": 14, "stopped": false, "ended": 1e300}', RunState.FAILED, 14),
-            ('{"exit_code": 130, "stopped": true}', RunState.CANCELLED, 130),
+            ('{"exit_code": 137, "stopped": false}', RunState.FAILED, 137),
+            ('{"exit_code": 143, "stopped": true}', RunState.FAILED, 143),
             ('{"exit_code": "x"}', RunState.LOST, None),
             ("[1]", RunState.LOST, None),
             ("half {", RunState.LOST, None),
@@ -361,9 +363,88 @@ class FollowingTest(SlurmTest):
         status = await self.status("55:j1")
         self.assertEqual(status.state, RunState.LOST)
         self.assertIn("it never began", status.reason)
+        self.folder.rename(self.folder.with_suffix(".gone"))
+        self.addCleanup(self.folder.with_suffix(".gone").rename, self.folder)
+        status = await self.status("55:j1")
+        self.assertEqual((RunState.LOST, EndRecord.UNREADABLE), (status.state, status.record))
+        self.assertIn("Slurm has forgotten the job", status.reason)
+
+    async def test_a_forgotten_job_that_began_and_left_no_end_was_killed(self):
         (self.folder / "j1.claim").write_text("55")
         status = await self.status("55:j1")
-        self.assertIn("Slurm has forgotten the job", status.reason)
+        self.assertEqual((RunState.FAILED, EndRecord.MISSING), (status.state, status.record))
+        self.assertIn("killed (SIGKILL)", status.reason)
+
+    async def test_files_that_belong_to_somebody_else_are_not_taken_for_none(self):
+        self.folder.chmod(0o755)
+        [ref] = await self.begin("j1")
+        self.client.become(101, state="COMPLETED", nodes="n7", exit_code=0)
+        for name, text in (("other.claim", "9"), ("j1.claim", "101"), ("j1.end", '{"x": 1}')):
+            (self.folder / name).write_text(text)
+        for name in ("j1.claim", "j1.end"):
+            (self.folder / name).chmod(0o600)
+        with as_an_ordinary_user():
+            self.assertIs(EndRecord.UNREADABLE, self.executor._folder.record("j1"))
+            ended = self.executor._folder.end(ref, "j1")
+        self.assertEqual((RunState.LOST, EndRecord.UNREADABLE), (ended.state, ended.record))
+
+    async def test_why_the_cluster_stopped_a_forgotten_job_is_in_its_output(self):
+        due = {
+            " DUE TO TIME LIMIT": (RunState.TIMEOUT, "stopped at its time limit"),
+            " DUE TO PREEMPTION": (RunState.FAILED, "made way for a job of higher priority"),
+            " DUE TO NODE FAILURE": (RunState.FAILED, "the node failed"),
+            "": (RunState.CANCELLED, "cancelled on the cluster, not from here"),
+        }
+        (self.folder / "j1.claim").write_text("55")
+        for end in ("", '{"exit_code": 143, "stopped": true}'):
+            for words, (state, reason) in due.items():
+                with self.subTest(words + end):
+                    line = f"*** JOB 55 ON n1 CANCELLED AT 2026-01-02T03:04:05{words} ***\n"
+                    other = line.replace("55", "54").replace(words, " DUE TO TIME LIMIT")
+                    said = f"slurmstepd: error: {line}slurmstepd-n1: error: {other}last\n"
+                    (self.folder / "j1.err").write_text(said)
+                    (self.folder / "j1.end").write_text(end)
+                    status = await self.status("55:j1")
+                    self.assertEqual(state, status.state)
+                    self.assertIn(reason, status.reason)
+
+    async def test_a_forgotten_job_that_a_user_cancelled_is_cancelled(self):
+        for name, text in (("claim", "55"), ("cancel", "")):
+            (self.folder / f"j1.{name}").write_text(text)
+        for text in ("", '{"exit_code": 143, "stopped": true}'):
+            with self.subTest(text):
+                (self.folder / "j1.end").write_text(text)
+                status = await self.status("55:j1")
+                self.assertEqual((RunState.CANCELLED, ""), (status.state, status.reason))
+
+    async def test_an_end_that_slurm_listed_is_remembered_when_it_is_forgotten(self):
+        [ref] = await self.begin("j1")
+        self.client.become(101, state="TIMEOUT", nodes="n7", time_limit_minutes=5)
+        listed = await self.status(ref)
+        self.client.listed.clear()
+        self.assertEqual(listed, await self.status(ref))
+        self.assertEqual([], self.client.past_questions)
+
+    async def test_a_success_comes_with_what_the_job_left(self):
+        [ref] = await self.begin("j1")
+        self.client.become(101, state="COMPLETED", nodes="n7", exit_code=0)
+        other = self.folder / "other.claim"
+        for name, text, record, doubt in (
+            ("j1.none", "", EndRecord.UNREADABLE, f"cannot read the job's files in {self.folder}"),
+            (other.name, "9", EndRecord.MISSING, "no sign of having run on n7: check slurmd there"),
+            ("j1.claim", "101", EndRecord.BEGUN, "began on n7, left no record of its end"),
+            ("j1.end", '{"exit_code": 143}', EndRecord.BEGUN, "left no record"),
+            ("j1.end", '{"exit_code": 0}', EndRecord.FOUND, ""),
+        ):
+            with self.subTest(name):
+                (self.folder / name).write_text(text)
+                status = await self.status(ref)
+                self.assertEqual((RunState.COMPLETED, record), (status.state, status.record))
+                self.assertIn(doubt, status.doubt)
+        (self.folder / "j1.end").unlink()
+        self.client.become(101, state="COMPLETED", nodes="n7", exit_code=0, restarts=1)
+        status = await self.status(ref)
+        self.assertIs(EndRecord.MISSING, status.record, "an earlier run proves nothing")
 
     async def test_a_job_with_which_the_controller_did_not_come_back_is_submitted_again(self):
         refs = await self.begin("j1", "j2", "j3")
@@ -376,7 +457,7 @@ class FollowingTest(SlurmTest):
         self.assertIn("lost by the cluster", found[refs[0]].reason)
         self.assertEqual(
             [found[ref].state for ref in refs],
-            [RunState.PENDING, RunState.LOST, RunState.PENDING],
+            [RunState.PENDING, RunState.FAILED, RunState.PENDING],
             "one that began is not begun again",
         )
         self.assertEqual(len(self.client.submissions), 5)
@@ -385,7 +466,7 @@ class FollowingTest(SlurmTest):
         self.assertIn("waits for the scheduler", found[refs[0]].reason)
         await self.executor.cancel(refs[0])
         self.client.listed.clear()
-        self.assertEqual((await self.status(refs[0])).state, RunState.LOST, "it was cancelled")
+        self.assertEqual((await self.status(refs[0])).state, RunState.CANCELLED)
 
     async def test_a_job_that_ended_and_was_forgotten_is_not_submitted_again(self):
         for state in ("CANCELLED", "COMPLETED", "NODE_FAIL"):

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from aind_data_transfer_service.errors import ExecutorError
-from aind_data_transfer_service.executors.base import RunState
+from aind_data_transfer_service.executors.base import EndRecord, RunState
 from aind_data_transfer_service.executors.slurm_listing import FEW, Listing
 from aind_data_transfer_service.hpc.models import JobList, SlurmJob
 from tests.fast.executors.test_slurm import LOST, FakeClient, SlurmTest, a_job
@@ -85,7 +85,8 @@ class QuestionsTest(SlurmTest):
         await self.status(ref)
         self.client.become(101, state="COMPLETED", comment="aind-data-transfer-service:other")
         (self.folder / "j1.claim").write_text("101")
-        self.assertEqual(RunState.LOST, (await self.status(ref)).state)
+        status = await self.status(ref)
+        self.assertEqual((RunState.FAILED, EndRecord.MISSING), (status.state, status.record))
 
     async def test_many_jobs_are_asked_for_by_one_list_and_only_if_something_changed(self):
         refs = await self.begin(*(f"j{number}" for number in range(FEW + 1)))

@@ -263,6 +263,17 @@ class StandingTest(ShardsTest):
             },
         )
 
+    async def test_a_shard_that_left_no_sign_of_having_run_is_not_done(self):
+        ref = await self.begin_one()
+        self.leave("other.claim", "7")
+        self.leave("j1.shards.1.end", '{"exit_code": 0}')
+        for number in (1, 2):
+            self.task(number, "COMPLETED", nodes=f"n{number}")
+        reason = (await self.status(ref)).reason
+        self.assertIn("1 of 4 shards done, 2 pending", reason)
+        self.assertIn("1 without a word of how they ended (Slurm reports success, but", reason)
+        self.assertIn("no sign of having run on n2: check slurmd there", reason)
+
     async def test_progress_is_told_while_no_shard_runs(self):
         ref = await self.begin_one()
         self.task(1, "COMPLETED")
