@@ -48,12 +48,14 @@ class PastJobs:
         The latter is the only account of the end where there is no slurmdbd.
         """
         for job_id, jobs in listed.items():
+            is_over = True
             for job in jobs:  # one that is queued again is submitted again
                 self._seen[job_id] = (job.name, job.submitted)
-            if all(job.has_ended for job in jobs):
+                is_over = is_over and job.has_ended
+            if is_over:
                 self._found[job_id] = list(jobs)
-            else:
-                self._found.pop(job_id, None)
+            elif job_id in self._found:
+                del self._found[job_id]
         while len(self._seen) > _REMEMBERED:
             del self._seen[next(iter(self._seen))]
         self._forget()

@@ -24,6 +24,8 @@ ENDED_STATES = frozenset(
     }
 )
 """The base states that a job does not leave, but by being requeued."""
+_UNFINISHED = ("COMPLETING", "REQUEUED", "REQUEUE", "REQUEUE_HOLD", "SPECIAL_EXIT")
+"""The flags of a job in such a state that has not ended, or is going to run again."""
 BASE_STATES = WAITING_STATES | ENDED_STATES | {"RUNNING"}
 """Every base state; all other words that stand in a job's state are flags."""
 
@@ -103,8 +105,7 @@ class SlurmJob:
     @property
     def has_ended(self) -> bool:
         """Whether the job is over, its last steps included, and is not going to be run again."""
-        unfinished = {"COMPLETING", "REQUEUED", "REQUEUE", "REQUEUE_HOLD", "SPECIAL_EXIT"}
-        return self.state in ENDED_STATES and not self.flags & unfinished
+        return self.state in ENDED_STATES and self.flags.isdisjoint(_UNFINISHED)
 
 
 class JobList(list[SlurmJob]):

@@ -18,6 +18,7 @@ from aind_data_transfer_service.jobs.checks import job_keys
 from aind_data_transfer_service.jobs.findings import LATE, said
 from aind_data_transfer_service.jobs.json_text import read_object
 from aind_data_transfer_service.jobs.record import Job
+from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.workers import Workers
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.upload.store import open_store
@@ -100,7 +101,7 @@ class Evidence:
         Returns
         -------
         RunStatus
-            The end; `RUNNING` with a reason as long as it is not known.
+            The end; as long as it is not known, a state that is none, with the reason.
         """
         is_recorded, is_upload = status.record is EndRecord.FOUND, _leaves_manifest(job)
         is_success = status.state is RunState.COMPLETED
@@ -111,7 +112,7 @@ class Evidence:
         if has_news:
             case.since = now
         if status.record is not EndRecord.UNREADABLE and now < case.since + self._patience.files:
-            return _waiting(status, "the job's files")
+            return _waiting(job, status, "the job's files")
         if is_recorded:
             return status
         if is_upload:
@@ -136,7 +137,7 @@ class Evidence:
         if is_verified is None:
             if now < case.first_look + self._patience.store:
                 why = f"; it is asked again, because {case.trouble}" if case.trouble else ""
-                return _waiting(status, f"the store's answer about {job.location}{why}")
+                return _waiting(job, status, f"the store's answer about {job.location}{why}")
             trouble = (
                 f"whether {job.location} is complete cannot be checked: {case.trouble or LATE}"
             )
@@ -236,15 +237,16 @@ def _leaves_manifest(job: Job) -> bool:
         return True
 
 
-def _waiting(status: RunStatus, what: str) -> RunStatus:
+def _waiting(job: Job, status: RunStatus, what: str) -> RunStatus:
     """Say that evidence of an end is awaited."""
+    state = RunState.RUNNING
     if status.state is RunState.COMPLETED:
         reason = f"the cluster reports success; waiting for {what}"
     else:
         reason = f"the cluster no longer lists the job; waiting for {what}"
-    return replace(
-        status, state=RunState.RUNNING, reason=reason, exit_code=None, ended_at=None, record=None
-    )
+        if job.state in (JobState.SUBMITTED, JobState.PENDING):  # it may never have begun
+            state = RunState.PENDING
+    return replace(status, state=state, reason=reason, exit_code=None, ended_at=None, record=None)
 
 
 def _failed(status: RunStatus, reason: str) -> RunStatus:

@@ -159,6 +159,18 @@ class LateFilesTest(EvidenceTest):
         self.succeed(job_id, EndRecord.UNREADABLE)
         self.assertEqual("", (await self.until(job_id, JobState.COMPLETED)).reason)
 
+    async def test_a_waiting_job_that_the_cluster_lost_does_not_run_meanwhile(self):
+        job_id = await self.submit()
+        self.executor.tell(job_id, RunState.LOST, reason="gone", record=EndRecord.MISSING)
+        job = await self.until_true(lambda: self.with_reason(job_id))
+        self.assertIs(JobState.PENDING, job.state)
+        self.assertIn("no longer lists the job; waiting for the job's files", job.reason)
+
+    async def with_reason(self, job_id: str) -> Job | None:
+        """Return a job once it has a reason."""
+        job = await self.manager.get(job_id)
+        return job if job.reason else None
+
     async def test_a_cancelled_job_needs_no_evidence(self):
         job_id = await self.submit()
         self.executor.tell(job_id, RunState.CANCELLED, record=EndRecord.MISSING)
