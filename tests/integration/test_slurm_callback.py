@@ -77,11 +77,16 @@ class CallbackTest(slurm_service.ClusterTest):
 
     def end_of(self, **changes) -> tuple[dict, list[dict]]:
         """Submit a job, wait for its end, and give it with its timeline."""
-        request = {
-            "upload_job_settings": upload_settings(self.source, **changes),
-            "hpc_settings": json.dumps({}),
-            "script": "",
-        }
+        return self.end_of_request(
+            {
+                "upload_job_settings": upload_settings(self.source, **changes),
+                "hpc_settings": json.dumps({}),
+                "script": "",
+            }
+        )
+
+    def end_of_request(self, request: dict) -> tuple[dict, list[dict]]:
+        """Submit a request, wait for its job's end, and give it with its timeline."""
         answer = self.api.post("/api/submit_hpc_jobs", json={"jobs": [request]})
         [response] = answer.json()["data"]["responses"]
 
@@ -109,6 +114,18 @@ class CallbackTest(slurm_service.ClusterTest):
         self.assertEqual(("FAILED", 10), (job["state"], job["exit_code"]))
         self.assertIn("/not/on/the/node", job["reason"])
         self.assertEqual("fail", events[-1]["kind"])
+
+    def test_a_script_which_tells_nothing_counts_by_slurms_word_and_says_so(self) -> None:
+        for script, state, reason in (
+            ("true", "COMPLETED", f"cannot read the job's files in {self.cluster.apart}"),
+            ("exit 7", "FAILED", "exit code 7"),
+        ):
+            with self.subTest(script):
+                settings = json.dumps({"name": "script"})
+                request = {"upload_job_settings": "{}", "hpc_settings": settings}
+                job, _ = self.end_of_request(request | {"script": f"#!/bin/bash\n{script}\n"})
+                self.assertEqual(state, job["state"])
+                self.assertIn(reason, job["reason"])
 
     def assert_tokens_are_nowhere(self, job_id: str) -> None:
         """Search every file of the service, the answers, and the cluster's logs."""
