@@ -36,7 +36,9 @@ MILLIMETRES: Units = {"": 1, "mm": 1} | dict.fromkeys(
 )
 DEGREES: Units = dict.fromkeys(("", "°", "deg", "degree", "degrees"), 1)
 GRAMS: Units = dict.fromkeys(("", "g", "gram", "grams"), 1)
-NANOLITRES: Units = {"": 1, "nl": 1, "ul": 1000, "µl": 1000, "μl": 1000}
+NANOLITRES: Units = {"": 1, "nl": 1}
+"""Microlitres in such a column are a slip of the pen."""
+MICROLITRES: Units = dict.fromkeys(("", "ul", "µl", "μl"), 1)
 MICROAMPERES: Units = dict.fromkeys(("", "ua", "µa", "μa", "uamp", "uamps"), 1)
 PERCENT: Units = {"": 1, "%": 1}
 _SECONDS = dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1 / 60)
@@ -66,8 +68,8 @@ WEIGHT = Measure(GRAMS, 1, 100)
 """Of a mouse."""
 VOLUME = Measure(NANOLITRES, 0.1, 5000)
 """At one depth of a brain."""
-EYE_VOLUME = Measure({"": 1, "ul": 1, "µl": 1, "μl": 1}, 1, 500)
-"""Microlitres behind an eye of a mouse."""
+EYE_VOLUME = Measure(MICROLITRES, 1, 500)
+"""Behind an eye of a mouse."""
 CURRENT = Measure(MICROAMPERES, 0.01, 100)
 LEVEL = Measure(PERCENT, 0.01, 5)
 """Of isoflurane, as far as vaporizers go."""

@@ -237,11 +237,7 @@ def _during(item: Item, column: str) -> str:
 
 def _headframe(item: Item) -> dict[str, Any]:
     kind = item.text("Headpost")
-    well = item.peek("HeadpostType")
-    if well == "No Well":
-        well = None
-    else:
-        item.text("HeadpostType")
+    well = item.text("HeadpostType")
     return surgery.headframe(
         kind,
         _HEADFRAME_PARTS.get(kind or ""),

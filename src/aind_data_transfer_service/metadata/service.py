@@ -130,6 +130,8 @@ class MetadataService(SourceBase):
         answer = self._ask(f"funding/{name}")
         data = answer.data if answer is not None else []
         found = [item for item in (data if isinstance(data, list) else [data]) if item]
+        if not all(isinstance(item, dict) for item in found):
+            raise MetadataError(f"{self.url}/funding answered something that is no funding")
         if answer is not None and V2_PATH not in answer.address:
             return found
         people = self._investigators(name)

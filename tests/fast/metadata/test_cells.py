@@ -17,6 +17,7 @@ UNITS = (
     cells.DEGREES,
     cells.GRAMS,
     cells.NANOLITRES,
+    cells.MICROLITRES,
     cells.MICROAMPERES,
     cells.PERCENT,
     cells.MINUTES,
@@ -39,7 +40,7 @@ class Quantities(unittest.TestCase):
             ("30.", cells.GRAMS, 30),
             ("20.5g", cells.GRAMS, 20.5),
             ("500 nL", cells.NANOLITRES, 500),
-            ("1.25ul", cells.NANOLITRES, 1250),
+            ("1.25ul", cells.MICROLITRES, 1.25),
             ("3uAmp", cells.MICROAMPERES, 3),
             ("2 %", cells.PERCENT, 2),
             ("10  min", cells.MINUTES, 10),
@@ -144,7 +145,7 @@ class Items(unittest.TestCase):
             (cells.ANAESTHESIA, "045"),
             (cells.ANAESTHESIA, "11.5"),
             (cells.ANAESTHESIA, "10:00"),
-            (cells.VOLUME, "150uL"),
+            (cells.VOLUME, "15000"),
             (cells.COORDINATE, "300"),
             (cells.ANGLE, "270"),
             (cells.CURRENT, "5000"),
@@ -156,6 +157,9 @@ class Items(unittest.TestCase):
                 self.assertIsNone(item.number(measure, "A"))
                 [problem] = item.problems
                 self.assertIn(f'A: "{words}" is not plausible (expected ', problem)
+        item = Item({"A": "150uL"})
+        self.assertIsNone(item.number(cells.VOLUME, "A"))
+        self.assertEqual(['A: "150uL" is no number that can be used'], item.problems)
         item = Item({"A": "0.3, 300"})
         self.assertEqual([], item.numbers(cells.COORDINATE, "A"))
         self.assertEqual(1, len(item.problems))

@@ -363,7 +363,9 @@ class List2023(Rows):
             "Iso_x0020_On": None,
         }
         (first, second), _ = read(nsb_2023, item_2023(**cells))
-        self.assert_rows(only(first, "Headframe"), well_type=None, headframe_part_number="unknown")
+        self.assert_rows(
+            only(first, "Headframe"), well_type="No Well", headframe_part_number="unknown"
+        )
         self.assertEqual("Other", only(first, "Craniotomy")["craniotomy_type"])
         others = [
             one["description"]
@@ -372,7 +374,6 @@ class List2023(Rows):
         ]
         self.assertEqual(["Injection, of no kind given"], others)
         self.assertIn("Burr hole 2: Electrode", first["notes"].splitlines())
-        self.assertIn("HeadpostType: No Well", first["notes"].splitlines())
         self.assertEqual([], only(second, "Iontophoresis injection")["injection_materials"])
         self.assertIn("anaesthesia: isoflurane, level 2", first["notes"])
 

@@ -214,6 +214,11 @@ class TestService(unittest.TestCase):
         server = self.serve().says("/funding/Ephys%20%2F%20Platform", [{"funder": "x"}])
         self.assertEqual(self.ask(server).funding("Ephys / Platform"), [{"funder": "x"}])
 
+    def test_funding_is_objects_or_an_error(self):
+        for wrong in (["x"], "x", [[1]]):
+            with self.assertRaisesRegex(MetadataError, "no funding"):
+                self.ask(self.serve().says("/funding/p", wrong)).funding("p")
+
     def test_project_names_are_a_list_or_an_error(self):
         service = self.ask(self.serve().says("/project_names", ["a", "b"]))
         self.assertEqual(service.project_names(), ["a", "b"])
