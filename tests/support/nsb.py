@@ -81,6 +81,7 @@ def item_las(subject_id: str = "700009", **cells: Any) -> dict[str, Any]:
         "roTite1b": "50",
         "roLot1": "VT0001G",
         "roTube1": "1",
+        "roSOP": "AF0131 Retro-orbital Injection",
         "nROID2": "700010",
         "roEye2": "Behind Right",
         "roSub2": "AiP999",

@@ -67,6 +67,7 @@ def _injection(item: Item, place: int) -> dict[str, Any]:
         [material for material in materials if material],
         item.number(cells.EYE_VOLUME, f"roVol{place}"),
         item.choice(_EYES, f"roEye{place}"),
+        item.text("roSOP"),
     )
 
 

@@ -280,11 +280,12 @@ def retro_orbital(
     materials: Sequence[dict[str, Any]],
     volume: float | None = None,
     eye: str | None = None,
+    protocol: str | None = None,
 ) -> dict[str, Any]:
     """Describe an injection behind an eye; the volume is in microlitres."""
     return {
         "procedure_type": "Retro-orbital injection",
-        "protocol_id": UNKNOWN,
+        "protocol_id": protocol or UNKNOWN,
         "injection_materials": list(materials),
         "recovery_time": None,
         "recovery_time_unit": "minute",

@@ -415,6 +415,7 @@ class Requests(unittest.TestCase):
         lot = first["injection_materials"][0]["tars_identifiers"]["prep_lot_number"]
         self.assertEqual("VT0001G", lot)
         self.assertEqual((None, None), (second["injection_eye"], second["injection_volume"]))
+        self.assertEqual("AF0131 Retro-orbital Injection", first["protocol_id"])
         lines = made["notes"].splitlines()
         self.assertIn("roEye3: Behind Either", lines)
         self.assertIn("roSub2: AiP999", lines)
