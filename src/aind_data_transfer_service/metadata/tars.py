@@ -215,7 +215,7 @@ class TarsSource(SourceBase):
 def _read_lot(lot: str, told: Mapping[str, Any]) -> Material:
     """Read what a lot says of itself."""
     preparation = _inner(told, "viralPrep")
-    type_name = str(_inner(preparation, "viralPrepType").get("name") or "").strip()
+    type_name = " ".join(str(_inner(preparation, "viralPrepType").get("name") or "").split())
     kind, protocol = _preparation(type_name)
     aliases = _aliases(_inner(preparation, "virus"))
     unknown = f'lot {lot}: TARS\'s type of preparation is "{type_name}"'

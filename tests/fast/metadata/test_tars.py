@@ -47,6 +47,11 @@ def procedures(*materials: dict[str, Any]) -> Found:
 CASES = Path(__file__).parent / "cases"
 
 
+ODD = st.none() | st.text(max_size=20) | st.integers() | st.just({})
+NAMES = ODD | st.sampled_from(["AiV1", "VIR2_x", "AiP3", "ExP4", "rAAV-x", "pAAV_y", "AiVx"])
+ALIASES = ODD | st.fixed_dictionaries({"name": NAMES, "isPreferred": st.none() | st.booleans()})
+
+
 class Case(unittest.TestCase):
     """What the tests of TARS need."""
 
@@ -186,6 +191,22 @@ class Lots(Case):
                 found = self.source().material("VT3214g")
                 self.assertEqual(expected, (found.preparation, found.protocol))
                 self.assertEqual(expected[1] is None, f'"{name}"' in "".join(found.notes))
+
+    @settings(max_examples=campaign(20), deadline=None)
+    @given(st.lists(ALIASES, max_size=4), ODD | st.sampled_from(["Crude-SOP#VC002", "Crude-", "-"]))
+    def test_no_name_is_invented(self, aliases: list[Any], type_name: Any) -> None:
+        told = lot()
+        told["viralPrep"]["virus"]["aliases"] = aliases
+        told["viralPrep"]["viralPrepType"] = {"name": type_name}
+        self.server.lots, self.server.molecules = [told], []
+        found = self.kept_source.material("VT3214g")
+        names = [None, *(one.get("name") for one in aliases if isinstance(one, dict))]
+        for name in (found.virus, found.plasmid, found.name):
+            self.assertIn(name, names)
+        self.assertIn(found.preparation, ("Crude", "Purified", None))
+        stated = " ".join(str(type_name or "").split())
+        if stated and not found.protocol:
+            self.assertIn(stated, "".join(found.notes))
 
     def test_an_expression_plasmid_is_a_plasmid(self) -> None:
         told = lot()
