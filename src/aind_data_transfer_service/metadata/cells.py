@@ -23,6 +23,9 @@ _MINUTES_SECONDS = re.compile(r"(\d+)\s*min\w*\s*(\d+)\s*sec\w*", re.IGNORECASE)
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)")
 _BETWEEN = re.compile(r"[,;/&]|\band\b")
 _TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
+_LINK = re.compile(
+    r"""<a\s[^<>]*?href\s*=\s*["']([^"'<>]*)["'][^<>]*>(.*?)</a>""", re.IGNORECASE | re.DOTALL
+)
 _UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
 _ENCODED = re.compile(r"_x([0-9a-f]{4})_", re.IGNORECASE)
 _CUT_AFTER = 32
@@ -304,5 +307,5 @@ def _plain(value: Any) -> str:
         return "; ".join(words for one in value if (words := _plain(one)))
     if value is None:
         return ""
-    words = html.unescape(_TAG.sub(" ", str(value)))
+    words = html.unescape(_TAG.sub(" ", _LINK.sub(r"\2 (\1)", str(value))))
     return " ".join(_UNSEEN.sub("", words).split())

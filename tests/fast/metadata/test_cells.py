@@ -168,6 +168,10 @@ class Items(unittest.TestCase):
         item = Item({"A": "<div>Premixed &quot;\u200bdL+Cre&quot;<br>x &lt; 3</div>"})
         self.assertEqual('Premixed "dL+Cre" x < 3', item.text("A"))
         self.assertEqual("x <3 or > 5", Item({"A": "x <3 or > 5"}).text("A"))
+        link = "<a class='x' href='http://lims2/specimens?search=1&amp;a=2'>Search</a>"
+        self.assertEqual(
+            "Search (http://lims2/specimens?search=1&a=2)", Item({"A": link}).text("A")
+        )
 
     def test_the_first_column_that_says_something_counts(self) -> None:
         self.assertEqual("3", Item({"A": "Select...", "B": 3}).text("A", "B"))
