@@ -24,7 +24,8 @@ _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)")
 _BETWEEN = re.compile(r"[,;/&]|\band\b")
 _TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 _LINK = re.compile(
-    r"""<a\s[^<>]*?href\s*=\s*["']([^"'<>]*)["'][^<>]*>(.*?)</a>""", re.IGNORECASE | re.DOTALL
+    r"""<a\s[^<>]*?href\s*=\s*["']([^"'<>]*)["'][^<>]*>(.{0,500}?)</a>""",
+    re.IGNORECASE | re.DOTALL,
 )
 _UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
 _ENCODED = re.compile(r"_x([0-9a-f]{4})_", re.IGNORECASE)
