@@ -176,7 +176,7 @@ class LogFolder:
             state, reason = RunState.CANCELLED, ""
         elif code is not None:
             state, reason = self._stop(ref, job_id) or (RunState.FAILED, STOPPED)
-        elif self.claim(job_id) is not None:
+        elif os.access(job_file(self.path, job_id, CLAIM), os.R_OK, effective_ids=True):
             state, reason = self._stop(ref, job_id) or (RunState.FAILED, KILLED)
         elif self.is_there() and not self._has(job_id, CLAIM):
             state, reason = RunState.LOST, NEVER_BEGAN
