@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from aind_data_transfer_service.jobs.evidence import Patience
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -20,12 +21,15 @@ SCRIPT = "#!/bin/bash\necho hi\n"
 class ClusterServiceTest(unittest.IsolatedAsyncioTestCase):
     """A service whose jobs run on a cluster that only pretends, in v0.0.36."""
 
+    pace = Pace(pending=60)
+    patience = Patience()
+
     async def asyncSetUp(self):
         untraced()
         folder = TemporaryDirectory(ignore_cleanup_errors=True)
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
-        self.cluster = Cluster(Pace(pending=60))
+        self.cluster = Cluster(self.pace)
         server = make_server("127.0.0.1", 0, self.cluster)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
@@ -55,7 +59,7 @@ class ClusterServiceTest(unittest.IsolatedAsyncioTestCase):
             check_timeout=5,
             hpc=hpc,
         )
-        manager = JobManager(settings)
+        manager = JobManager(settings, patience=self.patience)
         await manager.start()
         self.addAsyncCleanup(manager.stop)
         return manager

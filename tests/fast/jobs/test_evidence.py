@@ -15,6 +15,7 @@ from aind_data_transfer_service.jobs.record import Job
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.job import UploadJob
+from tests.support import slow
 from tests.support.jobs import event_line
 from tests.support.manager import ManagerTest
 
@@ -62,6 +63,7 @@ class EvidenceTest(ManagerTest):
         await asyncio.to_thread(run)
 
 
+@slow
 class TransferTest(EvidenceTest):
     """Transfer jobs."""
 
@@ -177,6 +179,7 @@ class LateFilesTest(EvidenceTest):
         await self.until(job_id, JobState.CANCELLED)
 
 
+@slow
 class ScriptTest(EvidenceTest):
     """Custom scripts: they tell no events and write no manifest."""
 
