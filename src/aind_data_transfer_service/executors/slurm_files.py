@@ -23,6 +23,7 @@ from aind_data_transfer_service.executors.plain_files import (
     read_piece,
     unreadable,
 )
+from aind_data_transfer_service.executors.slurm_properties import pattern
 from aind_data_transfer_service.executors.slurm_script import (
     CANCEL,
     CLAIM,
@@ -139,6 +140,20 @@ class LogFolder:
         if not restarts and self._has(job_id, CLAIM):
             return EndRecord.BEGUN
         return EndRecord.MISSING if self._is_shared() else EndRecord.UNREADABLE
+
+    def is_elsewhere(self, job_id: str, standard_output: str) -> bool:
+        """Return whether a job writes its files to another folder: this one was set since.
+
+        Parameters
+        ----------
+        job_id : str
+            Our own id.
+        standard_output : str
+            The path of its output, as Slurm lists it.
+        """
+        ours = job_file(self.path, job_id, ENDINGS["stdout"])
+        path = PurePosixPath(standard_output)
+        return path.name == ours.name and path not in (ours, PurePosixPath(pattern(ours)))
 
     def _has(self, job_id: str, ending: str) -> bool:
         """Return whether a job has one of its files, readable or not."""

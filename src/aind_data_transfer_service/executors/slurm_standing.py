@@ -91,6 +91,13 @@ class Standing:
             return RunStatus(ref, RunState.RUNNING, str(error))
         return self._with_record(run_status(ref, jobs[0]), jobs[0], EndRecord.UNREADABLE)
 
+    def _record(self, job_id: str, job: SlurmJob) -> EndRecord:
+        """Find out what a job left that Slurm reports as successful."""
+        record = self._folder.record(job_id, job.restarts)
+        if record is EndRecord.MISSING and self._folder.is_elsewhere(job_id, job.standard_output):
+            return EndRecord.UNREADABLE
+        return record
+
     def _with_record(self, status: RunStatus, job: SlurmJob, record: EndRecord) -> RunStatus:
         """Add to a success that Slurm reports what confirms it."""
         return replace(status, record=record, doubt=doubted(record, job, self._folder.path))
@@ -119,8 +126,7 @@ class Standing:
             ref = f"{job.job_id}:{job_id}"
         status = run_status(ref, job, cancelled=job_id in self._cancelled)
         if _is_completed(job):
-            record = self._folder.record(job_id, job.restarts)
-            status = self._with_record(status, job, record)
+            status = self._with_record(status, job, self._record(job_id, job))
         elif job_id not in listed and status.exit_code is None:  # 22.05 keeps no exit codes
             told = self._folder.end(ref, job_id)
             if told.state is status.state:

@@ -442,7 +442,12 @@ class FollowingTest(SlurmTest):
                 self.assertEqual((RunState.COMPLETED, record), (status.state, status.record))
                 self.assertIn(doubt, status.doubt)
         (self.folder / "j1.end").unlink()
-        self.client.become(101, state="COMPLETED", nodes="n7", exit_code=0, restarts=1)
+        (self.folder / "j1.claim").unlink()
+        self.client.become(101, standard_output="/former/logs/j1.out")
+        status = await self.status(ref)
+        self.assertIs(EndRecord.UNREADABLE, status.record, "it was sent with another folder")
+        (self.folder / "j1.claim").write_text("101")
+        self.client.become(101, standard_output=f"{self.folder}/j1.out", restarts=1)
         status = await self.status(ref)
         self.assertIs(EndRecord.MISSING, status.record, "an earlier run proves nothing")
 
