@@ -33,6 +33,7 @@ import psutil
 from aind_data_transfer_service.executors.choose import make_client
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.executors.slurm_properties import mark_of
+from aind_data_transfer_service.jobs.evidence import Evidence
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.inbox import Inbox
@@ -230,7 +231,8 @@ def monitor(count: int, others: int = 0, pace: Pace | None = None) -> Iterator[M
             executor = SlurmExecutor(make_client(hpc), hpc, {})
             feed = Feed()
             handover = Handover(store, executor, feed)
-            yield Monitor(store, executor, handover, feed, Inbox(store, feed), pace or Pace(1.0))
+            inbox, evidence = Inbox(store, feed), Evidence(lambda job: False)
+            yield Monitor(store, executor, handover, feed, inbox, pace or Pace(1.0), evidence)
         states = [job.state for job in store.active()]
         assert states.count(JobState.RUNNING) == count // RUNNING_SHARE, "the look saw nothing"
         assert len(states) == count
