@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from unittest.mock import AsyncMock
 
-from aind_data_transfer_service.executors.base import JobSpec, RunState
+from aind_data_transfer_service.executors.base import EndRecord, JobSpec, RunState
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.executors.slurm_shards import array_of, submission_of
@@ -273,6 +273,12 @@ class StandingTest(ShardsTest):
         self.assertIn("1 of 4 shards done, 2 pending", reason)
         self.assertIn("1 without a word of how they ended (Slurm reports success, but", reason)
         self.assertIn("no sign of having run on n2: check slurmd there", reason)
+        self.client.become(102, state="COMPLETED", nodes="n3")
+        status = await self.status(ref)
+        self.assertEqual((RunState.COMPLETED, EndRecord.MISSING), (status.state, status.record))
+        self.assertIn("no sign of having run on n3", status.doubt)
+        self.leave("j1.end", '{"exit_code": 0}')
+        self.assertIs(EndRecord.FOUND, (await self.status(ref)).record)
 
     async def test_progress_is_told_while_no_shard_runs(self):
         ref = await self.begin_one()
