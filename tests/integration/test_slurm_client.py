@@ -37,6 +37,11 @@ def tearDownModule() -> None:
 class _OnSlurm(unittest.IsolatedAsyncioTestCase):
     endpoint: str | None = None
 
+    @staticmethod
+    def cluster_command(*command: str) -> str:
+        """Run one of Slurm's own commands."""
+        return CLUSTER.run(*command)
+
     def a_client(self, token=None, url: str = "", **options) -> SlurmClient:
         """Make a client that is closed in the end."""
         client = SlurmClient(

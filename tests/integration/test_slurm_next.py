@@ -28,6 +28,11 @@ def tearDownModule() -> None:
 class _OnSlurm(unittest.IsolatedAsyncioTestCase):
     endpoint: str | None = None
 
+    @staticmethod
+    def cluster_command(*command: str) -> str:
+        """Run one of Slurm's own commands."""
+        return CLUSTER.run(*command)
+
     async def asyncSetUp(self) -> None:
         self.token = await asyncio.to_thread(CLUSTER.token)
         self.client = self.a_client(self.token)

@@ -123,6 +123,18 @@ class SlurmClientContract:
 class DaemonsContract(SlurmClientContract):
     """What beyond that the tests' mock cannot show: only Slurm's own daemons have it."""
 
+    cluster_command: Callable[..., str]
+    """Runs one of Slurm's own commands."""
+
+    async def test_a_job_gets_the_fewest_and_the_most_nodes_that_it_asks_for(self):
+        for asked, shown in ([1, 1], "1-1"), ([1, 3], "1-3"):
+            submitted = await self.client.submit(
+                a_submission("exit 0", nodes=asked, begin_time="2040-01-01T00:00:00")
+            )
+            told = self.cluster_command("scontrol", "show", "job", "-o", str(submitted.slurm_id))
+            self.assertRegex(told, rf"NumNodes={shown} ")
+            await self.client.cancel(submitted.slurm_id)
+
     async def test_an_array_that_waits_tells_which_tasks_are_left(self):
         submitted = await self.client.submit(a_submission("exit 0", array="1-3", hold=True))
         [job] = [one for one in await self.client.jobs() if one.job_id == submitted.slurm_id]

@@ -125,11 +125,19 @@ _RENAMED = {
 }
 _RENAMED_37 = {**_RENAMED, "standard_in": "standard_input", "standard_out": "standard_output"}
 
+
+def _node_range(value: Any) -> str:
+    """Write `2-4`: slurmrestd takes a list of two counts up to v0.0.38, too, but ignores it."""
+    fewest, most = (value[0], value[-1]) if isinstance(value, list | tuple) else (value, value)
+    return f"{fewest}-{most}"
+
+
 _OLDER_VALUES: Mapping[str, Callable[[Any], Any]] = {
     "exclusive": lambda word: {"true": "exclusive", "false": None}.get(word, word),
     "get_user_environment": lambda yes: 1 if yes else None,
     "mail_type": lambda words: ",".join([words] if isinstance(words, str) else words),
     "no_kill": lambda yes: "set" if yes else "off",
+    "nodes": _node_range,
     "priority": str,
     "wait_all_nodes": int,
 }
@@ -198,11 +206,6 @@ def _mail(words: Any) -> dict[str, Any]:
     return {"mail_type": [kind for kind in dict.fromkeys(kinds) if kind != "NONE"]}
 
 
-def _node_range(value: Any) -> dict[str, Any]:
-    fewest, most = (value[0], value[-1]) if isinstance(value, list | tuple) else (value, value)
-    return {"nodes": f"{fewest}-{most}"}
-
-
 def _signal(value: str) -> dict[str, Any]:
     """Write `[B:]TERM[@60]`."""
     flag, _, rest = value.rpartition(":")
@@ -241,7 +244,7 @@ _NEWER: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "memory_per_node": lambda value: {"memory_per_node": _number(value)},
     "minimum_nodes": _flag("PREFER_MINIMUM_NODE_COUNT"),
     "no_kill": lambda yes: {"kill_on_node_fail": not yes},
-    "nodes": _node_range,
+    "nodes": lambda value: {"nodes": _node_range(value)},
     "open_mode": lambda word: {"open_mode": [word.upper()]},
     "priority": lambda value: {"priority": _number(value)},
     "signal": _signal,

@@ -84,7 +84,7 @@ class Writing(unittest.TestCase):
         del job["environment"]
         self.assertEqual(
             {
-                "nodes": [1, 2],
+                "nodes": "1-2",
                 "mail_type": "END,FAIL",
                 "time_limit": 5,
                 "wait_all_nodes": 1,
@@ -100,6 +100,11 @@ class Writing(unittest.TestCase):
         self.assertIs(True, written(38, requeue=False)["no_requeue"])
         self.assertNotIn("requeue", written(38, requeue=False))
         self.assertEqual("ALL", written(36, mail_type="ALL")["mail_type"])
+
+    def test_every_version_is_sent_a_range_of_nodes(self) -> None:
+        for version in range(36, 43):
+            for value, sent in (([2, 2], "2-2"), ((1, 4), "1-4"), (3, "3-3")):
+                self.assertEqual(sent, written(version, nodes=value)["nodes"], version)
 
     def test_newer_forms(self) -> None:
         def number(value: int) -> dict:
