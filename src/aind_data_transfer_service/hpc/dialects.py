@@ -149,6 +149,11 @@ def _write_older(properties: Mapping[str, Any], dialect: Dialect) -> dict[str, A
             f"argv: slurmrestd crashes on it where it speaks {dialect}; write the arguments into "
             "the script"
         )
+    if "B" in str(properties.get("signal", "")).upper().rpartition(":")[0]:
+        raise NotExpressible(
+            f"signal: slurmrestd takes no B: where it speaks {dialect}; leave the B: out, so that "
+            "the signal goes to the job's steps"
+        )
     names = _RENAMED if dialect.version <= OLDEST else _RENAMED_37
     job = {}
     for name, value in properties.items():

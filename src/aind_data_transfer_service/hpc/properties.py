@@ -23,7 +23,16 @@ _UNPRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _SIGNED_OR_HUGE = re.compile(r"(?:^|[:=,/*\s])[-+]\s*[0-9]|[0-9]{10}")
-_SIGNAL = re.compile(r"(?:[BR]{1,2}:)?(?:[A-Z][A-Z0-9+]{0,15}|[0-9]{1,2})(?:@[0-9]{1,5})?", re.I)
+_SIGNAL = re.compile(
+    r"(?:(?:B|R|BR|RB):)?(?:SIG)?([A-Z]+[0-9]?|[0-9]{1,2})(?:@([0-9]{1,5}))?", re.I
+)
+_SIGNALS = frozenset(
+    "ABRT ALRM CONT HUP INT KILL QUIT STOP TERM TSTP TTIN TTOU URG USR1 USR2 XCPU".split()
+)
+"""The signals that Slurm knows by name. From v0.0.40 on it takes any other name, and ignores it."""
+_LARGEST_SIGNAL = 64
+_LONGEST_WARNING = 65_535
+"""Seconds before a job's end."""
 _YES = frozenset({"true", "yes", "1"})
 _NO = frozenset({"false", "no", "0"})
 
@@ -86,8 +95,16 @@ def _resources(value: Any) -> str:
 
 def _signal(value: Any) -> str:
     text = _text(value)
-    if not _SIGNAL.fullmatch(text):
+    found = _SIGNAL.fullmatch(text)
+    if found is None:
         raise _Bad("a signal, such as TERM, B:TERM or TERM@60")
+    name, seconds = found[1].upper(), int(found[2] or 0)
+    is_known = name in _SIGNALS or (name.isdigit() and 1 <= int(name) <= _LARGEST_SIGNAL)
+    if not is_known:
+        names = ", ".join(sorted(_SIGNALS))
+        raise _Bad(f"one of the signals {names}, or a number from 1 to {_LARGEST_SIGNAL}")
+    if seconds > _LONGEST_WARNING:
+        raise _Bad(f"a signal at most {_LONGEST_WARNING:,} seconds before the end")
     return text
 
 

@@ -171,6 +171,8 @@ class Writing(unittest.TestCase):
     def test_what_a_dialect_cannot_say_is_refused_by_name(self) -> None:
         cases = (
             (38, "argv", ["a"]),
+            (36, "signal", "B:TERM@60"),
+            (38, "signal", "rb:TERM"),
             (40, "cpu_binding_hint", "x"),
             (42, "get_user_environment", True),
             (41, "cores_per_socket", 1),
@@ -179,6 +181,7 @@ class Writing(unittest.TestCase):
         for version, name, value in cases:
             with self.assertRaisesRegex(NotExpressible, f"^{name}: "):
                 written(version, **{name: value})
+        self.assertEqual("TERM@60", written(38, signal="TERM@60")["signal"])
         self.assertEqual(1, written(40, cores_per_socket=1)["cores_per_socket"])
         self.assertEqual(["a"], written(40, argv=["a"])["argv"])
         self.assertIn("environment", PROPERTIES)

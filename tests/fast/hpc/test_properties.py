@@ -123,6 +123,21 @@ class Properties(unittest.TestCase):
             environment={"TEXT": "two\nlines"},
         )
 
+    def test_a_signal_is_one_that_slurm_knows(self) -> None:
+        for value in ("TERM", "sigusr1", "B:INT@120", "15", "RB:XCPU@65535", "64@0"):
+            self.assertEqual({"signal": value}, self.good(signal=value))
+        for value, right in (
+            ("NOPE", "one of the signals ABRT, .*, or a number from 1 to 64"),
+            ("SEGV@60", "one of the signals"),
+            ("65", "a number from 1 to 64"),
+            ("0", "a number from 1 to 64"),
+            ("B:TERM@65536", "at most 65,535 seconds before the end"),
+            ("@60", "a signal, such as"),
+            ("BB:TERM", "a signal, such as"),
+        ):
+            with self.subTest(value):
+                self.assertRegex(self.problem(signal=value), f"^signal: .*; write .*{right}")
+
     def test_all_that_is_wrong_is_told_at_once(self) -> None:
         _, problems = read_properties({"tasks": "x", "nodez": 1, "hold": "y"})
         self.assertEqual(3, len(problems))
