@@ -80,7 +80,11 @@ class ChangesTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_partitions_are_listed(self) -> None:
         for client in self.clients:
-            self.assertEqual([self.cluster.partition], await client.partitions())
+            [partition] = await client.partitions()
+            self.assertEqual(self.cluster.partition, partition.name)
+            self.assertEqual(
+                (1, 8, True), (partition.total_nodes, partition.total_cpus, partition.is_up)
+            )
 
 
 class NextChangesTest(ChangesTest):

@@ -80,6 +80,8 @@ class Cluster:
         self.clock = clock
         self.max_job_count = max_job_count
         """How many jobs are listed at most, as Slurm's own MaxJobCount says."""
+        self.partitions: list[dict[str, Any]] = [{"name": "part", "flags": ["default"]}]
+        """The partitions, as v0.0.36 lists them."""
         self._pace = pace or Pace()
         self._jobs: dict[int, MockJob] = {}
         self._last_id = 0

@@ -129,8 +129,8 @@ class Api:
         return {"nodes": [node]}
 
     def partitions(self) -> dict[str, Any]:
-        """List the one partition."""
-        return {"partitions": [{"name": "part"}]}
+        """List the partitions."""
+        return {"partitions": self.cluster.partitions}
 
     def ping(self) -> dict[str, Any]:
         """Say that the controller is there."""

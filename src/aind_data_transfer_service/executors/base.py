@@ -183,6 +183,10 @@ class ChecksJobs(Protocol):
         """Check jobs, all at once, and wait for answers no longer than some seconds."""
         ...
 
+    def default_problems(self) -> Sequence[str]:
+        """Return what is wrong with the settings that every job gets, as far as is known now."""
+        ...
+
 
 class Executor(Protocol):
     """Where jobs run."""

@@ -179,6 +179,7 @@ class SlurmExecutor:
                 "progress and logs are not shown",
                 self._folder.path,
             )
+        self._checks.default_problems()  # logged as soon as the cluster has answered
 
     async def suspend(self) -> None:
         """Submit nothing more; what another process submits is looked for after the next `open`."""
@@ -254,8 +255,12 @@ class SlurmExecutor:
             self._troubled.discard(array)
 
     async def check(self, specs: Sequence[JobSpec], seconds: float) -> Unfit:
-        """Check jobs against the cluster's API version and partitions."""
+        """Check jobs against the cluster's API version, partitions and nodes."""
         return await self._checks.check(specs, seconds)
+
+    def default_problems(self) -> Sequence[str]:
+        """Return which of the site's defaults of jobs the cluster does not take."""
+        return self._checks.default_problems()
 
     async def find(self, job_ids: Sequence[str]) -> list[Started]:
         """Look for jobs by their marks; one that is not there may turn up for some seconds."""
@@ -326,6 +331,7 @@ class SlurmExecutor:
 
     async def close(self) -> None:
         """Let go of the connections, after what is being sent."""
+        await self._checks.close()
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
         await self._client.aclose()
         self._files.close()

@@ -1,30 +1,57 @@
-"""What can be known of a job before it is sent to Slurm: whether this cluster can be asked so."""
+"""What can be known of a job before it is sent to Slurm: whether this cluster takes it."""
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec, Unfit
+from aind_data_transfer_service.executors.slurm_cluster import LONGEST_AGE, KnownLimits
+from aind_data_transfer_service.executors.slurm_limits import (
+    ClusterLimits,
+    LimitFindings,
+    find_limits,
+)
 from aind_data_transfer_service.executors.slurm_properties import site_defaults
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.dialects import NEWEST, OLDEST, Dialect
 from aind_data_transfer_service.hpc.properties import read_properties
 from aind_data_transfer_service.settings.hpc import HpcSettings
 
+logger = logging.getLogger(__name__)
+
 LONGEST_SCRIPT = 4 * 1024**2
 """Bytes of a batch script that Slurm takes, unless `max_script_size` says otherwise."""
 _FRAME = 16 * 1024
 """More bytes than the batch script has around what is embedded in it."""
-_KNOWN_SECONDS = 60.0
-_NAMED = 10
+_DEFAULTS_SECONDS = 30.0
+_FRESH = 2.0
+"""Seconds: no job is refused because of an older answer of the cluster about its limits."""
 _DIALECTS = tuple(Dialect(version) for version in range(OLDEST, NEWEST + 1))
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """What a job asks of the cluster, and what the site adds."""
+
+    asked: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    hpc: HpcSettings
+
+    def place(self, name: str) -> str:
+        """Return the setting that a property comes from."""
+        if name in self.asked:
+            return f"hpc_settings.{name}"
+        is_variable = getattr(self.hpc, name, None) is not None
+        return f"HPC_{name.upper()}" if is_variable else f"HPC_JOB_DEFAULTS.{name}"
+
+
 class JobChecks:
-    """Checks jobs against the API version and the partitions of a cluster.
+    """Checks jobs against the API version, the partitions and the nodes of a cluster.
 
     Parameters
     ----------
@@ -45,27 +72,61 @@ class JobChecks:
         self._client = client
         self._hpc = hpc
         self._clock = clock
-        self._partitions: list[str] = []
-        self._partitions_due = 0.0
+        self._limits = KnownLimits(client, clock)
+        self._default_problems: tuple[str, ...] = ()
+        self._look: asyncio.Task[None] | None = None
+        self._look_due = float("-inf")
 
     async def check(self, specs: Sequence[JobSpec], seconds: float) -> Unfit:
         """Check jobs, all at once; jobs with the same settings are checked once."""
         dialect, trouble = await self._ask_dialect(seconds)
+        keys = [json.dumps(dict(spec.settings), sort_keys=True, default=str) for spec in specs]
+        settings = {key: self._settings(spec) for key, spec in zip(keys, specs)}
+        known = {key: self._check_dialect(one, dialect, trouble) for key, one in settings.items()}
+        cluster = ClusterLimits()
         if dialect is not None:
-            await self._ask_partitions(seconds)
-        known: dict[str, tuple[list[str], list[str]]] = {}
+            cluster = await self._limits.get(seconds)
+        limits = _find_all(settings, cluster)
+        if any(found.errors for found in limits.values()) and self._limits.age > _FRESH:
+            limits = _find_all(settings, await self._limits.get(seconds, _FRESH))
         errors: dict[str, list[str]] = {}
         warnings: dict[str, list[str]] = {}
-        for spec in specs:
-            key = json.dumps(dict(spec.settings), sort_keys=True, default=str)
-            if key not in known:
-                known[key] = self._check_settings(spec, dialect, trouble)
+        for key, spec in zip(keys, specs):
             wrong, unknown = known[key]
-            if found := [*wrong, *_script_errors(spec)]:
+            if found := [*wrong, *limits[key].errors, *_script_errors(spec)]:
                 errors[spec.job_id] = found
-            if unknown:
-                warnings[spec.job_id] = unknown
+            if unsure := [*unknown, *limits[key].warnings]:
+                warnings[spec.job_id] = unsure
         return Unfit(errors, warnings)
+
+    def default_problems(self) -> tuple[str, ...]:
+        """Return what is wrong with the site's defaults, as far as is known; never waits.
+
+        The cluster is asked in the background, at most once a minute.
+        """
+        is_looking = self._look is not None and not self._look.done()
+        if not is_looking and self._clock() >= self._look_due:
+            self._look_due = self._clock() + LONGEST_AGE
+            self._look = asyncio.create_task(self._check_defaults())
+        return self._default_problems
+
+    async def close(self) -> None:
+        """Stop looking."""
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.gather(self._look, return_exceptions=True)
+
+    async def _check_defaults(self) -> None:
+        """Check a job that has nothing but the defaults, and log what is new."""
+        dialect, _ = await self._ask_dialect(_DEFAULTS_SECONDS)
+        if dialect is None:  # the cluster is away
+            return
+        unfit = await self.check([JobSpec("", "")], _DEFAULTS_SECONDS)
+        found = (*unfit.errors.get("", ()), *unfit.warnings.get("", ()))
+        for text in found:
+            if text not in self._default_problems:
+                logger.warning("slurm: jobs get a default that the cluster does not take: %s", text)
+        self._default_problems = found
 
     async def _ask_dialect(self, seconds: float) -> tuple[Dialect | None, str]:
         """Find out which API version the cluster speaks, or why that is not known now."""
@@ -77,26 +138,21 @@ class JobChecks:
         except ExecutorError as error:
             return None, str(error)
 
-    async def _ask_partitions(self, seconds: float) -> None:
-        """Learn the names of the partitions, if the cluster tells them; not every time."""
-        now = self._clock()
-        if now < self._partitions_due:
-            return
-        self._partitions_due = now + _KNOWN_SECONDS
-        try:
-            async with asyncio.timeout(seconds):
-                self._partitions = await self._client.partitions()
-        except (TimeoutError, ExecutorError):  # Slurm itself refuses what it does not have
-            self._partitions = []
-
-    def _check_settings(
-        self, spec: JobSpec, dialect: Dialect | None, trouble: str
-    ) -> tuple[list[str], list[str]]:
-        """Find what is wrong with a job's settings, and what cannot be checked now."""
+    def _settings(self, spec: JobSpec) -> _Settings:
+        """Read what a job asks for."""
         asked, _ = read_properties(spec.settings)  # what is wrong with these is known
+        return _Settings(asked, site_defaults(asked, self._hpc), self._hpc)
+
+    @staticmethod
+    def _check_dialect(
+        settings: _Settings, dialect: Dialect | None, trouble: str
+    ) -> tuple[list[str], list[str]]:
+        """Find what the API version cannot express, and what cannot be checked now."""
         wrong, unsure = [], []
-        defaults = site_defaults(asked, self._hpc)
-        for place, properties in (("hpc_settings", asked), ("HPC_JOB_DEFAULTS", defaults)):
+        for place, properties in (
+            ("hpc_settings", settings.asked),
+            ("HPC_JOB_DEFAULTS", settings.defaults),
+        ):
             if dialect is not None:
                 wrong += [f"{place}.{text}" for text in dialect.problems(properties)]
                 continue
@@ -106,24 +162,17 @@ class JobChecks:
                 for name, value in properties.items()
                 if any(one.problems({name: value}) for one in _DIALECTS)
             ]
-        if dialect is not None:
-            wrong += self._partition_errors(asked, defaults)
         return wrong, unsure
 
-    def _partition_errors(self, asked: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
-        """Find partitions that the cluster does not have."""
-        sites = "HPC_PARTITION" if self._hpc.partition else "HPC_JOB_DEFAULTS.partition"
-        place = "hpc_settings.partition" if "partition" in asked else sites
-        names = [name.strip() for name in (asked | defaults).get("partition", "").split(",")]
-        missing = [name for name in names if name and name not in self._partitions]
-        if not missing or not self._partitions:
-            return []
-        listed = ", ".join(sorted(self._partitions)[:_NAMED])
-        more = ", …" if len(self._partitions) > _NAMED else ""
-        return [
-            f'{place}: "{name}" is not a partition of this cluster; use one of {listed}{more}'
-            for name in missing
-        ]
+
+def _find_all(
+    settings: Mapping[str, _Settings], cluster: ClusterLimits
+) -> dict[str, LimitFindings]:
+    """Check all settings against what the cluster allows."""
+    return {
+        key: find_limits({**one.defaults, **one.asked}, one.place, cluster)
+        for key, one in settings.items()
+    }
 
 
 def _script_errors(spec: JobSpec) -> list[str]:

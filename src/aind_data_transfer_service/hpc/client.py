@@ -28,6 +28,12 @@ from aind_data_transfer_service.hpc.models import (
     Submission,
     Submitted,
 )
+from aind_data_transfer_service.hpc.partitions import (
+    SlurmPartition,
+    SlurmQos,
+    read_partitions,
+    read_qos,
+)
 from aind_data_transfer_service.hpc.past import NOTHING_FOUND, PastDialect, read_past_jobs
 from aind_data_transfer_service.hpc.tokens import TokenSource
 from aind_data_transfer_service.hpc.verdict import CERTAIN, Answer, Exchange, judge, read_answer
@@ -166,11 +172,19 @@ class SlurmClient:
         read = partial(reading.read_job_list, username=self._username)
         return await self._ask_for(read, what, params=query)
 
-    async def partitions(self) -> list[str]:
-        """List the names of the partitions."""
+    async def partitions(self) -> list[SlurmPartition]:
+        """List the partitions, those included that Slurm hides from our user."""
         dialect = await self.dialect()
         what = Exchange("GET", dialect.path("partitions"))
-        return await self._ask_for(reading.read_partitions, what)
+        return await self._ask_for(read_partitions, what, params=dialect.everything)
+
+    async def qos(self) -> list[SlurmQos] | None:
+        """List slurmdbd's qualities of service; None if the server does not offer slurmdbd."""
+        past = PastDialect.among(await self._offered())
+        if past is None:
+            return None
+        path = past.path.rstrip("/").removesuffix("jobs") + "qos"
+        return await self._ask_for(read_qos, Exchange("GET", path))
 
     async def job(self, job_id: int) -> SlurmJob | None:
         """Show one job; None where Slurm does not know it, or no longer."""

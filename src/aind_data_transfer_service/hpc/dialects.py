@@ -82,6 +82,11 @@ class Dialect:
         """Whether a list of jobs can be asked for on the condition that something has changed."""
         return self.version > OLDEST
 
+    @property
+    def everything(self) -> dict[str, str]:
+        """The query by which a list has also what Slurm hides; up to v0.0.38 it always has."""
+        return {"flags": "ALL"} if self.version > FIRST_WITH_STRUCTS else {}
+
     def problems(self, properties: Mapping[str, Any]) -> list[str]:
         """List what this dialect cannot express, one sentence a property, its name first."""
         write = _write_older if self.version < FIRST_WITH_STRUCTS else _write_newer

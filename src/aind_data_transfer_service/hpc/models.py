@@ -137,6 +137,8 @@ class SlurmNode:
     cpus: int | None = None
     memory_mb: int | None = None
     partitions: tuple[str, ...] = ()
+    gres: str = ""
+    """Its generic resources, such as `gpu:a100:2(S:0),ssd:1`."""
 
 
 @dataclass(frozen=True)

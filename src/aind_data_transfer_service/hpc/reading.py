@@ -203,11 +203,6 @@ def read_job_list(answer: Mapping[str, Any], username: str = "") -> JobList:
     return found
 
 
-def read_partitions(answer: Mapping[str, Any]) -> list[str]:
-    """Read the names of the partitions."""
-    return [name for raw in _records(answer.get("partitions")) if (name := _text(raw.get("name")))]
-
-
 def read_nodes(answer: Mapping[str, Any]) -> list[SlurmNode]:
     """Read a list of nodes."""
     nodes = []
@@ -224,6 +219,7 @@ def read_nodes(answer: Mapping[str, Any]) -> list[SlurmNode]:
                 cpus=read_number(raw.get("cpus")),
                 memory_mb=read_number(raw.get("real_memory")),
                 partitions=tuple(str(name) for name in _listed(raw.get("partitions"))),
+                gres=_text(raw.get("gres")),
             )
         )
     return nodes

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from aind_data_transfer_service.errors import TransferServiceError
+from aind_data_transfer_service.executors.base import ChecksJobs
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server.answers import (
     DOCUMENTED_ERRORS,
@@ -87,14 +88,22 @@ async def readyz(manager: Manager) -> EnvelopeResponse:
     """Say whether this process can do its work: its database answers, and its loops come round.
 
     A cluster that is away does not count: jobs can be submitted and looked at meanwhile. Nor does
-    it count that another process runs the jobs: `role` says so.
+    it count that another process runs the jobs: `role` says so. `warnings` names the defaults of
+    jobs that the cluster does not take; jobs that replace them can be submitted.
     """
     errors = [f'The loop "{name}" has not come round.' for name in manager.late_loops]
     if fault := await _ask("store", manager.store.in_thread(manager.store.ping, pool="probe")):
         errors.append(fault)
+    data = {**activity(manager), "warnings": _default_problems(manager)}
     if errors:
-        return EnvelopeResponse("Not ready", {**activity(manager), "errors": errors}, 503)
-    return EnvelopeResponse("OK", activity(manager))
+        return EnvelopeResponse("Not ready", {**data, "errors": errors}, 503)
+    return EnvelopeResponse("OK", data)
+
+
+def _default_problems(manager: JobManager) -> list[str]:
+    """Return which settings of all jobs whoever runs them does not take."""
+    executor = manager.executor
+    return list(executor.default_problems()) if isinstance(executor, ChecksJobs) else []
 
 
 @router.get("/metrics", response_class=Response)

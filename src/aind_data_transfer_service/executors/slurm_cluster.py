@@ -1,0 +1,95 @@
+"""What a cluster says of its partitions, nodes and qualities of service, asked once in a while."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.slurm_limits import ClusterLimits
+from aind_data_transfer_service.hpc.client import SlurmClient
+from aind_data_transfer_service.hpc.partitions import SlurmQos
+
+T = TypeVar("T")
+LONGEST_AGE = 60.0
+"""Seconds for which an answer is used."""
+_RETRY = 10.0
+"""Seconds after an answer without partitions until the cluster is asked again."""
+
+
+class KnownLimits:
+    """Remembers what a cluster allows.
+
+    Parameters
+    ----------
+    client : SlurmClient
+        Asks slurmrestd.
+    clock : Callable
+        Seconds that only grow.
+    """
+
+    def __init__(self, client: SlurmClient, clock: Callable[[], float] = time.monotonic):
+        self._client = client
+        self._clock = clock
+        self._limits = ClusterLimits()
+        self._asked_at = float("-inf")
+        self._asking = asyncio.Lock()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the cluster was asked."""
+        return self._clock() - self._asked_at
+
+    async def get(self, seconds: float, max_age: float = LONGEST_AGE) -> ClusterLimits:
+        """Return what the cluster allows; whatever it does not say in time is empty.
+
+        Parameters
+        ----------
+        seconds : float
+            How long to wait for answers.
+        max_age : float
+            How many seconds old an earlier answer may be. One without partitions is used for ten
+            seconds, so that a cluster that is away does not delay each submission.
+        """
+        async with self._asking:
+            if self.age >= (max_age if self._limits.partitions else _RETRY):
+                self._limits = await self._ask(seconds)
+                self._asked_at = self._clock()
+            return self._limits
+
+    async def _ask(self, seconds: float) -> ClusterLimits:
+        """Ask for everything at once; each answer counts by itself."""
+        client = self._client
+        partitions, nodes, qos = await asyncio.gather(
+            _within(seconds, client.partitions()),
+            _within(seconds, client.nodes()),
+            _within(seconds, _offered(client.qos())),
+        )
+        offered = qos or _Offered(True)
+        return ClusterLimits(
+            tuple(partitions or ()), tuple(nodes or ()), offered.qos or None, offered.is_offered
+        )
+
+
+@dataclass(frozen=True)
+class _Offered:
+    """Whether a server offers slurmdbd, and what it lists."""
+
+    is_offered: bool
+    qos: Sequence[SlurmQos] | None = None
+
+
+async def _offered(question: Awaitable[Sequence[SlurmQos] | None]) -> _Offered:
+    """Tell an empty list from one that is not offered."""
+    found = await question
+    return _Offered(found is not None, found)
+
+
+async def _within(seconds: float, question: Awaitable[T]) -> T | None:
+    """Wait for an answer; None if there is none that can be used."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await question
+    except (TimeoutError, ExecutorError):  # Slurm itself refuses what it does not have
+        return None

@@ -1,0 +1,337 @@
+"""Whether a job fits into the partitions and nodes of a cluster. Pure.
+
+A job is refused only if Slurm would surely refuse it, or queue it for ever. The rules are those of
+real clusters (22.05 and 24.11): a job may name several partitions and runs in any that takes
+it; a quality of service may lift the limits of a partition; `memory_per_cpu` above a partition's
+`MaxMemPerCPU` is no error, because Slurm gives the job more CPUs.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aind_data_transfer_service.hpc.models import SlurmNode
+from aind_data_transfer_service.hpc.partitions import SlurmPartition, SlurmQos
+
+_NAMED = 10
+"""How many partitions or other names a sentence lists at most."""
+_GPUS = ("gpus", "gpus_per_node", "gpus_per_socket", "gpus_per_task", "cpus_per_gpu")
+Place = Callable[[str], str]
+"""Returns the setting that a property of a job comes from, as `hpc_settings.tasks`."""
+
+
+@dataclass(frozen=True)
+class ClusterLimits:
+    """What a cluster says of itself; whatever it did not say is empty."""
+
+    partitions: Sequence[SlurmPartition] = ()
+    nodes: Sequence[SlurmNode] = ()
+    qos: Sequence[SlurmQos] | None = None
+    """None if slurmdbd did not answer, or is not offered."""
+    has_accounting: bool = True
+    """False if the cluster surely has no slurmdbd that could lift limits."""
+
+
+@dataclass(frozen=True)
+class LimitFindings:
+    """What is wrong with a job's properties, one sentence each, which begins with the setting."""
+
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Excess:
+    """One property that one partition does not allow."""
+
+    name: str
+    found: str
+    allowed: str
+    can_be_lifted: bool = False
+    """Whether a quality of service may allow it."""
+
+
+def find_limits(
+    properties: Mapping[str, Any], place: Place, cluster: ClusterLimits
+) -> LimitFindings:
+    """Check the properties of a job against what a cluster allows.
+
+    Parameters
+    ----------
+    properties : Mapping
+        The properties by their v0.0.36 names, as `read_properties` returns them.
+    place : Callable
+        Returns the setting that a property comes from.
+    cluster : ClusterLimits
+        What the cluster said of itself.
+    """
+    errors = [f"{place(name)}: {text}" for name, text in _contradictions(properties)]
+    errors += [f"{place(name)}: {text}" for name, text in _missing_gres(properties, cluster)]
+    warnings = [f"{place('qos')}: {text}" for text in _unknown_qos(properties, cluster)]
+    if not cluster.partitions:
+        return LimitFindings(tuple(errors), tuple(warnings))
+    candidates, missing = _candidates(properties, cluster)
+    errors += _missing(missing, place, cluster)
+    if not candidates:
+        return LimitFindings(tuple(errors), tuple(warnings))
+    found = [(one, _excesses(properties, one, cluster)) for one in candidates]
+    certain = [_certain(properties, one, excesses, cluster) for one, excesses in found]
+    if all(certain):
+        fitting = [
+            one.name
+            for one in cluster.partitions
+            if one.is_up and one not in candidates and not _excesses(properties, one, cluster)
+        ]
+        errors += _sentences(list(zip(candidates, certain)), place, fitting)
+    elif all(excesses for _, excesses in found):
+        unsure = [excesses for _, excesses in found]
+        lines = _sentences(list(zip(candidates, unsure)), place, [])
+        warnings += [
+            f"{text}; the job waits unless its quality of service allows it" for text in lines
+        ]
+    return LimitFindings(
+        tuple(errors), (*warnings, *_account_warnings(properties, candidates, place))
+    )
+
+
+def _contradictions(properties: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Find properties that exclude each other on any cluster."""
+    limit, fewest = properties.get("time_limit"), properties.get("time_minimum")
+    if limit is not None and fewest is not None and fewest > limit:
+        yield "time_minimum", f"{fewest:,} minutes; time_limit is {limit:,}; ask for at most that"
+
+
+def _missing_gres(
+    properties: Mapping[str, Any], cluster: ClusterLimits
+) -> Iterator[tuple[str, str]]:
+    """Find generic resources that no node has; some versions of slurmrestd crash on them."""
+    if not cluster.nodes or not _are_all_listed(cluster):
+        return
+    known = {name for node in cluster.nodes for name in _gres_names(node.gres)}
+    wanted = [("gres", name) for name in _gres_names(properties.get("gres", ""))]
+    wanted += [(name, "gpu") for name in _GPUS if properties.get(name)]
+    for name, resource in wanted:
+        if resource not in known:
+            listed = ", ".join(sorted(known)[:_NAMED]) or "none"
+            yield name, f'no node of this cluster has the resource "{resource}"; it has: {listed}'
+
+
+def _gres_names(text: str) -> list[str]:
+    """List the names in `gpu:a100:2(S:0-1),gres/ssd:1`."""
+    text = re.sub(r"\([^)]*\)", "", text)
+    words = (re.sub(r"^gres[:/]", "", word.strip()) for word in text.split(","))
+    names = (word.partition(":")[0].partition("=")[0] for word in words)
+    return [name for name in names if name and name not in ("none", "(null)", "N/A")]
+
+
+def _are_all_listed(cluster: ClusterLimits) -> bool:
+    """Return whether no node is hidden, as nodes of a cloud are that are powered down."""
+    return bool(cluster.partitions) and all(
+        one.total_nodes is None or one.total_nodes == len(_nodes_of(one, cluster))
+        for one in cluster.partitions
+    )
+
+
+def _nodes_of(partition: SlurmPartition, cluster: ClusterLimits) -> list[SlurmNode]:
+    return [node for node in cluster.nodes if partition.name in node.partitions]
+
+
+def _unknown_qos(properties: Mapping[str, Any], cluster: ClusterLimits) -> Iterator[str]:
+    """Find a quality of service that slurmdbd does not have; not every cluster refuses it."""
+    name, known = properties.get("qos"), [one.name for one in cluster.qos or ()]
+    if name and known and name.casefold() not in map(str.casefold, known):
+        listed = ", ".join(sorted(known)[:_NAMED])
+        yield f'"{name}" is not a quality of service of this cluster; it has {listed}'
+
+
+def _candidates(
+    properties: Mapping[str, Any], cluster: ClusterLimits
+) -> tuple[list[SlurmPartition], list[str]]:
+    """Find the partitions in which the job may run, and the names of those that do not exist."""
+    by_name = {one.name: one for one in cluster.partitions}
+    asked = [name.strip() for name in str(properties.get("partition", "")).split(",")]
+    if names := [name for name in asked if name]:
+        missing = [name for name in names if name not in by_name]
+        return [by_name[name] for name in names if name in by_name], missing
+    default = [one for one in cluster.partitions if one.is_default]
+    return default or list(cluster.partitions), []
+
+
+def _missing(names: Sequence[str], place: Place, cluster: ClusterLimits) -> Iterator[str]:
+    """Report partitions that do not exist."""
+    known = sorted(one.name for one in cluster.partitions)
+    listed = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
+    for name in names:
+        text = f'"{name}" is not a partition of this cluster; use one of {listed}'
+        yield f"{place('partition')}: {text}"
+
+
+def _excesses(
+    properties: Mapping[str, Any], partition: SlurmPartition, cluster: ClusterLimits
+) -> list[_Excess]:
+    """Find everything that a partition does not allow."""
+    return [
+        *_closed(partition),
+        *_time(properties, partition),
+        *_node_counts(properties, partition),
+        *_cpus(properties, partition),
+        *_memory(properties, partition),
+        *_largest_node(properties, partition, cluster),
+        *_refused_qos(properties, partition, cluster),
+    ]
+
+
+def _closed(partition: SlurmPartition) -> Iterator[_Excess]:
+    if partition.closed:
+        yield _Excess("partition", f'"{partition.name}"', f"takes no jobs now ({partition.closed})")
+
+
+def _time(properties: Mapping[str, Any], partition: SlurmPartition) -> Iterator[_Excess]:
+    """Compare the shortest time that the job accepts."""
+    name = "time_minimum" if properties.get("time_minimum") else "time_limit"
+    minutes, most = properties.get(name), partition.max_minutes
+    if minutes and most and minutes > most:
+        allowed = f"allows at most {most:,} minutes (MaxTime)"
+        yield _Excess(name, f"{minutes:,} minutes", allowed, can_be_lifted=True)
+
+
+def _node_counts(properties: Mapping[str, Any], partition: SlurmPartition) -> Iterator[_Excess]:
+    if not (nodes := properties.get("nodes")):
+        return
+    fewest, most = nodes[0], nodes[-1]
+    found = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    if partition.max_nodes and fewest > partition.max_nodes:
+        allowed = f"allows at most {partition.max_nodes:,} (MaxNodes)"
+        yield _Excess("nodes", found, allowed, can_be_lifted=True)
+    elif partition.total_nodes and fewest > partition.total_nodes:
+        yield _Excess("nodes", found, f"has {partition.total_nodes:,}")
+    if partition.min_nodes and most < partition.min_nodes:
+        allowed = f"needs at least {partition.min_nodes:,} (MinNodes)"
+        yield _Excess("nodes", found, allowed, can_be_lifted=True)
+
+
+def _cpus(properties: Mapping[str, Any], partition: SlurmPartition) -> Iterator[_Excess]:
+    each, tasks = properties.get("cpus_per_task", 1), properties.get("tasks", 1)
+    most, total = partition.max_cpus_per_node, partition.total_cpus
+    if most and each > most:
+        allowed = f"allows at most {most:,} CPUs on a node (MaxCPUsPerNode)"
+        yield _Excess("cpus_per_task", f"{each:,}", allowed)
+        return
+    if most and partition.total_nodes and total:
+        total = min(total, most * partition.total_nodes)
+    if total and each * tasks > total:
+        name = "tasks" if tasks > 1 else "cpus_per_task"
+        found = f"{tasks:,}" if each == 1 else f"{tasks:,} tasks with {each:,} CPUs each"
+        yield _Excess(name, found if tasks > 1 else f"{each:,}", f"has {total:,} CPUs for a job")
+
+
+def _memory(properties: Mapping[str, Any], partition: SlurmPartition) -> Iterator[_Excess]:
+    if not (most := partition.max_memory_per_node_mb):
+        return
+    allowed = f"allows at most {most:,} MB on a node (MaxMemPerNode)"
+    per_node, per_cpu = properties.get("memory_per_node"), properties.get("memory_per_cpu")
+    cpus = properties.get("cpus_per_task", 1)
+    if per_node and per_node > most:
+        yield _Excess("memory_per_node", f"{per_node:,} MB", allowed)
+    if per_cpu and per_cpu * cpus > most:
+        for_task = f" for each of the {cpus:,} CPUs of a task" if cpus > 1 else ""
+        yield _Excess("memory_per_cpu", f"{per_cpu:,} MB{for_task}", allowed)
+
+
+def _largest_node(
+    properties: Mapping[str, Any], partition: SlurmPartition, cluster: ClusterLimits
+) -> Iterator[_Excess]:
+    """Compare with the largest node, if all nodes of the partition are listed (not in v0.0.36)."""
+    nodes = _nodes_of(partition, cluster)
+    if not nodes or len(nodes) != partition.total_nodes:
+        return
+    cpus = max((node.cpus or 0) for node in nodes) if all(node.cpus for node in nodes) else None
+    is_known = all(node.memory_mb for node in nodes)
+    memory = max((node.memory_mb or 0) for node in nodes) if is_known else None
+    for name, most, unit in (
+        ("minimum_cpus_per_node", cpus, "CPUs"),
+        ("cpus_per_task", cpus, "CPUs"),
+        ("tasks_per_node", cpus, "CPUs"),
+        ("memory_per_node", memory, "MB"),
+        ("memory_per_cpu", memory, "MB"),
+    ):
+        value = properties.get(name)
+        if value and most and value > most:
+            found = f"{value:,} MB" if unit == "MB" else f"{value:,}"
+            yield _Excess(name, found, f"has no node with more than {most:,} {unit}")
+
+
+def _refused_qos(
+    properties: Mapping[str, Any], partition: SlurmPartition, cluster: ClusterLimits
+) -> Iterator[_Excess]:
+    """Compare the quality of service; without slurmdbd, Slurm does not look at it."""
+    name = properties.get("qos")
+    if not name or not cluster.qos:
+        return
+    allowed, denied = partition.allowed_qos, partition.denied_qos
+    if allowed and name.casefold() not in allowed:
+        names = ", ".join(sorted(allowed)[:_NAMED])
+        yield _Excess("qos", f'"{name}"', f"allows {names} (AllowQos)")
+    elif not allowed and name.casefold() in denied:
+        yield _Excess("qos", f'"{name}"', "does not allow it (DenyQos)")
+
+
+def _certain(
+    properties: Mapping[str, Any],
+    partition: SlurmPartition,
+    excesses: Sequence[_Excess],
+    cluster: ClusterLimits,
+) -> list[_Excess]:
+    """Leave out what the quality of service of the job may allow."""
+    may_lift = _may_lift_limits(properties.get("qos") or "", partition, cluster)
+    return [one for one in excesses if not (one.can_be_lifted and may_lift)]
+
+
+def _may_lift_limits(name: str, partition: SlurmPartition, cluster: ClusterLimits) -> bool:
+    """Return whether the quality of service of a job may lift limits of a partition."""
+    if cluster.qos is None:
+        return cluster.has_accounting or bool(name or partition.qos)
+    lifting = {one.name.casefold() for one in cluster.qos if one.lifts_limits}
+    known = {one.name.casefold() for one in cluster.qos}
+    if {name.casefold(), partition.qos.casefold()} & lifting:
+        return True
+    return bool(lifting) and name.casefold() not in known  # the user's default, which may be one
+
+
+def _sentences(
+    found: Sequence[tuple[SlurmPartition, Sequence[_Excess]]], place: Place, fitting: Sequence[str]
+) -> list[str]:
+    """Write what is wrong, property by property."""
+    by_name: dict[str, dict[str, _Excess]] = {}
+    for partition, excesses in found:
+        for excess in excesses:
+            by_name.setdefault(excess.name, {}).setdefault(partition.name, excess)
+    everywhere = {name: all_of for name, all_of in by_name.items() if len(all_of) == len(found)}
+    hint = f"; partitions that fit: {', '.join(fitting[:_NAMED])}" if fitting else ""
+    sentences = []
+    for name, all_of in (everywhere or by_name).items():
+        said = [f'partition "{partition}" {one.allowed}' for partition, one in all_of.items()]
+        first = next(iter(all_of.values()))
+        sentences.append(f"{place(name)}: {first.found}; {', '.join(said[:_NAMED])}{hint}")
+    return sentences
+
+
+def _account_warnings(
+    properties: Mapping[str, Any], candidates: Sequence[SlurmPartition], place: Place
+) -> Iterator[str]:
+    """Warn of an account that a partition does not list: one above it may be listed."""
+    if not (account := str(properties.get("account") or "")):
+        return
+    refusing = [
+        one
+        for one in candidates
+        if (one.allowed_accounts and account.casefold() not in one.allowed_accounts)
+        or (not one.allowed_accounts and account.casefold() in one.denied_accounts)
+    ]
+    if candidates and len(refusing) == len(candidates):
+        one = refusing[0]
+        names = ", ".join(sorted(one.allowed_accounts)[:_NAMED])
+        why = f"lists {names} (AllowAccounts)" if names else "excludes it (DenyAccounts)"
+        text = f'"{account}"; partition "{one.name}" {why}, so the job may wait for ever'
+        yield f"{place('account')}: {text}"

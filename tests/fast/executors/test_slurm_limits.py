@@ -1,0 +1,294 @@
+"""Whether a job fits into a cluster, by what real clusters said of themselves."""
+
+import json
+import unittest
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors.base import JobSpec
+from aind_data_transfer_service.executors.slurm_checks import JobChecks
+from aind_data_transfer_service.executors.slurm_limits import ClusterLimits, find_limits
+from aind_data_transfer_service.hpc.dialects import Dialect
+from aind_data_transfer_service.hpc.partitions import (
+    SlurmPartition,
+    read_partitions,
+    read_qos,
+)
+from aind_data_transfer_service.hpc.properties import read_properties
+from aind_data_transfer_service.hpc.reading import read_nodes
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from tests.support import slow
+from tests.support.limit_cases import BAD, GOOD
+
+RECORDED = Path(__file__).parents[1] / "hpc" / "recorded"
+VERSIONS = (36, 37, 38, 40, 41, 42)
+BY_NODES = frozenset(
+    {
+        *("minimum_cpus_per_node=9", "tasks_per_node=9", "gres=gpu:1"),
+        *("memory_per_node=64001", "memory_per_cpu=64001"),
+    }
+)
+"""What only nodes tell; v0.0.36 does not say which partition a node belongs to."""
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+def recorded(version: int) -> ClusterLimits:
+    """Read what a real cluster said of itself."""
+    said = json.loads((RECORDED / f"limits_v0.0.{version}.json").read_text())
+    partitions = read_partitions(said["partitions"])
+    return ClusterLimits(partitions, read_nodes(said["nodes"]), read_qos(said["qos"]))
+
+
+def place(name: str) -> str:
+    """Name a property of a user's."""
+    return f"hpc_settings.{name}"
+
+
+def errors(cluster: ClusterLimits, **settings: Any) -> list[str]:
+    """List what is wrong with a job."""
+    properties, problems = read_properties(settings)
+    assert not problems, problems
+    return list(find_limits(properties, place, cluster).errors)
+
+
+class RecordedLimitsTest(unittest.TestCase):
+    """Every version says the same in a form of its own."""
+
+    def test_jobs_that_run_on_the_cluster_are_not_refused(self) -> None:
+        for version in VERSIONS:
+            for settings in GOOD:
+                if settings.get("partition") == "hidden":
+                    continue  # not recorded
+                with self.subTest(version=version, **settings):
+                    self.assertEqual([], errors(recorded(version), **settings))
+
+    def test_jobs_that_never_run_are_refused_by_property(self) -> None:
+        for version in VERSIONS:
+            for name, settings in BAD:
+                if version == 36 and ",".join(f"{k}={v}" for k, v in settings.items()) in BY_NODES:
+                    continue
+                with self.subTest(version=version, **settings):
+                    [error] = errors(recorded(version), **settings)
+                    expected = "partition" if settings.get("partition") == "hidden" else name
+                    self.assertRegex(error, rf"^hpc_settings\.{expected}: ")
+
+    def test_a_sentence_says_what_was_found_what_is_allowed_and_where_it_fits(self) -> None:
+        cluster = recorded(38)
+        [error] = errors(cluster, partition="short", time_limit=6000, qos="normal")
+        self.assertEqual(
+            'hpc_settings.time_limit: 6,000 minutes; partition "short" allows at most 60 minutes '
+            "(MaxTime); partitions that fit: part, memory, percpu, cpus",
+            error,
+        )
+        [error] = errors(cluster, partition="short,dev", time_limit=61, qos="normal")
+        self.assertIn('partition "short" allows at most 60 minutes (MaxTime), ', error)
+        self.assertIn('partition "dev" allows at most 30 minutes (MaxTime)', error)
+
+    def test_everything_that_is_wrong_is_said_at_once(self) -> None:
+        found = errors(
+            recorded(42),
+            partition="short",
+            qos="normal",
+            time_limit=61,
+            nodes=[2, 2],
+            tasks=9,
+            memory_per_node=64_001,
+            gres="gpu:1",
+        )
+        names = [text.partition(":")[0].removeprefix("hpc_settings.") for text in found]
+        self.assertEqual({"gres", "time_limit", "nodes", "tasks", "memory_per_node"}, set(names))
+
+    def test_without_slurmdbd_no_quality_of_service_lifts_limits_unless_one_is_named(self) -> None:
+        cluster = replace(recorded(38), qos=None, has_accounting=False)
+        self.assertTrue(errors(cluster, partition="short", time_limit=61))
+        self.assertEqual([], errors(cluster, partition="short", time_limit=61, qos="x"))
+        self.assertEqual([], errors(cluster, partition="dev", qos="slow"))
+
+    def test_while_slurmdbd_is_silent_a_limit_that_it_may_lift_is_a_warning(self) -> None:
+        cluster = replace(recorded(38), qos=None)
+        properties = {"partition": "short", "time_limit": 61}
+        found = find_limits(properties, place, cluster)
+        self.assertEqual((), found.errors)
+        [warning] = found.warnings
+        self.assertRegex(warning, "time_limit: 61 minutes; .*waits unless its quality of service")
+
+    def test_names_that_slurm_may_ignore_are_warnings(self) -> None:
+        cluster = replace(
+            recorded(40),
+            partitions=[SlurmPartition("lab", allowed_accounts=frozenset({"neuro"}))],
+        )
+        found = find_limits({"qos": "typo", "account": "other"}, place, cluster)
+        self.assertEqual((), found.errors)
+        self.assertRegex(found.warnings[0], '^hpc_settings.qos: "typo" is not a quality of service')
+        self.assertRegex(found.warnings[1], "^hpc_settings.account: .*neuro .AllowAccounts")
+        found = find_limits({"account": "Neuro"}, place, cluster)
+        self.assertEqual((), found.warnings)
+
+    def test_hidden_nodes_may_be_larger(self) -> None:
+        cluster = recorded(42)
+        more = [replace(one, total_nodes=2, total_cpus=500) for one in cluster.partitions]
+        cluster = replace(cluster, partitions=more)
+        for settings in ({"cpus_per_task": 9}, {"memory_per_node": 10**6}, {"gres": "gpu:1"}):
+            self.assertEqual([], errors(cluster, **settings))
+
+
+class FaultyAnswersTest(unittest.TestCase):
+    """An answer that makes no sense refuses nobody."""
+
+    HUGE = {
+        "time_limit": 2**31 - 1,
+        "nodes": [2**31 - 1, 2**31 - 1],
+        "tasks": 2**31 - 1,
+        "cpus_per_task": 65_533,
+        "memory_per_node": 2**31 - 1,
+        "memory_per_cpu": 2**31 - 1,
+        "qos": "x",
+    }
+
+    def test_numbers_that_are_absurd_are_no_limits(self) -> None:
+        for value in (None, 0, -1, "x", "", [], {}, True, 2**64, 2**32 - 2, -(2**63) + 9, 1e300):
+            older = {
+                **{"name": "part", "flags": value, "max_time_limit": value, "qos": value},
+                **{"maximum_nodes_per_job": value, "min_nodes_per_job": value},
+                **{"maximum_cpus_per_node": value, "maximum_memory_per_node": value},
+                **{"total_cpus": value, "total_nodes": value, "allowed_accounts": ""},
+            }
+            number = {"set": True, "infinite": False, "number": value}
+            newer = {
+                "name": "part",
+                "maximums": dict.fromkeys(
+                    ("time", "nodes", "cpus_per_node", "partition_memory_per_node"), number
+                ),
+                "nodes": {"total": value},
+                "cpus": {"total": value},
+                "qos": {"allowed": "ALL", "deny": None},
+            }
+            for raw in (older, newer):
+                partitions = read_partitions({"partitions": [raw, None, {"name": value}]})
+                nodes = read_nodes({"nodes": [{"name": "n", "cpus": value, "real_memory": value}]})
+                cluster = ClusterLimits(partitions[:1], nodes, read_qos({"qos": [{}, {"name": 1}]}))
+                self.assertEqual((), find_limits(self.HUGE, place, cluster).errors, value)
+
+    @slow
+    @given(ANYTHING, ANYTHING, ANYTHING)
+    def test_any_answer_is_read(self, one: Any, two: Any, three: Any) -> None:
+        names = ("name", "maximums", "qos", "accounts", "partition", "state", "flags", "nodes")
+        raw = dict.fromkeys(names, one) | {"name": "part"}
+        for listed in ([raw], one, [one, two]):
+            partitions = read_partitions({"partitions": listed})
+            nodes = read_nodes({"nodes": [{"name": "n", "gres": two, "partitions": three}]})
+            find_limits(self.HUGE, place, ClusterLimits(partitions, nodes, read_qos({"qos": two})))
+
+
+class _Client:
+    """A client whose cluster answers as it is told to."""
+
+    def __init__(self, limits: ClusterLimits) -> None:
+        self.limits: ClusterLimits | None = limits
+        self.asked = 0
+
+    async def dialect(self) -> Dialect:
+        """Speak v0.0.42."""
+        return Dialect(42)
+
+    async def partitions(self) -> list:
+        """List partitions."""
+        self.asked += 1
+        return list(self._there.partitions)
+
+    async def nodes(self) -> list:
+        """List nodes."""
+        return list(self._there.nodes)
+
+    async def qos(self) -> list | None:
+        """List qualities of service."""
+        return None if self._there.qos is None else list(self._there.qos)
+
+    @property
+    def _there(self) -> ClusterLimits:
+        if self.limits is None:
+            raise ExecutorError("the cluster is away")
+        return self.limits
+
+
+class KnownLimitsTest(unittest.IsolatedAsyncioTestCase):
+    """The cluster is asked once in a while."""
+
+    def setUp(self) -> None:
+        self.now = 100.0
+        self.client = _Client(replace(recorded(42), qos=None, has_accounting=False))
+        self.checks = JobChecks(self.client, HpcSettings(), lambda: self.now)
+
+    async def found(self, **settings: Any) -> list[str]:
+        """Check one job."""
+        unfit = await self.checks.check([JobSpec("1", "job", settings=settings)], 5)
+        return list(unfit.errors.get("1", ()))
+
+    def allow(self, minutes: int | None) -> None:
+        """Change what all partitions allow."""
+        limits = self.client.limits
+        partitions = [replace(one, max_minutes=minutes) for one in limits.partitions]
+        self.client.limits = replace(limits, partitions=partitions)
+
+    async def test_good_jobs_ask_once_a_minute(self) -> None:
+        for _ in range(20):
+            self.assertEqual([], await self.found(partition="short", time_limit=60))
+            self.now += 2.9
+        self.assertEqual(1, self.client.asked)
+        self.now += 2.9
+        self.assertEqual([], await self.found(partition="short", time_limit=60))
+        self.assertEqual(2, self.client.asked)
+
+    async def test_a_limit_that_was_raised_a_moment_ago_refuses_nobody(self) -> None:
+        self.assertEqual([], await self.found())
+        self.allow(None)
+        self.now += 3
+        self.assertEqual([], await self.found(partition="short", time_limit=61))
+        self.assertEqual(2, self.client.asked)
+
+    async def test_a_cluster_that_is_away_refuses_nobody_and_is_asked_again_soon(self) -> None:
+        limits, self.client.limits = self.client.limits, None
+        for _ in range(3):
+            self.assertEqual([], await self.found(partition="nowhere", time_limit=10**6))
+        self.assertEqual(1, self.client.asked)
+        self.client.limits = limits
+        self.now += 10
+        self.assertEqual(1, len(await self.found(partition="short", time_limit=61)))
+
+    async def test_an_old_answer_is_not_used_once_the_cluster_is_away(self) -> None:
+        self.assertEqual([], await self.found())
+        self.client.limits = None
+        self.now += 61
+        self.assertEqual([], await self.found(partition="short", time_limit=61))
+
+
+class DefaultsTest(unittest.IsolatedAsyncioTestCase):
+    """Defaults are named by the setting that holds them."""
+
+    async def test_each_default_is_named_by_its_setting(self) -> None:
+        hpc = HpcSettings(
+            partition="short", time_limit=61, job_defaults={"tasks": 9, "nodes": [2, 2]}
+        )
+        client = _Client(replace(recorded(42), qos=None, has_accounting=False))
+        checks = JobChecks(client, hpc)
+        unfit = await checks.check([JobSpec("1", ""), JobSpec("2", "", settings={"tasks": 10})], 5)
+        settings = [text.partition(":")[0] for text in unfit.errors["1"]]
+        self.assertEqual(
+            ["HPC_TIME_LIMIT", "HPC_JOB_DEFAULTS.nodes", "HPC_JOB_DEFAULTS.tasks"], settings
+        )
+        settings = [text.partition(":")[0] for text in unfit.errors["2"]]
+        self.assertIn("hpc_settings.tasks", settings)
+        self.assertIn("HPC_TIME_LIMIT", settings)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,139 @@
+"""Jobs that do not fit into the cluster, which is a mock on HTTP, before they are recorded."""
+
+import asyncio
+import json
+import unittest
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from aind_data_transfer_service.jobs.manager import JobManager
+from aind_data_transfer_service.server import create_app
+from tests.support import slow
+from tests.support.mock_cluster import SCRIPT, ClusterServiceTest
+from tests.support.slurm_faults import FaultyServer, Reply, Seen
+
+RECORDED = Path(__file__).parents[1] / "hpc" / "recorded" / "limits_v0.0.36.json"
+LOG = "aind_data_transfer_service.executors.slurm_checks"
+
+
+class LimitsOfTheClusterTest(ClusterServiceTest):
+    """The partitions are those of a real cluster."""
+
+    async def asyncSetUp(self):
+        await super().asyncSetUp()
+        self.cluster.partitions = json.loads(RECORDED.read_text())["partitions"]["partitions"]
+
+    def client(self, manager: JobManager) -> httpx.AsyncClient:
+        """Make a client of the service's API."""
+        transport = httpx.ASGITransport(create_app(manager.settings, manager))
+        client = httpx.AsyncClient(transport=transport, base_url="http://transfer")
+        self.addAsyncCleanup(client.aclose)
+        return client
+
+    async def submit(self, manager: JobManager, *jobs: dict[str, Any]) -> httpx.Response:
+        """Submit jobs by the API."""
+        body = [
+            {
+                "upload_job_settings": "{}",
+                "hpc_settings": json.dumps({"name": f"job {number}", **settings}),
+                "script": SCRIPT,
+            }
+            for number, settings in enumerate(jobs, start=1)
+        ]
+        return await self.client(manager).post("/api/submit_hpc_jobs", json={"jobs": body})
+
+    async def ready(self, manager: JobManager) -> list[str]:
+        """Ask whether the service is ready, until it knows what the cluster takes."""
+        client = self.client(manager)
+        async with asyncio.timeout(5):
+            while True:
+                response = await client.get("/readyz")
+                self.assertEqual(200, response.status_code)
+                if warnings := response.json()["data"]["warnings"]:
+                    return warnings
+                await asyncio.sleep(0.01)
+
+    @slow
+    async def test_all_jobs_that_do_not_fit_are_refused_at_once_by_job_and_setting(self):
+        manager = await self.start()
+        response = await self.submit(
+            manager,
+            {"partition": "short", "time_limit": 61, "nodes": [2, 2]},
+            {"partition": "short", "time_limit": 60},
+            {"tasks": 9},
+            {"partition": "memory", "memory_per_node": 10_001},
+        )
+        errors = response.json()["data"]["errors"]
+        found = [text.partition(":")[0] for text in errors]
+        self.assertEqual(
+            [
+                "job 1, hpc_settings.time_limit",
+                "job 1, hpc_settings.nodes",
+                "job 3, hpc_settings.tasks",
+                "job 4, hpc_settings.memory_per_node",
+            ],
+            found,
+        )
+        self.assertIn(
+            '61 minutes; partition "short" allows at most 60 minutes (MaxTime)', errors[0]
+        )
+        self.assertEqual([], self.cluster.jobs())
+        self.assertEqual(0, (await manager.find()).total)
+
+    @slow
+    async def test_what_no_cluster_takes_is_refused_by_job_and_setting(self):
+        manager = await self.start()
+        response = await self.submit(
+            manager, {}, {"time_limit": 0, "tasks": -1, "signal": "NOPE", "memory_per_cpu": "x"}
+        )
+        self.assertEqual(406, response.status_code)
+        found = [text.partition(":")[0] for text in response.json()["data"]["errors"]]
+        names = ("time_limit", "tasks", "signal", "memory_per_cpu")
+        self.assertEqual([f"job 2, hpc_settings.{name}" for name in names], found)
+
+    @slow
+    async def test_defaults_that_the_cluster_does_not_take_are_in_the_log_and_in_readyz(self):
+        with self.assertLogs(LOG, "WARNING") as logs:
+            manager = await self.start(
+                partition="short", time_limit=600, job_defaults={"nodes": [2, 2]}
+            )
+            warnings = await self.ready(manager)
+        self.assertEqual(2, len(warnings), warnings)
+        self.assertRegex(warnings[0], '^HPC_TIME_LIMIT: 600 minutes; partition "short" allows')
+        self.assertRegex(warnings[1], "^HPC_JOB_DEFAULTS.nodes: 2; ")
+        self.assertEqual(2, len(logs.output))
+        response = await self.submit(manager, {}, {"time_limit": 5, "nodes": 1})
+        errors = response.json()["data"]["errors"]
+        self.assertEqual(
+            ["job 1, HPC_TIME_LIMIT", "job 1, HPC_JOB_DEFAULTS.nodes"],
+            [text.partition(":")[0] for text in errors],
+        )
+        response = await self.submit(manager, {"time_limit": 5, "nodes": 1})
+        self.assertEqual(200, response.status_code, response.text)
+
+    @slow
+    async def test_a_faulty_answer_about_limits_refuses_no_job(self):
+        faults = (
+            Reply(500, {"errors": [{"error": "Unspecified error", "errno": -1}]}),
+            Reply(200, {"partitions": [{"name": "part", "max_time_limit": -9}, 7, None]}),
+            Reply(200, {"partitions": {"name": "part"}, "errors": []}),
+            Reply(200, {"errors": []}),
+        )
+        for fault in faults:
+
+            def choose(seen: Seen, fault: Reply = fault) -> Reply | None:
+                return fault if "partitions" in seen.path or "nodes" in seen.path else None
+
+            upstream = f"http://127.0.0.1:{self.port}"
+            server = FaultyServer(upstream=upstream, choose=choose)
+            await self.enterAsyncContext(server)
+            manager = await self.start(int(server.url.rpartition(":")[2]))
+            response = await self.submit(manager, {"time_limit": 100_000, "partition": "part"})
+            self.assertEqual(200, response.status_code, response.text)
+            await manager.stop()
+
+
+if __name__ == "__main__":
+    unittest.main()
