@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -105,7 +105,8 @@ class Submission:
     """What became of a request for jobs."""
 
     stage: Literal["ok", "parse", "executor"]
-    """How far it came: after `parse` nothing is recorded; after `executor` some did not start."""
+    """How far it came: after `parse` nothing is recorded; after `executor` some have failed. Jobs
+    that are recorded and wait for the executor are `ok`, with a warning."""
     responses: list[dict[str, Any]] = field(default_factory=list)
     """For each job its `job_id`, `name` and `state`, and what the executor answered."""
     errors: list[str] = field(default_factory=list)
@@ -455,7 +456,7 @@ class JobManager:
         SubmissionError
             Where the checks find something against it.
         ExecutorError
-            Where it was recorded but could not be started.
+            If it was recorded, and the executor refused it.
         """
         job = await self.get(job_id)
         if job.state not in ENDED:
@@ -563,9 +564,8 @@ class JobManager:
             return recorded
         except ExecutorError as error:
             logger.warning("submission: the executor does not answer: %s", error)
-            responses = [_response(job, JobState.SUBMITTED) for job in jobs]
-            errors = [f"{error}; the jobs are recorded, and start as soon as that is mended"]
-            return Submission("executor", responses, errors, warnings)
+            told = f"{redact(str(error))}; the jobs are saved and start once this is resolved"
+            return replace(recorded, warnings=[*warnings, told])
         by_id = {one.job_id: one for one in started}
         responses = [_response(job, _state(by_id.get(job.id)), by_id.get(job.id)) for job in jobs]
         names = {job.id: job.name for job in jobs}
@@ -574,8 +574,8 @@ class JobManager:
             for one in started
             if one.error and not one.again
         ]
-        errors += _undecided([one for one in started if one.again])
-        return Submission("executor" if errors else "ok", responses, errors, warnings)
+        waiting = _undecided([one for one in started if one.again])
+        return Submission("executor" if errors else "ok", responses, errors, [*warnings, *waiting])
 
 
 def _run_all(loops: Mapping[str, Loop]) -> list[asyncio.Task[None]]:
@@ -612,8 +612,8 @@ def _undecided(started: Sequence[Started]) -> list[str]:
     for one in started:
         reasons.setdefault(redact(one.error or ""), []).append(one.job_id)
     return [
-        f"{reason}; {'job' if len(ids) == 1 else 'jobs'} {', '.join(ids)}: recorded, and handed "
-        "over again as soon as that is mended"
+        f"{reason}; {'job' if len(ids) == 1 else 'jobs'} {', '.join(ids)}: saved, and handed over "
+        "again once this is resolved"
         for reason, ids in reasons.items()
     ]
 

@@ -5,12 +5,14 @@ import json
 import tempfile
 import unittest
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlencode
 
 import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.server import create_app
@@ -116,6 +118,25 @@ class SubmitTest(ApplicationTest):
         data = self.envelope(response)
         self.assertIn("Invalid partition name specified", data["errors"][0])
         self.assertEqual(JobState.FAILED, data["responses"][0]["state"])
+
+    async def test_jobs_that_wait_for_the_executor_are_submitted_with_a_warning(self) -> None:
+        async def start(specs: list) -> list:
+            raise ExecutorError("the cluster cannot be reached")
+
+        with (
+            patch.object(self.executor, "start", start),
+            self.assertLogs("aind_data_transfer_service", "WARNING"),
+        ):
+            response = await self.client.post(
+                BASIC, json={"jobs": [upload_settings(self.data_dir)]}
+            )
+        self.assertEqual(
+            (200, "Submitted Jobs."), (response.status_code, response.json()["message"])
+        )
+        data = self.envelope(response)
+        self.assertEqual([], data["errors"])
+        self.assertIn("the cluster cannot be reached; the jobs are saved", data["warnings"][0])
+        self.assertEqual(JobState.SUBMITTED, data["responses"][0]["state"])
 
     async def test_bodies_of_the_wrong_shape_are_errors_in_words(self) -> None:
         for route in (BASIC, HPC):
