@@ -12,6 +12,7 @@ from aind_data_transfer_service.hpc.errors import (
     AnswerLost,
     NotExpressible,
     Refused,
+    SlurmError,
     Unauthorised,
     Unreachable,
 )
@@ -180,6 +181,22 @@ class Tokens(_OnSlurm):
                 await client.job(1)
             with self.assertRaisesRegex(AnswerLost, "or it rejects the token"):
                 await client.submit(a_submission("exit 0"))
+
+    async def test_another_users_token_is_recognised(self) -> None:
+        made = CLUSTER.run("scontrol", "token", "username=nobody", "lifespan=600")
+        token = made.strip().removeprefix("SLURM_JWT=")
+        for endpoint in ("slurm/v0.0.36", "slurm/v0.0.37", "slurm/v0.0.38"):
+            client = self.a_client(FixedToken(token), endpoint=endpoint)
+            for ask in (client.jobs, lambda: client.submit(a_submission("exit 0"))):
+                with self.assertRaisesRegex(SlurmError, f'"nobody" and not .*{CLUSTER.username}'):
+                    await ask()
+
+    async def test_a_refusal_names_what_was_sent(self) -> None:
+        for endpoint in ("slurm/v0.0.36", "slurm/v0.0.37", "slurm/v0.0.38"):
+            client = self.a_client(endpoint=endpoint)
+            for name, value in (("time_limit", "soon"), ("distribution", "x"), ("licenses", "m:1")):
+                with self.assertRaisesRegex(Refused, f'; sent: {name} "{value}"$'):
+                    await client.submit(a_submission("exit 0", **{name: value}))
 
     async def test_a_command_yields_a_fresh_token_when_one_ended(self) -> None:
         command = f"env SLURM_CONF={CLUSTER.conf} scontrol token lifespan=3"

@@ -135,6 +135,22 @@ class EveryDialect(_OnSlurm):
                 with self.assertRaises(Unauthorised):
                     await ask()
 
+    async def test_another_users_token_is_recognised(self) -> None:
+        made = CLUSTER.run("scontrol", "token", "username=nobody", "lifespan=600")
+        token = made.strip().removeprefix("SLURM_JWT=")
+        for endpoint in self.ENDPOINTS:
+            client = self.a_client(token, endpoint)
+            for ask in (client.jobs, lambda: client.submit(a_submission("exit 0"))):
+                with self.assertRaisesRegex(Unauthorised, '"nobody" and not for HPC_USERNAME'):
+                    await ask()
+
+    async def test_a_refusal_names_what_was_sent(self) -> None:
+        for endpoint in self.ENDPOINTS:
+            client = self.a_client(self.token, endpoint)
+            for name, value in (("constraints", "x"), ("licenses", "m:1")):
+                with self.assertRaisesRegex(Refused, f'; sent: {name} "{value}"$'):
+                    await client.submit(a_submission("exit 0", **{name: value}))
+
     async def test_slurmctld_is_not_there_and_no_job_seems_gone(self) -> None:
         submitted = await self.client.submit(a_submission("sleep 30"))
         await asyncio.to_thread(CLUSTER.kill, "slurmctld", signal.SIGTERM)

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -147,7 +148,7 @@ class SlurmClient:
         """
         dialect = await self.dialect()
         body = dialect.submission(submission)
-        what = Exchange("POST", dialect.path("job", "submit"), changes=True)
+        what = Exchange("POST", dialect.path("job", "submit"), changes=True, sent=body["job"])
         answer = await self._ask(what, json=body)
         slurm_id = reading.read_slurm_id(answer.body)
         if slurm_id is None:
@@ -324,7 +325,7 @@ class SlurmClient:
             answer = await asyncio.to_thread(read_answer, response, what)
         else:
             answer = read_answer(response, what)
-        judge(answer, what, self._place(what), token)
+        judge(answer, replace(what, username=self._username), self._place(what), token)
         return answer
 
     async def _send(self, token: str, what: Exchange, **request: Any) -> httpx.Response:

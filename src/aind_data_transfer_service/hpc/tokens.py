@@ -53,6 +53,12 @@ def expiry(token: str) -> datetime | None:
         return None
 
 
+def user_of(token: str) -> str:
+    """Return the user that a token is for; empty if it does not say."""
+    name = (_payload(token) or {}).get("sun")
+    return name if isinstance(name, str) and name.isprintable() else ""
+
+
 def is_jwt(token: str) -> bool:
     """Tell whether a token has the form that slurmctld takes."""
     return _payload(token) is not None

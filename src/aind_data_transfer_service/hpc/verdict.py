@@ -27,7 +27,8 @@ from aind_data_transfer_service.hpc.errors import (
     Unconfirmed,
     Unreachable,
 )
-from aind_data_transfer_service.hpc.tokens import expiry, is_jwt
+from aind_data_transfer_service.hpc.sent import describe_sent
+from aind_data_transfer_service.hpc.tokens import expiry, is_jwt, user_of
 from aind_data_transfer_service.redaction import on_a_line
 
 _NO_CONNECTION = frozenset({1800})
@@ -94,6 +95,10 @@ class Exchange:
     """The job that it is about."""
     lists_jobs: bool = False
     """Whether the answer is a list of jobs, which may be long."""
+    username: str = ""
+    """In whose name it is asked."""
+    sent: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The job that is submitted, as it is sent."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ def _read_json(content: bytes) -> Any:
 def judge(answer: Answer, what: Exchange, place: str, token: str) -> None:
     """Raise what an answer amounts to; return where it is a good one."""
     if answer.status == 401:
-        raise Unauthorised(_rejected(place, token))
+        raise Unauthorised(_rejected(place, token, what.username))
     if not answer.is_json:
         _judge_other(answer, what, place)
         return
@@ -192,7 +197,7 @@ def _judge_failure(
     numbers = {complaint.number for complaint in complaints if complaint.number is not None}
     words = "; ".join(map(str, complaints)) or f"{answer.status} without a reason"
     if numbers & _BAD_CREDENTIALS or "uthentication" in words:
-        raise Unauthorised(f"{_rejected(place, token)} (Slurm says: {words})")
+        raise Unauthorised(f"{_rejected(place, token, what.username)} (Slurm says: {words})")
     if what.job_id is not None and _is_no_such_job(complaints, numbers):
         raise NoSuchJob(
             f"Slurm does not know job {what.job_id}, or it has ended: {words}",
@@ -216,16 +221,18 @@ def _judge_failure(
     if what.changes and (why := _why_busy(numbers, words)):
         text = f"the cluster cannot take the job now: {why}; the service sends it again"
         raise Busy(f"{text} (Slurm says: {words})", complaints, answer.status, dict(answer.body))
-    raise Refused(f"Slurm refuses: {words}", complaints, answer.status, dict(answer.body))
+    about = describe_sent(answer.body.get("errors"), numbers, what.sent)
+    text = f"Slurm refuses: {words}" + (f"; sent: {about}" if about else "")
+    raise Refused(text, complaints, answer.status, dict(answer.body))
 
 
 def _judge_silence(what: Exchange, place: str, token: str, words: str) -> None:
     """Judge that slurmrestd got no answer: slurmctld drops a request whose token it rejects."""
     if _has_ended(token) or not is_jwt(token):
-        raise Unauthorised(f"{_rejected(place, token)} (Slurm says: {words})")
+        raise Unauthorised(f"{_rejected(place, token, what.username)} (Slurm says: {words})")
     text = (
         f"{place}: slurmrestd got no answer from slurmctld ({words}); it is not running, "
-        "or it rejects the token"
+        f"or it rejects the token{_others_token(token, what.username)}"
     )
     if what.changes:
         raise AnswerLost(f"{text}. It may have been carried out all the same")
@@ -257,7 +264,20 @@ def _has_ended(token: str) -> bool:
     return ends is not None and ends <= datetime.now(UTC)
 
 
-def _rejected(place: str, token: str) -> str:
+def _others_token(token: str, username: str) -> str:
+    """Say that a token is another user's; Slurm takes that only of its administrators."""
+    user = user_of(token)
+    if not user or not username or user == username:
+        return ""
+    return (
+        f', which is for the user "{user}" and not for HPC_USERNAME ("{username}"); make one with '
+        f"`scontrol token username={username}`, or correct HPC_USERNAME"
+    )
+
+
+def _rejected(place: str, token: str, username: str) -> str:
+    if (others := _others_token(token, username)) and not _has_ended(token):
+        return f"{place}: the token is not accepted{others}"
     ended = expiry(token)
     if _has_ended(token):
         why = f"it ended at {ended:%Y-%m-%d %H:%M:%S} UTC"

@@ -5,6 +5,7 @@ import ssl
 import unittest
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import (
@@ -286,6 +287,49 @@ class WordsOfSlurm(_WithServer):
         self.assertEqual(2999, len(await client.jobs()))
 
 
+class WhatWasSent(_WithServer):
+    """A refusal names the properties that it is about, as they were sent."""
+
+    async def refusal(self, *complaints: dict, status: int = 400, **properties: Any) -> str:
+        """Submit a job that real servers refuse so."""
+        answer = Reply(status, {"errors": list(complaints), "job_id": 0})
+        client = await self.talk(answer)
+        with self.assertRaises(Refused) as caught:
+            await client.submit(a_submission("exit 0", **properties))
+        return str(caught.exception)
+
+    async def test_errors_of_parsing_name_what_was_sent(self) -> None:
+        last = {"error_code": 9001, "error": "Failure during parsing"}
+        for first in (
+            {"error": "process failed for key time_limit with error: Unspecified error"},
+            {"description": 'Unable to process key "time_limit"', "error": "Unspecified error"},
+            {"description": "Expected integer", "source": "#/job/time_limit/", "error": "Data"},
+        ):
+            said = await self.refusal(first, last, time_limit="soon", tasks=2)
+            self.assertTrue(said.endswith('; sent: time_limit "soon"'), said)
+
+    async def test_an_error_of_parsing_without_a_name_lists_all(self) -> None:
+        last = {"error_code": 9001, "error": "Failure during parsing"}
+        said = await self.refusal(last, gres="nope:1", comment="hidden", tasks=2)
+        self.assertIn('gres "nope:1"', said)
+        self.assertIn("tasks 2", said)
+        self.assertNotIn("hidden", said)
+        self.assertNotIn("PATH", said)
+
+    async def test_slurms_own_errors_name_the_properties_that_they_are_about(self) -> None:
+        error = {"error_code": 2014, "error": "Requested node configuration is not available"}
+        said = await self.refusal(error, status=500, memory_per_node=10**9, qos="x", tasks=3)
+        self.assertRegex(said, "sent: nodes .*tasks 3, memory_per_node 1000000000$")
+        error = {"error_code": 2000, "error": "Invalid partition name specified"}
+        said = await self.refusal(error, status=500, partition="x" * 500)
+        self.assertLess(len(said), 250)
+        self.assertIn('sent: partition "xxx', said)
+
+    async def test_a_refusal_about_nothing_that_was_sent_says_no_more(self) -> None:
+        error = {"error_code": 2045, "error": "Invalid account"}
+        self.assertNotIn("sent:", await self.refusal(error, status=500))
+
+
 class Tokens(_WithServer):
     """A token is not accepted."""
 
@@ -311,6 +355,26 @@ class Tokens(_WithServer):
             await self.asking(errors({"error_number": 1007, "error": "Protocol error"})),
             Unauthorised,
         )
+
+    async def test_another_users_token_is_recognised(self) -> None:
+        others = FixedToken(a_jwt(sun="anna"))
+        silence = errors({"error": "Zero Bytes were transmitted or received", "error_code": 5005})
+        protocol = errors({"error_number": 1007, "error": "Protocol authentication error"})
+        for answer, kind in (
+            (self.DENIED, Unauthorised),
+            (protocol, Unauthorised),
+            (silence, AnswerLost),  # slurmctld may be away instead: the job may have been accepted
+        ):
+            error = await self.submitting(answer, token=others)
+            self.assertIsInstance(error, kind)
+            self.assertIn('the user "anna" and not for HPC_USERNAME ("some.user")', str(error))
+            self.assertIn("scontrol token username=some.user", str(error))
+        error = await self.asking(silence, token=others)
+        self.assertIsInstance(error, Unreachable)
+        self.assertIn('which is for the user "anna"', str(error))
+        for token in (a_jwt(), a_jwt(sun=None), a_jwt(sun=5), a_jwt(sun="anna", exp=1)):
+            error = await self.submitting(self.DENIED, token=FixedToken(token))
+            self.assertNotIn("is for the user", str(error))
 
     async def test_no_error_shows_the_token(self) -> None:
         for answer in (self.DENIED, errors(), Reply(502, PAGE, HTML), Fault.CLOSE):
