@@ -82,6 +82,8 @@ class Cluster:
         """How many jobs are listed at most, as Slurm's own MaxJobCount says."""
         self.partitions: list[dict[str, Any]] = [{"name": "part", "flags": ["default"]}]
         """The partitions, as v0.0.36 lists them."""
+        self.cpus, self.memory_mb = 8, 64_000
+        """What the node has."""
         self._pace = pace or Pace()
         self._jobs: dict[int, MockJob] = {}
         self._last_id = 0

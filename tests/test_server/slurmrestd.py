@@ -19,23 +19,16 @@ from urllib.parse import urlsplit
 
 try:
     from tests.test_server.cluster import Cluster, MockJob, Pace
-except ImportError:  # in its container the two files lie side by side
+    from tests.test_server.submission import Crash, Refusal, admit, read_submission
+except ImportError:  # in its container the files lie side by side
     from cluster import Cluster, MockJob, Pace
+    from submission import Crash, Refusal, admit, read_submission
 
 PREFIX = "/slurm/v0.0.36"
 _META = {
     "plugin": {"type": "openapi/v0.0.36", "name": "REST v0.0.36"},
     "Slurm": {"version": {"major": 22, "micro": 9, "minor": 5}, "release": "22.05.9"},
 }
-_JOB_FIELDS = frozenset(
-    """account argv array begin_time comment constraints cores_per_socket cpus_per_task
-    current_working_directory deadline dependency distribution environment exclusive
-    excluded_nodes gres hold mail_type mail_user memory_per_cpu memory_per_node
-    minimum_cpus_per_node minimum_nodes name nice no_requeue nodes ntasks_per_node open_mode
-    partition priority qos requeue required_nodes reservation standard_error standard_in
-    standard_out tasks tasks_per_node temporary_disk_per_node threads_per_core time_limit
-    time_minimum wait_all_nodes wckey""".split()
-)
 _MAX_BODY_BYTES = 4 * 1024**2
 
 Answer = tuple[int, dict[str, Any]]
@@ -88,6 +81,9 @@ class Api:
             return 200, _envelope(**run(*arguments))
         except SlurmError as error:
             return error.status, _envelope(errors=[_error(error.number, str(error))])
+        except Refusal as refusal:
+            errors = [_complaint(number, text) for number, text in refusal.errors]
+            return refusal.status, _envelope(errors=errors)
 
     def jobs(self) -> dict[str, Any]:
         """List every job that Slurm still remembers."""
@@ -105,11 +101,20 @@ class Api:
 
     def submit(self, body: bytes) -> dict[str, Any]:
         """Put a job into the queue."""
-        script, properties = _submission(body)
-        if self.cluster.is_full:
+        try:
+            request = json.loads(body)
+        except ValueError as error:
+            raise SlurmError(9005, "Unable to parse the request as JSON", 400) from error
+        script, properties = read_submission(request)
+        cluster = self.cluster
+        names = frozenset(str(one["name"]) for one in cluster.partitions)
+        complaints = admit(properties, names, cluster.cpus, cluster.memory_mb)
+        if cluster.is_full:
             raise SlurmError(11, "Resource temporarily unavailable")
-        job = self.cluster.submit(script, properties)
-        return {"job_id": job.job_id, "step_id": "BATCH", "job_submit_user_msg": ""}
+        job = cluster.submit(script, properties)
+        errors = [_complaint(number, text) for number, text in complaints]
+        answer = {"job_id": job.job_id, "step_id": "BATCH", "job_submit_user_msg": ""}
+        return answer | ({"errors": errors} if errors else {})
 
     def nodes(self) -> dict[str, Any]:
         """List the one node."""
@@ -121,9 +126,8 @@ class Api:
             "architecture": "x86_64",
             "state": "allocated" if running else "idle",
             "state_flags": [],
-            "cpus": 64,
-            "real_memory": 512_000,
-            "partitions": ["part"],
+            "cpus": self.cluster.cpus,
+            "real_memory": self.cluster.memory_mb,
             "slurmd_version": "22.05.9",
         }
         return {"nodes": [node]}
@@ -163,7 +167,7 @@ class Api:
             "batch_host": "mock1" if started else "",
             "cluster": "mock",
             "comment": asked.get("comment", ""),
-            "current_working_directory": asked["current_working_directory"],
+            "current_working_directory": asked.get("current_working_directory", ""),
             "end_time": 0 if state == "PENDING" else int(job.ends),
             "exit_code": job.exit_code << 8 if state == "FAILED" else 0,
             "group_id": 0,
@@ -179,35 +183,10 @@ class Api:
             "start_time": int(job.starts) if started else 0,
             "state_reason": "Priority" if state == "PENDING" else "None",
             "submit_time": int(job.submitted),
-            "time_limit": asked.get("time_limit", 0),
+            "time_limit": asked.get("time_limit") or 0,
             "user_id": 0,
             "user_name": "",  # v0.0.36 leaves it empty
         }
-
-
-def _submission(body: bytes) -> tuple[str, dict[str, Any]]:
-    """Take a submission apart, and refuse what slurmrestd refuses."""
-    try:
-        request = json.loads(body)
-        script, properties = request.get("script"), request.get("job")
-    except (ValueError, AttributeError) as error:
-        raise SlurmError(9005, "Unable to parse the request as JSON", 400) from error
-    if not script or not isinstance(script, str):
-        raise SlurmError(9203, "Populated script field is required for job submission")
-    if not isinstance(properties, dict):
-        raise SlurmError(9201, "Populated jobs or job field is required for job submission")
-    if unknown := sorted(set(properties) - _JOB_FIELDS):
-        raise SlurmError(9202, f"Unexpected key: {unknown[0]}")
-    if not properties.get("environment"):
-        raise SlurmError(9204, "environment must be set")
-    if not properties.get("current_working_directory"):
-        raise SlurmError(2012, "Job batch script working directory is not set")
-    if not script.startswith("#!"):
-        raise SlurmError(2019, "This does not look like a batch script: its first line needs #!")
-    limit = properties.get("time_limit")
-    if limit is not None and not str(limit).isdigit():
-        raise SlurmError(2051, "Requested time limit is invalid (missing or exceeds some limit)")
-    return script, properties
 
 
 def _pattern(route: str) -> str:
@@ -217,6 +196,10 @@ def _pattern(route: str) -> str:
 
 def _error(number: int, text: str) -> dict[str, Any]:
     return {"error": text, "errno": number}
+
+
+def _complaint(number: int, text: str) -> dict[str, Any]:
+    return {"error_code": number, "error": text}
 
 
 def _envelope(errors: list[dict[str, Any]] | None = None, **content: Any) -> dict[str, Any]:
@@ -256,7 +239,11 @@ def make_server(host: str, port: int, cluster: Cluster) -> ThreadingHTTPServer:
             body = self.rfile.read(length)
             if not self.headers.get("X-SLURM-USER-TOKEN"):
                 return self._send(401, b"Authentication failure", "text/plain")
-            status, document = api.answer(self.command, urlsplit(self.path).path, body)
+            try:
+                status, document = api.answer(self.command, urlsplit(self.path).path, body)
+            except Crash:
+                self.close_connection = True
+                return None
             self._send(status, json.dumps(document).encode(), "application/json")
 
         def _send(self, status: int, body: bytes, content_type: str) -> None:

@@ -1,6 +1,7 @@
 """The mock of slurmrestd, spoken to as a client of the real one would."""
 
 import http.client
+import json
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from tests.support import free_port, wait_until
+from tests.support.submissions import RECORDED, VARIANTS, answer_to
 from tests.test_server import slurmrestd
 from tests.test_server.cluster import Cluster, Pace
 
@@ -126,19 +128,16 @@ class MockSlurmrestd(unittest.TestCase):
         for method, path in (("GET", "/jobs"), ("POST", "/job/submit"), ("GET", "/openapi/v3")):
             self.assertEqual(401, self.http.request(method, path, json={}).status_code)
 
-    def test_what_slurm_refuses_is_refused(self) -> None:
-        for number, body in (
-            (9203, submission(script="")),
-            (9201, {"script": "#!/bin/sh"}),
-            (9202, submission(standard_output="/tmp/out")),  # the word of later dialects
-            (9204, submission(environment=None)),
-            (2012, submission(current_working_directory=None)),
-            (2019, submission(script="echo hello")),
-            (2051, submission(time_limit="soon")),
-            (9005, ["no object"]),
-        ):
-            with self.subTest(number):
-                self.assert_refused(self.http.post("/job/submit", json=body), number)
+    def test_each_submission_is_answered_as_by_the_real_server(self) -> None:
+        recorded = json.loads(RECORDED.read_text(encoding="utf-8"))["v0.0.36"]
+        self.assertEqual([variant.name for variant in VARIANTS], list(recorded))
+        for variant in VARIANTS:
+            with self.subTest(variant.name):
+                answer = answer_to(variant, 36, self.http, "/slurm/v0.0.36/job/submit")
+                self.assertEqual(recorded[variant.name], answer)
+
+    def test_what_is_no_json_is_refused(self) -> None:
+        self.assert_refused(self.http.post("/job/submit", content=b"{"), 9005)
 
     def test_unknown_jobs_paths_and_methods_are_errors(self) -> None:
         for method, path, number in (

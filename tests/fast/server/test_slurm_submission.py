@@ -50,7 +50,8 @@ class SlurmSubmissionTest(ClusterServiceTest):
             manager = await self.start(port, job_defaults={"cpu_binding": "cores", "nice": 3})
             with self.assertLogs("aind_data_transfer_service", "WARNING"):
                 submission = await manager.submit_hpc(self.requests(1))
-            [warning] = submission.warnings
+            warning, saved = submission.warnings
+            self.assertIn("saved", saved)
             self.assertRegex(warning, r"^job 1, HPC_JOB_DEFAULTS\.cpu_binding: could not be check")
             await manager.cancel(submission.responses[0]["job_id"])
 
@@ -125,7 +126,8 @@ class SlurmSubmissionTest(ClusterServiceTest):
                 submission = await manager.submit_hpc(self.requests(3, job_2={"argv": ["a"]}))
             states = {response["state"] for response in submission.responses}
             self.assertEqual({"SUBMITTED"}, states)
-            [warning] = submission.warnings
+            warning, saved = submission.warnings
+            self.assertIn("saved", saved)
             self.assertRegex(
                 warning, r"^job 2, hpc_settings\.argv: could not be checked .*fails if"
             )
