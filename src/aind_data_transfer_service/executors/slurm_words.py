@@ -105,17 +105,26 @@ def _failed(job: SlurmJob, cancelled: bool) -> str:
 def _timeout(job: SlurmJob, cancelled: bool) -> str:
     """Name the limit."""
     limit = f" of {job.time_limit_minutes} minutes" if job.time_limit_minutes else ""
-    return f"stopped at its time limit{limit}; resubmit it to go on, or set a longer time_limit"
+    return (
+        f"stopped at its time limit{limit}; resubmit it to continue, with a larger "
+        f"{_where('time_limit')}"
+    )
 
 
 def _out_of_memory(job: SlurmJob, cancelled: bool) -> str:
     """Name the memory."""
-    given = ""
+    given, name = "", "memory_per_cpu"
     if job.memory_per_cpu_mb:
         given = f" ({job.memory_per_cpu_mb} MB per CPU)"
     elif job.memory_per_node_mb:
-        given = f" ({job.memory_per_node_mb} MB)"
-    return f"ran out of memory{given}; resubmit it with more memory_per_cpu"
+        given, name = f" ({job.memory_per_node_mb} MB)", "memory_per_node"
+    return f"ran out of memory{given}; resubmit it with a larger {_where(name)}"
+
+
+def _where(name: str) -> str:
+    """Name the settings that a property of a job comes from."""
+    variable = "" if name == "memory_per_node" else f"HPC_{name.upper()} or "
+    return f"hpc_settings.{name} (default: {variable}HPC_JOB_DEFAULTS.{name})"
 
 
 def _node_fail(job: SlurmJob, cancelled: bool) -> str:

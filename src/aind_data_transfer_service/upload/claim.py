@@ -70,6 +70,8 @@ logger = logging.getLogger(__name__)
 
 PROBE_LIFE = timedelta(hours=1)
 """A probe that is older was left by a job that is gone: even one that retries needs minutes."""
+_STATE_SETTINGS = "UPLOAD_STATE_DIR (of jobs on a cluster: HPC_CURRENT_WORKING_DIRECTORY)"
+"""The settings that say where the record of a transfer is kept."""
 _MOST_REMOVALS = 20
 """How often a file may be removed between opening and locking it."""
 
@@ -449,7 +451,7 @@ def _unwritable(state_dir: Path, error: OSError) -> TransferError:
     """Say that this machine cannot keep the record of a transfer."""
     return TransferError(
         f"the record of this transfer cannot be kept in {state_dir}: {error.strerror}; set "
-        "UPLOAD_STATE_DIR to a folder that can be written"
+        f"{_STATE_SETTINGS} to a folder that can be written"
     )
 
 
@@ -602,9 +604,10 @@ def _flock(file: IO[str], how: int) -> None:
             raise
         logger.warning(
             "%s cannot be locked: %s; only the lease at the destination keeps other jobs from this "
-            "asset. Set UPLOAD_STATE_DIR to a folder on a drive with locks",
+            "asset. Set %s to a folder on a drive with locks",
             file.name,
             reason(error),
+            _STATE_SETTINGS,
         )
 
 

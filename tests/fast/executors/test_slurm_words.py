@@ -87,14 +87,21 @@ class StatesTest(unittest.TestCase):
         self.assert_said(RunState.FAILED, r"not be started \(n1\)", state="FAILED", reason=launch)
         self.assert_said(RunState.FAILED, "failed .*; Slurm: Odd$", state="FAILED", reason="Odd")
         late = self.assert_said(
-            RunState.TIMEOUT, "limit of 60 minutes", state="TIMEOUT", time_limit_minutes=60
+            RunState.TIMEOUT,
+            r"limit of 60 minutes; .* larger hpc_settings\.time_limit .default: HPC_TIME_LIMIT or",
+            state="TIMEOUT",
+            time_limit_minutes=60,
         )
         self.assertIsNone(late.exit_code)
         self.assert_said(RunState.TIMEOUT, "deadline", state="DEADLINE")
         memory = {"state": "OUT_OF_MEMORY", "memory_per_cpu_mb": 500}
-        self.assert_said(RunState.FAILED, r"out of memory \(500 MB per CPU\)", **memory)
+        self.assert_said(
+            RunState.FAILED, r"out of memory \(500 MB per CPU\); .*memory_per_cpu", **memory
+        )
         memory = {"state": "OUT_OF_MEMORY", "memory_per_node_mb": 500}
-        self.assert_said(RunState.FAILED, r"out of memory \(500 MB\)", **memory)
+        self.assert_said(
+            RunState.FAILED, r"out of memory \(500 MB\); .*settings\.memory_per_node", **memory
+        )
         self.assert_said(RunState.FAILED, r"node failed \(n1\)", state="NODE_FAIL")
         self.assert_said(RunState.FAILED, "could not be started", state="BOOT_FAIL")
         self.assert_said(RunState.FAILED, "made way", state="PREEMPTED")

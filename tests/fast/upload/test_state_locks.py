@@ -41,7 +41,7 @@ class TestStateLocks(TransferTestCase):
                     self.run_job(force_cloud_sync=True)
                 (line,) = log.output
                 self.assertIn(f"lock cannot be locked: {os.strerror(code)}", line)
-                self.assertIn("UPLOAD_STATE_DIR", line)
+                self.assertRegex(line, "UPLOAD_STATE_DIR .*HPC_CURRENT_WORKING_DIRECTORY")
                 self.assertIn("behavior/a.txt", self.manifest())
 
     def test_shards_work_there_too(self):
@@ -53,7 +53,9 @@ class TestStateLocks(TransferTestCase):
 
     def test_a_fault_of_the_drive_is_not_another_job(self):
         self.refuse_locks(errno.EIO)
-        with self.assertRaisesRegex(TransferError, "Input/output error; set UPLOAD_STATE_DIR"):
+        with self.assertRaisesRegex(
+            TransferError, "Input/output error; set UPLOAD_STATE_DIR .*HPC_CURRENT_WORKING"
+        ):
             self.run_job()
 
     def test_another_job_still_is(self):
