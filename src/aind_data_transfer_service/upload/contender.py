@@ -119,8 +119,8 @@ class Contender:
         silent = silent_for(self.store, self.prefix, self.key, found.etag)
         if silent <= ttl:
             self.tell(
-                f"a job on {host} was sending {place} {silent:.0f} s ago; this one waits until "
-                f"that one has been silent for {ttl:.0f} s"
+                f"a job on {host} renewed its lease of {place} {silent:.0f} s ago; this job waits "
+                f"until that lease has not been renewed for {ttl:.0f} s, and then continues"
             )
         while silent <= ttl:
             self.wait(self.timing.look_every)

@@ -23,6 +23,8 @@ class Step(StrEnum):
     PREFLIGHT = "preflight"
     METADATA = "metadata"
     MODALITY = "modality"
+    LEASE = "waiting for the lease"
+    """Another job may still write the asset."""
     TRANSFER = "transfer"
     VERIFY = "verify"
     REGISTRATION = "registration"
@@ -124,6 +126,11 @@ class Events:
 
     def warn(self, message: str) -> None:
         """Tell of something that whoever asked for the job should know."""
+        self.emit(Kind.WARNING, message)
+
+    def wait_for_lease(self, message: str) -> None:
+        """Tell that the job waits until no other job holds the lease of its asset."""
+        self.step = Step.LEASE
         self.emit(Kind.WARNING, message)
 
     @contextmanager

@@ -269,7 +269,7 @@ class UploadJob:
         arguments = self._store, self._prefix, self._asset_state_dir, shard
         force, job_id = self._config.force_cloud_sync, str(self._settings.job_id)
         with claim_shard(
-            *arguments, force, job_id, self._now, self._events.warn, self._timing
+            *arguments, force, job_id, self._now, self._events.wait_for_lease, self._timing
         ) as claim:
             claim.lease.on_loss(self._halt.stop)
             with self._events.during(Step.TRANSFER, f"{shard} is sent") as figures:
@@ -462,7 +462,7 @@ class UploadJob:
             self._config.force_cloud_sync,
             self._settings.job_id,
             self._now,
-            self._events.warn,
+            self._events.wait_for_lease,
             self._timing,
         )
 

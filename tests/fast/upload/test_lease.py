@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -20,11 +21,12 @@ from aind_data_transfer_service.errors import (
     DestinationExistsError,
     TransferError,
 )
+from aind_data_transfer_service.jobs.report import read_events
 from aind_data_transfer_service.upload import contender, lease
 from aind_data_transfer_service.upload.audit import audit
 from aind_data_transfer_service.upload.claim import claim_asset
 from aind_data_transfer_service.upload.contender import Contender
-from aind_data_transfer_service.upload.events import Kind, Step
+from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.job import UploadJob
 from aind_data_transfer_service.upload.lease import (
     Found,
@@ -118,7 +120,23 @@ class TestContender(LeaseTestCase):
         self.assertEqual(self.contender().await_end(found), found)
         self.assertGreaterEqual(self.waited, Timing.ttl)
         (warning,) = self.told.warnings()
-        self.assertRegex(warning, "a job on node7 was sending .* 0 s ago; this one waits")
+        self.assertRegex(warning, "a job on node7 renewed its lease .* 0 s ago; this job waits")
+
+    @slow
+    def test_a_job_that_waits_says_so_by_its_step_until_it_continues(self):
+        self.elsewhere(ttl=1.5)
+        file = self.folder / "events.jsonl"
+        events = Events(file, "job-1")
+        timing = Timing(look_every=0.5)
+        UploadJob(self.config(), self.settings(), events, io.StringIO(), timing=timing).run()
+        events.close()
+        lines = file.read_bytes().splitlines(keepends=True)
+        [number] = [i for i, line in enumerate(lines) if b"this job waits until" in line]
+        waiting = read_events(b"".join(lines[: number + 1]))
+        self.assertEqual("waiting for the lease", waiting.values["step"])
+        self.assertEqual("warning", waiting.events[-1].kind)
+        self.assertIn("node7", waiting.events[-1].message)
+        self.assertEqual("done", read_events(b"".join(lines)).values["step"])
 
     def test_a_holder_with_a_ttl_of_its_own_is_given_that(self):
         self.contender().await_end(self.elsewhere(ttl=25.0))

@@ -30,7 +30,7 @@ export function showProgress(element, job) {
 
 /** Say what a job without figures is at. */
 function waitingWords(job) {
-  if (job.state === "RUNNING") return job.step ? `At ${job.step}` : "";
+  if (job.state === "RUNNING") return job.step ? `Step: ${job.step}` : "";
   return isEnded(job.state) ? "" : "Waiting for its turn";
 }
 
