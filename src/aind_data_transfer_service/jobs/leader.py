@@ -135,6 +135,14 @@ class Leader:
         return state.name if state.seconds_left > elapsed else ""
 
     @property
+    def absence(self) -> str:
+        """Why recorded jobs wait for a process to take the lease; empty if one has it."""
+        if self.active_name:
+            return ""
+        why = self.obstacle or "another one takes over in a moment"
+        return f"no process of the service runs jobs now: {why}; the job starts when one does"
+
+    @property
     def active_since(self) -> datetime | None:
         """Since when that process runs them; None if none does."""
         return self.state.since if self.state is not None and self.active_name else None

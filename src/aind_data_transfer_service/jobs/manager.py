@@ -504,6 +504,9 @@ class JobManager:
         make = partial(make_jobs, drafts.drafts, found.warnings, self.settings, resubmit_of)
         jobs = await loop.run_in_executor(_DRAFTS, make)
         term = self._term
+        if term is None and (why := self.leader.absence):
+            jobs = [replace(job, reason=why) for job in jobs]
+            warnings = [*warnings, why]
         ids = [job.id for job in jobs]
         if term is not None:
             term.handover.expect(ids)

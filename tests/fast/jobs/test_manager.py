@@ -16,6 +16,7 @@ from aind_data_transfer_service.executors.base import FileChunk, RunState, RunSt
 from aind_data_transfer_service.executors.local import LocalExecutor
 from aind_data_transfer_service.jobs import monitor
 from aind_data_transfer_service.jobs.heartbeat import Heartbeat
+from aind_data_transfer_service.jobs.leader import LeaseTiming
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery, JobStore
@@ -172,6 +173,40 @@ class SubmissionTest(ManagerTest):
 
     async def _recorded(self):
         return (await self.manager.find()).total
+
+    @slow
+    async def test_a_job_that_waits_for_a_process_to_take_the_lease_says_so(self):
+        await self.manager.stop()
+        first, second = (
+            JobManager(
+                self.manager.settings,
+                executor=self.executor,
+                spreadsheets=shared_reader(),
+                timing=LeaseTiming(ttl=1.0, margin=0.2, interval=interval),
+            )
+            for interval in (0.2, 3600)
+        )
+        await first.start()
+        self.manager = second  # stopped in the end
+        await second.start()
+        submission = await second.submit_basic([self.request()])
+        self.assertEqual(("ok", []), (submission.stage, submission.warnings))
+        await first.stop()
+        await self.until_true(lambda: self._has_no_leader(second))
+        submission = await second.submit_basic([self.request(subject_id="2")])
+        [warning] = submission.warnings
+        self.assertRegex(warning, "^no process of the service runs jobs now: .*; the job starts")
+        job = await second.get(submission.responses[0]["job_id"])
+        self.assertEqual((JobState.SUBMITTED, warning), (job.state, job.reason))
+        self.manager = self.make()
+        await second.stop()
+        await self.manager.start()
+        job = await self.until(job.id, JobState.PENDING)
+        self.assertEqual("", job.reason)
+
+    @staticmethod
+    async def _has_no_leader(manager):
+        return not manager.leader.active_name
 
     async def test_a_store_that_cannot_be_opened_is_told_in_words_without_its_password(self):
         (self.folder / "file").touch()
