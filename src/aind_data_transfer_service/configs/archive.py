@@ -39,6 +39,7 @@ from aind_data_transfer_service.errors import SpreadsheetError
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _REFERENCE = re.compile(r"([A-Za-z]{1,3})([1-9]\d{0,6})", re.A)
 _KIND = re.compile(rb"""\st\s*=\s*(?:"[^"]*"|'[^']*')""")
+_PADDED_TEXT = re.compile(rb"<((?:\w+:)?t)>(?=\s|[^<]*\s</)")
 _KINDS = frozenset({None, "b", "d", "inlineStr", "n", "s", "str"})
 """Types of cells that the library reads whatever their value is."""
 _SPREADSHEET = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -373,6 +374,11 @@ def _edited(content: bytes, edits: Sequence[Edit]) -> bytes:
     return b"".join([*pieces, content[place:]])
 
 
+def _with_blanks(content: bytes) -> bytes:
+    """Have the blanks at the ends of texts kept, which separate the words of formatted runs."""
+    return _PADDED_TEXT.sub(rb'<\1 xml:space="preserve">', content)
+
+
 def _packed(package: Package, parts: Sequence[Part]) -> bytes:
     """Put the parts into a plain archive, under the names that every program expects."""
     numbers = range(1, len(parts) + 1)
@@ -386,9 +392,10 @@ def _packed(package: Package, parts: Sequence[Part]) -> bytes:
         ),
     }
     for number, sheet, part in zip(numbers, package.sheets, parts, strict=True):
-        members[f"xl/worksheets/sheet{number}.xml"] = _edited(sheet.content, part.edits)
+        table = _with_blanks(_edited(sheet.content, part.edits))
+        members[f"xl/worksheets/sheet{number}.xml"] = table
     if package.shared_texts is not None:
-        members["xl/sharedStrings.xml"] = package.shared_texts
+        members["xl/sharedStrings.xml"] = _with_blanks(package.shared_texts)
     if package.styles is not None:
         members["xl/styles.xml"] = package.styles
     packed = io.BytesIO()

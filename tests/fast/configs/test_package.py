@@ -240,6 +240,23 @@ class XmlTest(PackageTest):
         config = self.assert_read().rows[0].config
         self.assertEqual("/data/documents", str(config.metadata_dir))
 
+    def test_blanks_between_formatted_runs_are_kept(self):
+        for runs in (
+            "<r><t>Ephys </t></r><r><rPr><b/></rPr><t>Platform</t></r>",
+            "<r><t>Ephys</t></r><r><t> Platform</t></r>",
+            "<r><t>Ephys</t></r><r><t> </t></r><r><t>Platform</t></r>",
+            '<r><t xml:space="preserve">Ephys </t></r><r><t>Platform</t></r>',
+        ):
+            for part, old, new in (
+                (STRINGS, "<t>Ephys Platform</t>", runs),
+                (SHEET, r'<c r="B2".*?</c>', f'<c r="B2" t="inlineStr"><is>{runs}</is></c>'),
+            ):
+                with self.subTest(runs=runs, part=part):
+                    self.setUp()
+                    self.edit(part, old, new)
+                    config = self.assert_read().rows[0].config
+                    self.assertEqual("Ephys Platform", config.project_name)
+
     def test_formulas_of_extensions_are_no_cells(self):
         extension = (
             '<c r="K2" s="1"/></row></sheetData><extLst><ext xmlns:x14="urn:a" xmlns:xm="urn:b">'
