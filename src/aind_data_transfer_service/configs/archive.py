@@ -29,14 +29,12 @@ from aind_data_transfer_service.configs.spreadsheet_limits import (
     MAX_CELLS,
     MAX_CHARACTERS,
     MAX_DEPTH,
-    MAX_PARTS,
     MAX_SHEET_ROWS,
     MAX_TAGS,
 )
 from aind_data_transfer_service.configs.tables import column_letters
 from aind_data_transfer_service.errors import SpreadsheetError
 
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _REFERENCE = re.compile(r"([A-Za-z]{1,3})([1-9]\d{0,6})", re.A)
 _KIND = re.compile(rb"""\st\s*=\s*(?:"[^"]*"|'[^']*')""")
 _PADDED_TEXT = re.compile(rb"<((?:\w+:)?t)>(?=\s|[^<]*\s</)")
@@ -111,7 +109,6 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
     SpreadsheetError
         Where it is encrypted, of another format, damaged, or larger inside than any list of jobs.
     """
-    _refuse_other_formats(data)
     try:
         package = open_package(data, max_unpacked)
         _limit_tags(package)
@@ -136,26 +133,6 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
         for sheet, part in zip(package.sheets, parts, strict=True)
     )
     return Workbook(_packed(package, parts), tuple(sheets), package.date1904)
-
-
-def _refuse_other_formats(data: bytes) -> None:
-    """Say what a file is that is no .xlsx."""
-    if data.startswith(_OLE):
-        if "EncryptedPackage".encode("utf-16-le") in data:
-            raise SpreadsheetError(
-                "the file is encrypted with a password; remove the password and save it again"
-            )
-        raise SpreadsheetError(
-            "the file is in Excel's old .xls format, though its name ends in .xlsx; "
-            "open it and save it as Excel Workbook (.xlsx)"
-        )
-    if not data.startswith(b"PK"):
-        raise SpreadsheetError(
-            "the file is no Excel workbook, though its name ends in .xlsx; "
-            "save the spreadsheet as .xlsx or as .csv"
-        )
-    if data.count(b"PK\1\2") > MAX_PARTS:
-        raise SpreadsheetError("the file has more parts than any workbook; save it again as .xlsx")
 
 
 def _limit_tags(package: Package) -> None:

@@ -14,7 +14,11 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 from xml.parsers import expat
 
-from aind_data_transfer_service.configs.spreadsheet_limits import MAX_DEFINED_NAMES, MAX_SHEETS
+from aind_data_transfer_service.configs.spreadsheet_limits import (
+    MAX_DEFINED_NAMES,
+    MAX_PARTS,
+    MAX_SHEETS,
+)
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import SpreadsheetError
 
@@ -23,6 +27,11 @@ _NOT_XLSX = (
     "the file is no .xlsx workbook, though its name says so; open it and save it as Excel Workbook "
     "(.xlsx)"
 )
+_ENCRYPTED = (
+    "the file is encrypted with a password, as protecting a workbook does too; remove the password "
+    "or the protection, and save it again"
+)
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCODING = re.compile(rb"""<\?xml[^>]*?\bencoding\s*=\s*["']([\w.-]+)["'][^>]*\?>""")
 _MAIN = "sheet.main+xml"
@@ -98,9 +107,7 @@ class _Archive:
         if others or info.compress_type not in _METHODS:
             raise SpreadsheetError(DAMAGED)
         if info.flag_bits & 1:
-            raise SpreadsheetError(
-                "the file is encrypted with a password; remove the password and save it again"
-            )
+            raise SpreadsheetError(_ENCRYPTED)
         self._unpacked += info.file_size
         if self._unpacked > self._most:
             raise SpreadsheetError(
@@ -173,6 +180,7 @@ def open_package(data: bytes, max_unpacked: int) -> Package:
     SpreadsheetError
         If the file holds no workbook, or more than can be read.
     """
+    _refuse_other_formats(data)
     with zipfile.ZipFile(io.BytesIO(data)) as file:
         archive = _Archive(file, max_unpacked)
         path = archive.workbook_path()
@@ -189,6 +197,24 @@ def open_package(data: bytes, max_unpacked: int) -> Package:
             ),
             archive.read_if_present(kinds.get("styles", resolved(path, "styles.xml"))),
         )
+
+
+def _refuse_other_formats(data: bytes) -> None:
+    """Say what a file is that is no .xlsx."""
+    if data.startswith(_OLE):
+        if "EncryptedPackage".encode("utf-16-le") in data:
+            raise SpreadsheetError(_ENCRYPTED)
+        raise SpreadsheetError(
+            "the file is in Excel's old .xls format, though its name ends in .xlsx; "
+            "open it and save it as Excel Workbook (.xlsx)"
+        )
+    if not data.startswith(b"PK"):
+        raise SpreadsheetError(
+            "the file is no Excel workbook, though its name ends in .xlsx; "
+            "save the spreadsheet as .xlsx or as .csv"
+        )
+    if data.count(b"PK\1\2") > MAX_PARTS:
+        raise SpreadsheetError("the file has more parts than any workbook; save it again as .xlsx")
 
 
 def _sheet_parts(
