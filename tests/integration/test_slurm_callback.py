@@ -1,8 +1,10 @@
 """Jobs on a real Slurm cluster whose folder of logs the service cannot see."""
 
+import contextlib
 import json
 import os
 import sys
+import time
 import uuid
 from pathlib import Path
 from unittest.mock import patch
@@ -77,7 +79,15 @@ class CallbackTest(slurm_service.ClusterTest):
 
     def end_of(self, **changes) -> tuple[dict, list[dict]]:
         """Submit a job, wait for its end, and give it with its timeline."""
-        return self.end_of_request(
+        return self.await_end(self.submit(**changes))
+
+    def end_of_request(self, request: dict) -> tuple[dict, list[dict]]:
+        """Submit a request, wait for its job's end, and give it with its timeline."""
+        return self.await_end(self.send(request))
+
+    def submit(self, **changes) -> str:
+        """Submit a job and give its id."""
+        return self.send(
             {
                 "upload_job_settings": upload_settings(self.source, **changes),
                 "hpc_settings": json.dumps({}),
@@ -85,13 +95,17 @@ class CallbackTest(slurm_service.ClusterTest):
             }
         )
 
-    def end_of_request(self, request: dict) -> tuple[dict, list[dict]]:
-        """Submit a request, wait for its job's end, and give it with its timeline."""
+    def send(self, request: dict) -> str:
+        """Submit a request and give its job's id."""
         answer = self.api.post("/api/submit_hpc_jobs", json={"jobs": [request]})
         [response] = answer.json()["data"]["responses"]
+        return response["job_id"]
+
+    def await_end(self, job_id: str) -> tuple[dict, list[dict]]:
+        """Wait for a job's end, and give it with its timeline."""
 
         def ended() -> dict | None:
-            data = self.api.get(f"/api/jobs/{response['job_id']}").json()["data"]
+            data = self.api.get(f"/api/jobs/{job_id}").json()["data"]
             return data if data["job"]["state"] in slurm_service.ENDED else None
 
         data = wait_until(ended, 90, "its end")
@@ -126,6 +140,59 @@ class CallbackTest(slurm_service.ClusterTest):
                 job, _ = self.end_of_request(request | {"script": f"#!/bin/bash\n{script}\n"})
                 self.assertEqual(state, job["state"])
                 self.assertIn(reason, job["reason"])
+
+    def parts(self) -> dict[tuple[str, int], str]:
+        """Return the parts of uploads that are not completed, with their ETags."""
+        found = {}
+        for upload in self.s3.uploads(self.bucket):
+            key, number = upload["Key"], upload["UploadId"]
+            with contextlib.suppress(self.s3.client.exceptions.NoSuchUpload):  # ended meanwhile
+                listed = self.s3.client.list_parts(Bucket=self.bucket, Key=key, UploadId=number)
+                for part in listed.get("Parts", []):
+                    found[number, part["PartNumber"]] = part["ETag"]
+        return found
+
+    def begin_large(self) -> str:
+        """Submit a job that sends a large file slowly, and wait until parts have arrived."""
+        (self.source / "large.bin").write_bytes(os.urandom(100 * 1024**2))
+        self.service.manager.executor._environment |= {
+            "UPLOAD_BANDWIDTH": "20MB/s",
+            "UPLOAD_CONNECTIONS": "2",
+        }
+        job_id = self.submit()
+        wait_until(lambda: len(self.parts()) >= 2, 60, "parts to arrive")
+        return job_id
+
+    def test_a_user_who_cancels_leaves_no_parts_though_no_folder_is_shared(self) -> None:
+        job_id = self.begin_large()
+        self.assertEqual(200, self.api.post(f"/api/jobs/{job_id}/cancel").status_code)
+        job, _ = self.await_end(job_id)
+        self.assertEqual("CANCELLED", job["state"])
+        wait_until(lambda: not self.s3.uploads(self.bucket), 20, "the uploads to be aborted")
+
+    def test_scancel_by_hand_keeps_the_parts_for_the_next_job(self) -> None:
+        job_id = self.begin_large()
+        number = self.api.get(f"/api/jobs/{job_id}").json()["data"]["job"]["executor_ref"]
+        self.cluster.run("scancel", number.split(":")[0])
+        job, _ = self.await_end(job_id)
+        self.assertEqual("CANCELLED", job["state"])
+        kept = self.parts()
+        self.assertGreaterEqual(len(kept), 2)
+        began = time.monotonic()
+        again = self.api.post(f"/api/jobs/{job_id}/resubmit").json()["data"]["job"]["id"]
+        seen = kept
+
+        def completed() -> bool:
+            nonlocal seen
+            seen = seen | self.parts()
+            return not self.s3.uploads(self.bucket)
+
+        wait_until(completed, 60, "the end of the upload")
+        self.assertLessEqual(kept.items(), seen.items())
+        self.assertEqual({number for number, _ in kept}, {number for number, _ in seen})
+        job, _ = self.await_end(again)
+        self.assertEqual("COMPLETED", job["state"], job["reason"])
+        self.assertLess(time.monotonic() - began, 45, "the lease of the ended job was waited for")
 
     def assert_tokens_are_nowhere(self, job_id: str) -> None:
         """Search every file of the service, the answers, and the cluster's logs."""

@@ -66,6 +66,15 @@ class Callbacks:
             return {}
         return {
             "UPLOAD_CALLBACK_URL": f"{self._url}/api/jobs/{job_id}/events",
+            **self.cancel_environment(job_id),
+        }
+
+    def cancel_environment(self, job_id: str) -> dict[str, str]:
+        """Return what a job, or a shard of it, needs to ask whether a user has cancelled it."""
+        if not self._secret:
+            return {}
+        return {
+            "UPLOAD_CANCEL_URL": f"{self._url}/api/jobs/{job_id}/cancel_request",
             "UPLOAD_CALLBACK_TOKEN": self._token(job_id),
         }
 

@@ -547,10 +547,8 @@ class SlurmExecutor:
     async def _send(self, spec: JobSpec, halt: "_Halt") -> Started:
         """Send a job, and say what became of it."""
         job_id = spec.job_id
-        callbacks = None if isinstance(spec, ArraySpec) else self._callbacks
-        calling = callbacks.environment(job_id) if callbacks is not None else {}
         hpc = self._hpc_for(spec.bucket)
-        submission = submission_of(spec, hpc, self._environment | calling)
+        submission = submission_of(spec, hpc, self._environment | self._callback_environment(spec))
         self._listing.expire()
         try:
             self._guard()
@@ -564,6 +562,14 @@ class SlurmExecutor:
         self._fresh[job_id] = (time.monotonic(), spec)
         _remember(self._known, job_id, answer.slurm_id)
         return self._started(job_id, answer.slurm_id, answer.raw)
+
+    def _callback_environment(self, spec: JobSpec) -> dict[str, str]:
+        """Return how a job reaches the service; shards only ask whether their job is cancelled."""
+        if self._callbacks is None:
+            return {}
+        if isinstance(spec, ArraySpec) and spec.whole is not None:
+            return self._callbacks.cancel_environment(spec.whole.job_id)
+        return self._callbacks.environment(spec.job_id)
 
     def _unsent(self, spec: JobSpec, halt: "_Halt", error: ExecutorError) -> Started:
         """Say what becomes of a job that got no number."""

@@ -28,10 +28,12 @@ class UploadSettings(CommonSettings):
     """Where events are written, one JSON object a line; without one they are only logged."""
     upload_cancel_file: Path | None = None
     """Where this file exists, a SIGTERM is a user's cancellation: unfinished parts are removed."""
+    upload_cancel_url: WebAddress | None = None
+    """Where the job asks after a SIGTERM whether a user has cancelled it."""
     upload_callback_url: WebAddress | None = None
     """Where the file of events is brought as well, piece by piece."""
     upload_callback_token: SecretStr | None = None
-    """By which the service knows this job; belongs to `UPLOAD_CALLBACK_URL`."""
+    """By which the service knows this job, at `UPLOAD_CALLBACK_URL` and `UPLOAD_CANCEL_URL`."""
     upload_state_dir: Path | None = None
     """Where the record of proven files lies, by which an interrupted transfer goes on."""
     upload_private_paths: Folders | None = None

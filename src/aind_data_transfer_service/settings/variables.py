@@ -126,6 +126,7 @@ _OF_ONE_JOB = frozenset(
         "UPLOAD_CALLBACK_TOKEN",
         "UPLOAD_CALLBACK_URL",
         "UPLOAD_CANCEL_FILE",
+        "UPLOAD_CANCEL_URL",
         "UPLOAD_EVENTS_FILE",
         "UPLOAD_JOB_JSON_ARGS",
         "UPLOAD_PRIVATE_PATHS",

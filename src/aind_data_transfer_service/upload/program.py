@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import TextIO
 
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.environment import explain_settings
 from aind_data_transfer_service.settings.upload import UploadSettings
+from aind_data_transfer_service.upload.cancel_request import is_cancelled
 from aind_data_transfer_service.upload.events import Events, Kind
 from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.job import UploadJob
@@ -78,7 +80,7 @@ def _upload(
 ) -> None:
     """Read the settings and the request, and upload."""
     settings = UploadSettings()
-    shutdown.cancel_file = settings.upload_cancel_file
+    shutdown.is_cancelled = partial(is_cancelled, settings)
     ending.events = events = _open_events(settings)
     settings = _with_parameters(settings, events)
     config = read_request(find_request(arguments, settings), settings)

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol, Self
 
 from aind_data_transfer_service.beside import beside
@@ -31,8 +30,6 @@ _KNOCK_EVERY = 0.2
 one and a system call is not noticed before that call returns."""
 _LOOK_EVERY = 0.5
 """Seconds between two looks for a signal that a hanging main thread has not taken."""
-_CANCEL_FILE_SECONDS = 0.5
-"""Seconds that looking for the cancel file may take: it may be on a network drive that hangs."""
 _CLOSED, _STOPPED = b"\xfe", b"\xff"
 """What wakes the watchdog besides the numbers of signals."""
 
@@ -92,8 +89,8 @@ class Shutdown:
         deadline: float = _DEADLINE,
         leave: Callable[[int], object] = os._exit,
     ):
-        self.cancel_file: Path | None = None
-        """Exists if a user cancelled the job: its executor creates it before it sends SIGTERM."""
+        self.is_cancelled: Callable[[], bool] = lambda: False
+        """Returns, soon, whether a user cancelled the job; called in the watchdog's thread."""
         self._halt, self._last_word = halt, last_word
         self._deadline, self._leave = deadline, leave
         self._lock = threading.Lock()
@@ -219,18 +216,9 @@ class Shutdown:
 
     def _reason(self, number: int) -> UploadError:
         """Say whether a user cancelled the job, or what terminated it."""
-        if number == signal.SIGINT or self._is_cancelled():
+        if number == signal.SIGINT or self.is_cancelled():
             return CancelledError("cancelled")
         return TerminatedError(
             f"terminated by {signal.Signals(number).name} (time limit, preemption or shutdown); "
             "what was sent is kept: resubmit the job to resume it"
         )
-
-    def _is_cancelled(self) -> bool:
-        """Return whether a user asked for the signal."""
-        if self.cancel_file is None:
-            return False
-        path, found = self.cancel_file, threading.Event()
-        answer = beside(lambda: os.path.exists(path), "cancel file")
-        answer.add_done_callback(lambda _: found.set())
-        return found.wait(_CANCEL_FILE_SECONDS) and answer.result()

@@ -96,6 +96,9 @@ class CutTest(ShardsTest):
         array, last = self.client.submissions
         self.assertNotIn("UPLOAD_CALLBACK_URL", array.environment)
         self.assertIn("UPLOAD_CALLBACK_URL", last.environment)
+        for name in ("UPLOAD_CANCEL_URL", "UPLOAD_CALLBACK_TOKEN"):  # they ask whether it goes on
+            self.assertEqual(array.environment[name], callbacks.environment("j1")[name])
+            self.assertEqual(last.environment[name], array.environment[name])
         self.assertEqual(array.environment["UPLOAD_SHARD_BYTES"], "1000000000")
 
 

@@ -133,6 +133,23 @@ class CallbackTest(ApplicationTest):
         job = await self.manager.get(failed.id)
         self.assertEqual((JobState.FAILED, "the disk is gone"), (job.state, job.reason))
 
+    async def test_a_job_can_ask_whether_a_user_has_cancelled_it(self) -> None:
+        environment = self.manager.callbacks.environment(self.job.id)
+        path = environment["UPLOAD_CANCEL_URL"].removeprefix("http://transfer.example")
+
+        async def ask(token: str) -> httpx.Response:
+            headers = {"authorization": f"Bearer {token}"}
+            return await self.client.get(path, headers=headers)
+
+        token = environment["UPLOAD_CALLBACK_TOKEN"]
+        self.assertEqual({"cancel_requested": False}, self.envelope(await ask(token)))
+        self.manager.store.update(self.job.id, cancel_requested=True)
+        self.assertEqual({"cancel_requested": True}, self.envelope(await ask(token)))
+        self.manager.store.update(self.job.id, state=JobState.CANCELLED)
+        self.assertEqual({"cancel_requested": True}, self.envelope(await ask(token)))
+        for other in ("", self.token("another")):
+            self.assertEqual(401, (await ask(other)).status_code)
+
     async def test_what_is_asked_wrongly_is_refused_in_words(self) -> None:
         for offset in (None, -1, "x", 2**70):
             self.assertEqual(422, (await self.bring(BEGIN, offset)).status_code)

@@ -218,19 +218,12 @@ class ShutdownTest(unittest.TestCase):
                     self.assertTrue(self.left.wait(20))
         self.assertEqual(self.codes, [ExitCode.DESTINATION_EXISTS])
 
-    def test_a_cancel_file_on_a_drive_that_hangs_is_not_waited_for(self):
-        go = threading.Event()
-        self.addCleanup(go.set)
-        with (
-            patch.object(module, "_CANCEL_FILE_SECONDS", 0.05),
-            patch.object(module.os.path, "exists", lambda _: go.wait(20)),
-            self.assertRaises(Halted),
-            self.shutdown() as shutdown,
-        ):
-            shutdown.cancel_file = "/net/logs/j1.cancel"
+    def test_a_signal_that_a_user_asked_for_is_a_cancellation(self):
+        with self.assertRaises(Halted), self.shutdown() as shutdown:
+            shutdown.is_cancelled = lambda: True
             os.kill(os.getpid(), signal.SIGTERM)
             threading.Event().wait(20)
-        self.assertIsInstance(self.halt.reason, TerminatedError)
+        self.assertIsInstance(self.halt.reason, CancelledError)
 
     def test_the_former_handlers_are_restored(self):
         before = [signal.getsignal(number) for number in SIGNALS]

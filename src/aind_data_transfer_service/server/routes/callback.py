@@ -26,10 +26,7 @@ async def take_events(
     409 says where the next piece has to begin, 410 that the job has ended: then nothing more is
     wanted.
     """
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not manager.callbacks.admits(job_id, token.strip()):
-        refusal = failure(401, "Unauthorized", ["This is not the token of that job."])
-        refusal.headers["WWW-Authenticate"] = "Bearer"
+    if refusal := _refusal(request, job_id, manager):
         return refusal
     try:
         data = await request.body()
@@ -39,3 +36,22 @@ async def take_events(
     errors = [] if receipt.outcome is Outcome.TAKEN else [f"{receipt.outcome.value}."]
     answer = {"offset": receipt.position, "errors": errors}
     return EnvelopeResponse("Events", answer, _STATUS[receipt.outcome])
+
+
+@router.get("/{job_id}/cancel_request")
+async def get_cancel_request(request: Request, job_id: str, manager: Manager) -> EnvelopeResponse:
+    """Tell a job that is being terminated whether a user asked for it."""
+    if refusal := _refusal(request, job_id, manager):
+        return refusal
+    job = await manager.store.in_thread(manager.store.get, job_id)
+    return EnvelopeResponse("Cancel request", {"cancel_requested": bool(job.cancel_requested)})
+
+
+def _refusal(request: Request, job_id: str, manager: Manager) -> EnvelopeResponse | None:
+    """Return the refusal of a request that does not carry the job's token."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and manager.callbacks.admits(job_id, token.strip()):
+        return None
+    refusal = failure(401, "Unauthorized", ["This is not the token of that job."])
+    refusal.headers["WWW-Authenticate"] = "Bearer"
+    return refusal
