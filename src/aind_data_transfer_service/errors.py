@@ -28,6 +28,7 @@
         ├── TransferError       bytes could not be sent
         ├── VerificationError   what arrived is not what was there
         ├── CancelledError      a user cancelled the job
+        ├── TimeLimitError      the job's time limit is near
         └── TerminatedError     a signal ended the job that no user asked for
 
 The text of an error is for the person who made the request: what was found, where, and what would
@@ -53,6 +54,7 @@ class ExitCode(IntEnum):
     DESTINATION_EXISTS = 14
     TRANSFER = 15
     VERIFICATION = 16
+    TIME_LIMIT = 17
     CANCELLED = 130
     TERMINATED = 143
 
@@ -237,6 +239,12 @@ class CancelledError(UploadError):
     """A user cancelled the job."""
 
     exit_code = ExitCode.CANCELLED
+
+
+class TimeLimitError(UploadError):
+    """The job's time limit is near, so that it stops while it can still record what it has sent."""
+
+    exit_code = ExitCode.TIME_LIMIT
 
 
 class TerminatedError(UploadError):

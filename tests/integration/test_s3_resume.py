@@ -137,6 +137,26 @@ class TestResume(TransferTestCase):
         self.assertEqual(self.stop_in_the_middle(self.terminates), ExitCode.TERMINATED)
         self.check_that_only_missing_parts_are_sent()
 
+    def test_before_a_time_limit_parts_in_flight_arrive_and_are_counted(self):
+        events = self.folder / "events.jsonl"
+        code = self.stop_in_the_middle(signal.SIGUSR1, UPLOAD_EVENTS_FILE=str(events))
+        self.assertEqual(code, ExitCode.TIME_LIMIT)
+        said = json.loads(events.read_bytes().splitlines()[-1])["message"]
+        [upload] = self.uploads()
+        where = {"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+        parts = _server.client.list_parts(**where)["Parts"]
+        noted = {line["part"]["number"] for line in self.lines("part")}
+        self.assertEqual(noted, {part["PartNumber"] for part in parts})
+        kept = sum(part["Size"] for part in parts) + sum(
+            item["Size"]
+            for item in _server.client.list_objects_v2(
+                Bucket=self.bucket, Prefix=f"{PREFIX}/behavior/"
+            ).get("Contents", [])
+        )
+        self.assertRegex(said, f"stopped before its time limit: {kept:,} of [0-9,]+ bytes are kept")
+        self.assertIn("submit again with a longer time limit", said)
+        self.check_that_only_missing_parts_are_sent()
+
     def test_after_a_lasting_fault_of_the_drive_only_missing_parts_are_sent(self):
         preadv = os.preadv
 

@@ -73,7 +73,7 @@ base64 -d >"$input" <<'END-OF-DATA' || { echo "$input cannot be written" >&2; ex
 @DATA@
 END-OF-DATA
 # The traps come first: a signal that arrives while the command starts is passed on afterwards.
-child= early= woken=1 stopped=false code=
+child= early= woken=1 stopped=false code= timer=
 pass_on() {
     woken=1
     if [ -n "$child" ]; then kill -s "$1" "$child" 2>/dev/null; else early=$1; fi
@@ -85,7 +85,7 @@ trap 'pass_on INT' INT
 trap 'pass_on USR1' USR1
 trap 'pass_on USR2' USR2
 @COMMAND@ &
-child=$!
+child=$!@ANNOUNCE@
 [ -z "$early" ] || kill -s "$early" "$child" 2>/dev/null
 while [ -n "$woken" ]; do
     woken=
@@ -93,10 +93,41 @@ while [ -n "$woken" ]; do
     now=$?
     if [ -z "$code" ] || [ "$now" != 127 ]; then code=$now; fi
 done
+jobs -pr | grep -qx "${timer:-none}" && kill "$timer" 2>/dev/null
 printf '{"slurm_job_id": %s, "exit_code": %s, "stopped": %s, "ended": %s}\n' \
     "$me" "$code" "$stopped" "$(date +%s)" >"$base.end.$me" && mv -f "$base.end.$me" "$base.end"
 exit "$code"
 """
+
+_NOTICE = 60
+"""Seconds before the time limit at which it is announced; before a short one, a quarter of it."""
+_ASK_EVERY = 600
+"""Seconds after which Slurm is asked again for the time limit, which may have become shorter."""
+_ANNOUNCE = r"""
+# SIGUSR1 announces the time limit while the job can still record what it has sent. The limit may be
+# changed meanwhile, so Slurm is asked for it; without an answer it is the one that was asked for.
+announce() {
+    local began=$(date +%s) nap= end notice left
+    trap '[ -z "$nap" ] || kill "$nap"; exit' TERM
+    while :; do
+        end=$(SLURM_TIME_FORMAT=%s squeue -h -j "$1" -o %e | head -n 1)
+        [[ $end =~ ^[0-9]+$ ]] || end=$(($2 ? began + 60 * $2 : 0))
+        [ "$end" -gt 0 ] || return
+        notice=$(((end - began) / 4))
+        [ "$notice" -lt NOTICE ] || notice=NOTICE
+        left=$((end - notice - $(date +%s)))
+        [ "$left" -gt 0 ] || break
+        [ "$left" -lt ASK_EVERY ] || left=ASK_EVERY
+        sleep "$left" &
+        nap=$!
+        wait "$nap"
+    done
+    kill -s USR1 $$
+}
+task=$me
+[ -z "${SLURM_ARRAY_TASK_ID:-}" ] || task=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+announce "$task" @MINUTES@ </dev/null >/dev/null 2>&1 &
+timer=$!""".replace("NOTICE", str(_NOTICE)).replace("ASK_EVERY", str(_ASK_EVERY))
 
 _SHARD = r"""
 # A shard: it has files of its own, and the claim is that of the whole array.
@@ -128,11 +159,26 @@ def job_file(folder: PurePosixPath | None, job_id: str, ending: str) -> PurePosi
     return folder / f"{check_id(job_id)}{ending}"
 
 
-def compose_script(spec: JobSpec, hpc: HpcSettings, shards: int = 0) -> str:
-    """Write the batch script of a job; with `shards`, of an array of so many."""
+def compose_script(
+    spec: JobSpec, hpc: HpcSettings, shards: int = 0, time_limit: int | None = None
+) -> str:
+    """Write the batch script of a job.
+
+    Parameters
+    ----------
+    spec : JobSpec
+        The job.
+    hpc : HpcSettings
+        What is known of the cluster.
+    shards : int
+        How many shards the array has; 0 if the job is whole.
+    time_limit : int | None
+        The time limit in minutes that the job asks for; by default the partition's.
+    """
     base = str(job_file(hpc.logging_directory, spec.job_id, ""))
     data = base64.encodebytes((spec.script or spec.request).encode()).decode("ascii").strip()
     shard = _SHARD.replace("@PREFIXES@", " ".join(_CONTAINER_PREFIXES))
+    announce = _ANNOUNCE.replace("@MINUTES@", str(time_limit or 0))
     parts = {
         "@SHARD@": shard.replace("@SHARDS@", str(shards)) if shards else "",
         "@ID@": spec.job_id,
@@ -140,6 +186,7 @@ def compose_script(spec: JobSpec, hpc: HpcSettings, shards: int = 0) -> str:
         "@INPUT@": ".script" if spec.script else ".request.json",
         "@COMMAND@": _command(spec, hpc),
         "@DATA@": data,
+        "@ANNOUNCE@": "" if spec.script else announce,
     }
     return re.sub("@[A-Z]+@", lambda found: parts[found[0]], _SCRIPT)
 
@@ -196,4 +243,5 @@ def _command(spec: JobSpec, hpc: HpcSettings) -> str:
     words = [hpc.python, "-m", MODULE, "--json-file"]
     if hpc.sif_location:
         words = ["singularity", "exec", "--cleanenv", str(hpc.sif_location), *words]
-    return f'{shlex.join(words)} "$input"'
+    # The signal that announces the time limit would end Python before it has a handler for it.
+    return f"{{ trap '' USR1; exec {shlex.join(words)} \"$input\"; }}"

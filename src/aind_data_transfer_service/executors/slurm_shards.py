@@ -86,7 +86,8 @@ def submission_of(spec: JobSpec, hpc: HpcSettings, agreed: dict[str, str]) -> Su
         properties = _after(spec, properties)
         agreed = agreed | {"UPLOAD_SHARDS_DONE": str(spec.shards)}
     environment = compose_environment(spec, hpc, agreed)
-    return Submission(compose_script(spec, hpc), properties, environment)
+    script = compose_script(spec, hpc, time_limit=properties.get("time_limit"))
+    return Submission(script, properties, environment)
 
 
 def _array_submission(
@@ -106,7 +107,8 @@ def _array_submission(
     if hpc.shard_bytes:
         agreed = agreed | {"UPLOAD_SHARD_BYTES": str(hpc.shard_bytes)}
     environment = compose_environment(whole, hpc, agreed)
-    return Submission(compose_script(spec, hpc, spec.shards), properties, environment)
+    script = compose_script(spec, hpc, spec.shards, properties.get("time_limit"))
+    return Submission(script, properties, environment)
 
 
 def _after(spec: LastSpec, properties: dict[str, Any]) -> dict[str, Any]:

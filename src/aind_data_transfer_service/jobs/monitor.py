@@ -14,6 +14,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from aind_data_transfer_service.errors import (
     EventsElsewhere,
     ExecutorError,
+    ExitCode,
     LeaseLostError,
     SpoiledFileError,
     StoreUnavailable,
@@ -65,6 +66,7 @@ _MOST_EVENTS = 64 * 1024**2
 """Bytes of events of an ended job that are read at most; what comes before them is passed over."""
 _UNREADABLE = "what it tells of itself cannot be read"
 _UNRECORDABLE = "what it tells of itself cannot be recorded"
+_NEAR_LIMIT = "stopped before its time limit; submit again with a longer time limit"
 _KILLED = 128 + signal.SIGKILL  # as a shell tells it
 _NO_WORD = (RunState.LOST, RunState.FAILED, RunState.TIMEOUT)
 
@@ -416,6 +418,8 @@ class Monitor:
             status = replace(status, state=RunState.COMPLETED, reason="")
         if status.state is RunState.LOST and failure:
             status = replace(status, state=RunState.FAILED, reason="")
+        if status.exit_code == ExitCode.TIME_LIMIT and not job.script:
+            status = replace(status, state=RunState.TIMEOUT, reason=failure or _NEAR_LIMIT)
         last_words = ""
         if status.state is RunState.FAILED and not failure and not status.reason:
             try:

@@ -41,6 +41,7 @@ _MEANINGS = {
     ExitCode.DESTINATION_EXISTS: "found the asset at the destination already",
     ExitCode.TRANSFER: "could not send all bytes",
     ExitCode.VERIFICATION: "found that what arrived is not what was sent",
+    ExitCode.TIME_LIMIT: "stopped before its time limit",
     126: "could not be run",
     127: "could not be found",
     ExitCode.CANCELLED: "was cancelled",

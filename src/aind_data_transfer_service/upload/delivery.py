@@ -4,7 +4,12 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from aind_data_transfer_service.errors import DestinationError, UploadError, VerificationError
+from aind_data_transfer_service.errors import (
+    DestinationError,
+    TimeLimitError,
+    UploadError,
+    VerificationError,
+)
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.arrivals import Arrivals, missing
 from aind_data_transfer_service.upload.claim import Claim
@@ -233,7 +238,13 @@ class Delivery:
         ledger: Ledger,
         **more: int,
     ) -> Sent:
-        """Send the items of a plan that are not there; `more` is told with the progress."""
+        """Send the items of a plan that are not there; `more` is told with the progress.
+
+        Raises
+        ------
+        TimeLimitError
+            If the job's time limit is near; it says how much is kept.
+        """
         waiting = missing(plan.items, there)
         files = size = 0
         for item in itertools.compress(plan.items, there) if any(there) else ():
@@ -254,8 +265,18 @@ class Delivery:
                 ledger,
                 self._halt,
             )
-            self.has_begun = True
-            transfer.run(waiting)
+            self.has_begun, before = True, arrivals.size
+            try:
+                transfer.run(waiting)
+            except BaseException as error:
+                if not isinstance(self._halt.reason, TimeLimitError):
+                    raise
+                kept = size + arrivals.size - before + ledger.bytes_arrived
+                total = plan.bytes_total
+                raise TimeLimitError(
+                    f"stopped before its time limit: {min(kept, total):,} of {total:,} bytes are "
+                    "kept; submit again with a longer time limit"
+                ) from error
         return Sent(plan.files_total - files, plan.bytes_total - size, sum(there))
 
     def _tell_of_shards(self) -> None:

@@ -15,8 +15,9 @@ class Halt(threading.Event):
     """Tells everything that a job has in flight to break off, and why.
 
     The reason is the error that ends the job: `CancelledError` if a user asked for it,
-    `TerminatedError` after a signal that no user asked for, and whatever else must stop the job at
-    once, such as the loss of its lease. The first reason counts.
+    `TerminatedError` after a signal that no user asked for, `TimeLimitError` shortly before the
+    job's time limit, and whatever else must stop the job at once, such as the loss of its lease.
+    The first reason counts.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,26 @@ class Halt(threading.Event):
         self.reason: UploadError | None = None
         self._guard = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
+        self._finishers: list[Callable[[float], bool]] = []
+
+    def wind_down(self, reason: UploadError, seconds: float) -> None:
+        """Begin no new request, wait until those in flight have ended, then stop all work.
+
+        Work that has no requests in flight to wait for, such as the verification, goes on.
+
+        Parameters
+        ----------
+        reason : UploadError
+            The error that ends the job.
+        seconds : float
+            How long to wait at most.
+        """
+        if any([finish(seconds) for finish in self._finishers]):
+            self.stop(reason)
+
+    def on_wind_down(self, finish: Callable[[float], bool]) -> None:
+        """Have `finish` called by `wind_down`: it waits, and returns whether there was work."""
+        self._finishers.append(finish)
 
     def stop(self, reason: UploadError) -> UploadError:
         """Stop all work, and return the reason that counts.

@@ -82,6 +82,11 @@ class Ledger:
         """Give every upload that was begun and, as far as is known, not completed."""
         yield from list(self._begun.items())
 
+    @property
+    def bytes_arrived(self) -> int:
+        """How many bytes of uploads that are not completed have arrived."""
+        return sum(part.size for _, begun in self.uploads() for part in list(begun.parts.values()))
+
     def leave_out(self, items: Series, there: Sequence[int]) -> None:
         """Forget the uploads of items that are there."""
         for path, _ in self.uploads():

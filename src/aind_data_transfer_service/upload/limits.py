@@ -99,9 +99,11 @@ class Traffic:
         self._workers = 0
         self._sending = self._answering = 0.0
         self._cores = cores()
+        self._is_winding_down = False
         self.halt = threading.Event()
         """Once it is set, everything on its way breaks off."""
         if halt is not None:
+            halt.on_wind_down(self.wind_down)
             halt.listen(self.stop)
 
     @property
@@ -146,6 +148,28 @@ class Traffic:
         self.halt.set()
         with self._changed:
             self._changed.notify_all()
+
+    def wind_down(self, seconds: float) -> bool:
+        """Give out no more connections, and wait until none is in use.
+
+        Parameters
+        ----------
+        seconds : float
+            How long to wait at most.
+
+        Returns
+        -------
+        bool
+            False if nothing is being sent: not yet, no longer, or because it has broken off.
+        """
+        with self._changed:
+            if self._idle == set(Lane):
+                return False
+            self._is_winding_down = True
+            self._changed.wait_for(
+                lambda: self.halt.is_set() or not any(self._used.values()), seconds
+            )
+            return not self.halt.is_set()
 
     def begin(self, lane: Lane) -> None:
         """Note that a lane has work."""
@@ -250,6 +274,8 @@ class Traffic:
 
     def _seats(self, lane: Lane) -> int:
         """Tell how many more connections a lane may use."""
+        if self._is_winding_down:
+            return 0
         other = Lane.LARGE if lane is Lane.SMALL else Lane.SMALL
         used = self._used[lane]
         free = self._connections - used - self._used[other]

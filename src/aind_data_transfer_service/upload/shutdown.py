@@ -2,7 +2,8 @@
 
 A signal only wakes a watchdog thread. That decides whether a user cancelled the job or something
 else terminated it, stops all work (`Halt`), and then interrupts the main thread, so that whatever
-waits there breaks off and cleans up. What hangs all the same, such as a read from a drive that is
+waits there breaks off and cleans up. The signal that announces a time limit lets requests in
+flight end first. What hangs all the same, such as a read from a drive that is
 gone, ends with the process: at the deadline the watchdog has the last word said, and exits.
 """
 
@@ -13,14 +14,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, Self
 
 from aind_data_transfer_service.beside import beside
-from aind_data_transfer_service.errors import CancelledError, TerminatedError, UploadError
+from aind_data_transfer_service.errors import (
+    CancelledError,
+    TerminatedError,
+    TimeLimitError,
+    UploadError,
+)
 from aind_data_transfer_service.upload.halt import Halt
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Each ends the job; SIGINT, that is Ctrl-C, is a user's cancellation."""
+TIME_LIMIT_SIGNAL = signal.SIGUSR1
+"""Announces that the time limit is near: the job ends what it has in flight, and then itself."""
+_WIND_DOWN = 30.0
+"""Seconds that requests in flight have to end then. The signal comes a minute before the limit."""
 _DEADLINE = 7.0
 """Seconds from a signal until the watchdog steps in. Supervisors kill the job after ten."""
 _LAST_WORD = 2.0
@@ -118,6 +129,7 @@ class Shutdown:
             for number in SIGNALS
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # nohup
         }
+        self._handlers[TIME_LIMIT_SIGNAL] = signal.signal(TIME_LIMIT_SIGNAL, self._handle)
         try:
             self._thread.start()
         except RuntimeError:
@@ -179,8 +191,11 @@ class Shutdown:
 
     def _watch(self) -> None:
         """Wait for a signal, stop all work, and end the process when its time is over."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # those are for the main thread
-        number = self._next_signal()
+        mine = (*SIGNALS, TIME_LIMIT_SIGNAL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, mine)  # those are for the main thread
+        while (number := self._next_signal()) == TIME_LIMIT_SIGNAL:
+            limit = TimeLimitError("stopped before its time limit; submit again with a longer one")
+            beside(partial(self._halt.wind_down, limit, _WIND_DOWN), "wind down")
         if number is None:
             return
         end = time.monotonic() + self._deadline
@@ -206,11 +221,11 @@ class Shutdown:
         poll.register(self._wakeup, select.POLLIN)
         while True:
             if poll.poll(_LOOK_EVERY * 1000):
-                for byte in os.read(self._wakeup, 256):
-                    if byte == _CLOSED[0]:
-                        return None
-                    if byte in SIGNALS or byte == _STOPPED[0]:
-                        return byte
+                [byte] = os.read(self._wakeup, 1)
+                if byte == _CLOSED[0]:
+                    return None
+                if byte in (*SIGNALS, TIME_LIMIT_SIGNAL) or byte == _STOPPED[0]:
+                    return byte
             elif pending := signal.sigpending() & set(SIGNALS):
                 return min(pending)
 

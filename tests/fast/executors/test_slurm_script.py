@@ -36,6 +36,25 @@ cat "$4"
 [ -z "${WAIT:-}" ] || { trap 'echo asked; exit 7' TERM; echo on; sleep 60 & wait; }
 exit "${CODE:-0}"
 """
+WAITING = f"""#!{sys.executable}
+import os, pathlib, signal, sys
+def end(*_):
+    sys.exit(17)
+signal.signal(signal.SIGUSR1, end)
+pathlib.Path("ready").touch()
+while True:
+    signal.pause()
+"""
+SQUEUE = """#!/bin/bash
+# Says what "ends" has on its next line, once the job is ready.
+while [ ! -e ready ]; do /bin/sleep 0.01; done
+echo "$SLURM_TIME_FORMAT $*" >>asked
+head -n 1 ends
+/bin/sed -i 1d ends
+"""
+CLOCK = """#!/bin/bash
+[ "$1" = +%s ] && cat clock
+"""
 SINGULARITY = """#!/bin/bash
 # As the real one does it: nothing but what bears the prefix reaches the command.
 echo "container: $1 $2 $3" >&2
@@ -75,7 +94,8 @@ class ScriptTest(unittest.TestCase):
         environment["PATH"] = f"{self.folder}:{environment['PATH']}"
         environment |= {"SLURM_JOB_ID": str(slurm_id), **variables}
         script = self.folder / "slurm_script"
-        script.write_text(compose_script(spec, hpc), encoding="utf-8")
+        limit = spec.settings.get("time_limit")
+        script.write_text(compose_script(spec, hpc, time_limit=limit), encoding="utf-8")
         return {"args": ["bash", str(script)], "env": environment, "cwd": self.folder}
 
     def run_job(self, spec: JobSpec, slurm_id: int = 12, hpc: HpcSettings | None = None, **more):
@@ -199,6 +219,74 @@ class RequestTest(ScriptTest):
         for job_id in ("../x", "", "a b", "-x", "a/b", "a\nb"):
             with self.subTest(job_id), self.assertRaises(ExecutorError):
                 compose_script(JobSpec(job_id, "n", request="{}"), self.hpc())
+
+
+class TimeLimitTest(ScriptTest):
+    """The announcement of the time limit, with a clock and a Slurm of the test's own."""
+
+    def setUp(self):
+        super().setUp()
+        programs = {"a python": WAITING, "squeue": SQUEUE, "date": CLOCK}
+        programs["sleep"] = '#!/bin/bash\necho "$1" >>slept\n'
+        for name, text in programs.items():
+            (self.folder / name).write_text(text)
+            (self.folder / name).chmod(0o700)
+        self.at(1000)
+
+    def at(self, now: int) -> None:
+        """Set the clock."""
+        (self.folder / "clock").write_text(f"{now}\n")
+
+    def run_until(self, *ends: int, minutes: int | None = None, **variables: str) -> list[int]:
+        """Run a job whose limit is looked up some times; return how long the script slept."""
+        (self.folder / "ends").write_text("".join(f"{end}\n" for end in ends))
+        spec = JobSpec("j", "n", request="{}", settings={"time_limit": minutes})
+        done = self.run_job(spec, **variables)
+        self.assertEqual((done.returncode, self.end("j")["stopped"]), (17, False), done.stderr)
+        slept = self.folder / "slept"
+        return list(map(int, slept.read_text().split())) if slept.exists() else []
+
+    def asked(self) -> list[str]:
+        """Return what Slurm was asked."""
+        return (self.folder / "asked").read_text().splitlines()
+
+    def test_it_comes_a_minute_before_the_limit_that_slurm_names_then(self):
+        self.assertEqual(self.run_until(9000, 1400, 2000, 1000), [600, 340, 600])
+        self.assertEqual(self.asked(), ["%s -h -j 12 -o %e"] * 4)
+
+    def test_before_a_short_limit_it_comes_after_three_quarters_of_it(self):
+        self.assertEqual(self.run_until(1060, 1000), [45])
+
+    def test_a_shard_asks_for_its_own_limit(self):
+        array = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
+        self.run_until(1000, **array)
+        self.assertEqual(self.asked(), ["%s -h -j 7_3 -o %e"])
+
+    def test_if_slurm_does_not_answer_it_goes_by_the_limit_that_was_asked_for(self):
+        for text in ("", "exit 1", "echo N/A"):
+            with self.subTest(text):
+                squeue = "while [ ! -e ready ]; do /bin/sleep 0.01; done"
+                (self.folder / "squeue").write_text(f"#!/bin/bash\n{squeue}\n{text}\n")
+                (self.folder / "sleep").write_text(
+                    '#!/bin/bash\necho "$1" >>slept; echo $(($(cat clock) + $1)) >clock\n'
+                )
+                self.at(1000)
+                self.assertEqual(self.run_until(minutes=20), [600, 540])
+                for name in ("slept", "j.claim", "ready"):
+                    (self.folder / name).unlink()
+
+    def test_a_job_without_a_limit_and_a_script_of_a_user_get_none(self):
+        (self.folder / "a python").write_text(PYTHON)
+        (self.folder / "ready").touch()
+        for ends in ("", "N/A", "Unknown"):
+            with self.subTest(ends):
+                (self.folder / "ends").write_text(f"{ends}\n")
+                (self.folder / "j.end").unlink(missing_ok=True)
+                done = self.run_job(JobSpec("j", "n", request="{}"))
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertFalse((self.folder / "slept").exists())
+        script = JobSpec("j", "n", script="#!/bin/sh\n", settings={"time_limit": 1})
+        self.assertNotIn("USR1 $$", compose_script(script, self.hpc(), time_limit=1))
 
 
 class ContainerTest(ScriptTest):

@@ -445,6 +445,18 @@ class FollowingTest(ManagerTest):
         job = await self.until(job_id, JobState.FAILED)
         self.assertEqual((job.reason, job.exit_code), ("no such folder", 10))
 
+    async def test_a_job_that_stopped_before_its_time_limit_has_timed_out(self):
+        for subject, event, reason in (
+            ("1", event_line("transfer", "fail", "3 of 9 bytes are kept"), "3 of 9 bytes are kept"),
+            ("2", b"", "stopped before its time limit; submit again with a longer time limit"),
+        ):
+            job_id = await self.submit(subject_id=subject)
+            self.executor.write(job_id, "events", event)
+            self.executor.tell(job_id, RunState.FAILED, exit_code=17)
+            job = await self.until(job_id, *ENDED)
+            self.assertEqual((job.state, job.reason), (JobState.TIMEOUT, reason))
+            self.assertEqual(job.exit_code, 17)
+
     async def test_the_last_complaint_is_the_reason_where_there_is_no_word(self):
         job_id = await self.submit()
         self.executor.write(job_id, "stderr", b"Traceback\nKeyError: 'x'\n\n")

@@ -2,13 +2,15 @@
 
 import contextlib
 import threading
+import time
 import unittest
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.configs.quantities import byte_count, bytes_per_second
-from aind_data_transfer_service.errors import CancelledError
+from aind_data_transfer_service.errors import CancelledError, TimeLimitError
+from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.limits import Lane, TokenBucket, Traffic, cores
 
 
@@ -111,6 +113,52 @@ class TestTraffic(unittest.TestCase):
         thread.join()
         with Traffic(1, 100).place(1000, 5) as seats:
             self.assertEqual(seats, 1)
+
+    def test_before_a_time_limit_what_is_in_flight_ends_and_nothing_begins(self):
+        halt = Halt()
+        traffic = Traffic(4, 100, halt)
+        limit = TimeLimitError("soon")
+        halt.wind_down(limit, 20)  # nothing is being sent: there is nothing to wait for
+        self.assertIsNone(halt.reason)
+        traffic.begin(Lane.LARGE)
+        refused = []
+
+        def begin(another):
+            with self.assertRaises(CancelledError), another:
+                pass
+            refused.append(another)
+
+        with traffic.seat(Lane.LARGE):
+            winding = threading.Thread(target=halt.wind_down, args=(limit, 20))
+            winding.start()
+            while traffic.seats_left(Lane.LARGE):
+                time.sleep(0.001)
+            others = [traffic.seat(Lane.LARGE), traffic.place(1)]
+            threads = [threading.Thread(target=begin, args=(one,)) for one in others]
+            for thread in threads:
+                thread.start()
+            self.assertIsNone(halt.reason)
+        winding.join(20)
+        self.assertIs(halt.reason, limit)
+        for thread in threads:
+            thread.join(20)
+        self.assertEqual(len(refused), 2)
+
+    def test_what_is_in_flight_is_not_waited_for_longer_than_the_time_limit_allows(self):
+        halt = Halt()
+        traffic = Traffic(4, 100, halt)
+        traffic.begin(Lane.SMALL)
+        with traffic.place(10):
+            halt.wind_down(TimeLimitError("soon"), 0.01)
+            self.assertIsInstance(halt.reason, TimeLimitError)
+
+    def test_a_transfer_that_failed_is_not_said_to_have_met_its_time_limit(self):
+        halt = Halt()
+        traffic = Traffic(4, 100, halt)
+        traffic.begin(Lane.SMALL)
+        traffic.stop()
+        halt.wind_down(TimeLimitError("soon"), 20)
+        self.assertIsNone(halt.reason)
 
     def test_memory_comes_back_and_too_large_a_wish_is_granted_alone(self):
         traffic = Traffic(1, 100)

@@ -16,6 +16,7 @@ from aind_data_transfer_service.errors import (
     DestinationExistsError,
     ExitCode,
     TerminatedError,
+    TimeLimitError,
 )
 from aind_data_transfer_service.upload import shutdown as module
 from aind_data_transfer_service.upload.halt import Halt
@@ -149,6 +150,41 @@ class ShutdownTest(unittest.TestCase):
                     threading.Event().wait(20)
                 self.assertIs(sys.unraisablehook, hook)
         self.assertEqual(self.codes, [])
+
+    def test_the_announcement_of_a_time_limit_lets_work_end_first(self):
+        asked, go = threading.Event(), threading.Event()
+
+        def finish(seconds):
+            asked.set()
+            return go.wait(seconds)
+
+        self.halt.on_wind_down(finish)
+        with self.assertRaises(Halted), self.shutdown():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            self.assertTrue(asked.wait(20))
+            self.assertIsNone(self.halt.reason)
+            go.set()
+            threading.Event().wait(20)
+        self.assertIsInstance(self.halt.reason, TimeLimitError)
+
+    def test_a_signal_that_follows_the_announcement_is_not_kept_waiting(self):
+        asked, go = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+        self.halt.on_wind_down(lambda _: asked.set() or go.wait(20))
+        with self.assertRaises(Halted), self.shutdown():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            self.assertTrue(asked.wait(20))
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(20)
+        self.assertIsInstance(self.halt.reason, TerminatedError)
+
+    def test_the_announcement_changes_nothing_while_nothing_is_sent(self):
+        heard = threading.Event()
+        self.halt.on_wind_down(lambda _: heard.set())
+        with self.shutdown():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            self.assertTrue(heard.wait(20))
+        self.assertIsNone(self.halt.reason)
 
     def test_where_work_has_to_stop_already_all_is_restored(self):
         hook, handlers = sys.unraisablehook, [signal.getsignal(number) for number in SIGNALS]
