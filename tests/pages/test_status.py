@@ -322,6 +322,43 @@ class ClusterPageTest(PageTest):
         self.serve(port)
         silence.wait_for(state="hidden")
 
+    def end_job(self, **values: Any) -> str:
+        """Record an ended upload, and open the form by which it is submitted again."""
+        folder = self.service.folder / "session"
+        folder.mkdir(exist_ok=True)
+        usual = {"name": "behavior_690165_2024-02-19_11-25-17", "submitted_at": NOON}
+        usual["upload_job_settings"] = upload_settings(folder, s3_bucket="some-bucket")
+        job = Job(id=new_job_id(), **(usual | values))
+        self.service.manager.store.add([job])
+        self.page.goto(f"{self.service.url}/jobs/{job.id}")
+        self.page.get_by_role("button", name="Submit again").click()
+        self.page.locator("#limits").wait_for()
+        return job.id
+
+    def test_a_job_that_ran_out_of_time_is_submitted_again_with_twice_the_limit(self) -> None:
+        own = '{"time_limit": 60, "memory_per_cpu": 500}'
+        job_id = self.end_job(state=JobState.TIMEOUT, reason="stopped", hpc_settings=own)
+        limit, memory = self.page.get_by_label("Time limit"), self.page.get_by_label("MB per CPU")
+        self.assertEqual(("120", "500"), (limit.input_value(), memory.input_value()))
+        limit.fill("240")
+        memory.fill("")
+        memory.press("Enter")
+        self.page.get_by_role("link", name=job_id).wait_for()  # "Repeats"
+        new_id = self.page.locator("#job").get_attribute("data-job")
+        new = self.service.manager.store.get(new_id)
+        self.assertEqual('{"time_limit": 240}', new.hpc_settings)
+
+    def test_limits_that_are_refused_are_told_in_the_form(self) -> None:
+        self.end_job(state=JobState.FAILED, reason="ran out of memory (800 MB); resubmit it")
+        memory = self.page.get_by_label("MB per node")
+        self.assertEqual("1600", memory.input_value())
+        self.assertEqual("", self.page.get_by_label("Time limit").input_value())
+        memory.fill("99999999999")
+        self.page.get_by_role("button", name="Submit", exact=True).click()
+        self.page.locator("#limits").get_by_text("hpc_settings.memory_per_node").wait_for()
+        self.page.get_by_role("button", name="Close").click()
+        self.page.locator("#limits").wait_for(state="hidden")
+
     def test_jobs_that_others_started_come_and_go(self) -> None:
         self.page.goto(self.service.url + "/jobs")
         self.page.locator('#live[data-live="on"]').wait_for()

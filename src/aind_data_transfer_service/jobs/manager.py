@@ -52,6 +52,7 @@ from aind_data_transfer_service.jobs.pace import Pace
 from aind_data_transfer_service.jobs.private_files import make_private_folder
 from aind_data_transfer_service.jobs.record import Job, JobEvent
 from aind_data_transfer_service.jobs.replicas import Replicas
+from aind_data_transfer_service.jobs.resubmission import changed_settings
 from aind_data_transfer_service.jobs.retention import Retention
 from aind_data_transfer_service.jobs.spreadsheet_worker import ReadReply
 from aind_data_transfer_service.jobs.spreadsheets import SpreadsheetReader
@@ -446,8 +447,15 @@ class JobManager:
         if any(one.exception() for one in done):
             logger.info("cancel: the next look tells how job %s is", job.id)
 
-    async def resubmit(self, job_id: str) -> Job:
+    async def resubmit(self, job_id: str, changes: Mapping[str, int | None] | None = None) -> Job:
         """Submit an ended job once more, as a new one.
+
+        Parameters
+        ----------
+        job_id : str
+            The job that ended.
+        changes : Mapping[str, int | None], optional
+            Properties in `hpc_settings` that are to be different; None stands for the default.
 
         Raises
         ------
@@ -461,7 +469,8 @@ class JobManager:
         job = await self.get(job_id)
         if job.state not in ENDED:
             raise JobError(f"job {job_id} has not ended yet ({job.state}); cancel it first")
-        request = HpcJobRequest(job.upload_job_settings, job.hpc_settings, job.script)
+        hpc_settings = changed_settings(job.hpc_settings, changes or {})
+        request = HpcJobRequest(job.upload_job_settings, hpc_settings, job.script)
         submission = await self._submit(
             lambda: draft_hpc([request], self.settings), resubmit_of=job_id
         )

@@ -237,6 +237,20 @@ class OneJobTest(JobsTest):
         self.assertEqual(job, new["resubmit_of"])
         self.assertIn(new["id"], self.executor.specs)
 
+    async def test_it_can_be_submitted_again_with_other_limits(self) -> None:
+        job = await self.submit()
+        await self.client.post(f"/api/jobs/{job}/cancel")
+        path = f"/api/jobs/{job}/resubmit"
+        for wrong in ({"time_limit": "soon"}, {"memory_per_cpu": 1.5}, {"script": "x"}, [1]):
+            self.assertEqual(422, (await self.client.post(path, json=wrong)).status_code, wrong)
+        limits = {"time_limit": 120, "memory_per_cpu": None}
+        response = await self.client.post(path, json=limits)
+        self.assertEqual(200, response.status_code, response.text)
+        new = self.executor.specs[self.envelope(response)["job"]["id"]]
+        self.assertEqual({"time_limit": 120}, dict(new.settings))
+        shown = self.envelope(await self.client.get(f"/api/jobs/{job}"))
+        self.assertEqual({}, shown["suggested_limits"], "this machine knows no limits")
+
     @slow
     async def test_an_executor_out_of_reach_is_named_when_a_job_is_submitted_again(self) -> None:
         job = await self.submit()

@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, HTTPException, Query
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from aind_data_transfer_service.jobs.record import event_to_json, job_to_json, others_to_json
-from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.jobs.resubmission import suggested_limits
+from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery
 from aind_data_transfer_service.jobs.tables import SORTABLE
 from aind_data_transfer_service.server.answers import (
@@ -60,6 +62,17 @@ def job_query(
 Wanted = Annotated[JobQuery, Depends(job_query)]
 
 
+class Limits(BaseModel):
+    """What a job that is submitted again asks for otherwise; null is the default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    time_limit: StrictInt | None = Field(default=None, description="Minutes.")
+    memory_per_cpu: StrictInt | None = Field(default=None, description="Megabytes.")
+    memory_per_gpu: StrictInt | None = Field(default=None, description="Megabytes.")
+    memory_per_node: StrictInt | None = Field(default=None, description="Megabytes.")
+
+
 @router.get("", response_model=Envelope)
 async def list_jobs(manager: Manager, query: Wanted) -> EnvelopeResponse:
     """List jobs: filtered, sorted, a page of them; with how many there are in each state.
@@ -85,14 +98,21 @@ async def list_jobs(manager: Manager, query: Wanted) -> EnvelopeResponse:
 
 
 @router.get("/{job_id}", response_model=Envelope)
-async def get_job(job_id: str, manager: Manager) -> EnvelopeResponse:
-    """Show one job and its timeline."""
+async def get_job(job_id: str, manager: Manager, settings: Settings) -> EnvelopeResponse:
+    """Show one job and its timeline.
+
+    `suggested_limits` has the time limit (minutes) and the memory (megabytes) with which to submit
+    an ended job of a cluster again: as before, or twice what it ran out of. Null is the default.
+    """
     job = await manager.store.in_thread(manager.store.get, job_id)
     events = await manager.store.in_thread(manager.store.events, job_id)
-    data = {
+    data: dict[str, Any] = {
         "job": job_to_json(job, full=True),
         "events": [event_to_json(event) for event in events],
+        "suggested_limits": {},
     }
+    if settings.on_cluster and job.state in ENDED:
+        data["suggested_limits"] = suggested_limits(job, settings.hpc)
     return EnvelopeResponse("Job", data)
 
 
@@ -122,9 +142,16 @@ async def cancel_job(job_id: str, manager: Manager) -> EnvelopeResponse:
 
 
 @router.post("/{job_id}/resubmit", response_model=Envelope)
-async def resubmit_job(job_id: str, manager: Manager) -> EnvelopeResponse:
-    """Submit an ended job once more, as a new job; what has arrived already is not sent again."""
-    job = await manager.resubmit(job_id)
+async def resubmit_job(
+    job_id: str, manager: Manager, limits: Limits | None = None
+) -> EnvelopeResponse:
+    """Submit an ended job once more, as a new job; what has arrived already is not sent again.
+
+    On a cluster the new job can have another time limit and more memory. They are checked as those
+    of a submission.
+    """
+    changes = limits.model_dump(exclude_unset=True) if limits is not None else {}
+    job = await manager.resubmit(job_id, changes)
     return EnvelopeResponse("Submitted the job again", {"job": job_to_json(job)})
 
 

@@ -5,6 +5,7 @@ import { ask, part, post, ROOT, say, showTime, showTimes, tell } from "./common.
 import { clock, duration, place, progressHeading, size, timeline } from "./format.js";
 import { isEnded, showProgress, showState } from "./jobrow.js";
 import { follow } from "./live.js";
+import { offerResubmit } from "./resubmit.js";
 
 const $ = (id) => document.getElementById(id);
 const page = $("job");
@@ -210,16 +211,7 @@ $("confirm").addEventListener("close", async () => {
     tell($("message"), "error", "The job is not stopped yet", { list: error.errors });
   }
 });
-$("resubmit").addEventListener("click", async () => {
-  $("resubmit").disabled = true;
-  try {
-    const { job } = await post(`/api/jobs/${id}/resubmit`);
-    location.href = `${ROOT}/jobs/${job.id}`;
-  } catch (error) {
-    $("resubmit").disabled = false;
-    tell($("message"), "error", "The job could not be submitted again", { list: error.errors });
-  }
-});
+offerResubmit(id);
 
 offerRetries(id, showJob);
 

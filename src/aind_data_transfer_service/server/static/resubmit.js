@@ -1,0 +1,62 @@
+// "Submit again" on the page of a job: at once, or on a cluster with another time limit and memory.
+
+import { ask, post, ROOT, say, tell } from "./common.js";
+
+const MEMORY = {
+  memory_per_cpu: "Memory (MB per CPU)",
+  memory_per_gpu: "Memory (MB per GPU)",
+  memory_per_node: "Memory (MB per node)",
+};
+const FAILED = "The job could not be submitted again";
+const $ = (id) => document.getElementById(id);
+
+/** Show a limit in its field; hide the field if users may not set it. */
+function showLimit(field, limits, name) {
+  field.closest(".field").hidden = !name || !(name in limits);
+  field.value = limits[name] ?? "";
+}
+
+/** Read what a field says; an empty one stands for the default. */
+const limitIn = (field) => (field.value === "" ? null : Number(field.value));
+
+/** Let the job be submitted again. */
+export function offerResubmit(id) {
+  const button = $("resubmit");
+  let memory;
+
+  /** Submit it, and open the page of the new job. */
+  async function resubmit(changes, region) {
+    button.disabled = true;
+    try {
+      const { job } = await post(`/api/jobs/${id}/resubmit`, changes);
+      location.href = `${ROOT}/jobs/${job.id}`;
+    } catch (error) {
+      button.disabled = false;
+      tell(region, "error", FAILED, { list: error.errors });
+    }
+  }
+
+  button.addEventListener("click", async () => {
+    let limits;
+    try {
+      limits = (await ask(`/api/jobs/${id}`)).suggested_limits;
+    } catch (error) {
+      return tell($("message"), "error", FAILED, { list: error.errors });
+    }
+    if (!Object.keys(limits).length) return resubmit({}, $("message"));
+    memory = Object.keys(MEMORY).find((name) => name in limits);
+    showLimit($("time-limit"), limits, "time_limit");
+    showLimit($("memory"), limits, memory);
+    if (memory) say(document.querySelector('label[for="memory"]'), MEMORY[memory]);
+    $("limits-message").replaceChildren();
+    $("limits").showModal();
+  });
+  $("limits-close").addEventListener("click", () => $("limits").close());
+  $("limits").querySelector("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const changes = {};
+    if (!$("time-limit").closest(".field").hidden) changes.time_limit = limitIn($("time-limit"));
+    if (memory) changes[memory] = limitIn($("memory"));
+    resubmit(changes, $("limits-message"));
+  });
+}

@@ -1,0 +1,122 @@
+"""What an ended job asks of the cluster when it is submitted again."""
+
+import json
+import unittest
+from datetime import timedelta
+
+from aind_data_transfer_service.errors import SubmissionError
+from aind_data_transfer_service.executors.slurm_words import run_status
+from aind_data_transfer_service.hpc.models import SlurmJob
+from aind_data_transfer_service.jobs.resubmission import changed_settings, suggested_limits
+from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.settings.hpc import HpcSettings
+from tests.support import slow
+from tests.support.jobs import NOON, a_job
+from tests.support.mock_cluster import ClusterServiceTest
+
+
+def suggested(state=JobState.FAILED, reason="", own=None, hpc=None, **values):
+    """Return what is suggested for a job with some settings of its own."""
+    job = a_job(state=state, reason=reason, hpc_settings=json.dumps(own or {}), **values)
+    return suggested_limits(job, HpcSettings(**(hpc or {})))
+
+
+def out_of_memory(**memory):
+    """Return the reason of a job that Slurm ended for want of memory."""
+    return run_status("7:j", SlurmJob(job_id=7, state="OUT_OF_MEMORY", **memory)).reason
+
+
+class SuggestedLimitsTest(unittest.TestCase):
+    """The values that the form is filled with."""
+
+    def test_a_job_that_ran_out_of_time_gets_twice_its_limit(self):
+        same = {"time_limit": 90, "memory_per_cpu": 500}
+        self.assertEqual(suggested(own=same), same)
+        self.assertEqual(suggested(JobState.TIMEOUT, own=same), same | {"time_limit": 180})
+        self.assertEqual(
+            suggested(JobState.TIMEOUT, hpc={"time_limit": 360, "memory_per_cpu": 400}),
+            {"time_limit": 720, "memory_per_cpu": 400},
+        )
+
+    def test_without_a_limit_of_its_own_it_gets_twice_as_long_as_it_ran(self):
+        ran = {"started_at": NOON, "ended_at": NOON + timedelta(minutes=9, seconds=30)}
+        unknown = {"time_limit": None, "memory_per_cpu": None}
+        self.assertEqual(suggested(JobState.TIMEOUT, **ran)["time_limit"], 20)
+        self.assertEqual(suggested(JobState.FAILED, **ran), unknown)
+        self.assertEqual(suggested(JobState.TIMEOUT), unknown)
+
+    def test_a_job_that_ran_out_of_memory_gets_twice_its_memory(self):
+        reason = out_of_memory(memory_per_cpu_mb=500)
+        own = {"time_limit": 90, "memory_per_cpu": 600}
+        self.assertEqual(suggested(reason=reason, own=own)["memory_per_cpu"], 1200)
+        self.assertEqual(suggested(reason=reason)["memory_per_cpu"], 1000)
+        self.assertEqual(suggested(reason=out_of_memory())["memory_per_cpu"], None)
+        whole = out_of_memory(memory_per_node_mb=8000)
+        self.assertEqual(suggested(reason=whole)["memory_per_node"], 16_000)
+        defaults = {"job_defaults": {"memory_per_node": 4000}}
+        self.assertEqual(suggested(reason=whole, hpc=defaults)["memory_per_node"], 8000)
+
+    def test_what_users_may_not_set_is_not_offered(self):
+        only = {"user_settings": "time_limit"}
+        self.assertEqual(suggested(own={"time_limit": 9}, hpc=only), {"time_limit": 9})
+        self.assertEqual(suggested(hpc={"user_settings": "qos"}), {})
+
+
+class ChangedSettingsTest(unittest.TestCase):
+    """The settings of the new job."""
+
+    def change(self, before, **changes):
+        """Change settings."""
+        return json.loads(changed_settings(json.dumps(before), changes))
+
+    def test_only_what_is_named_changes(self):
+        before = {"name": "é", "time_limit": 60, "environment": {"A": "1"}}
+        self.assertEqual(self.change(before, time_limit=120), before | {"time_limit": 120})
+        self.assertEqual(changed_settings(' {"a": 1}', {}), ' {"a": 1}')
+
+    def test_none_stands_for_the_default(self):
+        before = {"name": "n", "time_limit": 60, "memory_per_cpu": 500}
+        self.assertEqual(self.change(before, time_limit=None), {"name": "n", "memory_per_cpu": 500})
+
+    def test_memory_replaces_memory_of_another_kind(self):
+        before = {"name": "n", "memory_per_cpu": 500}
+        self.assertEqual(
+            self.change(before, memory_per_node=4000), {"name": "n", "memory_per_node": 4000}
+        )
+
+
+class ResubmitTest(ClusterServiceTest):
+    """On a cluster that only pretends."""
+
+    async def end(self, manager, **settings):
+        """Submit a job, and have it recorded as one that ran out of time."""
+        submission = await manager.submit_hpc(self.requests(1, job_1=settings))
+        [response] = submission.responses
+        manager.store.update(response["job_id"], state=JobState.TIMEOUT)
+        return response["job_id"]
+
+    async def test_the_new_job_has_the_new_limits_and_the_other_settings(self):
+        manager = await self.start(monitor_interval=None)
+        job_id = await self.end(manager, time_limit=60, memory_per_cpu=500, nice=3)
+        again = await manager.resubmit(job_id, {"time_limit": 120, "memory_per_node": 9000})
+        settings = {"name": "job 1", "time_limit": 120, "memory_per_node": 9000, "nice": 3}
+        self.assertEqual(json.loads(again.hpc_settings), settings)
+        sent = self.cluster.jobs()[-1].properties
+        self.assertEqual((sent["time_limit"], sent["memory_per_node"]), (120, 9000))
+        self.assertNotIn("memory_per_cpu", sent)
+
+    @slow
+    async def test_limits_are_checked_as_those_of_a_submission(self):
+        manager = await self.start(monitor_interval=None, user_settings="time_limit")
+        job_id = await self.end(manager, time_limit=60)
+        for changes, found in (
+            ({"time_limit": 0}, r"hpc_settings\.time_limit: 0 is wrong"),
+            ({"memory_per_cpu": 500}, r"hpc_settings\.memory_per_cpu: not to be set here"),
+        ):
+            with self.assertRaisesRegex(SubmissionError, found):
+                await manager.resubmit(job_id, changes)
+        self.assertEqual(1, len(self.cluster.jobs()))
+
+
+if __name__ == "__main__":
+    unittest.main()
