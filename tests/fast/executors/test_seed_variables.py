@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import unittest
 from unittest.mock import patch
 
@@ -44,12 +45,12 @@ def what_reaches_the_cluster(**changes: str) -> dict[str, object]:
     sent = submission_of(spec, settings.hpc, settings.agreed_environment())
     found = {f"property {name}": value for name, value in sent.properties.items()}
     found |= {f"variable {name}": value for name, value in sent.environment.items()}
-    command = [line for line in sent.script.splitlines() if line.startswith("singularity ")]
+    command = re.search(r"\bsingularity exec \S+ \S+", sent.script)
     found |= {
         "url": client.base_url,
         "user": settings.hpc.username,
         "token": asyncio.run(client.tokens.current()),
-        "command": " ".join(command[0].split()[:4]) if command else "",
+        "command": command[0] if command else "",
     }
     return found
 
