@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 _LAST_WORD = 2.0
 """Seconds that a job which ends has to write so into its lease."""
+_TURN = 0.2
+"""Seconds until a thread that waits for another's renewal looks whether the lease is lost."""
 _RENEWALS = 20
 """Attempts to renew a shared lease that other shards renew at the same moment."""
 _LONGEST_TTL = 3600.0
@@ -287,8 +289,12 @@ class Lease(Guard):
                 self._changed.wait_for(
                     lambda: self._lost or self._ended.is_set() or not self.is_expired()
                 )
-            if self._lost is None and self._ended.is_set() and self.is_expired():
-                raise self._expired()
+        self._raise_if_over()
+
+    def _raise_if_over(self) -> None:
+        """Raise what `check` raises, without waiting for a renewal."""
+        if self._lost is None and self._ended.is_set() and self.is_expired():
+            raise self._expired()
         if self._lost is not None:
             raise type(self._lost)(str(self._lost))
 
@@ -314,8 +320,8 @@ class Lease(Guard):
         UploadError
             If the store cannot be asked.
         """
-        while not self._renewing.acquire(timeout=self._left()):
-            self.check()
+        while not self._renewing.acquire(timeout=_TURN):  # `check` could wait for this very thread
+            self._raise_if_over()
         try:
             self._renewer = threading.get_ident()
             for holding in self._holdings:

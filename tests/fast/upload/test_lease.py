@@ -323,6 +323,25 @@ class TestLease(LeaseTestCase):
             held.renew()
             held.check()
 
+    def test_a_renewal_that_took_longer_than_the_lease_lasts_is_followed_by_another(self):
+        """As when the store was away just when the job made sure of its lease before publishing."""
+        now, real, slow_put = [1000.0], LocalAssetStore.put, threading.Event()
+        timing = Timing(interval=0.01, patience=1e6)
+        held = self.hold(timing, clock=lambda: now[0], since=now[0])
+
+        def put(*arguments, **more):
+            if threading.current_thread() is threading.main_thread() and not slow_put.is_set():
+                slow_put.set()
+                now[0] += 1000
+                wait_until(lambda: _is_in(held._threads[0], Lease.renew), 10, "the other thread")
+            return real(*arguments, **more)
+
+        with held:
+            with patch.object(LocalAssetStore, "put", put):
+                held.renew()
+            wait_until(lambda: not held.is_expired(), 10, "a further renewal")
+            held.check()
+
     def test_a_store_that_is_away_while_the_lease_is_removed_ends_the_job(self):
         now, real, errors = [1000.0], LocalAssetStore.delete_matching, []
 
