@@ -12,6 +12,7 @@ from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec, Unfit
 from aind_data_transfer_service.executors.slurm_cluster import LONGEST_AGE, KnownLimits
 from aind_data_transfer_service.executors.slurm_limits import (
+    CHECKED,
     ClusterLimits,
     LimitFindings,
     find_limits,
@@ -80,15 +81,15 @@ class JobChecks:
     async def check(self, specs: Sequence[JobSpec], seconds: float) -> Unfit:
         """Check jobs, all at once; jobs with the same settings are checked once."""
         dialect, trouble = await self._ask_dialect(seconds)
-        keys = [json.dumps(dict(spec.settings), sort_keys=True, default=str) for spec in specs]
-        settings = {key: self._settings(spec) for key, spec in zip(keys, specs)}
-        known = {key: self._check_dialect(one, dialect, trouble) for key, one in settings.items()}
+        keys, settings = await asyncio.to_thread(self._read_all, specs)
+        known = await asyncio.to_thread(self._check_dialects, settings, dialect, trouble)
         cluster = ClusterLimits()
         if dialect is not None:
             cluster = await self._limits.get(seconds)
-        limits = _find_all(settings, cluster)
+        limits = await asyncio.to_thread(_find_all, settings, cluster)
         if any(found.errors for found in limits.values()) and self._limits.age > _FRESH:
-            limits = _find_all(settings, await self._limits.get(seconds, _FRESH))
+            cluster = await self._limits.get(seconds, _FRESH)
+            limits = await asyncio.to_thread(_find_all, settings, cluster)
         errors: dict[str, list[str]] = {}
         warnings: dict[str, list[str]] = {}
         for key, spec in zip(keys, specs):
@@ -138,10 +139,22 @@ class JobChecks:
         except ExecutorError as error:
             return None, str(error)
 
+    def _read_all(self, specs: Sequence[JobSpec]) -> tuple[list[str], dict[str, _Settings]]:
+        """Read what jobs ask for: the key of each job, and the settings by key."""
+        keys = [json.dumps(dict(spec.settings), sort_keys=True, default=str) for spec in specs]
+        distinct = dict(zip(keys, specs))
+        return keys, {key: self._settings(spec) for key, spec in distinct.items()}
+
     def _settings(self, spec: JobSpec) -> _Settings:
         """Read what a job asks for."""
         asked, _ = read_properties(spec.settings)  # what is wrong with these is known
         return _Settings(asked, site_defaults(asked, self._hpc), self._hpc)
+
+    def _check_dialects(
+        self, settings: Mapping[str, _Settings], dialect: Dialect | None, trouble: str
+    ) -> dict[str, tuple[list[str], list[str]]]:
+        """Check all settings against the API version."""
+        return {key: self._check_dialect(one, dialect, trouble) for key, one in settings.items()}
 
     @staticmethod
     def _check_dialect(
@@ -168,11 +181,18 @@ class JobChecks:
 def _find_all(
     settings: Mapping[str, _Settings], cluster: ClusterLimits
 ) -> dict[str, LimitFindings]:
-    """Check all settings against what the cluster allows."""
-    return {
-        key: find_limits({**one.defaults, **one.asked}, one.place, cluster)
-        for key, one in settings.items()
-    }
+    """Check all settings against what the cluster allows; those that ask for the same, once."""
+    known: dict[str, LimitFindings] = {}
+    found = {}
+    for key, one in settings.items():
+        parts = [
+            {k: v for k, v in part.items() if k in CHECKED} for part in (one.asked, one.defaults)
+        ]
+        same = json.dumps(parts, sort_keys=True)
+        if same not in known:
+            known[same] = find_limits({**parts[1], **parts[0]}, one.place, cluster)
+        found[key] = known[same]
+    return found
 
 
 def _script_errors(spec: JobSpec) -> list[str]:

@@ -17,6 +17,14 @@ from aind_data_transfer_service.hpc.partitions import SlurmPartition, SlurmQos
 _NAMED = 10
 """How many partitions or other names a sentence lists at most."""
 _GPUS = ("gpus", "gpus_per_node", "gpus_per_socket", "gpus_per_task", "cpus_per_gpu")
+CHECKED = frozenset(
+    {
+        *("account", "cpus_per_task", "gres", "memory_per_cpu", "memory_per_node"),
+        *("minimum_cpus_per_node", "nodes", "partition", "qos", "tasks", "tasks_per_node"),
+        *("time_limit", "time_minimum", *_GPUS),
+    }
+)
+"""The properties that are compared with what a cluster allows."""
 Place = Callable[[str], str]
 """Returns the setting that a property of a job comes from, as `hpc_settings.tasks`."""
 

@@ -118,8 +118,6 @@ class LimitsOfTheClusterTest(ClusterServiceTest):
         faults = (
             Reply(500, {"errors": [{"error": "Unspecified error", "errno": -1}]}),
             Reply(200, {"partitions": [{"name": "part", "max_time_limit": -9}, 7, None]}),
-            Reply(200, {"partitions": {"name": "part"}, "errors": []}),
-            Reply(200, {"errors": []}),
         )
         for fault in faults:
 
