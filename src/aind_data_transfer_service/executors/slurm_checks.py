@@ -108,7 +108,7 @@ class JobChecks:
         is_looking = self._look is not None and not self._look.done()
         if not is_looking and self._clock() >= self._look_due:
             self._look_due = self._clock() + LONGEST_AGE
-            self._look = asyncio.create_task(self._check_defaults())
+            self._look = asyncio.create_task(self._look_at_defaults())
         return self._default_problems
 
     async def close(self) -> None:
@@ -116,6 +116,13 @@ class JobChecks:
         if self._look is not None:
             self._look.cancel()
             await asyncio.gather(self._look, return_exceptions=True)
+
+    async def _look_at_defaults(self) -> None:
+        """Check the defaults; a fault of the check itself is logged, and nothing depends on it."""
+        try:
+            await self._check_defaults()
+        except Exception:
+            logger.exception("slurm: the defaults of jobs could not be checked")
 
     async def _check_defaults(self) -> None:
         """Check a job that has nothing but the defaults, and log what is new."""

@@ -14,6 +14,7 @@ from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import EndRecord, JobSpec, RunState
 from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
+from aind_data_transfer_service.hpc.dialects import Dialect
 from aind_data_transfer_service.hpc.errors import AnswerLost, Refused, SlurmComplaint, Unreachable
 from aind_data_transfer_service.hpc.models import Pinged, SlurmJob, Submission, Submitted
 from aind_data_transfer_service.settings.hpc import HpcSettings
@@ -41,6 +42,10 @@ class FakeClient:
         self.past: list[SlurmJob] | Exception | None = None
         self.past_questions: list[list[int]] = []
         self.refusal: Refused | None = None
+
+    async def dialect(self) -> Dialect:
+        """Return the API version; it is away while the service starts."""
+        raise DOWN
 
     async def past_jobs(self, job_ids) -> list[SlurmJob] | None:
         """Tell of ended jobs."""
