@@ -2,7 +2,8 @@
 
 The first answers `GET /subject/{id}` with an envelope `{"message", "data"}`; the second answers
 `GET /api/v2/subject/{id}` with the document itself. A root address may have either or both: the
-first is asked first, and the second if the first has no such routes or is out of order.
+first is asked first, and the second if the first does not know, has no such routes or is out of
+order.
 """
 
 import time
@@ -86,7 +87,7 @@ class MetadataService(SourceBase):
         self.url, login = _without_login(url.rstrip("/"))
         self._v2_only = self.url.endswith(V2_PATH)
         self._root = self.url.removesuffix(V2_PATH)
-        self._generations = (2,) if self._v2_only else (1, 2)
+        self._generations: tuple[int, ...] = (2,) if self._v2_only else (1, 2)
         self._attempts = max(1, attempts)
         self._sleep = sleep
         self._timeout = timeout
@@ -172,20 +173,33 @@ class MetadataService(SourceBase):
         return Found(data, answer.valid, answer.address, notes=tuple(notes))
 
     def _ask(self, path: str) -> _Answer | None:
-        """Get the data below a path from the first generation that is in order."""
+        """Get the data below a path from the first generation that has them.
+
+        None if the second knows that there are none, or the first and the second has none either.
+        """
         problems: list[str] = []
+        is_known_to_be_none = False
         for generation in self._generations:
             try:
                 answer = self._of_generation(generation, path)
             except _OutOfOrder as error:
                 problems.append(str(error))
                 continue
+            except MetadataError:
+                if is_known_to_be_none:
+                    return None
+                raise
             if answer is False:
-                continue
-            if problems:  # of the generations before
-                self._generations = (2, 1)
-            return answer
-        if problems:
+                self._generations = tuple(n for n in self._generations if n != generation) or (2,)
+            elif answer is None and generation == 2:
+                return None
+            elif answer is None:
+                is_known_to_be_none = True
+            else:
+                if problems:  # of the generation before
+                    self._generations = (2, 1)
+                return answer
+        if problems and not is_known_to_be_none:
             raise MetadataError("; ".join(problems))
         return None
 
@@ -196,12 +210,8 @@ class MetadataService(SourceBase):
         body = _json(response)
         enveloped = isinstance(body, dict) and "data" in body
         if response.status_code == 404 and body is not _NO_JSON:
-            if generation == 1 and not enveloped:
-                self._generations = (2,)
-                return False
-            if generation == 2 and not self._v2_only and (enveloped or body == _NO_ROUTE):
-                return False
-            return None
+            has_no_route = not enveloped if generation == 1 else enveloped or body == _NO_ROUTE
+            return False if has_no_route and not self._v2_only else None
         if generation == 1 and enveloped:
             return _read(generation, response, body["data"], address, body.get("message"))
         return _read(generation, response, body, address, None)

@@ -162,6 +162,24 @@ class TestService(unittest.TestCase):
                 self.assertEqual(1, sum(path == "/subject/1" for path in server.asked))
                 self.assertNotIn("/rig/r", server.asked)
 
+    def test_what_the_first_generation_does_not_know_the_second_may(self):
+        server = self.serve().says("/api/v2/subject/1", json.dumps(SUBJECT).encode())
+        server.says("/api/v2/subject/abc", json.dumps({"detail": "not valid"}).encode(), 406)
+        server.says("/api/v2/subject/3", b"down", 500)
+        service = self.ask(server)
+        self.assertEqual(SUBJECT, service.subject("1").document)
+        self.assertIsNone(service.subject("abc"))
+        self.assertIsNone(service.subject("3"))
+
+    def test_a_generation_without_routes_is_asked_once(self):
+        for second_generation in (False, True):
+            server = self.serve(second_generation)
+            service = self.ask(server)
+            for number in range(3):
+                self.assertIsNone(service.subject(str(number)))
+            of_the_second = sum(path.startswith("/api/v2") for path in server.asked)
+            self.assertEqual((4, 3 if second_generation else 1), (len(server.asked), of_the_second))
+
     def test_if_both_generations_are_out_of_order_both_are_named(self):
         server = self.serve().says("/subject/1", b"down", 500).says("/api/v2/subject/1", b"x", 503)
         with self.assertRaisesRegex(MetadataError, "/subject/1 .*500; .*/api/v2/subject/1 .*503"):
