@@ -102,7 +102,7 @@ class ResubmitTest(ClusterServiceTest):
         settings = {"name": "job 1", "time_limit": 120, "memory_per_node": 9000, "nice": 3}
         self.assertEqual(json.loads(again.hpc_settings), settings)
         sent = self.cluster.jobs()[-1].properties
-        self.assertEqual((sent["time_limit"], sent["memory_per_node"]), (120, 9000))
+        self.assertEqual((sent["time_limit"], int(sent["memory_per_node"])), (120, 9000))
         self.assertNotIn("memory_per_cpu", sent)
 
     @slow
