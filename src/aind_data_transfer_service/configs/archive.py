@@ -228,10 +228,18 @@ class _Look:
             part.rows = self._row + 1
         if self._column >= part.columns:
             part.columns = self._column + 1
-        if self._kind == "s":
+        if self._kind in ("s", "d"):
             _, end = self._tag(self._parser.CurrentByteIndex)
-            if self._content[end - 2 : end] == b"/>" or self._content[end : end + 1] == b"<":
+            if self._kind == "d":
+                self._drop_utc_mark(end)
+            elif self._content[end - 2 : end] == b"/>" or self._content[end : end + 1] == b"<":
                 self._make_text(self._cell_begin)
+
+    def _drop_utc_mark(self, begin: int) -> None:
+        """Have an ISO time with a `Z` read as the wall clock that every program shows."""
+        end = self._content.find(b"<", begin)
+        if self._content[end - 1 : end] == b"Z":
+            self.part.edits.append(Edit(end - 1, end, b""))
 
     def _make_text(self, begin: int) -> None:
         """Have a cell read as the text that its value is."""

@@ -151,6 +151,9 @@ class CellsTest(unittest.TestCase):
             ("2014-12-31T23:59:59.9999996", datetime(2015, 1, 1)),
             ("2014-01-16T15:59:59.9994", datetime(2014, 1, 16, 15, 59, 59, 999000)),
             ("2014-01-16T16:00:00.0000001", datetime(2014, 1, 16, 16)),
+            ("2014-01-16T15:59:59.9999999790452424Z", datetime(2014, 1, 16, 16)),
+            ("2014-01-16T16:00:00Z", datetime(2014, 1, 16, 16)),
+            ("2014-01-16T16:00", datetime(2014, 1, 16, 16)),
         ):
             cell = f'<c r="E2" t="d"><v>{text}</v></c>'.encode()
             data = with_parts(
@@ -158,7 +161,7 @@ class CellsTest(unittest.TestCase):
                 sheet1=lambda xml, cell=cell: re.sub(rb'<c r="E2".*?</c>', cell, xml, flags=re.S),
             )
             with self.subTest(text=text):
-                [job] = read(data).rows
+                [job] = read(data, lab_timezone=ZoneInfo("America/Los_Angeles")).rows
                 self.assertEqual(job.config.acq_datetime, expected)
 
     def test_cells_in_an_hour_of_a_clock_change_are_refused(self):
