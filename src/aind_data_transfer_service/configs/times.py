@@ -219,9 +219,12 @@ def _with_offset(moment: datetime) -> datetime:
 
 def _refuse_clock_change(moment: datetime, zone: ZoneInfo, or_repeated: bool) -> None:
     """Refuse a time that the wall clock of a zone skips or, if asked, shows twice."""
-    readings = [moment.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
+    local = moment.replace(tzinfo=zone, fold=0)
+    if local.utcoffset() == local.replace(fold=1).utcoffset():
+        return
+    readings = [local.replace(fold=fold).astimezone(UTC) for fold in (0, 1)]
     is_skipped = readings[0] > readings[1]
-    if readings[0] == readings[1] or not (is_skipped or or_repeated):
+    if not (is_skipped or or_repeated):
         return
     first, second = (one.astimezone(zone).isoformat() for one in sorted(readings))
     shown = quoted(moment.replace(tzinfo=None).isoformat())
