@@ -37,6 +37,8 @@ from aind_data_transfer_service.errors import SpreadsheetError
 
 _REFERENCE = re.compile(r"([A-Za-z]{1,3})([1-9]\d{0,6})", re.A)
 _KIND = re.compile(rb"""\st\s*=\s*(?:"[^"]*"|'[^']*')""")
+_END_OF_VALUE = re.compile(rb"</(?:\w+:)?v\s*>")
+_MARKED = re.compile(rb"<!\[CDATA\[(.*?)\]\]>|<!--.*?-->", re.S)
 _PADDED_TEXT = re.compile(rb"<((?:\w+:)?t)>(?=\s|[^<]*\s</)")
 _KINDS = frozenset({None, "b", "d", "inlineStr", "n", "s", "str"})
 """Types of cells that the library reads whatever their value is."""
@@ -187,7 +189,13 @@ class _Look:
         if tag == "c":
             self._cell(attributes)
         elif tag == "v" or tag == "is":
-            self._value()
+            part = self.part
+            if self._row >= part.rows:
+                part.rows = self._row + 1
+            if self._column >= part.columns:
+                part.columns = self._column + 1
+            if tag == "v":
+                self._value()
         elif tag == "f" and self._kind not in ("s", "str", "inlineStr"):
             self.part.formulas.add((self._row, self._column))
         elif tag == "row":
@@ -222,24 +230,26 @@ class _Look:
             self._make_text(self._parser.CurrentByteIndex)
 
     def _value(self) -> None:
-        """See the value of a cell begin."""
-        part = self.part
-        if self._row >= part.rows:
-            part.rows = self._row + 1
-        if self._column >= part.columns:
-            part.columns = self._column + 1
-        if self._kind in ("s", "d"):
-            _, end = self._tag(self._parser.CurrentByteIndex)
-            if self._kind == "d":
-                self._drop_utc_mark(end)
-            elif self._content[end - 2 : end] == b"/>" or self._content[end : end + 1] == b"<":
-                self._make_text(self._cell_begin)
+        """See the value of a cell begin, and have it written as the library needs it.
 
-    def _drop_utc_mark(self, begin: int) -> None:
-        """Have an ISO time with a `Z` read as the wall clock that every program shows."""
-        end = self._content.find(b"<", begin)
-        if self._content[end - 1 : end] == b"Z":
-            self.part.edits.append(Edit(end - 1, end, b""))
+        The library reads the number of a shared text as 0 if there are blanks around it.
+        """
+        content = self._content
+        _, begin = self._tag(self._parser.CurrentByteIndex)
+        end = begin if content[begin - 2 : begin] == b"/>" else content.index(b"<", begin)
+        given = value = content[begin:end]
+        if content[end : end + 2] == b"<!" and (close := _END_OF_VALUE.search(content, end)):
+            end = close.start()
+            given, value = content[begin:end], _MARKED.sub(_escaped, content[begin:end])
+        value = value.strip()
+        if self._kind == "d":
+            value = value.removesuffix(b"Z")  # every program shows it as the wall clock
+        elif self._kind == "s" and not value:
+            return self._make_text(self._cell_begin)
+        elif self._kind == "s" and not value.isdigit():
+            raise SpreadsheetError(DAMAGED)
+        if value != given:
+            self.part.edits.append(Edit(begin, end, value))
 
     def _make_text(self, begin: int) -> None:
         """Have a cell read as the text that its value is."""
@@ -345,6 +355,11 @@ def _shared_uses(content: bytes) -> list[int]:
 
     parse(content, start, text)
     return uses
+
+
+def _escaped(section: re.Match[bytes]) -> bytes:
+    """Return the text of a CDATA section as usual XML; of a comment, nothing."""
+    return (section[1] or b"").replace(b"&", b"&amp;").replace(b"<", b"&lt;")
 
 
 def _edited(content: bytes, edits: Sequence[Edit]) -> bytes:

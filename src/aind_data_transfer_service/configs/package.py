@@ -195,7 +195,7 @@ def open_package(data: bytes, max_unpacked: int) -> Package:
             archive.read_if_present(
                 kinds.get("sharedStrings", resolved(path, "sharedStrings.xml"))
             ),
-            archive.read_if_present(kinds.get("styles", resolved(path, "styles.xml"))),
+            archive.read_if_present(kinds.get("styles", resolved(path, "styles.xml"))) or None,
         )
 
 

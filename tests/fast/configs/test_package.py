@@ -234,6 +234,42 @@ class XmlTest(PackageTest):
                 self.edit(SHEET, "</row></sheetData>", end)
                 self.assertIsNone(self.assert_read().rows[0].config.metadata_dir)
 
+    def test_blanks_and_sections_around_values(self):
+        for value in (
+            r"\n  \1\n",
+            r" \1",
+            r"\1\t",
+            r"<![CDATA[\1]]>",
+            r" <![CDATA[ \1 ]]> ",
+            r"<!-- value -->\1",
+            r"\1<!-- </c> -->",
+        ):
+            with self.subTest(value=value):
+                self.setUp()
+                self.edit(SHEET, "<v>([^<]*)</v>", f"<v>{value}</v>")
+                self.assert_read()
+
+    def test_the_number_of_a_shared_text_that_is_none(self):
+        for number in ("x", "-1", "1.5", "999999", "1 2"):
+            with self.subTest(number=number):
+                self.setUp()
+                cell = f'<c r="K2" t="s"><v>{number}</v></c></row></sheetData>'
+                self.edit(SHEET, "</row></sheetData>", cell)
+                self.assert_only_error("the file is damaged")
+
+    def test_texts_with_sections_and_signs(self):
+        text = "<t>R&amp;D &lt;a&gt;<![CDATA[ & <b>]]></t>"
+        self.edit(STRINGS, "<t>Ephys Platform</t>", text)
+        self.assertEqual("R&D <a> & <b>", self.assert_read().rows[0].config.project_name)
+        self.setUp()
+        cell = '<c r="B2" t="str"><v>R&amp;D <![CDATA[ & <b>]]></v></c>'
+        self.edit(SHEET, r'<c r="B2".*?</c>', cell)
+        self.assertEqual("R&D  & <b>", self.assert_read().rows[0].config.project_name)
+
+    def test_empty_styles(self):
+        self.parts["xl/styles.xml"] = b""
+        self.assert_read()
+
     def test_a_cell_of_an_unknown_type_is_a_text(self):
         cell = '<c r="K2" t="text"><v>/data/documents</v></c></row></sheetData>'
         self.edit(SHEET, "</row></sheetData>", cell)
