@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from xml.parsers import expat
 
 from aind_data_transfer_service.configs.package import (
@@ -22,6 +23,7 @@ from aind_data_transfer_service.configs.package import (
     local,
     new_parser,
     open_package,
+    padded_widths,
     parse,
 )
 from aind_data_transfer_service.configs.spreadsheet_limits import (
@@ -69,6 +71,8 @@ class Part:
     """Cells that hold an error such as `#REF!`, by row and column from 0."""
     formulas: set[Place] = field(default_factory=set)
     """Formulas whose result is not a text."""
+    padded: dict[Place, int] = field(default_factory=dict)
+    """Cells whose number format shows zeros before the number, with the digits that it shows."""
     shared: int = 0
     """How many cells refer to the table of shared texts."""
     edits: list[Edit] = field(default_factory=list)
@@ -114,9 +118,10 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
     try:
         package = open_package(data, max_unpacked)
         _limit_tags(package)
-        parts = [_look_through(sheet.content) for sheet in package.sheets]
         for content in filter(None, (package.shared_texts, package.styles)):
             _look_through(content)
+        widths = padded_widths(package.styles or b"<none/>")
+        parts = [_look_through(sheet.content, widths) for sheet in package.sheets]
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -149,9 +154,9 @@ def _limit_tags(package: Package) -> None:
         )
 
 
-def _look_through(content: bytes) -> Part:
+def _look_through(content: bytes, widths: Mapping[str, int] = MappingProxyType({})) -> Part:
     """Read through one part for what its cells reach to, and what is wrong with them."""
-    return _Look(content).part
+    return _Look(content, widths).part
 
 
 class _Look:
@@ -161,11 +166,14 @@ class _Look:
     ----------
     content : bytes
         The part.
+    widths : Mapping
+        The digits that number formats show at least, by the style of a cell.
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, widths: Mapping[str, int]) -> None:
         self.part = Part()
         self._content = content
+        self._widths = widths
         self._depth = self._cell_begin = 0
         self._row = self._column = -1
         self._kind: str | None = None
@@ -226,6 +234,8 @@ class _Look:
             self._cell_begin = self._parser.CurrentByteIndex
         elif self._kind == "e":
             self.part.errors.add((self._row, self._column))
+        if attributes.get("s") in self._widths:
+            self.part.padded[self._row, self._column] = self._widths[attributes["s"]]
         if self._kind not in _KINDS:
             self._make_text(self._parser.CurrentByteIndex)
 
@@ -312,7 +322,7 @@ def _limit_texts(parts: Sequence[Part], package: Package, shared: bytes) -> None
         lengths[index]
         for sheet, part in zip(package.sheets, parts, strict=True)
         if part.shared
-        for index in _shared_uses(sheet.content)
+        for index in _shared_uses(_edited(sheet.content, part.edits))
         if index < len(lengths)
     )
     if total > MAX_CHARACTERS:

@@ -34,6 +34,7 @@ _ENCRYPTED = (
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCODING = re.compile(rb"""<\?xml[^>]*?\bencoding\s*=\s*["']([\w.-]+)["'][^>]*\?>""")
+_ZEROS = re.compile("0{2,20}")
 _MAIN = "sheet.main+xml"
 _OTHER_SHEETS = ("/chartsheet", "/dialogsheet", "/macrosheet", "/xlMacrosheet", "/xlIntlMacrosheet")
 
@@ -285,6 +286,38 @@ class _Workbook:
         ids = (value for name, value in attributes.items() if local(name) == "id")
         state = attributes.get("state", "visible")
         self.sheets.append(_Sheet(title, state, next(ids, "")))
+
+
+def padded_widths(styles: bytes) -> dict[str, int]:
+    """Find the styles of cells whose number format shows zeros before a number, such as `000000`.
+
+    Parameters
+    ----------
+    styles : bytes
+        The part of the styles.
+
+    Returns
+    -------
+    dict
+        The number of digits that are shown at least, by the index of the style as cells write it.
+    """
+    formats: dict[str, str] = {}
+    used: list[str] = []
+    is_of_cells = False
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal is_of_cells
+        name = local(tag)
+        if name == "numFmt":
+            formats[attributes.get("numFmtId", "")] = attributes.get("formatCode", "")
+        elif name in ("cellXfs", "cellStyleXfs"):
+            is_of_cells = name == "cellXfs"
+        elif name == "xf" and is_of_cells:
+            used.append(attributes.get("numFmtId", ""))
+
+    parse(styles, start)
+    codes = enumerate(formats.get(name, "").partition(";")[0] for name in used)
+    return {str(index): len(code) for index, code in codes if _ZEROS.fullmatch(code)}
 
 
 def resolved(base: str, target: str) -> str:

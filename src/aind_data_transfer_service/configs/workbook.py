@@ -93,7 +93,7 @@ def _rows(table: list[list[Cell]], part: archive.Part) -> tuple[Row, ...]:
         if row < len(table):
             table[row].extend([""] * (column + 1 - len(table[row])))
             table[row][column] = ERROR_CELL
-    return tuple(
+    rows = tuple(
         Row(number, cells)
         for number, cells in enumerate(table, start=1)
         if any(
@@ -101,6 +101,17 @@ def _rows(table: list[list[Cell]], part: archive.Part) -> tuple[Row, ...]:
             for column, cell in enumerate(cells)
         )
     )
+    for (row, column), width in part.padded.items():
+        if row < len(table) and column < len(table[row]):
+            table[row][column] = _padded(table[row][column], width)
+    return rows
+
+
+def _padded(cell: Cell, width: int) -> Cell:
+    """Return a whole number as its number format shows it, with zeros before it."""
+    if isinstance(cell, float) and cell.is_integer() and 0 <= cell < 1e15:
+        return str(int(cell)).zfill(width)
+    return cell
 
 
 def _is_copied_down(cell: Cell, place: archive.Place, part: archive.Part) -> bool:

@@ -64,6 +64,21 @@ class CellsTest(unittest.TestCase):
                 self.assertEqual(result.errors, [])
                 self.assertEqual(result.rows[0].config.subject_id, expected)
 
+    def test_numbers_that_are_shown_with_zeros_before_them(self):
+        for number_format, value, expected in (
+            ("000000", 123, "000123"),
+            ("000000", 690165, "690165"),
+            ("00000", 690165, "690165"),
+            ("000000;-000000", 123, "000123"),
+            ("0", 123, "123"),
+            ("#,##0", 123, "123"),
+            ("000000", "123", "123"),
+        ):
+            with self.subTest(number_format=number_format, value=value):
+                result = read(saved(book_with("F2", value, number_format)))
+                self.assertEqual([], result.errors)
+                self.assertEqual(expected, result.rows[0].config.subject_id)
+
     def test_numbers_in_columns_of_text(self):
         result = read_xlsx([row(project_name=7.0, processor_full_name=1.5)])
         config = result.rows[0].config
@@ -272,6 +287,13 @@ class RowsBelowTheJobsTest(unittest.TestCase):
             subject_id=lambda n: f"=Old!F{n}",
             acq_datetime=lambda n: f"=VLOOKUP(F{n},Old!A:B,2,FALSE)",
         )
+        self.assertEqual(([], 1), (result.errors, len(result.rows)))
+
+    def test_formulas_in_a_column_that_shows_zeros(self):
+        book = workbook(Jobs=[row(), *[{"subject_id": f"=Old!F{n}"} for n in range(3, 100)]])
+        for cell in book["Jobs"]["F"]:
+            cell.number_format = "000000"
+        result = read(with_parts(saved(book), sheet1=self.with_results))
         self.assertEqual(([], 1), (result.errors, len(result.rows)))
 
     def test_a_value_that_somebody_typed_makes_a_row(self):
