@@ -189,6 +189,8 @@ def open_package(data: bytes, max_unpacked: int) -> Package:
             raise SpreadsheetError(_NOT_XLSX)
         workbook = _Workbook(archive.read(path))
         related = archive.relationships(path)
+        if not related:
+            raise SpreadsheetError(DAMAGED)
         kinds = {one.kind.rpartition("/")[2]: one.target for one in related.values()}
         return Package(
             tuple(_sheet_parts(archive, workbook.sheets, related)),

@@ -131,9 +131,12 @@ class PlacesTest(PackageTest):
                 self.edit(RELS, "/xl/worksheets/sheet1.xml", target)
                 self.assert_read()
 
-    def test_backslashes_in_the_archive(self):
-        self.rename("/", r"\\")
-        self.assert_read()
+    def test_ways_to_write_names_in_the_archive(self):
+        for old, new in (("/", r"\\"), ("^", "/"), ("^", "./"), ("/", "//"), ("xl/", "XL/")):
+            with self.subTest(new=new):
+                self.setUp()
+                self.rename(old, new)
+                self.assert_read()
 
     def test_without_the_relationship_of_the_workbook(self):
         self.rename("^xl/workbook.xml$", "xl/other.xml")
@@ -177,6 +180,10 @@ class SheetsTest(PackageTest):
     def test_a_sheet_whose_part_is_missing(self):
         del self.parts[SHEET]
         self.assert_only_error('the file is damaged: the sheet "Jobs" is missing')
+
+    def test_no_sheet_has_a_part(self):
+        del self.parts[RELS]
+        self.assert_only_error("the file is damaged")
 
     def test_the_names_of_sheets_are_those_of_the_workbook(self):
         self.parts = unpacked(saved(workbook(**{"<A & B>": rows(1), "Ü": rows(1)})))
