@@ -241,8 +241,8 @@ class WrongColumnsTest(unittest.TestCase):
 
     def test_rows_are_not_read_without_a_column_that_every_list_needs(self):
         for table in (
-            [{"a": n, "b": "x"} for n in range(5_000)],
-            [{"dry_run": "TRUE", "log_level": "x", "zzz": n} for n in range(5_000)],
+            [{"a": n, "b": "x"} for n in range(500)],
+            [{"dry_run": "TRUE", "log_level": "x", "zzz": n} for n in range(500)],
         ):
             for read in (read_csv, read_xlsx):
                 with self.subTest(table=str(table[0]), read=read.__name__):
