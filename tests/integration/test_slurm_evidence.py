@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import subprocess
 import uuid
 from unittest.mock import patch
 
@@ -13,43 +15,40 @@ from tests.support import seaweedfs, slurm, wait_until
 from tests.support.requests import upload_settings
 from tests.support.service import Service
 
-_UNMOUNTED = 'umount /sys/fs/cgroup/memory || umount /sys/fs/cgroup; exec "$@"'
 _PRIVATE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 SCRIPT = "#!/bin/bash\necho done\n"
 
 
 class FragileCluster(slurm.SlurmCluster):
-    """A cluster whose node may lose the control groups, so that slurmstepd ends before the job.
+    """A cluster whose node may lose a plugin, so that slurmstepd ends before it starts the job.
 
-    A slurmstepd that is told to end a job which it has not begun takes all processes for that job.
-    So a broken node has a PID namespace of its own, and signals process groups alone.
+    A slurmstepd that is told to end a job which it has not begun may take all processes for that
+    job. So the node has a PID namespace of its own, and signals process groups alone.
     """
-
-    is_broken = False
 
     def _inside(self, command, user="root"):
         inside = super()._inside(command, user)
-        if not (self.is_broken and "/usr/sbin/slurmd" in command):
-            return inside
-        return [*_PRIVATE, "sh", "-c", _UNMOUNTED, "-", *inside]
+        return [*_PRIVATE, *inside] if "/usr/sbin/slurmd" in command else inside
 
     def set_broken(self, is_broken: bool) -> None:
-        """Take the control groups away from the node, or give them back."""
-        self.is_broken = is_broken
-        self.restart("slurmd")
-        self.resume()
+        """Hide a plugin that slurmd has loaded already from slurmstepd, or show it again."""
+        config = self.run("scontrol", "show", "config")
+        plugin = re.search(r"^PluginDir\s*=\s*(\S+)", config, re.MULTILINE)[1] + "/task_none.so"
+        change = ["mount", "--bind", "/dev/null", plugin] if is_broken else ["umount", plugin]
+        node = self._processes["slurmd"].pid
+        pids = f"--pid=/proc/{node}/ns/pid_for_children"
+        subprocess.run(["nsenter", f"--target={node}", "--mount", pids, *change], check=True)
 
     def resume(self) -> None:
         """Put the node back into service: Slurm drains one that failed to run a job."""
         if "drain" in self.run("sinfo", "-h", "-o", "%T"):
             self.run("scontrol", "update", f"nodename={self.node}", "state=resume")
-        self.wait_for_node("idle")
 
 
 class BrokenNodeTest(ClusterTest):
     """Service, slurmrestd, slurmctld, and a slurmd that cannot start a job's first process."""
 
-    options = {"cpus": 4, "limits_memory": True, "extra": "ProctrackType=proctrack/pgid"}
+    options = {"cpus": 4, "extra": "ProctrackType=proctrack/pgid"}
     shards = 1
 
     @classmethod
@@ -78,7 +77,6 @@ class BrokenNodeTest(ClusterTest):
             "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
             "HPC_LOGGING_DIRECTORY": str(self.folder),
             "HPC_PYTHON": self.cluster.python,
-            "HPC_MEMORY_PER_CPU": "1000",
             "HPC_SHARDS": str(self.shards),
             "HPC_AWS_ACCESS_KEY_ID": self.s3.env["AWS_ACCESS_KEY_ID"],
             "HPC_AWS_SECRET_ACCESS_KEY": self.s3.env["AWS_SECRET_ACCESS_KEY"],
@@ -147,6 +145,7 @@ class NoSignTest(BrokenNodeTest):
                     self.assert_left_no_sign(self.end_of(self.submit(script)))
         finally:
             self.cluster.set_broken(False)
+        self.cluster.resume()
         job = self.end_of(self.submit())
         self.assertEqual(("COMPLETED", "", 0), (job["state"], job["reason"], job["exit_code"]))
 
@@ -156,6 +155,7 @@ class NoSignTest(BrokenNodeTest):
             job = self.end_of(self.submit())
         finally:
             self.cluster.set_broken(False)
+            self.cluster.resume()
         self.assertEqual("JobState=COMPLETED ExitCode=0:0", self.slurm_state(job))
         self.assertEqual("FAILED", job["state"])
         self.assertIn(f"cannot read the job's files in {self.folder}", job["reason"])
@@ -177,9 +177,8 @@ class ShardsTest(BrokenNodeTest):
             job = self.until(job_id, "a shard without a sign", lambda job: words in job["reason"])
             self.assertIn("0 of 2 shards done", job["reason"])
         finally:
-            self.cluster.is_broken = False
-            self.cluster.restart("slurmd")
-            self.cluster.run("scontrol", "update", f"nodename={self.cluster.node}", "state=resume")
+            self.cluster.set_broken(False)
+        self.cluster.resume()
         job = self.end_of(job_id)
         self.assertEqual(("COMPLETED", ""), (job["state"], job["reason"]))
         events = self.api.get(f"/api/jobs/{job_id}").json()["data"]["events"]
