@@ -31,7 +31,8 @@ from aind_data_transfer_service.executors.slurm_script import (
     ENDINGS,
     job_file,
 )
-from aind_data_transfer_service.executors.slurm_words import killed
+from aind_data_transfer_service.executors.slurm_words import killed, run_status
+from aind_data_transfer_service.hpc.models import SlurmJob
 
 logger = logging.getLogger(__name__)
 
@@ -48,21 +49,16 @@ STOPPED = (
     "the cluster stopped the job, by its time limit, preemption or scancel, and Slurm has "
     "forgotten which; resubmit it to go on"
 )
-_ENDS = {
-    "": (RunState.CANCELLED, "cancelled on the cluster, not from here"),
-    "TIME LIMIT": (
-        RunState.TIMEOUT,
-        "stopped at its time limit; resubmit it to go on, or set a longer time_limit",
-    ),
-    "PREEMPTION": (
-        RunState.FAILED,
-        "made way for a job of higher priority; resubmit it to go on",
-    ),
-    "NODE FAILURE": (RunState.FAILED, "the node failed; resubmit the job to go on"),
+_STATES = {
+    "": "CANCELLED",
+    "TIME LIMIT": "TIMEOUT",
+    "PREEMPTION": "PREEMPTED",
+    "NODE FAILURE": "NODE_FAIL",
 }
-"""What slurmstepd writes into the output of a job that it stops, after `DUE TO`."""
+"""Slurm's states of jobs, by what slurmstepd writes after `DUE TO` into the output of one that it
+stops."""
 _STOPPED_BY_SLURM = re.compile(
-    rb"^slurmstepd\S*: error: \*\*\* (?:JOB|STEP) ([0-9]+)\S* ON \S+ CANCELLED AT \S+"
+    rb"^slurmstepd\S*: error: \*\*\* (?:JOB|STEP) ([0-9]{1,18})\S* ON (\S+) CANCELLED AT \S+"
     rb"(?: DUE TO ([A-Z ]+?))? \*\*\*",
     re.MULTILINE,
 )
@@ -210,6 +206,11 @@ class LogFolder:
             except OSError:
                 continue
             for found in reversed(list(_STOPPED_BY_SLURM.finditer(data))):
-                if found[1] == number or not number.isdigit():
-                    return _ENDS.get((found[2] or b"").decode())
+                if found[1] != number and number.isdigit():
+                    continue
+                if not (state := _STATES.get((found[3] or b"").decode())):
+                    return None
+                node = found[2].decode("utf-8", "replace")
+                status = run_status(ref, SlurmJob(int(found[1]), state, nodes=node))
+                return status.state, status.reason
         return None
