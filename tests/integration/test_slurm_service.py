@@ -376,7 +376,6 @@ class ServiceTest(ClusterTest):
     def test_a_pending_job_says_whether_it_starts_by_itself_and_what_to_do(self):
         script = "#!/bin/bash\necho done\n"
         part, node = f"PartitionName={self.cluster.partition}", f"NodeName={self.cluster.node}"
-        self.cluster.run("scontrol", "update", part, "MaxTime=10")
         self.cluster.run("scontrol", "update", node, "State=DRAIN", "Reason=disk")
         try:
             held, drained, late = self.submit(
@@ -384,6 +383,7 @@ class ServiceTest(ClusterTest):
                 self.request(script, {"name": "drained", "time_limit": 5}),
                 self.request(script, {"name": "late", "time_limit": 60}),
             )
+            self.cluster.run("scontrol", "update", part, "MaxTime=10")
             for answer, words, own in (
                 (held, "starts only after the jobs' user or a cluster", "JobHeldUser"),
                 (
@@ -410,7 +410,9 @@ class ServiceTest(ClusterTest):
         try:
             body = {"jobs": [self.request()]}
             answer = self.api.post("/api/submit_hpc_jobs", json=body)
-            self.assertEqual(500, answer.status_code)
+            self.assertEqual(200, answer.status_code)
+            [warning] = answer.json()["data"]["warnings"]
+            self.assertIn("saved and start once this is resolved", warning)
             [response] = answer.json()["data"]["responses"]
             self.assertEqual("SUBMITTED", response["state"])
             self.assertEqual(503, self.api.get("/healthz").status_code)
