@@ -502,7 +502,8 @@ class JobManager:
         loop = asyncio.get_running_loop()
         drafts = await loop.run_in_executor(_DRAFTS, draft)
         if drafts.errors:
-            return Submission("parse", errors=list(drafts.errors))
+            of_cluster = await self._check_settings(drafts.asked)
+            return Submission("parse", errors=[*drafts.errors, *of_cluster.flat_errors()])
         found = await self._started.checks.run(drafts.drafts)
         await self._check_with_executor(drafts.drafts, found)
         for label, texts in drafts.warnings.items():
@@ -537,10 +538,16 @@ class JobManager:
         self.feed.publish(jobs)
         return await self._hand_over(jobs, warnings, term)
 
+    async def _check_settings(self, asked: Mapping[str, Mapping[str, Any]]) -> CheckResult:
+        """Find what the cluster does not allow of jobs that are refused for other reasons."""
+        found = CheckResult()
+        specs = [JobSpec(label, label, settings=settings) for label, settings in asked.items()]
+        if specs:
+            await self._check_specs(specs, found)
+        return found
+
     async def _check_with_executor(self, drafts: Sequence[Draft], found: CheckResult) -> None:
         """Add what the executor knows to be wrong with jobs before it is given them."""
-        if not isinstance(self.executor, ChecksJobs):
-            return
         specs = [
             JobSpec(
                 job_id=one.label,
@@ -551,6 +558,12 @@ class JobManager:
             )
             for one in drafts
         ]
+        await self._check_specs(specs, found)
+
+    async def _check_specs(self, specs: Sequence[JobSpec], found: CheckResult) -> None:
+        """Have the executor check jobs, if it can."""
+        if not isinstance(self.executor, ChecksJobs):
+            return
         unfit = await self.executor.check(specs, self.settings.check_timeout)
         for label, texts in unfit.errors.items():
             found.errors[label] += [f"{label}, {text}" for text in texts]

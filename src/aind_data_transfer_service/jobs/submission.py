@@ -81,6 +81,8 @@ class Drafts:
     errors: tuple[str, ...] = ()
     warnings: Mapping[str, list[str]] = field(default_factory=dict)
     """By label."""
+    asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What jobs ask of the cluster, by label, if there are errors."""
 
 
 def asset_location(settings: ServiceSettings, config: ConfigToCheck) -> str:
@@ -131,7 +133,8 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
         count += len(errors[number])
     flat = [f"job {number}, {text}" for number in numbers for text in errors[number]]
     if general or flat:
-        return Drafts(errors=(*general, *flat))
+        asked = {f"job {number}": found for number, found in hpc.items()}
+        return Drafts(errors=(*general, *flat), asked=asked if count < MAX_COUNTED_ERRORS else {})
     drafts = [
         _one_draft(number, request, hpc[number], configs.get(number), settings)
         for number, request in zip(numbers, requests)

@@ -94,6 +94,22 @@ class LimitsOfTheClusterTest(ClusterServiceTest):
         self.assertEqual([f"job 2, hpc_settings.{name}" for name in names], found)
 
     @slow
+    async def test_what_is_wrong_by_itself_and_on_this_cluster_is_said_at_once(self):
+        manager = await self.start()
+        response = await self.submit(
+            manager, {"partition": "short", "time_limit": 61, "signal": "NOPE"}, {"tasks": 9}
+        )
+        found = [text.partition(":")[0] for text in response.json()["data"]["errors"]]
+        self.assertEqual(
+            [
+                "job 1, hpc_settings.signal",
+                "job 1, hpc_settings.time_limit",
+                "job 2, hpc_settings.tasks",
+            ],
+            found,
+        )
+
+    @slow
     async def test_defaults_that_the_cluster_does_not_take_are_in_the_log_and_in_readyz(self):
         with self.assertLogs(LOG, "WARNING") as logs:
             manager = await self.start(
