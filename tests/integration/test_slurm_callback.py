@@ -37,6 +37,8 @@ class ApartCluster(slurm.SlurmCluster):
 class CallbackTest(slurm_service.ClusterTest):
     """Service, slurmrestd, node, and the way back by HTTP alone."""
 
+    shards = 1
+
     @classmethod
     def start_cluster(cls) -> slurm.SlurmCluster:
         """Bring the daemons up, the node's with a view of its own."""
@@ -69,6 +71,7 @@ class CallbackTest(slurm_service.ClusterTest):
             "HPC_AWS_SECRET_ACCESS_KEY": self.s3.env["AWS_SECRET_ACCESS_KEY"],
             "HPC_AWS_DEFAULT_REGION": self.s3.env["AWS_DEFAULT_REGION"],
             "AWS_ENDPOINT_URL": self.s3.endpoint_url,
+            "HPC_SHARDS": str(self.shards),
             "INTERNAL_URL": f"http://127.0.0.1:{port}",
         }
         self.enterContext(patch.dict(os.environ, variables))
@@ -156,7 +159,7 @@ class CallbackTest(slurm_service.ClusterTest):
         """Submit a job that sends a large file slowly, and wait until parts have arrived."""
         (self.source / "large.bin").write_bytes(os.urandom(100 * 1024**2))
         self.service.manager.executor._environment |= {
-            "UPLOAD_BANDWIDTH": "20MB/s",
+            "UPLOAD_BANDWIDTH": "6MB/s",
             "UPLOAD_CONNECTIONS": "2",
         }
         job_id = self.submit()
@@ -169,6 +172,8 @@ class CallbackTest(slurm_service.ClusterTest):
         job, _ = self.await_end(job_id)
         self.assertEqual("CANCELLED", job["state"])
         wait_until(lambda: not self.s3.uploads(self.bucket), 20, "the uploads to be aborted")
+        found = self.s3.client.list_objects_v2(Bucket=self.bucket)["Contents"]
+        self.assertEqual([], [one["Key"] for one in found if "large" in one["Key"]])
 
     def test_scancel_by_hand_keeps_the_parts_for_the_next_job(self) -> None:
         job_id = self.begin_large()
@@ -178,6 +183,7 @@ class CallbackTest(slurm_service.ClusterTest):
         self.assertEqual("CANCELLED", job["state"])
         kept = self.parts()
         self.assertGreaterEqual(len(kept), 2)
+        self.service.manager.executor._environment["UPLOAD_BANDWIDTH"] = "1GB/s"
         began = time.monotonic()
         again = self.api.post(f"/api/jobs/{job_id}/resubmit").json()["data"]["job"]["id"]
         seen = kept
@@ -206,3 +212,13 @@ class CallbackTest(slurm_service.ClusterTest):
         shown = self.cluster.run("scontrol", "-d", "show", "jobs")
         self.assertIn("JobName=", shown)
         self.assertNotIn(token, shown)
+
+
+class CallbackInShardsTest(CallbackTest):
+    """A session that several jobs send, which only ask whether they are cancelled."""
+
+    options = {"cpus": 2}
+    shards = 2
+    test_a_job_is_followed_to_its_end = None
+    test_why_a_job_failed_is_told = None
+    test_scancel_by_hand_keeps_the_parts_for_the_next_job = None

@@ -178,21 +178,20 @@ class ArrayKeeper:
     async def cancel(self, look: Callable[[], Awaitable[Sequence[SlurmJob]]]) -> None:
         """Cancel every shard of a job, those too that begin meanwhile; `look` lists them."""
         asked: set[int] = set()
-        while left := [task for task in await look() if task.job_id not in asked]:
-            await self._end(left)
-            asked |= {task.job_id for task in left}
+        while left := _numbers(await look()) - asked:
+            for number in left:
+                await self._client.cancel(number)
+            asked |= left
 
     async def end(self, jobs: Iterable[SlurmJob]) -> None:
         """Cancel what has no use; what Slurm refuses to cancel is left, and said once."""
-        for job in jobs:
-            if job.has_ended or job.job_id in self._refused:
-                continue
+        for number in _numbers(jobs) - self._refused:
             try:
-                await self._client.cancel(job.job_id)
-                logger.warning("slurm: job %d has no use any more; cancelled", job.job_id)
+                await self._client.cancel(number)
+                logger.warning("slurm: job %d has no use any more; cancelled", number)
             except Refused as error:  # somebody else's, say: the other jobs are followed on
-                self._refused.add(job.job_id)
-                logger.warning("slurm: job %d cannot be cancelled: %s", job.job_id, error)
+                self._refused.add(number)
+                logger.warning("slurm: job %d cannot be cancelled: %s", number, error)
 
     async def _end_others(
         self, job_id: str, tasks: Sequence[SlurmJob], known: int
@@ -206,8 +205,11 @@ class ArrayKeeper:
         await self.end([task for task in tasks if array_number(task) != number])
         return [task for task in tasks if array_number(task) == number]
 
-    async def _end(self, jobs: Iterable[SlurmJob]) -> None:
-        """Cancel what has not ended."""
-        for job in jobs:
-            if not job.has_ended:
-                await self._client.cancel(job.job_id)
+
+def _numbers(jobs: Iterable[SlurmJob]) -> set[int]:
+    """Return the numbers by which jobs that have not ended are cancelled.
+
+    Tasks are cancelled together, by the number of their array: Slurm 22.05 does not find a running
+    task by its own number.
+    """
+    return {array_number(job) for job in jobs if not job.has_ended}
