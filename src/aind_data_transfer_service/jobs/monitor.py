@@ -418,7 +418,8 @@ class Monitor:
             status = replace(status, state=RunState.COMPLETED, reason="")
         if status.state is RunState.LOST and failure:
             status = replace(status, state=RunState.FAILED, reason="")
-        if status.exit_code == ExitCode.TIME_LIMIT and not job.script:
+        is_failed = status.state is RunState.FAILED and not job.script
+        if is_failed and status.exit_code == ExitCode.TIME_LIMIT:
             status = replace(status, state=RunState.TIMEOUT, reason=failure or _NEAR_LIMIT)
         last_words = ""
         if status.state is RunState.FAILED and not failure and not status.reason:

@@ -14,6 +14,7 @@ import unittest
 from pathlib import Path
 from unittest.mock import patch
 
+import psutil
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ from aind_data_transfer_service.executors.slurm_script import (
 )
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
-from tests.support import campaign, slow
+from tests.support import campaign, slow, wait_until
 
 HOSTILE = 'O\'Brien "$(touch pwned)" `touch pwned`; touch pwned\nEND-OF-DATA\ntouch pwned \\ % ü ☃'
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300)
@@ -274,6 +275,18 @@ class TimeLimitTest(ScriptTest):
                 self.assertEqual(self.run_until(minutes=20), [600, 540])
                 for name in ("slept", "j.claim", "ready"):
                     (self.folder / name).unlink()
+
+    def test_nothing_of_it_outlives_the_job(self):
+        (self.folder / "a python").write_text(
+            "#!/bin/bash\nwhile [ ! -s napping ]; do /bin/sleep 0.01; done\n"
+        )
+        (self.folder / "sleep").write_text("#!/bin/bash\necho $$ >napping\nexec /bin/sleep 60\n")
+        (self.folder / "ready").touch()
+        (self.folder / "ends").write_text("9000\n")
+        done = self.run_job(JobSpec("j", "n", request="{}"))
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        nap = int((self.folder / "napping").read_text())
+        wait_until(lambda: not psutil.pid_exists(nap), 10, "the end of its sleep")
 
     def test_a_job_without_a_limit_and_a_script_of_a_user_get_none(self):
         (self.folder / "a python").write_text(PYTHON)
