@@ -72,6 +72,8 @@ class JobSpec:
     """The bucket that it writes to, which decides on its keys; empty where it names none."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The user's settings for the cluster (`hpc_settings`)."""
+    recorded_at: datetime | None = None
+    """When the job was recorded, which is before it was sent for the first time."""
     is_wanted: Callable[[], bool] = field(default=_always, compare=False, repr=False)
     """Asked right before the job is sent, by any thread. False means that it was cancelled and must
     not be sent; once it has returned True, the job counts as sent."""

@@ -1,7 +1,7 @@
 """Jobs on a Slurm cluster, through slurmrestd.
 
-Each job bears a mark in its comment, by which it is found again: after an answer that was lost, and
-after a restart of the service.
+Each job has marks by which it is found again (`executors.slurm_identity`): after an answer that was
+lost, and after a restart of the service.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -31,10 +31,11 @@ from aind_data_transfer_service.executors.plain_files import READ_SECONDS, FileR
 from aind_data_transfer_service.executors.slurm_backoff import Backoff
 from aind_data_transfer_service.executors.slurm_checks import JobChecks
 from aind_data_transfer_service.executors.slurm_files import LogFolder
+from aind_data_transfer_service.executors.slurm_identity import Identity
 from aind_data_transfer_service.executors.slurm_listing import FEW, Listing
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_past import PastJobs
-from aind_data_transfer_service.executors.slurm_properties import marked_id, without_copies
+from aind_data_transfer_service.executors.slurm_properties import job_properties, without_copies
 from aind_data_transfer_service.executors.slurm_reasons import LOST_BY_CLUSTER
 from aind_data_transfer_service.executors.slurm_script import check_id
 from aind_data_transfer_service.executors.slurm_shards import (
@@ -53,6 +54,7 @@ from aind_data_transfer_service.executors.slurm_standing import (
     is_ours,
     not_ours,
     parts,
+    submitted_at,
 )
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import (
@@ -140,7 +142,8 @@ class SlurmExecutor:
         self._checks = JobChecks(client, hpc)
         self._listing = Listing(client)
         self._listed: dict[str, list[SlurmJob]] = {}
-        self._past = PastJobs(client)
+        self._identity = Identity(hpc.logging_directory, _submits_as(hpc), hpc.shards)
+        self._past = PastJobs(client, self._identity)
         self._arrays = ArrayKeeper(client, self._folder, self._files)
         self._turns = asyncio.Semaphore(hpc.submissions_at_once)
         self._under_way: dict[str, asyncio.Task[Started]] = {}
@@ -151,7 +154,7 @@ class SlurmExecutor:
         self._withdrawn: dict[str, None] = {}
         self._troubled: set[str] = set()
         self._standing = Standing(
-            self._folder, self._files, self._past, self._known, self._cancelled
+            self._folder, self._files, self._past, self._identity, self._known, self._cancelled
         )
         self._has_looked = False
 
@@ -168,6 +171,7 @@ class SlurmExecutor:
         """
         doubt = time.monotonic() + self._settle
         for job_id in in_doubt:
+            self._identity.expect(job_id)
             self._lost |= {job_id: doubt, shards_id(job_id): doubt}
         try:
             is_there = await self._files.read(self._folder.is_there, seconds=_LONGEST_WORD)
@@ -186,6 +190,7 @@ class SlurmExecutor:
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
         self._fresh.clear()
         self._known.clear()
+        self._identity.clear()
         self._backoff.clear()
         self._listed = {}
         self._has_looked = False
@@ -200,6 +205,8 @@ class SlurmExecutor:
             Where the cluster cannot be asked; nothing was sent then.
         """
         arrays = {spec.job_id: shards_id(spec.job_id) for spec in specs}
+        for spec in specs:
+            self._expect(spec)
         unsent = arrays.keys() - self._known.keys()
         begun = {arrays[one] for one in unsent if not self._backoff.reason(one)}
         begun &= self._known.keys()
@@ -231,6 +238,8 @@ class SlurmExecutor:
         wrong = {ref: not_ours(ref) for ref in refs if not is_ours(ref)}
         refs = [ref for ref in refs if ref not in wrong]
         ids = {parts(ref)[1] for ref in refs}
+        for ref in refs:
+            self._expect_ref(ref)
         listed = await self._look_for_changes(ids)
         await self._end_duplicates(refs, listed)
         for job_id in ids:
@@ -264,6 +273,8 @@ class SlurmExecutor:
 
     async def find(self, job_ids: Sequence[str]) -> list[Started]:
         """Look for jobs by their marks; one that is not there may turn up for some seconds."""
+        for job_id in job_ids:
+            self._identity.expect(job_id)
         listed = await self._look()
         return [await self._find(job_id, listed) for job_id in job_ids]
 
@@ -291,6 +302,7 @@ class SlurmExecutor:
         if not job_id:
             return
         self._guard()
+        self._expect_ref(ref)
         _remember(self._cancelled, job_id, None)
         for one in (job_id, shards_id(job_id)):
             self._fresh.pop(one, None)
@@ -298,7 +310,7 @@ class SlurmExecutor:
             await self._look()
         number = self._known.get(job_id, number)
         job = self._recent(job_id, number) or await self._client.job(number)
-        is_alive = job is not None and marked_id(job.comment) == job_id and not job.has_ended
+        is_alive = job is not None and self._identity.id_of(job) == job_id and not job.has_ended
         if is_alive or shards_id(job_id) in self._known:
             await self._leave_word(job_id)
         if is_alive:
@@ -358,6 +370,20 @@ class SlurmExecutor:
             return dict(self._listed)
         return await self._look()
 
+    def _expect(self, spec: JobSpec) -> None:
+        """Note which job is to be started; in doubt, by what it is recognised if it was sent."""
+        self._identity.expect(spec.job_id)
+        is_in_doubt = spec.job_id in self._lost and spec.job_id not in self._known
+        if is_in_doubt and spec.recorded_at is not None:
+            properties = job_properties(spec, self._hpc_for(spec.bucket))
+            self._identity.note_sent(spec.job_id, properties, spec.recorded_at)
+
+    def _expect_ref(self, ref: str) -> None:
+        """Note what a reference says of a job."""
+        number, job_id = parts(ref)
+        if job_id:
+            self._identity.expect(job_id, number, submitted_at(ref))
+
     async def _look_at_few(self, ids: set[str]) -> dict[str, list[SlurmJob]] | None:
         """Ask for a few jobs one by one, now and then for all; None if that will not do."""
         if not 0 < len(ids) <= FEW or not self._listing.is_recent:
@@ -367,9 +393,10 @@ class SlurmExecutor:
             return None
         if any(len(self._listed.get(one, [])) > 1 for one in ids):
             return None
-        listed = await self._listing.each(known)
-        if listed is None:
+        found = await self._listing.each(known, self._identity.id_of)
+        if found is None:
             return None
+        listed = {one: [self._identity.see(one, job) for job in found[one]] for one in found}
         for job_id, jobs in listed.items():
             if jobs[0].has_ended:  # Slurm may forget it now
                 self._fresh.pop(job_id, None)
@@ -388,11 +415,8 @@ class SlurmExecutor:
 
     async def _take(self, found: Sequence[SlurmJob]) -> dict[str, list[SlurmJob]]:
         """Remember our jobs of a list, by our own ids."""
-        listed: dict[str, list[SlurmJob]] = {}
+        listed, found = self._identity.sort(found)
         self._others = self._picked.among(found)
-        for job in found:
-            if job_id := marked_id(job.comment):
-                listed.setdefault(job_id, []).append(job)
         for job_id, jobs in listed.items():
             if len(jobs) > 1:
                 listed[job_id] = jobs = without_copies(jobs)
@@ -549,6 +573,7 @@ class SlurmExecutor:
         job_id = spec.job_id
         hpc = self._hpc_for(spec.bucket)
         submission = submission_of(spec, hpc, self._environment | self._callback_environment(spec))
+        self._identity.note_sent(job_id, submission.properties, datetime.now(UTC))
         self._listing.expire()
         try:
             self._guard()
@@ -561,6 +586,8 @@ class SlurmExecutor:
         self._backoff.note_success(job_id)
         self._fresh[job_id] = (time.monotonic(), spec)
         _remember(self._known, job_id, answer.slurm_id)
+        sent = submission.properties
+        self._identity.note_sent(job_id, sent, datetime.now(UTC), answer.slurm_id)
         return self._started(job_id, answer.slurm_id, answer.raw)
 
     def _callback_environment(self, spec: JobSpec) -> dict[str, str]:
@@ -615,6 +642,12 @@ class SlurmExecutor:
         return Started(
             job_id, f"{number}:{job_id}", answer={**(answer or {}), "slurm_job_id": number}
         )
+
+
+def _submits_as(hpc: HpcSettings) -> str:
+    """Return whose jobs ours are; empty if the site or a job may name another user."""
+    is_named = "user_id" in hpc.default_properties or "user_id" in (hpc.user_settings or ())
+    return "" if is_named else hpc.username or ""
 
 
 def _remember(memory: dict[str, V], key: str, value: V) -> None:

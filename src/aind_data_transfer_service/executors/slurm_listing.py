@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from aind_data_transfer_service.executors.slurm_properties import marked_id
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.models import JobList, SlurmJob
 
@@ -72,12 +71,14 @@ class Listing:
         self._read_at = asked
         return found
 
-    async def each(self, numbers: Mapping[str, int]) -> dict[str, list[SlurmJob]] | None:
+    async def each(
+        self, numbers: Mapping[str, int], id_of: Callable[[SlurmJob], str]
+    ) -> dict[str, list[SlurmJob]] | None:
         """Ask for jobs one by one, by our own ids; None if one is not what it was."""
         jobs = await asyncio.gather(*(self._client.job(number) for number in numbers.values()))
         found = {}
         for (job_id, number), job in zip(numbers.items(), jobs):
-            if job is None or job.job_id != number or marked_id(job.comment) != job_id:
+            if job is None or job.job_id != number or id_of(job) != job_id:
                 return None
             found[job_id] = [job]
         return found

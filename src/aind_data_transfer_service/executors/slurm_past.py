@@ -1,16 +1,14 @@
 """Jobs that Slurm's controller has forgotten (MinJobAge), as slurmdbd remembers them.
 
-Slurm counts its jobs from one again when it is set up anew, so a number alone proves nothing. Our
-mark in the comment does; where slurmdbd is not told of comments (AccountingStoreFlags), the name
-and the time of submission do, as they were seen while the job was still listed.
+Slurm counts its jobs from one again when it is set up anew, so a number alone proves nothing: see
+`executors.slurm_identity`. slurmdbd does not store comments unless AccountingStoreFlags says so.
 """
 
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 
-from aind_data_transfer_service.executors.slurm_properties import marked_id
+from aind_data_transfer_service.executors.slurm_identity import Identity
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import SlurmError
 from aind_data_transfer_service.hpc.models import SlurmJob
@@ -29,35 +27,31 @@ class PastJobs:
     ----------
     client : SlurmClient
         Who speaks to slurmrestd.
+    identity : Identity
+        By which our jobs are recognised.
     again : float
         Seconds after which a question that was not answered may be asked again.
     """
 
-    def __init__(self, client: SlurmClient, again: float = 30.0):
+    def __init__(self, client: SlurmClient, identity: Identity, again: float = 30.0):
         self._client = client
+        self._identity = identity
         self._again = again
         self._is_there = True
-        self._seen: dict[str, tuple[str, datetime | None]] = {}
         self._found: dict[str, list[SlurmJob]] = {}
         self._asked: dict[str, float] = {}
         self._awaited: dict[str, float] = {}
 
     def see(self, listed: Mapping[str, Iterable[SlurmJob]]) -> None:
-        """Remember what tells a job of ours apart while Slurm lists it, and the end that it lists.
+        """Remember the ends of our jobs, while Slurm lists them.
 
-        The latter is the only account of the end where there is no slurmdbd.
+        That is the only account of the end where there is no slurmdbd.
         """
         for job_id, jobs in listed.items():
-            is_over = True
-            for job in jobs:  # one that is queued again is submitted again
-                self._seen[job_id] = (job.name, job.submitted)
-                is_over = is_over and job.has_ended
-            if is_over:
+            if all(job.has_ended for job in jobs):
                 self._found[job_id] = list(jobs)
             elif job_id in self._found:
                 del self._found[job_id]
-        while len(self._seen) > _REMEMBERED:
-            del self._seen[next(iter(self._seen))]
         self._forget()
 
     def is_awaited(self, job_id: str) -> bool:
@@ -102,7 +96,9 @@ class PastJobs:
             for number in {job.job_id, job.array_job_id or job.job_id}:
                 by_number.setdefault(number, []).append(job)
         for job_id, number in jobs.items():
-            ours = [job for job in by_number.get(number, []) if self._is_same(job_id, job)]
+            rows = by_number.get(number, [])
+            ours = [job for job in rows if self._identity.is_ended(job_id, job)]
+            ours = [self._identity.marked(job_id, job) for job in ours]
             if ours and all(job.has_ended for job in ours):
                 self._found[job_id] = ours
                 self._awaited.pop(job_id, None)
@@ -110,12 +106,6 @@ class PastJobs:
                 self._awaited.setdefault(job_id, now)
             else:
                 self._awaited.pop(job_id, None)
-
-    def _is_same(self, job_id: str, job: SlurmJob) -> bool:
-        """Tell whether a record is that of a job of ours, and not of another with its number."""
-        if job.comment:
-            return marked_id(job.comment) == job_id
-        return job.submitted is not None and self._seen.get(job_id) == (job.name, job.submitted)
 
     def _forget(self) -> None:
         """Keep a bounded number of things in mind, the newest of them."""

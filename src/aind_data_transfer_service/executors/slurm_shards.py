@@ -31,6 +31,9 @@ from aind_data_transfer_service.settings.hpc import HpcSettings
 
 logger = logging.getLogger(__name__)
 
+SHARDS = ".shards"
+"""How the id of an array ends."""
+
 
 @dataclass(frozen=True)
 class ArraySpec(JobSpec):
@@ -52,7 +55,7 @@ class LastSpec(JobSpec):
 
 def shards_id(job_id: str) -> str:
     """Name the array of a job."""
-    return f"{job_id}.shards"
+    return f"{job_id}{SHARDS}"
 
 
 def is_cut(spec: JobSpec, hpc: HpcSettings) -> bool:

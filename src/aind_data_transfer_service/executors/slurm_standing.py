@@ -1,19 +1,22 @@
 """How our jobs stand, by all that is known of them: Slurm's list, slurmdbd, what they left behind.
 
 A reference is Slurm's number and our own id, `1234:01jx…`; Slurm counts from one again when it is
-set up anew, and then the mark tells whose job it is.
+set up anew, so the time of submission may follow, by Slurm's clock: `1234:01jx…@1764517442`. It is
+added once the job has begun, or if the paths of its output files do not name it.
 """
 
 import logging
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import EndRecord, RunState, RunStatus
 from aind_data_transfer_service.executors.plain_files import FileReads
 from aind_data_transfer_service.executors.slurm_files import LogFolder
+from aind_data_transfer_service.executors.slurm_identity import Identity
 from aind_data_transfer_service.executors.slurm_past import UNTOLD, PastJobs
 from aind_data_transfer_service.executors.slurm_properties import marked_shards
 from aind_data_transfer_service.executors.slurm_shards import shards_id
@@ -25,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 Listed = Mapping[str, list[SlurmJob]]
 """Jobs as Slurm tells of them, by our own ids; several where one was sent twice, or is an array."""
-_REF = re.compile(r"([0-9]{1,18})(?::([A-Za-z0-9][A-Za-z0-9_-]{0,63}))?")
+_REF = re.compile(r"([0-9]{1,18})(?::([A-Za-z0-9][A-Za-z0-9_-]{0,63})(?:@([0-9]{1,11}))?)?")
 
 
 class Standing:
@@ -39,6 +42,8 @@ class Standing:
         By which it is read.
     past : PastJobs
         What is remembered of those that Slurm no longer lists.
+    identity : Identity
+        By which our jobs are recognised.
     numbers : mapping of str to int
         Slurm's numbers of jobs as they are known now, by our own ids.
     cancelled : container of str
@@ -50,12 +55,14 @@ class Standing:
         folder: LogFolder,
         files: FileReads,
         past: PastJobs,
+        identity: Identity,
         numbers: Mapping[str, int],
         cancelled: Container[str],
     ):
         self._folder = folder
         self._files = files
         self._past = past
+        self._identity = identity
         self._numbers = numbers
         self._cancelled = cancelled
 
@@ -123,7 +130,7 @@ class Standing:
             number = self._folder.claim(job_id) or self._numbers.get(job_id, number)
         job = next((job for job in jobs if job.job_id == number), jobs[0])
         if job.job_id:  # else it is on its way anew, and its number is not known yet
-            ref = f"{job.job_id}:{job_id}"
+            ref = self._current_ref(ref, job_id, job)
         status = run_status(ref, job, cancelled=job_id in self._cancelled)
         if _is_completed(job):
             status = self._with_record(status, job, self._record(job_id, job))
@@ -136,6 +143,13 @@ class Standing:
             cancelled = job_id in self._cancelled
             return whole_status(status, job_id, shards, tasks, self._folder, cancelled)
         return status
+
+    def _current_ref(self, ref: str, job_id: str, job: SlurmJob) -> str:
+        """Return the reference by which a job is to be recorded now."""
+        is_named = job.state == "PENDING" and self._identity.is_named_in_paths(job_id, job)
+        if job.submitted is None or is_named:
+            return ref if parts(ref)[0] == job.job_id else f"{job.job_id}:{job_id}"
+        return f"{job.job_id}:{job_id}@{job.submitted.timestamp():.0f}"
 
     def _told_end(self, ref: str, job_id: str) -> RunStatus:
         """Say how a job ended of which Slurm knows nothing, by what it left in its folder."""
@@ -172,3 +186,9 @@ def parts(ref: str) -> tuple[int, str]:
     if not found:
         raise ExecutorError(f'"{ref}" is no reference to a job on the cluster')
     return int(found[1]), found[2] or ""
+
+
+def submitted_at(ref: str) -> datetime | None:
+    """Return the time of submission that a reference names, if any."""
+    found = _REF.fullmatch(ref)
+    return datetime.fromtimestamp(int(found[3]), UTC) if found and found[3] else None

@@ -41,6 +41,7 @@ FILES: dict[str, str] = {
     "events": "events.jsonl",
 }
 VANISHED = "the job's process vanished: the machine was restarted, or the process was killed"
+_NOT_RECORDED = ("is_wanted", "recorded_at")
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -72,7 +73,7 @@ class JobFolder:
         partial = self.root / f".{self.job_id}.{os.getpid()}.{time.monotonic_ns()}"
         self.root.mkdir(parents=True, exist_ok=True)
         partial.mkdir(mode=0o700)
-        recorded = [one.name for one in fields(spec) if one.name != "is_wanted"]
+        recorded = [one.name for one in fields(spec) if one.name not in _NOT_RECORDED]
         document = {name: getattr(spec, name) for name in recorded}
         document |= {"settings": dict(spec.settings), "accepted": accepted}
         _write_private(partial / "spec.json", json.dumps(document))

@@ -82,6 +82,8 @@ def _read(raw: Mapping[str, Any]) -> SlurmJob | None:
         comment=_text(_part(raw, "comment").get("job")),
         time_limit_minutes=read_number(times.get("limit")),
         restarts=read_number(raw.get("restart_cnt")) or 0,
+        standard_output=_text(raw.get("stdout")),
+        standard_error=_text(raw.get("stderr")),
         working_directory=_text(raw.get("working_directory")),
         account=_text(raw.get("account")),
         qos=_text(raw.get("qos")),

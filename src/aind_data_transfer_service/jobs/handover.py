@@ -275,6 +275,7 @@ class Handover:
             script=job.script,
             settings=settings,
             bucket=json.loads(job.upload_job_settings or "{}").get("s3_bucket") or "",
+            recorded_at=job.submitted_at,
             is_wanted=partial(self._may_send, job.id),
         )
 

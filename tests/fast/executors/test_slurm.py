@@ -65,8 +65,15 @@ class FakeClient:
             raise fault
         self.submissions.append(submission)
         number = len(self.submissions) + 100
-        comment = submission.properties["comment"]
-        self.listed[number] = SlurmJob(number, "PENDING", comment=comment, submitted=NOW)
+        sent = submission.properties
+        self.listed[number] = SlurmJob(
+            number,
+            "PENDING",
+            comment=sent["comment"],
+            submitted=NOW,
+            standard_output=sent["standard_out"],
+            standard_error=sent["standard_error"],
+        )
         if fault:
             raise fault
         return Submitted(number, {"job_id": number, "step_id": "BATCH"})
@@ -196,7 +203,9 @@ class SubmissionTest(SlurmTest):
         self.client.become(102, state="RUNNING")
         await self.executor.open()
         found = (await self.executor.statuses(["102:j1"]))["102:j1"]
-        self.assertEqual(("102:j1", RunState.RUNNING), (found.ref, found.state))
+        self.assertEqual(
+            (f"102:j1@{NOW.timestamp():.0f}", RunState.RUNNING), (found.ref, found.state)
+        )
         self.assertEqual(["102:j1"], await self.begin("j1"))
 
     async def test_a_number_that_is_listed_no_more_gives_way_to_the_one_that_is(self):

@@ -83,7 +83,8 @@ class QuestionsTest(SlurmTest):
         [ref] = await self.begin("j1")
         self.client.become(101, state="RUNNING")
         await self.status(ref)
-        self.client.become(101, state="COMPLETED", comment="aind-data-transfer-service:other")
+        others = {"comment": "aind-data-transfer-service:other", "standard_output": "/o.out"}
+        self.client.become(101, state="COMPLETED", standard_error="/o.err", **others)
         (self.folder / "j1.claim").write_text("101")
         status = await self.status(ref)
         self.assertEqual((RunState.FAILED, EndRecord.MISSING), (status.state, status.record))

@@ -2,8 +2,10 @@
 
 import unittest
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from aind_data_transfer_service.executors.base import RunState
+from aind_data_transfer_service.executors.slurm_identity import Identity
 from aind_data_transfer_service.executors.slurm_past import PastJobs
 from aind_data_transfer_service.hpc.errors import Unreachable
 from aind_data_transfer_service.hpc.models import SlurmJob
@@ -20,7 +22,14 @@ class PastTest(test_slurm.SlurmTest):
         refs = await self.begin(*ids)
         await self.executor.statuses(refs)
         self.client.past = [
-            replace(job, state="FAILED", comment=job.comment if comments else "", nodes="node7")
+            replace(
+                job,
+                state="FAILED",
+                comment=job.comment if comments else "",
+                nodes="node7",
+                standard_output="",
+                standard_error="",
+            )
             for job in self.client.listed.values()
         ]
         self.client.listed.clear()
@@ -91,7 +100,7 @@ class PastTest(test_slurm.SlurmTest):
         self.assertEqual(1, len(self.client.past_questions))
 
     async def test_tasks_of_an_array_are_found_by_the_number_of_all(self):
-        past = PastJobs(self.client)
+        past = PastJobs(self.client, Identity(PurePosixPath("/logs"), "svc"))
         mark = "aind-data-transfer-service:a"
         self.client.past = [
             SlurmJob(7, "COMPLETED", comment=mark, array_job_id=7),

@@ -1,0 +1,265 @@
+"""Which jobs that Slurm lists are ours, and which of our ids each has.
+
+A job has several marks: our id in its comment, our id in the paths of its output files, and Slurm's
+number of it together with the time of submission, the user and the name. `scontrol update` or a job
+submit plugin can change the comment and the name. Slurm can use a number again: it wraps around, or
+begins at one after the controller lost its state. So no single mark decides.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Any
+
+from aind_data_transfer_service.executors.slurm_properties import (
+    mark_of,
+    marked_id,
+    marked_shards,
+    pattern,
+)
+from aind_data_transfer_service.executors.slurm_shards import SHARDS, array_number
+from aind_data_transfer_service.hpc.models import SlurmJob
+
+_REMEMBERED = 50_000
+_SKEW = timedelta(seconds=120)
+"""How far our clock may be from that of Slurm's controller."""
+_OUTPUT = re.compile(
+    r"/([A-Za-z0-9][A-Za-z0-9_-]{0,63}(?:\.shards)?)(?:\.(?:[0-9]{1,10}|%a))?\.(?:out|err)"
+)
+_PATTERN = re.compile(r"%%|%[0-9]*[A-Za-z]")
+_NO_PATH: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is known of a job of ours."""
+
+    number: int = 0
+    """Slurm's number of the job, or of its array; zero if it is not known."""
+    submitted: datetime | None = None
+    """When it was submitted, by Slurm's clock."""
+    name: str | None = None
+    shards: int = 0
+    since: datetime | None = None
+    """When it was sent, or recorded, by our clock."""
+    paths: tuple[str, ...] = _NO_PATH
+    """Where its output was asked to go."""
+
+
+class Identity:
+    """Recognises our jobs in what Slurm and slurmdbd list.
+
+    Parameters
+    ----------
+    folder : PurePosixPath
+        The folder of logs: a job's output goes there by default, to files named after its id.
+    username : str
+        Whose jobs ours are; empty if a job can be submitted for another user.
+    shards : int
+        Into how many shards jobs are cut.
+    """
+
+    def __init__(self, folder: PurePosixPath, username: str, shards: int = 0):
+        self._folders = tuple({str(folder), pattern(folder)})
+        self._username = username
+        self._shards = shards
+        self._user_id: int | None = None
+        self._records: dict[str, _Record] = {}
+        self._by_number: dict[int, str] = {}
+        self._by_name: dict[str, set[str]] = {}
+
+    def expect(self, job_id: str, number: int = 0, submitted: datetime | None = None) -> None:
+        """Note what our own record says of a job; what Slurm said itself counts more."""
+        record = self._record(job_id)
+        if number and not record.number:
+            self._set_number(job_id, record, number)
+        if number == record.number and record.submitted is None:
+            record.submitted = submitted
+
+    def note_sent(
+        self, job_id: str, properties: Mapping[str, Any], since: datetime, number: int = 0
+    ) -> None:
+        """Note that a job is sent, or may have been, and the number that Slurm gave it, if any."""
+        record = self._record(job_id)
+        record.name, record.since = str(properties.get("name", "")), since
+        paths = (properties.get(name) for name in ("standard_out", "standard_error"))
+        record.paths = tuple(str(path) for path in paths if path)
+        if number:
+            self._set_number(job_id, record, number)
+            record.submitted = None
+            self._forget_name(job_id, record)
+        elif not record.number:
+            self._by_name.setdefault(record.name, set()).add(job_id)
+
+    def clear(self) -> None:
+        """Forget everything: another process may give jobs other numbers."""
+        for memory in (self._records, self._by_number, self._by_name):
+            memory.clear()
+
+    def sort(self, found: Iterable[SlurmJob]) -> tuple[dict[str, list[SlurmJob]], list[SlurmJob]]:
+        """Return our jobs by our own ids, and all jobs. In both, ours have our mark as comment.
+
+        A job that has nothing but the paths of one of ours counts if the latter is not listed.
+        """
+        listed: dict[str, list[SlurmJob]] = {}
+        spare: dict[str, list[SlurmJob]] = {}
+        rest = []
+        for job in found:
+            if job_id := self.id_of(job):
+                listed.setdefault(job_id, []).append(job)
+            elif (job_id := self._id_in_paths(job)) and self._is_our_users(job):
+                spare.setdefault(job_id, []).append(job)
+            else:
+                rest.append(job)
+        for job_id, jobs in spare.items():
+            (rest if job_id in listed else listed.setdefault(job_id, [])).extend(jobs)
+        for job_id in sorted(listed, key=lambda one: not one.endswith(SHARDS)):
+            listed[job_id] = [self.see(job_id, job) for job in listed[job_id]]
+        ours = (job for jobs in listed.values() for job in jobs)
+        return listed, [*ours, *rest]
+
+    def id_of(self, job: SlurmJob) -> str:
+        """Return our own id of a job that Slurm lists; empty if it is not ours."""
+        number = array_number(job)
+        known = self._by_number.get(number, "")
+        in_paths, marked = self._id_in_paths(job), marked_id(job.comment)
+        for job_id in filter(None, (in_paths, marked)):
+            if known == job_id:
+                return job_id
+        if not self._is_our_users(job):
+            return ""
+        if in_paths and not self._records[in_paths].number:
+            return in_paths
+        if marked:
+            return marked
+        if known:
+            return known if not in_paths and self._fits(self._records[known], job) else ""
+        return "" if in_paths else self._id_by_name(job)
+
+    def is_ended(self, job_id: str, job: SlurmJob) -> bool:
+        """Return whether a row of slurmdbd with a job's number is about that job."""
+        if marked := marked_id(job.comment) or self._id_in_paths(job):
+            return marked == job_id
+        record = self._records.get(job_id)
+        if record is None or not self._is_our_users(job):
+            return False
+        is_named = record.name in (None, job.name)
+        return is_named and self._fits(record, job)
+
+    def see(self, job_id: str, job: SlurmJob) -> SlurmJob:
+        """Remember what Slurm lists of a job of ours, and return it with our mark as comment."""
+        record = self._record(job_id)
+        record.shards = marked_shards(job.comment) or record.shards
+        if job_id.endswith(SHARDS):
+            record.shards = record.shards or self._shards
+            self._record(job_id.removesuffix(SHARDS)).shards = record.shards
+        number = array_number(job)
+        if record.number != number:
+            self._set_number(job_id, record, number)
+        elif job.user_id is not None:
+            self._user_id = job.user_id
+        self._forget_name(job_id, record)
+        record.name, record.submitted = job.name, job.submitted
+        return self.marked(job_id, job)
+
+    def marked(self, job_id: str, job: SlurmJob) -> SlurmJob:
+        """Return a job of ours with our mark as comment, whatever it was changed to."""
+        if marked_id(job.comment) == job_id:
+            return job
+        record = self._records.get(job_id)
+        return replace(job, comment=mark_of(job_id, record.shards if record else 0))
+
+    def submitted(self, job_id: str, number: int) -> datetime | None:
+        """Return when Slurm took a job under a number, by Slurm's clock; None if not known."""
+        record = self._records.get(job_id)
+        return record.submitted if record and record.number == number else None
+
+    def is_named_in_paths(self, job_id: str, job: SlurmJob) -> bool:
+        """Return whether the paths of a job's output files name it, which is enough to know it."""
+        return self._id_in_paths(job) == job_id
+
+    def _record(self, job_id: str) -> _Record:
+        """Return the record of a job, perhaps a new one; the oldest of too many is dropped."""
+        record = self._records.get(job_id)
+        if record is None:
+            record = self._records[job_id] = _Record()
+            while len(self._records) > _REMEMBERED:
+                oldest = next(iter(self._records))
+                dropped = self._records.pop(oldest)
+                self._forget_name(oldest, dropped)
+                self._forget_number(oldest, dropped)
+        return record
+
+    def _set_number(self, job_id: str, record: _Record, number: int) -> None:
+        self._forget_number(job_id, record)
+        record.number = number
+        self._by_number[number] = job_id
+
+    def _forget_number(self, job_id: str, record: _Record) -> None:
+        if self._by_number.get(record.number) == job_id:
+            del self._by_number[record.number]
+
+    def _forget_name(self, job_id: str, record: _Record) -> None:
+        """Stop looking for a job by its name: its number is known."""
+        name = record.name or ""
+        if ids := self._by_name.get(name):
+            ids.discard(job_id)
+            if not ids:
+                del self._by_name[name]
+
+    def _is_our_users(self, job: SlurmJob) -> bool:
+        """Return whether a job may be of our user; v0.0.36 gives the user's number alone."""
+        if job.user and self._username:
+            return job.user == self._username
+        if self._user_id is not None and job.user_id is not None:
+            return job.user_id == self._user_id
+        return True
+
+    def _id_in_paths(self, job: SlurmJob) -> str:
+        """Return the id of a job of ours after which a job's output files are named."""
+        for path in (job.standard_output, job.standard_error):
+            for folder in self._folders:
+                found = path.startswith(folder) and _OUTPUT.fullmatch(path, len(folder))
+                if found and found[1].removesuffix(SHARDS) in self._records:
+                    self._record(found[1])
+                    return found[1]
+        return ""
+
+    def _id_by_name(self, job: SlurmJob) -> str:
+        """Return the id of the only job of unknown number that was sent with such properties."""
+        ids = self._by_name.get(job.name, ())
+        fitting = [one for one in ids if self._is_as_sent(self._records[one], job)]
+        return fitting[0] if len(fitting) == 1 else ""
+
+    def _is_as_sent(self, record: _Record, job: SlurmJob) -> bool:
+        """Return whether a job of our name may be one that was sent and got no number."""
+        if job.submitted is None or record.since is None or len(record.paths) < 2:
+            return False
+        listed = (job.standard_output, job.standard_error)
+        return job.submitted >= record.since - _SKEW and all(map(_fits_path, record.paths, listed))
+
+    @staticmethod
+    def _fits(record: _Record, job: SlurmJob) -> bool:
+        """Return whether a job with the number of one of ours is that job.
+
+        Slurm gives a job that it puts back into the queue a new time of submission.
+        """
+        if job.submitted is None:
+            return False
+        if record.submitted is not None:
+            if job.submitted == record.submitted:
+                return True
+            is_named = record.name in (None, job.name)
+            return bool(job.restarts) and job.submitted > record.submitted and is_named
+        if record.since is None or abs(job.submitted - record.since) > _SKEW:
+            return False
+        listed = (job.standard_output, job.standard_error)
+        return job.name == record.name or any(map(_fits_path, record.paths, listed))
+
+
+def _fits_path(sent: str, listed: str) -> bool:
+    """Return whether Slurm lists a path as it was sent, with or without its patterns replaced."""
+    parts = map(re.escape, _PATTERN.split(sent))
+    return bool(listed) and re.fullmatch(r"(?:.*/)?" + ".*".join(parts), listed) is not None

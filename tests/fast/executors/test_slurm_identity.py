@@ -1,0 +1,217 @@
+"""Our jobs are recognised, and no others, whatever becomes of their comments and numbers."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from aind_data_transfer_service.executors.base import RunState
+from aind_data_transfer_service.hpc.models import SlurmJob
+from tests.fast.executors.test_slurm import LOST, FakeClient, SlurmTest, a_job
+
+MARK = "aind-data-transfer-service:"
+CHANGED = {"comment": "do not touch"}
+
+
+class RewritingClient(FakeClient):
+    """A cluster whose job submit plugin rewrites jobs, and which tells users and names."""
+
+    def __init__(self):
+        super().__init__()
+        self.rewrites: dict = {}
+
+    async def submit(self, submission):
+        try:
+            return await super().submit(submission)
+        finally:
+            number = len(self.submissions) + 100
+            if number in self.listed:
+                told = {"name": submission.properties["name"], "user": "svc", "user_id": 7}
+                told["submitted"] = datetime.now(UTC).replace(microsecond=0)
+                self.become(number, **(told | self.rewrites))
+
+
+class IdentityTest(SlurmTest):
+    """A cluster on which jobs are changed after they were submitted, or while they are."""
+
+    def setUp(self):
+        logger = "aind_data_transfer_service.executors"
+        self.enterContext(self.assertNoLogs(logger, "ERROR"))
+
+    async def asyncSetUp(self):
+        await super().asyncSetUp()
+        self.client = RewritingClient()
+        self.executor = self.make()
+        self.own = {
+            "standard_out": f"{self.folder}/mine-%j.out",
+            "standard_error": f"{self.folder}/mine-%j.err",
+        }
+
+    async def begin_with(self, job_id: str = "j1", **settings) -> str:
+        """Start a job with properties of its own."""
+        [started] = await self.executor.start([a_job(job_id, settings=settings)])
+        self.assertIsNone(started.error)
+        return started.ref
+
+    async def assert_state(self, ref: str, state: RunState = RunState.RUNNING) -> str:
+        """Ask for a job, and return the reference under which it is recorded then."""
+        found = await self.status(ref)
+        self.assertEqual(state, found.state, found)
+        return found.ref
+
+    async def test_a_comment_that_was_changed(self):
+        for settings in ({}, self.own):
+            with self.subTest(settings=settings):
+                ref = await self.begin_with(f"j{len(settings)}", **settings)
+                number = int(ref.partition(":")[0])
+                ref = await self.assert_state(ref, RunState.PENDING)
+                self.client.become(number, state="RUNNING", **CHANGED)
+                ref = await self.assert_state(ref)
+                self.client.become(number, name="another name")
+                ref = await self.assert_state(ref)
+                self.executor = self.make()
+                await self.assert_state(ref)
+                await self.executor.cancel(ref)
+                self.assertIn(number, self.client.cancelled)
+
+    async def test_a_plugin_that_rewrites_every_job(self):
+        self.client.rewrites = CHANGED | {"name": "site job"}
+        refs = [await self.begin_with("j1"), await self.begin_with("j2", **self.own)]
+        for _ in range(2):
+            refs = [await self.assert_state(ref, RunState.PENDING) for ref in refs]
+            self.assertEqual(0, (await self.executor.others(ask=True)).total)
+            self.executor = self.make(settle=0)
+        found = await self.executor.start([a_job("j1")])
+        self.assertEqual(["101:j1"], [one.ref for one in found])
+        self.assertEqual(2, len(self.client.submissions))
+
+    async def test_a_lost_answer_about_a_job_that_a_plugin_rewrites(self):
+        self.client.rewrites = CHANGED
+        for settings in ({}, self.own):
+            with self.subTest(settings=settings):
+                spec = a_job(f"j{len(settings)}", settings=settings)
+                self.executor = self.make(settle=0)
+                self.client.faults = [LOST]
+                for _ in range(2):
+                    [started] = await self.executor.start([spec])
+                    self.assertEqual(
+                        f"{100 + len(self.client.submissions)}:{spec.job_id}", started.ref
+                    )
+        self.assertEqual(2, len(self.client.submissions))
+
+    async def test_a_lost_answer_and_a_service_that_starts_again(self):
+        self.client.rewrites = CHANGED
+        recorded_at = datetime.now(UTC)
+        for number, settings in enumerate(({}, self.own), 101):
+            spec = a_job(f"j{number}", settings=settings, recorded_at=recorded_at)
+            self.executor = self.make()
+            self.client.faults, self.client.down = [LOST], None
+            await self.executor.start([spec])
+            self.executor = self.make(settle=0)
+            await self.executor.open([spec.job_id])
+            [started] = await self.executor.start([spec])
+            self.assertEqual(f"{number}:j{number}", started.ref)
+        self.assertEqual(2, len(self.client.submissions))
+
+    async def test_an_older_job_of_the_same_name_is_not_taken_for_one_in_doubt(self):
+        self.client.rewrites = CHANGED
+        await self.begin_with("j1", **self.own)
+        old = datetime.now(UTC) - timedelta(days=1)
+        self.client.become(101, name="job j2", submitted=old)
+        self.executor = self.make(settle=0)
+        await self.executor.open(["j2"])
+        spec = a_job("j2", settings=self.own, recorded_at=datetime.now(UTC))
+        [started] = await self.executor.start([spec])
+        self.assertEqual("102:j2", started.ref)
+
+    async def test_a_number_that_was_given_to_another_job(self):
+        for settings in ({}, self.own):
+            for seen in (True, False):
+                with self.subTest(settings=settings, seen=seen):
+                    await self.assert_number_is_anothers(settings, seen)
+
+    async def assert_number_is_anothers(self, settings: dict, seen: bool) -> None:
+        """Give the number of a job of ours to one of our user that is not ours."""
+        self.client = RewritingClient()
+        self.executor = self.make()
+        ref = await self.begin_with("j1", **settings)
+        if seen:
+            self.client.become(101, state="RUNNING")
+            ref = await self.assert_state(ref)
+        later = datetime.now(UTC) + timedelta(hours=seen)
+        self.client.listed[101] = SlurmJob(
+            101, "RUNNING", name="by hand", user="svc", submitted=later, standard_output="/x.out"
+        )
+        for restarted in (False, True) if seen else (False,):
+            if restarted:
+                self.executor = self.make()
+            self.executor._fresh.clear()
+            await self.assert_state(ref, RunState.LOST)
+            await self.executor.cancel(ref)
+        self.assertEqual([], self.client.cancelled)
+        self.assertEqual(1, (await self.executor.others(ask=True)).total)
+
+    async def test_a_job_that_the_controller_lost_is_sent_again_though_its_number_is_anothers(self):
+        ref = await self.begin_with("j1")
+        self.client.listed[101] = SlurmJob(
+            101, "RUNNING", name="by hand", user="svc", submitted=datetime.now(UTC)
+        )
+        with self.assertLogs("aind_data_transfer_service.executors.slurm", "WARNING"):
+            ref = await self.assert_state(ref, RunState.PENDING)
+        self.assertEqual(2, len(self.client.submissions))
+        self.assertEqual("102", ref.partition(":")[0])
+
+    async def test_a_copy_of_the_comment_or_of_the_paths_by_another_user(self):
+        ref = await self.begin_with("j1")
+        self.client.become(101, state="RUNNING")
+        ref = await self.assert_state(ref)
+        copy = replace(self.client.listed.pop(101), job_id=500, user="mallory", user_id=9)
+        (self.folder / "j1.claim").write_text("101")
+        for changes in ({}, CHANGED):
+            for restarted in (False, True):
+                with self.subTest(changes=changes, restarted=restarted):
+                    self.client.listed = {500: replace(copy, **changes)}
+                    if restarted:
+                        self.executor = self.make()
+                    self.executor._fresh.clear()
+                    await self.assert_state(ref, RunState.FAILED)
+                    await self.make().cancel(ref)
+        self.assertEqual([], self.client.cancelled)
+
+    async def test_a_job_that_is_queued_again_has_another_time_of_submission(self):
+        ref = await self.begin_with("j1", **self.own)
+        self.client.become(101, state="RUNNING")
+        ref = await self.assert_state(ref)
+        later = self.client.listed[101].submitted + timedelta(minutes=5)
+        self.client.become(101, state="PENDING", submitted=later, restarts=1, **CHANGED)
+        again = await self.assert_state(ref, RunState.PENDING)
+        self.assertNotEqual(ref, again)
+        self.executor = self.make()
+        await self.assert_state(again, RunState.PENDING)
+
+    async def test_shards_are_known_without_their_comments(self):
+        self.client.rewrites = CHANGED
+        self.executor = self.make(shards=3)
+        [ref] = await self.begin("j1")
+        self.client.become(101, array_job_id=101, array_tasks_left="1-3")
+        for _ in range(2):
+            found = await self.status(ref)
+            self.assertEqual(RunState.PENDING, found.state)
+            self.assertIn("3 shards are pending", found.reason)
+            self.executor = self.make(shards=3)
+        await self.executor.cancel(ref)
+        self.assertEqual({101, 102}, set(self.client.cancelled))
+
+    async def test_slurmdbd_tells_the_end_of_a_job_whose_comment_was_changed(self):
+        ref = await self.begin_with("j1", **self.own)
+        self.client.become(101, state="RUNNING", **CHANGED)
+        ref = await self.assert_state(ref)
+        row = replace(self.client.listed.pop(101), state="FAILED")
+        for standard_output in (row.standard_output, ""):
+            for hours, state in ((0, RunState.FAILED), (1, RunState.LOST)):
+                with self.subTest(standard_output=standard_output, hours=hours):
+                    self.executor = self.make()
+                    submitted = row.submitted + timedelta(hours=hours)
+                    told = {"standard_output": standard_output, "submitted": submitted}
+                    self.client.past = [replace(row, **told)]
+                    await self.assert_state(ref, state)
+        self.client.past = [replace(row, user="mallory")]
+        await self.assert_state(ref, RunState.LOST)
