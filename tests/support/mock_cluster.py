@@ -47,7 +47,7 @@ class ClusterServiceTest(unittest.IsolatedAsyncioTestCase):
             username="svc",
             token="t",
             current_working_directory="/hpc",
-            logging_directory=str(self.folder),
+            logging_directory=hpc_settings.pop("logging_directory", str(self.folder)),
             timeout=10,
             **hpc_settings,
         )

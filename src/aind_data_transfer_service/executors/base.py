@@ -130,6 +130,8 @@ class FileChunk:
     """Where in the file the piece begins, in bytes."""
     size: int
     """How long the file is now, in bytes."""
+    problem: str = ""
+    """Why this file, or another one of the job's, cannot be read; empty if nothing is wrong."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,15 @@ class Unfit:
     """One sentence each, which begins with what it is about: `hpc_settings.argv: …`."""
     warnings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What could not be checked now."""
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """An executor whose jobs run elsewhere, so that their files may be unreadable here."""
+
+    async def file_problems(self) -> list[str]:
+        """Return which files cannot be read now, and what to do; empty if all can."""
+        ...
 
 
 @runtime_checkable

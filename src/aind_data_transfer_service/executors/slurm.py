@@ -72,6 +72,12 @@ logger = logging.getLogger(__name__)
 _REMEMBERED = 50_000
 _LONGEST_WORD = 2.0
 """Seconds that the folder of logs may take for a file, before Slurm is asked without it."""
+_PROBLEM_SECONDS = 3600.0
+"""How long a file of a job that could not be read is reported."""
+_TRACELESS = (
+    "the job runs, but no file of it is in {}: HPC_LOGGING_DIRECTORY has to be the folder that the "
+    "nodes write to, or set INTERNAL_URL so that jobs bring their events by HTTP"
+)
 V = TypeVar("V")
 
 
@@ -98,6 +104,8 @@ class SlurmExecutor:
     keep : float
         Seconds after a submission in which Slurm's controller may have written nothing down yet.
         Where it dies within them, it comes back without the job, and is given it again.
+    grace : float
+        Seconds after its start in which the first files of a job may not be visible here yet.
     callbacks : Callbacks, optional
         How the jobs reach the service with their events.
     hpc_for : Callable, optional
@@ -118,6 +126,7 @@ class SlurmExecutor:
         *,
         settle: float = 10.0,
         keep: float = 60.0,
+        grace: float = 60.0,
         callbacks: Callbacks | None = None,
         hpc_for: Callable[[str], HpcSettings] | None = None,
         guard: Guard = unguarded,
@@ -128,6 +137,7 @@ class SlurmExecutor:
         self._environment = dict(environment)
         self._settle = settle
         self._keep = keep
+        self._grace = grace
         self._callbacks = callbacks
         self._hpc_for = hpc_for or (lambda _: hpc)
         self._guard = guard
@@ -153,6 +163,8 @@ class SlurmExecutor:
         self._cancelled: dict[str, None] = {}
         self._withdrawn: dict[str, None] = {}
         self._troubled: set[str] = set()
+        self._unreadable: dict[str, tuple[float, str]] = {}
+        self._traceless: dict[str, float] = {}
         self._standing = Standing(
             self._folder, self._files, self._past, self._identity, self._known, self._cancelled
         )
@@ -339,7 +351,51 @@ class SlurmExecutor:
     async def read(self, ref: str, file: JobFile, offset: int, limit: int) -> FileChunk:
         """Read from one of a job's files in the folder of logs."""
         _, job_id = parts(ref)
-        return await self._files.read(lambda: self._folder.read(job_id, file, offset, limit))
+        work = partial(self._read, job_id, file, offset, limit)
+        chunk, is_traceless = await self._files.read(work)
+        if not is_traceless:
+            self._traceless.pop(job_id, None)
+        elif self._is_overdue(job_id):
+            chunk = replace(chunk, problem=_TRACELESS.format(self._folder.path))
+        if chunk.problem:
+            _remember(self._unreadable, job_id, (time.monotonic(), chunk.problem))
+        elif file == "events":
+            self._unreadable.pop(job_id, None)
+        return chunk
+
+    def _is_overdue(self, job_id: str) -> bool:
+        """Return whether a job without files in the folder has been so for long."""
+        now = time.monotonic()
+        since = self._traceless.get(job_id, now)
+        _remember(self._traceless, job_id, since)
+        return now - since >= self._grace
+
+    def _read(self, job_id: str, file: JobFile, offset: int, limit: int) -> tuple[FileChunk, bool]:
+        """Read from a file; return also whether a job that runs leaves nothing in the folder.
+
+        A job that brings its events itself needs no folder that the service sees.
+        """
+        chunk = self._folder.read(job_id, file, offset, limit)
+        if file != "events" or chunk.size:
+            return chunk, False
+        if self._callbacks is not None and self._callbacks.environment(job_id):
+            return replace(chunk, problem=chunk.problem if self._folder.is_there() else ""), False
+        return chunk, not chunk.problem and not self._folder.has_begun(job_id)
+
+    async def file_problems(self) -> list[str]:
+        """Return which files of jobs the service could not read of late, and what to do."""
+        try:
+            problem = await self._files.read(self._folder.problem, seconds=_LONGEST_WORD)
+        except ExecutorError as error:
+            problem = f"{self._folder.path}: {error}"
+        if problem:
+            return [problem]
+        since = time.monotonic() - _PROBLEM_SECONDS
+        return [
+            f"job {job_id}: {problem}"
+            for job_id, (noted, problem) in reversed(self._unreadable.items())
+            if noted >= since
+        ]
 
     async def close(self) -> None:
         """Let go of the connections, after what is being sent."""

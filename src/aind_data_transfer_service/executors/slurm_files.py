@@ -5,9 +5,14 @@ A user's script can write there: see `executors.plain_files`.
 
 import logging
 import os
+import pwd
 import re
+import stat
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
+from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import (
     EndRecord,
     FileChunk,
@@ -64,6 +69,11 @@ _STOPPED_BY_SLURM = re.compile(
 )
 _LAST_OUTPUT = 8192
 _LONGEST_NUMBER = 32
+_FILES = (*ENDINGS.values(), CLAIM, END)
+_REMEDY = (
+    "let the service run as the user of the jobs, or put both users into one group and have the "
+    "jobs write with umask 027"
+)
 
 
 class LogFolder:
@@ -80,22 +90,58 @@ class LogFolder:
 
     def is_there(self) -> bool:
         """Tell whether the service can see the folder."""
-        return os.access(self.path, os.R_OK | os.X_OK)
+        return _is_allowed(self.path, os.R_OK | os.X_OK)
+
+    def problem(self) -> str:
+        """Return why the service cannot see the folder, and what to do; empty if it can."""
+        if self.is_there():
+            return ""
+        remedy = f"HPC_LOGGING_DIRECTORY has to be the folder that the nodes write to; {_REMEDY}"
+        if not os.path.lexists(self.path):
+            remedy = "mount the folder of the nodes there, or correct HPC_LOGGING_DIRECTORY"
+        return f"the logs of the jobs cannot be read: {_obstacle(self.path)}; {remedy}"
 
     def read(self, job_id: str, file: JobFile, offset: int, limit: int) -> FileChunk:
         """Read from one of a job's files; one that is not there yet is empty."""
         path = job_file(self.path, job_id, ENDINGS[file])
         try:
-            return read_piece(path, offset, limit)
-        except (FileNotFoundError, PermissionError):  # or the folder is not to be seen from here
-            return FileChunk(data=b"", offset=0, size=0)
+            chunk = read_piece(path, offset, limit)
+        except (FileNotFoundError, PermissionError):
+            chunk = FileChunk(data=b"", offset=0, size=0, problem=self.problem())
         except OSError as error:
             raise unreadable(f"{file} of job {job_id} ({path})", error) from error
+        return chunk if chunk.problem else replace(chunk, problem=self._file_problem(job_id))
+
+    def has_begun(self, job_id: str) -> bool:
+        """Return whether a job has left anything in the folder."""
+        names = (CLAIM, *ENDINGS.values())
+        return any(os.path.lexists(job_file(self.path, job_id, name)) for name in names)
+
+    def _file_problem(self, job_id: str, endings: Iterable[str] = _FILES) -> str:
+        """Return which of a job's files cannot be read, and what to do; empty if all can."""
+        for ending in endings:
+            path = job_file(self.path, job_id, ending)
+            if _is_forbidden(path):
+                return f"the files of the job cannot be read: {_obstacle(path)}; {_REMEDY}"
+        return ""
 
     def claim(self, job_id: str) -> int | None:
-        """Tell as which Slurm job a job runs or ran; None where it never began."""
+        """Tell as which Slurm job a job runs or ran; None where it never began.
+
+        Raises
+        ------
+        ExecutorError
+            If it began, but its claim cannot be read.
+        """
+        path = job_file(self.path, job_id, CLAIM)
         try:
-            data = read_piece(job_file(self.path, job_id, CLAIM), 0, _LONGEST_NUMBER).data
+            data = read_piece(path, 0, _LONGEST_NUMBER).data
+        except PermissionError as error:
+            if not self.is_there():
+                return None
+            raise ExecutorError(
+                f"the files of the job cannot be read: {_obstacle(path)}; {_REMEDY}"
+            ) from error
         except OSError:
             return None
         return int(data) if data.strip().isdigit() else None
@@ -187,6 +233,9 @@ class LogFolder:
             state, reason = RunState.CANCELLED, ""
         elif code is not None:
             state, reason = self._stop(ref, job_id) or (RunState.FAILED, STOPPED)
+        elif problem := self._file_problem(job_id, (CLAIM, END)):
+            reason = f"Slurm has forgotten the job, and {problem}"
+            state, record = RunState.LOST, EndRecord.UNREADABLE
         elif os.access(job_file(self.path, job_id, CLAIM), os.R_OK, effective_ids=True):
             state, reason = self._stop(ref, job_id) or (RunState.FAILED, KILLED)
         elif self.is_there() and not self._has(job_id, CLAIM):
@@ -214,3 +263,41 @@ class LogFolder:
                 status = run_status(ref, SlurmJob(int(found[1]), state, nodes=node))
                 return status.state, status.reason
         return None
+
+
+def _is_allowed(path: PurePosixPath, mode: int) -> bool:
+    """Return whether the service's user may use a path; a server of NFS has its own say."""
+    return os.access(path, mode, effective_ids=True)
+
+
+def _is_forbidden(path: PurePosixPath) -> bool:
+    """Return whether a regular file is there, but cannot be read."""
+    if _is_allowed(path, os.R_OK):
+        return False
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _obstacle(path: PurePosixPath) -> str:
+    """Say what is in the way of the service's user at a path."""
+    user = f"the service's user {_name(os.geteuid())}"
+    if not os.geteuid():
+        user += ", whom a server of NFS may take for nobody (root_squash)"
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return f"{path} does not exist on the machine of the service ({user})"
+    except OSError as error:
+        return f"{path}: {error.strerror} ({user})"
+    mode = stat.S_IMODE(found.st_mode)
+    return f"{path} belongs to {_name(found.st_uid)} with mode {mode:04o}, not readable by {user}"
+
+
+def _name(uid: int) -> str:
+    """Name a user, with the number."""
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"with uid {uid}"

@@ -447,19 +447,23 @@ class Monitor:
     async def _try_events(self, job: Job, final: bool) -> tuple[Report, str, bool]:
         """Read events, or say why that cannot be done; and whether that was all there is."""
         try:
-            report, is_whole = await self._read_events(job, final)
+            report, is_whole, problem = await self._read_events(job, final)
         except Exception as error:  # whatever it is, the job's state is known without it
             self._complain(error, job.id)
             return Report(), _words(error), isinstance(error, SpoiledFileError)
-        return report, "", is_whole
+        return report, problem, is_whole
 
-    async def _read_events(self, job: Job, final: bool) -> tuple[Report, bool]:
-        """Read a bounded amount of what the job has told since the last look, or all of it."""
-        report, is_whole = Report(), False
+    async def _read_events(self, job: Job, final: bool) -> tuple[Report, bool, str]:
+        """Read a bounded amount of what the job has told since the last look, or all of it.
+
+        Return that, whether it is all, and which of the job's files cannot be read.
+        """
+        report, is_whole, problem = Report(), False, ""
         for _ in range(PIECES_PER_LOOK):
             offset = job.events_offset + report.consumed
             async with self._reading:
                 chunk = await self._executor.read(job.executor_ref, "events", offset, PIECE)
+            problem = chunk.problem
             if not chunk.data:
                 is_whole = True
                 break
@@ -483,7 +487,7 @@ class Monitor:
             logger.warning(
                 "monitor: %d lines were no events", report.unreadable, extra={"job_id": job.id}
             )
-        return report, is_whole
+        return report, is_whole, problem
 
 
 def _compose_change(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from aind_data_transfer_service.executors.base import FileChunk, JobFile
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.states import ENDED
-from aind_data_transfer_service.redaction import redact_range
+from aind_data_transfer_service.redaction import redact, redact_range
 
 MARGIN = 16 * 1024
 """Bytes that are read on each side of a range: more than a secret has, escaped or not."""
@@ -29,6 +29,8 @@ class LogPiece:
     """Where it ends, in bytes."""
     size: int
     """Size of the log, in bytes."""
+    problem: str = ""
+    """Why files of the job cannot be read; empty if they can."""
 
 
 async def read_log(
@@ -70,7 +72,8 @@ def _piece(chunk: FileChunk, start: int, end: int, has_ended: bool) -> LogPiece:
     start, first = _boundary(data, text, min(start, len(data)))
     end, last = _boundary(data, text, max(start, min(end, len(data))))
     shown = _INVALID.sub("\N{REPLACEMENT CHARACTER}", redact_range(text, first, last))
-    return LogPiece(shown, chunk.offset + start, chunk.offset + end, chunk.size)
+    size, problem = chunk.size, redact(chunk.problem)
+    return LogPiece(shown, chunk.offset + start, chunk.offset + end, size, problem)
 
 
 def _boundary(data: bytes, text: str, place: int) -> tuple[int, int]:

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from aind_data_transfer_service.errors import TransferServiceError
-from aind_data_transfer_service.executors.base import ChecksJobs
+from aind_data_transfer_service.executors.base import ChecksJobs, ReadsFiles
 from aind_data_transfer_service.jobs.manager import JobManager
+from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.server.answers import (
     DOCUMENTED_ERRORS,
     Envelope,
@@ -19,6 +20,7 @@ from aind_data_transfer_service.server.answers import (
 from aind_data_transfer_service.server.routes import Figures, Manager
 
 HEALTH_SECONDS = 5.0
+_MOST_WARNINGS = 5
 _TAKEOVER = "another one takes over in a moment"
 
 router = APIRouter(tags=["Service"])
@@ -89,12 +91,14 @@ async def readyz(manager: Manager) -> EnvelopeResponse:
 
     A cluster that is away does not count: jobs can be submitted and looked at meanwhile. Nor does
     it count that another process runs the jobs: `role` says so. `warnings` names the defaults of
-    jobs that the cluster does not take; jobs that replace them can be submitted.
+    jobs that the cluster does not take (jobs that replace them can be submitted), and the files of
+    jobs that the service cannot read.
     """
     errors = [f'The loop "{name}" has not come round.' for name in manager.late_loops]
     if fault := await _ask("store", manager.store.in_thread(manager.store.ping, pool="probe")):
         errors.append(fault)
-    data = {**activity(manager), "warnings": _default_problems(manager)}
+    warnings = [*_default_problems(manager), *await file_warnings(manager)]
+    data = {**activity(manager), "warnings": warnings}
     if errors:
         return EnvelopeResponse("Not ready", {**data, "errors": errors}, 503)
     return EnvelopeResponse("OK", data)
@@ -104,6 +108,15 @@ def _default_problems(manager: JobManager) -> list[str]:
     """Return which settings of all jobs whoever runs them does not take."""
     executor = manager.executor
     return list(executor.default_problems()) if isinstance(executor, ChecksJobs) else []
+
+
+async def file_warnings(manager: JobManager) -> list[str]:
+    """Say which files of jobs cannot be read: the latest few, and how many there are."""
+    if not isinstance(manager.executor, ReadsFiles):
+        return []
+    found = [redact(problem) for problem in await manager.executor.file_problems()]
+    more = len(found) - _MOST_WARNINGS
+    return found[:_MOST_WARNINGS] + ([f"and {more} more jobs"] if more > 0 else [])
 
 
 @router.get("/metrics", response_class=Response)

@@ -21,7 +21,7 @@ from aind_data_transfer_service.jobs.store import JobQuery
 from aind_data_transfer_service.jobs.variables import without_values
 from aind_data_transfer_service.server.pagework import render
 from aind_data_transfer_service.server.routes import Manager, Settings
-from aind_data_transfer_service.server.routes.health import activity, examine
+from aind_data_transfer_service.server.routes.health import activity, examine, file_warnings
 from aind_data_transfer_service.server.routes.jobs import PAGE_SIZES, Wanted
 from aind_data_transfer_service.server.words import token_words
 
@@ -100,6 +100,7 @@ async def service_page(request: Request, manager: Manager, settings: Settings) -
     well = "store" not in health.faults
     context = {
         "health": health,
+        "file_warnings": await file_warnings(manager),
         "activity": activity(manager),
         "executor": manager.executor.name,
         "cluster": settings.hpc.url if settings.on_cluster else "",

@@ -175,7 +175,7 @@ function showLog(chunk, first) {
     if (text.length > LOG_CHARACTERS) text.deleteData(0, text.length - LOG_CHARACTERS);
     if ($("follow").checked) log.scrollTop = log.scrollHeight;
   }
-  say($("log-note"), logNote(chunk.size));
+  say($("log-note"), chunk.problem || logNote(chunk.size));
   if (chunk.next_offset < chunk.size && chunk.text) setTimeout(readLog, 0);
 }
 

@@ -1,0 +1,77 @@
+"""Files of jobs on a real Slurm that belong to another user, and whom the service tells of it."""
+
+import os
+import pwd
+import unittest
+from unittest.mock import patch
+
+import httpx
+
+from tests.integration.test_slurm_service import ENDED, ClusterTest, Next
+from tests.support import wait_until
+from tests.support.service import Service
+from tests.support.unprivileged import unprivileged
+
+_SCRIPT = """#!/bin/bash
+umask 077
+cd "$(dirname "$UPLOAD_EVENTS_FILE")"
+touch "$UPLOAD_EVENTS_FILE"
+chown nobody "$UPLOAD_EVENTS_FILE" "$JOB_ID.out" "$JOB_ID.err"
+chmod 600 "$UPLOAD_EVENTS_FILE" "$JOB_ID.out" "$JOB_ID.err"
+while [ ! -e go ]; do sleep 0.05; done
+"""
+
+
+class UnreadableFilesTest(ClusterTest):
+    """A service that may not read what its jobs write."""
+
+    def setUp(self) -> None:
+        """Start a service that has no power over the files of others."""
+        super().setUp()
+        variables = {
+            "HPC_HOST": "127.0.0.1",
+            "HPC_PORT": str(self.cluster.port),
+            "HPC_USERNAME": self.cluster.username,
+            "HPC_TOKEN": self.cluster.token(),
+            "HPC_PARTITION": self.cluster.partition,
+            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
+            "HPC_LOGGING_DIRECTORY": str(self.folder),
+            "HPC_PYTHON": self.cluster.python,
+        }
+        self.enterContext(patch.dict(os.environ, variables))
+        self.enterContext(unprivileged())
+        self.service = self.enterContext(Service())
+        self.api = self.enterContext(
+            httpx.Client(base_url=self.service.url, trust_env=False, timeout=60)
+        )
+
+    def job(self, job_id: str) -> dict:
+        """Ask for a job as it stands."""
+        return self.api.get(f"/api/jobs/{job_id}").json()["data"]["job"]
+
+    def test_the_page_and_readyz_name_the_file_and_the_user(self) -> None:
+        request = {"upload_job_settings": "{}", "hpc_settings": '{"name": "a"}', "script": _SCRIPT}
+        answer = self.api.post("/api/submit_hpc_jobs", json={"jobs": [request]})
+        job_id = answer.json()["data"]["responses"][0]["job_id"]
+        wait_until(lambda: "cannot be read" in self.job(job_id)["reason"], 60, "the reason")
+        log = self.api.get(f"/api/jobs/{job_id}/log").json()["data"]["problem"]
+        [warning] = self.api.get("/readyz").json()["data"]["warnings"]
+        shown = (self.job(job_id)["reason"], log, warning)
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        for words in (f"{self.folder}/{job_id}.out", user, "nobody", "mode 0600", "umask 027"):
+            for text in shown:
+                self.assertIn(words, text)
+        self.assertIn("mode 0600", self.api.get(f"/jobs/{job_id}").text)
+        (self.folder / "go").touch()
+        job = wait_until(
+            lambda: job if (job := self.job(job_id))["state"] in ENDED else None, 60, "its end"
+        )
+        self.assertIn("mode 0600", job["reason"])
+
+
+class NextUnreadableFilesTest(Next, UnreadableFilesTest):
+    """The same on the newer generation of Slurm."""
+
+
+if __name__ == "__main__":
+    unittest.main()
