@@ -123,6 +123,12 @@ class CallbackTest(slurm_service.ClusterTest):
         self.assertEqual(job["files_done"], job["files_total"])
         steps = {event["step"] for event in events}
         self.assertLessEqual({"preflight", "metadata", "transfer", "verify", "done"}, steps)
+        for stream, words in (("stderr", ("step=verify", "step=done")), ("stdout", ())):
+            log = self.api.get(f"/api/jobs/{job['id']}/log?stream={stream}").json()["data"]
+            self.assertEqual("", log["problem"])
+            for word in words:
+                self.assertIn(word, log["text"].lower())
+        self.assertEqual([], self.api.get("/readyz").json()["data"]["warnings"])
         self.assert_tokens_are_nowhere(job["id"])
 
     def test_why_a_job_failed_is_told(self) -> None:
@@ -130,6 +136,8 @@ class CallbackTest(slurm_service.ClusterTest):
         job, events = self.end_of(modalities=sources)
         self.assertEqual(("FAILED", 10), (job["state"], job["exit_code"]))
         self.assertIn("/not/on/the/node", job["reason"])
+        log = self.api.get(f"/api/jobs/{job['id']}/log").json()["data"]
+        self.assertIn("/not/on/the/node", log["text"], "the last line is brought too")
         self.assertEqual("fail", events[-1]["kind"])
 
     def test_a_script_which_tells_nothing_counts_by_slurms_word_and_says_so(self) -> None:

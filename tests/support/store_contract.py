@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from aind_data_transfer_service.errors import InFlightError, JobNotFound, TransitionError
+from aind_data_transfer_service.jobs.job_logs import LOG_TAIL_BYTES
+from aind_data_transfer_service.jobs.record import utc_now
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobChange, JobQuery, JobStore
 from aind_data_transfer_service.jobs.tables import SORTABLE
@@ -295,6 +297,48 @@ class StoreContract:
             taken = [notice.seq for notices in takes for notice in notices]
         taken += [notice.seq for notice in store.outbox.take(timedelta(minutes=5))]
         self.assertEqual((40, 40), (len(taken), len(set(taken))))
+
+    def test_the_end_of_a_log_is_stored_piece_by_piece_and_once(self):
+        job, other = a_job(), a_job()
+        self.store.add([job, other])
+        logs = self.store.logs
+        for offset, text, is_taken, position in (
+            (0, "one\n", True, 4),
+            (0, "one\n", False, 4),
+            (4, "\0zwei ☃\n", True, 14),
+            (100, "three\n", True, 106),
+        ):
+            brought = logs.append(job.id, "stderr", offset, len(text.encode()), text)
+            self.assertEqual((is_taken, position), (brought.is_taken, brought.position))
+        told = "one\n\ufffdzwei ☃\n[…]\nthree\n".encode()
+        self.assertEqual(told, logs.read(job.id, "stderr", 0, 1000).data)
+        self.assertEqual(b"e\n", logs.read(job.id, "stderr", -2, 1000).data)
+        self.assertEqual(0, logs.read(job.id, "stdout", 0, 1000).size)
+        self.assertEqual(0, logs.read(other.id, "stderr", 0, 1000).size)
+        self.assertFalse(logs.append("nowhere", "stderr", 0, 1, "x").is_taken)
+
+    def test_of_a_long_log_the_end_is_stored_and_its_places_stay_the_same(self):
+        job = a_job()
+        self.store.add([job])
+        lines = [f"line {number:06}\n" for number in range(20_000)]
+        data = "".join(lines)
+        for start in range(0, len(data), 60_000):
+            piece = data[start : start + 60_000]
+            self.store.logs.append(job.id, "stdout", start, len(piece), piece)
+        found = self.store.logs.read(job.id, "stdout", 0, 10**6)
+        self.assertEqual((LOG_TAIL_BYTES, len(data)), (len(found.data), found.size))
+        self.assertEqual(data[found.offset :], found.data.decode())
+        middle = self.store.logs.read(job.id, "stdout", len(data) - 24, 12)
+        self.assertEqual((lines[-2], len(data) - 24), (middle.data.decode(), middle.offset))
+
+    def test_a_log_is_deleted_with_its_job(self):
+        job = a_job(state=JobState.COMPLETED, ended_at=utc_now() - timedelta(days=9))
+        self.store.add([job])
+        self.store.logs.append(job.id, "stdout", 0, 1, "x")
+        before = utc_now() - timedelta(days=1)
+        [(seq, _)] = self.store.old_jobs.find(before)
+        self.assertEqual(1, self.store.old_jobs.delete([seq], before))
+        self.assertEqual(0, self.store.logs.read(job.id, "stdout", 0, 1).size)
 
     def test_a_job_is_claimed_only_as_long_as_nobody_cancelled_or_took_it(self):
         free, cancelled, wished, taken = jobs = [a_job() for _ in range(4)]

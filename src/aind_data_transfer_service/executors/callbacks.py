@@ -60,6 +60,11 @@ class Callbacks:
             )
         self._secret = found
 
+    @property
+    def is_on(self) -> bool:
+        """Whether jobs call."""
+        return bool(self._secret)
+
     def environment(self, job_id: str) -> dict[str, str]:
         """Compose what a job needs in order to call; nothing where it is not to."""
         if not self._secret:

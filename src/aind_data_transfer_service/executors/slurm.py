@@ -378,7 +378,7 @@ class SlurmExecutor:
         chunk = self._folder.read(job_id, file, offset, limit)
         if file != "events" or chunk.size:
             return chunk, False
-        if self._callbacks is not None and self._callbacks.environment(job_id):
+        if self._callbacks is not None and self._callbacks.is_on:
             return replace(chunk, problem=chunk.problem if self._folder.is_there() else ""), False
         return chunk, not chunk.problem and not self._folder.has_begun(job_id)
 

@@ -45,6 +45,7 @@ from aind_data_transfer_service.jobs.findings import CheckResult, ToCheck
 from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.heartbeat import Loop
 from aind_data_transfer_service.jobs.inbox import Inbox
+from aind_data_transfer_service.jobs.job_logs import Brought
 from aind_data_transfer_service.jobs.leader import Candidate, Duties, Leader, LeaseTiming
 from aind_data_transfer_service.jobs.liveness import LivenessFile
 from aind_data_transfer_service.jobs.monitor import Monitor
@@ -495,7 +496,25 @@ class JobManager:
         job = await self.get(job_id)
         if not job.executor_ref or job.executor != self.executor.name:
             return FileChunk(data=b"", offset=0, size=0)
-        return await self.executor.read(job.executor_ref, stream, offset, limit)
+        chunk = await self.executor.read(job.executor_ref, stream, offset, limit)
+        if chunk.size or not self.callbacks.is_on:
+            return chunk
+        read = partial(self.store.logs.read, job_id, stream, offset, limit)
+        brought = await self.store.in_thread(read)
+        return brought if brought.size else chunk
+
+    async def take_log(self, job: Job, stream: JobFile, offset: int, data: bytes) -> Brought | None:
+        """Store the end of a log that a job brings; None if it is not wanted.
+
+        It is wanted while the job runs and its log cannot be read where the job writes it.
+        """
+        if job.state in ENDED or job.executor != self.executor.name:
+            return None
+        if (await self.executor.read(job.executor_ref, stream, 0, 1)).size:
+            return None
+        text = await asyncio.to_thread(redact, data.decode("utf-8", "replace"))
+        append = partial(self.store.logs.append, job.id, stream, offset, len(data), text)
+        return await self.store.in_thread(append)
 
     async def _submit(self, draft: Callable[[], Drafts], resubmit_of: str = "") -> Submission:
         """Understand, check, record, hand over."""

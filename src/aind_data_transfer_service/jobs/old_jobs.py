@@ -66,7 +66,7 @@ class OldJobs:
         query = sa.select(jobs.c.seq).where(jobs.c.seq.in_(seqs), *self._conditions(before))
         with self._database.writing() as connection:
             found = list(connection.scalars(query.order_by(jobs.c.seq).with_for_update()))
-            for table in (tables.events, tables.requests, tables.notices):
+            for table in (tables.events, tables.requests, tables.logs, tables.notices):
                 connection.execute(sa.delete(table).where(table.c.job_seq.in_(found)))
             connection.execute(sa.delete(jobs).where(jobs.c.seq.in_(found)))
         return len(found)

@@ -22,6 +22,7 @@ from aind_data_transfer_service.errors import (
 from aind_data_transfer_service.jobs import tables
 from aind_data_transfer_service.jobs.claims import Claims
 from aind_data_transfer_service.jobs.database import Database, chunks
+from aind_data_transfer_service.jobs.job_logs import JobLogs
 from aind_data_transfer_service.jobs.old_jobs import OldJobs
 from aind_data_transfer_service.jobs.open_ends import OpenEnds
 from aind_data_transfer_service.jobs.outbox import Outbox, note_change
@@ -126,6 +127,7 @@ class JobStore:
         self.outbox = Outbox(database)
         self.open_ends = OpenEnds(database)
         self.claims = Claims(database)
+        self.logs = JobLogs(database)
         self.old_jobs = OldJobs(database)
 
     def fenced(self, fencing: int) -> Self:

@@ -111,6 +111,17 @@ events = sa.Table(
 
 sa.Index("job_events_of_job", events.c.job_seq, events.c.seq)
 
+logs = sa.Table(
+    "job_logs",
+    metadata,
+    sa.Column("job_seq", BigNumber, sa.ForeignKey("jobs.seq"), primary_key=True),
+    sa.Column("stream", Text, primary_key=True),
+    sa.Column("position", BigNumber, nullable=False, server_default="0"),
+    sa.Column("dropped", BigNumber, nullable=False, server_default="0"),
+    _text("text"),
+)
+"""Ends of logs that jobs brought: where the next piece begins, and how many bytes were dropped."""
+
 notices = sa.Table(
     "notices",
     metadata,

@@ -54,7 +54,7 @@ DRAINED_BYTES = 512 * 1024**2
 only when all is sent, gets to read why it was refused."""
 
 
-_EVENTS = re.compile(r"/api/jobs/[^/]+/events$")
+_EVENTS = re.compile(r"/api/jobs/[^/]+/(?:events|log)$")
 
 
 class SecurityHeaders:

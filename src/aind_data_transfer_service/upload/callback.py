@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from aind_data_transfer_service.trust import trust
+from aind_data_transfer_service.upload.log_tail import LogTail
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class Callback:
         Seconds that `close` waits for the last piece to arrive.
     longest_delay : float
         Seconds between two attempts, when the service has been away for long.
+    log_tail : LogTail, optional
+        Sent after the events.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Callback:
         interval: float = 1.0,
         patience: float = 5.0,
         longest_delay: float = 30.0,
+        log_tail: LogTail | None = None,
     ):
         self._url = url
         self._headers = {
@@ -59,6 +63,7 @@ class Callback:
             "Content-Type": "application/x-ndjson",
         }
         self._interval, self._patience, self._longest = interval, patience, longest_delay
+        self._log_tail = log_tail
         self._file = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         self._begin = self._position = os.fstat(self._file).st_size
         self._shift = 0
@@ -94,6 +99,8 @@ class Callback:
             self._complain(f"an error of its own ({type(error).__name__})")
         finally:
             os.close(self._file)
+            if self._log_tail is not None:
+                self._log_tail.close()
 
     def _follow(self, client: httpx.Client) -> None:
         """Send what is written, at most once an interval."""
@@ -103,6 +110,8 @@ class Callback:
             self._news.clear()
             ending = self._closing.is_set()
             trouble = self._deliver(client)
+            if trouble == "" and self._log_tail is not None:
+                self._log_tail.send(client, is_last=ending)
             if trouble is None or (ending and not trouble):
                 return
             if not trouble:

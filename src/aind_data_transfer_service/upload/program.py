@@ -180,9 +180,12 @@ def _open_events(settings: UploadSettings) -> Events:
     events = Events(file, settings.job_id)
     if file and token and settings.upload_callback_url:
         from aind_data_transfer_service.upload.callback import Callback
+        from aind_data_transfer_service.upload.log_tail import LogTail
 
+        url = settings.upload_callback_url
+        log_tail = LogTail(f"{url.removesuffix('/events')}/log")
         try:
-            events.attach(Callback(settings.upload_callback_url, token.get_secret_value(), file))
+            events.attach(Callback(url, token.get_secret_value(), file, log_tail=log_tail))
         except RuntimeError:
             events.warn(f"the service reads this job's progress from its file alone: {NO_THREAD}")
     return events

@@ -131,8 +131,7 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
             username="svc",
             token="t",
             current_working_directory="/hpc",
-            logging_directory=str(self.folder),
-            **values,
+            **({"logging_directory": str(self.folder)} | values),
         )
         return SlurmExecutor(
             self.client,

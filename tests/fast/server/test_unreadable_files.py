@@ -8,6 +8,7 @@ import unittest
 import httpx
 
 from aind_data_transfer_service.executors.base import RunState
+from aind_data_transfer_service.executors.callbacks import Callbacks
 from aind_data_transfer_service.server import create_app
 from tests.fast.executors.test_slurm import SlurmTest, a_job
 from tests.support import slow
@@ -137,6 +138,26 @@ class ForgottenTest(SlurmTest):
         self.assertEqual((None, True), (started.ref, started.again))
         self.assertIn(f"{self.folder}/j1.claim", started.error)
         self.assertEqual([], self.client.submissions)
+
+
+class CallbacksTest(SlurmTest):
+    """Jobs that bring their events need no folder; a file that is there has to be readable."""
+
+    async def test_a_folder_that_is_not_shared_is_no_problem_of_the_job(self):
+        callbacks = Callbacks("http://transfer", self.folder / "secret")
+        callbacks.open()
+        self.enterContext(unprivileged())
+        self.executor = self.make(callbacks=callbacks, logging_directory=f"{self.folder}/logs")
+        self.executor._grace = 0.0
+        for is_there in (False, True):
+            if is_there:
+                (self.folder / "logs").mkdir()
+            chunk = await self.executor.read("7:j1", "events", 0, 10)
+            self.assertEqual((b"", ""), (chunk.data, chunk.problem))
+            self.assertEqual(not is_there, bool(await self.executor.file_problems()))
+        (self.folder / "logs" / "j1.out").touch(mode=0)
+        chunk = await self.executor.read("7:j1", "events", 0, 10)
+        self.assertIn("j1.out", chunk.problem)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The door for jobs that bring their events themselves, each with a token for its own only."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.requests import ClientDisconnect
@@ -36,6 +36,32 @@ async def take_events(
     errors = [] if receipt.outcome is Outcome.TAKEN else [f"{receipt.outcome.value}."]
     answer = {"offset": receipt.position, "errors": errors}
     return EnvelopeResponse("Events", answer, _STATUS[receipt.outcome])
+
+
+@router.post("/{job_id}/log")
+async def take_log(
+    request: Request,
+    job_id: str,
+    manager: Manager,
+    stream: Literal["stdout", "stderr"],
+    offset: Annotated[int, Query(ge=0, le=2**62, description="Where the piece begins.")],
+) -> EnvelopeResponse:
+    """Take the end of a job's log, if the service cannot read it itself (`wanted`).
+
+    409 says where the next piece has to begin: what is before that was taken already.
+    """
+    if refusal := _refusal(request, job_id, manager):
+        return refusal
+    try:
+        data = await request.body()
+    except ClientDisconnect:  # the job was killed while it sent
+        return failure(400, "Bad Request", ["The request broke off."])
+    job = await manager.store.in_thread(manager.store.get, job_id)
+    brought = await manager.take_log(job, stream, offset, data)
+    if brought is None:
+        return EnvelopeResponse("Log", {"wanted": False, "offset": offset})
+    answer = {"wanted": True, "offset": brought.position}
+    return EnvelopeResponse("Log", answer, 200 if brought.is_taken else 409)
 
 
 @router.get("/{job_id}/cancel_request")

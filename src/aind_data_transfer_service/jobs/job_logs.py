@@ -1,0 +1,101 @@
+"""Ends of logs that jobs bring to the service, because it cannot read them where the jobs run.
+
+Of each stream the last lines are stored, without secrets. Their place in the text is counted from
+the first line that was brought, so that a page can read on from where it stopped.
+"""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from aind_data_transfer_service.executors.base import FileChunk, JobFile
+from aind_data_transfer_service.jobs import tables
+from aind_data_transfer_service.jobs.database import Database
+from aind_data_transfer_service.jobs.record import storable
+
+LOG_TAIL_BYTES = 64 * 1024
+"""Bytes of each stream that are stored."""
+_GAP = "[…]\n"
+"""Written where lines are left out."""
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What became of a piece of a log."""
+
+    is_taken: bool
+    position: int
+    """Where in the job's file the next piece has to begin, in bytes."""
+
+
+class JobLogs:
+    """Stores and reads the ends of logs.
+
+    Parameters
+    ----------
+    database : Database
+        Where they are stored.
+    """
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def append(self, job_id: str, stream: JobFile, offset: int, size: int, text: str) -> Brought:
+        """Store a piece after what is stored already; refuse one that was stored before.
+
+        Parameters
+        ----------
+        job_id : str
+            The job.
+        stream : str
+            Which of its logs.
+        offset, size : int
+            Where in the job's file the piece begins, and how long it is there, in bytes.
+        text : str
+            The piece, without secrets.
+        """
+        jobs, logs = tables.jobs, tables.logs
+        with self._database.writing() as connection:
+            query = sa.select(jobs.c.seq).where(jobs.c.id == job_id).with_for_update()
+            seq = connection.scalar(query)
+            if seq is None:  # deleted meanwhile
+                return Brought(False, offset)
+            is_this = sa.and_(logs.c.job_seq == seq, logs.c.stream == stream)
+            found = connection.execute(sa.select(logs).where(is_this)).first()
+            if found is not None and offset < found.position:
+                return Brought(False, found.position)
+            stored = found.text if found is not None else ""
+            is_gap = offset > (found.position if found is not None else 0)
+            data = f"{stored}{_GAP if is_gap else ''}{storable(text)}".encode()
+            kept = data[-LOG_TAIL_BYTES:].decode("utf-8", "ignore")
+            dropped = found.dropped if found is not None else 0
+            values = {
+                "position": offset + size,
+                "dropped": dropped + len(data) - len(kept.encode()),
+                "text": kept,
+            }
+            if found is not None:
+                connection.execute(sa.update(logs).where(is_this).values(values))
+            else:
+                row = {"job_seq": seq, "stream": stream, **values}
+                connection.execute(sa.insert(logs).values(row))
+        return Brought(True, offset + size)
+
+    def read(self, job_id: str, stream: JobFile, offset: int, limit: int) -> FileChunk:
+        """Read from the end of a log as from a file; empty if the job has brought none."""
+        jobs, logs = tables.jobs, tables.logs
+        query = (
+            sa.select(logs.c.dropped, logs.c.text)
+            .join(jobs, jobs.c.seq == logs.c.job_seq)
+            .where(jobs.c.id == job_id, logs.c.stream == stream)
+        )
+        with self._database.reading() as connection:
+            found = connection.execute(query).first()
+        if found is None:
+            return FileChunk(data=b"", offset=0, size=0)
+        data = found.text.encode()
+        size = found.dropped + len(data)
+        start = max(0, size + offset) if offset < 0 else min(offset, size)
+        start = max(start, found.dropped)
+        begin = start - found.dropped
+        return FileChunk(data=data[begin : begin + limit], offset=start, size=size)

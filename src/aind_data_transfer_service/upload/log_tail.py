@@ -1,0 +1,117 @@
+"""Bringing the end of a job's log to the service, where that cannot read it.
+
+The log is what the job writes to its standard output and standard error, if these are files. Whole
+lines are sent, and of much text the last only. The service says at once if it does not want them.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+
+PIECE = 64 * 1024
+"""Bytes that are sent at once, and of more the last."""
+INTERVAL = 2.0
+"""Seconds between two pieces of a log."""
+_STREAMS = {"stderr": 2, "stdout": 1}
+
+
+@dataclass
+class _Stream:
+    """A log, and how far it was sent."""
+
+    name: str
+    descriptor: int
+    position: int = 0
+    shift: int = 0
+    """How much of an earlier run's log the service has, which lies before this file, in bytes."""
+
+
+class LogTail:
+    """Sends what was written to the log.
+
+    Parameters
+    ----------
+    url : str
+        Where to.
+    descriptors : mapping of str to int
+        The files to which the job writes, by the names of the streams.
+    interval : float
+        Seconds between two pieces.
+    """
+
+    def __init__(
+        self, url: str, descriptors: Mapping[str, int] = _STREAMS, interval: float = INTERVAL
+    ):
+        self._url = url
+        self._interval = interval
+        self._due = 0.0
+        self._streams = [
+            stream for name, number in descriptors.items() if (stream := _open(name, number))
+        ]
+
+    def close(self) -> None:
+        """Close the files."""
+        for stream in self._streams:
+            os.close(stream.descriptor)
+        self._streams = []
+
+    def send(self, client: httpx.Client, is_last: bool = False) -> None:
+        """Send what is new, if it is time; an error is left for the next time.
+
+        Parameters
+        ----------
+        client : httpx.Client
+            By which the service is reached.
+        is_last : bool
+            Whether the log ends, so that a last line without its end is all that there will be.
+        """
+        now = time.monotonic()
+        if now < self._due and not is_last:
+            return
+        self._due = now + self._interval
+        for stream in self._streams:
+            try:
+                is_wanted = self._send(client, stream, is_last)
+            except (httpx.HTTPError, OSError, ValueError, KeyError, TypeError):
+                return  # the events tell of a service that is away
+            if not is_wanted:
+                self.close()
+                return
+
+    def _send(self, client: httpx.Client, stream: _Stream, is_last: bool) -> bool:
+        """Send what is new of one stream; return whether more is wanted."""
+        for _ in range(2):  # once more if the service has another place in mind
+            size = os.fstat(stream.descriptor).st_size
+            start = max(stream.position, size - PIECE)
+            data = os.pread(stream.descriptor, PIECE, start)
+            if not is_last and len(data) < PIECE:
+                data = data[: data.rfind(b"\n") + 1]
+            if not data:
+                return True
+            params: dict[str, str | int] = {"stream": stream.name, "offset": start + stream.shift}
+            answer = client.post(self._url, params=params, content=data)
+            if answer.status_code == 200:
+                stream.position = start + len(data)
+                return bool(answer.json()["data"]["wanted"])
+            if answer.status_code != 409:
+                return answer.status_code >= 500 or answer.status_code in (408, 429)
+            wanted = int(answer.json()["data"]["offset"])
+            if not 0 <= wanted - stream.shift <= size:
+                stream.shift = wanted - stream.position
+            stream.position = wanted - stream.shift
+        return True
+
+
+def _open(name: str, number: int) -> _Stream | None:
+    """Open the file to which a stream is written; None if it is not a file."""
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            return None
+        descriptor = os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    return _Stream(name, descriptor)
