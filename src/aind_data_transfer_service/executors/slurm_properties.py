@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -50,16 +51,21 @@ def mark_of(job_id: str, shards: int = 0) -> str:
     return f"{_MARK}{job_id}" + (f"+{shards}" if shards else "")
 
 
+@lru_cache(maxsize=50_000)
+def _read_mark(comment: str) -> tuple[str, int]:
+    """Read our own id of a job and its number of shards; empty and zero if there is no mark."""
+    found = _MARKED.match(comment)
+    return (found[1], int(found[2] or 0)) if found else ("", 0)
+
+
 def marked_id(comment: str) -> str:
     """Read our own id of a job from its comment; empty where it is none of ours."""
-    found = _MARKED.match(comment)
-    return found[1] if found else ""
+    return _read_mark(comment)[0]
 
 
 def marked_shards(comment: str) -> int:
     """Read from a job's comment into how many shards it is cut; zero where it is whole."""
-    found = _MARKED.match(comment)
-    return int(found[2] or 0) if found else 0
+    return _read_mark(comment)[1]
 
 
 def without_copies(jobs: Sequence[SlurmJob]) -> list[SlurmJob]:
