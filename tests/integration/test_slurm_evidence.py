@@ -16,6 +16,8 @@ from tests.support.requests import upload_settings
 from tests.support.service import Service
 
 _PRIVATE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+_INIT = ("sh", "-c", '"$@"; exit', "-")
+"""The first process of a PID namespace, which has to wait for orphans: slurmd does not."""
 SCRIPT = "#!/bin/bash\necho done\n"
 
 
@@ -28,7 +30,7 @@ class FragileCluster(slurm.SlurmCluster):
 
     def _inside(self, command, user="root"):
         inside = super()._inside(command, user)
-        return [*_PRIVATE, *inside] if "/usr/sbin/slurmd" in command else inside
+        return [*_PRIVATE, *_INIT, *inside] if "/usr/sbin/slurmd" in command else inside
 
     def set_broken(self, is_broken: bool) -> None:
         """Hide a plugin that slurmd has loaded already from slurmstepd, or show it again."""
