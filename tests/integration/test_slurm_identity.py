@@ -130,7 +130,8 @@ class IdentityTest(Followed):
         found = await self.until(executor, found.ref, RunState.PENDING)
         executor = self.executor(endpoint)
         number = found.ref.partition(":")[0]
-        self.cluster.run("scontrol", "update", f"jobid={number}", "starttime=now")
+        soon = "starttime=now+3"  # Slurm revokes a credential of the second of the requeue
+        self.cluster.run("scontrol", "update", f"jobid={number}", soon)
         await self.until(executor, found.ref, RunState.COMPLETED)
 
     async def test_shards_of_changed_comments(self) -> None:
