@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from xml.parsers import expat
+from xml.sax.saxutils import escape
 
 from aind_data_transfer_service.configs.package import (
     DAMAGED,
@@ -39,8 +40,6 @@ from aind_data_transfer_service.errors import SpreadsheetError
 
 _REFERENCE = re.compile(r"([A-Za-z]{1,3})([1-9]\d{0,6})", re.A)
 _KIND = re.compile(rb"""\st\s*=\s*(?:"[^"]*"|'[^']*')""")
-_END_OF_VALUE = re.compile(rb"</(?:\w+:)?v\s*>")
-_MARKED = re.compile(rb"<!\[CDATA\[(.*?)\]\]>|<!--.*?-->", re.S)
 _PADDED_TEXT = re.compile(rb"<((?:\w+:)?t)>(?=\s|[^<]*\s</)")
 _KINDS = frozenset({None, "b", "d", "inlineStr", "n", "s", "str"})
 """Types of cells that the library reads whatever their value is."""
@@ -174,9 +173,10 @@ class _Look:
         self.part = Part()
         self._content = content
         self._widths = widths
-        self._depth = self._cell_begin = 0
+        self._depth = self._cell_begin = self._value_begin = 0
         self._row = self._column = -1
         self._kind: str | None = None
+        self._texts: list[str] | None = None
         self._is_past_table = False
         self._parser = new_parser(with_namespaces=False)
         self._parser.StartElementHandler = self._start
@@ -218,6 +218,8 @@ class _Look:
     def _end(self, name: str) -> None:
         """See an element end."""
         self._depth -= 1
+        if self._texts is not None:
+            self._end_value()
         if name.endswith("sheetData"):
             self._is_past_table = True  # extensions have elements of the same names
 
@@ -240,17 +242,31 @@ class _Look:
             self._make_text(self._parser.CurrentByteIndex)
 
     def _value(self) -> None:
-        """See the value of a cell begin, and have it written as the library needs it.
-
-        The library reads the number of a shared text as 0 if there are blanks around it.
-        """
+        """See the value of a cell begin."""
         content = self._content
         _, begin = self._tag(self._parser.CurrentByteIndex)
         end = begin if content[begin - 2 : begin] == b"/>" else content.index(b"<", begin)
-        given = value = content[begin:end]
-        if content[end : end + 2] == b"<!" and (close := _END_OF_VALUE.search(content, end)):
-            end = close.start()
-            given, value = content[begin:end], _MARKED.sub(_escaped, content[begin:end])
+        value = content[begin:end]
+        has_references = b"&" in value and self._kind != "str"
+        if has_references or content[end : end + 2] in (b"<!", b"<?"):
+            self._value_begin = begin
+            self._texts = []
+            self._parser.CharacterDataHandler = self._texts.append
+        else:
+            self._write(begin, end, value)
+
+    def _end_value(self) -> None:
+        """See the end of a value that is more than characters."""
+        value = escape("".join(self._texts or ())).encode()
+        self._texts = self._parser.CharacterDataHandler = None
+        self._write(self._value_begin, self._parser.CurrentByteIndex, value)
+
+    def _write(self, begin: int, end: int, value: bytes) -> None:
+        """Have a value written as the library needs it.
+
+        The library reads the number of a shared text as 0 if there are blanks around it, and no
+        number with references to characters.
+        """
         value = value.strip()
         if self._kind == "d":
             value = value.removesuffix(b"Z")  # every program shows it as the wall clock
@@ -258,7 +274,7 @@ class _Look:
             return self._make_text(self._cell_begin)
         elif self._kind == "s" and not value.isdigit():
             raise SpreadsheetError(DAMAGED)
-        if value != given:
+        if value != self._content[begin:end]:
             self.part.edits.append(Edit(begin, end, value))
 
     def _make_text(self, begin: int) -> None:
@@ -365,11 +381,6 @@ def _shared_uses(content: bytes) -> list[int]:
 
     parse(content, start, text)
     return uses
-
-
-def _escaped(section: re.Match[bytes]) -> bytes:
-    """Return the text of a CDATA section as usual XML; of a comment, nothing."""
-    return (section[1] or b"").replace(b"&", b"&amp;").replace(b"<", b"&lt;")
 
 
 def _edited(content: bytes, edits: Sequence[Edit]) -> bytes:

@@ -250,6 +250,8 @@ class XmlTest(PackageTest):
             r" <![CDATA[ \1 ]]> ",
             r"<!-- value -->\1",
             r"\1<!-- </c> -->",
+            r"<!-- </v> -->\1<!-- <v> -->",
+            r"<?program data?>\1",
         ):
             with self.subTest(value=value):
                 self.setUp()
@@ -263,6 +265,26 @@ class XmlTest(PackageTest):
                 cell = f'<c r="K2" t="s"><v>{number}</v></c></row></sheetData>'
                 self.edit(SHEET, "</row></sheetData>", cell)
                 self.assert_only_error("the file is damaged")
+
+    def test_values_written_with_references_to_characters(self):
+        def referring(value: re.Match[str]) -> str:
+            return "".join(f"&#{ord(character)};" for character in value[0])
+
+        sheet = self.parts[SHEET].decode()
+        self.parts[SHEET] = re.sub("(?<=<v>)[^<]+", referring, sheet).encode()
+        self.assert_read()
+        for kind, value, expected in (
+            ("n", "6&#57;0", "690"),
+            ("n", "<![CDATA[69]]>0", "690"),
+            ("n", "69<!-- -->0", "690"),
+            ("n", "<?program data?>690", "690"),
+            ("b", "&#49;", "TRUE"),
+            ("str", "R&amp;D<!-- </v> -->&lt;1<?program data?>", "R&D<1"),
+        ):
+            with self.subTest(kind=kind, value=value):
+                self.setUp()
+                self.edit(SHEET, r'<c r="B2".*?</c>', f'<c r="B2" t="{kind}"><v>{value}</v></c>')
+                self.assertEqual(expected, self.assert_read().rows[0].config.project_name)
 
     def test_texts_with_sections_and_signs(self):
         text = "<t>R&amp;D &lt;a&gt;<![CDATA[ & <b>]]></t>"
