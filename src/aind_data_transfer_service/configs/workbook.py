@@ -117,6 +117,6 @@ def _padded(cell: Cell, width: int) -> Cell:
 def _is_copied_down(cell: Cell, place: archive.Place, part: archive.Part) -> bool:
     """Return whether a cell may be a formula that was copied down below the last job.
 
-    A number, a date or an error that a formula gives does not make its row a job; a text does.
+    A number or a date that a formula gives does not make its row a job; a text or an error does.
     """
-    return place in part.formulas and (cell is ERROR_CELL or not isinstance(cell, str))
+    return place in part.formulas and not isinstance(cell, str)

@@ -268,12 +268,14 @@ class RowsBelowTheJobsTest(unittest.TestCase):
 
     @staticmethod
     def with_results(xml):
-        """Store a result in each formula: a number, or an error for a lookup."""
+        """Store a result in each formula: a number, an error for a lookup, nothing for an IF."""
         xml = re.sub(
             rb"(VLOOKUP[^<]*</f>)<v */>|(VLOOKUP[^<]*</f>)<v></v>", rb"\1\2<v>#N/A</v>", xml
         )
         xml = re.sub(rb'(<c [^>]*?)( t="\w+")?(><f>VLOOKUP)', rb'\1 t="e"\3', xml)
-        return re.sub(rb"</f><v */>|</f><v></v>", b"</f><v>0</v>", xml)
+        xml = re.sub(rb"</f><v */>|</f><v></v>", b"</f><v>0</v>", xml)
+        nothing = rb'\1 t="str"\3<v></v>'
+        return re.sub(rb'(<c [^>]*?)( t="\w+")?(><f>IF[^<]*</f>)<v>0</v>', nothing, xml)
 
     def test_check_boxes(self):
         for value in (False, True, "FALSE", "true"):
@@ -285,9 +287,22 @@ class RowsBelowTheJobsTest(unittest.TestCase):
         result = self.read_with(
             dry_run=lambda n: False,
             subject_id=lambda n: f"=Old!F{n}",
-            acq_datetime=lambda n: f"=VLOOKUP(F{n},Old!A:B,2,FALSE)",
+            metadata_dir=lambda n: f'=IF(F{n}="","",Old!A{n})',
         )
         self.assertEqual(([], 1), (result.errors, len(result.rows)))
+
+    def test_formulas_that_give_errors_make_a_row(self):
+        for columns in (["acq_datetime"], ["subject_id", "acq_datetime", "project_name"]):
+            formulas = {
+                name: lambda n: f"=VLOOKUP(F{n},Old!A:B,2,FALSE)" if n == 9 else None
+                for name in columns
+            }
+            with self.subTest(columns=columns):
+                result = self.read_with(dry_run=lambda n: False, **formulas)
+                self.assertEqual(1, len(result.rows))
+                for name in columns:
+                    words = f"row 9, {name}: the cell holds an error such as #REF!"
+                    self.assertTrue(any(line.startswith(words) for line in result.errors))
 
     def test_formulas_in_a_column_that_shows_zeros(self):
         book = workbook(Jobs=[row(), *[{"subject_id": f"=Old!F{n}"} for n in range(3, 100)]])
