@@ -7,9 +7,10 @@ point and its place.
 
 A text of one line, such as a name or a path, may hold no other invisible character either (zero
 width spaces, soft hyphens, byte order marks, fillers). Copying from web pages and other programs
-adds them. They are dropped at both ends, as blanks are, and refused within. The joiners and
-variation selectors that Persian, the languages of India and emoji need are allowed between their
-letters.
+adds them. They are dropped at both ends, as blanks are, and refused within. What a script needs is
+a part of the letter or sign before it, and allowed there: joiners and variation selectors between
+the letters of Persian, of the languages of India and of emoji, a joiner after a virama also at the
+end of a word (RFC 5892, appendix A), variation selectors after an ideograph, the tags of a flag.
 """
 
 import math
@@ -37,11 +38,31 @@ _JOINED = f"\u0600-\u1fff\u2100-\u3163\u3165-\ud7ff\uf900-\ufdff\U00010000-\U000
 _OUT_OF_PLACE = (
     f"[{_JOINERS}](?![{_JOINED}])|(?<![{_JOINED}])[{_JOINERS}]|(?<![{_JOINED}])[{_SELECTORS}]"
 )
+_VIRAMAS = (
+    "\u094d\u09cd\u0a4d\u0acd\u0b4d\u0bcd\u0c4d\u0ccd\u0d3b\u0d3c\u0d4d\u0dca\u0e3a\u0eba"
+    "\u0f84\u1039\u103a\u1714\u1715\u1734\u17d2\u1a60\u1b44\u1baa\u1bab\u1bf2\u1bf3\u2d7f"
+    "\ua806\ua82c\ua8c4\ua953\ua9c0\uaaf6\uabed\U00010a3f\U00011046\U00011070\U0001107f"
+    "\U000110b9\U00011133\U00011134\U000111c0\U00011235\U000112ea\U0001134d\U00011442"
+    "\U000114c2\U000115bf\U0001163f\U000116b6\U0001172b\U00011839\U0001193d\U0001193e"
+    "\U000119e0\U00011a34\U00011a47\U00011a99\U00011c3f\U00011d44\U00011d45\U00011d97"
+)
+"""Characters of the canonical combining class Virama, which join the letters around them."""
+_IDEOGRAPHS = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
+_SEQUENCE = re.compile(
+    f"[{_VIRAMAS}][{_JOINERS}]"
+    f"|[{_IDEOGRAPHS}][\U000e0100-\U000e01ef]"
+    "|[\u00a9\u00ae\u203c\u2049][\ufe0e\ufe0f]"
+    "|[0-9#*]\ufe0f\u20e3"
+    "|\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f"
+)
+"""Letters and signs of several characters, of which only the first can be seen by itself."""
+_LETTER = "\u4e00"
 _IN_LINE = re.compile(
     f"[\x00-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_HALVES}{_INVISIBLE}]|{_OUT_OF_PLACE}"
 )
 _AT_END = f"[\\s{_DIRECTIONS}{_INVISIBLE}{_JOINERS}]"
 _ENDS = re.compile(f"^{_AT_END}+|(?<!{_AT_END}){_AT_END}+$")
+_AT_BEGIN = re.compile(f"^{_AT_END}+")
 _UNSEEN = re.compile(f"[{_DIRECTIONS}{_INVISIBLE}{_JOINERS}]")
 _IN_LINES = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_HALVES}]")
 _IS_DIRECTION = re.compile(f"[{_DIRECTIONS}]")
@@ -63,7 +84,16 @@ def trim(text: str) -> str:
     '/data/a'
     """
     stripped = text.strip()
-    return stripped if stripped.isascii() else _ENDS.sub("", stripped)
+    if stripped.isascii():
+        return stripped
+    plain = _as_letters(stripped)
+    begin = len(plain) - len(_AT_BEGIN.sub("", plain))
+    return stripped[begin : begin + len(_ENDS.sub("", plain))]
+
+
+def _as_letters(text: str) -> str:
+    """Return a text of the same length with letters instead of the sequences that are allowed."""
+    return _SEQUENCE.sub(lambda found: _LETTER * len(found[0]), text)
 
 
 def without_unseen(text: str) -> str:
@@ -119,7 +149,7 @@ def wrong_character(text: str, has_lines: bool = False, place: str = "") -> str:
     """
     if text.isascii() and text.isprintable():
         return ""
-    found = (_IN_LINES if has_lines else _IN_LINE).search(text)
+    found = _IN_LINES.search(text) if has_lines else _IN_LINE.search(_as_letters(text))
     if found is None:
         return ""
     character = found[0]

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+import unicodedata
 import unittest
 
 from pydantic import ValidationError
@@ -80,6 +81,59 @@ class Characters(unittest.TestCase):
         for character, code in REFUSED.items():
             found = wrong_character(f"ab{character}c{character}")
             self.assertRegex(found, rf"\({code.replace('+', '[+]')}\) at character 3$")
+
+    def test_what_belongs_to_a_letter_is_allowed_and_kept_at_the_end_of_a_word(self):
+        for text in (
+            "\u0d30\u0d3e\u0d1c\u0d28\u0d4d\u200d \u0d28\u0d3e\u0d2f\u0d30\u0d4d\u200d",
+            "\u0915\u094d\u200d",
+            "\u0995\u09cd\u200c",
+            "\u0d9a\u0dca\u200d.",
+            "\u8fbb\U000e0100 \u592a\u90ce",
+            "\u845b\U000e0100",
+            "\U00020bb7\U000e01ef",
+            "\u3007\U000e0101",
+            "\u00a9\ufe0f lab",
+            "Ephys\u00ae\ufe0e",
+            "\u203c\ufe0f",
+            "1\ufe0f\u20e3 probe #\ufe0f\u20e3",
+            "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+            "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f lab",
+        ):
+            for blank in ("", " ", "\u200b", "\ufeff\u00a0"):
+                with self.subTest(text=ascii(text), blank=ascii(blank)):
+                    changes = {
+                        "project_name": f"{blank}{text}{blank}",
+                        "modality0.source": f"{blank}/data/{text}{blank}",
+                        "metadata_dir": f"{blank}/data/{text}/x{blank}",
+                    }
+                    for read in (read_csv, read_xlsx):
+                        result = read([row() | changes])
+                        self.assertEqual([], result.errors)
+                        config = result.rows[0].config
+                        self.assertEqual(text, config.project_name)
+                        self.assertEqual(f"/data/{text}", str(config.modalities[0].source))
+                        self.assertEqual(f"/data/{text}/x", str(config.metadata_dir))
+
+    def test_every_virama_of_unicode_may_have_a_joiner_at_the_end(self):
+        viramas = [c for c in map(chr, range(0x20000)) if unicodedata.combining(c) == 9]
+        self.assertGreater(len(viramas), 50)
+        for virama in viramas:
+            self.assertEqual("", wrong_character(f"{virama}\u200d x"))
+
+    def test_parts_of_letters_elsewhere_are_refused(self):
+        for text in (
+            "a\U000e0100b",
+            "\u0915\U000e0100\u0915",
+            "\u8fbb\U000e0100\U000e0100x",
+            "\u0915\u094d\u200d\u200d x",
+            "1\ufe0f x",
+            "a\u00a9\ufe00x",
+            "\U0001f3f4\U000e0067 x",
+            "\U0001f3f4\U000e007f x",
+            "\U0001f525\U000e0067\U000e007f x",
+        ):
+            with self.subTest(text=ascii(text)):
+                self.assertIn("an invisible character", wrong_character(text))
 
     def test_joiners_are_for_the_letters_that_need_them(self):
         for text in ("An\u200cna", "\u200d", "\u0639\u200c", "a\ufe0f", "\u0639\u200c5"):
