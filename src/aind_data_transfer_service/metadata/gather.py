@@ -26,7 +26,7 @@ from aind_data_transfer_service.metadata.documents import (
 )
 from aind_data_transfer_service.metadata.folder import Folder
 from aind_data_transfer_service.metadata.procedures import LISTS, merge_procedures
-from aind_data_transfer_service.metadata.sources import Found
+from aind_data_transfer_service.metadata.sources import Found, Funding
 from aind_data_transfer_service.settings.metadata import Policy
 
 _OF_THE_SUBJECT = ("subject", "procedures")
@@ -230,11 +230,13 @@ class _Gathering:
             answer = inquiry.answer("funding", name)
             if answer.problem:
                 failed.append(f"no funding from {_failure(answer)}")
-            elif answer.value and not any(item.get("funder") for item in answer.value):
-                people = people or answer.value  # investigators, and no funding
-            elif answer.value:
+                continue
+            if isinstance(answer.value, Funding) and policy != Policy.IGNORE:
+                self.result.warnings += [f"{SHOWN[name]}: {note}" for note in answer.value.notes]
+            if any(item.get("funder") for item in answer.value):
                 self.result.warnings += failed if policy != Policy.IGNORE else []
-                return answer.value, SHOWN[name], answer.seconds
+                return [*people, *answer.value], SHOWN[name], answer.seconds
+            people = people or answer.value  # investigators, and no funding
         required = policy == Policy.REQUIRE
         if policy != Policy.IGNORE and (chosen or required):
             asked = " and ".join(SHOWN[name] for name in chosen) or "nobody that is configured"

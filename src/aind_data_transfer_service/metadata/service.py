@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 import httpx
 
 from aind_data_transfer_service.errors import MetadataError
-from aind_data_transfer_service.metadata.sources import Found, SourceBase
+from aind_data_transfer_service.metadata.sources import Found, Funding, SourceBase
 from aind_data_transfer_service.metadata.web import TooLong, receive
 from aind_data_transfer_service.redaction import on_a_line, redact
 from aind_data_transfer_service.trust import trust
@@ -121,11 +121,12 @@ class MetadataService(SourceBase):
         """Ask for `rig.json` of a rig."""
         return self._document("rig", rig_id)
 
-    def funding(self, project_name: str) -> list[dict[str, Any]]:
+    def funding(self, project_name: str) -> Funding:
         """Ask how a project is funded and who investigates; an empty list if neither is known.
 
         The second generation has a route of its own for the investigators, who are added to each
-        source of funding, or returned alone if no funding is known.
+        source of funding, or returned alone if no funding is known. If they cannot be asked for,
+        a note says so.
         """
         name = quote(project_name, safe="")
         answer = self._ask(f"funding/{name}")
@@ -134,11 +135,14 @@ class MetadataService(SourceBase):
         if not all(isinstance(item, dict) for item in found):
             raise MetadataError(f"{self.url}/funding answered something that is no funding")
         if answer is not None and V2_PATH not in answer.address:
-            return found
-        people = self._investigators(name)
+            return Funding(found)
+        try:
+            people = self._investigators(name)
+        except MetadataError as error:
+            return Funding(found, (f"no investigators: {error}",))
         if not people:
-            return found
-        return [{**item, "investigators": people} for item in found or [{}]]
+            return Funding(found)
+        return Funding({**item, "investigators": people} for item in found or [{}])
 
     def _investigators(self, name: str) -> list[Any]:
         """Ask the second generation who investigates a project."""

@@ -5,6 +5,7 @@ id, answers None; one that fails raises `MetadataError`, in words that name the 
 would help. Sources may be asked from several threads at once.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +23,22 @@ class Found:
     """Whether this is all that the source ought to have."""
     notes: tuple[str, ...] = ()
     """What is amiss, in words, a line each."""
+
+
+class Funding(list[dict[str, Any]]):
+    """The sources of a project's funding, with notes.
+
+    Parameters
+    ----------
+    items : Iterable
+        The sources, or items that only name investigators.
+    notes : tuple of str
+        What could not be found out, a line each.
+    """
+
+    def __init__(self, items: Iterable[dict[str, Any]] = (), notes: tuple[str, ...] = ()):
+        super().__init__(items)
+        self.notes = notes
 
 
 class Source(Protocol):
@@ -54,7 +71,10 @@ class Source(Protocol):
         ...
 
     def funding(self, project_name: str) -> list[dict[str, Any]]:
-        """Ask how a project is funded; an empty list where that is not known."""
+        """Ask how a project is funded; an empty list where that is not known.
+
+        A `Funding` list also has notes.
+        """
         ...
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from aind_data_transfer_service.metadata.ask import Answer, Inquiry
 from aind_data_transfer_service.metadata.choose import Lab, open_lab
 from aind_data_transfer_service.metadata.documents import Document, Status, status_of
 from aind_data_transfer_service.metadata.procedures import merge_procedures
-from aind_data_transfer_service.metadata.sources import Found
+from aind_data_transfer_service.metadata.sources import Found, Funding
 from aind_data_transfer_service.settings.environment import explain_settings
 from aind_data_transfer_service.settings.metadata import ENRICHES, Policy
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -159,7 +159,8 @@ def _row(kind: str, identifier: str, answer: Answer) -> Row:
     else:
         is_there = bool(answer.value)
     outcome = Outcome.FOUND if is_there else Outcome.NOT_FOUND
-    return Row(*frame, outcome, answer.seconds)
+    notes = answer.value.notes if isinstance(answer.value, Funding) else ()
+    return Row(*frame, outcome, answer.seconds, notes=notes)
 
 
 def _found(kind: str, identifier: str, source: str, found: Found, seconds: float) -> Row:

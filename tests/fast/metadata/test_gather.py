@@ -22,7 +22,7 @@ from aind_data_transfer_service.metadata.documents import (
     status_of,
     to_json,
 )
-from aind_data_transfer_service.metadata.folder import read_folder
+from aind_data_transfer_service.metadata.folder import FolderSource, read_folder
 from aind_data_transfer_service.metadata.gather import gather
 from aind_data_transfer_service.metadata.service import MetadataService
 from tests.support.metadata import MetadataServer
@@ -175,6 +175,29 @@ class TestDescription(GatherTestCase):
         self.assertEqual(["Bo Bee"], [person["name"] for person in content["investigators"]])
         self.assertEqual([], content["funding_source"])
         self.assertTrue(any("no funding of" in text for text in gathered.warnings))
+
+    def test_investigators_of_one_source_join_the_funding_of_another(self):
+        self.server.says("/funding/Ephys%20Platform", [{"investigators": [{"name": "Bo Bee"}]}])
+        (self.folder / "funding").mkdir()
+        grants = json.dumps([{"funder": {"name": "F"}, "investigators": "Bo Bee, Cy Cee"}])
+        (self.folder / "funding" / "Ephys Platform.json").write_text(grants)
+        files = FolderSource(self.folder)
+        gathered = gather(FACTS, None, Lab({"service": self.service, "folder": files}))
+        content = gathered.documents["data_description"].content
+        names = [person["name"] for person in content["investigators"]]
+        self.assertEqual(["Bo Bee", "Cy Cee"], names)
+        self.assertEqual([{"funder": {"name": "F"}}], content["funding_source"])
+
+    def test_investigators_that_cannot_be_asked_for_are_a_warning_beside_the_funding(self):
+        server = self.enterContext(MetadataServer(True))
+        server.says("/subject/690165", {"subject_id": "690165"})
+        server.says("/funding/Ephys%20Platform", [{"funder": {"name": "F"}}])
+        server.says("/investigators/Ephys%20Platform", {"detail": "no such sheet"}, 500)
+        service = self.enterContext(MetadataService(server.url))
+        gathered = gather(FACTS, None, Lab({"service": service}))
+        content = gathered.documents["data_description"].content
+        self.assertEqual([{"funder": {"name": "F"}}], content["funding_source"])
+        self.assertTrue(any("500: no such sheet" in text for text in gathered.warnings))
 
     def test_unknown_funding_is_a_warning(self):
         self.assertTrue(any("no funding of" in text for text in self.gather().warnings))

@@ -190,6 +190,25 @@ class TestService(unittest.TestCase):
         server = self.serve(True).says("/investigators/p", people)
         self.assertEqual([{"investigators": people}], self.ask(server).funding("p"))
 
+    def test_funding_that_is_known_survives_a_failure_of_the_investigators(self):
+        grant = {"funder": "AI", "grant_number": "1"}
+        for status, words in ((500, "smartsheet down"), (406, "not valid")):
+            server = self.serve(True).says("/funding/P", [grant])
+            server.says("/investigators/P", {"detail": words}, status)
+            for address in (server.url, f"{server.url}/api/v2"):
+                with self.subTest(status, address=address), MetadataService(address) as service:
+                    found = service.funding("P")
+                    self.assertEqual([grant], found)
+                    [note] = found.notes
+                    self.assertRegex(note, f"/investigators/P answered {status}: {words}")
+
+    def test_funding_that_is_unknown_is_none_where_a_proxy_answers_for_investigators(self):
+        server = self.serve().says("/api/v2/funding/P", b"<html>404</html>", 404)
+        server.says("/api/v2/investigators/P", b"<html>404</html>", 404)
+        found = self.ask(server).funding("P")
+        self.assertEqual([], found)
+        self.assertRegex(found.notes[0], "/investigators/P answered 404")
+
     def test_of_several_the_first_is_used(self):
         server = self.serve().says("/subject/1", [SUBJECT, {}], 300).says("/subject/2", [], 300)
         service = self.ask(server)
