@@ -88,6 +88,8 @@ class MetadataService(SourceBase):
         self._v2_only = self.url.endswith(V2_PATH)
         self._root = self.url.removesuffix(V2_PATH)
         self._generations: tuple[int, ...] = (2,) if self._v2_only else (1, 2)
+        self._missing_routes: set[tuple[int, str]] = set()
+        """Routes that a generation does not have and another generation does."""
         self._attempts = max(1, attempts)
         self._sleep = sleep
         self._timeout = timeout
@@ -146,7 +148,7 @@ class MetadataService(SourceBase):
 
     def _investigators(self, name: str) -> list[Any]:
         """Ask the second generation who investigates a project."""
-        if 2 not in self._generations:
+        if (2, "funding") in self._missing_routes:
             return []
         answer = self._of_generation(2, f"investigators/{name}")
         data = answer.data if isinstance(answer, _Answer) else None
@@ -181,31 +183,36 @@ class MetadataService(SourceBase):
 
         None if the second knows that there are none, or the first and the second has none either.
         """
+        route = path.partition("/")[0]
         problems: list[str] = []
-        is_known_to_be_none = False
+        without_route: list[int] = []
+        found: _Answer | None = None
+        is_in_order = False
         for generation in self._generations:
+            if (generation, route) in self._missing_routes:
+                continue
             try:
                 answer = self._of_generation(generation, path)
             except _OutOfOrder as error:
                 problems.append(str(error))
                 continue
             except MetadataError:
-                if is_known_to_be_none:
+                if is_in_order:
                     return None
                 raise
             if answer is False:
-                self._generations = tuple(n for n in self._generations if n != generation) or (2,)
-            elif answer is None and generation == 2:
-                return None
-            elif answer is None:
-                is_known_to_be_none = True
-            else:
-                if problems:  # of the generation before
-                    self._generations = (2, 1)
-                return answer
-        if problems and not is_known_to_be_none:
+                without_route.append(generation)
+                continue
+            found, is_in_order = answer, True
+            if found is not None or generation == 2:
+                break
+        if is_in_order and "%2F" not in path:  # for a name with a slash there is no route anyway
+            self._missing_routes.update((generation, route) for generation in without_route)
+        if problems and not is_in_order:
             raise MetadataError("; ".join(problems))
-        return None
+        if problems and found is not None:  # of the generation before
+            self._generations = (2, 1)
+        return found
 
     def _of_generation(self, generation: int, path: str) -> _Answer | Literal[False] | None:
         """Ask one generation: None if it does not know, False if it has no such route."""

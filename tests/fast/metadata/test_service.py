@@ -38,9 +38,9 @@ class TestService(unittest.TestCase):
         service = self.ask(server)
         self.assertEqual(service.subject("690165").document, SUBJECT)
         self.assertEqual(service.rig("r").document, {"a": 1})
-        self.assertEqual(
-            server.asked, ["/subject/690165", "/api/v2/subject/690165", "/api/v2/rig/r"]
-        )
+        self.assertEqual(service.subject("690165").document, SUBJECT)
+        asked = ["/subject/690165", "/api/v2/subject/690165", "/rig/r", "/api/v2/rig/r"]
+        self.assertEqual(server.asked, [*asked, "/api/v2/subject/690165"])
 
     def test_an_address_of_the_second_generation_is_taken_at_its_word(self):
         server = self.serve(True).says("/instrument/i", {"a": 1})
@@ -208,6 +208,31 @@ class TestService(unittest.TestCase):
         found = self.ask(server).funding("P")
         self.assertEqual([], found)
         self.assertRegex(found.notes[0], "/investigators/P answered 404")
+
+    def test_a_route_that_is_missing_says_nothing_about_other_routes(self):
+        missing = json.dumps({"detail": "Not Found"}).encode()
+        for has_second in (False, True):
+            server = self.serve().says("/subject/1", SUBJECT).says("/rig/r", missing, 404)
+            rig = json.dumps({"rig_id": "r"}).encode() if has_second else missing
+            server.says("/api/v2/rig/r", rig, 200 if has_second else 404)
+            service = self.ask(server)
+            with self.subTest(has_second):
+                for _ in range(2):
+                    self.assertEqual(SUBJECT, service.subject("1").document)
+                    found = service.rig("r")
+                    self.assertEqual(
+                        {"rig_id": "r"} if has_second else None, found and found.document
+                    )
+                asked = 1 if has_second else 2  # of the first, once it is known to have no route
+                self.assertEqual(asked, server.asked.count("/rig/r"))
+
+    def test_a_slash_in_a_name_says_nothing_about_the_route(self):
+        missing = json.dumps({"detail": "Not Found"}).encode()
+        server = self.serve().says("/rig/a%2Fb", missing, 404).says("/rig/r", {"rig_id": "r"})
+        server.says("/api/v2/rig/a%2Fb", json.dumps({"detail": "unknown"}).encode(), 404)
+        service = self.ask(server)
+        self.assertIsNone(service.rig("a/b"))
+        self.assertEqual({"rig_id": "r"}, service.rig("r").document)
 
     def test_of_several_the_first_is_used(self):
         server = self.serve().says("/subject/1", [SUBJECT, {}], 300).says("/subject/2", [], 300)
