@@ -31,6 +31,8 @@ _USABLE = {
 A 422 of the first generation is a document that the service did not validate; a 406 of the second
 is an error message.
 """
+_MESSAGES = {"detail", "message"}
+"""A body with nothing else in it is an error message, whatever its status code."""
 _ERROR_HEADER = "X-Error-Message"
 _LONGEST = 300
 """Characters of an error message that are shown."""
@@ -273,6 +275,7 @@ def _read(
         raise _OutOfOrder(f"{address} answered {what}")
     valid = _USABLE[generation].get(status)
     is_error = generation == 1 and status not in (200, 300) and message is None
+    is_error |= isinstance(data, dict) and bool(data) and data.keys() <= _MESSAGES
     if valid is None or is_error or (data is None and status != 200):
         raise MetadataError(f"{address} answered {_said(response)}")
     remark = response.headers.get(_ERROR_HEADER) or ("" if valid else str(message or ""))

@@ -119,6 +119,27 @@ class TestService(unittest.TestCase):
                     with self.assertRaisesRegex(MetadataError, f"{status}: no such thing"):
                         service.subject("1")
 
+    def test_a_body_that_only_holds_a_message_is_never_a_document(self):
+        for body in (
+            {"detail": "There was an error parsing the body"},
+            {"message": "There was an error parsing the body"},
+            {"message": "There was an error parsing the body", "detail": None},
+        ):
+            for status in (200, 300, 400):
+                server = self.serve(True).says("/subject/1", body, status)
+                server.says("/funding/P", body, status)
+                with self.subTest(body, status=status):
+                    for ask in (self.ask(server).subject, self.ask(server).funding):
+                        words = f"{status}: There was an error parsing the body"
+                        with self.assertRaisesRegex(MetadataError, words):
+                            ask("1" if ask.__name__ == "subject" else "P")
+        server = self.serve().says("/subject/1", {"detail": "wrong"}, 400)
+        with self.assertRaisesRegex(MetadataError, "/subject/1 answered 400"):
+            self.ask(server).subject("1")
+        document = {"detail": "of a subject", "subject_id": "1"}
+        server = self.serve(True).says("/subject/1", document, 400)
+        self.assertEqual(document, self.ask(server).subject("1").document)
+
     def test_a_422_of_the_first_generation_without_a_document_is_an_error(self):
         for body in ({"detail": "wrong"}, {"message": "wrong", "data": None}):
             server = self.serve().says("/rig/1", json.dumps(body).encode(), 422)
