@@ -33,6 +33,7 @@ is an error message.
 """
 _MESSAGES = {"detail", "message"}
 """A body with nothing else in it is an error message, whatever its status code."""
+_REFUSALS = {400, 406, 422}
 _ERROR_HEADER = "X-Error-Message"
 _LONGEST = 300
 """Characters of an error message that are shown."""
@@ -44,7 +45,11 @@ know has other words."""
 
 
 class _OutOfOrder(MetadataError):
-    """A generation answers, but not with anything that says what it knows."""
+    """A generation fails, so it may know what was asked for."""
+
+
+class _NoStatement(MetadataError):
+    """A generation refuses such a question, or a page of something else is at its address."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +188,12 @@ class MetadataService(SourceBase):
     def _ask(self, path: str) -> _Answer | None:
         """Get the data below a path from the first generation that has them.
 
-        None if the second knows that there are none, or the first and the second has none either.
+        None if one of them answers that there are none, and none of them fails.
         """
         route = path.partition("/")[0]
         problems: list[str] = []
         without_route: list[int] = []
+        unclear: list[str] = []
         found: _Answer | None = None
         is_in_order = False
         for generation in self._generations:
@@ -198,21 +204,21 @@ class MetadataService(SourceBase):
             except _OutOfOrder as error:
                 problems.append(str(error))
                 continue
-            except MetadataError:
-                if is_in_order:
-                    return None
-                raise
+            except _NoStatement as error:
+                unclear.append(str(error))
+                continue
             if answer is False:
                 without_route.append(generation)
                 continue
             found, is_in_order = answer, True
-            if found is not None or generation == 2:
+            if found is not None:
                 break
         if is_in_order and "%2F" not in path:  # for a name with a slash there is no route anyway
             self._missing_routes.update((generation, route) for generation in without_route)
-        if problems and not is_in_order:
-            raise MetadataError("; ".join(problems))
-        if problems and found is not None:  # of the generation before
+        failed = problems + unclear
+        if found is None and (problems or not is_in_order) and failed:
+            raise MetadataError("; ".join(failed))
+        if found is not None and failed:  # of the generation before
             self._generations = (2, 1)
         return found
 
@@ -272,12 +278,15 @@ def _read(
     status = response.status_code
     if data is _NO_JSON:  # the page of a proxy, or of another service altogether
         what = "something that is no JSON" if status < 400 else _said(response)
+        if status in (200, 404):
+            raise _NoStatement(f"{address} answered {what}")
         raise _OutOfOrder(f"{address} answered {what}")
     valid = _USABLE[generation].get(status)
     is_error = generation == 1 and status not in (200, 300) and message is None
     is_error |= isinstance(data, dict) and bool(data) and data.keys() <= _MESSAGES
     if valid is None or is_error or (data is None and status != 200):
-        raise MetadataError(f"{address} answered {_said(response)}")
+        failure = _NoStatement if status in _REFUSALS else MetadataError
+        raise failure(f"{address} answered {_said(response)}")
     remark = response.headers.get(_ERROR_HEADER) or ("" if valid else str(message or ""))
     return _Answer(data, valid, address, on_a_line(redact(remark), _LONGEST) if remark else "")
 

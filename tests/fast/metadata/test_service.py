@@ -178,19 +178,55 @@ class TestService(unittest.TestCase):
             server.says("/api/v2/rig/r", json.dumps({"detail": "Not found"}).encode(), 404)
             service = self.ask(server)
             with self.subTest(status):
-                self.assertEqual(SUBJECT, service.subject("1").document)
-                self.assertIsNone(service.rig("r"))
-                self.assertEqual(1, sum(path == "/subject/1" for path in server.asked))
-                self.assertNotIn("/rig/r", server.asked)
+                for _ in range(2):
+                    self.assertEqual(SUBJECT, service.subject("1").document)
+                self.assertEqual(1, server.asked.count("/subject/1"))
+
+    def test_a_generation_that_fails_may_have_what_the_other_does_not_know(self):
+        unknown = json.dumps({"detail": "Not found"}).encode()
+        for status in (500, 502, 403):
+            server = self.serve().says("/subject/1", b"down", status)
+            server.says("/api/v2/subject/1", unknown, 404).says("/subject/3", None, 404)
+            server.says("/api/v2/subject/3", b"down", status)
+            service = self.ask(server)
+            for identifier, path in (("1", "/subject/1"), ("3", "/api/v2/subject/3")):
+                with self.subTest(path, status=status):
+                    with self.assertRaisesRegex(MetadataError, f"{path} answered {status}"):
+                        service.subject(identifier)
+            server.says("/api/v2/rig/r", json.dumps({"rig_id": "r"}).encode())
+            server.says("/rig/r", b"down", status)
+            service.rig("r")  # from now on the second generation is asked first
+            with self.assertRaisesRegex(MetadataError, f"/subject/1 answered {status}"):
+                service.subject("1")
+
+    def test_a_generation_that_does_not_answer_may_have_what_the_other_does_not_know(self):
+        def talk(stream, server):
+            if stream.read(1000).startswith(b"GET /subject"):
+                body = b'{"message": "none", "data": null}'
+                stream.write(b"HTTP/1.1 404 X\r\nConnection: close\r\n\r\n" + body)
+
+        with RawServer(talk) as server:
+            with MetadataService(f"http://127.0.0.1:{server.port}") as service:
+                with self.assertRaisesRegex(MetadataError, "/api/v2/subject/1 cannot be reached"):
+                    service.subject("1")
+
+    def test_a_page_of_a_proxy_is_no_generation_that_could_know(self):
+        unknown = json.dumps({"detail": "Not found"}).encode()
+        for status in (404, 200):
+            server = self.serve().says("/subject/1", b"<html>", status)
+            server.says("/api/v2/subject/1", unknown, 404)
+            server.says("/api/v2/subject/2", b"<html>", status)
+            service = self.ask(server)
+            with self.subTest(status):
+                self.assertIsNone(service.subject("1"))
+                self.assertIsNone(service.subject("2"))
 
     def test_what_the_first_generation_does_not_know_the_second_may(self):
         server = self.serve().says("/api/v2/subject/1", json.dumps(SUBJECT).encode())
         server.says("/api/v2/subject/abc", json.dumps({"detail": "not valid"}).encode(), 406)
-        server.says("/api/v2/subject/3", b"down", 500)
         service = self.ask(server)
         self.assertEqual(SUBJECT, service.subject("1").document)
         self.assertIsNone(service.subject("abc"))
-        self.assertIsNone(service.subject("3"))
 
     def test_a_generation_without_routes_is_asked_once(self):
         for second_generation in (False, True):
