@@ -47,8 +47,9 @@ class AssetRegister:
             shown = " and ".join(one.isoformat() for one in times)
             return (
                 f"the same asset name as {other}, though it is another session: the name holds the "
-                f"time of the wall clock, which is the same for {shown}. Change one of the times "
-                "by a second, or correct its platform or subject_id"
+                f"time of the wall clock, which is the same for {shown}. If the seconds were left "
+                "out or rounded, write them; if both times are exact, give one of them another "
+                "s3_bucket; or correct its platform, subject_id or acq_datetime"
             )
         return (
             f"the same asset as {other}; remove one of them, or correct its platform, subject_id "

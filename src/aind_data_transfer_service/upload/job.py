@@ -525,6 +525,7 @@ class UploadJob:
             "manifest": 1,
             "asset": self._prefix,
             "location": self._location,
+            "acq_datetime": self._facts().acquired.isoformat(),
             "job_id": self._settings.job_id,
             "fence": claim.lease.fence,
             "software": f"{SOFTWARE} {__version__}",

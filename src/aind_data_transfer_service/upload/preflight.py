@@ -18,6 +18,7 @@ from aind_data_transfer_service.errors import (
     SourceError,
     TransferError,
 )
+from aind_data_transfer_service.upload.manifest import Manifest
 from aind_data_transfer_service.upload.source import Scan, listed, shown
 from aind_data_transfer_service.upload.store import (
     AssetState,
@@ -70,7 +71,8 @@ def check_session(store: AssetStore, prefix: str, acquired: datetime, zone: Zone
     """Make sure that the asset there is not of another session with the same name.
 
     Names hold the time of the wall clock, so two sessions in the hour that it shows twice can have
-    one name.
+    one name. The manifest states the time of the job that wrote the asset; manifests of earlier
+    versions do not, and then `data_description.json` is asked, which may be a person's own.
 
     Parameters
     ----------
@@ -86,22 +88,54 @@ def check_session(store: AssetStore, prefix: str, acquired: datetime, zone: Zone
     Raises
     ------
     DestinationExistsError
-        If the asset was acquired at the same time of the wall clock with another offset.
+        If the asset was acquired at the same time of the wall clock and at another instant, or does
+        not state which of the two it is.
     """
     if acquired.tzinfo is None:
         return
-    content = store.get(f"{prefix}/data_description.json")
+    other = _acquired(store, prefix)
     try:
-        described = json.loads(content or b"{}").get("creation_time")
-        other = datetime.fromisoformat(described)
-    except (AttributeError, TypeError, ValueError):
-        return  # the asset does not say when it was acquired
-    if other.tzinfo is not None and other.astimezone(zone).utcoffset() != acquired.utcoffset():
+        on_the_wall = other if other is None or other.tzinfo is None else other.astimezone(zone)
+    except OverflowError:
+        return  # far from any session
+    if on_the_wall is None or _name_of(on_the_wall) != _name_of(acquired):
+        return
+    place, here = store.location(prefix), acquired.isoformat()
+    if on_the_wall.tzinfo is None:
         raise DestinationExistsError(
-            f"{store.location(prefix)} is the asset of another session, acquired at "
-            f"{other.isoformat()}; this one was acquired at {acquired.isoformat()}. Change "
-            "acq_datetime by a second"
+            f"{place} may be the asset of another session: its data_description.json has the "
+            f"creation_time {on_the_wall.isoformat()} without an offset, and the clock showed that "
+            f"time twice; this session was acquired at {here}. If it is the same one, write the "
+            "offset into that file; if not, upload this one to another s3_bucket"
         )
+    if on_the_wall.utcoffset() != acquired.utcoffset():
+        there = on_the_wall.isoformat()
+        raise DestinationExistsError(
+            f"{place} is the asset of another session, acquired at {there}; this one was acquired "
+            f"at {here}, and the name, which holds the time of the wall clock, is the same. If it "
+            f"is the same session, write {there} as acq_datetime; if the seconds were left out or "
+            "rounded, write them; if both times are exact, upload this one to another s3_bucket"
+        )
+
+
+def _acquired(store: AssetStore, prefix: str) -> datetime | None:
+    """Return when an asset was acquired, if it states that."""
+    try:
+        stated = Manifest(store, prefix).header.get("acq_datetime")
+    except DestinationError:  # without a manifest, or with a damaged one
+        stated = None
+    try:
+        if stated is None:
+            content = store.get(f"{prefix}/data_description.json")
+            stated = json.loads(content or b"{}").get("creation_time")
+        return datetime.fromisoformat(stated)
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _name_of(moment: datetime) -> str:
+    """Return the time of the wall clock as the name of an asset holds it, to the second."""
+    return moment.isoformat()[:19]
 
 
 def check_apart(store: AssetStore, prefix: str, sources: list[str]) -> None:

@@ -80,6 +80,7 @@ class SubmissionTest(ManagerTest):
         [error] = submission.errors
         self.assertRegex(error, "^job 2: the same asset name as job 1 .* another session: ")
         self.assertIn(" and ".join(times), error)
+        self.assertIn("if both times are exact, give one of them another s3_bucket", error)
 
     @slow
     async def test_one_bad_job_and_nothing_is_recorded(self):

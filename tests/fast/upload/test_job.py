@@ -6,7 +6,9 @@ import os
 import socket
 import unittest
 import zipfile
+from datetime import datetime
 from unittest.mock import patch
+from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from aind_data_transfer_service.errors import (
     VerificationError,
 )
 from aind_data_transfer_service.upload.events import Kind, Step
+from aind_data_transfer_service.upload.preflight import check_session
 from aind_data_transfer_service.upload.store import mark_key
 from tests.support import campaign, slow
 from tests.support.transfer import PREFIX, TransferTestCase, as_an_ordinary_user
@@ -319,6 +322,44 @@ class TestDestination(TransferTestCase):
         self.assertEqual(stored, self.stored(prefix))
         self.run_job(acq_datetime=first, force_cloud_sync=True)
         self.assertIn("behavior/b.txt", self.stored(prefix))
+
+    def test_force_goes_by_the_time_of_the_job_that_wrote_the_asset(self):
+        first, second = "2024-11-03T01:30:00-07:00", "2024-11-03T01:30:00-08:00"
+        description = "behavior_690165_2024-11-03_01-30-00/data_description.json"
+        self.write("a.txt")
+        self.run_job(acq_datetime=first)
+        for stated in ("2024-12-01T00:00:00Z", second, "2024-11-03T01:30:00", "yesterday"):
+            with self.subTest(stated=stated):
+                self.store.put(description, json.dumps({"creation_time": stated}).encode())
+                with self.assertRaisesRegex(DestinationExistsError, "acquired at .*-07:00; "):
+                    self.run_job(acq_datetime=second, force_cloud_sync=True)
+                self.run_job(acq_datetime=first, force_cloud_sync=True)
+
+    def test_the_description_of_an_asset_without_a_time_in_its_manifest(self):
+        zone = ZoneInfo("America/Los_Angeles")
+        acquired = datetime.fromisoformat("2024-11-03T01:30:00.5-07:00")
+        for stated, words in (
+            ("2024-11-03T01:30:00-07:00", None),
+            ("2024-11-03T08:30:00Z", None),
+            ("2024-11-03T09:30:00Z", "is the asset of another session, acquired at .*-08:00;"),
+            ("2024-11-03T01:30:00.25-08:00", "is the asset of another session"),
+            ("2024-11-03T01:30:00", "may be the asset of another session.* without an offset"),
+            ("2024-11-03T01:30:01-08:00", None),
+            ("2024-11-03T01:31:00", None),
+            ("2024-12-01T00:00:00Z", None),
+            ("0001-01-01T00:00:00+14:00", None),
+            ("9999-12-31T23:59:59-14:00", None),
+            (20241103, None),
+        ):
+            with self.subTest(stated=stated):
+                description = json.dumps({"creation_time": stated}).encode()
+                self.store.put(f"{PREFIX}/data_description.json", description)
+                if words is None:
+                    check_session(self.store, PREFIX, acquired, zone)
+                    continue
+                with self.assertRaisesRegex(DestinationExistsError, words) as caught:
+                    check_session(self.store, PREFIX, acquired, zone)
+                self.assertIn("another s3_bucket", str(caught.exception))
 
     def test_the_documents_hold_the_offset_of_the_second_reading(self):
         self.write("a.txt")
