@@ -33,7 +33,6 @@ from aind_data_transfer_service.configs.spreadsheet_limits import (
     MAX_CHARACTERS,
     MAX_DEPTH,
     MAX_SHEET_ROWS,
-    MAX_TAGS,
 )
 from aind_data_transfer_service.configs.tables import column_letters
 from aind_data_transfer_service.errors import SpreadsheetError
@@ -43,6 +42,10 @@ _KIND = re.compile(rb"""\st\s*=\s*(?:"[^"]*"|'[^']*')""")
 _PADDED_TEXT = re.compile(rb"<((?:\w+:)?t)>(?=\s|[^<]*\s</)")
 _KINDS = frozenset({None, "b", "d", "inlineStr", "n", "s", "str"})
 """Types of cells that the library reads whatever their value is."""
+_ERRORS = frozenset(
+    {b"", b"#DIV/0!", b"#N/A", b"#NAME?", b"#NULL!", b"#NUM!", b"#REF!", b"#VALUE!"}
+)
+"""Errors that the library knows."""
 _SPREADSHEET = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _RELATIONSHIPS = "http://schemas.openxmlformats.org/package/2006/relationships"
@@ -116,11 +119,13 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
     """
     try:
         package = open_package(data, max_unpacked)
-        _limit_tags(package)
         for content in filter(None, (package.shared_texts, package.styles)):
             _look_through(content)
         widths = padded_widths(package.styles or b"<none/>")
-        parts = [_look_through(sheet.content, widths) for sheet in package.sheets]
+        parts: list[Part] = []
+        for sheet in package.sheets:
+            parts.append(_look_through(sheet.content, widths))
+            _limit(parts)
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -131,7 +136,6 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
         OSError,
     ) as error:
         raise SpreadsheetError(DAMAGED) from error
-    _limit(parts)
     if package.shared_texts is not None:
         _limit_texts(parts, package, package.shared_texts)
     sheets = (
@@ -139,18 +143,6 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
         for sheet, part in zip(package.sheets, parts, strict=True)
     )
     return Workbook(_packed(package, parts), tuple(sheets), package.date1904)
-
-
-def _limit_tags(package: Package) -> None:
-    """Refuse more XML than any list of jobs has, before it is parsed."""
-    contents = [sheet.content for sheet in package.sheets]
-    contents += filter(None, (package.shared_texts, package.styles))
-    tags = sum(content.count(b"<") for content in contents)
-    if tags > MAX_TAGS:
-        raise SpreadsheetError(
-            f"the workbook has {tags:,} XML tags, and at most {MAX_TAGS:,} are read; copy the "
-            "jobs' cells alone into a new spreadsheet"
-        )
 
 
 def _look_through(content: bytes, widths: Mapping[str, int] = MappingProxyType({})) -> Part:
@@ -176,6 +168,7 @@ class _Look:
         self._depth = self._cell_begin = self._value_begin = 0
         self._row = self._column = -1
         self._kind: str | None = None
+        self._style: str | None = None
         self._texts: list[str] | None = None
         self._is_past_table = False
         self._parser = new_parser(with_namespaces=False)
@@ -197,15 +190,12 @@ class _Look:
         if tag == "c":
             self._cell(attributes)
         elif tag == "v" or tag == "is":
-            part = self.part
-            if self._row >= part.rows:
-                part.rows = self._row + 1
-            if self._column >= part.columns:
-                part.columns = self._column + 1
+            self._reach()
             if tag == "v":
                 self._value()
         elif tag == "f" and self._kind not in ("s", "str", "inlineStr"):
             self.part.formulas.add((self._row, self._column))
+            _limit_cells(len(self.part.formulas))
         elif tag == "row":
             number = attributes.get("r", "")
             self._row = int(number) - 1 if _is_row_number(number) else self._row + 1
@@ -213,7 +203,7 @@ class _Look:
         elif tag == "dimension":
             begin, end = self._tag(self._parser.CurrentByteIndex)
             close = b"/>" if self._content[end - 2 : end] == b"/>" else b">"
-            self.part.edits.append(Edit(begin, end, b'<%s ref="A1"%s' % (name.encode(), close)))
+            self._edit(begin, end, b'<%s ref="A1"%s' % (name.encode(), close))
 
     def _end(self, name: str) -> None:
         """See an element end."""
@@ -231,15 +221,26 @@ class _Look:
         else:
             self._row, self._column = _place(reference)
         self._kind = attributes.get("t")
+        self._style = attributes.get("s")
+        self._cell_begin = self._parser.CurrentByteIndex
         if self._kind == "s":
             self.part.shared += 1
-            self._cell_begin = self._parser.CurrentByteIndex
-        elif self._kind == "e":
-            self.part.errors.add((self._row, self._column))
-        if attributes.get("s") in self._widths:
-            self.part.padded[self._row, self._column] = self._widths[attributes["s"]]
-        if self._kind not in _KINDS:
-            self._make_text(self._parser.CurrentByteIndex)
+
+    def _reach(self) -> None:
+        """See that a cell has a value, and note what it is besides."""
+        part, place = self.part, (self._row, self._column)
+        if self._row >= part.rows:
+            part.rows = self._row + 1
+        if self._column >= part.columns:
+            part.columns = self._column + 1
+        if self._kind == "e":
+            part.errors.add(place)
+            _limit_cells(len(part.errors))
+        elif self._kind not in _KINDS:
+            self._make_text(self._cell_begin)
+        if self._style is not None and self._style in self._widths:
+            part.padded[place] = self._widths[self._style]
+            _limit_cells(len(part.padded))
 
     def _value(self) -> None:
         """See the value of a cell begin."""
@@ -274,14 +275,21 @@ class _Look:
             return self._make_text(self._cell_begin)
         elif self._kind == "s" and not value.isdigit():
             raise SpreadsheetError(DAMAGED)
+        elif self._kind == "e" and value not in _ERRORS:
+            return self._make_text(self._cell_begin)
         if value != self._content[begin:end]:
-            self.part.edits.append(Edit(begin, end, value))
+            self._edit(begin, end, value)
 
     def _make_text(self, begin: int) -> None:
         """Have a cell read as the text that its value is."""
         begin, end = self._tag(begin)
         tag = _KIND.sub(b' t="str"', self._content[begin:end])
-        self.part.edits.append(Edit(begin, end, tag))
+        self._edit(begin, end, tag)
+
+    def _edit(self, begin: int, end: int, content: bytes) -> None:
+        """Have bytes of the part replaced."""
+        self.part.edits.append(Edit(begin, end, content))
+        _limit_cells(len(self.part.edits))
 
     def _tag(self, begin: int) -> tuple[int, int]:
         """Return where the tag begins and ends that begins at a byte."""
@@ -320,6 +328,15 @@ def _limit(parts: Sequence[Part]) -> None:
                 f"a sheet has a value in row {part.rows:,}, and at most {MAX_SHEET_ROWS:,} rows "
                 "are read; delete what lies below the table"
             )
+
+
+def _limit_cells(count: int) -> None:
+    """Refuse more cells than any list of jobs has."""
+    if count > MAX_CELLS:
+        raise SpreadsheetError(
+            f"a sheet has more than {MAX_CELLS:,} cells that are not blank; copy the jobs' cells "
+            "alone into a new spreadsheet"
+        )
 
 
 def _limit_texts(parts: Sequence[Part], package: Package, shared: bytes) -> None:

@@ -18,6 +18,7 @@ from aind_data_transfer_service.configs.spreadsheet_limits import (
     MAX_DEFINED_NAMES,
     MAX_PARTS,
     MAX_SHEETS,
+    MAX_TAGS,
 )
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import SpreadsheetError
@@ -93,7 +94,7 @@ class _Archive:
     def __init__(self, archive: zipfile.ZipFile, max_unpacked: int):
         self._archive = archive
         self._most = max_unpacked
-        self._unpacked = 0
+        self._unpacked = self._tags = 0
         self._members: dict[str, list[zipfile.ZipInfo]] = {}
         for info in archive.infolist():
             self._members.setdefault(resolved("", info.filename), []).append(info)
@@ -116,7 +117,14 @@ class _Archive:
                 f"{self._most / 1024**2:,.0f} MiB are read; copy the jobs' cells alone into a "
                 "new spreadsheet"
             )
-        return _as_utf8(self._archive.read(info))
+        content = _as_utf8(self._archive.read(info))
+        self._tags += content.count(b"<")
+        if self._tags > MAX_TAGS:
+            raise SpreadsheetError(
+                f"the workbook has {self._tags:,} XML tags, and at most {MAX_TAGS:,} are read; "
+                "copy the jobs' cells alone into a new spreadsheet"
+            )
+        return content
 
     def read_if_present(self, path: str | None) -> bytes | None:
         """Read a part; return None if there is none."""

@@ -15,7 +15,7 @@ MAX_PARTS = 2_000
 """Parts (files in the archive) of a workbook."""
 
 MAX_TAGS = 6_000_000
-"""XML tags in all parts of a workbook."""
+"""XML tags in all parts of a workbook that are read, relationships and content types included."""
 
 MAX_DEPTH = 64
 """Levels of nested XML elements."""

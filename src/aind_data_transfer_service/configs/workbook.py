@@ -90,9 +90,9 @@ def _rows(table: list[list[Cell]], part: archive.Part) -> tuple[Row, ...]:
         if row < len(table) and column < len(table[row]) and table[row][column] == "":
             table[row][column] = UNSAVED_FORMULA
     for row, column in part.errors:
-        if row < len(table):
-            table[row].extend([""] * (column + 1 - len(table[row])))
-            table[row][column] = ERROR_CELL
+        table.extend([] for _ in range(row + 1 - len(table)))
+        table[row].extend([""] * (column + 1 - len(table[row])))
+        table[row][column] = ERROR_CELL
     rows = tuple(
         Row(number, cells)
         for number, cells in enumerate(table, start=1)

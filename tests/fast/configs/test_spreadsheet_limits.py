@@ -1,10 +1,13 @@
 """Limits on spreadsheets: each one is named in the error, and is met before the cost."""
 
+import io
 import time
+import tracemalloc
 import unittest
+import zipfile
 from unittest.mock import patch
 
-from aind_data_transfer_service.configs import spreadsheet, vocabulary
+from aind_data_transfer_service.configs import archive, package, spreadsheet, vocabulary
 from aind_data_transfer_service.configs.spreadsheet import ReadOptions, ReadResult, read_jobs
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_CELL_CHARACTERS, MAX_ERRORS
 from tests.fast.configs.builders import csv_file, csv_text, row, rows, saved, workbook
@@ -17,6 +20,20 @@ MOST_SECONDS = 5.0
 def text_cell(value: str | None) -> str:
     """Write a cell of a workbook."""
     return f'<c t="inlineStr"><is><t>{value or ""}</t></is></c>'
+
+
+def with_tags(data: bytes, part: str, tag: str) -> bytes:
+    """Add 500 tags to a part of a workbook, and have the workbook found by its content type."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(result, "w") as new:
+        for name in old.namelist():
+            content = old.read(name).decode()
+            if part.startswith("[") and name == "_rels/.rels":
+                continue
+            if name.endswith(part):
+                content = content.replace(f"</{tag}>", f"{'<x/>' * 500}</{tag}>")
+            new.writestr(name, content)
+    return result.getvalue()
 
 
 class LimitTest(unittest.TestCase):
@@ -65,6 +82,52 @@ class WorkbookTest(LimitTest):
             with self.subTest(blank):
                 data = hostile_files.workbook(blank * (6_000_001 // blank.count("<")))
                 self.refused_book(data, "XML tags")
+
+    def test_cells_of_which_something_is_kept(self):
+        for cell, words in (
+            ('<c t="e"><v/></c>', "cells that are not blank"),
+            ("<c><f/></c>", "cells that are not blank"),
+            ('<c t="x"><v/></c>', "cells that are not blank"),
+            ('<c r="A1" t="x"><v/></c>', "cells that are not blank"),
+            ("<c><v/></c>", "reaches to cell"),
+        ):
+            with self.subTest(cell):
+                data = hostile_files.workbook(f"<row>{cell * 1_001}</row>")
+                with patch.object(archive, "MAX_CELLS", 1_000):
+                    self.refused_book(data, words)
+
+    def test_cells_of_errors_without_values_cost_nothing(self):
+        blank = '<row><c r="ZZZ9" t="e"/></row>' + '<row><c t="e"/><c t="x"/></row>' * 20_000
+        header = "".join(map(text_cell, ROW_NAMES))
+        values = "".join(map(text_cell, row().values()))
+        data = hostile_files.workbook(f"<row>{header}</row><row>{values}</row>{blank}")
+        tracemalloc.start()
+        try:
+            result = read_jobs(data, "jobs.xlsx")
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        self.assertEqual(([], 1), (result.errors, len(result.rows)))
+        self.assertLess(most, 5 * 1024**2)
+
+    def test_errors_that_the_library_knows_are_not_edited(self):
+        line = '<row><c t="e"><v>#N/A</v></c><c t="e"><v></v></c></row>'
+        [known] = archive.unpack(hostile_files.workbook(line * 100), 10**8).sheets
+        self.assertEqual([], known.part.edits)
+        self.assertEqual(200, len(known.part.errors))
+
+    def test_tags_of_every_part_are_counted(self):
+        for part, tag in (
+            ("_rels/workbook.xml.rels", "Relationships"),
+            ("workbook.xml", "workbook"),
+            ("worksheets/sheet1.xml", "worksheet"),
+            ("[Content_Types].xml", "Types"),
+            ("_rels/.rels", "Relationships"),
+        ):
+            with self.subTest(part):
+                stuffed = with_tags(hostile_files.workbook(), part, tag)
+                with patch.object(package, "MAX_TAGS", 500):
+                    self.refused_book(stuffed, "XML tags, and at most 500 are read")
 
     def test_nested_xml(self):
         deep = "<a>" * 500_000 + "</a>" * 500_000
