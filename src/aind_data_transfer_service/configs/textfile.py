@@ -62,7 +62,13 @@ _DELIMITERS = (",", ";", "\t", "|", ":", " ")
 _QUOTES = ('"', "'")
 _SEPARATOR_LINE = re.compile(r"\s*\"?sep=(.)\"?[ ,;\t]*(?:\r\n|\r|\n|$)", re.I)
 _FIRST_LINES = 20
-_GUARDED = re.compile(r'\s*="((?:[^"]|"")*)"\s*')
+_GUARDED = re.compile(r'\s*=\s*"((?:[^"]|"")*)"\s*')
+_BLANKS = (
+    " \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000"  # of any width
+    "\u00ad\u200b\u2060\ufeff"  # invisible
+)
+_END = re.compile("[\x00\x1a]")
+_TAIL = "\x00\x1a\r\n\t "
 
 
 class DamagedText(SpreadsheetError):
@@ -91,7 +97,7 @@ def read_rows(data: bytes, warnings: list[str]) -> Iterator[Row]:
     SpreadsheetError
         Where the file is larger than a limit.
     """
-    text = _decoded(data, warnings).rstrip("\x00\x1a")
+    text = _without_mark(_decoded(data, warnings))
     text, dialect = _dialect(text)
     number = count = 0
     try:
@@ -107,9 +113,15 @@ def read_rows(data: bytes, warnings: list[str]) -> Iterator[Row]:
                     "beside and below the table, or split the file into several"
                 )
             if any(cells):
-                yield Row(number, [_unguarded(c) if '="' in c else c for c in cells])
+                yield Row(number, [_unguarded(c) if "=" in c else c for c in cells])
     except csv.Error as error:
         raise DamagedText(_why(number + 1, error)) from error
+
+
+def _without_mark(text: str) -> str:
+    """Return a text without the mark of DOS at its end, and the blanks and line ends after that."""
+    end = _END.search(text, len(text.rstrip(_TAIL)))
+    return text[: end.start()] if end else text
 
 
 def _decoded(data: bytes, warnings: list[str]) -> str:
@@ -255,7 +267,7 @@ def _cells(text: str, dialect: _Dialect) -> Iterator[list[str]]:
 def _without_blanks(text: str, delimiter: str, quote: str) -> str:
     """Remove the blanks between delimiters and the quotation marks around values."""
     mark, edge = re.escape(quote), f"{re.escape(delimiter)}\r\n"
-    blank = "[ \xa0]" if delimiter == "\t" else "[ \t\xa0]"
+    blank = f"[{_BLANKS.replace(delimiter, '')}]"
     if not re.search(f"{mark}{blank}+(?:[{edge}]|\\Z)|(?:^|[{edge}]){blank}+{mark}", text):
         return text
     value = f"{mark}(?:[^{mark}]|{mark}{mark})*+{mark}"

@@ -115,6 +115,9 @@ class DialectsTest(unittest.TestCase):
             (",", " ", ""),
             (";", "", " "),
             (",", "  ", "\t"),
+            (",", "\u2009", "\u202f"),
+            (";", " \u200b", "\u3000"),
+            ("\t", "\ufeff", "\u2003 "),
             ("|", "\u00a0", " "),
             ("\t", " ", ""),
         ):
@@ -157,13 +160,23 @@ class DialectsTest(unittest.TestCase):
                 self.assertEqual(['Ephys, "new"', "Ephys Platform"], names)
 
     def test_values_that_are_guarded_against_excel(self):
-        for value in ('="000123"', '"=""000123"""', ' ="000123" '):
+        for value in (
+            '="000123"',
+            '"=""000123"""',
+            ' ="000123" ',
+            '= "000123"',
+            ' =\u00a0"000123"\u2009',
+            '"= ""000123"""',
+        ):
             result = read(csv_text([row()]).replace("690165,", f"{value},", 1).encode())
             self.assertEqual([], result.errors)
             self.assertEqual("000123", result.rows[0].config.subject_id)
 
     def test_a_mark_of_dos_at_the_end(self):
-        for end in ("\x1a", "\r\n\x1a", "\x1a\x00\x00"):
+        for end in (
+            *("\x1a", "\r\n\x1a", "\x1a\x00\x00", "\n\x1a\n", "\x1a\r\n\r\n"),
+            *(" \x1a \n", "\n\x1a\n\x1a\n\x00"),
+        ):
             result = read((csv_text(rows(2)) + end).encode())
             self.assertEqual(([], 2), (result.errors, len(result.rows)))
 
