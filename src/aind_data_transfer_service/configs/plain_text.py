@@ -10,7 +10,8 @@ width spaces, soft hyphens, byte order marks, fillers). Copying from web pages a
 adds them. They are dropped at both ends, as blanks are, and refused within. What a script needs is
 a part of the letter or sign before it, and allowed there: joiners and variation selectors between
 the letters of Persian, of the languages of India and of emoji, a joiner after a virama also at the
-end of a word (RFC 5892, appendix A), variation selectors after an ideograph, the tags of a flag.
+end of a word (RFC 5892, appendix A), U+200D after an Arabic letter, which keeps its joined form
+there, variation selectors after an ideograph, the tags of a flag.
 """
 
 import math
@@ -50,6 +51,7 @@ _VIRAMAS = (
 _IDEOGRAPHS = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
 _SEQUENCE = re.compile(
     f"[{_VIRAMAS}][{_JOINERS}]"
+    "|[\u0620-\u064a\u066e-\u06d3\u06fa-\u06ff\u0750-\u077f\u08a0-\u08c9]\u200d"
     f"|[{_IDEOGRAPHS}][\U000e0100-\U000e01ef]"
     "|[\u00a9\u00ae\u203c\u2049][\ufe0e\ufe0f]"
     "|[0-9#*]\ufe0f\u20e3"

@@ -88,6 +88,8 @@ class Characters(unittest.TestCase):
             "\u0915\u094d\u200d",
             "\u0995\u09cd\u200c",
             "\u0d9a\u0dca\u200d.",
+            "1403 \u0647\u200d.\u0642",
+            "\u06be\u200d",
             "\u8fbb\U000e0100 \u592a\u90ce",
             "\u845b\U000e0100",
             "\U00020bb7\U000e01ef",
