@@ -8,7 +8,7 @@ mistakes included.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import tzinfo
 from typing import Any
 
@@ -119,6 +119,8 @@ GROUP = "NSB"
 _DURA = {"yes": True, "complete": True, "no": False}
 _SIDES = {"left": "Left", "right": "Right"}
 _IACUC = re.compile(r"(\d{4})(?:\s*-.*)?")
+_OTHER_POINT = re.compile("lambda|sinus|calamus|obex|interaural", re.IGNORECASE)
+"""Names a point other than bregma from which coordinates are measured."""
 _DOI = re.compile(r"10\.17504/protocols\.io\.\w+", re.IGNORECASE)
 """A protocol on protocols.io."""
 
@@ -257,10 +259,22 @@ def side(item: Item, column: str) -> str | None:
     return item.choice(_SIDES, column)
 
 
-def reference(item: Item, columns: Iterable[str]) -> str | None:
-    """Return from where coordinates are measured: bregma, unless they name another point."""
-    words = [words for column in columns if (words := item.peek(column))]
-    return "Bregma" if words and not any("lambda" in one.lower() for one in words) else None
+def coordinates(
+    item: Item, ml_column: str, ap_column: str
+) -> tuple[str | None, float | None, float | None]:
+    """Read coordinates, and from where they are measured.
+
+    That is bregma if one of them is a number, unless one of them names another point.
+
+    Returns
+    -------
+    tuple
+        The reference, and the coordinates M/L and A/P.
+    """
+    words = f"{item.peek(ml_column)} {item.peek(ap_column)}"
+    ml, ap = item.number(cells.COORDINATE, ml_column), item.number(cells.COORDINATE, ap_column)
+    is_measured = ml is not None or ap is not None
+    return "Bregma" if is_measured and not _OTHER_POINT.search(words) else None, ml, ap
 
 
 def bregma_to_lambda(item: Item) -> float | None:
@@ -333,10 +347,11 @@ def _spot(item: Item, number: int, injected: bool) -> Spot:
     ml, ap, dv, hemisphere = _COORDINATES[number]
     depth = [] if injected else [item.number(cells.COORDINATE, f"FiberImplant{number}DV")]
     depths = item.numbers(cells.COORDINATE, dv) if injected else depth
+    point, ml_value, ap_value = coordinates(item, ml, ap)
     return Spot(
-        reference=reference(item, (ml, ap)),
-        ml=item.number(cells.COORDINATE, ml),
-        ap=item.number(cells.COORDINATE, ap),
+        reference=point,
+        ml=ml_value,
+        ap=ap_value,
         depths=tuple(one for one in depths if one is not None),
         angle=item.number(cells.ANGLE, f"Inj{number}Angle_v2", f"Inj{number}angle0"),
         hemisphere=side(item, hemisphere),

@@ -21,9 +21,9 @@ from aind_data_transfer_service.metadata.nsb_2019 import (
     Sittings,
     bregma_to_lambda,
     compose,
+    coordinates,
     dura_removed,
     not_done,
-    reference,
     side,
 )
 from aind_data_transfer_service.metadata.surgery import Sitting, Spot
@@ -267,10 +267,11 @@ def _craniotomy(item: Item, sitting: Sitting) -> dict[str, Any]:
 def _spot(item: Item, burr: _Burr, columns: tuple[str, ...]) -> Spot:
     """Read where to, with the depths of these columns."""
     depths = [depth for one in columns for depth in item.numbers(cells.COORDINATE, one)]
+    point, ml, ap = coordinates(item, burr.ml, burr.ap)
     return Spot(
-        reference=reference(item, (burr.ml, burr.ap)),
-        ml=item.number(cells.COORDINATE, burr.ml),
-        ap=item.number(cells.COORDINATE, burr.ap),
+        reference=point,
+        ml=ml,
+        ap=ap,
         depths=tuple(depths),
         angle=item.number(cells.ANGLE, burr.angle),
         hemisphere=side(item, burr.hemisphere),

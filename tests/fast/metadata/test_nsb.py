@@ -151,14 +151,34 @@ class List2019(Rows):
         self.assertEqual("Fiber_0", probe["ophys_probe"]["name"])
 
     def test_coordinates_from_lambda_are_not_said_to_be_from_bregma(self) -> None:
-        cells = {"Virus_x0020_A_x002f_P": "-4.72, rostral to lambda"}
-        _, first, _ = read(nsb_2019, item_2019(**cells))[0]
-        self.assert_rows(
-            only(first, "Nanoject injection"),
-            injection_coordinate_ap=None,
-            injection_coordinate_ml=-3.3,
-            injection_coordinate_reference=None,
-        )
+        for words, point in (
+            ("-4.72, rostral to lambda", None),
+            ("-2.5 from transverse sinus", None),
+            ("calamus 0.2", None),
+            ("see notes", "Bregma"),
+        ):
+            _, first, _ = read(nsb_2019, item_2019(**{"Virus_x0020_A_x002f_P": words}))[0]
+            self.assert_rows(
+                only(first, "Nanoject injection"),
+                injection_coordinate_ap=None,
+                injection_coordinate_ml=-3.3,
+                injection_coordinate_reference=point,
+            )
+
+    def test_coordinates_that_are_no_numbers_have_no_reference(self) -> None:
+        words = ("-2.5 from transverse sinus", "see notes")
+        columns = ("Virus_x0020_A_x002f_P", "Virus_x0020_M_x002f_L")
+        for module, item in ((nsb_2019, item_2019), (nsb_2023, item_2023)):
+            item = item(**dict(zip(columns, words, strict=True)))
+            first = [
+                one
+                for made in read(module, item)[0]
+                for one in made["procedures"]
+                if "injection_coordinate_reference" in one
+            ][0]
+            self.assertIsNone(first["injection_coordinate_ml"])
+            self.assertIsNone(first["injection_coordinate_ap"])
+            self.assertIsNone(first["injection_coordinate_reference"])
 
     def test_the_rest_of_the_item_is_kept_as_notes_of_the_first_surgery(self) -> None:
         first, second, third = read(nsb_2019, item_2019())[0]
