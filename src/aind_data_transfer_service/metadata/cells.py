@@ -22,6 +22,8 @@ _NUMBER = re.compile(r"([-+]?)\s*(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*([^\d\s.].*)?",
 _MINUTES_SECONDS = re.compile(r"(\d+)\s*min\w*\s*(\d+)\s*sec\w*", re.IGNORECASE)
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)")
 _BETWEEN = re.compile(r"[,;/&]|\band\b")
+_TIGHT_COMMA = re.compile(r"\d,\d")
+_TIGHT_LIST = re.compile(r"([-+]?[\d.]+(?:,[\d.]+)+)([^\d,]*)")
 _TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 _LINK = re.compile(
     r"""<a\s[^<>]*?href\s*=\s*["']([^"'<>]*)["'][^<>]*>(.{0,500}?)</a>""",
@@ -256,8 +258,11 @@ def quantity(words: str, units: Units) -> float | int | None:
 def quantities(words: str, units: Units) -> list[float | int]:
     """Read numbers that share the last one's unit; none where one of them is anything else.
 
-    Numbers of both signs are not taken: `-3/2` may be a range, a fraction or two depths.
+    Numbers of both signs are not taken: `-3/2` may be a range, a fraction or two depths. Nor is
+    what may have a decimal comma, such as `0,5`.
     """
+    if _has_unclear_comma(words, units):
+        return []
     parts = [part.strip() for part in _BETWEEN.split(words.strip().strip("[]()"))]
     last = _NUMBER.fullmatch(parts[-1])
     unit = (last.group(4) or "") if last else ""
@@ -271,6 +276,27 @@ def quantities(words: str, units: Units) -> list[float | int]:
         values.append(value)
     signs = {value < 0 for value in values if value}
     return values if len(signs) <= 1 else []
+
+
+def _has_unclear_comma(words: str, units: Units) -> bool:
+    """Return whether a comma between two digits may be part of a number: `0,5` or `1,200 um`.
+
+    It separates numbers if there are three, if one has a decimal point, or if both are micrometres
+    of three digits, which together are no depth.
+    """
+    if not _TIGHT_COMMA.search(words):
+        return False
+    match = _TIGHT_LIST.fullmatch(words.strip().strip("[]()").strip())
+    if match is None:  # another separator, or no list
+        return True
+    numbers = match.group(1).split(",")
+    if len(numbers) > 2:
+        return False
+    first, second = numbers
+    if units.get(match.group(2).strip().rstrip(".").lower()) == 0.001:
+        thousands = re.fullmatch(r"\d{3}(\.\d*)?", second) is not None
+        return not (thousands and len(first.lstrip("+-")) == 3) and "." not in first
+    return "." not in match.group(1)
 
 
 def readable(column: str) -> str:

@@ -90,6 +90,35 @@ class Quantities(unittest.TestCase):
             with self.subTest(words):
                 self.assertEqual(expected, quantities(words, cells.MILLIMETRES))
 
+    def test_a_comma_that_may_be_a_decimal_point_does_not_separate(self) -> None:
+        for words, expected in (
+            ("0,5", []),
+            ("0,5 mm", []),
+            ("-0,5", []),
+            ("(1,25)", []),
+            ("0,5 / 1,0", []),
+            ("0,5, 1,0", []),
+            ("0,5 and 1,0 mm", []),
+            ("0,5; 1", []),
+            ("1,200 um", []),
+            ("1,200.5 um", []),
+            ("300,5 um", []),
+            ("300,600 um", [0.3, 0.6]),
+            ("0.3,0.6", [0.3, 0.6]),
+            ("1.5,2", [1.5, 2]),
+            ("2,2.5", [2, 2.5]),
+            ("1,2,3", [1, 2, 3]),
+            ("0, 5", [0, 5]),
+            ("0 ,5", [0, 5]),
+            ("-3,-1", [-3, -1]),
+            ("1mm,2mm", [1, 2]),
+        ):
+            with self.subTest(words):
+                self.assertEqual(expected, quantities(words, cells.MILLIMETRES))
+        item = Item({"A": "0,5"})
+        self.assertEqual([], item.numbers(cells.COORDINATE, "A"))
+        self.assertEqual(['A: "0,5" is no number that can be used'], item.problems)
+
     @given(st.text(), st.sampled_from(UNITS))
     def test_no_words_are_too_odd(self, words: str, units: cells.Units) -> None:
         value = quantity(words, units)
