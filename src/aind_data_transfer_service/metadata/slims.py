@@ -5,6 +5,7 @@ is attached to it, and `{host}/rest/repo/{pk}` gives the file. If no reference d
 document, the table `Instrument` is searched likewise. All with basic authentication.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -14,14 +15,21 @@ from aind_data_transfer_service.metadata.sources import Found, SourceBase
 from aind_data_transfer_service.metadata.web import Patience, Web, client
 from aind_data_transfer_service.settings.sources import SlimsSettings
 
+logger = logging.getLogger(__name__)
 _TABLE, _INSTRUMENTS = "ReferenceDataRecord", "Instrument"
 _NAMES = {_TABLE: "rdrc_name", _INSTRUMENTS: "nstr_name"}
 _MADE = {_TABLE: "rdrc_createdOn", _INSTRUMENTS: "nstr_createdOn"}
 """The columns of a record's name and age, by table."""
 _FILE_COLUMN = "rdrc_cf_instrumentJsonAttachment"
 """A column of newer records: the number of the attachment that is the document."""
+_MOST_FILES = 10
+"""Of a record, that are read to find a document."""
 _IDS = {"rig": "rig_id", "instrument": "instrument_id"}
 """How a document of a kind names itself, and by which it is told from the other kind."""
+
+
+class _NotReadable(MetadataError):
+    """A table is not there, or not for this user."""
 
 
 class SlimsSource(SourceBase):
@@ -60,19 +68,27 @@ class SlimsSource(SourceBase):
         return self._document("rig", rig_id)
 
     def _document(self, kind: str, name: str) -> Found | None:
-        """Take a document from the first table that has it."""
-        return self._of_table(_TABLE, kind, name) or self._of_table(_INSTRUMENTS, kind, name)
+        """Take a document from the first table that has it.
+
+        The table of instruments is an addition: a user who may not read it gets what the other has.
+        """
+        found = self._of_table(_TABLE, kind, name)
+        if found is not None:
+            return found
+        try:
+            return self._of_table(_INSTRUMENTS, kind, name)
+        except _NotReadable as error:
+            logger.warning("no %s of %s from the table %s: %s", kind, name, _INSTRUMENTS, error)
+            return None
 
     def _of_table(self, table: str, kind: str, name: str) -> Found | None:
         """Take the newest record of a name whose document is not one of the other kind."""
         records = self._records(table, name)
         for record in records:
-            attached = self._attached(table, record, name)
+            attached = self._attached(table, record, kind, name)
             if attached is None:
                 continue
             document, notes = attached
-            if _kind(document) not in (kind, None):
-                continue
             if len(records) > 1:
                 number = record["pk"]
                 notes.append(f"SLIMS has {len(records)} records {name}; record {number} is taken")
@@ -96,50 +112,57 @@ class SlimsSource(SourceBase):
         return sorted(same, key=lambda one: _age(one, _MADE[table]), reverse=True)
 
     def _attached(
-        self, table: str, record: Mapping[str, Any], name: str
+        self, table: str, record: Mapping[str, Any], kind: str, name: str
     ) -> tuple[dict[str, Any], list[str]] | None:
-        """Read the JSON file of a record; None if it is an instrument without one."""
-        number = _value(record, _FILE_COLUMN)
-        file = f"the file of {_FILE_COLUMN}"
-        notes: list[str] = []
-        if not isinstance(number, int):
-            chosen = self._newest_file(table, record, name)
-            if chosen is None:
-                return None
-            number, file, notes = chosen
+        """Read the document of a record: the newest JSON file that is of a kind.
+
+        A file of reference data that does not say its kind is taken if there is no other; what is
+        attached to an instrument may be anything.
+        """
+        files = self._files(table, record, name)
+        unclear: tuple[dict[str, Any], list[str]] | None = None
+        for place, (number, file) in enumerate(files[:_MOST_FILES]):
+            document = self._read(number)
+            if place == 0 and (
+                document is None or table == _TABLE and not isinstance(document, dict)
+            ):
+                raise MetadataError(
+                    f"{self._web.at(self._root)}: {file}, attached to {name}, is no JSON document; "
+                    "attach one that is"
+                )
+            which = "the newest that is a " + kind if place else "the newest"
+            words = f"{len(files)} JSON files are attached to {name}; {which} is taken: {file}"
+            notes = [words] if len(files) > 1 else []
+            if _kind(document) == kind:
+                return document, notes
+            if _kind(document) is None and table == _TABLE and unclear is None:
+                unclear = document, notes
+        return unclear
+
+    def _read(self, number: int) -> Any:
+        """Read an attached file; None if it is no JSON."""
         response = self._get(f"repo/{number}")
         try:
-            document = response.json()
+            return response.json()
         except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
-            raise MetadataError(
-                f"{self._web.at(self._root)}: {file}, attached to {name}, is no JSON document; "
-                "attach one that is"
-            )
-        return document, notes
+            return None
 
-    def _newest_file(
-        self, table: str, record: Mapping[str, Any], name: str
-    ) -> tuple[int, str, list[str]] | None:
-        """Choose among the files that are attached to a record: its number and its name."""
+    def _files(self, table: str, record: Mapping[str, Any], name: str) -> list[tuple[int, str]]:
+        """List the numbers and names of a record's JSON files: that of its column, or the newest
+        first."""
+        number = _value(record, _FILE_COLUMN)
+        if isinstance(number, int):
+            return [(number, f"the file of {_FILE_COLUMN}")]
         attachments = self._entities(f"attachment/{quote(table, safe='')}/{record['pk']}")
         files = [one for one in attachments if _file_name(one).lower().endswith(".json")]
-        if not files and table == _INSTRUMENTS:  # most are an inventory, and no documents
-            return None
-        if not files:
+        if not files and table == _TABLE:  # most instruments are an inventory, without documents
             there = ", ".join(_file_name(one) for one in attachments[:5]) or "nothing"
             raise MetadataError(
                 f"{self._web.at(self._root)}: no JSON file is attached to {name} ({there} is); "
                 "attach the document to the record"
             )
-        newest = max(files, key=lambda one: _age(one, "attm_file_date_created"))
-        file = _file_name(newest)
-        notes = []
-        if len(files) > 1:
-            words = f"{len(files)} JSON files are attached to {name}; the newest is taken: {file}"
-            notes.append(words)
-        return newest["pk"], file, notes
+        files.sort(key=lambda one: _age(one, "attm_file_date_created"), reverse=True)
+        return [(one["pk"], _file_name(one)) for one in files]
 
     def _entities(self, path: str, **details: Any) -> list[dict[str, Any]]:
         """Ask for a list of entities."""
@@ -163,7 +186,8 @@ class SlimsSource(SourceBase):
             403: "does not let this user read; have it granted reference data and attachments",
             404: "has nothing at this address; look whether SLIMS_HOST is right",
         }.get(response.status_code, f"answered {response.status_code}")
-        raise MetadataError(f"{self._web.at(self._root)} {reason}")
+        failure = _NotReadable if response.status_code in (403, 404) else MetadataError
+        raise failure(f"{self._web.at(self._root)} {reason}")
 
 
 def _equals(field: str, value: str) -> dict[str, str]:
@@ -191,6 +215,8 @@ def _file_name(attachment: Mapping[str, Any]) -> str:
     return str(name or f"attachment {attachment['pk']}")
 
 
-def _kind(document: Mapping[str, Any]) -> str | None:
+def _kind(document: Any) -> str | None:
     """Tell a rig from an instrument; None where the document does not say."""
+    if not isinstance(document, dict):
+        return None
     return next((kind for kind, name in _IDS.items() if document.get(name)), None)

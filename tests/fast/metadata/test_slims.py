@@ -78,6 +78,35 @@ class Asking(unittest.TestCase):
         self.server.has_instrument("440-SmartSPIM2", ("photo.png", b"x"))
         self.assertIsNone(self.source().instrument("440-SmartSPIM2"))
 
+    def test_a_file_that_is_not_such_a_document_is_not_one(self) -> None:
+        for document in ({"exposure": 5}, {}, [1], INSTRUMENT, {"rig_id": None}):
+            with self.subTest(document):
+                self.server.records.clear()
+                self.server.instruments.clear()
+                self.server.has_instrument("323_EPHYS1", ("camera_settings.json", document))
+                self.assertIsNone(self.source().rig("323_EPHYS1"))
+
+    def test_the_newest_file_that_is_such_a_document_is_taken(self) -> None:
+        files = [("rig.json", RIG), ("cut.json", b"{"), ("camera.json", {"exposure": 5})]
+        for has in (self.server.has, self.server.has_instrument):
+            with self.subTest(has.__name__):
+                self.server.records.clear()
+                has("323_EPHYS1", *files)
+                found = self.source().rig("323_EPHYS1")
+                self.assertEqual(RIG, found.document)
+                note = "3 JSON files are attached to 323_EPHYS1; the newest that is a rig is taken"
+                self.assertEqual((f"{note}: rig.json",), found.notes)
+
+    def test_a_table_of_instruments_that_may_not_be_read_is_a_note(self) -> None:
+        for status in (403, 404):
+            self.server.next("/Instrument/advanced", Reply(status))
+            with self.subTest(status), self.assertLogs("aind_data_transfer_service") as logs:
+                self.assertIsNone(self.source().rig("323_EPHYS1"))
+            self.assertRegex(logs.output[0], "the table Instrument: SLIMS at ")
+        self.server.next("/ReferenceDataRecord/advanced", Reply(403))
+        with self.assertRaisesRegex(MetadataError, "granted reference data"):
+            self.source().rig("323_EPHYS1")
+
     def test_what_is_not_there_is_not_found(self) -> None:
         self.assertIsNone(self.source().rig("323_EPHYS1"))
         self.server.has("323_ephys1", ("rig.json", RIG))
