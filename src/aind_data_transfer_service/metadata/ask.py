@@ -6,7 +6,7 @@ network drive may hold it for longer than anyone has patience.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,8 @@ from typing import Any
 
 from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.labtracks_tasks import without_repeats
+from aind_data_transfer_service.metadata.sources import Found
 
 logger = logging.getLogger(__name__)
 _NAP_SECONDS = 0.2
@@ -70,6 +72,22 @@ def ask_all(questions: Mapping[tuple[str, str], Callable[[], Any]], seconds: flo
     for (kind, source), question in questions.items():
         inquiry.ask(kind, source, question)
     return inquiry
+
+
+def procedures_of(answers: Sequence[Answer]) -> list[Found]:
+    """Return the procedures that sources know, without tasks of LabTracks that another has.
+
+    Parameters
+    ----------
+    answers : Sequence of Answer
+        The answers of those that know procedures.
+    """
+    found = []
+    for answer in answers:
+        others = [other.value for other in answers if other is not answer]
+        repeats = answer.source == "labtracks" and others
+        found.append(without_repeats(answer.value, others) if repeats else answer.value)
+    return found
 
 
 def _answer(source: str, question: Callable[[], Any]) -> Answer:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aind_data_transfer_service.errors import MetadataError
-from aind_data_transfer_service.metadata.ask import Answer, Inquiry
+from aind_data_transfer_service.metadata.ask import Answer, Inquiry, procedures_of
 from aind_data_transfer_service.metadata.choose import SHOWN, Lab
 from aind_data_transfer_service.metadata.documents import (
     KINDS,
@@ -126,7 +126,7 @@ class _Gathering:
             self._miss("procedures", failed)
             return
         try:
-            found = merge_procedures(self._facts.subject_id, [answer.value for answer in there])
+            found = merge_procedures(self._facts.subject_id, procedures_of(there))
         except MetadataError as error:
             self._problems.append(str(error))
             return

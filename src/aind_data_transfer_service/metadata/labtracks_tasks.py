@@ -4,7 +4,7 @@ A task of the colony is a perfusion or a retro-orbital injection by the name of 
 done if its status is F (finished). Tasks of other types, such as tattoos, are no procedures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -55,6 +55,58 @@ def read_tasks(subject_id: str, rows: Sequence[TaskRow], source: str) -> Found |
     surgeries = [_surgery(subject_id, row, kind) for row, kind in done]
     found = surgery.document(subject_id, surgeries, source, left_out)
     return surgery.with_notes(found, left_out)
+
+
+def without_repeats(tasks: Found, others: Sequence[Found]) -> Found:
+    """Leave out the tasks that another source has: a procedure of the same kind and day.
+
+    Without a day, a procedure of that kind is taken to be the same.
+
+    Parameters
+    ----------
+    tasks : Found
+        What `read_tasks` returned.
+    others : Sequence of Found
+        The procedures of the other sources.
+
+    Returns
+    -------
+    Found
+        The other tasks, with a note that holds what LabTracks says of each that is left out.
+    """
+    known = [
+        (kind, day, other.source)
+        for other in others
+        for kind, day in _kinds_and_days(other.document)
+    ]
+    kept, left_out = [], []
+    for part in tasks.document["subject_procedures"]:
+        [done], day = part["procedures"], part["start_date"]
+        kind = done["procedure_type"]
+        who = next((w for k, d, w in known if k == kind and (d is None or day in (d, None))), None)
+        if who is None:
+            kept.append(part)
+        else:
+            said = "; ".join(str(part["notes"]).splitlines())
+            left_out.append(f"{kind} of {day or 'no date'} left out: {who} has it ({said})")
+    if not left_out:
+        return tasks
+    remarks = [*str(tasks.document["notes"] or "").splitlines(), *left_out]
+    found = surgery.document(tasks.document["subject_id"], kept, tasks.source, remarks)
+    return surgery.with_notes(found, remarks, tasks.complete)
+
+
+def _kinds_and_days(document: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """List the procedures of a document, in surgeries or alone, each with its day."""
+    parts = document.get("subject_procedures")
+    for part in parts if isinstance(parts, list) else []:
+        if not isinstance(part, dict):
+            continue
+        day = part.get("start_date")
+        inner = part.get("procedures")
+        for one in [part, *(inner if isinstance(inner, list) else [])]:
+            if isinstance(one, dict) and isinstance(kind := one.get("procedure_type"), str):
+                yield kind, str(day)[:10] if day else None
 
 
 def _kind(row: TaskRow) -> str | None:

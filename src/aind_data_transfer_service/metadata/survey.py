@@ -9,12 +9,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
 
 from pydantic import ValidationError
 
 from aind_data_transfer_service.errors import ExitCode, MetadataError, RequestError
-from aind_data_transfer_service.metadata.ask import Answer, Inquiry
+from aind_data_transfer_service.metadata.ask import Answer, Inquiry, procedures_of
 from aind_data_transfer_service.metadata.choose import Lab, open_lab
 from aind_data_transfer_service.metadata.documents import Document, Status, status_of
 from aind_data_transfer_service.metadata.procedures import merge_procedures
@@ -183,7 +182,7 @@ def _found(kind: str, identifier: str, source: str, found: Found, seconds: float
 
 def _enriched(lab: Lab, identifier: str, answers: Sequence[Answer], inquiry: Inquiry) -> Row:
     """Say what TARS adds to the procedures that were found."""
-    found: list[Any] = [answer.value for answer in answers if answer.value is not None]
+    found = procedures_of([answer for answer in answers if answer.value is not None])
     frame = ("procedures", identifier, ENRICHES)
     if not found:
         return Row(*frame, Outcome.NOT_FOUND, origin="there is nothing to complete")

@@ -2,18 +2,26 @@
 
 import json
 import unittest
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.choose import Lab
+from aind_data_transfer_service.metadata.documents import Facts
+from aind_data_transfer_service.metadata.gather import gather
 from aind_data_transfer_service.metadata.labtracks_rows import read_subject
 from aind_data_transfer_service.metadata.labtracks_tasks import read_tasks
+from aind_data_transfer_service.metadata.sources import Found, SourceBase
+from aind_data_transfer_service.metadata.survey import survey
+from aind_data_transfer_service.settings.metadata import MetadataSettings, Policy
 from tests.fast.metadata.test_labtracks_rows import row
 from tests.support import campaign
 
+MOMENT = datetime(2024, 2, 19, tzinfo=UTC)
 VALUES = (
     st.none()
     | st.text()
@@ -36,6 +44,78 @@ def task(**columns: Any) -> dict[str, Any]:
         "protocol_number": "2002",
         "protocol_title": None,
     } | columns
+
+
+class Known(SourceBase):
+    """A source that has procedures, or fails."""
+
+    def __init__(self, answer: Found | MetadataError):
+        self.answer = answer
+
+    def subject(self, subject_id: str) -> Found:
+        """Give a subject."""
+        return Found({"subject_id": "7"}, True, "colony")
+
+    def procedures(self, subject_id: str) -> Found:
+        """Give the procedures, or fail."""
+        if isinstance(self.answer, MetadataError):
+            raise self.answer
+        return self.answer
+
+
+def service(kind: str, day: str | None, nested: bool = True) -> Known:
+    """Make a service that has one procedure."""
+    part: dict[str, Any] = {"procedure_type": kind, "start_date": day}
+    if nested:
+        part = {"procedure_type": "Surgery", "start_date": day, "procedures": [part]}
+    content = {"schema_version": "0.13.7", "subject_id": "7", "subject_procedures": [part]}
+    return Known(Found(content, True, "service"))
+
+
+class BesideOtherSources(unittest.TestCase):
+    """Tasks that another source may have too."""
+
+    def gather(self, other: Known, tasks: Found | MetadataError) -> tuple[dict[str, Any], list]:
+        """Gather procedures of both, which are required."""
+        lab = Lab(
+            {"service": other, "labtracks": Known(tasks)},
+            MetadataSettings(sources={"procedures": {"if_missing": Policy.REQUIRE}}),
+        )
+        gathered = gather(Facts("a", "s3://b/a", "7", "p", "", "behavior", [], MOMENT), None, lab)
+        content = gathered.documents["procedures"].content
+        [row] = [row for row in survey(lab, {"procedures": "7"}) if row.source == "labtracks"]
+        self.assertEqual("failed" if isinstance(tasks, MetadataError) else "found", row.outcome)
+        return content, gathered.warnings
+
+    def test_what_another_source_has_of_that_day_is_there_once(self) -> None:
+        for kind, name in (
+            ("Perfusion", "Perfusion Gel"),
+            ("Retro-orbital injection", "RO Injection VGT"),
+        ):
+            for other in (
+                service(kind, "2022-10-11"),
+                service(kind, "2022-10-11T00:00:00", nested=False),
+                service(kind, None),
+            ):
+                with self.subTest(kind):
+                    tasks = [task(type_name=name), task(id=2, task_status="C", type_name=name)]
+                    content, _ = self.gather(other, read_tasks("7", tasks, "LabTracks"))
+                    [part] = content["subject_procedures"]
+                    self.assertIn("source: service", part["notes"])
+                    self.assertIn("task: 2356051; task type", content["notes"])
+                    self.assertIn("service has it", content["notes"])
+                    self.assertIn("task 2 ", content["notes"])
+
+    def test_what_no_other_source_has_is_kept(self) -> None:
+        for other in (service("Perfusion", "2022-10-12"), service("Craniotomy", "2022-10-11")):
+            content, _ = self.gather(other, read_tasks("7", [task()], "LabTracks"))
+            self.assertEqual(2, len(content["subject_procedures"]))
+
+    def test_a_login_that_may_not_read_tasks_is_a_warning(self) -> None:
+        failure = MetadataError("LabTracks does not let reader read")
+        content, warnings = self.gather(service("Perfusion", "2022-10-11"), failure)
+        self.assertEqual(1, len(content["subject_procedures"]))
+        self.assertTrue(any("does not let reader read" in text for text in warnings))
 
 
 class Tasks(unittest.TestCase):
