@@ -24,6 +24,7 @@ _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)")
 _BETWEEN = re.compile(r"[,;/&]|\band\b")
 _TIGHT_COMMA = re.compile(r"\d,\d")
 _TIGHT_LIST = re.compile(r"([-+]?[\d.]+(?:,[\d.]+)+)([^\d,]*)")
+_POINT_ZERO = re.compile(r"(?<=\d)\.0+$")
 _TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 _LINK = re.compile(
     r"""<a\s[^<>]*?href\s*=\s*["']([^"'<>]*)["'][^<>]*>(.{0,500}?)</a>""",
@@ -297,6 +298,11 @@ def _has_unclear_comma(words: str, units: Units) -> bool:
         thousands = re.fullmatch(r"\d{3}(\.\d*)?", second) is not None
         return not (thousands and len(first.lstrip("+-")) == 3) and "." not in first
     return "." not in match.group(1)
+
+
+def identifier(value: Any) -> str:
+    """Read an id, which a column of numbers holds as a number: 690165.0."""
+    return _POINT_ZERO.sub("", _plain(value))
 
 
 def readable(column: str) -> str:

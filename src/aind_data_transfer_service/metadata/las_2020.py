@@ -10,14 +10,14 @@ from datetime import tzinfo
 from typing import Any
 
 from aind_data_transfer_service.metadata import cells, surgery
-from aind_data_transfer_service.metadata.cells import Item
+from aind_data_transfer_service.metadata.cells import Item, identifier
 from aind_data_transfer_service.metadata.nsb_2019 import Sittings, compose, item_name
 
 _PLACES = range(1, 6)
 SUBJECT_COLUMNS = tuple(f"nROID{place}" for place in _PLACES)
 """Hold the subjects' ids, and are what is filtered on."""
-_DONE = frozenset({"new", "in progress", "complete"})
-"""The values of `RequestStatus2` other than "Cancelled"."""
+_DONE = "complete"
+"""The value of `RequestStatus2` that states that a request was carried out."""
 _REQUESTS = tuple(f"ReqPro{number}" for number in range(1, 5))
 _INJECTION = "retro-orbital injection"
 _EYES = {"behind left": "Left", "behind right": "Right"}
@@ -48,12 +48,14 @@ def surgeries(
     """
     item = Item(fields)
     status = item.peek("RequestStatus2")
-    if (status or "").lower() not in _DONE:
+    if (status or "").lower() != _DONE:
         why = f'RequestStatus2 is "{status}"' if status else "it has no RequestStatus2"
         return [], [f"{item_name(item)}left out: {why}"]
     done = []
     if any((item.peek(column) or "").lower() == _INJECTION for column in _REQUESTS):
-        places = [place for place in _PLACES if item.peek(f"nROID{place}") == subject_id]
+        places = [
+            place for place in _PLACES if identifier(item.peek(f"nROID{place}")) == subject_id
+        ]
         done = [_injection(item, place) for place in places]
     columns = {"request": ("nStart_x0020_Date", (), (), (), ())}
     return compose(item, Sittings(item, zone, columns, _GROUP), {"request": done}, "ReqPro1")

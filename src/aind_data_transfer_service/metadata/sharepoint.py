@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata import las_2020, nsb_2019, nsb_2023, surgery
-from aind_data_transfer_service.metadata.cells import Item
+from aind_data_transfer_service.metadata.cells import Item, identifier
 from aind_data_transfer_service.metadata.entra import Application, EntraAuth
 from aind_data_transfer_service.metadata.procedures import merge_procedures
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
@@ -117,7 +117,7 @@ class SharePointSource(SourceBase):
         remarks: list[str] = []
         others = 0
         for fields in items:
-            if subject_id not in [_identifier(fields.get(column)) for column in one.columns]:
+            if subject_id not in [identifier(fields.get(column)) for column in one.columns]:
                 others += 1
                 continue
             made, problems = one.surgeries(fields, self._zone, subject_id)
@@ -226,13 +226,6 @@ def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise MetadataError(f"item {item.get('id')} comes without its cells")
     return {"id": item.get("id"), **fields}
-
-
-def _identifier(value: Any) -> str:
-    """Read an id that a column of numbers holds as a number: 690165.0."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip()
 
 
 def _reason(response: Any, column: str) -> str:

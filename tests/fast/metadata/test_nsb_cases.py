@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.metadata import las_2020, nsb_2019, nsb_2023, surgery
-from aind_data_transfer_service.metadata.cells import BOOKKEEPING, Item
+from aind_data_transfer_service.metadata.cells import BOOKKEEPING, Item, identifier
 from tests.support import campaign
 from tests.support.nsb import item_2019, item_2023, item_las
 
@@ -422,9 +422,18 @@ class Requests(unittest.TestCase):
         self.assertIn("TCPrep: Mouse Cardiac Perfusion (SOP AF0075)", lines)
         self.assertEqual(2, len([line for line in problems if "is not plausible" in line]))
 
+    def test_an_id_may_be_a_number(self) -> None:
+        for number in (7, 7.0, "7.0", " 7 ", "7\u200b"):
+            with self.subTest(number):
+                [made], _ = self.read(nROID1=number, nROID3=None)
+                self.assertEqual(1, len(made["procedures"]))
+                self.assertEqual(90, made["procedures"][0]["injection_volume"])
+
     def test_what_was_not_done_is_none(self) -> None:
         for cells in (
             {"RequestStatus2": "Cancelled"},
+            {"RequestStatus2": "New"},
+            {"RequestStatus2": "In Progress"},
             {"RequestStatus2": None},
             {"ReqPro2": "Dosing"},
             {"nROID1": "8", "nROID3": "77"},
@@ -447,5 +456,5 @@ class Requests(unittest.TestCase):
         text = json.dumps([made, kept], allow_nan=False, ensure_ascii=False)
         if "zq17 markiert" in item.values():
             self.assertIn("zq17 markiert", text)
-        injected = sum(str(item.get(f"nROID{place}")) == "7" for place in range(1, 6))
+        injected = sum(identifier(item.get(f"nROID{place}")) == "7" for place in range(1, 6))
         self.assertLessEqual(sum(len(one["procedures"]) for one in made), injected)

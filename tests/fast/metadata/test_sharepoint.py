@@ -111,6 +111,12 @@ class Asking(unittest.TestCase):
         self.assertEqual("source: SharePoint, LAS (LAS 2020)", surgery["notes"].splitlines()[0])
         self.assertIsNone(source.procedures("6"))
 
+    def test_an_id_that_a_list_has_as_a_number_is_found_with_its_injection(self) -> None:
+        self.server.lists["LAS 2020"] = ListOnGraph([item_las("7", nROID1=7.0, nROID3=None)])
+        source = self.source(list_2019=None, list_2023=None, lists='{"LAS 2020": "las"}')
+        [surgery] = source.procedures("7").document["subject_procedures"]
+        self.assertEqual(1, len(surgery["procedures"]))
+
     def test_an_item_that_states_no_surgery_is_kept_in_the_notes(self) -> None:
         self.new.items = [item_2023("7", SurgeryStatus="No Surgery")]
         found = self.source(list_2019=None).procedures("7")
