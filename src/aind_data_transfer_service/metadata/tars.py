@@ -42,8 +42,10 @@ _PREPARATIONS = {
     "PHPeB-SOP-UW": (None, "PHPeB-SOP-UW"),
 }
 """What TARS's types of preparation mean: the kind, and the protocol that was followed."""
-_TYPE = re.compile(r"(Crude|Purified)-(\S+)")
-"""A type of preparation that names both."""
+_PREPARATIONS_IN_ANY_CASE = {name.casefold(): told for name, told in _PREPARATIONS.items()}
+_TYPE = re.compile(r"(Crude|Purified)(?:-(.*))?", re.IGNORECASE)
+"""A type of preparation that names the kind, and possibly the protocol."""
+_DASH = re.compile("\\s*[-\u2010-\u2015\u2212]\\s*")
 
 
 @dataclass(frozen=True)
@@ -228,15 +230,16 @@ def _read_lot(lot: str, told: Mapping[str, Any]) -> Material:
         preparation=kind,
         protocol=protocol,
         titer=_titer(told),
-        notes=(unknown,) if type_name and not protocol else (),
+        notes=(unknown,) if type_name and not (kind or protocol) else (),
     )
 
 
 def _preparation(type_name: str) -> tuple[str | None, str | None]:
     """Return the kind of a preparation and its protocol; what the type does not say is None."""
-    both = _TYPE.fullmatch(type_name)
-    stated = (both.group(1), both.group(2)) if both else (None, None)
-    return _PREPARATIONS.get(type_name, stated)
+    name = _DASH.sub("-", type_name)
+    both = _TYPE.fullmatch(name)
+    stated = (both.group(1).capitalize(), both.group(2) or None) if both else (None, None)
+    return _PREPARATIONS_IN_ANY_CASE.get(name.casefold(), stated)
 
 
 def _matching(pattern: re.Pattern[str], aliases: Sequence[str]) -> str | None:
