@@ -4,6 +4,7 @@ A task of the colony is a perfusion or a retro-orbital injection by the name of 
 done if its status is F (finished). Tasks of other types, such as tattoos, are no procedures.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -15,6 +16,15 @@ from aind_data_transfer_service.metadata.sources import Found
 TaskRow = Mapping[str, Any]
 """A row that the query for tasks in `labtracks.py` returns, by its names of columns."""
 _FINISHED = "F"
+_PERFUSION, _INJECTION, _UNCLEAR = "perfusion", "injection", "unclear"
+_KINDS = {
+    _PERFUSION: re.compile(r"perfusions?\b"),
+    _INJECTION: re.compile(r"(r ?o|retro ?orbital) ?inj(ection)?s?\b"),
+}
+"""How the names of types begin, in small letters and with blanks for hyphens."""
+_NEARLY = re.compile(r"perfus|\br ?o\b|retro ?orbital|\broinj")
+_DENIED = re.compile(r"\b(cancel\w*|abort\w*|fail\w*|not?|never|void\w*|skip\w*|pending)\b")
+_BETWEEN = re.compile("[-_.\\s\u2010-\u2015\u2212]+")
 _GROUP = "LAS"
 """Laboratory Animal Services do the tasks of the colony."""
 _NOTED = {
@@ -40,19 +50,25 @@ def read_tasks(subject_id: str, rows: Sequence[TaskRow], source: str) -> Found |
     Returns
     -------
     Found | None
-        The procedures, with a note for each that was not finished; None if no task is one.
+        The procedures, with a note for each that was not finished or whose type only resembles
+        one; None if no task is one.
     """
-    tasks = [(row, kind) for row in rows if (kind := _kind(row))]
-    if not tasks:
+    surgeries, left_out = [], []
+    for row in rows:
+        kind = _kind(row)
+        if kind is None:
+            continue
+        status = as_text(row["task_status"])
+        why = f"its status is {status or 'not known'}" if status != _FINISHED else ""
+        if kind == _UNCLEAR:
+            why = "its type is not known as a procedure"
+        if why:
+            words = " ".join((as_text(row["type_name"]) or "").split())
+            left_out.append(f"task {as_text(row['id'])} ({words}): left out: {why}")
+        else:
+            surgeries.append(_surgery(subject_id, row, kind))
+    if not surgeries and not left_out:
         return None
-    done = [(row, kind) for row, kind in tasks if as_text(row["task_status"]) == _FINISHED]
-    left_out = [
-        f'task {as_text(row["id"])} ({as_text(row["type_name"])}): left out: its status is '
-        f'{as_text(row["task_status"]) or "not known"}'
-        for row, kind in tasks
-        if as_text(row["task_status"]) != _FINISHED
-    ]
-    surgeries = [_surgery(subject_id, row, kind) for row, kind in done]
     found = surgery.document(subject_id, surgeries, source, left_out)
     return surgery.with_notes(found, left_out)
 
@@ -110,11 +126,12 @@ def _kinds_and_days(document: Mapping[str, Any]) -> Iterator[tuple[str, str | No
 
 
 def _kind(row: TaskRow) -> str | None:
-    """Return which procedure a task is, by the name of its type."""
-    name = (as_text(row["type_name"]) or "").lower()
-    if name.startswith("perfusion"):
-        return "perfusion"
-    return "injection" if name.startswith(("ro injection", "retro-orbital injection")) else None
+    """Return which procedure a task is, by the name of its type; `_UNCLEAR` if it may be one."""
+    name = " ".join(_BETWEEN.sub(" ", as_text(row["type_name"]) or "").lower().split())
+    if not _NEARLY.search(name):
+        return None
+    kind = next((kind for kind, pattern in _KINDS.items() if pattern.match(name)), _UNCLEAR)
+    return _UNCLEAR if _DENIED.search(name) else kind
 
 
 def _surgery(subject_id: str, row: TaskRow, kind: str) -> dict[str, Any]:
@@ -124,9 +141,7 @@ def _surgery(subject_id: str, row: TaskRow, kind: str) -> dict[str, Any]:
         start=date.fromisoformat(started.isoformat()[:10]) if isinstance(started, date) else None,
         experimenter=f"{_GROUP}-{who}" if who else _GROUP,
     )
-    procedure = (
-        surgery.perfusion([subject_id]) if kind == "perfusion" else surgery.retro_orbital([])
-    )
+    procedure = surgery.perfusion([subject_id]) if kind == _PERFUSION else surgery.retro_orbital([])
     notes = [f"task: {as_text(row['id'])}"]
     notes += [
         f"{label}: {' '.join(words.split())}"
