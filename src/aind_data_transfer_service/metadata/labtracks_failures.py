@@ -23,7 +23,8 @@ _WORDS = {
     "tables": 'has not got the tables of LabTracks in "{database}"{reason}; check '
     "LABTRACKS_DATABASE",
     "rights": "does not let {user} read{reason}; it needs SELECT on ANIMALS_COMMON, SPECIES and "
-    "GROUPS, and for procedures on TASK_SET, TASK_SET_OBJECT, TASK_TYPE and ACUC_PROTOCOL",
+    "GROUPS, and for procedures on TASK_SET, TASK_SET_OBJECT, TASK_TYPE and ACUC_PROTOCOL (or "
+    "leave labtracks out of METADATA_SOURCES.procedures)",
     "unreadable": "answered something that cannot be read{reason}; check that LABTRACKS_PORT is "
     "SQL Server's, and the animal's record in LabTracks",
     "lost": "ended the connection without a whole answer, time and again; check that "

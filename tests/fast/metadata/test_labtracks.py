@@ -306,7 +306,7 @@ class Failures(Asking):
         self.server.faults.append(
             Refusal(229, 14, "The SELECT permission was denied on 'SPECIES'.")
         )
-        words = "let reader read .*denied on 'SPECIES'.*it needs SELECT on ANIMALS_COMMON"
+        words = r"let reader read .*on 'SPECIES'.*needs SELECT on ANIMALS_COMMON.*procedures\)"
         self.told(words, lambda: self.source().subject("1"))
 
     def test_another_error_of_the_server_is_repeated(self) -> None:
