@@ -47,6 +47,8 @@ class EndRecord(StrEnum):
     """The files of jobs can be read, but there is no record of this one."""
     UNREADABLE = "unreadable"
     """The files of jobs cannot be read, so nothing is known."""
+    UNAVAILABLE = "unavailable"
+    """The files could not be read this time, as when a drive does not answer; they may be later."""
 
 
 def _always() -> bool:

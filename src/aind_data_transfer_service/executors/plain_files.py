@@ -30,9 +30,10 @@ NO_FILE = (
     errno.ENXIO,
 )
 """What the system says where something else lies in the place of a file."""
+_CERTAIN = (*NO_FILE, errno.ENOENT, errno.EACCES, errno.EPERM)
 _THREADS = 16
 READ_SECONDS = 15.0
-_LARGEST_DOCUMENT = 1 << 16
+LARGEST_DOCUMENT = 1 << 16
 
 
 class FileReads:
@@ -132,6 +133,11 @@ def read_piece(path: PurePath, offset: int, limit: int) -> FileChunk:
         return FileChunk(data=stream.read(min(limit, size - start)), offset=start, size=size)
 
 
+def may_pass(error: OSError) -> bool:
+    """Return whether a later look at a file may succeed, as after ESTALE, EIO or EMFILE."""
+    return error.errno not in _CERTAIN
+
+
 def unreadable(what: str, error: OSError) -> ExecutorError:
     """Say that a file of a job cannot be read, and by the kind of error whether that may pass."""
     kind = SpoiledFileError if error.errno in NO_FILE else ExecutorError
@@ -141,9 +147,16 @@ def unreadable(what: str, error: OSError) -> ExecutorError:
 def read_document(path: PurePath) -> dict[str, Any]:
     """Read a small JSON object; one that is missing, damaged or not a regular file is empty."""
     try:
-        data = read_piece(path, 0, _LARGEST_DOCUMENT).data
+        return parse_document(read_piece(path, 0, LARGEST_DOCUMENT).data)
+    except OSError:
+        return {}
+
+
+def parse_document(data: bytes) -> dict[str, Any]:
+    """Parse a JSON object; a damaged one is empty."""
+    try:
         document = json.loads(data.decode("utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import Any
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import (
@@ -21,8 +22,10 @@ from aind_data_transfer_service.executors.base import (
     RunStatus,
 )
 from aind_data_transfer_service.executors.plain_files import (
+    LARGEST_DOCUMENT,
     NO_FILE,
-    read_document,
+    may_pass,
+    parse_document,
     read_integer,
     read_moment,
     read_piece,
@@ -172,16 +175,13 @@ class LogFolder:
             How often Slurm queued it again: what an earlier run left proves nothing then.
         """
         try:
-            read_piece(job_file(self.path, job_id, END), 0, 1)
-        except FileNotFoundError:
-            pass
+            if self._read_end(job_id).get("exit_code") == 0:
+                return EndRecord.FOUND
+            if not restarts and self._has(job_id, CLAIM):
+                return EndRecord.BEGUN
+            return EndRecord.MISSING if self._is_shared() else EndRecord.UNREADABLE
         except OSError as error:
-            return EndRecord.MISSING if error.errno in NO_FILE else EndRecord.UNREADABLE
-        if read_document(job_file(self.path, job_id, END)).get("exit_code") == 0:
-            return EndRecord.FOUND
-        if not restarts and self._has(job_id, CLAIM):
-            return EndRecord.BEGUN
-        return EndRecord.MISSING if self._is_shared() else EndRecord.UNREADABLE
+            return _failed_look(error)
 
     def is_elsewhere(self, job_id: str, standard_output: str) -> bool:
         """Return whether a job writes its files to another folder: this one was set since.
@@ -197,16 +197,50 @@ class LogFolder:
         path = PurePosixPath(standard_output)
         return path.name == ours.name and path not in (ours, PurePosixPath(pattern(ours)))
 
+    def _read_end(self, job_id: str) -> dict[str, Any]:
+        """Return the record of a job's end; empty if there is none, or a damaged one.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        """
+        try:
+            data = read_piece(job_file(self.path, job_id, END), 0, LARGEST_DOCUMENT).data
+        except FileNotFoundError:
+            return {}
+        return parse_document(data)
+
     def _has(self, job_id: str, ending: str) -> bool:
-        """Return whether a job has one of its files, readable or not."""
-        return os.path.lexists(job_file(self.path, job_id, ending))
+        """Return whether a job has one of its files, readable or not.
+
+        Raises
+        ------
+        OSError
+            If that cannot be found out this time.
+        """
+        try:
+            os.lstat(job_file(self.path, job_id, ending))
+        except OSError as error:
+            if may_pass(error):
+                raise
+            return False
+        return True
 
     def _is_shared(self) -> bool:
-        """Return whether any job left files here: else it is another folder than the nodes see."""
+        """Return whether any job left files here: else it is another folder than the nodes see.
+
+        Raises
+        ------
+        OSError
+            If that cannot be found out this time.
+        """
         try:
             with os.scandir(self.path) as entries:
                 return any(entry.name.endswith(CLAIM) for entry in entries)
-        except OSError:
+        except OSError as error:
+            if may_pass(error):
+                raise
             return False
 
     def end(self, ref: str, job_id: str, cancelled: bool = False) -> RunStatus:
@@ -221,7 +255,19 @@ class LogFolder:
         cancelled : bool
             Whether a user asked for its end.
         """
-        found = read_document(job_file(self.path, job_id, END))
+        try:
+            return self._end(ref, job_id, cancelled)
+        except OSError as error:
+            return RunStatus(ref, RunState.LOST, FORGOTTEN, record=_failed_look(error))
+
+    def _end(self, ref: str, job_id: str, cancelled: bool) -> RunStatus:
+        """Decide how a job ended; raise an `OSError` if that cannot be found out this time."""
+        try:
+            found = self._read_end(job_id)
+        except OSError as error:
+            if may_pass(error):
+                raise
+            found = {}
         code = read_integer(found.get("exit_code"))
         record = EndRecord.MISSING if code is None else EndRecord.FOUND
         cancelled = cancelled or self._has(job_id, CANCEL)
@@ -252,7 +298,9 @@ class LogFolder:
             path = job_file(self.path, job_id, ENDINGS[file])
             try:
                 data = read_piece(path, -_LAST_OUTPUT, _LAST_OUTPUT).data
-            except OSError:
+            except OSError as error:
+                if may_pass(error):
+                    raise
                 continue
             for found in reversed(list(_STOPPED_BY_SLURM.finditer(data))):
                 if found[1] != number and number.isdigit():
@@ -263,6 +311,13 @@ class LogFolder:
                 status = run_status(ref, SlurmJob(int(found[1]), state, nodes=node))
                 return status.state, status.reason
         return None
+
+
+def _failed_look(error: OSError) -> EndRecord:
+    """Return what is known of the record of a job's end that could not be read."""
+    if may_pass(error):
+        return EndRecord.UNAVAILABLE
+    return EndRecord.MISSING if error.errno in NO_FILE else EndRecord.UNREADABLE
 
 
 def _is_allowed(path: PurePosixPath, mode: int) -> bool:

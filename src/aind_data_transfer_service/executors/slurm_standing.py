@@ -96,7 +96,7 @@ class Standing:
         jobs = listed.get(parts(ref)[1], [])
         if not (_is_single(jobs) and _is_completed(jobs[0])):
             return RunStatus(ref, RunState.RUNNING, str(error))
-        return self._with_record(run_status(ref, jobs[0]), jobs[0], EndRecord.UNREADABLE)
+        return self._with_record(run_status(ref, jobs[0]), jobs[0], EndRecord.UNAVAILABLE)
 
     def _record(self, job_id: str, job: SlurmJob) -> EndRecord:
         """Find out what a job left that Slurm reports as successful."""

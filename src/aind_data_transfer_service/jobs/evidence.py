@@ -35,7 +35,8 @@ class Patience:
     """How long evidence is waited for, in seconds."""
 
     files: float = 70.0
-    """For the job's files to appear. NFS caches for up to 60 s that a file does not exist."""
+    """For the job's files to appear, or to become readable again after a fault of the drive. NFS
+    caches for up to 60 s that a file does not exist."""
     store: float = 600.0
     """For an answer of the store, in all."""
     again: float = 30.0
@@ -48,12 +49,22 @@ class _Case:
 
     since: float
     """When the job had ended and its last event had arrived."""
+    unavailable_since: float = _NEVER
+    """When the looks at the job's files began to fail."""
     look: asyncio.Task[bool] | None = None
     looked: float = 0.0
     """When the latest look at the store began; the first one in `first_look`."""
     first_look: float = _NEVER
     trouble: str = ""
     """Why the store could not be asked."""
+
+    def files_since(self, now: float, is_available: bool) -> float:
+        """Note whether the job's files could be read, and return since when they are awaited."""
+        if is_available:
+            self.unavailable_since = _NEVER
+            return self.since
+        self.unavailable_since = min(now, self.unavailable_since)
+        return max(self.since, self.unavailable_since)
 
 
 class Evidence:
@@ -111,7 +122,8 @@ class Evidence:
         case = self._cases.setdefault(job.id, _Case(now))
         if has_news:
             case.since = now
-        if status.record is not EndRecord.UNREADABLE and now < case.since + self._patience.files:
+        since = case.files_since(now, status.record is not EndRecord.UNAVAILABLE)
+        if status.record is not EndRecord.UNREADABLE and now < since + self._patience.files:
             return _waiting(job, status, "the job's files")
         if is_recorded:
             return status

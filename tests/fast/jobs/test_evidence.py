@@ -145,6 +145,15 @@ class LateFilesTest(EvidenceTest):
                 [event] = await self.manager.events(job_id)
                 self.assertEqual("done", event.step)
 
+    async def test_a_script_waits_for_files_that_a_drive_fails_to_give(self):
+        job_id = await self.script()
+        self.succeed(job_id, EndRecord.UNAVAILABLE)
+        job = await self.until(job_id, JobState.RUNNING, JobState.COMPLETED)
+        self.assertIs(JobState.RUNNING, job.state)
+        self.assertIn("reports success; waiting for the job's files", job.reason)
+        self.succeed(job_id, EndRecord.FOUND, doubt="")
+        self.assertEqual("", (await self.until(job_id, JobState.COMPLETED)).reason)
+
     async def test_events_that_were_read_before_are_evidence(self):
         job_id = await self.submit()
         self.executor.write(job_id, "events", DONE)
@@ -188,6 +197,7 @@ class ScriptTest(EvidenceTest):
             (EndRecord.FOUND, JobState.COMPLETED, ""),
             (EndRecord.BEGUN, JobState.COMPLETED, DOUBT),
             (EndRecord.UNREADABLE, JobState.COMPLETED, DOUBT),
+            (EndRecord.UNAVAILABLE, JobState.COMPLETED, DOUBT),
             (EndRecord.MISSING, JobState.FAILED, DOUBT),
         ):
             with self.subTest(record):
@@ -238,6 +248,20 @@ class ClockTest(unittest.IsolatedAsyncioTestCase):
         self.now = 139
         self.assertIs(RunState.COMPLETED, (await self.judge(EndRecord.FOUND)).state)
         self.assertEqual(0, self.asked)
+
+    async def test_files_count_as_unreadable_once_all_looks_failed_for_as_long(self):
+        self.job = Job(id="j1", name="a", script=SCRIPT)
+        for self.now, record, state in (
+            (0, EndRecord.MISSING, RunState.RUNNING),
+            (69, EndRecord.UNAVAILABLE, RunState.RUNNING),
+            (71, EndRecord.UNAVAILABLE, RunState.RUNNING),
+            (138, EndRecord.UNAVAILABLE, RunState.RUNNING),
+            (139, EndRecord.UNAVAILABLE, RunState.COMPLETED),
+            (140, EndRecord.MISSING, RunState.FAILED),
+            (141, EndRecord.UNAVAILABLE, RunState.RUNNING),
+            (142, EndRecord.UNREADABLE, RunState.COMPLETED),
+        ):
+            self.assertIs(state, (await self.judge(record)).state, self.now)
 
     async def test_a_store_that_fails_is_asked_every_half_minute_for_ten_minutes(self):
         self.answers = [OSError("away")] * 30
