@@ -2,13 +2,18 @@
 
 import os
 import pwd
+import re
+import tempfile
 import unittest
+from pathlib import Path, PurePosixPath
 from unittest.mock import patch
 
 import httpx
 
+from aind_data_transfer_service.executors.base import RunState
+from aind_data_transfer_service.executors.slurm_files import LogFolder
 from tests.integration.test_slurm_service import ENDED, ClusterTest, Next
-from tests.support import wait_until
+from tests.support import missing, slurm_next, wait_until
 from tests.support.service import Service
 from tests.support.unprivileged import unprivileged
 
@@ -71,6 +76,50 @@ class UnreadableFilesTest(ClusterTest):
 
 class NextUnreadableFilesTest(Next, UnreadableFilesTest):
     """The same on the newer generation of Slurm."""
+
+
+class StopLinesTest(unittest.TestCase):
+    """The lines that slurmstepd writes as it stops a job, as they are in the program itself."""
+
+    root = Path("/")
+
+    def formats(self) -> set[bytes]:
+        """Return the formats of the lines about a job or step that is stopped on a node."""
+        programs = [p for p in (self.root / "usr/sbin").glob("slurmstepd*") if not p.is_symlink()]
+        if not programs:
+            raise missing("Slurm (slurmstepd; Debian's package slurmd)")
+        program = programs[0].read_bytes()
+        self.assertIn(b"\0JOB %u\0", program)
+        return set(re.findall(rb"\0(\*\*\* %s ON %s [^\0]+ \*\*\*)\0", program))
+
+    def test_every_line_has_its_reason(self) -> None:
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (folder / "j1.claim").write_text("55")
+        found = {}
+        for line in self.formats():
+            values = (b"JOB 55", b"n1", b"2026-01-02T03:04:05")[: line.count(b"%s")]
+            (folder / "j1.err").write_bytes(b"slurmstepd: error: " + line % values + b"\n")
+            status = LogFolder(PurePosixPath(folder)).end("55:j1", "j1")
+            found[status.reason.partition(";")[0].partition(",")[0]] = status.state
+        self.assertEqual(
+            {
+                "stopped at its time limit": RunState.TIMEOUT,
+                "made way for a job of higher priority": RunState.FAILED,
+                "the node failed (n1)": RunState.FAILED,
+                "cancelled on the cluster": RunState.CANCELLED,
+                "the job began and ended without a record": RunState.FAILED,
+            },
+            found,
+        )
+
+
+class NextStopLinesTest(StopLinesTest):
+    """The same lines of the newer generation."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.root = slurm_next.provide()
 
 
 if __name__ == "__main__":

@@ -65,11 +65,11 @@ _STATES = {
 }
 """Slurm's states of jobs, by what slurmstepd writes after `DUE TO` into the output of one that it
 stops."""
-_STOPPED_BY_SLURM = re.compile(
-    rb"^slurmstepd\S*: error: \*\*\* (?:JOB|STEP) ([0-9]{1,18})\S* ON (\S+) CANCELLED AT \S+"
-    rb"(?: DUE TO ([A-Z ]+?))? \*\*\*",
-    re.MULTILINE,
+_STOP_LINE = re.compile(
+    rb"^slurmstepd\S*: error: \*\*\* JOB ([0-9]{1,18}) ON (\S+) (.+) \*\*\*", re.MULTILINE
 )
+"""What slurmstepd writes as it stops a job; of a step that `srun` started it writes `STEP`."""
+_CANCELLED = re.compile(rb"CANCELLED AT \S+(?: DUE TO ([A-Z ]+)(?:,.*)?)?")
 _LAST_OUTPUT = 8192
 _LONGEST_NUMBER = 32
 _FILES = (*ENDINGS.values(), CLAIM, END)
@@ -302,10 +302,12 @@ class LogFolder:
                 if may_pass(error):
                     raise
                 continue
-            for found in reversed(list(_STOPPED_BY_SLURM.finditer(data))):
+            for found in reversed(list(_STOP_LINE.finditer(data))):
                 if found[1] != number and number.isdigit():
                     continue
-                if not (state := _STATES.get((found[3] or b"").decode())):
+                cancelled = _CANCELLED.fullmatch(found[3])
+                state = _STATES.get((cancelled[1] or b"").decode()) if cancelled else None
+                if not state:
                     return None
                 node = found[2].decode("utf-8", "replace")
                 status = run_status(ref, SlurmJob(int(found[1]), state, nodes=node))

@@ -405,7 +405,10 @@ class FollowingTest(SlurmTest):
         due = {
             " DUE TO TIME LIMIT": (RunState.TIMEOUT, "stopped at its time limit"),
             " DUE TO PREEMPTION": (RunState.FAILED, "made way for a job of higher priority"),
-            " DUE TO NODE FAILURE": (RunState.FAILED, "the node failed"),
+            " DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS": (
+                RunState.FAILED,
+                "the node failed (n1)",
+            ),
             "": (RunState.CANCELLED, "cancelled on the cluster, not from here"),
         }
         (self.folder / "j1.claim").write_text("55")
@@ -420,6 +423,38 @@ class FollowingTest(SlurmTest):
                     status = await self.status("55:j1")
                     self.assertEqual(state, status.state)
                     self.assertIn(reason, status.reason)
+
+    async def test_the_last_stop_of_the_job_itself_is_the_reason_and_no_other(self):
+        at = "CANCELLED AT 2026-01-02T03:04:05"
+        preempted = f"JOB 55 ON n1 {at} DUE TO PREEMPTION"
+        node_failed = f"JOB 55 ON n1 {at} DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS"
+        killed = (RunState.FAILED, "killed (SIGKILL)")
+        for lines, (state, reason) in (
+            ([preempted, node_failed], (RunState.FAILED, "the node failed")),
+            ([node_failed, preempted], (RunState.FAILED, "made way")),
+            ([preempted, f"JOB 55 ON n1 {at} DUE TO JOB REQUEUE"], killed),
+            ([preempted, "JOB 55 ON n1 UNCORRECTABLE MEMORY ERROR AT 2026-01-02T03:04:05"], killed),
+            ([preempted, f"JOB 55 ON n1 {at} DUE to SIGNAL Killed"], killed),
+            ([f"STEP 55.3 ON n1 {at} DUE TO TIME LIMIT"], killed),
+            ([f"STEP 55.3 ON n1 {at}"], killed),
+            ([f"STEP 55.interactive ON n1 {at}"], killed),
+            ([preempted, f"STEP 55.0 ON n1 {at}"], (RunState.FAILED, "made way")),
+            ([f"JOB 551 ON n1 {at} DUE TO TIME LIMIT"], killed),
+            (
+                [
+                    f"JOB 55 ON n1 {at} DUE TO TIME LIMIT",
+                    "JOB 55 STEPD TERMINATED ON n1 AT 2026-01-02T03:06:05 DUE TO JOB NOT RUNNING",
+                ],
+                (RunState.TIMEOUT, "stopped at its time limit"),
+            ),
+        ):
+            with self.subTest(lines):
+                said = "".join(f"slurmstepd: error: *** {line} ***\n" for line in lines)
+                (self.folder / "j1.claim").write_text("55")
+                (self.folder / "j1.err").write_text(said)
+                status = await self.status("55:j1")
+                self.assertEqual(state, status.state)
+                self.assertIn(reason, status.reason)
 
     async def test_a_forgotten_job_that_a_user_cancelled_is_cancelled(self):
         for name, text in (("claim", "55"), ("cancel", "")):
