@@ -19,6 +19,13 @@ _PRIVATE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-pr
 _INIT = ("sh", "-c", '"$@"; exit', "-")
 """The first process of a PID namespace, which has to wait for orphans: slurmd does not."""
 SCRIPT = "#!/bin/bash\necho done\n"
+QUEUED_AGAIN = """#!/bin/bash
+cd "$(dirname "$UPLOAD_EVENTS_FILE")"
+touch "$JOB_ID.begun"
+[ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || exec sleep 600
+mkdir "$JOB_ID.end.$SLURM_JOB_ID"
+"""
+"""Its first run waits to be queued again; the second cannot leave a record of its end."""
 
 
 class FragileCluster(slurm.SlurmCluster):
@@ -162,6 +169,18 @@ class NoSignTest(BrokenNodeTest):
         self.assertEqual("FAILED", job["state"])
         self.assertIn(f"cannot read the job's files in {self.folder}", job["reason"])
         self.assertIn("has no manifest of this job", job["reason"])
+
+    def test_a_script_that_was_queued_again_and_could_not_record_its_end_is_completed(self):
+        job_id = self.submit(QUEUED_AGAIN)
+        wait_until((self.folder / f"{job_id}.begun").exists, 30, "its first run")
+        job = self.until(job_id, "its number", lambda job: job["executor_ref"])
+        number = job["executor_ref"].partition(":")[0]
+        self.cluster.run("scontrol", "requeue", number)
+        self.until(job_id, "the queue", lambda job: "put back into the queue" in job["reason"])
+        self.cluster.run("scontrol", "update", f"jobid={number}", "starttime=now")
+        job = self.end_of(job_id)
+        self.assertEqual("COMPLETED", job["state"])
+        self.assertIn("left no record of its end", job["reason"])
 
 
 class ShardsTest(BrokenNodeTest):

@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -37,6 +38,8 @@ from aind_data_transfer_service.executors.slurm_script import (
     CLAIM,
     END,
     ENDINGS,
+    REQUEST,
+    SCRIPT,
     job_file,
 )
 from aind_data_transfer_service.executors.slurm_words import killed, run_status
@@ -72,6 +75,9 @@ _STOP_LINE = re.compile(
 _CANCELLED = re.compile(rb"CANCELLED AT \S+(?: DUE TO ([A-Z ]+)(?:,.*)?)?")
 _LAST_OUTPUT = 8192
 _LONGEST_NUMBER = 32
+_CLOCKS_DIFFER = 60.0
+"""Seconds by which the clocks of Slurm and of the drive may differ. A job that Slurm queues again
+waits for 120 s before its next run."""
 _FILES = (*ENDINGS.values(), CLAIM, END)
 _REMEDY = (
     "let the service run as the user of the jobs, or put both users into one group and have the "
@@ -164,7 +170,7 @@ class LogFolder:
         except OSError as error:
             logger.info("slurm: %s cannot be created: %s", path, error.strerror)
 
-    def record(self, job_id: str, restarts: int = 0) -> EndRecord:
+    def record(self, job_id: str, restarts: int = 0, started: datetime | None = None) -> EndRecord:
         """Find out what a job left that Slurm reports as successful.
 
         Parameters
@@ -173,11 +179,13 @@ class LogFolder:
             Our own id, or that of a shard.
         restarts : int
             How often Slurm queued it again: what an earlier run left proves nothing then.
+        started : datetime | None
+            When its last run began, by Slurm's clock.
         """
         try:
             if self._read_end(job_id).get("exit_code") == 0:
                 return EndRecord.FOUND
-            if not restarts and self._has(job_id, CLAIM):
+            if self._has(job_id, CLAIM) and (not restarts or self._has_begun(job_id, started)):
                 return EndRecord.BEGUN
             return EndRecord.MISSING if self._is_shared() else EndRecord.UNREADABLE
         except OSError as error:
@@ -226,6 +234,20 @@ class LogFolder:
                 raise
             return False
         return True
+
+    def _has_begun(self, job_id: str, started: datetime | None) -> bool:
+        """Return whether the last run of a job, which began at a time, wrote what it is to do."""
+        if started is None:
+            return False
+        earliest = started.timestamp() - _CLOCKS_DIFFER
+        for ending in (REQUEST, SCRIPT):
+            try:
+                if os.lstat(job_file(self.path, job_id, ending)).st_mtime >= earliest:
+                    return True
+            except OSError as error:
+                if may_pass(error):
+                    raise
+        return False
 
     def _is_shared(self) -> bool:
         """Return whether any job left files here: else it is another folder than the nodes see.

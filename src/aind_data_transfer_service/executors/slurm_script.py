@@ -36,6 +36,8 @@ from aind_data_transfer_service.settings.variables import is_administrators, wit
 ENDINGS = {"stdout": ".out", "stderr": ".err", "events": ".events.jsonl"}
 CLAIM = ".claim"
 END = ".end"
+REQUEST = ".request.json"
+SCRIPT = ".script"
 CANCEL = ".cancel"
 MODULE = "aind_data_transfer_service.upload"
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -183,7 +185,7 @@ def compose_script(
         "@SHARD@": shard.replace("@SHARDS@", str(shards)) if shards else "",
         "@ID@": spec.job_id,
         "@BASE@": shlex.quote(base),
-        "@INPUT@": ".script" if spec.script else ".request.json",
+        "@INPUT@": SCRIPT if spec.script else REQUEST,
         "@COMMAND@": _command(spec, hpc),
         "@DATA@": data,
         "@ANNOUNCE@": "" if spec.script else announce,

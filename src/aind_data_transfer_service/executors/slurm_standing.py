@@ -100,7 +100,7 @@ class Standing:
 
     def _record(self, job_id: str, job: SlurmJob) -> EndRecord:
         """Find out what a job left that Slurm reports as successful."""
-        record = self._folder.record(job_id, job.restarts)
+        record = self._folder.record(job_id, job.restarts, job.started)
         if record is EndRecord.MISSING and self._folder.is_elsewhere(job_id, job.standard_output):
             return EndRecord.UNREADABLE
         return record

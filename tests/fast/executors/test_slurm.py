@@ -499,6 +499,28 @@ class FollowingTest(SlurmTest):
         status = await self.status(ref)
         self.assertIs(EndRecord.MISSING, status.record, "an earlier run proves nothing")
 
+    async def test_a_job_that_was_queued_again_began_if_its_last_run_left_something(self):
+        [ref] = await self.begin("j1")
+        started = datetime.now(UTC).replace(microsecond=0)
+        self.client.become(101, state="COMPLETED", nodes="n7", exit_code=0, restarts=1)
+        (self.folder / "j1.claim").write_text("101")
+        self.assertIs(EndRecord.MISSING, (await self.status(ref)).record)
+        for ending in ("script", "request.json"):
+            file = self.folder / f"j1.{ending}"
+            file.write_text("{}")
+            for seconds, time, record in (
+                (0, started, EndRecord.BEGUN),
+                (-30, started, EndRecord.BEGUN),
+                (-120, started, EndRecord.MISSING),
+                (0, None, EndRecord.MISSING),
+            ):
+                with self.subTest(ending, seconds=seconds, started=time):
+                    self.client.become(101, started=time)
+                    written = started.timestamp() + seconds
+                    os.utime(file, (written, written))
+                    self.assertIs(record, (await self.status(ref)).record)
+            file.unlink()
+
     async def test_a_job_with_which_the_controller_did_not_come_back_is_submitted_again(self):
         refs = await self.begin("j1", "j2", "j3")
         self.client.become(102, state="RUNNING")
