@@ -306,7 +306,7 @@ class LogFolder:
             state, record = RunState.LOST, EndRecord.UNREADABLE
         elif os.access(job_file(self.path, job_id, CLAIM), os.R_OK, effective_ids=True):
             state, reason = self._stop(ref, job_id) or (RunState.FAILED, KILLED)
-        elif self.is_there() and not self._has(job_id, CLAIM):
+        elif self._is_shared() and not self._has(job_id, CLAIM):
             state, reason = RunState.LOST, NEVER_BEGAN
         else:
             state, reason, record = RunState.LOST, FORGOTTEN, EndRecord.UNREADABLE

@@ -374,7 +374,11 @@ class FollowingTest(SlurmTest):
 
     async def test_a_forgotten_job_that_left_nothing_is_lost_in_words(self):
         status = await self.status("55:j1")
-        self.assertEqual(status.state, RunState.LOST)
+        self.assertEqual((RunState.LOST, EndRecord.UNREADABLE), (status.state, status.record))
+        self.assertIn("Slurm has forgotten the job", status.reason, "no job leaves files here")
+        (self.folder / "other.claim").write_text("54")
+        status = await self.status("55:j1")
+        self.assertEqual((RunState.LOST, EndRecord.MISSING), (status.state, status.record))
         self.assertIn("it never began", status.reason)
         self.folder.rename(self.folder.with_suffix(".gone"))
         self.addCleanup(self.folder.with_suffix(".gone").rename, self.folder)

@@ -50,6 +50,24 @@ class ForgottenTest(ClusterServiceTest):
             self.assertEqual(state, job.state)
             self.assertIn(reason, job.reason)
 
+    @slow
+    async def test_a_folder_in_which_no_job_left_anything_does_not_show_that_one_never_began(self):
+        logs = self.folder / "logs"  # the nodes have another one under the same name
+        logs.mkdir()
+        manager = await self.start(logging_directory=str(logs))
+        submission = await manager.submit_hpc(self.requests(1))
+        [job_id] = [one["job_id"] for one in submission.responses]
+        await manager.stop()
+        async with asyncio.timeout(10):
+            while self.cluster.jobs():
+                await asyncio.sleep(0.01)
+        manager = await self.start(logging_directory=str(logs))
+        async with asyncio.timeout(10):
+            while (job := await manager.get(job_id)).state not in ENDED:
+                await asyncio.sleep(0.01)
+        self.assertEqual(JobState.UNKNOWN, job.state)
+        self.assertIn("Slurm has forgotten the job, and it left no word", job.reason)
+
     def leave(self, job_id: str, ending: str, text: str) -> None:
         """Leave a file in the folder of logs, as a job or slurmstepd does."""
         (self.folder / f"{job_id}.{ending}").write_text(text)
