@@ -8,10 +8,11 @@ event `done`, by the record of its end, or by the manifest that it left beside t
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aind_data_transfer_service.beside import Pool
 from aind_data_transfer_service.errors import TransferServiceError, UnavailableError
 from aind_data_transfer_service.executors.base import EndRecord, RunState, RunStatus
 from aind_data_transfer_service.jobs.checks import job_keys
@@ -19,7 +20,6 @@ from aind_data_transfer_service.jobs.findings import LATE, said
 from aind_data_transfer_service.jobs.json_text import read_object
 from aind_data_transfer_service.jobs.record import Job
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.jobs.workers import Workers
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.upload.store import open_store
 
@@ -73,7 +73,7 @@ class Evidence:
     Parameters
     ----------
     is_verified : Callable
-        Looks whether a job has left the manifest of its verified asset. It may block, and raises a
+        Looks whether a job has left the manifest of its verified asset; raises a
         `TransferServiceError` if that cannot be found out now.
     on_answer : Callable
         Called after each look, so that the job is judged soon.
@@ -85,7 +85,7 @@ class Evidence:
 
     def __init__(
         self,
-        is_verified: Callable[[Job], bool],
+        is_verified: Callable[[Job], Awaitable[bool]],
         on_answer: Callable[[], None] = lambda: None,
         patience: Patience = Patience(),
         clock: Callable[[], float] = time.monotonic,
@@ -184,7 +184,7 @@ class Evidence:
     async def _look(self, job: Job) -> bool:
         """Ask the store."""
         async with self._turns:
-            return await asyncio.to_thread(self._is_verified, job)
+            return await self._is_verified(job)
 
 
 class Destinations:
@@ -198,9 +198,9 @@ class Destinations:
 
     def __init__(self, settings: ServiceSettings):
         self._settings = settings
-        self._workers = Workers("evidence", _AT_ONCE)
+        self._pool = Pool(_AT_ONCE, "evidence", in_caller=False)
 
-    def is_verified(self, job: Job) -> bool:
+    async def is_verified(self, job: Job) -> bool:
         """Return whether the manifest at a job's destination is this job's, and is published.
 
         Raises
@@ -208,22 +208,21 @@ class Destinations:
         TransferServiceError
             If the store gives no answer now.
         """
-        subject = (job.location, job.id)
-        answers = self._workers.ask(self._look, [subject], self._settings.check_timeout)
-        answer = answers.get(subject, LATE)
-        if isinstance(answer, bool):
-            return answer
-        if isinstance(answer, Exception):
-            raise answer
+        answer = asyncio.wrap_future(self._pool.submit(self._look, job.location, job.id))
+        try:
+            await asyncio.wait([answer], timeout=self._settings.check_timeout)
+            if answer.done() and not answer.cancelled():
+                return answer.result()
+        finally:
+            answer.cancel()  # a look that has not begun is dropped
         raise UnavailableError(f"the store {LATE}")
 
     def close(self) -> None:
         """Let the threads end."""
-        self._workers.close()
+        self._pool.close()
 
-    def _look(self, subject: tuple[str, str]) -> bool:
+    def _look(self, location: str, job_id: str) -> bool:
         """Look at one destination."""
-        location, job_id = subject
         bucket, prefix = location.rsplit("/", 2)[-2:]
         root = location[: -len(f"{bucket}/{prefix}")]
         if root != "s3://" and not (Path(root) / bucket).is_dir():

@@ -2,17 +2,22 @@
 
 import asyncio
 import shutil
+import tempfile
 import threading
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.errors import UnavailableError
 from aind_data_transfer_service.executors.base import EndRecord, RunState, RunStatus
-from aind_data_transfer_service.jobs.evidence import Evidence, Patience
+from aind_data_transfer_service.jobs.evidence import Destinations, Evidence, Patience
 from aind_data_transfer_service.jobs.manager import HpcJobRequest
 from aind_data_transfer_service.jobs.record import Job
 from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.job import UploadJob
 from tests.support import slow
@@ -20,6 +25,7 @@ from tests.support.jobs import event_line
 from tests.support.manager import ManagerTest
 
 DOUBT = "Slurm reports success, but the job left no sign of having run on n1: check slurmd there"
+OPEN_STORE = "aind_data_transfer_service.jobs.evidence.open_store"
 DONE = event_line("done", "end", "all is there")
 SCRIPT = "#!/bin/bash\ntrue\n"
 
@@ -223,7 +229,7 @@ class ClockTest(unittest.IsolatedAsyncioTestCase):
         self.job = Job(id="j1", name="a", location="s3://b/a")
         self.evidence = Evidence(self.is_verified, clock=lambda: self.now)
 
-    def is_verified(self, job: Job) -> bool:
+    async def is_verified(self, job: Job) -> bool:
         self.asked += 1
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -284,8 +290,7 @@ class ClockTest(unittest.IsolatedAsyncioTestCase):
         self.assertIs(RunState.COMPLETED, found.state)
 
     async def test_a_store_that_hangs_holds_up_nothing(self):
-        release, self.answers = threading.Event(), []
-        evidence = Evidence(lambda job: release.wait(10), clock=lambda: self.now)
+        evidence = Evidence(lambda job: asyncio.sleep(60), clock=lambda: self.now)
         status = RunStatus("7", RunState.COMPLETED, record=EndRecord.UNREADABLE, doubt=DOUBT)
         try:
             for self.now in (0, 30, 599):
@@ -296,8 +301,52 @@ class ClockTest(unittest.IsolatedAsyncioTestCase):
             self.assertIs(RunState.LOST, found.state)
             self.assertIn("did not answer in time", found.reason)
         finally:
-            release.set()
             evidence.forget(())
+
+
+class DestinationsTest(unittest.IsolatedAsyncioTestCase):
+    """Looks at destinations, in threads of their own."""
+
+    def setUp(self):
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.job = Job(id="j1", name="a", location=f"{self.folder}/b/a")
+        (self.folder / "b").mkdir()
+
+    def make(self, **settings: Any) -> Destinations:
+        usual = {"data_dir": self.folder, "lab_timezone": "UTC"}
+        destinations = Destinations(ServiceSettings(**(usual | settings)))
+        self.addCleanup(destinations.close)
+        return destinations
+
+    async def test_they_need_no_thread_that_others_use(self):
+        release, shared = threading.Event(), ThreadPoolExecutor(1)
+        self.addCleanup(shared.shutdown)
+        self.addCleanup(release.set)
+        asyncio.get_running_loop().set_default_executor(shared)
+        shared.submit(release.wait, 10)
+        answered = asyncio.Event()
+        evidence = Evidence(self.make().is_verified, answered.set)
+        status = RunStatus("7", RunState.COMPLETED, record=EndRecord.UNREADABLE, doubt=DOUBT)
+        evidence.judge(self.job, status, False)
+        async with asyncio.timeout(2):
+            await answered.wait()
+        found = evidence.judge(self.job, status, False)
+        self.assertIs(RunState.FAILED, found.state)
+        self.assertIn("has no manifest of this job", found.reason)
+
+    async def test_a_look_that_hangs_is_given_up_in_time(self):
+        release = threading.Event()
+        self.addCleanup(release.set)
+        destinations = self.make(check_timeout=0.1)
+        with patch(OPEN_STORE, side_effect=lambda *_, **__: release.wait(10)):
+            looks = [destinations.is_verified(self.job) for _ in range(8)]
+            found = await asyncio.gather(*looks, return_exceptions=True)
+        self.assertEqual({"the store did not answer in time"}, {str(one) for one in found})
+
+    async def test_a_destination_that_cannot_be_seen_is_an_error_that_says_so(self):
+        (self.folder / "b").rmdir()
+        with self.assertRaisesRegex(UnavailableError, "b cannot be seen from the service"):
+            await self.make().is_verified(self.job)
 
 
 if __name__ == "__main__":
