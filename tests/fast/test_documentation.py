@@ -1,6 +1,7 @@
 """The documentation says what the code does."""
 
 import ast
+import gc
 import re
 import sys
 import tomllib
@@ -50,10 +51,23 @@ def named(settings: type[EnvironmentSettings]) -> dict[str, FieldInfo]:
     return {variable: fields[name] for name, variable in settings.variables().items()}
 
 
+def parsed(path: Path) -> ast.Module:
+    """Parse a file.
+
+    Python 3.11 fails if collecting garbage while it parses runs code that parses, too: to show the
+    traceback of an exception that nobody looked at does.
+    """
+    gc.disable()
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    finally:
+        gc.enable()
+
+
 def texts() -> Iterator[str]:
     """Give every text that stands in the code, each in one piece."""
     for path in (ROOT / "src").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
 
@@ -352,7 +366,7 @@ def imported() -> set[str]:
     """Name the top-level modules that the code imports."""
     found = set()
     for path in (ROOT / "src").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Import):
                 found |= {name.name.partition(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:

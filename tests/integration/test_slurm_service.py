@@ -412,7 +412,9 @@ class ServiceTest(ClusterTest):
             answer = self.api.post("/api/submit_hpc_jobs", json=body)
             self.assertEqual(200, answer.status_code)
             [warning] = answer.json()["data"]["warnings"]
-            self.assertIn("saved and start once this is resolved", warning)
+            self.assertRegex(
+                warning, "(are saved and start|is saved and starts) once this is resolved"
+            )
             [response] = answer.json()["data"]["responses"]
             self.assertEqual("SUBMITTED", response["state"])
             self.assertEqual(503, self.api.get("/healthz").status_code)

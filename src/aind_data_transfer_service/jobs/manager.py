@@ -655,11 +655,14 @@ def _undecided(started: Sequence[Started]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for one in started:
         reasons.setdefault(redact(one.error or ""), []).append(one.job_id)
-    return [
-        f"{reason}; {'job' if len(ids) == 1 else 'jobs'} {', '.join(ids)}: saved, and handed over "
-        "again once this is resolved"
-        for reason, ids in reasons.items()
-    ]
+    return [f"{reason}; {_saved(ids)} once this is resolved" for reason, ids in reasons.items()]
+
+
+def _saved(job_ids: Sequence[str]) -> str:
+    """Say that jobs are not lost."""
+    if len(job_ids) == 1:
+        return f"job {job_ids[0]} is saved and starts"
+    return f"the jobs {', '.join(job_ids)} are saved and start"
 
 
 def _response(job: Job, state: JobState, started: Started | None = None) -> dict[str, Any]:
