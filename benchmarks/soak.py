@@ -124,10 +124,16 @@ class Soak:
         Where sessions are made.
     seed : int
         Of what happens when.
+    is_on_cluster : bool
+        Whether jobs run on a cluster.
     """
 
-    def __init__(self, service: Service, folder: Path, seed: int):
+    def __init__(self, service: Service, folder: Path, seed: int, is_on_cluster: bool):
         self.service, self.folder, self.lot = service, folder, random.Random(seed)
+        self.is_on_cluster = is_on_cluster
+        self.hostile = folder.with_name("hostile")
+        """Holds the working directories of hostile scripts on a cluster."""
+        self.hostile.mkdir()
         self.is_over = threading.Event()
         self.honest: dict[str, str] = {}
         """Ids of jobs by the subject, or by the name of the script."""
@@ -200,9 +206,12 @@ class Soak:
 
         def script() -> None:
             name = self.lot.choice(list(HOSTILE))
+            settings = {"name": f"hostile {name}"}
+            if self.is_on_cluster:  # there jobs share a folder, unless they ask for another
+                settings["current_working_directory"] = tempfile.mkdtemp(dir=self.hostile)
             job = {
                 "upload_job_settings": "{}",
-                "hpc_settings": json.dumps({"name": f"hostile {name}"}),
+                "hpc_settings": json.dumps(settings),
                 "script": f"#!/bin/sh\n{HOSTILE[name]}\n",
             }
             self._post("script", "/api/submit_hpc_jobs", json={"jobs": [job]})
@@ -451,7 +460,7 @@ def main() -> int:
             variables |= stack.enter_context(cluster(folder, options.seed))
         service = Service(folder, variables)
         service.start()
-        soak = Soak(service, sessions, options.seed)
+        soak = Soak(service, sessions, options.seed, options.slurm)
         try:
             soak.run(options.honest, 60 * options.minutes)
             soak.check(local_assets(assets))
