@@ -54,7 +54,9 @@ def surgeries(
     done = []
     if any((item.peek(column) or "").lower() == _INJECTION for column in _REQUESTS):
         places = [
-            place for place in _PLACES if identifier(item.peek(f"nROID{place}")) == subject_id
+            place
+            for place in _PLACES
+            if identifier(item.peek(f"nROID{place}")) == identifier(subject_id)
         ]
         done = [_injection(item, place) for place in places]
     columns = {"request": ("nStart_x0020_Date", (), (), (), ())}

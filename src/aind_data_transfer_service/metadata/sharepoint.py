@@ -117,7 +117,9 @@ class SharePointSource(SourceBase):
         remarks: list[str] = []
         others = 0
         for fields in items:
-            if subject_id not in [identifier(fields.get(column)) for column in one.columns]:
+            if identifier(subject_id) not in [
+                identifier(fields.get(column)) for column in one.columns
+            ]:
                 others += 1
                 continue
             made, problems = one.surgeries(fields, self._zone, subject_id)

@@ -235,7 +235,7 @@ class SubmissionTest(ManagerTest):
         self.assertEqual(("ok", []), (submission.stage, submission.errors))
         [warning] = submission.warnings
         self.assertIn(first["job_id"], warning)
-        self.assertIn("handed over again", warning)
+        self.assertIn("saved and start", warning)
         await self.until(first["job_id"], JobState.PENDING)
 
 

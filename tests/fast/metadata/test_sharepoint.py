@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import MetadataError
@@ -245,6 +245,7 @@ class Asking(unittest.TestCase):
 
     @settings(max_examples=campaign(40))
     @given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).map(str.strip))
+    @example("0\xa00")
     def test_no_id_breaks_the_question(self, subject_id: str) -> None:
         self.new.items = [item_2023(subject_id)]
         found = self.kept_source.procedures(subject_id)
