@@ -23,6 +23,9 @@ GOOD: tuple[dict[str, Any], ...] = (
     {"memory_per_node": 64_000},
     {"memory_per_cpu": 8000, "cpus_per_task": 8},
     {"qos": "long", "time_limit": 5, "time_minimum": 5},
+    {"gpus": "0"},
+    {"gpus_per_node": "0"},
+    {"gres": "gpu:0"},
 )
 """Jobs that run."""
 BAD: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -116,13 +116,20 @@ def _missing_gres(
     """Find generic resources that no node has; some versions of slurmrestd crash on them."""
     if not cluster.nodes or not _are_all_listed(cluster):
         return
-    known = {name for node in cluster.nodes for name in _gres_names(node.gres)}
-    wanted = [("gres", name) for name in _gres_names(properties.get("gres", ""))]
-    wanted += [(name, "gpu") for name in _GPUS if properties.get(name)]
+    known = {name.casefold() for node in cluster.nodes for name in _gres_names(node.gres)}
+    asked = ",".join(_counted(str(properties.get("gres") or "")))
+    wanted = [("gres", name) for name in dict.fromkeys(_gres_names(asked))]
+    wanted += [(name, "gpu") for name in _GPUS if any(_counted(str(properties.get(name) or "")))]
     for name, resource in wanted:
-        if resource not in known:
+        if resource.casefold() not in known:
             listed = ", ".join(sorted(known)[:_NAMED]) or "none"
             yield name, f'no node of this cluster has the resource "{resource}"; it has: {listed}'
+
+
+def _counted(text: str) -> list[str]:
+    """List the requests in `gpu:a100:2,ssd:0` that are not for none, which Slurm skips."""
+    requests = (word.strip() for word in text.split(","))
+    return [one for one in requests if one and not re.search(r"(^|[:=])0+$", one)]
 
 
 def _gres_names(text: str) -> list[str]:
@@ -130,7 +137,7 @@ def _gres_names(text: str) -> list[str]:
     text = re.sub(r"\([^)]*\)", "", text)
     words = (re.sub(r"^gres[:/]", "", word.strip()) for word in text.split(","))
     names = (word.partition(":")[0].partition("=")[0] for word in words)
-    return [name for name in names if name and name not in ("none", "(null)", "N/A")]
+    return [name for name in names if name and name.casefold() not in ("none", "(null)", "n/a")]
 
 
 def _are_all_listed(cluster: ClusterLimits) -> bool:

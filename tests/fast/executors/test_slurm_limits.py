@@ -133,6 +133,21 @@ class RecordedLimitsTest(unittest.TestCase):
         found = find_limits({"account": "Neuro"}, place, cluster)
         self.assertEqual((), found.warnings)
 
+    def test_a_resource_that_is_asked_for_zero_times_is_not_missing(self) -> None:
+        for settings in (
+            *({name: "0"} for name in ("gpus", "gpus_per_node", "gpus_per_socket")),
+            *({"gpus": "a100:0,v100:0"}, {"gpus_per_task": "a100:00"}, {"cpus_per_gpu": "0"}),
+            *({"gres": "gpu:0"}, {"gres": "gres:gpu:a100:0,ssd:0"}, {"gres": "gpu=0"}),
+            *({"gres": "none"}, {"gres": "NONE"}),
+        ):
+            with self.subTest(**settings):
+                found = find_limits(settings, place, recorded(42))
+                self.assertEqual((), found.errors)
+        for settings in ({"gpus": "a100:0,v100:1"}, {"gpus": "10"}, {"gres": "gpu:0,gpu:a100:1"}):
+            with self.subTest(**settings):
+                self.assertEqual(1, len(find_limits(settings, place, recorded(42)).errors))
+        self.assertTrue(find_limits({"gres": "gpu"}, place, recorded(42)).errors)
+
     def test_hidden_nodes_may_be_larger(self) -> None:
         cluster = recorded(42)
         more = [replace(one, total_nodes=2, total_cpus=500) for one in cluster.partitions]
