@@ -26,6 +26,11 @@ PartitionName=cpus Nodes={host} MaxCPUsPerNode=4
 PartitionName=hidden Nodes={host} Hidden=YES MaxTime=30
 PartitionName=drained Nodes={host} State=DRAIN
 PartitionName=down Nodes={host} State=DOWN
+PartitionName=alternate Nodes={host} State=DRAIN Alternate=chain
+PartitionName=chain Nodes={host} State=INACTIVE Alternate=part
+PartitionName=circle Nodes={host} State=DRAIN Alternate=round
+PartitionName=round Nodes={host} State=DRAIN Alternate=circle
+PartitionName=dry Nodes={host} State=DRAIN Alternate=short
 """
 _WAITS_FOR_EVER = frozenset(
     {
@@ -129,6 +134,17 @@ class LimitsTest(unittest.IsolatedAsyncioTestCase):
             await self.until(client, numbers, waits_for_ever=True)
             for number in numbers:
                 await client.cancel(number)
+
+    async def test_jobs_of_a_closed_partition_are_compared_with_its_alternate(self) -> None:
+        good = [{"partition": "alternate"}, {"partition": "dry", "time_limit": 60}]
+        bad = [{"partition": "circle"}, {"partition": "dry", "nodes": [2, 2], "qos": "normal"}]
+        for client in self.clients:
+            specs = [self.given(settings, number) for number, settings in enumerate(good + bad)]
+            self.assertEqual({"2", "3"}, set(await self.errors(client, specs)))
+            numbers = [await self.submit(client, spec) for spec in specs]
+            self.assertIsNone(numbers[2])
+            await self.until(client, set(numbers[:2]), waits_for_ever=False)
+            await self.until(client, set(numbers[3:]) - {None}, waits_for_ever=True)
 
     async def test_a_down_partition_lets_jobs_wait(self) -> None:
         for client in self.clients:

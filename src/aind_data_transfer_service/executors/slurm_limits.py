@@ -8,7 +8,7 @@ it; a quality of service may lift the limits of a partition; `memory_per_cpu` ab
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aind_data_transfer_service.hpc.models import SlurmNode
@@ -168,9 +168,28 @@ def _candidates(
     asked = [name.strip() for name in str(properties.get("partition", "")).split(",")]
     if names := [name for name in asked if name]:
         missing = [name for name in names if name not in by_name]
-        return [by_name[name] for name in names if name in by_name], missing
+        return _open([by_name[name] for name in names if name in by_name], by_name), missing
     default = [one for one in cluster.partitions if one.is_default]
-    return default or list(cluster.partitions), []
+    return _open(default or cluster.partitions, by_name), []
+
+
+def _open(
+    partitions: Sequence[SlurmPartition], by_name: Mapping[str, SlurmPartition]
+) -> list[SlurmPartition]:
+    """Put alternates in the place of closed partitions; each partition is listed once."""
+    found = (_alternate(one, by_name) for one in partitions)
+    return list({one.name: one for one in found}.values())
+
+
+def _alternate(partition: SlurmPartition, by_name: Mapping[str, SlurmPartition]) -> SlurmPartition:
+    """Find the partition that gets the jobs of this one; itself if no alternate takes jobs."""
+    one, seen = partition, {partition.name}
+    while one.closed:
+        if not one.alternate or one.alternate in seen:
+            return partition
+        seen.add(one.alternate)
+        one = by_name.get(one.alternate, SlurmPartition(one.alternate))  # unlisted: no known limit
+    return one if one is partition else replace(one, stands_in_for=partition.name)
 
 
 def _missing(names: Sequence[str], place: Place, cluster: ClusterLimits) -> Iterator[str]:
@@ -320,13 +339,16 @@ def _sentences(
     """Write what is wrong, property by property."""
     by_name: dict[str, dict[str, _Excess]] = {}
     for partition, excesses in found:
+        label = f'"{partition.name}"'
+        if partition.stands_in_for:
+            label += f' (in place of "{partition.stands_in_for}")'
         for excess in excesses:
-            by_name.setdefault(excess.name, {}).setdefault(partition.name, excess)
+            by_name.setdefault(excess.name, {}).setdefault(label, excess)
     everywhere = {name: all_of for name, all_of in by_name.items() if len(all_of) == len(found)}
     hint = f"; partitions that fit: {', '.join(fitting[:_NAMED])}" if fitting else ""
     sentences = []
     for name, all_of in (everywhere or by_name).items():
-        said = [f'partition "{partition}" {one.allowed}' for partition, one in all_of.items()]
+        said = [f"partition {label} {one.allowed}" for label, one in all_of.items()]
         first = next(iter(all_of.values()))
         sentences.append(f"{place(name)}: {first.found}; {', '.join(said[:_NAMED])}{hint}")
     return sentences

@@ -29,6 +29,10 @@ class SlurmPartition:
     """Whether jobs without a partition run here. No partition says so from v0.0.40 on."""
     closed: str = ""
     """DRAIN or INACTIVE if the partition refuses jobs now."""
+    alternate: str = ""
+    """The partition that gets its jobs while it is closed."""
+    stands_in_for: str = ""
+    """The closed partition whose jobs this one gets, if a job named that one."""
     is_up: bool = True
     """Whether it starts jobs now."""
     max_minutes: int | None = None
@@ -90,6 +94,7 @@ def _read_partition(raw: Mapping[str, Any]) -> SlurmPartition:
         name=_text(raw.get("name")),
         is_default="default" in {str(flag).lower() for flag in _listed(raw.get("flags"))},
         closed=_closed(raw),
+        alternate=_text(raw.get("alternate", raw.get("alternative"))),
         is_up=_is_up(raw),
         max_minutes=_limit(most.get("time", raw.get("max_time_limit"))),
         max_nodes=_limit(most.get("nodes", raw.get("maximum_nodes_per_job"))),

@@ -156,6 +156,77 @@ class RecordedLimitsTest(unittest.TestCase):
             self.assertEqual([], errors(cluster, **settings))
 
 
+class AlternatePartitionTest(unittest.TestCase):
+    """Slurm sends the jobs of a partition that takes none to its alternate."""
+
+    @staticmethod
+    def cluster(*alternates: tuple[str, str], closed: tuple[str, ...]) -> ClusterLimits:
+        """Make a cluster of the recorded partitions and of closed ones with an alternate."""
+        more = [SlurmPartition(name, closed="DRAIN", alternate=to) for name, to in alternates]
+        known = recorded(38)
+        parts = [
+            replace(one, closed="DRAIN") if one.name in closed else one for one in known.partitions
+        ]
+        return replace(known, partitions=[*parts, *more])
+
+    def test_every_version_tells_the_alternate(self) -> None:
+        for raw in (
+            {"name": "alt", "alternative": "part", "nodes_online": 2},
+            {"name": "alt", "alternative": "part", "state": "DRAIN"},
+            {"name": "alt", "alternate": "part", "partition": {"state": ["INACTIVE"]}},
+        ):
+            [one] = read_partitions({"partitions": [raw]})
+            self.assertEqual("part", one.alternate)
+            cluster = replace(recorded(38), partitions=[*recorded(38).partitions, one])
+            self.assertEqual([], errors(cluster, partition="alt"))
+
+    def test_a_job_is_compared_with_the_first_alternate_that_takes_jobs(self) -> None:
+        cluster = self.cluster(("a", "b"), ("b", "short"), closed=())
+        self.assertEqual([], errors(cluster, partition="a", time_limit=60, qos="normal"))
+        [error] = errors(cluster, partition="a", time_limit=61, qos="normal")
+        self.assertEqual(
+            'hpc_settings.time_limit: 61 minutes; partition "short" (in place of "a") allows at '
+            "most 60 minutes (MaxTime); partitions that fit: part, memory, percpu, cpus",
+            error,
+        )
+        [error] = errors(cluster, partition="a,short", time_limit=61, qos="normal")
+        self.assertEqual(1, error.count("allows at most"))
+
+    def test_the_alternate_of_an_open_partition_is_not_used(self) -> None:
+        cluster = self.cluster(closed=())
+        parts = [
+            replace(one, alternate="part") if one.name == "short" else one
+            for one in cluster.partitions
+        ]
+        cluster = replace(cluster, partitions=parts)
+        self.assertTrue(errors(cluster, partition="short", time_limit=61, qos="normal"))
+
+    def test_alternates_that_take_no_jobs_or_lead_in_a_circle_refuse_the_job(self) -> None:
+        for alternates in (
+            [("a", "drained")],
+            [("a", "a")],
+            [("a", "b"), ("b", "a")],
+            [("a", "b"), ("b", "c"), ("c", "b")],
+        ):
+            cluster = self.cluster(*alternates, closed=())
+            [error] = errors(cluster, partition="a")
+            self.assertRegex(error, r'^hpc_settings.partition: "a"; .* takes no jobs now \(DRAIN\)')
+
+    def test_an_alternate_that_is_not_listed_refuses_nobody(self) -> None:
+        cluster = self.cluster(("a", "elsewhere"), closed=())
+        self.assertEqual([], errors(cluster, partition="a", time_limit=10**6))
+
+    def test_jobs_without_a_partition_go_to_the_alternate_of_the_default(self) -> None:
+        cluster = self.cluster(closed=("part",))
+        self.assertTrue(errors(cluster))
+        parts = [
+            replace(one, alternate="short") if one.is_default else one for one in cluster.partitions
+        ]
+        cluster = replace(cluster, partitions=parts)
+        self.assertEqual([], errors(cluster))
+        self.assertTrue(errors(cluster, time_limit=61, qos="normal"))
+
+
 class FaultyAnswersTest(unittest.TestCase):
     """An answer that makes no sense refuses nobody."""
 
@@ -197,6 +268,7 @@ class FaultyAnswersTest(unittest.TestCase):
     @given(ANYTHING, ANYTHING, ANYTHING)
     def test_any_answer_is_read(self, one: Any, two: Any, three: Any) -> None:
         names = ("name", "maximums", "qos", "accounts", "partition", "state", "flags", "nodes")
+        names += ("alternate",)
         raw = dict.fromkeys(names, one) | {"name": "part"}
         for listed in ([raw], one, [one, two]):
             partitions = read_partitions({"partitions": listed})
