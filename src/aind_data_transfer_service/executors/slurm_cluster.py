@@ -2,14 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.slurm_limits import ClusterLimits
 from aind_data_transfer_service.hpc.client import SlurmClient
-from aind_data_transfer_service.hpc.partitions import SlurmQos
 
 T = TypeVar("T")
 LONGEST_AGE = 60.0
@@ -64,26 +62,9 @@ class KnownLimits:
         partitions, nodes, qos = await asyncio.gather(
             _within(seconds, client.partitions()),
             _within(seconds, client.nodes()),
-            _within(seconds, _offered(client.qos())),
+            _within(seconds, client.qos()),
         )
-        offered = qos or _Offered(True)
-        return ClusterLimits(
-            tuple(partitions or ()), tuple(nodes or ()), offered.qos or None, offered.is_offered
-        )
-
-
-@dataclass(frozen=True)
-class _Offered:
-    """Whether a server offers slurmdbd, and what it lists."""
-
-    is_offered: bool
-    qos: Sequence[SlurmQos] | None = None
-
-
-async def _offered(question: Awaitable[Sequence[SlurmQos] | None]) -> _Offered:
-    """Tell an empty list from one that is not offered."""
-    found = await question
-    return _Offered(found is not None, found)
+        return ClusterLimits(tuple(partitions or ()), tuple(nodes or ()), qos or None)
 
 
 async def _within(seconds: float, question: Awaitable[T]) -> T | None:

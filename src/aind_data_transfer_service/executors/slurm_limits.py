@@ -36,9 +36,7 @@ class ClusterLimits:
     partitions: Sequence[SlurmPartition] = ()
     nodes: Sequence[SlurmNode] = ()
     qos: Sequence[SlurmQos] | None = None
-    """None if slurmdbd did not answer, or is not offered."""
-    has_accounting: bool = True
-    """False if the cluster surely has no slurmdbd that could lift limits."""
+    """None if unknown: slurmrestd may not offer slurmdbd although the cluster has one."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +90,14 @@ def find_limits(
             if one.is_up and one not in candidates and not _excesses(properties, one, cluster)
         ]
         errors += _sentences(list(zip(candidates, certain)), place, fitting)
-    elif all(excesses for _, excesses in found):
-        unsure = [excesses for _, excesses in found]
-        lines = _sentences(list(zip(candidates, unsure)), place, [])
+        found = [
+            (one, [excess for excess in excesses if excess not in sure])
+            for (one, excesses), sure in zip(found, certain)
+        ]
+    if all(excesses for _, excesses in found):
         warnings += [
-            f"{text}; the job waits unless its quality of service allows it" for text in lines
+            f"{text}; the job waits unless its quality of service allows it"
+            for text in _sentences(found, place, [])
         ]
     return LimitFindings(
         tuple(errors), (*warnings, *_account_warnings(properties, candidates, place))
@@ -235,11 +236,11 @@ def _node_counts(properties: Mapping[str, Any], partition: SlurmPartition) -> It
         return
     fewest, most = nodes[0], nodes[-1]
     found = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    if partition.max_nodes and fewest > partition.max_nodes:
+    if partition.total_nodes and fewest > partition.total_nodes:
+        yield _Excess("nodes", found, f"has {partition.total_nodes:,}")
+    elif partition.max_nodes and fewest > partition.max_nodes:
         allowed = f"allows at most {partition.max_nodes:,} (MaxNodes)"
         yield _Excess("nodes", found, allowed, can_be_lifted=True)
-    elif partition.total_nodes and fewest > partition.total_nodes:
-        yield _Excess("nodes", found, f"has {partition.total_nodes:,}")
     if partition.min_nodes and most < partition.min_nodes:
         allowed = f"needs at least {partition.min_nodes:,} (MinNodes)"
         yield _Excess("nodes", found, allowed, can_be_lifted=True)
@@ -325,7 +326,7 @@ def _certain(
 def _may_lift_limits(name: str, partition: SlurmPartition, cluster: ClusterLimits) -> bool:
     """Return whether the quality of service of a job may lift limits of a partition."""
     if cluster.qos is None:
-        return cluster.has_accounting or bool(name or partition.qos)
+        return True
     lifting = {one.name.casefold() for one in cluster.qos if one.lifts_limits}
     known = {one.name.casefold() for one in cluster.qos}
     if {name.casefold(), partition.qos.casefold()} & lifting:

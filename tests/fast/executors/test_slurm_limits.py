@@ -16,6 +16,7 @@ from aind_data_transfer_service.executors.slurm_limits import ClusterLimits, fin
 from aind_data_transfer_service.hpc.dialects import Dialect
 from aind_data_transfer_service.hpc.partitions import (
     SlurmPartition,
+    SlurmQos,
     read_partitions,
     read_qos,
 )
@@ -107,10 +108,10 @@ class RecordedLimitsTest(unittest.TestCase):
         names = [text.partition(":")[0].removeprefix("hpc_settings.") for text in found]
         self.assertEqual({"gres", "time_limit", "nodes", "tasks", "memory_per_node"}, set(names))
 
-    def test_without_slurmdbd_no_quality_of_service_lifts_limits_unless_one_is_named(self) -> None:
-        cluster = replace(recorded(38), qos=None, has_accounting=False)
-        self.assertTrue(errors(cluster, partition="short", time_limit=61))
-        self.assertEqual([], errors(cluster, partition="short", time_limit=61, qos="x"))
+    def test_while_qos_are_unknown_what_none_may_lift_is_an_error(self) -> None:
+        cluster = replace(recorded(38), qos=None)
+        for settings in ({"tasks": 9}, {"partition": "short", "nodes": [2, 2]}):
+            self.assertEqual(1, len(errors(cluster, **settings)))
         self.assertEqual([], errors(cluster, partition="dev", qos="slow"))
 
     def test_while_slurmdbd_is_silent_a_limit_that_it_may_lift_is_a_warning(self) -> None:
@@ -312,7 +313,7 @@ class KnownLimitsTest(unittest.IsolatedAsyncioTestCase):
 
     def setUp(self) -> None:
         self.now = 100.0
-        self.client = _Client(replace(recorded(42), qos=None, has_accounting=False))
+        self.client = _Client(replace(recorded(42), qos=[SlurmQos("normal")]))
         self.checks = JobChecks(self.client, HpcSettings(), lambda: self.now)
 
     async def found(self, **settings: Any) -> list[str]:
@@ -351,6 +352,13 @@ class KnownLimitsTest(unittest.IsolatedAsyncioTestCase):
         self.now += 10
         self.assertEqual(1, len(await self.found(partition="short", time_limit=61)))
 
+    async def test_where_slurmrestd_does_not_offer_slurmdbd_a_qos_may_lift_limits(self) -> None:
+        self.client.limits = replace(self.client.limits, qos=None)
+        job = JobSpec("1", "job", settings={"partition": "short", "time_limit": 61})
+        unfit = await self.checks.check([job], 5)
+        self.assertEqual({}, dict(unfit.errors))
+        self.assertRegex(unfit.warnings["1"][0], "time_limit: .*waits unless its quality of serv")
+
     async def test_an_old_answer_is_not_used_once_the_cluster_is_away(self) -> None:
         self.assertEqual([], await self.found())
         self.client.limits = None
@@ -365,7 +373,7 @@ class DefaultsTest(unittest.IsolatedAsyncioTestCase):
         hpc = HpcSettings(
             partition="short", time_limit=61, job_defaults={"tasks": 9, "nodes": [2, 2]}
         )
-        client = _Client(replace(recorded(42), qos=None, has_accounting=False))
+        client = _Client(replace(recorded(42), qos=[SlurmQos("normal")]))
         checks = JobChecks(client, hpc)
         unfit = await checks.check([JobSpec("1", ""), JobSpec("2", "", settings={"tasks": 10})], 5)
         settings = [text.partition(":")[0] for text in unfit.errors["1"]]

@@ -60,8 +60,8 @@ class LimitsOfTheClusterTest(ClusterServiceTest):
         manager = await self.start()
         response = await self.submit(
             manager,
-            {"partition": "short", "time_limit": 61, "nodes": [2, 2]},
-            {"partition": "short", "time_limit": 60},
+            {"partition": "cpus", "cpus_per_task": 5, "nodes": [2, 2]},
+            {"partition": "short", "time_limit": 61},
             {"tasks": 9},
             {"partition": "memory", "memory_per_node": 10_001},
         )
@@ -69,16 +69,14 @@ class LimitsOfTheClusterTest(ClusterServiceTest):
         found = [text.partition(":")[0] for text in errors]
         self.assertEqual(
             [
-                "job 1, hpc_settings.time_limit",
                 "job 1, hpc_settings.nodes",
+                "job 1, hpc_settings.cpus_per_task",
                 "job 3, hpc_settings.tasks",
                 "job 4, hpc_settings.memory_per_node",
             ],
             found,
         )
-        self.assertIn(
-            '61 minutes; partition "short" allows at most 60 minutes (MaxTime)', errors[0]
-        )
+        self.assertIn('5; partition "cpus" allows at most 4 CPUs on a node', errors[1])
         self.assertEqual([], self.cluster.jobs())
         self.assertEqual(0, (await manager.find()).total)
 
@@ -97,13 +95,13 @@ class LimitsOfTheClusterTest(ClusterServiceTest):
     async def test_what_is_wrong_by_itself_and_on_this_cluster_is_said_at_once(self):
         manager = await self.start()
         response = await self.submit(
-            manager, {"partition": "short", "time_limit": 61, "signal": "NOPE"}, {"tasks": 9}
+            manager, {"partition": "short", "nodes": [2, 2], "signal": "NOPE"}, {"tasks": 9}
         )
         found = [text.partition(":")[0] for text in response.json()["data"]["errors"]]
         self.assertEqual(
             [
                 "job 1, hpc_settings.signal",
-                "job 1, hpc_settings.time_limit",
+                "job 1, hpc_settings.nodes",
                 "job 2, hpc_settings.tasks",
             ],
             found,
@@ -117,13 +115,13 @@ class LimitsOfTheClusterTest(ClusterServiceTest):
             )
             warnings = await self.ready(manager)
         self.assertEqual(2, len(warnings), warnings)
-        self.assertRegex(warnings[0], '^HPC_TIME_LIMIT: 600 minutes; partition "short" allows')
-        self.assertRegex(warnings[1], "^HPC_JOB_DEFAULTS.nodes: 2; ")
+        self.assertRegex(warnings[0], "^HPC_JOB_DEFAULTS.nodes: 2; ")
+        self.assertRegex(warnings[1], '^HPC_TIME_LIMIT: 600 minutes; partition "short" allows')
         self.assertEqual(2, len(logs.output))
         response = await self.submit(manager, {}, {"time_limit": 5, "nodes": 1})
         errors = response.json()["data"]["errors"]
         self.assertEqual(
-            ["job 1, HPC_TIME_LIMIT", "job 1, HPC_JOB_DEFAULTS.nodes"],
+            ["job 1, HPC_JOB_DEFAULTS.nodes"],
             [text.partition(":")[0] for text in errors],
         )
         response = await self.submit(manager, {"time_limit": 5, "nodes": 1})
