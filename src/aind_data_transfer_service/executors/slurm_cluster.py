@@ -13,7 +13,7 @@ T = TypeVar("T")
 LONGEST_AGE = 60.0
 """Seconds for which an answer is used."""
 _RETRY = 10.0
-"""Seconds after an answer without partitions until the cluster is asked again."""
+"""Seconds after an answer without partitions, or none, until the same is asked again."""
 
 
 class KnownLimits:
@@ -33,6 +33,7 @@ class KnownLimits:
         self._limits = ClusterLimits()
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
+        self._ask_again_at: dict[str, float] = {}
 
     @property
     def age(self) -> float:
@@ -48,7 +49,8 @@ class KnownLimits:
             How long to wait for answers.
         max_age : float
             How many seconds old an earlier answer may be. One without partitions is used for ten
-            seconds, so that a cluster that is away does not delay each submission.
+            seconds, so that a cluster that is away does not delay each submission. For as long,
+            nodes and qualities of service that were not told in time are not asked for again.
         """
         async with self._asking:
             if self.age >= (max_age if self._limits.partitions else _RETRY):
@@ -60,17 +62,19 @@ class KnownLimits:
         """Ask for everything at once; each answer counts by itself."""
         client = self._client
         partitions, nodes, qos = await asyncio.gather(
-            _within(seconds, client.partitions()),
-            _within(seconds, client.nodes()),
-            _within(seconds, client.qos()),
+            self._answer("partitions", client.partitions, seconds),
+            self._answer("nodes", client.nodes, seconds),
+            self._answer("qos", client.qos, seconds),
         )
         return ClusterLimits(tuple(partitions or ()), tuple(nodes or ()), qos or None)
 
-
-async def _within(seconds: float, question: Awaitable[T]) -> T | None:
-    """Wait for an answer; None if there is none that can be used."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await question
-    except (TimeoutError, ExecutorError):  # Slurm itself refuses what it does not have
-        return None
+    async def _answer(self, name: str, ask: Callable[[], Awaitable[T]], seconds: float) -> T | None:
+        """Wait for an answer, unless there was none a moment ago; None if there is none."""
+        if self._clock() < self._ask_again_at.get(name, float("-inf")):
+            return None
+        try:
+            async with asyncio.timeout(seconds):
+                return await ask()
+        except (TimeoutError, ExecutorError):  # Slurm itself refuses what it does not have
+            self._ask_again_at[name] = self._clock() + _RETRY
+            return None

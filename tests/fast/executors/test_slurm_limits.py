@@ -1,5 +1,6 @@
 """Whether a job fits into a cluster, by what real clusters said of themselves."""
 
+import asyncio
 import json
 import unittest
 from dataclasses import replace
@@ -283,6 +284,8 @@ class _Client:
     def __init__(self, limits: ClusterLimits) -> None:
         self.limits: ClusterLimits | None = limits
         self.asked = 0
+        self.silent: set[str] = set()
+        self.unanswered: list[str] = []
 
     async def dialect(self) -> Dialect:
         """Speak v0.0.42."""
@@ -295,11 +298,19 @@ class _Client:
 
     async def nodes(self) -> list:
         """List nodes."""
+        await self._hang("nodes")
         return list(self._there.nodes)
 
     async def qos(self) -> list | None:
         """List qualities of service."""
+        await self._hang("qos")
         return None if self._there.qos is None else list(self._there.qos)
+
+    async def _hang(self, question: str) -> None:
+        """Give no answer to a question that is to have none."""
+        if question in self.silent:
+            self.unanswered.append(question)
+            await asyncio.Event().wait()
 
     @property
     def _there(self) -> ClusterLimits:
@@ -358,6 +369,24 @@ class KnownLimitsTest(unittest.IsolatedAsyncioTestCase):
         unfit = await self.checks.check([job], 5)
         self.assertEqual({}, dict(unfit.errors))
         self.assertRegex(unfit.warnings["1"][0], "time_limit: .*waits unless its quality of serv")
+
+    async def test_what_is_not_answered_is_asked_again_after_ten_seconds(self) -> None:
+        for question in ("qos", "nodes"):
+            with self.subTest(question):
+                self.setUp()
+                self.client.silent = {question}
+                job = JobSpec("1", "job", settings={"partition": "nowhere"})
+                for _ in range(4):  # each later than the age at which an error is looked into again
+                    unfit = await self.checks.check([job], 0.01)
+                    self.assertEqual(1, len(unfit.errors["1"]))
+                    self.now += 2.4
+                self.assertEqual(4, self.client.asked)
+                self.assertEqual([question], self.client.unanswered)
+                self.client.silent = set()
+                self.now += 0.4
+                self.assertEqual(1, len(await self.found(partition="nowhere")))
+                self.assertEqual(1, len(await self.found(partition="short", time_limit=61)))
+                self.assertEqual(1, len(await self.found(memory_per_node=64_001)))
 
     async def test_an_old_answer_is_not_used_once_the_cluster_is_away(self) -> None:
         self.assertEqual([], await self.found())
