@@ -79,7 +79,9 @@ class LimitsTest(unittest.IsolatedAsyncioTestCase):
 
     async def errors(self, client: SlurmClient, specs: list[JobSpec]) -> dict[str, list[str]]:
         """Check jobs before they are accepted."""
-        found = await JobChecks(client, HpcSettings()).check(specs, 20)
+        checks = JobChecks(client, HpcSettings())
+        self.addAsyncCleanup(checks.close)
+        found = await checks.check(specs, 20)
         return {job_id: list(texts) for job_id, texts in found.errors.items()}
 
     async def submit(self, client: SlurmClient, spec: JobSpec) -> int | None:
@@ -155,7 +157,9 @@ class LimitsTest(unittest.IsolatedAsyncioTestCase):
     async def test_a_time_limit_that_a_default_qos_may_lift_is_a_warning(self) -> None:
         for client in self.clients:
             spec = self.given({"partition": "short", "time_limit": 61}, 1)
-            found = await JobChecks(client, HpcSettings()).check([spec], 20)
+            checks = JobChecks(client, HpcSettings())
+            self.addAsyncCleanup(checks.close)
+            found = await checks.check([spec], 20)
             self.assertEqual({}, dict(found.errors))
 
 

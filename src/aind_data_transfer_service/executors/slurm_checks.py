@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from aind_data_transfer_service.beside import Pool
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec, Unfit
 from aind_data_transfer_service.executors.slurm_cluster import LONGEST_AGE, KnownLimits
@@ -24,12 +25,15 @@ from aind_data_transfer_service.hpc.properties import read_properties
 from aind_data_transfer_service.settings.hpc import HpcSettings
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LONGEST_SCRIPT = 4 * 1024**2
 """Bytes of a batch script that Slurm takes, unless `max_script_size` says otherwise."""
 _FRAME = 16 * 1024
 """More bytes than the batch script has around what is embedded in it."""
 _DEFAULTS_SECONDS = 30.0
+_THREADS = 2
+"""Ten thousand jobs with settings of their own take about half a second."""
 _FRESH = 2.0
 """Seconds: no job is refused because of an older answer of the cluster about its limits."""
 _DIALECTS = tuple(Dialect(version) for version in range(OLDEST, NEWEST + 1))
@@ -74,6 +78,7 @@ class JobChecks:
         self._hpc = hpc
         self._clock = clock
         self._limits = KnownLimits(client, clock)
+        self._pool = Pool(_THREADS, "job checks")
         self._default_problems: tuple[str, ...] = ()
         self._look: asyncio.Task[None] | None = None
         self._look_due = float("-inf")
@@ -81,15 +86,15 @@ class JobChecks:
     async def check(self, specs: Sequence[JobSpec], seconds: float) -> Unfit:
         """Check jobs, all at once; jobs with the same settings are checked once."""
         dialect, trouble = await self._ask_dialect(seconds)
-        keys, settings = await asyncio.to_thread(self._read_all, specs)
-        known = await asyncio.to_thread(self._check_dialects, settings, dialect, trouble)
+        keys, settings = await self._run(self._read_all, specs)
+        known = await self._run(self._check_dialects, settings, dialect, trouble)
         cluster = ClusterLimits()
         if dialect is not None:
             cluster = await self._limits.get(seconds)
-        limits = await asyncio.to_thread(_find_all, settings, cluster)
+        limits = await self._run(_find_all, settings, cluster)
         if any(found.errors for found in limits.values()) and self._limits.age > _FRESH:
             cluster = await self._limits.get(seconds, _FRESH)
-            limits = await asyncio.to_thread(_find_all, settings, cluster)
+            limits = await self._run(_find_all, settings, cluster)
         errors: dict[str, list[str]] = {}
         warnings: dict[str, list[str]] = {}
         for key, spec in zip(keys, specs):
@@ -112,10 +117,15 @@ class JobChecks:
         return self._default_problems
 
     async def close(self) -> None:
-        """Stop looking."""
+        """Stop looking, and let the threads end."""
         if self._look is not None:
             self._look.cancel()
             await asyncio.gather(self._look, return_exceptions=True)
+        self._pool.close()
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do something that takes long for many jobs in a thread that nothing else needs."""
+        return await asyncio.wrap_future(self._pool.submit(work, *arguments))
 
     async def _look_at_defaults(self) -> None:
         """Check the defaults; a fault of the check itself is logged, and nothing depends on it."""

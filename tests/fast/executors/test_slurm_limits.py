@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -326,6 +328,7 @@ class KnownLimitsTest(unittest.IsolatedAsyncioTestCase):
         self.now = 100.0
         self.client = _Client(replace(recorded(42), qos=[SlurmQos("normal")]))
         self.checks = JobChecks(self.client, HpcSettings(), lambda: self.now)
+        self.addAsyncCleanup(self.checks.close)
 
     async def found(self, **settings: Any) -> list[str]:
         """Check one job."""
@@ -388,6 +391,17 @@ class KnownLimitsTest(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual(1, len(await self.found(partition="short", time_limit=61)))
                 self.assertEqual(1, len(await self.found(memory_per_node=64_001)))
 
+    async def test_jobs_are_checked_while_the_threads_that_all_share_are_busy(self) -> None:
+        hold = threading.Event()
+        with ThreadPoolExecutor(1) as shared:
+            asyncio.get_running_loop().set_default_executor(shared)
+            shared.submit(hold.wait)
+            try:
+                async with asyncio.timeout(1):
+                    self.assertEqual(1, len(await self.found(partition="nowhere")))
+            finally:
+                hold.set()
+
     async def test_an_old_answer_is_not_used_once_the_cluster_is_away(self) -> None:
         self.assertEqual([], await self.found())
         self.client.limits = None
@@ -404,6 +418,7 @@ class DefaultsTest(unittest.IsolatedAsyncioTestCase):
         )
         client = _Client(replace(recorded(42), qos=[SlurmQos("normal")]))
         checks = JobChecks(client, hpc)
+        self.addAsyncCleanup(checks.close)
         unfit = await checks.check([JobSpec("1", ""), JobSpec("2", "", settings={"tasks": 10})], 5)
         settings = [text.partition(":")[0] for text in unfit.errors["1"]]
         self.assertEqual(
