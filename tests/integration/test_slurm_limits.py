@@ -2,7 +2,9 @@
 
 import asyncio
 import pwd
+import re
 import unittest
+from collections.abc import Callable
 from typing import Any
 
 from aind_data_transfer_service.executors.base import JobSpec
@@ -44,7 +46,7 @@ class LimitsTest(unittest.IsolatedAsyncioTestCase):
     """Slurm 22.05."""
 
     dialects = ("slurm/v0.0.38",)
-    cluster: slurm.SlurmCluster
+    cluster: "_Cluster"
 
     @classmethod
     def start_cluster(cls, **options) -> slurm.SlurmCluster:
@@ -162,6 +164,26 @@ class LimitsTest(unittest.IsolatedAsyncioTestCase):
             found = await checks.check([spec], 20)
             self.assertEqual({}, dict(found.errors))
 
+    async def test_a_default_qos_lifts_limits_though_slurmrestd_offers_no_slurmdbd(self) -> None:
+        manage = ("sacctmgr", "--immediate")
+        self.cluster.run(*manage, "add", "user", _USER, "Account=tests", "Cluster=tests")
+        self.addCleanup(self.cluster.run, *manage, "delete", "user", _USER)
+        rights = ("set", "QOS=normal,long,slow", "DefaultQOS=long")
+        self.cluster.run(*manage, "modify", "user", _USER, *rights)
+        self.offer_slurmdbd(False)
+        self.addCleanup(self.offer_slurmdbd, True)
+        for client in self.clients:
+            self.assertIsNone(await client.qos())
+            spec = self.given({"partition": "short", "time_limit": 61}, 1)
+            self.assertEqual({}, await self.errors(client, [spec]))
+            number = await self.submit(client, spec)
+            await self.until(client, {number}, waits_for_ever=False)
+
+    def offer_slurmdbd(self, is_offered: bool) -> None:
+        """Start slurmrestd again, with or without its plugin for slurmdbd."""
+        self.cluster.offers_slurmdbd = is_offered
+        self.cluster.restart("slurmrestd")
+
 
 class NextLimitsTest(LimitsTest):
     """Slurm 24.11."""
@@ -177,11 +199,23 @@ class NextLimitsTest(LimitsTest):
 class _Cluster(slurm.SlurmCluster):
     """A cluster that shares out memory, with partitions of every kind."""
 
+    offers_slurmdbd = True
+    """Whether slurmrestd, once it starts, has its plugin for slurmdbd."""
+
     def __init__(self, **options: Any) -> None:
         pwd.getpwnam(_USER)
         super().__init__(**options)
         conf = self.conf.read_text().replace("Parameters=CR_CPU\n", "Parameters=CR_CPU_Memory\n")
         self.conf.write_text(conf + _PARTITIONS.format(host=self.host))
+
+    def _recipes(self) -> dict[str, tuple[list[str], str, Callable[[], bool]]]:
+        """Tell how each daemon is started."""
+        recipes = super()._recipes()
+        if not self.offers_slurmdbd:
+            command, user, answers = recipes["slurmrestd"]
+            command = [re.sub(r",openapi/(db\S*|slurmdbd)", "", word) for word in command]
+            recipes["slurmrestd"] = (command, user, answers)
+        return recipes
 
 
 if __name__ == "__main__":
