@@ -21,6 +21,7 @@ from aind_data_transfer_service.executors.base import (
     JobFile,
     JobSpec,
     Others,
+    RunState,
     RunStatus,
     Started,
     Unfit,
@@ -65,6 +66,7 @@ from aind_data_transfer_service.hpc.errors import (
     Unconfirmed,
 )
 from aind_data_transfer_service.hpc.models import SlurmJob
+from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.settings.hpc import HpcSettings
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,14 @@ _TRACELESS = (
     "the job runs, but no file of it is in {}: HPC_LOGGING_DIRECTORY has to be the folder that the "
     "nodes write to, or set INTERNAL_URL so that jobs bring their events by HTTP"
 )
+_UNCLEAR = (
+    "Slurm lists a job {number} of this service's user, named {name}, but neither its comment nor "
+    "its files tell whether it is this one; {action}"
+)
+_WAITED_FOR = (
+    "it is not submitted again; look with scontrol show job, and keep the comment that jobs get"
+)
+_NOT_CANCELLED = "it is not cancelled; look with scontrol show job, and use scancel if it is"
 V = TypeVar("V")
 
 
@@ -152,6 +162,7 @@ class SlurmExecutor:
         self._checks = JobChecks(client, hpc)
         self._listing = Listing(client)
         self._listed: dict[str, list[SlurmJob]] = {}
+        self._unclear: dict[str, SlurmJob] = {}
         self._identity = Identity(hpc.logging_directory, _submits_as(hpc), hpc.shards)
         self._past = PastJobs(client, self._identity)
         self._arrays = ArrayKeeper(client, self._folder, self._files)
@@ -160,6 +171,7 @@ class SlurmExecutor:
         self._known: dict[str, int] = {}
         self._lost: dict[str, float] = {}
         self._fresh: dict[str, tuple[float, JobSpec]] = {}
+        self._given_again: dict[str, None] = {}
         self._cancelled: dict[str, None] = {}
         self._withdrawn: dict[str, None] = {}
         self._troubled: set[str] = set()
@@ -205,6 +217,7 @@ class SlurmExecutor:
         self._identity.clear()
         self._backoff.clear()
         self._listed = {}
+        self._unclear = {}
         self._has_looked = False
         self._listing.expire()
 
@@ -226,7 +239,7 @@ class SlurmExecutor:
         is_due = self._backoff.are_due({*arrays, *arrays.values()})  # not sent without looking
         if not self._has_looked or lost or begun or is_due:
             listed = await self._look()
-            await self._forget_arrays(begun - listed.keys())
+            await self._forget_arrays(begun - listed.keys() - self._unclear.keys())
         halt = _Halt()
         specs = sorted(specs, key=self._last_refusal)
         found = await asyncio.gather(*(self._hand(spec, halt) for spec in specs))
@@ -256,10 +269,44 @@ class SlurmExecutor:
         await self._end_duplicates(refs, listed)
         for job_id in ids:
             await self._mind_array(job_id, listed)
-        if gone := [job_id for job_id in self._fresh if job_id in ids and job_id not in listed]:
+        await self._take_claimed(ids - listed.keys(), listed)
+        there = listed.keys() | self._unclear.keys() | self._given_again.keys()
+        if gone := [job_id for job_id in self._fresh if job_id in ids and job_id not in there]:
             listed |= await self._give_again(gone, listed)
         self._forget_fresh()
-        return wrong | await self._standing.of(refs, listed)
+        found = await self._standing.of(refs, listed)
+        return wrong | {ref: self._not_lost(status) for ref, status in found.items()}
+
+    async def _take_claimed(
+        self, missing: Collection[str], listed: dict[str, list[SlurmJob]]
+    ) -> None:
+        """Take jobs for ours that have nothing but the number, if ours began under that number."""
+        for job_id in [one for one in missing if one in self._unclear]:
+            job = self._unclear[job_id]
+            if await self._is_claimed(job_id, job):
+                del self._unclear[job_id]
+                _remember(self._known, job_id, array_number(job))
+                self._listed[job_id] = listed[job_id] = [self._identity.see(job_id, job)]
+
+    async def _is_claimed(self, job_id: str, job: SlurmJob) -> bool:
+        """Return whether one of our jobs left word that it runs under the number of this one."""
+        if job.state == "PENDING":
+            return False
+        try:
+            claimed = await self._files.read(partial(self._folder.claim, job_id))
+        except ExecutorError as error:
+            logger.warning("slurm: the claim of job %s cannot be read: %s", job_id, error)
+            return False
+        return claimed == job.job_id
+
+    def _not_lost(self, status: RunStatus) -> RunStatus:
+        """Say of a job that it may be there, where Slurm lists its number."""
+        job = self._unclear.get(parts(status.ref)[1])
+        if job is None or status.state is not RunState.LOST:
+            return status
+        state = RunState.PENDING if job.state == "PENDING" else RunState.RUNNING
+        reason = _UNCLEAR.format(number=job.job_id, name=redact(job.name), action=_WAITED_FOR)
+        return RunStatus(status.ref, state, reason)
 
     async def _mind_array(self, job_id: str, listed: Listed) -> None:
         """Look after a job's array of shards, if it has one; say once if that cannot be done."""
@@ -322,6 +369,12 @@ class SlurmExecutor:
             await self._look()
         number = self._known.get(job_id, number)
         job = self._recent(job_id, number) or await self._client.job(number)
+        if job is not None and not job.has_ended and self._identity.is_unclear(job_id, job):
+            if not await self._is_claimed(job_id, job):
+                name = redact(job.name)
+                words = _UNCLEAR.format(number=number, name=name, action=_NOT_CANCELLED)
+                raise ExecutorError(words)
+            self._identity.see(job_id, job)
         is_alive = job is not None and self._identity.id_of(job) == job_id and not job.has_ended
         if is_alive or shards_id(job_id) in self._known:
             await self._leave_word(job_id)
@@ -472,6 +525,7 @@ class SlurmExecutor:
     async def _take(self, found: Sequence[SlurmJob]) -> dict[str, list[SlurmJob]]:
         """Remember our jobs of a list, by our own ids."""
         listed, found = self._identity.sort(found)
+        self._unclear = self._identity.unclear(found)
         self._others = self._picked.among(found)
         for job_id, jobs in listed.items():
             if len(jobs) > 1:
@@ -515,13 +569,18 @@ class SlurmExecutor:
     async def _give_again(
         self, job_ids: Sequence[str], listed: Mapping[str, Any]
     ) -> dict[str, list[SlurmJob]]:
-        """Submit jobs again with which the controller did not come back; none that ever began."""
+        """Submit jobs again with which the controller did not come back; none that ever began.
+
+        Each once at most: what is not found then either may be there without any mark of ours.
+        """
         if not await self._files.read(self._folder.is_there):
             return {}
         halt = _Halt()
         specs = [replace(self._fresh.pop(one)[1], is_wanted=lambda: True) for one in job_ids]
         for spec in specs:
-            for job_id in {spec.job_id, shards_id(spec.job_id)} - listed.keys():
+            for job_id in (
+                {spec.job_id, shards_id(spec.job_id)} - listed.keys() - self._unclear.keys()
+            ):
                 self._known.pop(job_id, None)
         found = await asyncio.gather(*(self._hand(spec, halt) for spec in specs))
         given = {}
@@ -530,6 +589,8 @@ class SlurmExecutor:
                 await self.cancel(one.ref)
             if one.again:
                 self._fresh.setdefault(spec.job_id, (time.monotonic(), spec))
+            else:
+                _remember(self._given_again, spec.job_id, None)
             if one.again or one.job_id in self._known:
                 number = self._known.get(one.job_id, 0)
                 given[one.job_id] = [SlurmJob(number, "PENDING", reason=LOST_BY_CLUSTER)]

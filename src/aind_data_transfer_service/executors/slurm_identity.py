@@ -146,8 +146,29 @@ class Identity:
         record = self._records.get(job_id)
         if record is None or not self._is_our_users(job):
             return False
+        if record.submitted is None and not _is_about_when_sent(record, job):
+            return False  # slurmdbd also remembers jobs from before Slurm counted anew
         is_named = record.name in (None, job.name)
         return is_named and self._fits(record, job)
+
+    def unclear(self, found: Iterable[SlurmJob]) -> dict[str, SlurmJob]:
+        """Return the jobs that may be ours by their numbers alone, by our own ids.
+
+        They have no other mark of ours, and neither their user nor their time speaks against it.
+        """
+        numbered = ((self._by_number.get(array_number(job), ""), job) for job in found)
+        return {job_id: job for job_id, job in numbered if self.is_unclear(job_id, job)}
+
+    def is_unclear(self, job_id: str, job: SlurmJob) -> bool:
+        """Return whether a job has the number of one of ours, and nothing tells if it is that."""
+        record = self._records.get(job_id)
+        if record is None or record.number != array_number(job) or self.id_of(job):
+            return False
+        if not self._is_our_users(job):
+            return False
+        if record.submitted is None or job.submitted is None:
+            return True
+        return bool(job.restarts) and job.submitted > record.submitted
 
     def see(self, job_id: str, job: SlurmJob) -> SlurmJob:
         """Remember what Slurm lists of a job of ours, and return it with our mark as comment."""
@@ -251,7 +272,8 @@ class Identity:
     def _fits(record: _Record, job: SlurmJob) -> bool:
         """Return whether a job with the number of one of ours is that job.
 
-        Slurm gives a job that it puts back into the queue a new time of submission.
+        Slurm gives a job that it puts back into the queue a new time of submission. Before a job is
+        listed for the first time, its own time is not known: our clock may not be Slurm's.
         """
         if job.submitted is None:
             return False
@@ -260,10 +282,17 @@ class Identity:
                 return True
             is_named = record.name in (None, job.name)
             return bool(job.restarts) and job.submitted > record.submitted and is_named
-        if record.since is None or abs(job.submitted - record.since) > _SKEW:
+        if record.since is None:
             return False
         listed = (job.standard_output, job.standard_error)
         return job.name == record.name or any(map(_fits_path, record.paths, listed))
+
+
+def _is_about_when_sent(record: _Record, job: SlurmJob) -> bool:
+    """Return whether a job was submitted when one of ours was sent, as far as clocks agree."""
+    if record.since is None or job.submitted is None:
+        return False
+    return abs(job.submitted - record.since) <= _SKEW
 
 
 def _fits_path(sent: str, listed: str) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import RunState
 from aind_data_transfer_service.hpc.models import SlurmJob
 from tests.fast.executors.test_slurm import LOST, FakeClient, SlurmTest, a_job
@@ -144,20 +145,81 @@ class IdentityTest(SlurmTest):
             if restarted:
                 self.executor = self.make()
             self.executor._fresh.clear()
-            await self.assert_state(ref, RunState.LOST)
-            await self.executor.cancel(ref)
+            if seen:
+                await self.assert_state(ref, RunState.LOST)
+                await self.executor.cancel(ref)
+            else:
+                await self.assert_is_unclear(ref)
         self.assertEqual([], self.client.cancelled)
         self.assertEqual(1, (await self.executor.others(ask=True)).total)
 
-    async def test_a_job_that_the_controller_lost_is_sent_again_though_its_number_is_anothers(self):
+    async def assert_is_unclear(self, ref: str, state: RunState = RunState.RUNNING) -> None:
+        """Ask for a job of which Slurm lists the number alone: it is neither lost nor cancelled."""
+        found = await self.status(ref)
+        self.assertEqual((ref, state), (found.ref, found.state))
+        self.assertIn("it is not submitted again", found.reason)
+        with self.assertRaisesRegex(ExecutorError, "it is not cancelled"):
+            await self.executor.cancel(ref)
+
+    async def test_a_job_is_not_sent_again_while_its_number_is_listed(self):
         ref = await self.begin_with("j1")
         self.client.listed[101] = SlurmJob(
             101, "RUNNING", name="by hand", user="svc", submitted=datetime.now(UTC)
         )
+        for _ in range(3):
+            await self.assert_state(ref)
+        await self.assert_is_unclear(ref)
+        self.assertEqual(1, len(self.client.submissions))
+        self.assertEqual([], self.client.cancelled)
+
+    async def test_a_job_that_the_controller_loses_again_and_again_is_sent_again_once(self):
+        ref = await self.begin_with("j1")
         with self.assertLogs("aind_data_transfer_service.executors.slurm", "WARNING"):
-            ref = await self.assert_state(ref, RunState.PENDING)
+            for state in (RunState.PENDING, RunState.LOST, RunState.LOST):
+                self.client.listed.clear()
+                ref = await self.assert_state(ref, state)
         self.assertEqual(2, len(self.client.submissions))
-        self.assertEqual("102", ref.partition(":")[0])
+
+    async def test_a_plugin_that_rewrites_everything_has_no_job_sent_again(self):
+        paths = {"standard_output": "/site/101.out", "standard_error": "/site/101.err"}
+        self.client.rewrites = CHANGED | paths | {"name": "site job"}
+        ref = await self.begin_with("j1")
+        for _ in range(3):
+            await self.assert_state(ref, RunState.PENDING)
+        self.client.become(101, state="RUNNING")
+        (self.folder / "j1.claim").write_text("101")
+        ref = await self.assert_state(ref)
+        self.assertIn("101:j1@", ref)
+        await self.executor.cancel(ref)
+        self.assertEqual([101], self.client.cancelled)
+        self.assertEqual(1, len(self.client.submissions))
+
+    async def test_a_controller_whose_clock_is_wrong(self):
+        for minutes in (-5, 5):
+            with self.subTest(minutes=minutes):
+                submitted = datetime.now(UTC) + timedelta(minutes=minutes)
+                self.client = RewritingClient()
+                self.client.rewrites = CHANGED | {"submitted": submitted}
+                self.executor = self.make()
+                ref = await self.begin_with("j1", **self.own)
+                for _ in range(3):
+                    ref = await self.assert_state(ref, RunState.PENDING)
+                self.assertIn("101:j1@", ref)
+                self.assertEqual(1, len(self.client.submissions))
+
+    async def test_a_restart_before_a_rewritten_job_was_listed(self):
+        self.client.rewrites = CHANGED
+        ref = await self.begin_with("j1", **self.own)
+        for state in (RunState.PENDING, RunState.RUNNING):
+            self.client.become(101, state=state.name)
+            self.executor = self.make()
+            await self.assert_is_unclear(ref, state)
+        (self.folder / "j1.claim").write_text("101")
+        self.executor = self.make()
+        self.assertIn("101:j1@", await self.assert_state(ref))
+        await self.make().cancel(ref)
+        self.assertEqual([101], self.client.cancelled)
+        self.assertEqual(1, len(self.client.submissions))
 
     async def test_a_copy_of_the_comment_or_of_the_paths_by_another_user(self):
         ref = await self.begin_with("j1")
