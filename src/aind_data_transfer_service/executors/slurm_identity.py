@@ -133,11 +133,11 @@ class Identity:
             return ""
         if in_paths and not self._records[in_paths].number:
             return in_paths
-        if marked:
+        if known and not in_paths and self._fits(self._records[known], job):
+            return known
+        if marked and not (known and self._is_anothers(marked, job)):
             return marked
-        if known:
-            return known if not in_paths and self._fits(self._records[known], job) else ""
-        return "" if in_paths else self._id_by_name(job)
+        return "" if in_paths or known else self._id_by_name(job)
 
     def is_ended(self, job_id: str, job: SlurmJob) -> bool:
         """Return whether a row of slurmdbd with a job's number is about that job."""
@@ -267,6 +267,11 @@ class Identity:
             return False
         listed = (job.standard_output, job.standard_error)
         return job.submitted >= record.since - _SKEW and all(map(_fits_path, record.paths, listed))
+
+    def _is_anothers(self, marked: str, job: SlurmJob) -> bool:
+        """Return whether a mark is that of a job of ours that has another number."""
+        record = self._records.get(marked)
+        return record is not None and record.number not in (0, array_number(job))
 
     @staticmethod
     def _fits(record: _Record, job: SlurmJob) -> bool:

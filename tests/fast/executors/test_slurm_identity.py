@@ -249,6 +249,38 @@ class IdentityTest(SlurmTest):
         self.executor = self.make()
         await self.assert_state(again, RunState.PENDING)
 
+    async def test_the_comment_of_another_job_of_ours(self):
+        for other in ("j2", "j0"):
+            with self.subTest(other=other):
+                self.client = RewritingClient()
+                self.executor = self.make()
+                refs = [await self.begin_with(one, **self.own) for one in ("j1", "j2")]
+                for number in (101, 102):
+                    self.client.become(number, state="RUNNING")
+                refs = [await self.assert_state(ref) for ref in refs]
+                self.client.become(101, comment=MARK + other)
+                for restarted in (False, True, False):
+                    if restarted:
+                        self.executor = self.make()
+                    found = await self.executor.statuses(refs)
+                    self.assertEqual(set(refs), {one.ref for one in found.values()})
+                    self.assertEqual({RunState.RUNNING}, {one.state for one in found.values()})
+                self.assertEqual([], self.client.cancelled)
+                self.assertEqual(2, len(self.client.submissions))
+                await self.executor.cancel(refs[0])
+                self.assertEqual([101], self.client.cancelled)
+
+    async def test_the_comment_of_another_job_of_ours_before_the_first_look(self):
+        refs = [await self.begin_with(one, **self.own) for one in ("j1", "j2")]
+        for number in (101, 102):
+            self.client.become(number, state="RUNNING", comment=MARK + "j2")
+        self.executor = self.make()
+        found = await self.executor.statuses(refs)
+        self.assertEqual(["101", "102"], [found[ref].ref.partition(":")[0] for ref in refs])
+        self.assertEqual({RunState.RUNNING}, {one.state for one in found.values()})
+        await self.assert_is_unclear(refs[0])
+        self.assertEqual([], self.client.cancelled)
+
     async def test_shards_are_known_without_their_comments(self):
         self.client.rewrites = CHANGED
         self.executor = self.make(shards=3)

@@ -84,6 +84,7 @@ class QuestionsTest(SlurmTest):
         self.client.become(101, state="RUNNING")
         await self.status(ref)
         others = {"comment": "aind-data-transfer-service:other", "standard_output": "/o.out"}
+        others["submitted"] = NOON
         self.client.become(101, state="COMPLETED", standard_error="/o.err", **others)
         (self.folder / "j1.claim").write_text("101")
         status = await self.status(ref)
