@@ -47,6 +47,8 @@ class _Record:
     """When it was sent, or recorded, by our clock."""
     paths: tuple[str, ...] = _NO_PATH
     """Where its output was asked to go."""
+    user_id: int | None = None
+    """Whose it is, as Slurm listed it last; v0.0.36 gives no name."""
 
 
 class Identity:
@@ -110,7 +112,7 @@ class Identity:
         for job in found:
             if job_id := self.id_of(job):
                 listed.setdefault(job_id, []).append(job)
-            elif (job_id := self._id_in_paths(job)) and self._is_our_users(job):
+            elif job_id := self._id_by_paths_alone(job):
                 spare.setdefault(job_id, []).append(job)
             else:
                 rest.append(job)
@@ -124,10 +126,11 @@ class Identity:
     def id_of(self, job: SlurmJob) -> str:
         """Return our own id of a job that Slurm lists; empty if it is not ours."""
         known, marked = self._by_number.get(array_number(job), ""), marked_id(job.comment)
-        if known and known == marked:  # of thousands of jobs most are
+        agrees = bool(known) and self._agrees(self._records[known], job)
+        if agrees and known == marked:  # of thousands of jobs most are
             return known
         in_paths = self._id_in_paths(job)
-        if known and known == in_paths:
+        if agrees and known == in_paths:
             return known
         if not self._is_our_users(job):
             return ""
@@ -135,15 +138,17 @@ class Identity:
             return in_paths
         if known and not in_paths and self._fits(self._records[known], job):
             return known
-        if marked and not (known and self._is_anothers(marked, job)):
+        if marked and self._may_have_mark(marked, in_paths, job):
             return marked
         return "" if in_paths or known else self._id_by_name(job)
 
     def is_ended(self, job_id: str, job: SlurmJob) -> bool:
         """Return whether a row of slurmdbd with a job's number is about that job."""
+        record = self._records.get(job_id)
+        if record is not None and not self._agrees(record, job):
+            return False
         if marked := marked_id(job.comment) or self._id_in_paths(job):
             return marked == job_id
-        record = self._records.get(job_id)
         if record is None or not self._is_our_users(job):
             return False
         if record.submitted is None and not _is_about_when_sent(record, job):
@@ -186,6 +191,8 @@ class Identity:
         elif job.user_id is not None:
             self._user_id = job.user_id
         record.name, record.submitted = job.name, job.submitted
+        if job.user_id is not None:
+            record.user_id = job.user_id
         return job if is_marked else self._remark(job_id, job)
 
     def marked(self, job_id: str, job: SlurmJob) -> SlurmJob:
@@ -245,6 +252,19 @@ class Identity:
             return job.user_id == self._user_id
         return True
 
+    def _agrees(self, record: _Record, job: SlurmJob) -> bool:
+        """Return whether the user of a job that has our number and our mark may be ours.
+
+        Where neither a name nor a number tells the user, the time of submission has to do.
+        """
+        if job.user and self._username:
+            return job.user == self._username
+        if record.user_id is not None and job.user_id is not None:
+            return job.user_id == record.user_id
+        if record.submitted is None or job.submitted in (None, record.submitted):
+            return True
+        return bool(job.restarts)
+
     def _id_in_paths(self, job: SlurmJob) -> str:
         """Return the id of a job of ours after which a job's output files are named."""
         for path in (job.standard_output, job.standard_error):
@@ -254,6 +274,12 @@ class Identity:
                     self._record(found[1])
                     return found[1]
         return ""
+
+    def _id_by_paths_alone(self, job: SlurmJob) -> str:
+        """Return the id in a job's paths, unless its user, number or time speaks against it."""
+        in_paths = self._id_in_paths(job)
+        is_ours = bool(in_paths) and self._is_our_users(job)
+        return in_paths if is_ours and self._may_have_mark(in_paths, in_paths, job) else ""
 
     def _id_by_name(self, job: SlurmJob) -> str:
         """Return the id of the only job of unknown number that was sent with such properties."""
@@ -268,10 +294,21 @@ class Identity:
         listed = (job.standard_output, job.standard_error)
         return job.submitted >= record.since - _SKEW and all(map(_fits_path, record.paths, listed))
 
-    def _is_anothers(self, marked: str, job: SlurmJob) -> bool:
-        """Return whether a mark is that of a job of ours that has another number."""
-        record = self._records.get(marked)
-        return record is not None and record.number not in (0, array_number(job))
+    def _may_have_mark(self, marked: str, in_paths: str, job: SlurmJob) -> bool:
+        """Return whether a job that has our comment is ours by what else is known of both.
+
+        Another process may have sent ours again, under another number. That is believed only if
+        the number in hand is no other job's of ours, and more than the comment says whose it is.
+        """
+        record, number = self._records.get(marked), array_number(job)
+        if record is None or not record.number:
+            return True
+        if record.number == number:
+            return self._agrees(record, job)
+        if number in self._by_number and self._agrees(self._records[self._by_number[number]], job):
+            return False
+        is_told = bool(job.user) or job.user_id is None or self._user_id is not None
+        return is_told or in_paths == marked
 
     @staticmethod
     def _fits(record: _Record, job: SlurmJob) -> bool:

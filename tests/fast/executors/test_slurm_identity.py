@@ -281,6 +281,39 @@ class IdentityTest(SlurmTest):
         await self.assert_is_unclear(refs[0])
         self.assertEqual([], self.client.cancelled)
 
+    async def test_the_number_and_the_comment_of_ours_on_a_job_of_another_user(self):
+        later = datetime.now(UTC) + timedelta(days=9)
+        for user, restarted in (("eve", False), ("eve", True), ("", False), ("", True)):
+            for path in ("/x.out", f"{self.folder}/j1.out"):
+                with self.subTest(user=user, restarted=restarted, path=path):
+                    await self.assert_is_strangers(
+                        restarted, user=user, user_id=9, submitted=later, standard_output=path
+                    )
+
+    async def assert_is_strangers(self, restarted: bool, **changes) -> None:
+        """Have a job of a stranger take the place of one of ours, with its number and comment."""
+        self.client = RewritingClient()
+        self.client.rewrites = {} if changes["user"] else {"user": ""}
+        self.executor = self.make(keep=0)
+        ref = await self.begin_with("j1")
+        self.client.become(101, state="RUNNING")
+        ref = await self.assert_state(ref)
+        self.client.become(101, standard_error="/x.err", **changes)
+        if restarted:
+            self.executor = self.make()
+        await self.assert_state(ref, RunState.LOST)
+        await self.executor.cancel(ref)
+        self.assertEqual([], self.client.cancelled)
+
+    async def test_slurmdbd_tells_of_a_job_of_another_user_with_our_number_and_comment(self):
+        ref = await self.begin_with("j1")
+        self.client.become(101, state="RUNNING")
+        ref = await self.assert_state(ref)
+        row = self.client.listed.pop(101)
+        self.client.past = [replace(row, state="FAILED", user="eve", user_id=9)]
+        self.executor = self.make()
+        await self.assert_state(ref, RunState.LOST)
+
     async def test_shards_are_known_without_their_comments(self):
         self.client.rewrites = CHANGED
         self.executor = self.make(shards=3)
