@@ -36,7 +36,7 @@ from aind_data_transfer_service.executors.slurm_identity import Identity
 from aind_data_transfer_service.executors.slurm_listing import FEW, Listing
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_past import PastJobs
-from aind_data_transfer_service.executors.slurm_properties import job_properties, without_copies
+from aind_data_transfer_service.executors.slurm_properties import job_properties
 from aind_data_transfer_service.executors.slurm_reasons import LOST_BY_CLUSTER
 from aind_data_transfer_service.executors.slurm_script import check_id
 from aind_data_transfer_service.executors.slurm_shards import (
@@ -528,8 +528,6 @@ class SlurmExecutor:
         self._unclear = self._identity.unclear(found)
         self._others = self._picked.among(found)
         for job_id, jobs in listed.items():
-            if len(jobs) > 1:
-                listed[job_id] = jobs = without_copies(jobs)
             self._lost.pop(job_id, None)
             if all(job.has_ended for job in jobs):  # Slurm may forget it now
                 self._fresh.pop(job_id, None)

@@ -19,6 +19,7 @@ from aind_data_transfer_service.executors.slurm_properties import (
     marked_id,
     marked_shards,
     pattern,
+    without_copies,
 )
 from aind_data_transfer_service.executors.slurm_shards import SHARDS, array_number
 from aind_data_transfer_service.hpc.models import SlurmJob
@@ -118,10 +119,15 @@ class Identity:
                 rest.append(job)
         for job_id, jobs in spare.items():
             (rest if job_id in listed else listed.setdefault(job_id, [])).extend(jobs)
+        for job_id, jobs in listed.items():
+            if len(jobs) > 1:
+                ours = without_copies(jobs, self._record(job_id).number)
+                if len(ours) < len(jobs):
+                    rest += [job for job in jobs if job not in ours]
+                listed[job_id] = ours
         for job_id in sorted(listed, key=lambda one: not one.endswith(SHARDS)):
             listed[job_id] = [self.see(job_id, job) for job in listed[job_id]]
-        ours = (job for jobs in listed.values() for job in jobs)
-        return listed, [*ours, *rest]
+        return listed, [*(job for jobs in listed.values() for job in jobs), *rest]
 
     def id_of(self, job: SlurmJob) -> str:
         """Return our own id of a job that Slurm lists; empty if it is not ours."""

@@ -68,12 +68,13 @@ def marked_shards(comment: str) -> int:
     return _read_mark(comment)[1]
 
 
-def without_copies(jobs: Sequence[SlurmJob]) -> list[SlurmJob]:
-    """Leave out jobs of other users whose comment is a copy: the first of one mark is ours.
+def without_copies(jobs: Sequence[SlurmJob], number: int) -> list[SlurmJob]:
+    """Leave out jobs of other users whose comment is a copy.
 
-    Whoever sees a comment can write it on a job of their own, which has a higher number then.
+    The job with the number that we know is ours. If none has it, the first of one mark is: whoever
+    sees a comment can write it on a job of their own, which most often has a higher number then.
     """
-    first = min(jobs, key=lambda job: job.job_id)
+    first = min(jobs, key=lambda job: (number not in (job.job_id, job.array_job_id), job.job_id))
     return [job for job in jobs if (job.user, job.user_id) == (first.user, first.user_id)]
 
 

@@ -305,6 +305,31 @@ class IdentityTest(SlurmTest):
         await self.executor.cancel(ref)
         self.assertEqual([], self.client.cancelled)
 
+    async def test_an_older_job_of_a_user_without_a_name_gets_our_comment(self):
+        for paths in ({}, {"standard_output": f"{self.folder}/j1.out"}):
+            for restarted in (False, True):
+                with self.subTest(paths=paths, restarted=restarted):
+                    await self.assert_older_is_not_ours(paths, restarted)
+
+    async def assert_older_is_not_ours(self, paths: dict, restarted: bool) -> None:
+        """Have a stranger write our comment on a job that is older than ours, and list both."""
+        self.client = RewritingClient()
+        self.client.rewrites = {"user": ""}
+        self.executor = self.make()
+        ref = await self.begin_with("j1")
+        self.client.become(101, state="RUNNING")
+        ref = await self.assert_state(ref)
+        ours = self.client.listed.pop(101)
+        submitted = ours.submitted - timedelta(days=1)
+        copied = {"user_id": 9, "comment": MARK + "j1", "submitted": submitted, **paths}
+        self.client.listed = {55: SlurmJob(55, "FAILED", name="old", **copied), 101: ours}
+        if restarted:
+            self.executor = self.make()
+        for _ in range(2):
+            self.assertEqual(ref, await self.assert_state(ref))
+        await self.executor.cancel(ref)
+        self.assertEqual([101], self.client.cancelled)
+
     async def test_slurmdbd_tells_of_a_job_of_another_user_with_our_number_and_comment(self):
         ref = await self.begin_with("j1")
         self.client.become(101, state="RUNNING")
