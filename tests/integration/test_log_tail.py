@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from aind_data_transfer_service import redaction
 from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.upload.log_tail import PIECE, LogTail
@@ -32,6 +33,10 @@ class LogTailTest(unittest.IsolatedAsyncioTestCase):
         self.executor.states["7"] = RunStatus("7", RunState.RUNNING)
         self.service.manager.executor = self.executor
         self.enterContext(self.service)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a job, and a client that has its token."""
         self.job = a_job(state=JobState.RUNNING, executor="hand", executor_ref="7")
         self.service.manager.store.add([self.job])
         environment = self.service.manager.callbacks.environment(self.job.id)
@@ -106,12 +111,80 @@ class LogTailTest(unittest.IsolatedAsyncioTestCase):
 
     def test_of_much_text_the_last_is_sent(self) -> None:
         err = self.log()
-        os.write(err, b"first\n" + b"x" * 5 * PIECE + b"\nlast\n")
+        os.write(err, b"first\n" + b"x" * 99 * PIECE + b"\n" + b"a line\n" * PIECE + b"last\n")
         self.tail(stderr=err).send(self.client)
-        text = self.shown()["text"]
-        self.assertNotIn("first", text)
-        self.assertTrue(text.endswith("x\nlast\n"))
-        self.assertLessEqual(len(text), PIECE)
+        text = self.stored()
+        self.assertTrue(text.endswith("a line\nlast\n"))
+        self.assertEqual({"a line", "last"}, set(text.splitlines()[1:]))
+        self.assertLessEqual(len(text.encode()), PIECE)
+        self.assertGreater(len(text), PIECE - 20)
+
+    def stored(self, stream: str = "stderr") -> str:
+        """Return what the service has stored of a log."""
+        return self.service.manager.store.logs.read(self.job.id, stream, 0, 2 * PIECE).data.decode()
+
+    def test_no_part_of_a_secret_is_stored_wherever_a_piece_is_cut(self) -> None:
+        secret = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYSECRETKEY9"
+        redaction.learn(secret)
+        line = f"AWS_SECRET_ACCESS_KEY={secret}\n".encode()
+        for place in (-len(line), -50, -20, -1, 0):
+            with self.subTest(place):
+                self.begin()
+                err = self.log(f"cut at {place}")
+                rest = b"y" * (PIECE + place - 7) + b"\nafter\n"
+                os.write(err, b"before\n" * 99 + line + rest)
+                self.tail(stderr=err).send(self.client)
+                text = self.stored()
+                self.assertTrue(text.endswith("after\n"), text[-99:])
+                self.assertNotIn(secret[-8:], text)
+                self.assertNotIn(secret[:8], text)
+
+    def test_no_part_of_a_secret_is_stored_if_a_piece_ends_within_it(self) -> None:
+        secret = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYSECRETKEY9"
+        redaction.learn(secret)
+        err = self.log()
+        tail = self.tail(stderr=err)
+        os.write(err, b"y" * (PIECE - 21) + b"\n" + secret[:20].encode())
+        tail.send(self.client)
+        self.assertNotIn(secret[:8], self.stored())
+        os.write(err, f"{secret[20:]}\nafter\n".encode())
+        tail.send(self.client)
+        self.assertEqual("[hidden]\nafter\n", self.stored()[-15:])
+
+    def test_a_line_longer_than_a_piece_is_left_out(self) -> None:
+        err = self.log()
+        tail = self.tail(stderr=err)
+        for text, expected in (
+            (b"one\n", "one\n"),
+            (b"x" * 2 * PIECE, "one\n"),
+            (b"x\ntwo\n", "one\n[…]\ntwo\n"),
+            (b"x" * 2 * PIECE, "one\n[…]\ntwo\n"),
+        ):
+            os.write(err, text)
+            tail.send(self.client)
+            self.assertEqual(expected, self.stored())
+        tail.send(self.client, is_last=True)
+        self.assertEqual("one\n[…]\ntwo\n", self.stored())
+
+    def test_another_run_does_not_go_on_within_a_line(self) -> None:
+        first, second = self.log("first"), self.log("second")
+        os.write(first, b"first run\n")
+        self.tail(stderr=first).send(self.client)
+        os.write(second, b"a line of the second run\nlast\n")
+        self.tail(stderr=second).send(self.client)
+        self.assertEqual("first run\n[…]\nlast\n", self.stored())
+
+    def test_of_a_piece_after_a_gap_the_service_drops_the_first_line(self) -> None:
+        path = f"{self.service.url}/api/jobs/{self.job.id}/log"
+        for offset, data, expected in (
+            (5, b"half\none\n", "[…]\none\n"),
+            (14, b"two\n", "[…]\none\ntwo\n"),
+            (99, b"half", "[…]\none\ntwo\n[…]\n"),
+        ):
+            params = {"stream": "stderr", "offset": offset}
+            answer = self.client.post(path, params=params, content=data)
+            self.assertEqual(200, answer.status_code)
+            self.assertEqual(expected, self.stored())
 
     def test_a_service_that_reads_the_log_itself_or_knows_the_end_wants_none(self) -> None:
         for state, file in ((JobState.RUNNING, b"read\n"), (JobState.CANCELLED, b"")):

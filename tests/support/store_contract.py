@@ -306,7 +306,7 @@ class StoreContract:
             (0, "one\n", True, 4),
             (0, "one\n", False, 4),
             (4, "\0zwei ☃\n", True, 14),
-            (100, "three\n", True, 106),
+            (100, "half\nthree\n", True, 111),
         ):
             brought = logs.append(job.id, "stderr", offset, len(text.encode()), text)
             self.assertEqual((is_taken, position), (brought.is_taken, brought.position))

@@ -43,6 +43,9 @@ class JobLogs:
     def append(self, job_id: str, stream: JobFile, offset: int, size: int, text: str) -> Brought:
         """Store a piece after what is stored already; refuse one that was stored before.
 
+        Of a piece that does not follow on what is stored, the text up to the first line break is
+        dropped.
+
         Parameters
         ----------
         job_id : str
@@ -66,6 +69,8 @@ class JobLogs:
                 return Brought(False, found.position)
             stored = found.text if found is not None else ""
             is_gap = offset > (found.position if found is not None else 0)
+            if is_gap:  # the first line may lack its beginning, and have half a secret
+                text = text.partition("\n")[2]
             data = f"{stored}{_GAP if is_gap else ''}{storable(text)}".encode()
             kept = data[-LOG_TAIL_BYTES:].decode("utf-8", "ignore")
             dropped = found.dropped if found is not None else 0

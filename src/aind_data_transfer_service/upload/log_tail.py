@@ -1,7 +1,9 @@
 """Bringing the end of a job's log to the service, where that cannot read it.
 
-The log is what the job writes to its standard output and standard error, if these are files. Whole
-lines are sent, and of much text the last only. The service says at once if it does not want them.
+The log is what the job writes to its standard output and standard error, if these are files. Only
+whole lines are sent, because the service removes secrets from each piece alone: half a secret would
+not be found. Of much text the last lines are sent, and a line that is longer than a piece is left
+out. The service says at once if it does not want them.
 """
 
 import os
@@ -86,10 +88,7 @@ class LogTail:
         """Send what is new of one stream; return whether more is wanted."""
         for _ in range(2):  # once more if the service has another place in mind
             size = os.fstat(stream.descriptor).st_size
-            start = max(stream.position, size - PIECE)
-            data = os.pread(stream.descriptor, PIECE, start)
-            if not is_last and len(data) < PIECE:
-                data = data[: data.rfind(b"\n") + 1]
+            start, data = _read_lines(stream, size, is_last)
             if not data:
                 return True
             params: dict[str, str | int] = {"stream": stream.name, "offset": start + stream.shift}
@@ -104,6 +103,25 @@ class LogTail:
                 stream.shift = wanted - stream.position
             stream.position = wanted - stream.shift
         return True
+
+
+def _read_lines(stream: _Stream, size: int, is_last: bool) -> tuple[int, bytes]:
+    """Read the whole lines at the end of a log, and return also where they begin.
+
+    After a gap they begin with the end of the line that is left out: the service drops what is
+    before the first line break then.
+    """
+    start = max(stream.position, size - PIECE)
+    data = os.pread(stream.descriptor, size - start, start) if start < size else b""
+    is_cut = start > stream.position
+    if not is_cut and start > 0:  # the service may have named any place
+        is_cut = os.pread(stream.descriptor, 1, start - 1) != b"\n"
+    if not is_last:
+        data = data[: data.rfind(b"\n") + 1]
+    if is_cut:
+        first = data.find(b"\n")
+        start, data = (start + first, data[first:]) if first >= 0 else (start, b"")
+    return start, data
 
 
 def _open(name: str, number: int) -> _Stream | None:
