@@ -105,15 +105,34 @@ _NOTICE = 60
 """Seconds before the time limit at which it is announced; before a short one, a quarter of it."""
 _ASK_EVERY = 600
 """Seconds after which Slurm is asked again for the time limit, which may have become shorter."""
+_PATIENCE = 10
+"""Seconds to wait for an answer of Slurm at most; near a short limit, a quarter of the notice."""
+_MORE_FOLDERS = "/opt/slurm/bin:/usr/local/slurm/bin"
+"""Where `squeue` may be besides the job's PATH, which knows nothing of the node."""
 _ANNOUNCE = r"""
 # SIGUSR1 announces the time limit while the job can still record what it has sent. The limit may be
-# changed meanwhile, so Slurm is asked for it; without an answer it is the one that was asked for.
+# changed meanwhile, so Slurm is asked for it; without an answer it is the one that was known last.
+# A trap runs during `read`, but not while a command of `$(...)` does.
 announce() {
-    local began=$(date +%s) nap= end notice left
-    trap '[ -z "$nap" ] || kill "$nap"; exit' TERM
+    local began=$(date +%s) nap= asking= answer= said is_silent notice left
+    local end=${SLURM_JOB_END_TIME:-} patience=PATIENCE limited=
+    trap 'kill $nap $asking; exit' TERM
+    [[ $end =~ ^[0-9]+$ ]] || end=$(($2 ? began + 60 * $2 : 0))
+    ! command -v timeout >/dev/null || limited="timeout -k 1 $((2 * PATIENCE))"
     while :; do
-        end=$(SLURM_TIME_FORMAT=%s squeue -h -j "$1" -o %e | head -n 1)
-        [[ $end =~ ^[0-9]+$ ]] || end=$(($2 ? began + 60 * $2 : 0))
+        exec {answer}< <(
+            echo "$BASHPID"
+            export PATH=$PATH:MORE_FOLDERS SLURM_TIME_FORMAT=%s
+            exec $limited squeue -h -j "$1" -o %e
+        )
+        read -r -u "$answer" asking
+        said=
+        read -r -t "$patience" -u "$answer" said
+        is_silent=$(($? > 128))
+        [ "$is_silent" = 0 ] || kill $asking
+        asking=
+        exec {answer}<&-
+        if [[ $said =~ ^[0-9]+$ ]]; then end=$said; fi
         [ "$end" -gt 0 ] || return
         notice=$(((end - began) / 4))
         [ "$notice" -lt NOTICE ] || notice=NOTICE
@@ -123,13 +142,25 @@ announce() {
         sleep "$left" &
         nap=$!
         wait "$nap"
+        nap=
+        # A Slurm that hangs must not hold up the announcement.
+        [ "$is_silent" = 0 ] || [ "$(date +%s)" -lt $((end - notice)) ] || break
+        patience=$((notice / 4 + 1))
+        [ "$patience" -lt PATIENCE ] || patience=PATIENCE
     done
     kill -s USR1 $$
 }
 task=$me
 [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || task=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
 announce "$task" @MINUTES@ </dev/null >/dev/null 2>&1 &
-timer=$!""".replace("NOTICE", str(_NOTICE)).replace("ASK_EVERY", str(_ASK_EVERY))
+timer=$!"""
+for _name, _value in (
+    ("NOTICE", _NOTICE),
+    ("ASK_EVERY", _ASK_EVERY),
+    ("PATIENCE", _PATIENCE),
+    ("MORE_FOLDERS", _MORE_FOLDERS),
+):
+    _ANNOUNCE = _ANNOUNCE.replace(_name, str(_value))
 
 _SHARD = r"""
 # A shard: it has files of its own, and the claim is that of the whole array.

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import ExecutorError
+from aind_data_transfer_service.executors import slurm_script
 from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.executors.slurm_script import (
     compose_environment,
@@ -50,8 +51,9 @@ SQUEUE = """#!/bin/bash
 # Says what "ends" has on its next line, once the job is ready.
 while [ ! -e ready ]; do /bin/sleep 0.01; done
 echo "$SLURM_TIME_FORMAT $*" >>asked
-head -n 1 ends
+end=$(head -n 1 ends)
 /bin/sed -i 1d ends
+echo "$end"
 """
 CLOCK = """#!/bin/bash
 [ "$1" = +%s ] && cat clock
@@ -287,6 +289,64 @@ class TimeLimitTest(ScriptTest):
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         nap = int((self.folder / "napping").read_text())
         wait_until(lambda: not psutil.pid_exists(nap), 10, "the end of its sleep")
+
+    def test_a_squeue_that_hangs_ends_with_the_job(self):
+        (self.folder / "a python").write_text(
+            "#!/bin/bash\nwhile [ ! -s asking ]; do /bin/sleep 0.01; done\n"
+        )
+        for text in ("exec /bin/sleep 300", "/bin/sleep 300", "/bin/sleep 300 & wait"):
+            with self.subTest(text):
+                squeue = f"#!/bin/bash\necho $$ $PPID >asking\n{text}\n"
+                (self.folder / "squeue").write_text(squeue)
+                (self.folder / "asking").unlink(missing_ok=True)
+                (self.folder / "j.end").unlink(missing_ok=True)
+                done = self.run_job(JobSpec("j", "n", request="{}", settings={"time_limit": 1}))
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+                wait_until(lambda: not self.left(), 5, "the end of its processes")
+
+    def left(self) -> list[psutil.Process]:
+        """Return the processes that run in the folder of the test."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.cwd() == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def test_a_squeue_that_hangs_does_not_hold_up_the_announcement(self):
+        patience = patch.object(
+            slurm_script, "_ANNOUNCE", slurm_script._ANNOUNCE.replace("patience=10", "patience=0.2")
+        )
+        (self.folder / "sleep").write_text(
+            '#!/bin/bash\necho "$1" >>slept; echo $(($(cat clock) + $1)) >clock\n'
+        )
+        squeue = "#!/bin/bash\necho >>asked\nwhile [ ! -e ready ]; do /bin/sleep 0.01; done\n"
+        (self.folder / "squeue").write_text(f"{squeue}exec /bin/sleep 300\n")
+        (self.folder / "a python").write_text(WAITING)
+        with patience:
+            self.assertEqual(self.run_until(minutes=1), [45])
+        self.assertEqual(1, len(self.asked()))
+        wait_until(lambda: not self.left(), 5, "the end of its processes")
+
+    def test_without_an_answer_it_goes_by_the_end_that_slurm_gave_the_job_and_by_the_last(self):
+        (self.folder / "sleep").write_text(
+            '#!/bin/bash\necho "$1" >>slept; echo $(($(cat clock) + $1)) >clock\n'
+        )
+        for minutes in (None, 20):
+            for answers, expected in ((["N/A"], [600, 340]), (["2600", ""], [600, 600, 340])):
+                with self.subTest(minutes=minutes, answers=answers):
+                    self.at(1000)
+                    slept = self.run_until(*answers, minutes=minutes, SLURM_JOB_END_TIME="2000")
+                    self.assertEqual(expected, slept)
+                    for name in ("slept", "j.claim", "ready"):
+                        (self.folder / name).unlink()
+
+    def test_squeue_is_looked_for_where_clusters_have_it(self):
+        (self.folder / "squeue").write_text(SQUEUE.replace("$SLURM_TIME_FORMAT $*", "$PATH"))
+        self.run_until(1000)
+        [path] = self.asked()
+        self.assertTrue(path.startswith(f"{self.folder}:"))
+        self.assertTrue(path.endswith(":/opt/slurm/bin:/usr/local/slurm/bin"))
 
     def test_a_job_without_a_limit_and_a_script_of_a_user_get_none(self):
         (self.folder / "a python").write_text(PYTHON)
