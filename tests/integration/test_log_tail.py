@@ -197,6 +197,20 @@ class LogTailTest(unittest.IsolatedAsyncioTestCase):
             self.assertEqual([], tail._streams)
             self.assertEqual(file.decode(), self.shown()["text"])
 
+    def test_a_stream_that_the_service_reads_itself_does_not_end_the_other(self) -> None:
+        for wanted, unwanted in (("stdout", "stderr"), ("stderr", "stdout")):
+            with self.subTest(wanted):
+                self.executor.files = {("7", unwanted): b"read\n"}
+                self.begin()
+                files = {"stderr": self.log(f"{wanted} err"), "stdout": self.log(f"{wanted} out")}
+                tail = self.tail(**files)
+                for text in (b"one\n", b"two\n"):
+                    for number in files.values():
+                        os.write(number, text)
+                    tail.send(self.client)
+                self.assertEqual("one\ntwo\n", self.stored(wanted))
+                self.assertEqual("", self.stored(unwanted))
+
     def test_what_is_no_file_is_not_sent_and_a_service_that_is_away_does_no_harm(self) -> None:
         read, write = os.pipe()
         self.addCleanup(os.close, read)

@@ -3,7 +3,7 @@
 The log is what the job writes to its standard output and standard error, if these are files. Only
 whole lines are sent, because the service removes secrets from each piece alone: half a secret would
 not be found. Of much text the last lines are sent, and a line that is longer than a piece is left
-out. The service says at once if it does not want them.
+out. The service says at once which of the two it does not want.
 """
 
 import os
@@ -75,14 +75,16 @@ class LogTail:
         if now < self._due and not is_last:
             return
         self._due = now + self._interval
-        for stream in self._streams:
+        for stream in tuple(self._streams):
             try:
                 is_wanted = self._send(client, stream, is_last)
-            except (httpx.HTTPError, OSError, ValueError, KeyError, TypeError):
+            except httpx.HTTPError:
                 return  # the events tell of a service that is away
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
             if not is_wanted:
-                self.close()
-                return
+                os.close(stream.descriptor)
+                self._streams.remove(stream)
 
     def _send(self, client: httpx.Client, stream: _Stream, is_last: bool) -> bool:
         """Send what is new of one stream; return whether more is wanted."""
