@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -347,6 +347,16 @@ class ClusterPageTest(PageTest):
         new_id = self.page.locator("#job").get_attribute("data-job")
         new = self.service.manager.store.get(new_id)
         self.assertEqual('{"time_limit": 240}', new.hpc_settings)
+
+    def test_limits_that_were_raised_on_the_cluster_are_doubled(self) -> None:
+        own = '{"time_limit": 60, "memory_per_cpu": 500}'
+        reason = "ran out of memory (8000 MB per CPU); resubmit it"
+        self.end_job(state=JobState.FAILED, reason=reason, hpc_settings=own)
+        limit, memory = self.page.get_by_label("Time limit"), self.page.get_by_label("MB per CPU")
+        self.assertEqual(("60", "16000"), (limit.input_value(), memory.input_value()))
+        ran = {"started_at": NOON, "ended_at": NOON + timedelta(hours=10)}
+        self.end_job(state=JobState.TIMEOUT, hpc_settings=own, **ran)
+        self.assertEqual(("1200", "500"), (limit.input_value(), memory.input_value()))
 
     def test_limits_that_are_refused_are_told_in_the_form(self) -> None:
         self.end_job(state=JobState.FAILED, reason="ran out of memory (800 MB); resubmit it")

@@ -16,12 +16,42 @@ from aind_data_transfer_service.settings.hpc import MEMORY, HpcSettings
 _OUT_OF_MEMORY = "ran out of memory"
 _GIVEN_MEMORY = re.compile(rf"{_OUT_OF_MEMORY} \((\d{{1,9}}) MB( per CPU)?\)")
 """How the reason of a job's end names the memory that Slurm had given it."""
+_GIVEN_MINUTES = re.compile(r"stopped at its time limit of (\d{1,9}) minutes")
+"""How it names the time limit that Slurm had given it."""
+
+
+def asked_limits(job: Job, hpc: HpcSettings) -> dict[str, int]:
+    """Return the time limit and the memory that a job asked for, or that the site asked for it.
+
+    Parameters
+    ----------
+    job : Job
+        The job that ended.
+    hpc : HpcSettings
+        The settings of the cluster.
+
+    Returns
+    -------
+    dict[str, int]
+        Minutes as `time_limit`, and megabytes as one of the properties for memory, as far as they
+        are known. Settings that cannot be read are left out.
+    """
+    try:
+        given = read_object(job.hpc_settings)
+    except ValueError:
+        return {}
+    stated = {name: value for name, value in given.items() if value not in (None, "")}
+    own, _ = read_properties(stated)
+    asked = site_defaults(stated, hpc) | own
+    memory = next((name for name in sorted(MEMORY) if name in asked), "")
+    return {name: asked[name] for name in ("time_limit", memory) if name in asked}
 
 
 def suggested_limits(job: Job, hpc: HpcSettings) -> dict[str, int | None]:
     """Suggest a time limit and memory for an ended job that is submitted again.
 
-    The suggestion is what the job had, or twice as much of what it ran out of.
+    The suggestion is what the job had, or, for what it ran out of, twice the larger of what it had
+    asked for and what it got.
 
     Parameters
     ----------
@@ -34,15 +64,17 @@ def suggested_limits(job: Job, hpc: HpcSettings) -> dict[str, int | None]:
     -------
     dict[str, int | None]
         Minutes as `time_limit`, and megabytes as one of the properties for memory, as far as users
-        may set them. None stands for the default of the cluster, which is not known.
+        may set them. None stands for the default of the cluster, which is not known. Empty if the
+        settings of the job cannot be read.
     """
-    own, _ = read_properties(read_object(job.hpc_settings))
-    asked = site_defaults(own, hpc) | own
-    memory, megabytes = _memory(job, asked)
-    limits = {"time_limit": _minutes(job, asked.get("time_limit")), memory: megabytes}
-    return {
-        name: value for name, value in limits.items() if not setting_errors({name: value or 1}, hpc)
-    }
+    try:
+        read_object(job.hpc_settings)
+    except ValueError:
+        return {}
+    asked = asked_limits(job, hpc)
+    memory, megabytes = _memory(job, asked, hpc)
+    limits = {"time_limit": _minutes(job, asked.get("time_limit"), hpc), memory: megabytes}
+    return {name: value for name, value in limits.items() if _may_set(name, hpc)}
 
 
 def changed_settings(hpc_settings: str, changes: Mapping[str, int | None]) -> str:
@@ -65,21 +97,40 @@ def changed_settings(hpc_settings: str, changes: Mapping[str, int | None]) -> st
     return json.dumps(kept, ensure_ascii=False)
 
 
-def _minutes(job: Job, asked: int | None) -> int | None:
-    """Return the time limit to suggest; if none was asked for, the job ran as long as it could."""
+def _may_set(name: str, hpc: HpcSettings) -> bool:
+    """Tell whether users may set a limit."""
+    return not setting_errors({name: 1}, hpc)
+
+
+def _minutes(job: Job, asked: int | None, hpc: HpcSettings) -> int | None:
+    """Return the time limit to suggest."""
     if job.state is not JobState.TIMEOUT:
         return asked
-    if not asked and job.started_at and job.ended_at:
-        asked = math.ceil((job.ended_at - job.started_at).total_seconds() / 60)
-    return 2 * asked if asked else None
+    most = max(asked or 0, _had_minutes(job, asked, hpc))
+    return 2 * most or None
 
 
-def _memory(job: Job, asked: Mapping[str, Any]) -> tuple[str, int | None]:
+def _had_minutes(job: Job, asked: int | None, hpc: HpcSettings) -> int:
+    """Return the time limit that was in force: Slurm's own word, or for how long the job ran.
+
+    A job that is cut into shards began with the first of them, and each has the whole limit.
+    """
+    if given := _GIVEN_MINUTES.search(job.reason):
+        return int(given[1])
+    if (asked and hpc.shards > 1) or not (job.started_at and job.ended_at):
+        return 0
+    return max(0, math.ceil((job.ended_at - job.started_at).total_seconds() / 60))
+
+
+def _memory(job: Job, asked: Mapping[str, int], hpc: HpcSettings) -> tuple[str, int | None]:
     """Return the property for memory, and the megabytes to suggest."""
-    given = _GIVEN_MEMORY.search(job.reason)
-    usual = "memory_per_node" if given and not given[2] else "memory_per_cpu"
-    name = next((one for one in sorted(MEMORY) if one in asked), usual)
-    megabytes = asked.get(name) or (int(given[1]) if given and name == usual else None)
-    if megabytes and _OUT_OF_MEMORY in job.reason:
-        megabytes *= 2
-    return name, megabytes
+    name = next((one for one in asked if one in MEMORY), "memory_per_cpu")
+    megabytes = asked.get(name)
+    if _OUT_OF_MEMORY not in job.reason or megabytes == 0:  # the whole node has no more
+        return name, megabytes
+    if given := _GIVEN_MEMORY.search(job.reason):
+        kind = "memory_per_cpu" if given[2] else "memory_per_node"
+        if _may_set(kind, hpc):
+            same = megabytes if name == kind and megabytes else 0
+            return kind, 2 * max(same, int(given[1]))
+    return name, 2 * megabytes if megabytes else None

@@ -26,6 +26,11 @@ def out_of_memory(**memory):
     return run_status("7:j", SlurmJob(job_id=7, state="OUT_OF_MEMORY", **memory)).reason
 
 
+def timed_out(**limit):
+    """Return the reason of a job that Slurm ended at its time limit."""
+    return run_status("7:j", SlurmJob(job_id=7, state="TIMEOUT", **limit)).reason
+
+
 class SuggestedLimitsTest(unittest.TestCase):
     """The values that the form is filled with."""
 
@@ -45,6 +50,49 @@ class SuggestedLimitsTest(unittest.TestCase):
         self.assertEqual(suggested(JobState.FAILED, **ran), unknown)
         self.assertEqual(suggested(JobState.TIMEOUT), unknown)
 
+    def test_a_limit_that_was_raised_meanwhile_is_doubled_too(self):
+        own = {"time_limit": "60"}
+        ran = {"started_at": NOON, "ended_at": NOON + timedelta(minutes=600)}
+        self.assertEqual(suggested(JobState.TIMEOUT, own=own, **ran)["time_limit"], 1200)
+        raised = timed_out(time_limit_minutes=300)
+        self.assertEqual(suggested(JobState.TIMEOUT, raised, own)["time_limit"], 600)
+        lowered = timed_out(time_limit_minutes=5)
+        self.assertEqual(suggested(JobState.TIMEOUT, lowered, own)["time_limit"], 120)
+
+    def test_the_time_of_all_shards_together_is_no_time_limit(self):
+        own, hpc = {"time_limit": 60}, {"shards": 4}
+        ran = {"started_at": NOON, "ended_at": NOON + timedelta(minutes=150)}
+        self.assertEqual(suggested(JobState.TIMEOUT, own=own, hpc=hpc, **ran)["time_limit"], 120)
+        raised = timed_out(time_limit_minutes=90)
+        self.assertEqual(suggested(JobState.TIMEOUT, raised, own, hpc, **ran)["time_limit"], 180)
+
+    def test_memory_that_slurm_gave_is_doubled_if_it_is_more_than_was_asked_for(self):
+        by_cpu = out_of_memory(memory_per_cpu_mb=8000)
+        whole = out_of_memory(memory_per_node_mb=8000)
+        for reason, own, name, found in (
+            (by_cpu, {"memory_per_cpu": "500"}, "memory_per_cpu", 16_000),
+            (by_cpu, {"memory_per_cpu": 9000}, "memory_per_cpu", 18_000),
+            (whole, {"memory_per_node": 500}, "memory_per_node", 16_000),
+            (whole, {"memory_per_cpu": 500}, "memory_per_node", 16_000),
+            (by_cpu, {"memory_per_node": 500}, "memory_per_cpu", 16_000),
+            (whole, {"memory_per_gpu": 500}, "memory_per_node", 16_000),
+            (out_of_memory(), {"memory_per_gpu": 500}, "memory_per_gpu", 1000),
+        ):
+            with self.subTest(reason=reason, own=own):
+                memory = {"time_limit": None, name: found}
+                self.assertEqual(suggested(reason=reason, own=own), memory)
+        only = {"user_settings": "memory_per_cpu"}
+        own = {"memory_per_cpu": 500}
+        self.assertEqual(suggested(reason=whole, own=own, hpc=only), {"memory_per_cpu": 1000})
+
+    def test_settings_that_cannot_be_read_suggest_nothing(self):
+        for text in ("{", "[]", '{"a": NaN}'):
+            job = a_job(state=JobState.TIMEOUT, hpc_settings=text)
+            self.assertEqual(suggested_limits(job, HpcSettings()), {})
+        defaults = {"memory_per_cpu": 400}
+        shown = suggested(own={"memory_per_node": "4 GB", "time_limit": 9}, hpc=defaults)
+        self.assertEqual(shown, {"time_limit": 9, "memory_per_cpu": None})
+
     def test_a_job_that_ran_out_of_memory_gets_twice_its_memory(self):
         reason = out_of_memory(memory_per_cpu_mb=500)
         own = {"time_limit": 90, "memory_per_cpu": 600}
@@ -54,7 +102,7 @@ class SuggestedLimitsTest(unittest.TestCase):
         whole = out_of_memory(memory_per_node_mb=8000)
         self.assertEqual(suggested(reason=whole)["memory_per_node"], 16_000)
         defaults = {"job_defaults": {"memory_per_node": 4000}}
-        self.assertEqual(suggested(reason=whole, hpc=defaults)["memory_per_node"], 8000)
+        self.assertEqual(suggested(reason=whole, hpc=defaults)["memory_per_node"], 16_000)
 
     def test_what_users_may_not_set_is_not_offered(self):
         only = {"user_settings": "time_limit"}
