@@ -358,6 +358,31 @@ class ClusterPageTest(PageTest):
         self.end_job(state=JobState.TIMEOUT, hpc_settings=own, **ran)
         self.assertEqual(("1200", "500"), (limit.input_value(), memory.input_value()))
 
+    def submit_form(self, job_id: str) -> str:
+        """Press the form's button, and return the settings of the new job."""
+        self.page.get_by_role("button", name="Submit", exact=True).click()
+        self.page.get_by_role("link", name=job_id).wait_for()  # "Repeats"
+        new_id = self.page.locator("#job").get_attribute("data-job")
+        store = self.service.manager.store
+        store.update(new_id, state=JobState.CANCELLED)  # the next one is of the same asset
+        return store.get(new_id).hpc_settings
+
+    def test_what_is_not_changed_in_the_form_stays_as_it_was(self) -> None:
+        for own in ('{"memory_per_node": 0}', '{"time_limit": "60", "memory_per_cpu": "500"}'):
+            job_id = self.end_job(state=JobState.FAILED, hpc_settings=own)
+            self.assertEqual(own, self.submit_form(job_id))
+
+    def test_the_memory_of_a_whole_node_can_be_asked_for_and_given_up(self) -> None:
+        own = '{"memory_per_node": 500}'
+        job_id = self.end_job(state=JobState.FAILED, hpc_settings=own)
+        self.page.get_by_label("MB per node").fill("0")
+        self.assertEqual('{"memory_per_node": 0}', self.submit_form(job_id))
+        reason = "ran out of memory (8000 MB); resubmit it"
+        own = '{"memory_per_cpu": 500}'
+        job_id = self.end_job(state=JobState.FAILED, reason=reason, hpc_settings=own)
+        self.page.get_by_label("MB per node").fill("")
+        self.assertEqual("{}", self.submit_form(job_id))
+
     def test_limits_that_are_refused_are_told_in_the_form(self) -> None:
         self.end_job(state=JobState.FAILED, reason="ran out of memory (800 MB); resubmit it")
         memory = self.page.get_by_label("MB per node")

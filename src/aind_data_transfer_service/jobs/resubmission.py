@@ -86,11 +86,19 @@ def changed_settings(hpc_settings: str, changes: Mapping[str, int | None]) -> st
         The job's properties, in JSON.
     changes : Mapping[str, int | None]
         What is different. A property for memory replaces the others.
+
+    Returns
+    -------
+    str
+        The properties of the new job; as they were if they cannot be read, which its check reports.
     """
     if not changes:
         return hpc_settings
-    settings: dict[str, Any] = read_object(hpc_settings)
-    if any(changes.get(name) for name in MEMORY):
+    try:
+        settings: dict[str, Any] = read_object(hpc_settings)
+    except ValueError:
+        return hpc_settings
+    if any(changes.get(name) is not None for name in MEMORY):
         settings = {name: value for name, value in settings.items() if name not in MEMORY}
     settings |= changes
     kept = {name: value for name, value in settings.items() if value is not None}

@@ -2,6 +2,7 @@
 
 import json
 import unittest
+from dataclasses import replace
 from datetime import timedelta
 
 from aind_data_transfer_service.errors import SubmissionError
@@ -85,6 +86,13 @@ class SuggestedLimitsTest(unittest.TestCase):
         own = {"memory_per_cpu": 500}
         self.assertEqual(suggested(reason=whole, own=own, hpc=only), {"memory_per_cpu": 1000})
 
+    def test_the_whole_node_stays_the_whole_node(self):
+        whole = out_of_memory(memory_per_node_mb=128_000)
+        for own in ({"memory_per_node": 0}, {"memory_per_node": "0"}):
+            for reason in ("", whole, out_of_memory()):
+                found = {"time_limit": None, "memory_per_node": 0}
+                self.assertEqual(suggested(reason=reason, own=own), found)
+
     def test_settings_that_cannot_be_read_suggest_nothing(self):
         for text in ("{", "[]", '{"a": NaN}'):
             job = a_job(state=JobState.TIMEOUT, hpc_settings=text)
@@ -132,6 +140,19 @@ class ChangedSettingsTest(unittest.TestCase):
             self.change(before, memory_per_node=4000), {"name": "n", "memory_per_node": 4000}
         )
 
+    def test_zero_is_a_value_the_whole_node(self):
+        before = {"name": "n", "memory_per_cpu": 4000}
+        whole = {"name": "n", "memory_per_node": 0}
+        self.assertEqual(self.change(before, memory_per_node=0), whole)
+        self.assertEqual(
+            self.change(whole, memory_per_cpu=500), {"name": "n", "memory_per_cpu": 500}
+        )
+        self.assertEqual(self.change(whole, time_limit=5), whole | {"time_limit": 5})
+
+    def test_settings_that_cannot_be_read_are_left_to_the_check(self):
+        for text in ("{", "[]"):
+            self.assertEqual(text, changed_settings(text, {"time_limit": 5}))
+
 
 class ResubmitTest(ClusterServiceTest):
     """On a cluster that only pretends."""
@@ -152,6 +173,13 @@ class ResubmitTest(ClusterServiceTest):
         sent = self.cluster.jobs()[-1].properties
         self.assertEqual((sent["time_limit"], int(sent["memory_per_node"])), (120, 9000))
         self.assertNotIn("memory_per_cpu", sent)
+
+    async def test_settings_that_cannot_be_read_are_refused_in_words(self):
+        manager = await self.start(monitor_interval=None)
+        job_id = await self.end(manager, time_limit=60)
+        manager.store.add([replace(manager.store.get(job_id), id="broken", hpc_settings="[]")])
+        with self.assertRaisesRegex(SubmissionError, "hpc_settings.*not a JSON object"):
+            await manager.resubmit("broken", {"time_limit": 5})
 
     @slow
     async def test_limits_are_checked_as_those_of_a_submission(self):

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from aind_data_transfer_service.jobs.record import event_to_json, job_to_json, others_to_json
-from aind_data_transfer_service.jobs.resubmission import suggested_limits
+from aind_data_transfer_service.jobs.resubmission import asked_limits, suggested_limits
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import JobQuery
 from aind_data_transfer_service.jobs.tables import SORTABLE
@@ -103,6 +103,7 @@ async def get_job(job_id: str, manager: Manager, settings: Settings) -> Envelope
 
     `suggested_limits` has the time limit (minutes) and the memory (megabytes) with which to submit
     an ended job of a cluster again: as before, or twice what it ran out of. Null is the default.
+    `asked_limits` has those that the job asked for, or that the site set for it.
     """
     job = await manager.store.in_thread(manager.store.get, job_id)
     events = await manager.store.in_thread(manager.store.events, job_id)
@@ -110,9 +111,11 @@ async def get_job(job_id: str, manager: Manager, settings: Settings) -> Envelope
         "job": job_to_json(job, full=True),
         "events": [event_to_json(event) for event in events],
         "suggested_limits": {},
+        "asked_limits": {},
     }
     if settings.on_cluster and job.state in ENDED:
         data["suggested_limits"] = suggested_limits(job, settings.hpc)
+        data["asked_limits"] = asked_limits(job, settings.hpc)
     return EnvelopeResponse("Job", data)
 
 

@@ -5,7 +5,7 @@ import { ask, post, ROOT, say, tell } from "./common.js";
 const MEMORY = {
   memory_per_cpu: "Memory (MB per CPU)",
   memory_per_gpu: "Memory (MB per GPU)",
-  memory_per_node: "Memory (MB per node)",
+  memory_per_node: "Memory (MB per node; 0 is the whole node)",
 };
 const FAILED = "The job could not be submitted again";
 const $ = (id) => document.getElementById(id);
@@ -19,10 +19,21 @@ function showLimit(field, limits, name) {
 /** Read what a field says; an empty one stands for the default. */
 const limitIn = (field) => (field.value === "" ? null : Number(field.value));
 
+/** Tell what differs from what the job asked for; without memory, no kind of it is asked for. */
+function changed(asked, shown) {
+  const changes = {};
+  for (const [name, value] of Object.entries(shown)) {
+    if (value !== (asked[name] ?? null)) changes[name] = value;
+    if (value !== null || !(name in MEMORY)) continue;
+    for (const kind of Object.keys(MEMORY)) if (kind in asked) changes[kind] = null;
+  }
+  return changes;
+}
+
 /** Let the job be submitted again. */
 export function offerResubmit(id) {
   const button = $("resubmit");
-  let memory;
+  let asked, memory;
 
   /** Submit it, and open the page of the new job. */
   async function resubmit(changes, region) {
@@ -39,7 +50,7 @@ export function offerResubmit(id) {
   button.addEventListener("click", async () => {
     let limits;
     try {
-      limits = (await ask(`/api/jobs/${id}`)).suggested_limits;
+      ({ suggested_limits: limits, asked_limits: asked } = await ask(`/api/jobs/${id}`));
     } catch (error) {
       return tell($("message"), "error", FAILED, { list: error.errors });
     }
@@ -54,9 +65,9 @@ export function offerResubmit(id) {
   $("limits-close").addEventListener("click", () => $("limits").close());
   $("limits").querySelector("form").addEventListener("submit", (event) => {
     event.preventDefault();
-    const changes = {};
-    if (!$("time-limit").closest(".field").hidden) changes.time_limit = limitIn($("time-limit"));
-    if (memory) changes[memory] = limitIn($("memory"));
-    resubmit(changes, $("limits-message"));
+    const shown = {};
+    if (!$("time-limit").closest(".field").hidden) shown.time_limit = limitIn($("time-limit"));
+    if (memory) shown[memory] = limitIn($("memory"));
+    resubmit(changed(asked, shown), $("limits-message"));
   });
 }
