@@ -525,7 +525,7 @@ class SlurmExecutor:
     async def _take(self, found: Sequence[SlurmJob]) -> dict[str, list[SlurmJob]]:
         """Remember our jobs of a list, by our own ids."""
         listed, found = self._identity.sort(found)
-        self._unclear = self._identity.unclear(found)
+        self._unclear = self._identity.unclear(found, listed)
         self._others = self._picked.among(found)
         for job_id, jobs in listed.items():
             self._lost.pop(job_id, None)

@@ -162,13 +162,17 @@ class Identity:
         is_named = record.name in (None, job.name)
         return is_named and self._fits(record, job)
 
-    def unclear(self, found: Iterable[SlurmJob]) -> dict[str, SlurmJob]:
+    def unclear(self, found: Iterable[SlurmJob], listed: Mapping[str, Any]) -> dict[str, SlurmJob]:
         """Return the jobs that may be ours by their numbers alone, by our own ids.
 
         They have no other mark of ours, and neither their user nor their time speaks against it.
         """
         numbered = ((self._by_number.get(array_number(job), ""), job) for job in found)
-        return {job_id: job for job_id, job in numbered if self.is_unclear(job_id, job)}
+        return {
+            job_id: job
+            for job_id, job in numbered
+            if job_id and job_id not in listed and self.is_unclear(job_id, job)
+        }
 
     def is_unclear(self, job_id: str, job: SlurmJob) -> bool:
         """Return whether a job has the number of one of ours, and nothing tells if it is that."""
