@@ -6,7 +6,7 @@ fault of our own is logged with an id, and only the id is shown.
 
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aind_data_transfer_service.configs.problems import first_errors
+from aind_data_transfer_service.configs.problems import MOST_ERRORS, first_errors
+from aind_data_transfer_service.configs.vocabulary import limited_hints, nearest
 from aind_data_transfer_service.errors import (
     ExecutorError,
     JobError,
@@ -32,6 +33,7 @@ from aind_data_transfer_service.logging_config import REQUEST_ID
 from aind_data_transfer_service.redaction import redact_all
 from aind_data_transfer_service.server.answers import EnvelopeResponse, failure
 from aind_data_transfer_service.server.pagework import render, route_path
+from aind_data_transfer_service.settings.hpc import MEMORY
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +59,14 @@ MALFORMED = {
 """What a body that cannot be understood is answered with, with status 406 as any other bad job."""
 
 _JSON_TEXT = "write it as JSON text, as model_dump_json() and json.dumps() make it"
+_LIMITS = ("time_limit", *sorted(MEMORY))
+"""What the body of a request can hold that submits a job again."""
 _WORDS = {
     "missing": "is missing",
+    "int_type": "is no whole number",
     "list_type": "is no list",
     "too_short": "is empty; send at least one job",
     "model_attributes_type": "is no JSON object",
-    "extra_forbidden": "is not known; a job has upload_job_settings, hpc_settings and script",
     "value_error": "is no file; send one as multipart/form-data, with its name",
     "string_unicode": "holds half a character (a lone surrogate)",
 }
@@ -150,7 +154,18 @@ def _sentence(error: Any) -> str:
     if kind == "string_type":
         is_script = bool(place) and place[-1] == "script"
         return f"{name}: {'is no text' if is_script else 'is no text; ' + _JSON_TEXT}"
+    if kind == "extra_forbidden":
+        return f"{name}: {_unknown_field(error['loc'])}"
     return f"{name}: {_WORDS.get(kind, error['msg'])}"
+
+
+def _unknown_field(place: Sequence[str | int]) -> str:
+    """Say which fields there are: those of a job, or the limits of one that is submitted again."""
+    if "jobs" in place[:-1]:
+        return "is not known; a job has upload_job_settings, hpc_settings and script"
+    guess = nearest(str(place[-1]), _LIMITS)
+    meant = f"did you mean {guess}? The" if guess else "the"
+    return f"is not known; {meant} fields are {', '.join(_LIMITS)}"
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:
@@ -170,7 +185,8 @@ async def _refused(request: Request, error: HTTPException) -> Response:
 
 async def _malformed(request: Request, error: RequestValidationError) -> Response:
     """Answer a request of the wrong shape, all of its errors at once."""
-    errors = sentences(error.errors())
+    with limited_hints(MOST_ERRORS):
+        errors = first_errors(sentences(error.errors()))
     if message := MALFORMED.get(_route(request)):
         return _bad_jobs(request, message, errors)
     return refusal(request, 422, "The request could not be understood", errors)

@@ -33,6 +33,7 @@ _TEXT = r'(?:[^"\\]{0,4096}+(?:\\.)?+){0,64}+'
 """A piece of a string, so short that no other thread waits for long."""
 _TOKEN = re.compile(rf'"{_TEXT}("?)|[\[\]{{}},]|[^"\[\]{{}},]{{1,65536}}+', re.DOTALL)
 _REST = re.compile(rf'{_TEXT}("?)', re.DOTALL)
+_JSON_TYPE = re.compile(r"\s*application/(?:[^;\s]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -181,6 +182,32 @@ class JobsRoute(APIRoute):
             return await handle(request)
 
         return read_body
+
+
+class OptionalJsonRoute(APIRoute):
+    """A route whose body, if it has one, is JSON and says so; any other body is ignored."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Make the handler of this route."""
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+
+        async def ignore_other_bodies(request: Request) -> Response:
+            """Hand the request on, without its body if that is not sent as JSON."""
+            if not _JSON_TYPE.fullmatch(request.headers.get("content-type", "")):
+                request = _BodylessRequest(request.scope, request.receive)
+            return await handle(request)
+
+        return ignore_other_bodies
+
+
+class _BodylessRequest(Request):
+    """A request whose body is ignored."""
+
+    async def body(self) -> bytes:
+        """Stand for the body."""
+        return b""
 
 
 class _ReadRequest(Request):

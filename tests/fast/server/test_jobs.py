@@ -251,6 +251,51 @@ class OneJobTest(JobsTest):
         shown = self.envelope(await self.client.get(f"/api/jobs/{job}"))
         self.assertEqual({}, shown["suggested_limits"], "this machine knows no limits")
 
+    async def test_a_body_that_is_not_sent_as_json_is_ignored(self) -> None:
+        for sent in (
+            {},
+            {"content": b"{}", "headers": {"content-type": "text/plain"}},
+            {"content": b"\xff[", "headers": {"content-type": "application/octet-stream"}},
+            {"content": b'{"time_limit": "x"}'},
+            {"data": {"reason": "again"}},
+            {"files": {"file": b"x"}},
+            {"content": b"", "headers": {"content-type": "application/json"}},
+            {"json": {}},
+            {"content": b"null", "headers": {"content-type": "Application/JSON; charset=utf-8"}},
+        ):
+            with self.subTest(sent=sent):
+                job = await self.submit()
+                await self.client.post(f"/api/jobs/{job}/cancel")
+                response = await self.client.post(f"/api/jobs/{job}/resubmit", **sent)
+                new = self.envelope(response)["job"]
+                self.assertEqual(job, new["resubmit_of"])
+                await self.client.post(f"/api/jobs/{new['id']}/cancel")
+
+    async def test_fields_that_are_not_known_are_refused_with_the_nearest_name(self) -> None:
+        job = await self.submit()
+        await self.client.post(f"/api/jobs/{job}/cancel")
+        known = "fields are time_limit, memory_per_cpu, memory_per_gpu, memory_per_node"
+        wrong = {"timelimit": 5, "reason": "again", "memory_per_cpu": "4000"}
+        for kind in ("application/json", "application/merge-patch+json"):
+            response = await self.client.post(
+                f"/api/jobs/{job}/resubmit",
+                content=json.dumps(wrong),
+                headers={"content-type": kind},
+            )
+            self.assertEqual(422, response.status_code, response.text)
+            self.assertEqual(
+                {
+                    f"timelimit: is not known; did you mean time_limit? The {known}",
+                    f"reason: is not known; the {known}",
+                    "memory_per_cpu: is no whole number",
+                },
+                set(self.envelope(response)["errors"]),
+            )
+        many = {f"time_limit{number}": 1 for number in range(5000)}
+        response = await self.client.post(f"/api/jobs/{job}/resubmit", json=many)
+        errors = self.envelope(response)["errors"]
+        self.assertEqual((101, "4,900 more errors"), (len(errors), errors[-1]))
+
     @slow
     async def test_an_executor_out_of_reach_is_named_when_a_job_is_submitted_again(self) -> None:
         job = await self.submit()

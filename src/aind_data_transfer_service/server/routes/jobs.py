@@ -20,6 +20,7 @@ from aind_data_transfer_service.server.answers import (
     EnvelopeResponse,
 )
 from aind_data_transfer_service.server.job_logs import read_log
+from aind_data_transfer_service.server.json_body import OptionalJsonRoute
 from aind_data_transfer_service.server.routes import Manager, Settings
 
 PAGE_SIZES = (25, 50, 100, 200)
@@ -27,7 +28,12 @@ LOG_BYTES = 256 * 1024
 SORT_HINT = ", ".join(SORTABLE)
 StateName: Any = Literal[("", *(state.value for state in JobState))]
 
-router = APIRouter(prefix="/api/jobs", tags=["Jobs"], responses=DOCUMENTED_ERRORS)
+router = APIRouter(
+    prefix="/api/jobs",
+    tags=["Jobs"],
+    responses=DOCUMENTED_ERRORS,
+    route_class=OptionalJsonRoute,
+)
 
 
 def job_query(
@@ -151,7 +157,7 @@ async def resubmit_job(
     """Submit an ended job once more, as a new job; what has arrived already is not sent again.
 
     On a cluster the new job can have another time limit and more memory. They are checked as those
-    of a submission.
+    of a submission. A body that is not sent as JSON is ignored.
     """
     changes = limits.model_dump(exclude_unset=True) if limits is not None else {}
     job = await manager.resubmit(job_id, changes)
