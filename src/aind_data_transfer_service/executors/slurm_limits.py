@@ -178,8 +178,9 @@ def _open(
     partitions: Sequence[SlurmPartition], by_name: Mapping[str, SlurmPartition]
 ) -> list[SlurmPartition]:
     """Put alternates in the place of closed partitions; each partition is listed once."""
-    found = (_alternate(one, by_name) for one in partitions)
-    return list({one.name: one for one in found}.values())
+    found = [_alternate(one, by_name) for one in partitions]
+    found.sort(key=lambda one: bool(one.stands_in_for), reverse=True)
+    return list({one.name: one for one in found}.values())  # one that is meant itself counts
 
 
 def _alternate(partition: SlurmPartition, by_name: Mapping[str, SlurmPartition]) -> SlurmPartition:

@@ -95,6 +95,7 @@ def _read_partition(raw: Mapping[str, Any]) -> SlurmPartition:
         is_default="default" in {str(flag).lower() for flag in _listed(raw.get("flags"))},
         closed=_closed(raw),
         alternate=_text(raw.get("alternate", raw.get("alternative"))),
+        stands_in_for="",
         is_up=_is_up(raw),
         max_minutes=_limit(most.get("time", raw.get("max_time_limit"))),
         max_nodes=_limit(most.get("nodes", raw.get("maximum_nodes_per_job"))),
