@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import as_completed
 from functools import partial
 
-from aind_data_transfer_service.beside import beside
+from aind_data_transfer_service.beside import Pool
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.trust import trust
 
@@ -19,6 +19,8 @@ _SECONDS = 2.0
 
 def is_cancelled(settings: UploadSettings) -> bool:
     """Return whether a user has cancelled the job, as far as can be found out in two seconds.
+
+    Where no thread can be started, nobody is asked, and the job counts as not cancelled.
 
     Parameters
     ----------
@@ -31,14 +33,16 @@ def is_cancelled(settings: UploadSettings) -> bool:
     if settings.upload_cancel_url and settings.upload_callback_token:
         token = settings.upload_callback_token.get_secret_value()
         ways.append(partial(_ask, settings.upload_cancel_url, token))
-    answers = [beside(way, "cancel request") for way in ways]
-    try:
-        return any(
-            answer.exception() is None and answer.result()
-            for answer in as_completed(answers, _SECONDS)
-        )
-    except TimeoutError:
-        return False
+    with Pool(len(ways), "cancel request", in_caller=False) as pool:  # who asks must not hang
+        answers = [pool.submit(way) for way in ways]
+        begun = [answer for answer in answers if not answer.cancelled()]
+        try:
+            return any(
+                answer.exception() is None and answer.result()
+                for answer in as_completed(begun, _SECONDS)
+            )
+        except TimeoutError:
+            return False
 
 
 def _ask(url: str, token: str) -> bool:

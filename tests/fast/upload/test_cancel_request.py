@@ -12,6 +12,7 @@ from aind_data_transfer_service.upload import cancel_request
 from aind_data_transfer_service.upload.cancel_request import is_cancelled
 from tests.support import free_port
 from tests.support.scripted import Scripted, reply
+from tests.support.threads import limit_threads
 
 YES = reply(200, json.dumps({"data": {"cancel_requested": True}}).encode())
 NO = reply(200, json.dumps({"data": {"cancel_requested": False}}).encode())
@@ -67,3 +68,14 @@ class CancelRequestTest(unittest.TestCase):
             self.assertTrue(self.ask(self.serve(YES)[1], self.file))
             with patch.object(cancel_request, "_SECONDS", 0.1):
                 self.assertFalse(self.ask(self.serve(None)[1], self.file))
+
+    def test_where_no_thread_can_be_started_nothing_hangs_and_the_job_is_not_cancelled(self):
+        go = threading.Event()
+        self.addCleanup(go.set)
+        answers = []
+        ask = threading.Thread(target=lambda: answers.append(self.ask(file=self.file)), daemon=True)
+        hangs = patch.object(cancel_request.os.path, "exists", lambda _: go.wait(20))
+        with hangs, limit_threads(1):
+            ask.start()
+            ask.join(5)
+        self.assertEqual([False], answers)
