@@ -411,7 +411,8 @@ class SlurmExecutor:
         elif self._is_overdue(job_id):
             chunk = replace(chunk, problem=_TRACELESS.format(self._folder.path))
         if chunk.problem:
-            _remember(self._unreadable, job_id, (time.monotonic(), chunk.problem))
+            if not self._brings_events or await self._files.read(self._folder.is_there):
+                _remember(self._unreadable, job_id, (time.monotonic(), chunk.problem))
         elif file == "events":
             self._unreadable.pop(job_id, None)
         return chunk
@@ -431,18 +432,27 @@ class SlurmExecutor:
         chunk = self._folder.read(job_id, file, offset, limit)
         if file != "events" or chunk.size:
             return chunk, False
-        if self._callbacks is not None and self._callbacks.is_on:
+        if self._brings_events:
             return replace(chunk, problem=chunk.problem if self._folder.is_there() else ""), False
         return chunk, not chunk.problem and not self._folder.has_begun(job_id)
 
+    @property
+    def _brings_events(self) -> bool:
+        """Whether jobs bring their events and the ends of their logs themselves."""
+        return self._callbacks is not None and self._callbacks.is_on
+
     async def file_problems(self) -> list[str]:
-        """Return which files of jobs the service could not read of late, and what to do."""
-        try:
-            problem = await self._files.read(self._folder.problem, seconds=_LONGEST_WORD)
-        except ExecutorError as error:
-            problem = f"{self._folder.path}: {error}"
-        if problem:
-            return [problem]
+        """Return which files of jobs the service could not read of late, and what to do.
+
+        A folder that the service does not see is no problem where jobs bring their events and logs.
+        """
+        if not self._brings_events:
+            try:
+                problem = await self._files.read(self._folder.problem, seconds=_LONGEST_WORD)
+            except ExecutorError as error:
+                problem = f"{self._folder.path}: {error}"
+            if problem:
+                return [problem]
         since = time.monotonic() - _PROBLEM_SECONDS
         return [
             f"job {job_id}: {problem}"

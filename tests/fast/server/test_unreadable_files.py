@@ -154,10 +154,13 @@ class CallbacksTest(SlurmTest):
                 (self.folder / "logs").mkdir()
             chunk = await self.executor.read("7:j1", "events", 0, 10)
             self.assertEqual((b"", ""), (chunk.data, chunk.problem))
-            self.assertEqual(not is_there, bool(await self.executor.file_problems()))
+            await self.executor.read("7:j1", "stderr", 0, 10)
+            self.assertEqual([], await self.executor.file_problems())
         (self.folder / "logs" / "j1.out").touch(mode=0)
         chunk = await self.executor.read("7:j1", "events", 0, 10)
         self.assertIn("j1.out", chunk.problem)
+        [problem] = await self.executor.file_problems()
+        self.assertIn("j1.out", problem)
 
 
 if __name__ == "__main__":
