@@ -418,9 +418,10 @@ class Monitor:
             status = replace(status, state=RunState.COMPLETED, reason="")
         if status.state is RunState.LOST and failure:
             status = replace(status, state=RunState.FAILED, reason="")
-        is_failed = status.state is RunState.FAILED and not job.script
-        if is_failed and status.exit_code == ExitCode.TIME_LIMIT:
-            status = replace(status, state=RunState.TIMEOUT, reason=failure or _NEAR_LIMIT)
+        if status.state is RunState.FAILED and status.exit_code == ExitCode.TIME_LIMIT:
+            whole = await self._store.in_thread(self._store.get, job.id)
+            if not whole.script:  # a script's exit codes are its own
+                status = replace(status, state=RunState.TIMEOUT, reason=failure or _NEAR_LIMIT)
         last_words = ""
         if status.state is RunState.FAILED and not failure and not status.reason:
             try:

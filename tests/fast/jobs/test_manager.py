@@ -458,6 +458,15 @@ class FollowingTest(ManagerTest):
             self.assertEqual((job.state, job.reason), (JobState.TIMEOUT, reason))
             self.assertEqual(job.exit_code, 17)
 
+    async def test_a_script_gives_its_exit_codes_a_meaning_of_its_own(self):
+        for settings in ("{}", self.request()):
+            request = HpcJobRequest(settings, '{"name": "a"}', SCRIPT)
+            [response] = (await self.manager.submit_hpc([request])).responses
+            job_id = response["job_id"]
+            self.executor.tell(job_id, RunState.FAILED, exit_code=17)
+            job = await self.until(job_id, *ENDED)
+            self.assertEqual((job.state, job.exit_code), (JobState.FAILED, 17))
+
     async def test_the_last_complaint_is_the_reason_where_there_is_no_word(self):
         job_id = await self.submit()
         self.executor.write(job_id, "stderr", b"Traceback\nKeyError: 'x'\n\n")
