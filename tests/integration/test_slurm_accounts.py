@@ -60,14 +60,7 @@ class AccountsTest(slurm_service.ClusterTest):
             folder.mkdir()
         (self.source / "a.bin").write_bytes(os.urandom(50_000))
         variables = {
-            "HPC_HOST": "127.0.0.1",
-            "HPC_PORT": str(self.cluster.port),
-            "HPC_USERNAME": self.cluster.username,
-            "HPC_TOKEN": self.cluster.token(),
-            "HPC_PARTITION": self.cluster.partition,
-            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
-            "HPC_LOGGING_DIRECTORY": str(self.logs),
-            "HPC_PYTHON": sys.executable,
+            **self.variables(HPC_LOGGING_DIRECTORY=str(self.logs), HPC_PYTHON=sys.executable),
             "HPC_AWS_ACCESS_KEY_ID": "lab",
             "HPC_AWS_SECRET_ACCESS_KEY": OWN_SECRET,
             "HPC_AWS_DEFAULT_REGION": "us-east-1",

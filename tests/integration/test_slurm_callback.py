@@ -1,6 +1,5 @@
 """Jobs on a real Slurm cluster whose folder of logs the service cannot see."""
 
-import contextlib
 import json
 import os
 import sys
@@ -59,18 +58,10 @@ class CallbackTest(slurm_service.ClusterTest):
             (self.source / f"{number}.bin").write_bytes(os.urandom(50_000))
         port = free_port()
         variables = {
-            "HPC_HOST": "127.0.0.1",
-            "HPC_PORT": str(self.cluster.port),
-            "HPC_USERNAME": self.cluster.username,
-            "HPC_TOKEN": self.cluster.token(),
-            "HPC_PARTITION": self.cluster.partition,
-            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
-            "HPC_LOGGING_DIRECTORY": str(self.cluster.apart),
-            "HPC_PYTHON": sys.executable,
-            "HPC_AWS_ACCESS_KEY_ID": self.s3.env["AWS_ACCESS_KEY_ID"],
-            "HPC_AWS_SECRET_ACCESS_KEY": self.s3.env["AWS_SECRET_ACCESS_KEY"],
-            "HPC_AWS_DEFAULT_REGION": self.s3.env["AWS_DEFAULT_REGION"],
-            "AWS_ENDPOINT_URL": self.s3.endpoint_url,
+            **self.variables(
+                HPC_LOGGING_DIRECTORY=str(self.cluster.apart), HPC_PYTHON=sys.executable
+            ),
+            **self.s3.cluster_env,
             "HPC_SHARDS": str(self.shards),
             "INTERNAL_URL": f"http://127.0.0.1:{port}",
         }
@@ -154,14 +145,7 @@ class CallbackTest(slurm_service.ClusterTest):
 
     def parts(self) -> dict[tuple[str, int], str]:
         """Return the parts of uploads that are not completed, with their ETags."""
-        found = {}
-        for upload in self.s3.uploads(self.bucket):
-            key, number = upload["Key"], upload["UploadId"]
-            with contextlib.suppress(self.s3.client.exceptions.NoSuchUpload):  # ended meanwhile
-                listed = self.s3.client.list_parts(Bucket=self.bucket, Key=key, UploadId=number)
-                for part in listed.get("Parts", []):
-                    found[number, part["PartNumber"]] = part["ETag"]
-        return found
+        return {place: part["ETag"] for place, part in self.s3.parts(self.bucket).items()}
 
     def begin_large(self) -> str:
         """Submit a job that sends a large file slowly, and wait until parts have arrived."""

@@ -79,19 +79,9 @@ class BrokenNodeTest(ClusterTest):
         self.source.mkdir()
         (self.source / "a.bin").write_bytes(os.urandom(50_000))
         variables = {
-            "HPC_HOST": "127.0.0.1",
-            "HPC_PORT": str(self.cluster.port),
-            "HPC_USERNAME": self.cluster.username,
-            "HPC_TOKEN": self.cluster.token(),
-            "HPC_PARTITION": self.cluster.partition,
-            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
-            "HPC_LOGGING_DIRECTORY": str(self.folder),
-            "HPC_PYTHON": self.cluster.python,
+            **self.variables(),
             "HPC_SHARDS": str(self.shards),
-            "HPC_AWS_ACCESS_KEY_ID": self.s3.env["AWS_ACCESS_KEY_ID"],
-            "HPC_AWS_SECRET_ACCESS_KEY": self.s3.env["AWS_SECRET_ACCESS_KEY"],
-            "HPC_AWS_DEFAULT_REGION": self.s3.env["AWS_DEFAULT_REGION"],
-            "AWS_ENDPOINT_URL": self.s3.endpoint_url,
+            **self.s3.cluster_env,
         }
         self.enterContext(patch.dict(os.environ, variables))
         service = Service(

@@ -33,16 +33,7 @@ class UnreadableFilesTest(ClusterTest):
     def setUp(self) -> None:
         """Start a service that has no power over the files of others."""
         super().setUp()
-        variables = {
-            "HPC_HOST": "127.0.0.1",
-            "HPC_PORT": str(self.cluster.port),
-            "HPC_USERNAME": self.cluster.username,
-            "HPC_TOKEN": self.cluster.token(),
-            "HPC_PARTITION": self.cluster.partition,
-            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
-            "HPC_LOGGING_DIRECTORY": str(self.folder),
-            "HPC_PYTHON": self.cluster.python,
-        }
+        variables = self.variables()
         self.enterContext(patch.dict(os.environ, variables))
         self.enterContext(unprivileged())
         self.service = self.enterContext(Service())

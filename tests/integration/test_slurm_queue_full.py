@@ -31,16 +31,7 @@ class QueueFullTest(ClusterTest):
         super().setUp()
         self.data = Path(tempfile.mkdtemp(prefix="service-"))
         self.addCleanup(shutil.rmtree, self.data, ignore_errors=True)
-        variables = {
-            "HPC_HOST": "127.0.0.1",
-            "HPC_PORT": str(self.cluster.port),
-            "HPC_USERNAME": self.cluster.username,
-            "HPC_TOKEN": self.cluster.token(),
-            "HPC_PARTITION": self.cluster.partition,
-            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
-            "HPC_LOGGING_DIRECTORY": str(self.folder),
-            "HPC_PYTHON": self.cluster.python,
-        }
+        variables = self.variables()
         self.enterContext(patch.dict(os.environ, variables))
 
     def service(self) -> Service:

@@ -52,6 +52,19 @@ class ClusterTest(unittest.IsolatedAsyncioTestCase):
         self.folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.cluster.folder))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)  # a cancelled job may write
 
+    def variables(self, **changes: str) -> dict[str, str]:
+        """Return the variables of a service that uses the cluster."""
+        return {
+            "HPC_HOST": "127.0.0.1",
+            "HPC_PORT": str(self.cluster.port),
+            "HPC_USERNAME": self.cluster.username,
+            "HPC_TOKEN": self.cluster.token(),
+            "HPC_PARTITION": self.cluster.partition,
+            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
+            "HPC_LOGGING_DIRECTORY": str(self.folder),
+            "HPC_PYTHON": self.cluster.python,
+        } | changes
+
     def hpc(self, **values) -> HpcSettings:
         """Make the settings of a service that uses the cluster."""
         defaults = {
@@ -131,9 +144,7 @@ class ServiceTest(ClusterTest):
             "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
             "HPC_LOGGING_DIRECTORY": str(self.logs),
             "HPC_PYTHON": self.cluster.python,
-            "HPC_AWS_ACCESS_KEY_ID": self.s3.env["AWS_ACCESS_KEY_ID"],
-            "HPC_AWS_SECRET_ACCESS_KEY": self.s3.env["AWS_SECRET_ACCESS_KEY"],
-            "HPC_AWS_DEFAULT_REGION": self.s3.env["AWS_DEFAULT_REGION"],
+            **self.s3.cluster_env,
             "HPC_STAGING_DIRECTORY": "/hpc/staging_dir",
             "HPC_AWS_PARAM_STORE_NAME": "/param/store/name",
             "HPC_MINIMUM_CPUS_PER_NODE": "1",
@@ -144,7 +155,6 @@ class ServiceTest(ClusterTest):
             "HPC_JOB_DEFAULTS": json.dumps(
                 {"time_limit": 360, "nice": 7, "comment": "from rig 3", "requeue": False}
             ),
-            "AWS_ENDPOINT_URL": self.s3.endpoint_url,
             "AWS_ENDPOINT_URL_SSM": self.parameters.url,
             **self.sources_of_metadata(),
             "SLURM_CONF": str(self.cluster.conf),

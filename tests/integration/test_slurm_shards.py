@@ -61,19 +61,9 @@ class ServiceInShardsTest(ClusterTest):
         python.write_text(f"{head}\n{lines}\n{rest}")
         python.chmod(0o755)
         variables = {
-            "HPC_HOST": "127.0.0.1",
-            "HPC_PORT": str(self.cluster.port),
-            "HPC_USERNAME": self.cluster.username,
-            "HPC_TOKEN": self.cluster.token(),
-            "HPC_PARTITION": self.cluster.partition,
-            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
-            "HPC_LOGGING_DIRECTORY": str(self.logs),
-            "HPC_PYTHON": str(python),
+            **self.variables(HPC_LOGGING_DIRECTORY=str(self.logs), HPC_PYTHON=str(python)),
             "HPC_SHARDS": str(SHARDS),
-            "HPC_AWS_ACCESS_KEY_ID": self.s3.env["AWS_ACCESS_KEY_ID"],
-            "HPC_AWS_SECRET_ACCESS_KEY": self.s3.env["AWS_SECRET_ACCESS_KEY"],
-            "HPC_AWS_DEFAULT_REGION": self.s3.env["AWS_DEFAULT_REGION"],
-            "AWS_ENDPOINT_URL": self.s3.endpoint_url,
+            **self.s3.cluster_env,
         }
         self.enterContext(patch.dict(os.environ, variables))
         self.service = self.enterContext(
@@ -343,6 +333,7 @@ class StormTest(ShardsOnCluster):
                     refs |= {one.job_id: one.ref for one in found if one.ref}
                 await asyncio.sleep(0.1)
             await storm
+            await executor.statuses(list(refs.values()))  # all at once, as the service asks
             ends = [await self.end_of(executor, ref, mends=True) for ref in refs.values()]
         self.assertEqual([end for end in ends if end.state is not RunState.COMPLETED], [])
         ran = {path.name: path.read_text() for path in self.folder.glob("*.ran")}

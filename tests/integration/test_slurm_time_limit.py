@@ -1,6 +1,5 @@
 """Transfers that reach their time limit on a real Slurm cluster, and go on after it."""
 
-import contextlib
 import json
 import os
 import re
@@ -39,18 +38,8 @@ class TimeLimitTest(ClusterTest):
         self.source.mkdir()
         (self.source / "large.bin").write_bytes(os.urandom(SIZE))
         variables = {
-            "HPC_HOST": "127.0.0.1",
-            "HPC_PORT": str(self.cluster.port),
-            "HPC_USERNAME": self.cluster.username,
-            "HPC_TOKEN": self.cluster.token(),
-            "HPC_PARTITION": self.cluster.partition,
-            "HPC_CURRENT_WORKING_DIRECTORY": str(self.folder),
-            "HPC_LOGGING_DIRECTORY": str(self.folder),
-            "HPC_PYTHON": self.cluster.python,
-            "HPC_AWS_ACCESS_KEY_ID": self.s3.env["AWS_ACCESS_KEY_ID"],
-            "HPC_AWS_SECRET_ACCESS_KEY": self.s3.env["AWS_SECRET_ACCESS_KEY"],
-            "HPC_AWS_DEFAULT_REGION": self.s3.env["AWS_DEFAULT_REGION"],
-            "AWS_ENDPOINT_URL": self.s3.endpoint_url,
+            **self.variables(),
+            **self.s3.cluster_env,
         }
         self.enterContext(patch.dict(os.environ, variables))
         self.service = self.enterContext(
@@ -88,14 +77,7 @@ class TimeLimitTest(ClusterTest):
 
     def parts(self) -> dict[tuple[str, int], int]:
         """Return the sizes of the parts that have arrived of uploads that are not completed."""
-        found = {}
-        for upload in self.s3.uploads(self.bucket):
-            key, number = upload["Key"], upload["UploadId"]
-            with contextlib.suppress(self.s3.client.exceptions.NoSuchUpload):  # ended meanwhile
-                listed = self.s3.client.list_parts(Bucket=self.bucket, Key=key, UploadId=number)
-                for part in listed.get("Parts", []):
-                    found[number, part["PartNumber"]] = part["Size"]
-        return found
+        return {place: part["Size"] for place, part in self.s3.parts(self.bucket).items()}
 
     def go_on(self, job_id: str) -> None:
         """Submit the job again, and see that it completes the upload that was begun."""

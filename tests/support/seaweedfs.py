@@ -43,6 +43,16 @@ class SeaweedFS:
         }
 
     @property
+    def cluster_env(self) -> dict[str, str]:
+        """The variables with which a service has the jobs of a cluster use the server."""
+        return {
+            "HPC_AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "HPC_AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "HPC_AWS_DEFAULT_REGION": self.env["AWS_DEFAULT_REGION"],
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+        }
+
+    @property
     def client(self):
         """A boto3 client of the server."""
         return boto3.client(
@@ -63,6 +73,16 @@ class SeaweedFS:
     def uploads(self, bucket: str) -> list[dict]:
         """List the multipart uploads of a bucket that are not completed."""
         return self.client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+
+    def parts(self, bucket: str) -> dict[tuple[str, int], dict]:
+        """List the parts of those uploads, by the upload's id and the part's number."""
+        found = {}
+        for upload in self.uploads(bucket):
+            where = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+            with contextlib.suppress(self.client.exceptions.NoSuchUpload):  # ended meanwhile
+                for part in self.client.list_parts(**where).get("Parts", []):
+                    found[upload["UploadId"], part["PartNumber"]] = part
+        return found
 
     def stop(self) -> None:
         """End the server at once: what it holds is thrown away with it."""
