@@ -201,7 +201,8 @@ class _Look:
             self._row = int(number) - 1 if _is_row_number(number) else self._row + 1
             self._column = -1
         elif tag == "dimension":
-            begin, end = self._tag(self._parser.CurrentByteIndex)
+            begin = self._parser.CurrentByteIndex
+            end = self._tag_end(begin)
             close = b"/>" if self._content[end - 2 : end] == b"/>" else b">"
             self._edit(begin, end, b'<%s ref="A1"%s' % (name.encode(), close))
 
@@ -245,7 +246,7 @@ class _Look:
     def _value(self) -> None:
         """See the value of a cell begin."""
         content = self._content
-        _, begin = self._tag(self._parser.CurrentByteIndex)
+        begin = self._tag_end(self._parser.CurrentByteIndex)
         end = begin if content[begin - 2 : begin] == b"/>" else content.index(b"<", begin)
         value = content[begin:end]
         has_references = b"&" in value and self._kind != "str"
@@ -282,7 +283,7 @@ class _Look:
 
     def _make_text(self, begin: int) -> None:
         """Have a cell read as the text that its value is."""
-        begin, end = self._tag(begin)
+        end = self._tag_end(begin)
         tag = _KIND.sub(b' t="str"', self._content[begin:end])
         self._edit(begin, end, tag)
 
@@ -291,9 +292,9 @@ class _Look:
         self.part.edits.append(Edit(begin, end, content))
         _limit_cells(len(self.part.edits))
 
-    def _tag(self, begin: int) -> tuple[int, int]:
-        """Return where the tag begins and ends that begins at a byte."""
-        return begin, self._content.index(b">", begin) + 1
+    def _tag_end(self, begin: int) -> int:
+        """Return where the tag ends that begins at a byte."""
+        return self._content.index(b">", begin) + 1
 
 
 def _is_row_number(text: str) -> bool:

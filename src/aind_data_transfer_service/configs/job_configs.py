@@ -32,7 +32,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from aind_data_transfer_service.configs import plain_text, problems, values
+from aind_data_transfer_service.configs import problems, values
 from aind_data_transfer_service.configs.times import DateOrder, parse_acq_datetime
 from aind_data_transfer_service.configs.vocabulary import Modality, Platform
 
@@ -93,7 +93,7 @@ def _read_bucket(value: object, info: core_schema.ValidationInfo) -> str | None:
 
 def _compress(value: object, info: core_schema.ValidationInfo) -> bool:
     """Decide by the modality where the user did not."""
-    if value is None or (isinstance(value, str) and not plain_text.trim(value)):
+    if values.is_left_out(value):
         modality = info.data.get("modality")
         return modality is not None and modality.abbreviation == "ecephys"
     return values.flag(value)

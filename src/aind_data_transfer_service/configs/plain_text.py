@@ -63,7 +63,7 @@ _IN_LINE = re.compile(
     f"[\x00-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_HALVES}{_INVISIBLE}]|{_OUT_OF_PLACE}"
 )
 _AT_END = f"[\\s{_DIRECTIONS}{_INVISIBLE}{_JOINERS}]"
-_ENDS = re.compile(f"^{_AT_END}+|(?<!{_AT_END}){_AT_END}+$")
+_ENDS = re.compile(f"(?<!{_AT_END}){_AT_END}+$")
 _AT_BEGIN = re.compile(f"^{_AT_END}+")
 _UNSEEN = re.compile(f"[{_DIRECTIONS}{_INVISIBLE}{_JOINERS}]")
 _IN_LINES = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_HALVES}]")
@@ -88,9 +88,9 @@ def trim(text: str) -> str:
     stripped = text.strip()
     if stripped.isascii():
         return stripped
-    plain = _as_letters(stripped)
-    begin = len(plain) - len(_AT_BEGIN.sub("", plain))
-    return stripped[begin : begin + len(_ENDS.sub("", plain))]
+    kept = _AT_BEGIN.sub("", _as_letters(stripped))
+    begin = len(stripped) - len(kept)
+    return stripped[begin : begin + len(_ENDS.sub("", kept))]
 
 
 def _as_letters(text: str) -> str:

@@ -50,7 +50,7 @@ def text(value: object) -> str:
 
 def optional_text(value: object) -> str | None:
     """Take one line of text; a blank one is none at all."""
-    return None if _is_blank(value) else text(value)
+    return None if is_left_out(value) else text(value)
 
 
 def path(value: object) -> PurePosixPath:
@@ -87,7 +87,7 @@ def _without_slash(text: str) -> str:
 
 def optional_path(value: object) -> PurePosixPath | None:
     """Take an absolute POSIX path; a blank one is none at all."""
-    return None if _is_blank(value) else path(value)
+    return None if is_left_out(value) else path(value)
 
 
 def subject_id(value: object) -> str:
@@ -123,7 +123,7 @@ def bucket(value: object) -> str | None:
 
     Underscores are not of today's Amazon, but of older buckets and of other stores.
     """
-    if _is_blank(value):
+    if is_left_out(value):
         return None
     name = plain_text.trim(value) if isinstance(value, str) else ""
     if name.startswith("arn:"):
@@ -184,7 +184,7 @@ def log_level(value: object) -> str:
 
 def extra_configs(value: object) -> dict[str, Any] | str | None:
     """Take extra settings: a JSON object, its text, or the absolute path of a file with one."""
-    if _is_blank(value):
+    if is_left_out(value):
         return None
     if isinstance(value, str) and (value := plain_text.trim(value))[0] in "{[":
         return _json_object(value)
@@ -229,7 +229,7 @@ def _refuse_depth(value: object, left: int) -> None:
             _refuse_depth(item, left - 1)
 
 
-def _is_blank(value: object) -> bool:
+def is_left_out(value: object) -> bool:
     """Tell whether an optional value was left out."""
     return value is None or (isinstance(value, str) and not plain_text.trim(value))
 

@@ -85,7 +85,7 @@ def _sheets(safe: archive.Workbook) -> Iterator[Sheet]:
 
 
 def _rows(table: list[list[Cell]], part: archive.Part) -> tuple[Row, ...]:
-    """Number the rows that are filled, and mark the cells without a value of use."""
+    """Return the filled rows with their numbers; cells without a usable value are marked."""
     for row, column in part.formulas:
         if row < len(table) and column < len(table[row]) and table[row][column] == "":
             table[row][column] = UNSAVED_FORMULA

@@ -363,7 +363,8 @@ class SlurmExecutor:
         self._guard()
         self._expect_ref(ref)
         _remember(self._cancelled, job_id, None)
-        for one in (job_id, shards_id(job_id)):
+        array = shards_id(job_id)
+        for one in (job_id, array):
             self._fresh.pop(one, None)
         if not self._has_looked:
             await self._look()
@@ -376,11 +377,11 @@ class SlurmExecutor:
                 raise ExecutorError(words)
             self._identity.see(job_id, job)
         is_alive = job is not None and self._identity.id_of(job) == job_id and not job.has_ended
-        if is_alive or shards_id(job_id) in self._known:
+        if is_alive or array in self._known:
             await self._leave_word(job_id)
         if is_alive:
             await self._client.cancel(number)
-        if (array := shards_id(job_id)) in self._known:  # not sooner: the last job would begin
+        if array in self._known:  # not sooner: the last job would begin
             await self._arrays.cancel(lambda: self._look_at(array))
 
     async def _leave_word(self, job_id: str) -> None:

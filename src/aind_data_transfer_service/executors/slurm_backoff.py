@@ -9,9 +9,9 @@ _REMEMBERED = 50_000
 class Backoff:
     """Delays further submissions after the cluster refused one for the time being.
 
-    The delay doubles with each attempt that fails, and begins anew after a submission that
-    succeeds. It applies to the jobs that were refused or held back; a job that has not been sent
-    yet is sent once without it.
+    The delay doubles with each attempt that fails, and is the first one again after a submission
+    that succeeds. It applies to the jobs that were refused or held back; a job that has not been
+    sent yet is sent once without it.
 
     Parameters
     ----------

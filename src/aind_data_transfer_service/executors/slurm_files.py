@@ -304,7 +304,7 @@ class LogFolder:
         elif problem := self._file_problem(job_id, (CLAIM, END)):
             reason = f"Slurm has forgotten the job, and {problem}"
             state, record = RunState.LOST, EndRecord.UNREADABLE
-        elif os.access(job_file(self.path, job_id, CLAIM), os.R_OK, effective_ids=True):
+        elif _is_allowed(job_file(self.path, job_id, CLAIM), os.R_OK):
             state, reason = self._stop(ref, job_id) or (RunState.FAILED, KILLED)
         elif self._is_shared() and not self._has(job_id, CLAIM):
             state, reason = RunState.LOST, NEVER_BEGAN

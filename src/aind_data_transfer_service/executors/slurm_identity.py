@@ -31,7 +31,6 @@ _OUTPUT = re.compile(
     r"/([A-Za-z0-9][A-Za-z0-9_-]{0,63}(?:\.shards)?)(?:\.(?:[0-9]{1,10}|%a))?\.(?:out|err)"
 )
 _PATTERN = re.compile(r"%%|%[0-9]*[A-Za-z]")
-_NO_PATH: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -46,7 +45,7 @@ class _Record:
     shards: int = 0
     since: datetime | None = None
     """When it was sent, or recorded, by our clock."""
-    paths: tuple[str, ...] = _NO_PATH
+    paths: tuple[str, ...] = ()
     """Where its output was asked to go."""
     user_id: int | None = None
     """Whose it is, as Slurm listed it last; v0.0.36 gives no name."""
@@ -158,7 +157,7 @@ class Identity:
         if record is None or not self._is_our_users(job):
             return False
         if record.submitted is None and not _is_about_when_sent(record, job):
-            return False  # slurmdbd also remembers jobs from before Slurm counted anew
+            return False  # slurmdbd also remembers jobs from before Slurm restarted its count
         is_named = record.name in (None, job.name)
         return is_named and self._fits(record, job)
 
@@ -203,14 +202,12 @@ class Identity:
         record.name, record.submitted = job.name, job.submitted
         if job.user_id is not None:
             record.user_id = job.user_id
-        return job if is_marked else self._remark(job_id, job)
+        return job if is_marked else self.marked(job_id, job)
 
     def marked(self, job_id: str, job: SlurmJob) -> SlurmJob:
         """Return a job of ours with our mark as comment, whatever it was changed to."""
-        return job if marked_id(job.comment) == job_id else self._remark(job_id, job)
-
-    def _remark(self, job_id: str, job: SlurmJob) -> SlurmJob:
-        """Return a job with the mark that its comment lost."""
+        if marked_id(job.comment) == job_id:
+            return job
         record = self._records.get(job_id)
         changed = copy(job)  # `replace` takes five times as long
         object.__setattr__(changed, "comment", mark_of(job_id, record.shards if record else 0))

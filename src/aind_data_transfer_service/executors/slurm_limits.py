@@ -115,12 +115,12 @@ def _missing_gres(
     properties: Mapping[str, Any], cluster: ClusterLimits
 ) -> Iterator[tuple[str, str]]:
     """Find generic resources that no node has; some versions of slurmrestd crash on them."""
-    if not cluster.nodes or not _are_all_listed(cluster):
-        return
-    known = {name.casefold() for node in cluster.nodes for name in _gres_names(node.gres)}
     asked = ",".join(_counted(str(properties.get("gres") or "")))
     wanted = [("gres", name) for name in dict.fromkeys(_gres_names(asked))]
     wanted += [(name, "gpu") for name in _GPUS if any(_counted(str(properties.get(name) or "")))]
+    if not wanted or not cluster.nodes or not _are_all_listed(cluster):
+        return
+    known = {name.casefold() for node in cluster.nodes for name in _gres_names(node.gres)}
     for name, resource in wanted:
         if resource.casefold() not in known:
             listed = ", ".join(sorted(known)[:_NAMED]) or "none"
@@ -275,6 +275,12 @@ def _memory(properties: Mapping[str, Any], partition: SlurmPartition) -> Iterato
         yield _Excess("memory_per_cpu", f"{per_cpu:,} MB{for_task}", allowed)
 
 
+def _largest(values: Sequence[int | None]) -> int | None:
+    """Return the largest of some values; None if one of them is not known."""
+    known = [value for value in values if value]
+    return max(known) if len(known) == len(values) else None
+
+
 def _largest_node(
     properties: Mapping[str, Any], partition: SlurmPartition, cluster: ClusterLimits
 ) -> Iterator[_Excess]:
@@ -282,9 +288,8 @@ def _largest_node(
     nodes = _nodes_of(partition, cluster)
     if not nodes or len(nodes) != partition.total_nodes:
         return
-    cpus = max((node.cpus or 0) for node in nodes) if all(node.cpus for node in nodes) else None
-    is_known = all(node.memory_mb for node in nodes)
-    memory = max((node.memory_mb or 0) for node in nodes) if is_known else None
+    cpus = _largest([node.cpus for node in nodes])
+    memory = _largest([node.memory_mb for node in nodes])
     for name, most, unit in (
         ("minimum_cpus_per_node", cpus, "CPUs"),
         ("cpus_per_task", cpus, "CPUs"),
@@ -368,7 +373,7 @@ def _account_warnings(
         if (one.allowed_accounts and account.casefold() not in one.allowed_accounts)
         or (not one.allowed_accounts and account.casefold() in one.denied_accounts)
     ]
-    if candidates and len(refusing) == len(candidates):
+    if len(refusing) == len(candidates):
         one = refusing[0]
         names = ", ".join(sorted(one.allowed_accounts)[:_NAMED])
         why = f"lists {names} (AllowAccounts)" if names else "excludes it (DenyAccounts)"

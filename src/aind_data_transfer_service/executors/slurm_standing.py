@@ -1,7 +1,7 @@
 """How our jobs stand, by all that is known of them: Slurm's list, slurmdbd, what they left behind.
 
-A reference is Slurm's number and our own id, `1234:01jx…`; Slurm counts from one again when it is
-set up anew, so the time of submission may follow, by Slurm's clock: `1234:01jx…@1764517442`. It is
+A reference is Slurm's number and our own id, `1234:01jx…`. Slurm counts from one again after it was
+reinstalled, so the time of submission on Slurm's clock may follow: `1234:01jx…@1764517442`. It is
 added once the job has begun, or if the paths of its output files do not name it.
 """
 
@@ -188,6 +188,7 @@ def parts(ref: str) -> tuple[int, str]:
     return int(found[1]), found[2] or ""
 
 
+@lru_cache(maxsize=50_000)
 def submitted_at(ref: str) -> datetime | None:
     """Return the time of submission that a reference names, if any."""
     found = _REF.fullmatch(ref)

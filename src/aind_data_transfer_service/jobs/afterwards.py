@@ -27,7 +27,7 @@ from aind_data_transfer_service.afterwards.states import (
 )
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import AfterwardsError, JobError, UploadError
-from aind_data_transfer_service.jobs.checks import job_keys
+from aind_data_transfer_service.jobs.checks import open_destination
 from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.record import Job, utc_now
@@ -35,7 +35,6 @@ from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.metadata.documents import RECORD_NAME
 from aind_data_transfer_service.settings.service import ServiceSettings
-from aind_data_transfer_service.upload.store import open_store
 
 logger = logging.getLogger(__name__)
 
@@ -180,9 +179,8 @@ class AfterwardsKeeper:
         else:
             place = Path(job.location)
             root, bucket = str(place.parent.parent), place.parent.name
-        keys = job_keys(settings.hpc_for(bucket))
         try:
-            store = open_store(root, bucket, settings.s3_endpoint_url, quick=True, keys=keys)
+            store = open_destination(settings, root, bucket)
             document = store.get(f"{job.name}/{RECORD_NAME}")
         except UploadError as error:
             return Registration(RegistrationState.FAILED, str(error))

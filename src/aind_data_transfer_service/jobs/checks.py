@@ -29,7 +29,7 @@ from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.similar_path import similar_hint
 from aind_data_transfer_service.source_roots import SourceRoots, contained_keys, keys_problem
-from aind_data_transfer_service.upload.store import AssetState, S3Keys, open_store
+from aind_data_transfer_service.upload.store import AssetState, AssetStore, S3Keys, open_store
 
 _CHECKS_AT_ONCE = 20  # threads of their own: a slow drive must not hold up the pages
 
@@ -162,14 +162,7 @@ class Checks:
                 by_bucket[bucket][job.config.s3_prefix].append(job)
 
         def states(bucket: str) -> dict[str, AssetState]:
-            settings = self._settings
-            store = open_store(
-                settings.destination_root,
-                bucket,
-                settings.s3_endpoint_url,
-                quick=True,
-                keys=job_keys(settings.hpc_for(bucket)),
-            )
+            store = open_destination(self._settings, self._settings.destination_root, bucket)
             return store.asset_states(list(by_bucket[bucket]))
 
         answers = self._buckets.ask(states, by_bucket, self._settings.check_timeout)
@@ -336,6 +329,22 @@ def _source_places(jobs: Sequence[ToCheck]) -> Iterable[tuple[str, str, str, boo
                 yield job.label, place, modality.extra_configs, False
         if job.config.metadata_dir is not None:
             yield job.label, "metadata_dir", str(job.config.metadata_dir), False
+
+
+def open_destination(settings: ServiceSettings, root: str, bucket: str) -> AssetStore:
+    """Open a store for quick questions, with the keys that jobs bring.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+        The service's settings.
+    root : str
+        `s3://`, or the folder that holds the buckets.
+    bucket : str
+        The bucket.
+    """
+    keys = job_keys(settings.hpc_for(bucket))
+    return open_store(root, bucket, settings.s3_endpoint_url, quick=True, keys=keys)
 
 
 def job_keys(hpc: HpcSettings) -> S3Keys | None:

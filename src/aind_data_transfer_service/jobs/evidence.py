@@ -15,13 +15,12 @@ from pathlib import Path
 from aind_data_transfer_service.beside import Pool
 from aind_data_transfer_service.errors import TransferServiceError, UnavailableError
 from aind_data_transfer_service.executors.base import EndRecord, RunState, RunStatus
-from aind_data_transfer_service.jobs.checks import job_keys
+from aind_data_transfer_service.jobs.checks import open_destination
 from aind_data_transfer_service.jobs.findings import LATE, said
 from aind_data_transfer_service.jobs.json_text import read_object
 from aind_data_transfer_service.jobs.record import Job
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.settings.service import ServiceSettings
-from aind_data_transfer_service.upload.store import open_store
 
 logger = logging.getLogger(__name__)
 
@@ -227,13 +226,7 @@ class Destinations:
         root = location[: -len(f"{bucket}/{prefix}")]
         if root != "s3://" and not (Path(root) / bucket).is_dir():
             raise UnavailableError(f"{root}{bucket} cannot be seen from the service")
-        store = open_store(
-            root,
-            bucket,
-            self._settings.s3_endpoint_url,
-            quick=True,
-            keys=job_keys(self._settings.hpc_for(bucket)),
-        )
+        store = open_destination(self._settings, root, bucket)
         header = store.header(prefix) or {}
         return header.get("job_id") == job_id and store.is_published(prefix)
 

@@ -26,7 +26,7 @@ from aind_data_transfer_service.jobs.feed import Feed
 from aind_data_transfer_service.jobs.json_text import read_object
 from aind_data_transfer_service.jobs.record import Job
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.jobs.store import JobChange, JobStore, recorded
+from aind_data_transfer_service.jobs.store import Applied, JobChange, JobStore, recorded
 from aind_data_transfer_service.jobs.store_threads import LONG_WRITE_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -128,10 +128,7 @@ class Handover:
                 started += await self._start(specs)
             changes = [self._change(one) for one in started if not one.again]
             changes += _waiting(jobs, started)
-            applied = await self._store.in_thread(
-                self._store.apply, changes, seconds=LONG_WRITE_SECONDS
-            )
-            self._feed.publish(applied.jobs)
+            applied = await self._record(changes)
             await self._end_refused(started, applied.refused)
             return started
         finally:
@@ -147,11 +144,16 @@ class Handover:
         """Say and record that jobs are handed over later, because others could not be sent."""
         later = [Started(job.id, error=reason, again=True) for job in jobs]
         if changes := _waiting(jobs, later):
-            applied = await self._store.in_thread(
-                self._store.apply, changes, seconds=LONG_WRITE_SECONDS
-            )
-            self._feed.publish(applied.jobs)
+            await self._record(changes)
         return later
+
+    async def _record(self, changes: Sequence[JobChange]) -> Applied:
+        """Record changes, and publish what changed."""
+        applied = await self._store.in_thread(
+            self._store.apply, changes, seconds=LONG_WRITE_SECONDS
+        )
+        self._feed.publish(applied.jobs)
+        return applied
 
     async def withdraw(self, job_id: str) -> bool:
         """Cancel a job that was not sent, for good; return whether that is so.

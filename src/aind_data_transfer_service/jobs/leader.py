@@ -135,11 +135,15 @@ class Leader:
         return state.name if state.seconds_left > elapsed else ""
 
     @property
+    def vacancy(self) -> str:
+        """Why no process runs the jobs; empty if one does."""
+        return "" if self.active_name else self.obstacle or "another one takes over in a moment"
+
+    @property
     def absence(self) -> str:
         """Why recorded jobs wait for a process to take the lease; empty if one has it."""
-        if self.active_name:
+        if not (why := self.vacancy):
             return ""
-        why = self.obstacle or "another one takes over in a moment"
         return f"no process of the service runs jobs now: {why}; the job starts when one does"
 
     @property

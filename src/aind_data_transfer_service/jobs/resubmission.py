@@ -20,7 +20,7 @@ _GIVEN_MINUTES = re.compile(r"stopped at its time limit of (\d{1,9}) minutes")
 """How it names the time limit that Slurm had given it."""
 
 
-def asked_limits(job: Job, hpc: HpcSettings) -> dict[str, int]:
+def asked_limits(job: Job, hpc: HpcSettings) -> dict[str, int] | None:
     """Return the time limit and the memory that a job asked for, or that the site asked for it.
 
     Parameters
@@ -32,14 +32,14 @@ def asked_limits(job: Job, hpc: HpcSettings) -> dict[str, int]:
 
     Returns
     -------
-    dict[str, int]
+    dict[str, int] | None
         Minutes as `time_limit`, and megabytes as one of the properties for memory, as far as they
-        are known. Settings that cannot be read are left out.
+        are known. None if the settings of the job cannot be read.
     """
     try:
         given = read_object(job.hpc_settings)
     except ValueError:
-        return {}
+        return None
     stated = {name: value for name, value in given.items() if value not in (None, "")}
     own, _ = read_properties(stated)
     asked = site_defaults(stated, hpc) | own
@@ -47,7 +47,7 @@ def asked_limits(job: Job, hpc: HpcSettings) -> dict[str, int]:
     return {name: asked[name] for name in ("time_limit", memory) if name in asked}
 
 
-def suggested_limits(job: Job, hpc: HpcSettings) -> dict[str, int | None]:
+def suggested_limits(job: Job, asked: Mapping[str, int], hpc: HpcSettings) -> dict[str, int | None]:
     """Suggest a time limit and memory for an ended job that is submitted again.
 
     The suggestion is what the job had, or, for what it ran out of, twice the larger of what it had
@@ -57,6 +57,8 @@ def suggested_limits(job: Job, hpc: HpcSettings) -> dict[str, int | None]:
     ----------
     job : Job
         The job that ended.
+    asked : Mapping[str, int]
+        What it asked for (`asked_limits`).
     hpc : HpcSettings
         What is known of the cluster.
 
@@ -64,14 +66,8 @@ def suggested_limits(job: Job, hpc: HpcSettings) -> dict[str, int | None]:
     -------
     dict[str, int | None]
         Minutes as `time_limit`, and megabytes as one of the properties for memory, as far as users
-        may set them. None stands for the default of the cluster, which is not known. Empty if the
-        settings of the job cannot be read.
+        may set them. None stands for the default of the cluster, which is not known.
     """
-    try:
-        read_object(job.hpc_settings)
-    except ValueError:
-        return {}
-    asked = asked_limits(job, hpc)
     memory, megabytes = _memory(job, asked, hpc)
     limits = {"time_limit": _minutes(job, asked.get("time_limit"), hpc), memory: megabytes}
     return {name: value for name, value in limits.items() if _may_set(name, hpc)}

@@ -87,7 +87,6 @@ class Facts:
     location: str
     subject_id: str
     project_name: str
-    processor_full_name: str
     platform: str
     """Abbreviation of the platform."""
     modalities: Sequence[str]

@@ -237,8 +237,7 @@ class MetadataService(SourceBase):
 
     def _get(self, address: str) -> httpx.Response:
         """Ask once, or as often as is allowed while nothing of use comes back."""
-        problem = ""
-        failure = MetadataError
+        failure = MetadataError()
         for attempt in range(self._attempts):
             if attempt:
                 self._sleep(_RETRY_SECONDS * 2 ** (attempt - 1))
@@ -249,15 +248,14 @@ class MetadataService(SourceBase):
             except TooLong as error:
                 raise MetadataError(f"{address} {error}") from error
             except httpx.TimeoutException:
-                problem, failure = f"{address} did not answer in time", MetadataError
+                failure = MetadataError(f"{address} did not answer in time")
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                problem, failure = f"{address} cannot be reached: {error}", MetadataError
+                failure = MetadataError(f"{address} cannot be reached: {error}")
             else:
                 if response.status_code < 500:
                     return response
-                problem = f"{address} answered {_said(response)}"
-                failure = _OutOfOrder
-        raise failure(problem)
+                failure = _OutOfOrder(f"{address} answered {_said(response)}")
+        raise failure
 
 
 def _without_login(url: str) -> tuple[str, tuple[str, str] | None]:

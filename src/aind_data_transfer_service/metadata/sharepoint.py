@@ -116,10 +116,9 @@ class SharePointSource(SourceBase):
         surgeries: list[dict[str, Any]] = []
         remarks: list[str] = []
         others = 0
+        wanted = identifier(subject_id)
         for fields in items:
-            if identifier(subject_id) not in [
-                identifier(fields.get(column)) for column in one.columns
-            ]:
+            if wanted not in [identifier(fields.get(column)) for column in one.columns]:
                 others += 1
                 continue
             made, problems = one.surgeries(fields, self._zone, subject_id)

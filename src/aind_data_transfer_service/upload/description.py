@@ -45,7 +45,6 @@ def facts_of(config: BasicUploadJobConfigs, location: str, zone: ZoneInfo) -> Fa
         location=location,
         subject_id=config.subject_id,
         project_name=config.project_name,
-        processor_full_name=config.processor_full_name,
         platform=config.platform.abbreviation,
         modalities=list(dict.fromkeys(abbreviations)),
         acquired=acquired if acquired.tzinfo else acquired.replace(tzinfo=zone),

@@ -30,6 +30,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Each ends the job; SIGINT, that is Ctrl-C, is a user's cancellation."""
 TIME_LIMIT_SIGNAL = signal.SIGUSR1
 """Announces that the time limit is near: the job ends what it has in flight, and then itself."""
+_HEARD = (*SIGNALS, TIME_LIMIT_SIGNAL)
 _WIND_DOWN = 30.0
 """Seconds that requests in flight have to end then. The signal comes a minute before the limit."""
 _DEADLINE = 7.0
@@ -126,10 +127,9 @@ class Shutdown:
         self._unraisable, sys.unraisablehook = sys.unraisablehook, self._lost
         self._handlers = {
             number: signal.signal(number, self._handle)
-            for number in SIGNALS
+            for number in _HEARD
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # nohup
         }
-        self._handlers[TIME_LIMIT_SIGNAL] = signal.signal(TIME_LIMIT_SIGNAL, self._handle)
         try:
             self._thread.start()
         except RuntimeError:
@@ -191,8 +191,7 @@ class Shutdown:
 
     def _watch(self) -> None:
         """Wait for a signal, stop all work, and end the process when its time is over."""
-        mine = (*SIGNALS, TIME_LIMIT_SIGNAL)
-        signal.pthread_sigmask(signal.SIG_BLOCK, mine)  # those are for the main thread
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # those are for the main thread
         while (number := self._next_signal()) == TIME_LIMIT_SIGNAL:
             limit = TimeLimitError("stopped before its time limit; submit again with a longer one")
             beside(partial(self._halt.wind_down, limit, _WIND_DOWN), "wind down")
@@ -224,7 +223,7 @@ class Shutdown:
                 [byte] = os.read(self._wakeup, 1)
                 if byte == _CLOSED[0]:
                     return None
-                if byte in (*SIGNALS, TIME_LIMIT_SIGNAL) or byte == _STOPPED[0]:
+                if byte in _HEARD or byte == _STOPPED[0]:
                     return byte
             elif pending := signal.sigpending() & set(SIGNALS):
                 return min(pending)

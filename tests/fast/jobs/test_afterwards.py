@@ -131,7 +131,7 @@ class Retries(KeeperTest):
         failed = await self.until(job, "FAILED", step="registration")
         self.assertEqual("the asset has no metadata.nd.json", failed.registration_reason)
         s3 = self.add(location="s3://bucket/behavior_1", name="behavior_1", registration="FAILED")
-        place = "aind_data_transfer_service.jobs.afterwards.open_store"
+        place = "aind_data_transfer_service.jobs.checks.open_store"
         with patch(place, side_effect=DestinationError("bucket: no credentials were found")):
             await keeper.retry(s3.id, "registration")
             failed = await self.until(s3, "FAILED", step="registration")

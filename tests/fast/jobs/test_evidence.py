@@ -25,7 +25,7 @@ from tests.support.jobs import event_line
 from tests.support.manager import ManagerTest
 
 DOUBT = "Slurm reports success, but the job left no sign of having run on n1: check slurmd there"
-OPEN_STORE = "aind_data_transfer_service.jobs.evidence.open_store"
+OPEN_STORE = "aind_data_transfer_service.jobs.checks.open_store"
 DONE = event_line("done", "end", "all is there")
 SCRIPT = "#!/bin/bash\ntrue\n"
 

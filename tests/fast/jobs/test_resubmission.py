@@ -8,7 +8,11 @@ from datetime import timedelta
 from aind_data_transfer_service.errors import SubmissionError
 from aind_data_transfer_service.executors.slurm_words import run_status
 from aind_data_transfer_service.hpc.models import SlurmJob
-from aind_data_transfer_service.jobs.resubmission import changed_settings, suggested_limits
+from aind_data_transfer_service.jobs.resubmission import (
+    asked_limits,
+    changed_settings,
+    suggested_limits,
+)
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from tests.support import slow
@@ -19,7 +23,8 @@ from tests.support.mock_cluster import ClusterServiceTest
 def suggested(state=JobState.FAILED, reason="", own=None, hpc=None, **values):
     """Return what is suggested for a job with some settings of its own."""
     job = a_job(state=state, reason=reason, hpc_settings=json.dumps(own or {}), **values)
-    return suggested_limits(job, HpcSettings(**(hpc or {})))
+    settings = HpcSettings(**(hpc or {}))
+    return suggested_limits(job, asked_limits(job, settings), settings)
 
 
 def out_of_memory(**memory):
@@ -96,7 +101,7 @@ class SuggestedLimitsTest(unittest.TestCase):
     def test_settings_that_cannot_be_read_suggest_nothing(self):
         for text in ("{", "[]", '{"a": NaN}'):
             job = a_job(state=JobState.TIMEOUT, hpc_settings=text)
-            self.assertEqual(suggested_limits(job, HpcSettings()), {})
+            self.assertIsNone(asked_limits(job, HpcSettings()))
         defaults = {"memory_per_cpu": 400}
         shown = suggested(own={"memory_per_node": "4 GB", "time_limit": 9}, hpc=defaults)
         self.assertEqual(shown, {"time_limit": 9, "memory_per_cpu": None})

@@ -33,7 +33,6 @@ FACTS = Facts(
     location="s3://bucket/behavior_690165_2024-02-19_19-25-17",
     subject_id="690165",
     project_name="Ephys Platform",
-    processor_full_name="Anna Apple",
     platform="behavior",
     modalities=["behavior", "behavior-videos"],
     acquired=MOMENT,

@@ -81,7 +81,7 @@ class BesideOtherSources(unittest.TestCase):
             {"service": other, "labtracks": Known(tasks)},
             MetadataSettings(sources={"procedures": {"if_missing": Policy.REQUIRE}}),
         )
-        gathered = gather(Facts("a", "s3://b/a", "7", "p", "", "behavior", [], MOMENT), None, lab)
+        gathered = gather(Facts("a", "s3://b/a", "7", "p", "behavior", [], MOMENT), None, lab)
         content = gathered.documents["procedures"].content
         [row] = [row for row in survey(lab, {"procedures": "7"}) if row.source == "labtracks"]
         self.assertEqual("failed" if isinstance(tasks, MetadataError) else "found", row.outcome)

@@ -56,7 +56,7 @@ async def take_log(
         data = await request.body()
     except ClientDisconnect:  # the job was killed while it sent
         return failure(400, "Bad Request", ["The request broke off."])
-    job = await manager.store.in_thread(manager.store.get, job_id)
+    job = await manager.get(job_id)
     brought = await manager.take_log(job, stream, offset, data)
     if brought is None:
         return EnvelopeResponse("Log", {"wanted": False, "offset": offset})
@@ -69,7 +69,7 @@ async def get_cancel_request(request: Request, job_id: str, manager: Manager) ->
     """Tell a job that is being terminated whether a user asked for it."""
     if refusal := _refusal(request, job_id, manager):
         return refusal
-    job = await manager.store.in_thread(manager.store.get, job_id)
+    job = await manager.get(job_id)
     return EnvelopeResponse("Cancel request", {"cancel_requested": bool(job.cancel_requested)})
 
 

@@ -21,7 +21,6 @@ from aind_data_transfer_service.server.routes import Figures, Manager
 
 HEALTH_SECONDS = 5.0
 _MOST_WARNINGS = 5
-_TAKEOVER = "another one takes over in a moment"
 
 router = APIRouter(tags=["Service"])
 
@@ -47,8 +46,8 @@ async def examine(manager: JobManager) -> Health:
     ), manager.executor.statuses([])
     faults = await asyncio.gather(*map(_ask, Health.pieces, questions))
     found = {name: fault for name, fault in zip(Health.pieces, faults) if fault}
-    if not found.get("store") and not manager.leader.active_name:
-        found["lease"] = f"No process runs the jobs: {manager.leader.obstacle or _TAKEOVER}."
+    if not found.get("store") and (why := manager.leader.vacancy):
+        found["lease"] = f"No process runs the jobs: {why}."
     return Health(found)
 
 

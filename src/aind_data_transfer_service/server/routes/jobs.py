@@ -120,8 +120,10 @@ async def get_job(job_id: str, manager: Manager, settings: Settings) -> Envelope
         "asked_limits": {},
     }
     if settings.on_cluster and job.state in ENDED:
-        data["suggested_limits"] = suggested_limits(job, settings.hpc)
-        data["asked_limits"] = asked_limits(job, settings.hpc)
+        asked = asked_limits(job, settings.hpc)
+        if asked is not None:
+            data["suggested_limits"] = suggested_limits(job, asked, settings.hpc)
+            data["asked_limits"] = asked
     return EnvelopeResponse("Job", data)
 
 

@@ -1,7 +1,7 @@
 // The page of one job: its state and timeline as they change, its log, and what can be done to it.
 
 import { offerRetries, showAfterwards } from "./afterwards.js";
-import { ask, part, post, ROOT, say, showTime, showTimes, tell } from "./common.js";
+import { ask, part, post, say, showTime, showTimes, tell } from "./common.js";
 import { clock, duration, place, progressHeading, size, timeline } from "./format.js";
 import { isEnded, showProgress, showState } from "./jobrow.js";
 import { follow } from "./live.js";
