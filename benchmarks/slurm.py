@@ -62,7 +62,8 @@ def service(
     """Run the service in a process of its own, as an administrator would; nobody has asked it."""
     port = free_port()
     variables = {
-        "DATA_DIR": str(folder),
+        "DATA_DIR": str(folder / "data"),
+        "LAB_TIMEZONE": "America/Los_Angeles",
         "DEFAULT_S3_BUCKET": bucket,
         "AWS_ENDPOINT_URL": s3.endpoint_url,
         "HPC_AWS_ACCESS_KEY_ID": s3.env["AWS_ACCESS_KEY_ID"],
@@ -74,8 +75,8 @@ def service(
         "HPC_TOKEN_COMMAND": cluster.token_command(),
         "SLURM_CONF": str(cluster.conf),
         "HPC_PARTITION": cluster.partition,
-        "HPC_CURRENT_WORKING_DIRECTORY": str(folder),
-        "HPC_LOGGING_DIRECTORY": str(folder),
+        "HPC_CURRENT_WORKING_DIRECTORY": str(folder / "logs"),
+        "HPC_LOGGING_DIRECTORY": str(folder / "logs"),
     }
     command = [sys.executable, "-m", "uvicorn", "aind_data_transfer_service.server:app"]
     command += ["--port", str(port), "--log-level", "warning"]
@@ -117,11 +118,12 @@ def send(url: str, body: dict[str, Any], pages: list[float]) -> float:
     def post() -> None:
         began = time.perf_counter()
         answer = httpx.post(f"{url}/api/submit_hpc_jobs", json=body, timeout=120)
-        seconds.append(time.perf_counter() - began)
+        took = time.perf_counter() - began
         assert answer.status_code == 200, answer.text[:500]
         assert len({one["job_id"] for one in answer.json()["data"]["responses"]}) == len(
             body["jobs"]
         )
+        seconds.append(took)
 
     with httpx.Client(base_url=url) as client:
         thread = threading.Thread(target=post)
@@ -131,6 +133,7 @@ def send(url: str, body: dict[str, Any], pages: list[float]) -> float:
             assert client.get("/").status_code == 200
             pages.append(1000 * (time.perf_counter() - began))
         thread.join()
+    assert seconds, "the request failed, as told above"
     return seconds[0]
 
 
@@ -147,6 +150,7 @@ def submissions(count: int, rounds: int) -> None:
             with tempfile.TemporaryDirectory(dir=cluster.folder) as folder:
                 source = Path(folder) / "Behavior"
                 source.mkdir()
+                (Path(folder) / "logs").mkdir()
                 (source / "licks.csv").write_text("1,2,3\n")
                 with service(cluster, s3, bucket, Path(folder)) as url:
                     for number in range(rounds):
@@ -175,7 +179,11 @@ def listed(jobs: list[Job], folder: Path, others: int = 0) -> Iterator[int]:
     for number, job in enumerate(jobs, start=1):
         state = "RUNNING" if number % RUNNING_SHARE == 0 else "PENDING"
         told = {"job_id": number, "job_state": state, "comment": mark_of(job.id)}
-        told |= {"name": job.name, "state_reason": "Priority" if state == "PENDING" else "None"}
+        told |= {
+            "name": job.name,
+            "user_name": "svc",
+            "state_reason": "Priority" if state == "PENDING" else "None",
+        }
         records.append(pattern["jobs"][0] | told)
     for number in range(len(jobs) + 1, len(jobs) + others + 1):
         told = {"job_id": number, "job_state": "PENDING", "comment": "", "user_name": "others"}
