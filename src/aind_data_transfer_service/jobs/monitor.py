@@ -4,10 +4,10 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -45,11 +45,14 @@ from aind_data_transfer_service.jobs.states import ENDED, JobState, job_state
 from aind_data_transfer_service.jobs.store import Applied, JobChange, JobStore, recorded
 from aind_data_transfer_service.jobs.store_threads import LONG_WRITE_SECONDS
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 PIECES_PER_LOOK = 16
 _LAST_WORDS = 8192
 _READ_AT_ONCE = 16
+_ASKED_AT_ONCE = 16
 _CANCELS_AT_ONCE = 8
 _SECONDS_OF_CANCELS = 2.0
 """In which a look begins to cancel jobs; the next one goes on."""
@@ -119,6 +122,7 @@ class Monitor:
         self.pace = pace if isinstance(pace, Pace) else Pace(pace)
         self._turn = asyncio.Lock()
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
+        self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
         self.heartbeat = Heartbeat(self.pace.interval, executor.patience)
         self.others = Others()
         self.silent_since: datetime | None = None
@@ -398,10 +402,10 @@ class Monitor:
         """Return the end for which there is evidence; until then, that the job is running."""
         if status.record is None or any(map(proves, report.events)):
             return status
-        events = await self._store.in_thread(self._store.events, job.id, 20)
+        events = await self._ask(self._store.events, job.id, 20)
         if any(map(proves, events)):
             return status
-        whole = await self._store.in_thread(self._store.get, job.id)
+        whole = await self._ask(self._store.get, job.id)
         return self._evidence.judge(whole, status, has_news=bool(report.consumed))
 
     async def _judge(self, job: Job, status: RunStatus, report: Report) -> tuple[JobState, str]:
@@ -419,7 +423,7 @@ class Monitor:
         if status.state is RunState.LOST and failure:
             status = replace(status, state=RunState.FAILED, reason="")
         if status.state is RunState.FAILED and status.exit_code == ExitCode.TIME_LIMIT:
-            whole = await self._store.in_thread(self._store.get, job.id)
+            whole = await self._ask(self._store.get, job.id)
             if not whole.script:  # a script's exit codes are its own
                 status = replace(status, state=RunState.TIMEOUT, reason=failure or _NEAR_LIMIT)
         last_words = ""
@@ -436,9 +440,14 @@ class Monitor:
 
     async def _told_end(self, job: Job) -> tuple[str, bool]:
         """Find what the job told in earlier looks: of its failure, and whether all was whole."""
-        events = await self._store.in_thread(self._store.events, job.id, 20)
+        events = await self._ask(self._store.events, job.id, 20)
         failure = next((event.message for event in reversed(events) if event.kind == "fail"), "")
         return failure, bool(events) and proves(events[-1])
+
+    async def _ask(self, question: Callable[..., T], *arguments: Any) -> T:
+        """Ask the store about one job. After an outage thousands may have ended since a look."""
+        async with self._asking:
+            return await self._store.in_thread(question, *arguments)
 
     def _may_wait(self, job_id: str) -> bool:
         """Return whether there is time to read the rest of an ended job's events."""

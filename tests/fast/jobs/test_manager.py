@@ -14,7 +14,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.executors.base import FileChunk, RunState, RunStatus, Started
 from aind_data_transfer_service.executors.local import LocalExecutor
-from aind_data_transfer_service.jobs import monitor
+from aind_data_transfer_service.jobs import monitor, store_threads
 from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.leader import LeaseTiming
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
@@ -513,6 +513,19 @@ class FollowingTest(ManagerTest):
         before = self.executor.questions
         await asyncio.sleep(0.2)
         self.assertLess(self.executor.questions - before, 25)
+
+    @patch.object(store_threads, "_MOST_WAITING", 100)
+    async def test_many_jobs_that_ended_between_two_looks_do_not_overload_the_store(self):
+        jobs = [a_job(executor="told", executor_ref=f"ref-{n}") for n in range(300)]
+        for number in range(len(jobs)):
+            self.executor.tell(str(number), RunState.FAILED, exit_code=3)
+        with self.assertNoLogs("aind_data_transfer_service.jobs.monitor", "ERROR"):
+            self.manager.store.add(jobs)
+
+            async def have_ended() -> bool:
+                return (await self.manager.counts())[JobState.FAILED] == len(jobs)
+
+            await self.until_true(have_ended)
 
     @slow
     async def test_trouble_is_told_once_and_does_not_stop_the_following(self):
