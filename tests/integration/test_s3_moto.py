@@ -168,7 +168,7 @@ class TestAmazon(unittest.TestCase):
     def test_a_bucket_that_is_not_there_is_told(self):
         self.with_keys()
         with self.assertRaisesRegex(DestinationError, 'no bucket "other-bucket"'):
-            open_store("s3://", "other-bucket", self.url).create()
+            open_store("s3://", "other-bucket", self.url).asset_state("a")
         with self.assertRaisesRegex(DestinationError, 'no bucket "other-bucket"'):
             list(open_store("s3://", "other-bucket", self.url).unfinished("a"))
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service import __version__
-from aind_data_transfer_service.beside import beside
+from aind_data_transfer_service.beside import Pool, beside
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.drives import Drive
 from aind_data_transfer_service.errors import (
@@ -64,6 +64,7 @@ from aind_data_transfer_service.upload.halt import Halt
 from aind_data_transfer_service.upload.lease import Timing
 from aind_data_transfer_service.upload.manifest import (
     CHECKSUMS,
+    DOCUMENT,
     READ_BACK,
     Entry,
     Manifest,
@@ -95,6 +96,7 @@ from aind_data_transfer_service.upload.store import (
 )
 from aind_data_transfer_service.upload.transforms import FileItems, Item, items_of
 
+_DOCUMENTS_AT_ONCE = 8
 _PUBLISH_GRACE = 3.0
 """Seconds in which the manifest of a verified asset is written once the job has to end."""
 _ABORT_GRACE = 3.0
@@ -315,10 +317,7 @@ class UploadJob:
             figures.update(files=files, bytes=size)
             figures["message"] = f"{files:,} files, {size:,} bytes"
             if not self._config.dry_run:
-                for warning in (
-                    *preflight.probe(self._store, self._prefix),
-                    *preflight.check_conditions(self._store, self._prefix),
-                ):
+                for warning in preflight.check_writes(self._store, self._prefix):
                     self._events.warn(warning)
                 preflight.check_room(self._store, self._prefix, size)
         return scans, state
@@ -474,9 +473,7 @@ class UploadJob:
             started, ended = (t.astimezone(self._zone) for t in (claim.started, self._now()))
             documents = self._with_earlier(documents, started, claim)
             papers = complete(self._config, self._facts(), plan, documents, started, ended)
-            arrivals.describe(
-                self._send_document(p.file_name, p.data, claim) for p in papers.values()
-            )
+            arrivals.describe(self._send_documents(papers.values(), claim))
             figures.update(
                 documents=provenance(papers),
                 message=f"{plan.files_total:,} files have arrived"
@@ -501,14 +498,29 @@ class UploadJob:
             return documents
         return documents if earlier is None else {**documents, "processing": earlier}
 
-    def _send_document(self, name: str, data: bytes, claim: Claim) -> Entry:
-        """Send one document, and note it, so that `clean` knows it as ours."""
-        etag = self._store.put(f"{self._prefix}/{name}", data)
-        digest = hashlib.sha256(data).hexdigest()
+    def _send_documents(self, documents: Iterable[Document], claim: Claim) -> list[Entry]:
+        """Send documents, several at once, and note them, so that `clean` knows them as ours."""
+        entries: list[Entry] = []
+        put = partial(self._store.put, halt=self._halt)
+        with Pool(_DOCUMENTS_AT_ONCE, "documents") as pool:
+            sent = [
+                (one, pool.submit(put, f"{self._prefix}/{one.file_name}", one.data))
+                for one in documents
+            ]
+            pool.join()  # what arrived is noted, too, where another one did not
+        for document, answer in sent:
+            if answer.exception() is None:
+                entries.append(self._document_entry(document, answer.result()))
+                claim.journal.add(entries[-1])
+        for _, answer in sent:
+            answer.result()
+        return entries
+
+    def _document_entry(self, document: Document, etag: str) -> Entry:
+        """Say what was sent of a document."""
+        digest = hashlib.sha256(document.data).hexdigest()
         now = utc(int(self._now().timestamp() * 1e9))
-        entry = Entry(name, len(data), digest, now, etag, "document")
-        claim.journal.add(entry)
-        return entry
+        return Entry(document.file_name, len(document.data), digest, now, etag, DOCUMENT)
 
     def _publish(
         self,

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 import msgspec
 
+from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.errors import DestinationError, TransferError, VerificationError
 from aind_data_transfer_service.upload.left import Left
 from aind_data_transfer_service.upload.store import (
@@ -150,8 +151,9 @@ def write_manifest(
 
     key, former = manifest_key(prefix), former_manifest_key(prefix)
     if not store.proves_by_reading or store.is_local:  # a local folder has it on disk
+        records = beside(lambda: list(store.objects(record_folder(prefix))), "listing")
         write_lines(store, key, lines())
-        if any(item.key == former for item in store.objects(record_folder(prefix))):
+        if any(item.key == former for item in records.result()):
             store.delete([former])  # of a job that took the store for one that checks nothing
         return
     has_former = _keep_former(store, prefix)

@@ -6,8 +6,10 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import wait
 from datetime import datetime
 from functools import partial
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service.beside import beside
@@ -157,6 +159,29 @@ def check_apart(store: AssetStore, prefix: str, sources: list[str]) -> None:
             raise SourceError(f"the source {shown(source)} lies in the destination {place}")
 
 
+def check_writes(store: AssetStore, prefix: str) -> list[str]:
+    """Try at once whether the store takes data as a transfer sends them, and conditional writes.
+
+    Returns
+    -------
+    list[str]
+        Warnings for the person who submitted the job.
+
+    Raises
+    ------
+    DestinationError
+        If the store cannot be written.
+    """
+    store.create()
+    conditions = beside(lambda: list(check_conditions(store, prefix)), "conditions")
+    try:
+        warnings = probe(store, prefix)
+    except DestinationError:
+        wait([conditions])  # it deletes what it wrote
+        raise
+    return warnings + conditions.result()
+
+
 def probe(store: AssetStore, prefix: str) -> list[str]:
     """Write a small object, read it back and delete it; find out whether checksums are checked.
 
@@ -174,7 +199,6 @@ def probe(store: AssetStore, prefix: str) -> list[str]:
     DestinationError
         If any of it fails.
     """
-    store.create()
     key, whole, in_parts, in_class = (f"{probe_key(prefix)}{end}" for end in ("", "-w", "-p", "-c"))
     said = uuid.uuid4().bytes
     asked = () if store.proves_by_reading else ((whole, False), (in_parts, True))
@@ -235,13 +259,19 @@ def _honours_conditions(store: AssetStore, key: str) -> bool:
         store.put(key, uuid.uuid4().bytes, if_match=etag)
     except (PreconditionFailed, FileExistsError, NotImplementedError):
         return False
-    for condition in ({"new": True}, {"if_match": etag}):
-        try:
-            store.put(key, uuid.uuid4().bytes, **condition)
-        except (PreconditionFailed, FileExistsError):
-            continue
-        return False
-    return True
+    forbidden = ({"new": True}, {"if_match": etag})
+    answers = [beside(partial(_refuses, store, key, one), "conditions") for one in forbidden]
+    wait(answers)
+    return all([answer.result() for answer in answers])
+
+
+def _refuses(store: AssetStore, key: str, condition: dict[str, Any]) -> bool:
+    """Return whether a store refuses to write an object on a condition that does not hold."""
+    try:
+        store.put(key, uuid.uuid4().bytes, **condition)
+    except (PreconditionFailed, FileExistsError):
+        return True
+    return False
 
 
 def check_room(store: AssetStore, prefix: str, size: int) -> None:

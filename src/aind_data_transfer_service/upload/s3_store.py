@@ -22,7 +22,6 @@ from aind_data_transfer_service.upload.replies import quoted
 from aind_data_transfer_service.upload.retry import Fault, Kind, Patience, Repeats
 from aind_data_transfer_service.upload.s3_client import S3Client
 from aind_data_transfer_service.upload.store import (
-    RECORDS,
     AssetStore,
     Buffer,
     Conduct,
@@ -371,10 +370,6 @@ class S3AssetStore(AssetStore):
         except Fault as fault:
             raise DestinationError(self._words("delete", key, fault)) from fault
         return True
-
-    def create(self) -> None:
-        """Make sure that the bucket is there: to make one is not ours to do."""
-        self.folders(RECORDS)
 
     def settle(self, prefix: str) -> None:
         """Report the retries that were not reported yet; S3 has written what it answered."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.errors import TransferError
 from aind_data_transfer_service.upload.limits import Traffic
 
@@ -447,9 +448,14 @@ class AssetStore(ABC):
             Keys at which there is another object now; those stay.
         """
 
-    @abstractmethod
     def create(self) -> None:
-        """Make the bucket where that is ours to do; fail in words where it is missing."""
+        """Make the bucket where that is ours to do. Where it is not, listing says if it is missing.
+
+        Raises
+        ------
+        DestinationError
+            If it cannot be made.
+        """
 
     def free_bytes(self) -> int | None:
         """Tell how much room is left; None where that has no meaning."""
@@ -474,13 +480,13 @@ class AssetStore(ABC):
 
     def asset_state(self, prefix: str) -> AssetState:
         """Tell what is at the destination under an asset's name, and touch nothing."""
+        first = beside(lambda: next(self.objects(prefix), None), "listing")
         records = {item.key for item in self.objects(record_folder(prefix))}
         if mark_key(prefix) in records:
             if manifest_key(prefix) in records and self.is_published(prefix):
                 return AssetState.PRESENT
             return AssetState.PARTIAL
-        present = next(self.objects(prefix), None) is not None
-        return AssetState.PRESENT if present else AssetState.ABSENT
+        return AssetState.PRESENT if first.result() is not None else AssetState.ABSENT
 
     def is_published(self, prefix: str) -> bool:
         """Return whether the job that left a lease beside a manifest had published the asset."""

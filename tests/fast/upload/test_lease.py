@@ -674,6 +674,23 @@ class TestOthers(LeaseTestCase):
         self.assertNotIn("procedures.json", self.stored())
         self.assertEqual(audit(self.store, PREFIX, False).differences_total, 0)
 
+    def test_documents_that_arrived_are_ours_though_another_did_not_arrive(self):
+        self.write("procedures.json", "{}", root=self.folder / "documents")
+        put = LocalAssetStore.put
+
+        def refuse_one(store, key, *arguments, **options):
+            if key.endswith("/data_description.json"):
+                raise TransferError("refused")
+            return put(store, key, *arguments, **options)
+
+        with patch.object(LocalAssetStore, "put", refuse_one):
+            with self.assertRaisesRegex(TransferError, "refused"):
+                self.run_job(metadata_dir=str(self.folder / "documents"))
+        self.assertIn("procedures.json", self.stored())
+        self.run_job()
+        self.assertNotIn("procedures.json", self.stored())
+        self.assertEqual(audit(self.store, PREFIX, False).differences_total, 0)
+
     def test_what_others_put_beneath_a_half_asset_stays_and_is_named(self):
         self.fail_late()
         self.store.put(f"{PREFIX}/behavior/foreign.txt", b"foreign")

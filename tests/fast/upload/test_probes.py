@@ -1,6 +1,7 @@
 """Jobs that try the store while another job publishes the same asset."""
 
 import os
+import threading
 import time
 import uuid
 from unittest.mock import patch
@@ -76,3 +77,29 @@ class TestProbes(TransferTestCase):
         with patch.object(LocalAssetStore, "objects", list_late):
             self.assertGreater(silent_for(self.store, PREFIX, key, found.etag), 60)
         self.assertEqual(sorted(self.records()), ["manifest.jsonl", "other"])
+
+
+class TestSideBySide(TransferTestCase):
+    """What need not wait for an answer does not: those of a store far away take long."""
+
+    def asked_at_once(self, count: int, ends: tuple[str, ...], **more) -> None:
+        """Run a job whose first puts of such keys are answered once so many of them were begun."""
+        meeting, left, put = threading.Barrier(count), [None] * count, LocalAssetStore.put
+
+        def meet(store: AssetStore, key: str, *arguments, **options):
+            if any(end in key for end in ends) and left:
+                left.pop()
+                meeting.wait(10)
+            return put(store, key, *arguments, **options)
+
+        self.write("a.txt")
+        with patch.object(LocalAssetStore, "put", meet):
+            self.run_job(**more)
+        self.assertFalse(left)
+
+    def test_documents(self):
+        documents = ("data_description.json", "processing.json", "metadata.nd.json")
+        self.asked_at_once(3, documents)
+
+    def test_probes_of_writing_and_of_conditions(self):
+        self.asked_at_once(2, ("/probe-",))
