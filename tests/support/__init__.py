@@ -39,11 +39,11 @@ def missing(piece: str) -> Exception:
 
 
 def untraced() -> None:
-    """Turn off asyncio's debug mode in the quick suite; `IsolatedAsyncioTestCase` turns it on.
+    """Turn off asyncio's debug mode but in a soak; `IsolatedAsyncioTestCase` turns it on.
 
     It keeps the stack of each future, for a third of the time of a test of the service.
     """
-    if campaign(100) < 100:
+    if campaign(100) <= 100:
         asyncio.get_running_loop().set_debug(False)
 
 
