@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 from aind_data_transfer_service.errors import ExecutorError, LeaseLostError
@@ -28,7 +29,7 @@ from aind_data_transfer_service.executors.base import (
     unguarded,
 )
 from aind_data_transfer_service.executors.callbacks import Callbacks
-from aind_data_transfer_service.executors.plain_files import READ_SECONDS, FileReads
+from aind_data_transfer_service.executors.plain_files import READ_SECONDS, FileReads, unreadable
 from aind_data_transfer_service.executors.slurm_backoff import Backoff
 from aind_data_transfer_service.executors.slurm_checks import JobChecks
 from aind_data_transfer_service.executors.slurm_files import LogFolder
@@ -72,6 +73,8 @@ from aind_data_transfer_service.settings.hpc import HpcSettings
 logger = logging.getLogger(__name__)
 
 _REMEMBERED = 50_000
+_MOST_GIVEN = 5
+"""How often a job is submitted again that the cluster lost."""
 _LONGEST_WORD = 2.0
 """Seconds that the folder of logs may take for a file, before Slurm is asked without it."""
 _PROBLEM_SECONDS = 3600.0
@@ -88,6 +91,8 @@ _WAITED_FOR = (
     "it is not submitted again; look with scontrol show job, and keep the comment that jobs get"
 )
 _NOT_CANCELLED = "it is not cancelled; look with scontrol show job, and use scancel if it is"
+_NOT_BEGUN = frozenset({"PENDING", "CANCELLED", "BOOT_FAIL", "DEADLINE", "NODE_FAIL", "UNKNOWN"})
+"""The states of Slurm in which a job may not have begun."""
 V = TypeVar("V")
 
 
@@ -113,7 +118,8 @@ class SlurmExecutor:
         Seconds after a lost answer in which the job may still turn up; it is not sent again before.
     keep : float
         Seconds after a submission in which Slurm's controller may have written nothing down yet.
-        Where it dies within them, it comes back without the job, and is given it again.
+        If it dies within them, it comes back without the job, and is given it again: at most five
+        times.
     grace : float
         Seconds after its start in which the first files of a job may not be visible here yet.
     callbacks : Callbacks, optional
@@ -171,7 +177,8 @@ class SlurmExecutor:
         self._known: dict[str, int] = {}
         self._lost: dict[str, float] = {}
         self._fresh: dict[str, tuple[float, JobSpec]] = {}
-        self._given_again: dict[str, None] = {}
+        self._given_again: dict[str, int] = {}
+        self._first_begun: float | None = None
         self._cancelled: dict[str, None] = {}
         self._withdrawn: dict[str, None] = {}
         self._troubled: set[str] = set()
@@ -270,8 +277,9 @@ class SlurmExecutor:
         for job_id in ids:
             await self._mind_array(job_id, listed)
         await self._take_claimed(ids - listed.keys(), listed)
-        there = listed.keys() | self._unclear.keys() | self._given_again.keys()
-        if gone := [job_id for job_id in self._fresh if job_id in ids and job_id not in there]:
+        there = listed.keys() | self._unclear.keys()
+        gone = [job_id for job_id in self._fresh if job_id in ids and job_id not in there]
+        if gone := [one for one in gone if self._given_again.get(one, 0) < _MOST_GIVEN]:
             listed |= await self._give_again(gone, listed)
         self._forget_fresh()
         found = await self._standing.of(refs, listed)
@@ -521,6 +529,7 @@ class SlurmExecutor:
             if jobs[0].has_ended:  # Slurm may forget it now
                 self._fresh.pop(job_id, None)
         self._listed |= listed
+        self._note_begun(listed)
         self._past.see(listed)
         return listed
 
@@ -545,6 +554,7 @@ class SlurmExecutor:
             numbers = {array_number(job) for job in jobs}
             if len(numbers) > 1 or self._known.get(job_id) not in numbers:
                 _remember(self._known, job_id, min(numbers))
+        self._note_begun(listed)
         self._past.see(listed)
         self._has_looked = True
         self._listed = listed
@@ -561,7 +571,7 @@ class SlurmExecutor:
         Their last jobs are not submitted yet: they would wait for something that there is not.
         """
         lost = gone & self._fresh.keys()
-        if bool(lost) and await self._files.read(self._folder.is_there):
+        if bool(lost) and await self._shows_claims():
             logger.warning("slurm: the cluster lost %d arrays of shards", len(lost))
             for array in lost:  # what began has claimed its number, and is not sent again
                 self._known.pop(array, None)
@@ -569,6 +579,25 @@ class SlurmExecutor:
     async def _look_at(self, job_id: str) -> list[SlurmJob]:
         """Ask for one of our jobs."""
         return (await self._look()).get(job_id, [])
+
+    async def _shows_claims(self) -> bool:
+        """Return whether jobs that begin show that in the folder of logs, as far as is known.
+
+        A folder without any claim is another one than the nodes write to, unless no job has begun.
+        """
+        begun, now = self._first_begun, time.monotonic()
+        if begun is None or now < begun + self._grace:
+            return await self._files.read(self._folder.is_there)
+        try:
+            return await self._files.read(self._folder.is_shared)
+        except OSError as error:
+            raise unreadable(f"HPC_LOGGING_DIRECTORY ({self._folder.path})", error) from error
+
+    def _note_begun(self, listed: Listed) -> None:
+        """Note when a job of ours was first seen to have begun."""
+        jobs = chain.from_iterable(listed.values())
+        if self._first_begun is None and any(job.state not in _NOT_BEGUN for job in jobs):
+            self._first_begun = time.monotonic()
 
     def _forget_fresh(self) -> None:
         """Let go of jobs that the controller has written down by now."""
@@ -578,11 +607,8 @@ class SlurmExecutor:
     async def _give_again(
         self, job_ids: Sequence[str], listed: Mapping[str, Any]
     ) -> dict[str, list[SlurmJob]]:
-        """Submit jobs again with which the controller did not come back; none that ever began.
-
-        Each once at most: what is not found then either may be there without any mark of ours.
-        """
-        if not await self._files.read(self._folder.is_there):
+        """Submit jobs again with which the controller did not come back; none that ever began."""
+        if not await self._shows_claims():
             return {}
         halt = _Halt()
         specs = [replace(self._fresh.pop(one)[1], is_wanted=lambda: True) for one in job_ids]
@@ -599,7 +625,7 @@ class SlurmExecutor:
             if one.again:
                 self._fresh.setdefault(spec.job_id, (time.monotonic(), spec))
             else:
-                _remember(self._given_again, spec.job_id, None)
+                _remember(self._given_again, spec.job_id, self._given_again.get(spec.job_id, 0) + 1)
             if one.again or one.job_id in self._known:
                 number = self._known.get(one.job_id, 0)
                 given[one.job_id] = [SlurmJob(number, "PENDING", reason=LOST_BY_CLUSTER)]

@@ -187,7 +187,7 @@ class LogFolder:
                 return EndRecord.FOUND
             if self._has(job_id, CLAIM) and (not restarts or self._has_begun(job_id, started)):
                 return EndRecord.BEGUN
-            return EndRecord.MISSING if self._is_shared() else EndRecord.UNREADABLE
+            return EndRecord.MISSING if self.is_shared() else EndRecord.UNREADABLE
         except OSError as error:
             return _failed_look(error)
 
@@ -249,7 +249,7 @@ class LogFolder:
                     raise
         return False
 
-    def _is_shared(self) -> bool:
+    def is_shared(self) -> bool:
         """Return whether any job left files here: else it is another folder than the nodes see.
 
         Raises
@@ -306,7 +306,7 @@ class LogFolder:
             state, record = RunState.LOST, EndRecord.UNREADABLE
         elif _is_allowed(job_file(self.path, job_id, CLAIM), os.R_OK):
             state, reason = self._stop(ref, job_id) or (RunState.FAILED, KILLED)
-        elif self._is_shared() and not self._has(job_id, CLAIM):
+        elif self.is_shared() and not self._has(job_id, CLAIM):
             state, reason = RunState.LOST, NEVER_BEGAN
         else:
             state, reason, record = RunState.LOST, FORGOTTEN, EndRecord.UNREADABLE

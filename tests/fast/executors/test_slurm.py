@@ -123,7 +123,13 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
         await self.executor.open()
 
     def make(
-        self, settle: float = 60.0, keep: float = 60.0, callbacks=None, backoff=None, **values
+        self,
+        settle: float = 60.0,
+        keep: float = 60.0,
+        callbacks=None,
+        backoff=None,
+        grace: float = 60.0,
+        **values,
     ) -> SlurmExecutor:
         """Make an executor."""
         hpc = HpcSettings(
@@ -139,6 +145,7 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
             {"DESTINATION": "s3://"},
             settle=settle,
             keep=keep,
+            grace=grace,
             callbacks=callbacks,
             backoff=backoff,
         )

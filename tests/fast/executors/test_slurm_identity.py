@@ -172,14 +172,6 @@ class IdentityTest(SlurmTest):
         self.assertEqual(1, len(self.client.submissions))
         self.assertEqual([], self.client.cancelled)
 
-    async def test_a_job_that_the_controller_loses_again_and_again_is_sent_again_once(self):
-        ref = await self.begin_with("j1")
-        with self.assertLogs("aind_data_transfer_service.executors.slurm", "WARNING"):
-            for state in (RunState.PENDING, RunState.LOST, RunState.LOST):
-                self.client.listed.clear()
-                ref = await self.assert_state(ref, state)
-        self.assertEqual(2, len(self.client.submissions))
-
     async def test_a_plugin_that_rewrites_everything_has_no_job_sent_again(self):
         paths = {"standard_output": "/site/101.out", "standard_error": "/site/101.err"}
         self.client.rewrites = CHANGED | paths | {"name": "site job"}
