@@ -57,6 +57,7 @@ from aind_data_transfer_service.executors.slurm_standing import (
     not_ours,
     parts,
     submitted_at,
+    submitter,
 )
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.errors import (
@@ -510,7 +511,7 @@ class SlurmExecutor:
         """Note what a reference says of a job."""
         number, job_id = parts(ref)
         if job_id:
-            self._identity.expect(job_id, number, submitted_at(ref))
+            self._identity.expect(job_id, number, submitted_at(ref), submitter(ref))
 
     async def _look_at_few(self, ids: set[str]) -> dict[str, list[SlurmJob]] | None:
         """Ask for a few jobs one by one, now and then for all; None if that will not do."""

@@ -73,13 +73,22 @@ class Identity:
         self._by_number: dict[int, str] = {}
         self._by_name: dict[str, set[str]] = {}
 
-    def expect(self, job_id: str, number: int = 0, submitted: datetime | None = None) -> None:
+    def expect(
+        self,
+        job_id: str,
+        number: int = 0,
+        submitted: datetime | None = None,
+        user_id: int | None = None,
+    ) -> None:
         """Note what our own record says of a job; what Slurm said itself counts more."""
         record = self._record(job_id)
         if number and not record.number:
             self._set_number(job_id, record, number)
         if number == record.number and record.submitted is None:
             record.submitted = submitted
+        if user_id is not None:
+            record.user_id = user_id if record.user_id is None else record.user_id
+            self._user_id = user_id if self._user_id is None else self._user_id
 
     def note_sent(
         self, job_id: str, properties: Mapping[str, Any], since: datetime, number: int = 0

@@ -2,7 +2,8 @@
 
 A reference is Slurm's number and our own id, `1234:01jx…`. Slurm counts from one again after it was
 reinstalled, so the time of submission on Slurm's clock may follow: `1234:01jx…@1764517442`. It is
-added once the job has begun, or if the paths of its output files do not name it.
+added once the job has begun, or if the paths of its output files do not name it. v0.0.36 does not
+name the user of a job; there the number of the user follows, `1234:01jx…@1764517442~1000`.
 """
 
 import logging
@@ -28,7 +29,9 @@ logger = logging.getLogger(__name__)
 
 Listed = Mapping[str, list[SlurmJob]]
 """Jobs as Slurm tells of them, by our own ids; several where one was sent twice, or is an array."""
-_REF = re.compile(r"([0-9]{1,18})(?::([A-Za-z0-9][A-Za-z0-9_-]{0,63})(?:@([0-9]{1,11}))?)?")
+_REF = re.compile(
+    r"([0-9]{1,18})(?::([A-Za-z0-9][A-Za-z0-9_-]{0,63})(?:@([0-9]{1,11}))?(?:~([0-9]{1,10}))?)?"
+)
 
 
 class Standing:
@@ -146,10 +149,13 @@ class Standing:
 
     def _current_ref(self, ref: str, job_id: str, job: SlurmJob) -> str:
         """Return the reference by which a job is to be recorded now."""
+        user = "" if job.user or job.user_id is None else f"~{job.user_id}"
         is_named = job.state == "PENDING" and self._identity.is_named_in_paths(job_id, job)
         if job.submitted is None or is_named:
-            return ref if parts(ref)[0] == job.job_id else f"{job.job_id}:{job_id}"
-        return f"{job.job_id}:{job_id}@{job.submitted.timestamp():.0f}"
+            if parts(ref)[0] != job.job_id:
+                return f"{job.job_id}:{job_id}{user}"
+            return ref if submitter(ref) is not None else f"{ref}{user}"
+        return f"{job.job_id}:{job_id}@{job.submitted.timestamp():.0f}{user}"
 
     def _told_end(self, ref: str, job_id: str) -> RunStatus:
         """Say how a job ended of which Slurm knows nothing, by what it left in its folder."""
@@ -193,3 +199,10 @@ def submitted_at(ref: str) -> datetime | None:
     """Return the time of submission that a reference names, if any."""
     found = _REF.fullmatch(ref)
     return datetime.fromtimestamp(int(found[3]), UTC) if found and found[3] else None
+
+
+@lru_cache(maxsize=50_000)
+def submitter(ref: str) -> int | None:
+    """Return the number of the user that a reference names, if any."""
+    found = _REF.fullmatch(ref)
+    return int(found[4]) if found and found[4] else None

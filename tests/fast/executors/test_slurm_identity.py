@@ -322,6 +322,33 @@ class IdentityTest(SlurmTest):
         await self.executor.cancel(ref)
         self.assertEqual([101], self.client.cancelled)
 
+    async def test_the_number_of_our_user_is_known_after_a_restart_where_slurm_names_no_users(self):
+        for state in ("PENDING", "RUNNING"):
+            with self.subTest(state=state):
+                self.client = RewritingClient()
+                self.client.rewrites = {"user": ""}
+                self.executor = self.make()
+                ref = await self.begin_with("j1")
+                self.client.become(101, state=state)
+                ref = await self.assert_state(ref, RunState(state))
+                self.assertTrue(ref.endswith("~7"), ref)
+                self.assertEqual(ref, await self.assert_state(ref, RunState(state)))
+                self.executor = self.make()
+                self.assertEqual(ref, await self.assert_state(ref, RunState(state)))
+                self.client.become(101, state="RUNNING", user_id=9)
+                self.executor = self.make()
+                await self.assert_state(ref, RunState.LOST)
+                await self.executor.cancel(ref)
+                self.assertEqual([], self.client.cancelled)
+
+    async def test_a_job_of_another_user_with_our_paths_is_not_ours_after_a_restart(self):
+        self.client.rewrites = {"user": ""}
+        ref = await self.assert_state(await self.begin_with("j1"), RunState.PENDING)
+        ours = self.client.listed.pop(101)
+        self.client.listed[55] = replace(ours, job_id=55, user_id=9, state="RUNNING")
+        self.executor = self.make()
+        await self.assert_state(ref, RunState.LOST)
+
     async def test_slurmdbd_tells_of_a_job_of_another_user_with_our_number_and_comment(self):
         ref = await self.begin_with("j1")
         self.client.become(101, state="RUNNING")
