@@ -198,6 +198,22 @@ class ChecksJobs(Protocol):
         """Check jobs, all at once, and wait for answers no longer than some seconds."""
         ...
 
+    async def cap(
+        self, limits: Mapping[str, int | None], settings: Mapping[str, Any], seconds: float
+    ) -> dict[str, int | None]:
+        """Lower limits for a job with some settings to what is allowed, as far as is known in time.
+
+        Parameters
+        ----------
+        limits : Mapping
+            The limits by their names, such as `time_limit` in minutes; None is the default.
+        settings : Mapping
+            The user's settings for the cluster.
+        seconds : float
+            How long to wait for answers.
+        """
+        ...
+
     def default_problems(self) -> Sequence[str]:
         """Return what is wrong with the settings that every job gets, as far as is known now."""
         ...

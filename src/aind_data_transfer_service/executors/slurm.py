@@ -335,6 +335,12 @@ class SlurmExecutor:
         """Check jobs against the cluster's API version, partitions and nodes."""
         return await self._checks.check(specs, seconds)
 
+    async def cap(
+        self, limits: Mapping[str, int | None], settings: Mapping[str, Any], seconds: float
+    ) -> dict[str, int | None]:
+        """Lower a time limit and memory to what the cluster's partitions allow."""
+        return await self._checks.cap(limits, settings, seconds)
+
     def default_problems(self) -> Sequence[str]:
         """Return which of the site's defaults of jobs the cluster does not take."""
         return self._checks.default_problems()

@@ -16,6 +16,7 @@ from aind_data_transfer_service.executors.slurm_limits import (
     CHECKED,
     ClusterLimits,
     LimitFindings,
+    cap_limits,
     find_limits,
 )
 from aind_data_transfer_service.executors.slurm_properties import site_defaults
@@ -104,6 +105,14 @@ class JobChecks:
             if unsure := [*unknown, *limits[key].warnings]:
                 warnings[spec.job_id] = unsure
         return Unfit(errors, warnings)
+
+    async def cap(
+        self, limits: Mapping[str, int | None], settings: Mapping[str, Any], seconds: float
+    ) -> dict[str, int | None]:
+        """Lower limits for a job with some settings to what its partitions allow."""
+        asked, _ = read_properties(settings)
+        properties = {**site_defaults(asked, self._hpc), **asked}
+        return cap_limits(limits, properties, await self._limits.get(seconds))
 
     def default_problems(self) -> tuple[str, ...]:
         """Return what is wrong with the site's defaults, as far as is known; never waits.

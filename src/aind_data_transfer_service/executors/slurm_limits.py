@@ -104,6 +104,55 @@ def find_limits(
     )
 
 
+def cap_limits(
+    limits: Mapping[str, int | None], properties: Mapping[str, Any], cluster: ClusterLimits
+) -> dict[str, int | None]:
+    """Lower a time limit and memory to what the partitions of a job allow, as far as is known.
+
+    Of several partitions the one counts that allows most. A limit that the quality of service of
+    the job is known to lift is left.
+
+    Parameters
+    ----------
+    limits : Mapping
+        The limits by their v0.0.36 names; None stands for the default of the cluster.
+    properties : Mapping
+        The properties of the job.
+    cluster : ClusterLimits
+        What the cluster said of itself.
+    """
+    candidates = _candidates(properties, cluster)[0] if cluster.partitions else []
+    capped = [_capped(limits, properties, one, cluster) for one in candidates]
+    given = [name for name, value in limits.items() if value]
+    return max(
+        capped or [dict(limits)],
+        key=lambda found: sum((found[name] or 0) / (limits[name] or 1) for name in given),
+    )
+
+
+def _capped(
+    limits: Mapping[str, int | None],
+    properties: Mapping[str, Any],
+    partition: SlurmPartition,
+    cluster: ClusterLimits,
+) -> dict[str, int | None]:
+    """Lower limits to what a partition allows."""
+    minutes = partition.max_minutes
+    if _lifts_limits(properties.get("qos") or "", partition, cluster):
+        minutes = None
+    nodes = _nodes_of(partition, cluster)
+    is_complete = bool(nodes) and len(nodes) == partition.total_nodes
+    largest = _largest([node.memory_mb for node in nodes]) if is_complete else None
+    known = [most for most in (partition.max_memory_per_node_mb, largest) if most]
+    memory = min(known, default=None)
+    per_cpu = memory and memory // max(1, properties.get("cpus_per_task", 1))
+    caps = {"time_limit": minutes, "memory_per_node": memory, "memory_per_cpu": per_cpu}
+    return {
+        name: min(value, cap) if value and (cap := caps.get(name)) else value
+        for name, value in limits.items()
+    }
+
+
 def _contradictions(properties: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Find properties that exclude each other on any cluster."""
     limit, fewest = properties.get("time_limit"), properties.get("time_minimum")
@@ -333,11 +382,17 @@ def _may_lift_limits(name: str, partition: SlurmPartition, cluster: ClusterLimit
     """Return whether the quality of service of a job may lift limits of a partition."""
     if cluster.qos is None:
         return True
-    lifting = {one.name.casefold() for one in cluster.qos if one.lifts_limits}
-    known = {one.name.casefold() for one in cluster.qos}
-    if {name.casefold(), partition.qos.casefold()} & lifting:
+    if _lifts_limits(name, partition, cluster):
         return True
-    return bool(lifting) and name.casefold() not in known  # the user's default, which may be one
+    known = {one.name.casefold() for one in cluster.qos}
+    is_lifted = any(one.lifts_limits for one in cluster.qos)
+    return is_lifted and name.casefold() not in known  # the user's default, which may be one
+
+
+def _lifts_limits(name: str, partition: SlurmPartition, cluster: ClusterLimits) -> bool:
+    """Return whether the quality of service of a job is known to lift limits of a partition."""
+    lifting = {one.name.casefold() for one in cluster.qos or () if one.lifts_limits}
+    return bool({name.casefold(), partition.qos.casefold()} & lifting)
 
 
 def _sentences(

@@ -53,7 +53,7 @@ from aind_data_transfer_service.jobs.pace import Pace
 from aind_data_transfer_service.jobs.private_files import make_private_folder
 from aind_data_transfer_service.jobs.record import Job, JobEvent
 from aind_data_transfer_service.jobs.replicas import Replicas
-from aind_data_transfer_service.jobs.resubmission import changed_settings
+from aind_data_transfer_service.jobs.resubmission import changed_settings, stated_settings
 from aind_data_transfer_service.jobs.retention import Retention
 from aind_data_transfer_service.jobs.spreadsheet_worker import ReadReply
 from aind_data_transfer_service.jobs.spreadsheets import SpreadsheetReader
@@ -76,6 +76,9 @@ logger = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 1.0
 """How long the answer to a cancellation waits to tell the job's state."""
+
+_CAP_SECONDS = 2.0
+"""How long the suggestion for a job that is submitted again waits for the cluster's limits."""
 
 FILES_AT_ONCE = 3
 """Spreadsheets that are read or checked at the same time: two workers read, and one is checked."""
@@ -480,6 +483,18 @@ class JobManager:
         if submission.stage == "executor":
             raise ExecutorError(" ".join(submission.errors))
         return await self.get(submission.responses[0]["job_id"])
+
+    async def cap_limits(
+        self, job: Job, limits: Mapping[str, int | None], asked: Mapping[str, int]
+    ) -> dict[str, int | None]:
+        """Lower limits that a new job is to have to what the cluster allows.
+
+        The cluster is asked only if they are not what the job itself had asked for.
+        """
+        is_same = all(asked.get(name) == value for name, value in limits.items())
+        if is_same or not isinstance(self.executor, ChecksJobs):
+            return dict(limits)
+        return await self.executor.cap(limits, stated_settings(job), _CAP_SECONDS)
 
     async def retry(self, job_id: str, step: Literal["analysis", "registration"]) -> Job:
         """Have what follows an upload done once more. Gives the job as it is meanwhile.

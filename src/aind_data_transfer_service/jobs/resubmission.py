@@ -37,14 +37,19 @@ def asked_limits(job: Job, hpc: HpcSettings) -> dict[str, int] | None:
         are known. None if the settings of the job cannot be read.
     """
     try:
-        given = read_object(job.hpc_settings)
+        stated = stated_settings(job)
     except ValueError:
         return None
-    stated = {name: value for name, value in given.items() if value not in (None, "")}
     own, _ = read_properties(stated)
     asked = site_defaults(stated, hpc) | own
     memory = next((name for name in sorted(MEMORY) if name in asked), "")
     return {name: asked[name] for name in ("time_limit", memory) if name in asked}
+
+
+def stated_settings(job: Job) -> dict[str, Any]:
+    """Return what a job states for the cluster; raise a `ValueError` if that cannot be read."""
+    given = read_object(job.hpc_settings)
+    return {name: value for name, value in given.items() if value not in (None, "")}
 
 
 def suggested_limits(job: Job, asked: Mapping[str, int], hpc: HpcSettings) -> dict[str, int | None]:

@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.executors.slurm_checks import JobChecks
-from aind_data_transfer_service.executors.slurm_limits import ClusterLimits, find_limits
+from aind_data_transfer_service.executors.slurm_limits import (
+    ClusterLimits,
+    cap_limits,
+    find_limits,
+)
 from aind_data_transfer_service.hpc.dialects import Dialect
 from aind_data_transfer_service.hpc.partitions import (
     SlurmPartition,
@@ -62,6 +66,53 @@ def errors(cluster: ClusterLimits, **settings: Any) -> list[str]:
     properties, problems = read_properties(settings)
     assert not problems, problems
     return list(find_limits(properties, place, cluster).errors)
+
+
+class CappedLimitsTest(unittest.TestCase):
+    """What is suggested for a job that is submitted again is what its partitions take."""
+
+    WANTED = {"time_limit": 500, "memory_per_node": 70_000}
+
+    def test_time_and_memory_are_lowered_to_what_a_partition_of_the_job_allows(self) -> None:
+        for version in VERSIONS:
+            cluster = recorded(version)
+            largest = 70_000 if version == 36 else 64_000  # it does not tell whose the nodes are
+            for partition, minutes, memory in (
+                ("short", 60, largest),
+                ("memory", 500, 10_000),
+                ("short,dev", 60, largest),
+                ("dev,memory", 500, 10_000),
+                ("unknown", 500, 70_000),
+                ("", 500, largest),
+            ):
+                with self.subTest(version=version, partition=partition):
+                    found = cap_limits(self.WANTED, {"partition": partition}, cluster)
+                    expected = {"time_limit": minutes, "memory_per_node": memory}
+                    self.assertEqual(expected, found)
+
+    def test_the_result_is_taken_for_a_new_job(self) -> None:
+        for partition in ("short", "memory", "dev,memory"):
+            properties = {"partition": partition}
+            found = cap_limits(self.WANTED, properties, recorded(42))
+            self.assertEqual([], errors(recorded(42), qos="normal", **properties, **found))
+
+    def test_memory_for_each_cpu_counts_for_all_cpus_of_a_task(self) -> None:
+        properties = {"partition": "memory", "cpus_per_task": 4}
+        for wanted, most in ((9000, 2500), (2000, 2000)):
+            found = cap_limits({"memory_per_cpu": wanted}, properties, recorded(38))
+            self.assertEqual({"memory_per_cpu": most}, found)
+
+    def test_what_is_not_limited_or_not_known_stays(self) -> None:
+        limits = {"time_limit": None, "memory_per_node": 0, "memory_per_gpu": 90_000}
+        self.assertEqual(limits, cap_limits(limits, {"partition": "memory"}, recorded(42)))
+        self.assertEqual(self.WANTED, cap_limits(self.WANTED, {}, ClusterLimits()))
+
+    def test_a_quality_of_service_that_lifts_limits_is_heeded(self) -> None:
+        for qos, minutes in (("long", 500), ("normal", 60), ("", 60)):
+            with self.subTest(qos=qos):
+                properties = {"partition": "short", "qos": qos}
+                found = cap_limits({"time_limit": 500}, properties, recorded(42))
+                self.assertEqual({"time_limit": minutes}, found)
 
 
 class RecordedLimitsTest(unittest.TestCase):

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from aind_data_transfer_service.jobs.manager import JobManager
+from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.server import create_app
 from tests.support import slow
 from tests.support.mock_cluster import SCRIPT, ClusterServiceTest
@@ -126,6 +127,21 @@ class LimitsOfTheClusterTest(ClusterServiceTest):
         )
         response = await self.submit(manager, {"time_limit": 5, "nodes": 1})
         self.assertEqual(200, response.status_code, response.text)
+
+    async def suggested(self, manager: JobManager, **settings: Any) -> dict[str, Any]:
+        """Return what is suggested for a job that reached the time limit in its settings."""
+        response = await self.submit(manager, settings)
+        job_id = response.json()["data"]["responses"][0]["job_id"]
+        manager.store.update(job_id, state=JobState.TIMEOUT)
+        shown = await self.client(manager).get(f"/api/jobs/{job_id}")
+        return shown.json()["data"]["suggested_limits"]
+
+    @slow
+    async def test_what_is_suggested_for_a_new_attempt_is_what_the_partition_allows(self):
+        manager = await self.start(monitor_interval=None)
+        for partition, minutes, most in (("short", 45, 60), ("short", 20, 40), ("part", 45, 90)):
+            found = await self.suggested(manager, partition=partition, time_limit=minutes)
+            self.assertEqual(most, found["time_limit"], partition)
 
     @slow
     async def test_a_faulty_answer_about_limits_refuses_no_job(self):

@@ -108,8 +108,9 @@ async def get_job(job_id: str, manager: Manager, settings: Settings) -> Envelope
     """Show one job and its timeline.
 
     `suggested_limits` has the time limit (minutes) and the memory (megabytes) with which to submit
-    an ended job of a cluster again: as before, or twice what it ran out of. Null is the default.
-    `asked_limits` has those that the job asked for, or that the site set for it.
+    an ended job of a cluster again: as before, or twice what it ran out of, but not more than its
+    partitions allow. Null is the default. `asked_limits` has those that the job asked for, or that
+    the site set for it.
     """
     job = await manager.store.in_thread(manager.store.get, job_id)
     events = await manager.store.in_thread(manager.store.events, job_id)
@@ -122,7 +123,8 @@ async def get_job(job_id: str, manager: Manager, settings: Settings) -> Envelope
     if settings.on_cluster and job.state in ENDED:
         asked = asked_limits(job, settings.hpc)
         if asked is not None:
-            data["suggested_limits"] = suggested_limits(job, asked, settings.hpc)
+            limits = suggested_limits(job, asked, settings.hpc)
+            data["suggested_limits"] = await manager.cap_limits(job, limits, asked)
             data["asked_limits"] = asked
     return EnvelopeResponse("Job", data)
 
