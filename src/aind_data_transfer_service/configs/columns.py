@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aind_data_transfer_service.configs import plain_text
+from aind_data_transfer_service.configs.former_fields import FORMER_FIELDS
 
 Kind = Literal["text", "path", "time", "flag", "platform", "modality", "level", "settings"]
 
@@ -176,8 +177,8 @@ COLUMNS: tuple[Column, ...] = (
 )
 """Every column, the template's first and in its order; `modality0.` stands for any number."""
 
-JOB_COLUMNS = frozenset(c.name for c in COLUMNS if not c.name.startswith("modality"))
-"""The columns that fill a field of the job itself."""
+JOB_COLUMNS = FORMER_FIELDS.union(c.name for c in COLUMNS if not c.name.startswith("modality"))
+"""The columns that fill a field of the job itself, those of earlier releases included."""
 
 MODALITY_COLUMNS = frozenset(
     c.name.partition(".")[2] for c in COLUMNS if c.name.startswith("modality0.")

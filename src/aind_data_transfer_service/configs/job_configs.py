@@ -14,10 +14,10 @@ With `lab_timezone`, `acq_datetime` is the lab's wall clock without a zone. It h
 the wall clock shows this time twice; see `configs.times`.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, Self, TypedDict
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -26,6 +26,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -33,6 +34,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from aind_data_transfer_service.configs import problems, values
+from aind_data_transfer_service.configs.former_fields import without_former_fields
 from aind_data_transfer_service.configs.times import DateOrder, parse_acq_datetime
 from aind_data_transfer_service.configs.vocabulary import Modality, Platform
 
@@ -188,6 +190,19 @@ class BasicUploadJobConfigs(_Model):
     log_level: LogLevel = "INFO"
     """How much the job logs."""
 
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_former_fields(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Take out the fields that only clients of earlier releases send."""
+        if not isinstance(data, Mapping):
+            return handler(data)
+        fields, warnings = without_former_fields(data)
+        config = handler(fields)
+        config._warnings = tuple(warnings)
+        return config
+
     @field_validator("modalities", mode="after")
     @classmethod
     def _number_modalities(cls, modalities: list[ModalityConfigs]) -> list[ModalityConfigs]:
@@ -195,6 +210,11 @@ class BasicUploadJobConfigs(_Model):
         if not modalities:
             raise ValueError("empty; name at least one modality with its source")
         return list(_numbered(modalities))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What has no effect, or another one than in earlier releases; each with its field."""
+        return self._warnings
 
     @property
     def s3_prefix(self) -> str:

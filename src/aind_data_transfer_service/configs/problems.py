@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from aind_data_transfer_service.configs.former_fields import REFUSED
 from aind_data_transfer_service.configs.values import MAX_MODALITIES
 from aind_data_transfer_service.configs.vocabulary import nearest, quoted
 
@@ -145,7 +146,8 @@ def _words(details: ErrorDetails, known: Iterable[str]) -> str:
     if kind == "value_error":
         return str(details["ctx"]["error"])
     if kind == "extra_forbidden":
-        return unknown("field", str(details["loc"][-1]), known)
+        name = str(details["loc"][-1])
+        return REFUSED.get(name) or unknown("field", name, known)
     if kind == "json_invalid":
         return f"no valid JSON: {details['ctx']['error']}"
     if kind == "string_unicode":

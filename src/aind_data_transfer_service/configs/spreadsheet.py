@@ -259,14 +259,21 @@ class _Reader:
             self._result.add_errors([f"row {row.number}: {problem}"])
             return
         self._result.rows.append(JobRow(row.number, config, text))
+        for warning in config.warnings:
+            self._warn(row, warning)
         for name in _NAMES:
             value = getattr(config, name) or ""
-            is_quoted = value[:1] in _OPENING and value[-1:] in _CLOSING and len(value) > 1
-            if is_quoted and len(self._result.warnings) < MAX_ERRORS:
-                self._result.warnings.append(
-                    f"row {row.number}, {name}: the quotation marks of {value} are a part of the "
-                    "value; remove them unless they are meant"
+            if value[:1] in _OPENING and value[-1:] in _CLOSING and len(value) > 1:
+                self._warn(
+                    row,
+                    f"{name}: the quotation marks of {value} are a part of the value; remove them "
+                    "unless they are meant",
                 )
+
+    def _warn(self, row: Row, text: str) -> None:
+        """Add a warning of a row, up to the limit."""
+        if len(self._result.warnings) < MAX_ERRORS:
+            self._result.warnings.append(f"row {row.number}, {text}")
 
 
 def _refuse_title(first: Row, rows: Iterator[Row]) -> Iterator[Row]:

@@ -139,12 +139,17 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
         _one_draft(number, request, hpc[number], configs.get(number), settings)
         for number, request in zip(numbers, requests)
     ]
-    warnings = {
-        draft.label: [f"{draft.label}, mail_type: {NO_MAIL}"]
-        for draft in drafts
-        if draft.hpc_settings.get("mail_type") and not (settings.on_cluster or settings.sends_mail)
-    }
+    found = {draft.label: _warnings(draft, settings) for draft in drafts}
+    warnings = {label: texts for label, texts in found.items() if texts}
     return Drafts(drafts=tuple(drafts), warnings=warnings)
+
+
+def _warnings(draft: Draft, settings: ServiceSettings) -> list[str]:
+    """List what a request asks for that has no effect, or not the expected one."""
+    texts = list(draft.config.warnings if draft.config is not None else ())
+    if draft.hpc_settings.get("mail_type") and not (settings.on_cluster or settings.sends_mail):
+        texts.append(f"mail_type: {NO_MAIL}")
+    return [f"{draft.label}, {text}" for text in texts]
 
 
 def make_jobs(

@@ -307,6 +307,7 @@ def left_behind(scans: list[Scan]) -> Iterator[str]:
 
 def without_effect(config: BasicUploadJobConfigs) -> Iterator[str]:
     """Tell which wishes this release does not fulfil."""
+    yield from config.warnings
     for modality in config.modalities:
         if modality.extra_configs:
             yield (
