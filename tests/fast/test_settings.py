@@ -140,6 +140,36 @@ class Values(unittest.TestCase):
             self.assertEqual({"open", "lab-*"}, job.allowed_buckets)
             self.assertEqual([Path("/srv/a:b"), Path("/srv/token")], job.private_paths)
 
+    def test_the_buckets_behind_words_are_passed_to_every_job(self) -> None:
+        names = {"default": "inbox", "open": "open", "private": "lab", "scratch": "tmp-lab"}
+        found = service(
+            DEFAULT_S3_BUCKET="inbox",
+            OPEN_DATA_BUCKET_NAME="open",
+            PRIVATE_BUCKET_NAME="lab",
+            SCRATCH_BUCKET_NAME="tmp-lab",
+        )
+        self.assertEqual(names, found.bucket_names)
+        for environment in (found.job_environment(), found.agreed_environment()):
+            with mock.patch.dict(os.environ, environment, clear=True):
+                self.assertEqual(names, UploadSettings().bucket_names)
+        self.assertEqual({"default": "data"}, service().bucket_names)
+        self.assertEqual({}, service(DESTINATION="s3://").bucket_names)
+
+    def test_a_bucket_with_the_name_of_another_word_is_refused(self) -> None:
+        for variables, words in (
+            ({"DEFAULT_S3_BUCKET": "private"}, "DEFAULT_S3_BUCKET: .*PRIVATE_BUCKET_NAME; write"),
+            (
+                {"OPEN_DATA_BUCKET_NAME": "scratch", "SCRATCH_BUCKET_NAME": "lab-tmp"},
+                "OPEN_DATA_BUCKET_NAME: .*SCRATCH_BUCKET_NAME; write",
+            ),
+        ):
+            with self.subTest(words), self.assertRaises(ValidationError) as caught:
+                service(**variables)
+            [line] = explain_settings(caught.exception)
+            self.assertRegex(line, words)
+        both = {"DEFAULT_S3_BUCKET": "private", "PRIVATE_BUCKET_NAME": "private"}
+        self.assertEqual("private", service(**both).bucket_names["default"])
+
     def test_the_database_and_the_settings_file_are_private_wherever_they_are(self) -> None:
         for url, file in (
             ("sqlite:////vast/jobs.db", "/vast/jobs.db"),

@@ -122,7 +122,8 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "s3_bucket",
         False,
-        "Bucket to upload to. Left empty, the service's own choice.",
+        "Bucket to upload to: its name, or private, open, scratch or default. Left empty, the "
+        "service's own choice.",
         "aind-open-data",
     ),
     Column(

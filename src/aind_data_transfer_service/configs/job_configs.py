@@ -34,11 +34,10 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from aind_data_transfer_service.configs import problems, values
+from aind_data_transfer_service.configs.bucket_words import bucket_of
 from aind_data_transfer_service.configs.former_fields import without_former_fields
 from aind_data_transfer_service.configs.times import DateOrder, parse_acq_datetime
-from aind_data_transfer_service.configs.vocabulary import Modality, Platform
-
-_ALLOWED = "allowed_buckets"
+from aind_data_transfer_service.configs.vocabulary import Modality, Platform, quoted
 
 
 class ReadingContext(TypedDict, total=False):
@@ -48,6 +47,8 @@ class ReadingContext(TypedDict, total=False):
     date_order: DateOrder
     allowed_buckets: Collection[str]
     """Names and patterns; none where every bucket is."""
+    bucket_names: Mapping[str, str]
+    """The buckets behind words such as `private`; without it, a word stays as it is."""
     most_errors: int
     """How many errors of one job are kept."""
 
@@ -86,10 +87,17 @@ def _read_time(value: object, info: core_schema.ValidationInfo) -> datetime:
 
 
 def _read_bucket(value: object, info: core_schema.ValidationInfo) -> str | None:
-    """Read the name of a bucket, which has to be one of those that are allowed."""
-    bucket = values.bucket(value)
-    if bucket and (problem := values.bucket_problem(bucket, (info.context or {}).get(_ALLOWED))):
-        raise ValueError(problem)
+    """Read a bucket by its name or by a word; it has to be one of those that are allowed."""
+    context: ReadingContext = info.context or ReadingContext()
+    written = values.bucket(value)
+    if written is None:
+        return None
+    names = context.get("bucket_names")
+    bucket = written if names is None else bucket_of(written, names)
+    if problem := values.bucket_problem(bucket, context.get("allowed_buckets")):
+        raise ValueError(
+            problem if bucket == written else f"{quoted(written)} stands for {bucket}: {problem}"
+        )
     return bucket
 
 

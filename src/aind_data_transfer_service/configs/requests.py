@@ -1,7 +1,7 @@
 """Reading the jobs of an API request: JSON texts in, models and errors out."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -28,6 +28,7 @@ def parse_jobs(
     date_order: DateOrder = "MDY",
     numbers: Sequence[int] | None = None,
     allowed_buckets: Collection[str] = (),
+    bucket_names: Mapping[str, str] | None = None,
 ) -> ParsedJobs:
     """Read the jobs of a request, each the JSON text of a `BasicUploadJobConfigs`.
 
@@ -43,6 +44,8 @@ def parse_jobs(
         What the jobs are called in errors; by default 1, 2, 3 …
     allowed_buckets : Collection[str]
         The buckets that jobs may upload to, by name or pattern; all if there is none.
+    bucket_names : Mapping[str, str] | None
+        The buckets behind words such as `private`; without it, a word stays as it is.
 
     Returns
     -------
@@ -53,6 +56,8 @@ def parse_jobs(
     context = ReadingContext(
         lab_timezone=lab_timezone, date_order=date_order, allowed_buckets=allowed_buckets
     )
+    if bucket_names is not None:
+        context["bucket_names"] = bucket_names
     configs: list[BasicUploadJobConfigs] = []
     errors: list[str] = []
     assets = AssetRegister("job")

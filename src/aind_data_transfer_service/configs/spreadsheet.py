@@ -1,6 +1,6 @@
 """Reading a spreadsheet of jobs: every cell checked, every error with its row and column."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -50,6 +50,8 @@ class ReadOptions:
     date_order: DateOrder = "MDY"
     lab_timezone: ZoneInfo | None = None
     allowed_buckets: Collection[str] = ()
+    bucket_names: Mapping[str, str] | None = None
+    """The buckets behind words such as `private`; without it, a word stays as it is."""
     max_bytes: int = MAX_FILE_BYTES
     max_rows: int = MAX_JOBS
 
@@ -173,14 +175,15 @@ class _Reader:
         self._result = result
         self._options = options
         self._date1904 = date1904
-        self._context = dict(
-            ReadingContext(
-                lab_timezone=options.lab_timezone,
-                date_order=options.date_order,
-                allowed_buckets=options.allowed_buckets,
-                most_errors=MAX_COLUMNS,  # each belongs to a column
-            )
+        context = ReadingContext(
+            lab_timezone=options.lab_timezone,
+            date_order=options.date_order,
+            allowed_buckets=options.allowed_buckets,
+            most_errors=MAX_COLUMNS,  # each belongs to a column
         )
+        if options.bucket_names is not None:
+            context["bucket_names"] = options.bucket_names
+        self._context = dict(context)
         self._assets = AssetRegister("row")
 
     def read(self, rows: Iterator[Row]) -> None:

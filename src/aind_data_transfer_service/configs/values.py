@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from aind_data_transfer_service.configs import plain_text
+from aind_data_transfer_service.configs.bucket_words import BUCKET_WORDS
 from aind_data_transfer_service.configs.vocabulary import nearest, quoted
 
 MAX_TEXT = 256
@@ -119,7 +120,7 @@ def subject_id(value: object) -> str:
 
 def bucket(value: object) -> str | None:
     """Take the name of a bucket: 3 to 63 lower-case letters, digits, `-`, `_` and `.`; blank means
-    none.
+    none. A word that stands for a bucket, such as `private`, is taken in any case.
 
     Underscores are not of today's Amazon, but of older buckets and of other stores.
     """
@@ -128,6 +129,8 @@ def bucket(value: object) -> str | None:
     name = plain_text.trim(value) if isinstance(value, str) else ""
     if name.startswith("arn:"):
         raise ValueError(f"{quoted(value)} is an ARN; name the access point by its alias")
+    if (word := name.lower()) in BUCKET_WORDS:
+        return word
     if not _BUCKET.fullmatch(name) or ".." in name:
         _refuse_characters(value)
         raise ValueError(

@@ -369,6 +369,7 @@ class JobManager:
                 settings.date_order,
                 settings.lab_timezone,
                 sorted(settings.allowed_buckets),
+                settings.bucket_names,
             )
             jobs = [ToCheck(f"row {job.row}", job) for job in read.jobs]
             found = await self._started.checks.run(jobs)

@@ -1,7 +1,7 @@
 """Reading spreadsheets in worker processes, so that no file slows down or fills the service."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -60,6 +60,7 @@ class SpreadsheetReader:
         date_order: DateOrder,
         lab_timezone: str,
         allowed_buckets: Sequence[str] = (),
+        bucket_names: Mapping[str, str] | None = None,
     ) -> ReadReply:
         """Read a spreadsheet. A file that no worker survives is a file with one error.
 
@@ -72,7 +73,8 @@ class SpreadsheetReader:
         """
         # A name can hold half a character, which cannot be sent. Its ending tells the format.
         name = filename.encode("utf-8", "replace").decode()[-_NAME_CHARACTERS:]
-        request = ReadRequest(name, data, date_order, lab_timezone, list(allowed_buckets))
+        names = None if bucket_names is None else dict(bucket_names)
+        request = ReadRequest(name, data, date_order, lab_timezone, list(allowed_buckets), names)
         try:
             reply = await self.pool.ask(msgspec.msgpack.encode(request))
         except WorkerTimeout:

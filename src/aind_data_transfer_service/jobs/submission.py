@@ -212,6 +212,7 @@ def _parse_configs(
         settings.date_order,
         [number for number, _ in asked],
         settings.allowed_buckets,
+        settings.bucket_names,
     )
     if parsed.errors:
         return {}, list(parsed.errors)

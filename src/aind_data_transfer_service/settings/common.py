@@ -1,13 +1,16 @@
 """What the service and a data transfer job agree on."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from tzlocal import get_localzone_name
 
+from aind_data_transfer_service.configs.bucket_words import BUCKET_WORDS
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import (
+    BucketName,
     BucketPatterns,
     Destination,
     Folders,
@@ -32,6 +35,14 @@ class CommonSettings(EnvironmentSettings):
     """Folders that jobs may read, as the jobs see them; without one, all but private ones."""
     allowed_buckets: BucketPatterns = frozenset()
     """The buckets that jobs may upload to, by name or pattern such as `lab-*`; without one, all."""
+    default_s3_bucket: BucketName | None = None
+    """The bucket of a job that names none; without it, jobs for S3 have to name theirs."""
+    private_bucket_name: BucketName | None = None
+    """The bucket of jobs that name `private`."""
+    open_data_bucket_name: BucketName | None = None
+    """The bucket of jobs that name `open`."""
+    scratch_bucket_name: BucketName | None = None
+    """The bucket of jobs that name `scratch`."""
     lab_timezone: ZoneName = Field(default_factory=get_localzone_name)
     """The zone of times that name none, and of the time in an asset's name."""
     institution: str | None = None
@@ -74,6 +85,29 @@ class CommonSettings(EnvironmentSettings):
                 f'"{value}" begins with the home folder of a user who does not exist; write an '
                 "absolute path"
             ) from None
+
+    @model_validator(mode="after")
+    def _buckets_are_no_words(self) -> Self:
+        """Refuse a bucket whose name is the word for another one: a second reading would differ."""
+        names = self.bucket_names
+        for word, name in names.items():
+            if name in BUCKET_WORDS and names.get(name) != name:
+                raise ValueError(
+                    f'{BUCKET_WORDS[word]}: "{name}" is the word for the bucket of '
+                    f"{BUCKET_WORDS[name]}; write the name of the bucket"
+                )
+        return self
+
+    @property
+    def bucket_names(self) -> Mapping[str, str]:
+        """The buckets behind the words that requests may use."""
+        found = {
+            "default": self.default_s3_bucket,
+            "open": self.open_data_bucket_name,
+            "private": self.private_bucket_name,
+            "scratch": self.scratch_bucket_name,
+        }
+        return {word: name for word, name in found.items() if name}
 
     @property
     def s3_endpoint_url(self) -> str | None:

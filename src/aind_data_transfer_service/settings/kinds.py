@@ -279,6 +279,7 @@ HostName = Annotated[str, AfterValidator(_host)]
 LogForm = Annotated[Literal["text", "json"], BeforeValidator(_lower_case)]
 LogLevel = Annotated[str, AfterValidator(values.log_level)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+BucketName = Annotated[str, AfterValidator(bucket_name)]
 BucketPatterns = Annotated[
     frozenset[str], BeforeValidator(_split_patterns), AfterValidator(_bucket_patterns)
 ]

@@ -1,11 +1,12 @@
 """What the web service reads from its environment."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, PrivateAttr, Secret, SecretStr, model_validator
+from pydantic import Field, PrivateAttr, Secret, SecretStr, model_validator
 
 from aind_data_transfer_service import redaction
 from aind_data_transfer_service.host_names import DEFAULT_PORTS, Authority, parse_pattern
@@ -19,7 +20,6 @@ from aind_data_transfer_service.settings.kinds import (
     HostPatterns,
     RootPath,
     WebAddress,
-    bucket_name,
     home_expanded,
     joined_paths,
     refuse_special_file,
@@ -42,8 +42,6 @@ class ServiceSettings(CommonSettings):
     """SQLAlchemy address; default: SQLite at `DATA_DIR/jobs.sqlite3`."""
     database_url_file: Path | None = None
     """A file that holds the address, in place of `DATABASE_URL`."""
-    default_s3_bucket: Annotated[str, AfterValidator(bucket_name)] | None = None
-    """The bucket of a job that names none; without it, jobs for S3 have to name theirs."""
     date_order: Literal["MDY", "DMY"] = "MDY"
     """How dates with slashes are read."""
     check_timeout: float = Field(default=5.0, gt=0, le=3600)
@@ -134,6 +132,12 @@ class ServiceSettings(CommonSettings):
         """
         in_folder = self.destination_root != "s3://"
         return named or self.default_s3_bucket or (LOCAL_BUCKET if in_folder else None)
+
+    @property
+    def bucket_names(self) -> Mapping[str, str]:
+        """The buckets behind the words that requests may use."""
+        default = self.bucket_for(None)
+        return {**super().bucket_names, **({"default": default} if default else {})}
 
     @property
     def sends_mail(self) -> bool:
@@ -298,6 +302,10 @@ class ServiceSettings(CommonSettings):
             "aws_endpoint_url_secrets_manager",
             "aws_ca_bundle",
             "aws_checksum_algorithm",
+            "default_s3_bucket",
+            "open_data_bucket_name",
+            "private_bucket_name",
+            "scratch_bucket_name",
         ):
             if name in self.model_fields_set and (value := getattr(self, name)):
                 environment[name.upper()] = str(value)

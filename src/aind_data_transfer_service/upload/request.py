@@ -64,6 +64,7 @@ def read_request(text: str, settings: UploadSettings) -> BasicUploadJobConfigs:
         "lab_timezone": ZoneInfo(settings.lab_timezone),
         "date_order": "MDY",
         "allowed_buckets": settings.allowed_buckets,
+        "bucket_names": settings.bucket_names,
     }
     try:
         return read_config(text, context)

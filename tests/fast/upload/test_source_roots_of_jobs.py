@@ -316,6 +316,14 @@ class AsAProgram(TransferTestCase):
         self.assertFalse((self.folder / "store").exists())
         self.assertEqual(0, self.run_main(text, ALLOWED_BUCKETS="test-*"))
 
+    def test_a_word_in_place_of_a_bucket_is_replaced_or_refused_by_the_job(self):
+        text = self.config().model_copy(update={"s3_bucket": "private"}).model_dump_json()
+        self.assertEqual(ExitCode.REQUEST, self.run_main(text))
+        self.assertRegex(self.last_line, 's3_bucket: "private" .* set PRIVATE_BUCKET_NAME')
+        self.assertFalse((self.folder / "store").exists())
+        self.assertEqual(0, self.run_main(text, PRIVATE_BUCKET_NAME="lab-data"))
+        self.assertTrue((self.folder / "store" / "lab-data").is_dir())
+
     def test_characters_that_no_text_may_hold_are_refused_by_the_job(self):
         for character, words in (
             ("\u202e", "U\\+202E"),
