@@ -187,6 +187,8 @@ MODALITY_COLUMNS = frozenset(
 """What may follow the dot of `modality0.`."""
 
 REQUIRED_COLUMNS = tuple(c.name for c in COLUMNS if c.required)
+PROCESSOR = "processor_full_name"
+"""The required column that the service may make optional."""
 
 
 @dataclass(frozen=True, slots=True)

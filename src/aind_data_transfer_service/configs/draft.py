@@ -6,13 +6,11 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.configs import problems
 from aind_data_transfer_service.configs.cells import meant
-from aind_data_transfer_service.configs.columns import JOB_COLUMNS, REQUIRED_COLUMNS
+from aind_data_transfer_service.configs.columns import JOB_COLUMNS
 from aind_data_transfer_service.configs.former_fields import BEHAVIOR_DIR
 from aind_data_transfer_service.configs.header import Header, Source
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.tables import Row, is_empty
-
-_REQUIRED_FIELDS = tuple(name for name in REQUIRED_COLUMNS if name in JOB_COLUMNS)
 
 
 class Draft:
@@ -106,8 +104,8 @@ class Draft:
 
     def _require(self) -> None:
         """See that the cells are filled without which there is no job."""
-        for name in _REQUIRED_FIELDS:
-            if name not in self._job:
+        for name in self._header.required:
+            if name in JOB_COLUMNS and name not in self._job:
                 self.note(name, "empty; every job needs it")
         if not self._modalities:
             self.note("modality0", "empty; every job needs a modality and its source")

@@ -38,12 +38,14 @@ class Header:
     width: int
     missing: frozenset[str]
     """The columns that are needed and not there."""
+    required: tuple[str, ...]
+    """The columns that every list of jobs has."""
     errors: tuple[str, ...]
 
     @property
     def has_required(self) -> bool:
         """Whether a column is there that every list of jobs has."""
-        return not self.missing.issuperset(columns.REQUIRED_COLUMNS)
+        return not self.missing.issuperset(self.required)
 
 
 def count_known(cells: Sequence[object]) -> int:
@@ -55,13 +57,15 @@ def count_known(cells: Sequence[object]) -> int:
     )
 
 
-def read_header(row: Row) -> Header:
+def read_header(row: Row, processor_optional: bool = False) -> Header:
     """Read the header row.
 
     Parameters
     ----------
     row : Row
         The first row that is not blank.
+    processor_optional : bool
+        Whether the column `processor_full_name` may be absent or empty.
 
     Returns
     -------
@@ -89,7 +93,9 @@ def read_header(row: Row) -> Header:
         else:
             kind = _KINDS.get(_general(target).column, "text")
             sources[target] = Source(index, target.column, target.field, kind)
-    missing = _missing(sources)
+    left_out = {columns.PROCESSOR} if processor_optional else set()
+    required = tuple(name for name in columns.REQUIRED_COLUMNS if name not in left_out)
+    missing = _missing(sources, required)
     errors.extend(
         f"row {row.number}: there is no column {quoted(name)}; {why}"
         for name, why in missing.items()
@@ -102,6 +108,7 @@ def read_header(row: Row) -> Header:
         positions={source.column: source.index for source in sources.values()},
         width=len(shown),
         missing=frozenset(missing),
+        required=required,
         errors=tuple(errors),
     )
 
@@ -118,14 +125,10 @@ def _unknown(row: int, index: int, text: str) -> str:
     return f"row {row}, column {column_letters(index)}: {words}{end}"
 
 
-def _missing(sources: dict[Target, Source]) -> dict[str, str]:
+def _missing(sources: dict[Target, Source], required: Sequence[str]) -> dict[str, str]:
     """Find the columns that are needed and not there, with the reason why they are."""
     there = {source.column for source in sources.values()}
-    missing = {
-        name: "every spreadsheet of jobs needs it"
-        for name in columns.REQUIRED_COLUMNS
-        if name not in there
-    }
+    missing = {name: "every spreadsheet of jobs needs it" for name in required if name not in there}
     for number in sorted({t.modality for t in sources if t.modality is not None}):
         needs = f"the other columns of modality{number} need it"
         for column in (f"modality{number}", f"modality{number}.source"):

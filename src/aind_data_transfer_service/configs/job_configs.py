@@ -49,6 +49,8 @@ class ReadingContext(TypedDict, total=False):
     """Names and patterns; none where every bucket is."""
     bucket_names: Mapping[str, str]
     """The buckets behind words such as `private`; without it, a word stays as it is."""
+    processor_optional: bool
+    """Whether `processor_full_name` may be absent."""
     most_errors: int
     """How many errors of one job are kept."""
 
@@ -101,6 +103,16 @@ def _read_bucket(value: object, info: core_schema.ValidationInfo) -> str | None:
     return bucket
 
 
+def _read_processor(value: object, info: core_schema.ValidationInfo) -> str | None:
+    """Read the name of a person, which may be absent if the settings say so."""
+    context: ReadingContext = info.context or ReadingContext()
+    if values.is_left_out(value) and context.get("processor_optional"):
+        return None
+    if value is None:
+        raise ValueError(values.MISSING)
+    return values.text(value)
+
+
 def _compress(value: object, info: core_schema.ValidationInfo) -> bool:
     """Decide by the modality where the user did not."""
     if values.is_left_out(value):
@@ -110,6 +122,7 @@ def _compress(value: object, info: core_schema.ValidationInfo) -> bool:
 
 
 Text = Annotated[str, _Rule(values.text, str)]
+ProcessorName = Annotated[str | None, _Rule(_read_processor, str, sees_context=True)]
 OptionalText = Annotated[str | None, _Rule(values.optional_text, str | None)]
 Path = Annotated[PurePosixPath, _Rule(values.path, str, core_schema.to_string_ser_schema())]
 OptionalPath = Annotated[
@@ -170,8 +183,8 @@ class ModalityConfigs(_Model):
 class BasicUploadJobConfigs(_Model):
     """One asset to upload: whose, of what, recorded when, and where its folders lie."""
 
-    processor_full_name: Text
-    """The person who submits the job."""
+    processor_full_name: ProcessorName = Field(default=None, validate_default=True)
+    """The person who submits the job; None only if the service does not require a name."""
     project_name: Text
     """The project, as the lab's list of project names has it."""
     process_capsule_id: OptionalText = None

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from aind_data_transfer_service.configs.former_fields import REFUSED
-from aind_data_transfer_service.configs.values import MAX_MODALITIES
+from aind_data_transfer_service.configs.values import MAX_MODALITIES, MISSING
 from aind_data_transfer_service.configs.vocabulary import nearest, quoted
 
 Location = tuple[int | str, ...]
@@ -20,7 +20,7 @@ MOST_CHARACTERS = 2000
 
 _REWORDED = "job_configs"
 _WORDS = {
-    "missing": "missing; every request needs it",
+    "missing": MISSING,
     "list_type": "no list; write a list of modalities, each with its source",
     "model_type": "no object; write one with a name for each value",
     "model_attributes_type": "no object; write one with a name for each value",

@@ -29,6 +29,7 @@ def parse_jobs(
     numbers: Sequence[int] | None = None,
     allowed_buckets: Collection[str] = (),
     bucket_names: Mapping[str, str] | None = None,
+    processor_optional: bool = False,
 ) -> ParsedJobs:
     """Read the jobs of a request, each the JSON text of a `BasicUploadJobConfigs`.
 
@@ -46,6 +47,8 @@ def parse_jobs(
         The buckets that jobs may upload to, by name or pattern; all if there is none.
     bucket_names : Mapping[str, str] | None
         The buckets behind words such as `private`; without it, a word stays as it is.
+    processor_optional : bool
+        Whether `processor_full_name` may be absent.
 
     Returns
     -------
@@ -54,7 +57,10 @@ def parse_jobs(
         `MAX_COUNTED_ERRORS` errors the other jobs are not read. Nothing is raised.
     """
     context = ReadingContext(
-        lab_timezone=lab_timezone, date_order=date_order, allowed_buckets=allowed_buckets
+        lab_timezone=lab_timezone,
+        date_order=date_order,
+        allowed_buckets=allowed_buckets,
+        processor_optional=processor_optional,
     )
     if bucket_names is not None:
         context["bucket_names"] = bucket_names

@@ -52,6 +52,8 @@ class ReadOptions:
     allowed_buckets: Collection[str] = ()
     bucket_names: Mapping[str, str] | None = None
     """The buckets behind words such as `private`; without it, a word stays as it is."""
+    processor_optional: bool = False
+    """Whether `processor_full_name` may be absent."""
     max_bytes: int = MAX_FILE_BYTES
     max_rows: int = MAX_JOBS
 
@@ -179,6 +181,7 @@ class _Reader:
             lab_timezone=options.lab_timezone,
             date_order=options.date_order,
             allowed_buckets=options.allowed_buckets,
+            processor_optional=options.processor_optional,
             most_errors=MAX_COLUMNS,  # each belongs to a column
         )
         if options.bucket_names is not None:
@@ -195,7 +198,7 @@ class _Reader:
         if not count_known(first.cells):
             rows = _refuse_title(first, rows)
         lines, end = self._collect(rows)
-        header = read_header(first)
+        header = read_header(first, self._options.processor_optional)
         self._result.add_errors(header.errors)
         # Without such a column, the errors of the rows would only repeat those of the header.
         for row in lines if header.has_required else ():

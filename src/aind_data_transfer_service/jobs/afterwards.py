@@ -25,7 +25,7 @@ from aind_data_transfer_service.afterwards.states import (
     Registration,
     RegistrationState,
 )
-from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ReadingContext
 from aind_data_transfer_service.errors import AfterwardsError, JobError, UploadError
 from aind_data_transfer_service.jobs.checks import open_destination
 from aind_data_transfer_service.jobs.feed import Feed
@@ -163,7 +163,9 @@ class AfterwardsKeeper:
         """Have Code Ocean take the asset, and run what is to run."""
         from aind_data_transfer_service.afterwards import code_ocean  # takes a while
 
-        config = BasicUploadJobConfigs.model_validate_json(job.upload_job_settings)
+        config = BasicUploadJobConfigs.model_validate_json(
+            job.upload_job_settings, context=ReadingContext(processor_optional=True)
+        )
         bucket = urlsplit(job.location).netloc
         wanted = code_ocean.wanted_of(config, bucket, job.submitted_at)
         patience = self._patience(self._settings.afterwards.codeocean_timeout)

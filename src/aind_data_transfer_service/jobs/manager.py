@@ -370,6 +370,7 @@ class JobManager:
                 settings.lab_timezone,
                 sorted(settings.allowed_buckets),
                 settings.bucket_names,
+                not settings.require_processor_full_name,
             )
             jobs = [ToCheck(f"row {job.row}", job) for job in read.jobs]
             found = await self._started.checks.run(jobs)

@@ -25,6 +25,7 @@ class ReadRequest(msgspec.Struct, frozen=True):
     lab_timezone: str
     allowed_buckets: list[str]
     bucket_names: dict[str, str] | None
+    processor_optional: bool
 
 
 class FoundModality(msgspec.Struct, frozen=True):
@@ -82,7 +83,13 @@ def _read(message: bytes) -> bytes:
     """Read the file of a request, and encode what was found."""
     request = msgspec.msgpack.decode(message, type=ReadRequest)
     zone = ZoneInfo(request.lab_timezone)
-    options = ReadOptions(request.date_order, zone, request.allowed_buckets, request.bucket_names)
+    options = ReadOptions(
+        request.date_order,
+        zone,
+        request.allowed_buckets,
+        request.bucket_names,
+        request.processor_optional,
+    )
     result = read_jobs(request.data, request.filename, options)
     reply = ReadReply(
         jobs=list(map(_found, result.rows)),

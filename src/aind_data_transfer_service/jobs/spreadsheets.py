@@ -61,6 +61,7 @@ class SpreadsheetReader:
         lab_timezone: str,
         allowed_buckets: Sequence[str] = (),
         bucket_names: Mapping[str, str] | None = None,
+        processor_optional: bool = False,
     ) -> ReadReply:
         """Read a spreadsheet. A file that no worker survives is a file with one error.
 
@@ -74,7 +75,15 @@ class SpreadsheetReader:
         # A name can hold half a character, which cannot be sent. Its ending tells the format.
         name = filename.encode("utf-8", "replace").decode()[-_NAME_CHARACTERS:]
         names = None if bucket_names is None else dict(bucket_names)
-        request = ReadRequest(name, data, date_order, lab_timezone, list(allowed_buckets), names)
+        request = ReadRequest(
+            name,
+            data,
+            date_order,
+            lab_timezone,
+            list(allowed_buckets),
+            names,
+            processor_optional,
+        )
         try:
             reply = await self.pool.ask(msgspec.msgpack.encode(request))
         except WorkerTimeout:

@@ -184,7 +184,7 @@ def _make_job(
         return Job(name=draft.hpc_settings["name"].strip(), **common)
     return Job(
         name=config.s3_prefix,
-        submitter=config.processor_full_name,
+        submitter=config.processor_full_name or "",
         project_name=config.project_name,
         platform=config.platform.abbreviation,
         subject_id=config.subject_id,
@@ -213,6 +213,7 @@ def _parse_configs(
         [number for number, _ in asked],
         settings.allowed_buckets,
         settings.bucket_names,
+        not settings.require_processor_full_name,
     )
     if parsed.errors:
         return {}, list(parsed.errors)

@@ -183,9 +183,11 @@ def data_description(
 
 
 def processing(
-    processes: Sequence[Process], processor_full_name: str, earlier: Document | None = None
+    processes: Sequence[Process], processor_full_name: str | None, earlier: Document | None = None
 ) -> Document:
     """Compose `processing.json`, after what was done earlier where someone says so.
+
+    If no person is named, the document names none, which the schema calls invalid.
 
     Raises
     ------
@@ -199,7 +201,7 @@ def processing(
             "schema_version": "0.4.7",
             "processing_pipeline": {
                 "data_processes": done,
-                "processor_full_name": processor_full_name,
+                **({"processor_full_name": processor_full_name} if processor_full_name else {}),
             },
             "analyses": [],
         }

@@ -42,6 +42,8 @@ class ServiceSettings(CommonSettings):
     """SQLAlchemy address; default: SQLite at `DATA_DIR/jobs.sqlite3`."""
     database_url_file: Path | None = None
     """A file that holds the address, in place of `DATABASE_URL`."""
+    require_processor_full_name: bool = True
+    """Whether every job has to name the person who submits it."""
     date_order: Literal["MDY", "DMY"] = "MDY"
     """How dates with slashes are read."""
     check_timeout: float = Field(default=5.0, gt=0, le=3600)

@@ -65,6 +65,7 @@ def read_request(text: str, settings: UploadSettings) -> BasicUploadJobConfigs:
         "date_order": "MDY",
         "allowed_buckets": settings.allowed_buckets,
         "bucket_names": settings.bucket_names,
+        "processor_optional": True,  # whether it is, the service has decided
     }
     try:
         return read_config(text, context)

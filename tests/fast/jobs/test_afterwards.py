@@ -87,6 +87,13 @@ class Retries(KeeperTest):
         self.assertEqual(job.id, (await anext(told)).id)
 
     @slow
+    async def test_a_job_that_names_no_person_is_analysed_too(self) -> None:
+        asked = {"process_capsule_id": CAPSULE, "processor_full_name": None}
+        job = self.add(upload_job_settings=a_request("/source", **asked))
+        await self.keeper.retry(job.id, "analysis")
+        await self.until(job, "RUNNING")
+
+    @slow
     async def test_pressed_by_several_at_once_it_is_done_once(self) -> None:
         job, other = self.add(), self.keep()
         answers = await asyncio.gather(

@@ -66,7 +66,8 @@ class TestProgram(TransferTestCase):
         request = json.dumps(known | dict.fromkeys(names, "http://127.0.0.1:1"))
         self.assertEqual(2, self.run_main("--json-args", request))
         for name in names:
-            self.assertIn(f'unknown field "{name}"', self.last()[1])
+            words = rf'{name}: (unknown field "{name}"|is decided by the administrator)'
+            self.assertRegex(self.last()[1], words)
 
     def test_the_request_comes_as_text_as_file_or_from_the_environment(self):
         text = self.config().model_dump_json()
@@ -79,6 +80,20 @@ class TestProgram(TransferTestCase):
         event, _ = self.last()
         self.assertEqual((event["step"], event["kind"], event["job_id"]), ("done", "end", "job-1"))
         self.assertEqual(event["asset"], PREFIX)
+
+    def test_a_request_without_a_person_is_uploaded_and_names_nobody(self):
+        request = json.loads(self.config().model_dump_json()) | {"processor_full_name": None}
+        self.assertEqual(0, self.run_main("--json-args", json.dumps(request)))
+        [stored] = (self.folder / "store").glob(f"*/{PREFIX}/processing.json")
+        pipeline = json.loads(stored.read_bytes())["processing_pipeline"]
+        self.assertEqual({"data_processes"}, pipeline.keys())
+
+    def test_fields_of_earlier_releases_without_effect_are_warned_of(self):
+        request = json.loads(self.config().model_dump_json()) | {"temp_directory": "/scratch"}
+        self.assertEqual(0, self.run_main("--json-args", json.dumps(request)))
+        events = [json.loads(line) for line in self.events.read_bytes().splitlines()]
+        warnings = [event["message"] for event in events if event["kind"] == "warning"]
+        self.assertIn('temp_directory: "/scratch" has no effect', " ".join(warnings))
 
     def test_a_dry_run_can_be_asked_for_on_the_command_line(self):
         code = self.run_main("--dry-run", "--json-args", self.config().model_dump_json())

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from aind_data_transfer_service.configs.columns import COLUMNS
+from aind_data_transfer_service.configs.columns import COLUMNS, PROCESSOR
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
 from aind_data_transfer_service.configs.vocabulary import MODALITIES, PLATFORMS
 from aind_data_transfer_service.jobs.record import (
@@ -121,6 +121,7 @@ async def help_page(request: Request, settings: Settings) -> Response:
     """Explain how jobs are submitted, column by column."""
     context = {
         "columns": COLUMNS,
+        "optional": [] if settings.require_processor_full_name else [PROCESSOR],
         "platforms": PLATFORMS,
         "modalities": MODALITIES,
         "date_order": settings.date_order,
