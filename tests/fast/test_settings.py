@@ -506,6 +506,15 @@ class Cluster(unittest.TestCase):
         found = service(**SEED, HPC_JOB_DEFAULTS=json.dumps(same))
         self.assertEqual(older | {"comment": "night"}, found.hpc.default_properties)
 
+    def test_times_and_sizes_may_have_units(self) -> None:
+        units = {"HPC_TIME_LIMIT": "06:00:00", "HPC_MEMORY_PER_CPU": "8G"}
+        defaults = '{"time_limit": "6:00:00", "memory_per_cpu": "8 GB"}'
+        found = service(**(SEED | units), HPC_JOB_DEFAULTS=defaults).hpc.default_properties
+        self.assertEqual((360, 8192), (found["time_limit"], found["memory_per_cpu"]))
+        for name, value in (("HPC_TIME_LIMIT", "soon"), ("HPC_MEMORY_PER_CPU", "8X")):
+            [line] = self.refused(**(SEED | {name: value}))
+            self.assertIn(f'{name}: "{value}" is refused', line)
+
     def refused(self, **variables: str) -> list[str]:
         """Return the lines that say what is wrong with variables."""
         with self.assertRaises(ValidationError) as raised:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aind_data_transfer_service.configs.vocabulary import nearest
+from aind_data_transfer_service.hpc.units import MEGABYTES, MINUTES, to_megabytes, to_minutes
 
 _MAX_SHOWN = 80
 _LONGEST_TEXT = 4096
@@ -83,6 +84,22 @@ def _between(least: int, most: int) -> Callable[[Any], int]:
 _count = _between(1, _LARGEST)
 _count_or_none = _between(0, _LARGEST)
 _per_node = _between(1, _MOST_PER_NODE)
+
+
+def _minutes(value: Any) -> int:
+    """Take minutes, or a time as `sbatch --time` takes it."""
+    try:
+        return _count(to_minutes(value))
+    except _Bad as error:
+        raise _Bad(MINUTES) from error
+
+
+def _megabytes(value: Any) -> int:
+    """Take megabytes, or a size as `sbatch --mem` takes it."""
+    try:
+        return _count_or_none(to_megabytes(value))
+    except _Bad as error:
+        raise _Bad(MEGABYTES) from error
 
 
 def _resources(value: Any) -> str:
@@ -224,9 +241,9 @@ PROPERTIES: Mapping[str, Callable[[Any], Any]] = {
     "mail_user": _text,
     "mcs_label": _text,
     "memory_binding": _text,
-    "memory_per_cpu": _count_or_none,
-    "memory_per_gpu": _count_or_none,
-    "memory_per_node": _count_or_none,
+    "memory_per_cpu": _megabytes,
+    "memory_per_gpu": _megabytes,
+    "memory_per_node": _megabytes,
     "minimum_cpus_per_node": _per_node,
     "minimum_nodes": _truth,
     "name": _one_line,
@@ -251,8 +268,8 @@ PROPERTIES: Mapping[str, Callable[[Any], Any]] = {
     "tasks_per_socket": _per_node,
     "thread_specification": _between(0, _MOST_PER_NODE),
     "threads_per_core": _per_node,
-    "time_limit": _count,
-    "time_minimum": _count,
+    "time_limit": _minutes,
+    "time_minimum": _minutes,
     "wait_all_nodes": _truth,
     "wckey": _text,
 }
@@ -265,6 +282,43 @@ LATER_NAMES: Mapping[str, str] = {
     "standard_output": "standard_out",
 }
 """What later releases call a property, and what v0.0.36 does."""
+
+_SBATCH_NAMES: Mapping[str, str] = {
+    "begin": "begin_time",
+    "bb": "burst_buffer",
+    "chdir": "current_working_directory",
+    "constraint": "constraints",
+    "core_spec": "core_specification",
+    "cpu_bind": "cpu_binding",
+    "cpu_freq": "cpu_frequency",
+    "cpus": "cpus_per_task",
+    "error": "standard_error",
+    "export": "environment",
+    "gpu_bind": "gpu_binding",
+    "gpu_freq": "gpu_frequency",
+    "hint": "cpu_binding_hint",
+    "input": "standard_in",
+    "job_name": "name",
+    "mem": "memory_per_node",
+    "mem_bind": "memory_binding",
+    "mem_per_cpu": "memory_per_cpu",
+    "mem_per_gpu": "memory_per_gpu",
+    "mem_per_node": "memory_per_node",
+    "memory": "memory_per_node",
+    "mincpus": "minimum_cpus_per_node",
+    "ntasks": "tasks",
+    "ntasks_per_core": "tasks_per_core",
+    "ntasks_per_node": "tasks_per_node",
+    "ntasks_per_socket": "tasks_per_socket",
+    "output": "standard_out",
+    "queue": "partition",
+    "thread_spec": "thread_specification",
+    "time": "time_limit",
+    "time_min": "time_minimum",
+    "walltime": "time_limit",
+    "workdir": "current_working_directory",
+}
+"""Options of `sbatch` and of other schedulers, and the property that is meant."""
 
 
 def read_properties(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -300,7 +354,8 @@ def read_properties(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
 
 
 def _unknown(name: str) -> str:
-    guess = nearest(name, PROPERTIES)
+    option = name.strip().lstrip("-").replace("-", "_").lower()
+    guess = _SBATCH_NAMES.get(option) or nearest(name, PROPERTIES)
     meant = f"; did you mean {guess}?" if guess else "; see job properties of Slurm's REST API"
     return f"{_shown(name)} is no job property of Slurm{meant}"
 

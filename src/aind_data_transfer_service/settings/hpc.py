@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, PlainValidator, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, model_validator
 
 from aind_data_transfer_service.configs.vocabulary import limited_hints, quoted
 from aind_data_transfer_service.hpc.properties import LATER_NAMES, read_properties
+from aind_data_transfer_service.hpc.units import to_megabytes, to_minutes
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import (
     HostName,
@@ -105,12 +106,12 @@ class HpcSettings(EnvironmentSettings):
     aws_param_store_name: str | None = None
     """The older name of `AWS_PARAM_STORE_NAME`."""
     minimum_cpus_per_node: int | None = Field(default=None, gt=0)
-    memory_per_cpu: int | None = Field(default=None, gt=0)
-    """Megabytes."""
+    memory_per_cpu: Annotated[int | None, BeforeValidator(to_megabytes)] = Field(default=None, gt=0)
+    """Megabytes, or a size such as `8G`."""
     nodes: NodeCounts | None = None
     tasks: int | None = Field(default=None, gt=0)
-    time_limit: int | None = Field(default=None, gt=0)
-    """Minutes."""
+    time_limit: Annotated[int | None, BeforeValidator(to_minutes)] = Field(default=None, gt=0)
+    """Minutes, or a time such as `06:00:00`."""
     qos: str | None = None
     account: str | None = None
     job_defaults: JobDefaults | None = None

@@ -5,6 +5,7 @@ import unittest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aind_data_transfer_service.hpc import properties
 from aind_data_transfer_service.hpc.properties import PROPERTIES, read_properties
 from tests.support import slow
 
@@ -78,8 +79,7 @@ class Properties(unittest.TestCase):
 
     def test_a_wrong_value_is_told_with_what_would_be_right(self) -> None:
         self.assertEqual(
-            'time_limit: "soon" is wrong here; write a whole number',
-            self.problem(time_limit="soon"),
+            'tasks: "many" is wrong here; write a whole number', self.problem(tasks="many")
         )
         self.assertIn("one of append, truncate", self.problem(open_mode="both"))
         self.assertIn("true or false", self.problem(hold="maybe"))
@@ -97,6 +97,59 @@ class Properties(unittest.TestCase):
         ):
             self.assertTrue(self.problem(**{name: value}).startswith(name))
         self.assertLess(len(self.problem(tasks="x" * 10_000)), 200)
+
+    def test_times_are_minutes_or_what_sbatch_takes(self) -> None:
+        for value, minutes in (
+            *(("02:00:00", 120), ("2:00:00", 120), ("90:00", 90), ("90:01", 91), ("0:01", 1)),
+            *(("1-0", 1440), ("1-12", 2160), ("1-12:30", 2190), ("2-00:00:01", 2881)),
+            *((" 360 ", 360), (360.0, 360), ("100:00:00", 6000)),
+        ):
+            with self.subTest(value):
+                self.assertEqual({"time_limit": minutes}, self.good(time_limit=value))
+                self.assertEqual({"time_minimum": minutes}, self.good(time_minimum=value))
+        for value in (
+            *("soon", "2h", "1:60:00", "1:00:60", "1-24", "-1:00", "1:2:3:4", "1-", ":30", "0:00"),
+            *("00:00:00", "1.5", "UNLIMITED", "9999999:00:00:00", 0, -1, 1.5, True, [1], "٢:٠٠"),
+        ):
+            with self.subTest(value):
+                self.assertRegex(
+                    self.problem(time_limit=value),
+                    "^time_limit: .* is wrong here; write minutes, such as 120, or a time, such as "
+                    "02:00:00 or 1-12:00:00$",
+                )
+
+    def test_memory_is_megabytes_or_what_sbatch_takes(self) -> None:
+        for value, megabytes in (
+            *(("16G", 16384), ("16g", 16384), ("16GB", 16384), ("16 GiB", 16384), ("1.5G", 1536)),
+            *(("2T", 2 * 1024**2), ("500M", 500), ("500MB", 500), ("1025K", 2), ("0", 0)),
+            *((16000, 16000), ("16000", 16000), (0, 0), ("0G", 0)),
+        ):
+            for name in ("memory_per_node", "memory_per_cpu", "memory_per_gpu"):
+                with self.subTest(value, name=name):
+                    self.assertEqual({name: megabytes}, self.good(**{name: value}))
+        for value in ("much", "16X", "-1G", "1,5G", "G", "16GG", "3000T", "1e3G", -1, 1.5, True):
+            with self.subTest(value):
+                self.assertRegex(
+                    self.problem(memory_per_node=value),
+                    "^memory_per_node: .* is wrong here; write megabytes, such as 16000, or a "
+                    "size, such as 16G$",
+                )
+
+    def test_options_of_sbatch_are_named_by_their_property(self) -> None:
+        for option, name in (
+            *(
+                ("mem", "memory_per_node"),
+                ("time", "time_limit"),
+                ("--mem-per-cpu", "memory_per_cpu"),
+            ),
+            *(("ntasks", "tasks"), ("job-name", "name"), ("Output", "standard_out")),
+            *(("mincpus", "minimum_cpus_per_node"), ("chdir", "current_working_directory")),
+        ):
+            self.assertIn(f"did you mean {name}?", self.problem(**{option: 1}))
+
+    def test_what_is_meant_by_an_option_is_a_property(self) -> None:
+        self.assertLessEqual(set(properties._SBATCH_NAMES.values()), PROPERTIES.keys())
+        self.assertEqual(set(), properties._SBATCH_NAMES.keys() & PROPERTIES.keys())
 
     def test_numbers_and_texts_have_bounds(self) -> None:
         for name, value in (

@@ -103,7 +103,7 @@ class SuggestedLimitsTest(unittest.TestCase):
             job = a_job(state=JobState.TIMEOUT, hpc_settings=text)
             self.assertIsNone(asked_limits(job, HpcSettings()))
         defaults = {"memory_per_cpu": 400}
-        shown = suggested(own={"memory_per_node": "4 GB", "time_limit": 9}, hpc=defaults)
+        shown = suggested(own={"memory_per_node": "4 boxes", "time_limit": 9}, hpc=defaults)
         self.assertEqual(shown, {"time_limit": 9, "memory_per_cpu": None})
 
     def test_a_job_that_ran_out_of_memory_gets_twice_its_memory(self):

@@ -271,6 +271,14 @@ class OneJobTest(JobsTest):
                 self.assertEqual(job, new["resubmit_of"])
                 await self.client.post(f"/api/jobs/{new['id']}/cancel")
 
+    async def test_times_and_sizes_with_units_are_limits(self) -> None:
+        job = await self.submit()
+        await self.client.post(f"/api/jobs/{job}/cancel")
+        limits = {"time_limit": "12:00:00", "memory_per_node": "16G"}
+        response = await self.client.post(f"/api/jobs/{job}/resubmit", json=limits)
+        spec = self.executor.specs[self.envelope(response)["job"]["id"]]
+        self.assertEqual({"time_limit": 720, "memory_per_node": 16384}, spec.settings)
+
     async def test_fields_that_are_not_known_are_refused_with_the_nearest_name(self) -> None:
         job = await self.submit()
         await self.client.post(f"/api/jobs/{job}/cancel")

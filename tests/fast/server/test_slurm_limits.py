@@ -93,6 +93,28 @@ class LimitsOfTheClusterTest(ClusterServiceTest):
         self.assertEqual([f"job 2, hpc_settings.{name}" for name in names], found)
 
     @slow
+    async def test_times_and_sizes_with_units_reach_the_cluster_as_numbers(self):
+        manager = await self.start()
+        response = await self.submit(manager, {"time_limit": "00:45:30", "memory_per_node": "1.5G"})
+        self.assertEqual(200, response.status_code, response.text)
+        [job] = self.cluster.jobs()
+        self.assertEqual(46, job.properties["time_limit"])
+        self.assertEqual(1536, int(job.properties["memory_per_node"]))
+
+    async def test_options_of_sbatch_are_refused_with_the_property(self):
+        manager = await self.start()
+        response = await self.submit(manager, {"mem": "16G", "time": "1:00:00"})
+        self.assertEqual(406, response.status_code)
+        self.assertEqual(
+            [
+                'job 1, hpc_settings: "mem" is no job property of Slurm; did you mean '
+                "memory_per_node?",
+                'job 1, hpc_settings: "time" is no job property of Slurm; did you mean time_limit?',
+            ],
+            response.json()["data"]["errors"],
+        )
+
+    @slow
     async def test_what_is_wrong_by_itself_and_on_this_cluster_is_said_at_once(self):
         manager = await self.start()
         response = await self.submit(

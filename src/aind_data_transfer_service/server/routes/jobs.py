@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, HTTPException, Query
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 
+from aind_data_transfer_service.hpc.units import to_megabytes, to_minutes
 from aind_data_transfer_service.jobs.record import event_to_json, job_to_json, others_to_json
 from aind_data_transfer_service.jobs.resubmission import asked_limits, suggested_limits
 from aind_data_transfer_service.jobs.states import ENDED, JobState
@@ -68,15 +69,19 @@ def job_query(
 Wanted = Annotated[JobQuery, Depends(job_query)]
 
 
+Minutes = Annotated[StrictInt | None, BeforeValidator(to_minutes)]
+Megabytes = Annotated[StrictInt | None, BeforeValidator(to_megabytes)]
+
+
 class Limits(BaseModel):
     """What a job that is submitted again asks for otherwise; null is the default."""
 
     model_config = ConfigDict(extra="forbid")
 
-    time_limit: StrictInt | None = Field(default=None, description="Minutes.")
-    memory_per_cpu: StrictInt | None = Field(default=None, description="Megabytes.")
-    memory_per_gpu: StrictInt | None = Field(default=None, description="Megabytes.")
-    memory_per_node: StrictInt | None = Field(default=None, description="Megabytes.")
+    time_limit: Minutes = Field(default=None, description="Minutes.")
+    memory_per_cpu: Megabytes = Field(default=None, description="Megabytes.")
+    memory_per_gpu: Megabytes = Field(default=None, description="Megabytes.")
+    memory_per_node: Megabytes = Field(default=None, description="Megabytes.")
 
 
 @router.get("", response_model=Envelope)
