@@ -16,6 +16,7 @@ from fastapi.responses import Response
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aind_data_transfer_service.configs.problems import MOST_ERRORS, first_errors
@@ -32,7 +33,7 @@ from aind_data_transfer_service.errors import (
 from aind_data_transfer_service.logging_config import REQUEST_ID
 from aind_data_transfer_service.redaction import redact_all
 from aind_data_transfer_service.server.answers import EnvelopeResponse, failure
-from aind_data_transfer_service.server.pagework import render, route_path
+from aind_data_transfer_service.server.pagework import render, root_path, route_path
 from aind_data_transfer_service.settings.hpc import MEMORY
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ MALFORMED = {
 }
 """What a body that cannot be understood is answered with, with status 406 as any other bad job."""
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _JSON_TEXT = "write it as JSON text, as model_dump_json() and json.dumps() make it"
 _LIMITS = ("time_limit", *sorted(MEMORY))
 """What the body of a request can hold that submits a job again."""
@@ -176,11 +178,33 @@ async def _refused(request: Request, error: HTTPException) -> Response:
         return _bad_jobs(request, message, [f"the request cannot be read: {detail}"])
     if error.status_code == 404 and detail == phrase:
         detail = f"There is nothing at {request.scope['path']}."
-    elif error.status_code == 405:
-        detail = f"{request.method} is not possible at {request.scope['path']}."
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        if methods := _possible_methods(request):
+            headers["Allow"] = ", ".join(methods)
+        use = headers.get("Allow", "").replace(", ", " or ")
+        detail = f"{request.method} is not possible at {request.scope['path']}." + (
+            f" Use {use}." if use else ""
+        )
     response = refusal(request, error.status_code, phrase, [detail])
-    response.headers.update(error.headers or {})
+    response.headers.update(headers)
     return response
+
+
+def _possible_methods(request: Request) -> list[str]:
+    """Return the methods of all routes at the path of a request, which may be several routes."""
+    asked = {
+        "type": "http",
+        "path": request.scope["path"],
+        "root_path": root_path(request),
+        "headers": [],
+    }
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**asked, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 async def _malformed(request: Request, error: RequestValidationError) -> Response:

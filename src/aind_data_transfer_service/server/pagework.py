@@ -86,7 +86,7 @@ def render(
         Status of the answer.
     """
     state = request.app.state
-    root = request.scope.get("root_path", "")
+    root = root_path(request)
     common = {
         "root": root,
         "path": route_path(request),
@@ -103,7 +103,14 @@ def render(
 def route_path(request: Request) -> str:
     """Return the path of a request below the folder that a proxy serves us under."""
     path: str = request.scope["path"]
-    return path.removeprefix(request.scope.get("root_path", ""))
+    return path.removeprefix(root_path(request))
+
+
+def root_path(request: Request) -> str:
+    """Return the folder that a proxy serves us under, also for what is mounted below a path."""
+    scope = request.scope
+    found: str = scope.get("app_root_path", scope.get("root_path", ""))
+    return found
 
 
 def _fingerprint(folder: Path) -> str:
