@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+from tzlocal import get_localzone_name
 
 from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -65,6 +66,7 @@ def service_environment(folder: Path) -> dict[str, str]:
         DATA_DIR=str(folder / "service"),
         DESTINATION=str(folder / "destination"),
         INSTITUTION="Other",
+        LAB_TIMEZONE=get_localzone_name(),
         SETTINGS_FILE=str(folder / SETTINGS),
         MONITOR_INTERVAL="0.2",
         PYTHONUNBUFFERED="1",

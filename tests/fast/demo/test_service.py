@@ -7,6 +7,8 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from tzlocal import get_localzone_name
+
 from aind_data_transfer_service.demo.service import (
     DemoError,
     DemoService,
@@ -59,6 +61,7 @@ class Environment(unittest.TestCase):
         self.assertEqual("/demo/service", environment["DATA_DIR"])
         self.assertEqual("/demo/settings.toml", environment["SETTINGS_FILE"])
         self.assertEqual("America/Los_Angeles", environment["TZ"])
+        self.assertEqual(get_localzone_name(), environment["LAB_TIMEZONE"])
 
     def test_the_lab_folder_of_the_demo_is_a_source_where_it_is_there(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
