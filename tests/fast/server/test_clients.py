@@ -1,0 +1,188 @@
+"""Requests as clients of earlier releases send them; the folder `clients` has their bodies."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+
+from aind_data_transfer_service.server import create_app
+from tests.support.application import ApplicationTest
+from tests.support.mock_cluster import ClusterServiceTest
+
+BASIC = "/api/submit_basic_jobs"
+HPC = "/api/submit_hpc_jobs"
+BODIES = Path(__file__).with_name("clients")
+BUCKETS = {
+    "PRIVATE_BUCKET_NAME": "lab-data",
+    "OPEN_DATA_BUCKET_NAME": "lab-open",
+    "SCRATCH_BUCKET_NAME": "lab-tmp",
+}
+NO_NAME = {"REQUIRE_PROCESSOR_FULL_NAME": "false"}
+
+
+def body(name: str) -> dict[str, Any]:
+    """Read the body of a request."""
+    found: dict[str, Any] = json.loads((BODIES / f"{name}.json").read_bytes())
+    return found
+
+
+def without(text: str, *names: str, **changes: Any) -> str:
+    """Take fields out of a JSON object, and change others."""
+    fields = {name: value for name, value in json.loads(text).items() if name not in names}
+    return json.dumps(fields | changes)
+
+
+class ClientsTest(ClusterServiceTest):
+    """What a service on a cluster answers."""
+
+    async def asyncSetUp(self) -> None:
+        """Name the partition as the clients do."""
+        await super().asyncSetUp()
+        self.cluster.partitions = [{"name": "aind", "flags": ["default"]}]
+
+    async def client(self, **variables: str) -> httpx.AsyncClient:
+        """Start a service with these settings, and return a client of it."""
+        with patch.dict(os.environ, BUCKETS | variables):
+            manager = await self.start()
+        transport = httpx.ASGITransport(create_app(manager.settings, manager))
+        client = httpx.AsyncClient(transport=transport, base_url="http://transfer")
+        self.addAsyncCleanup(client.aclose)
+        return client
+
+    async def accepted(self, client: httpx.AsyncClient, route: str, jobs: dict) -> dict[str, Any]:
+        """Submit one job, and return its record."""
+        response = await client.post(route, json=jobs)
+        self.assertEqual(200, response.status_code, response.text)
+        answer = response.json()
+        self.assertEqual(("Submitted Jobs.", []), (answer["message"], answer["data"]["errors"]))
+        [entry] = answer["data"]["responses"]
+        [job] = self.cluster.jobs()
+        self.assertIn(entry["job_id"], job.properties["comment"])
+        found = await client.get(f"/api/jobs/{entry['job_id']}")
+        return found.json()["data"]["job"]
+
+    async def refused(self, client: httpx.AsyncClient, route: str, jobs: dict) -> list[str]:
+        """Submit jobs that are refused, and return the errors."""
+        response = await client.post(route, json=jobs)
+        self.assertEqual(406, response.status_code, response.text)
+        kind = "basic job" if route == BASIC else "job"
+        message = f"There were errors parsing the {kind} configs"
+        self.assertEqual(message, response.json()["message"])
+        self.assertEqual([], response.json()["data"]["responses"])
+        self.assertEqual([], self.cluster.jobs())
+        errors: list[str] = response.json()["data"]["errors"]
+        return errors
+
+    async def test_the_sample_of_release_0_11(self) -> None:
+        client = await self.client()
+        job = await self.accepted(client, HPC, body("sample_of_release_0_11"))
+        self.assertEqual("behavior_690165_2024-02-19_11-25-17", job["name"])
+        self.assertIn("/lab-data/behavior_690165_", job["location"])
+        self.assertEqual("behavior,behavior-videos", job["modalities"])
+        self.assertEqual([], [text for text in job["warnings"] if "no effect" in text])
+
+    async def test_basic_jobs_of_release_0_11(self) -> None:
+        client = await self.client()
+        job = await self.accepted(client, BASIC, body("basic_of_release_0_11"))
+        self.assertIn("/lab-data/behavior_690166_", job["location"])
+
+    async def test_an_uploader_of_2024_finds_its_job_on_the_status_page(self) -> None:
+        client = await self.client()
+        job = await self.accepted(client, HPC, body("uploader_2024"))
+        self.assertIn("/lab-open/behavior_690167_", job["location"])
+        [sent] = self.cluster.jobs()
+        self.assertEqual(900, sent.properties["time_limit"])
+        self.assertEqual("anna.apple@example.org", sent.properties["mail_user"])
+        self.assertIn(job["name"], (await client.get("/jobs")).text)
+
+    async def test_a_watchdog_of_2024_names_no_person(self) -> None:
+        client = await self.client(**NO_NAME)
+        job = await self.accepted(client, HPC, body("watchdog_2024"))
+        self.assertEqual("", job["submitter"])
+
+    async def test_a_watchdog_of_2024_is_refused_if_a_name_is_required(self) -> None:
+        client = await self.client()
+        self.assertEqual(
+            ["job 1, processor_full_name: missing; every request needs it"],
+            await self.refused(client, HPC, body("watchdog_2024")),
+        )
+
+    async def test_a_job_with_a_script_and_secrets_is_refused(self) -> None:
+        client = await self.client(**NO_NAME)
+        errors = await self.refused(client, HPC, body("cron_with_script"))
+        self.assertEqual(
+            {
+                "job 1, project_name",
+                "job 1, codeocean_domain",
+                "job 1, metadata_service_domain",
+                "job 1, aind_data_transfer_repo_location",
+                "job 1, hpc_settings.environment",
+            },
+            {error.partition(": ")[0] for error in errors},
+        )
+        self.assertNotIn("slurm/v0.0.36", " ".join(errors))
+
+    async def test_a_job_with_a_script_is_accepted_once_these_errors_are_corrected(self) -> None:
+        client = await self.client(**NO_NAME)
+        [request] = body("cron_with_script")["jobs"]
+        request["hpc_settings"] = without(request["hpc_settings"], "environment")
+        request["upload_job_settings"] = without(
+            request["upload_job_settings"],
+            *("codeocean_domain", "metadata_service_domain", "aind_data_transfer_repo_location"),
+            project_name="Light sheet",
+        )
+        job = await self.accepted(client, HPC, {"jobs": [request]})
+        self.assertIn("/aind-open-data/exaSPIM_125L_2022-08-05_17-25-36", job["location"])
+        [sent] = self.cluster.jobs()
+        self.assertEqual(128, sent.properties["tasks"])
+        self.assertEqual(request["script"], job["script"])
+
+    async def test_malformed_jobs(self) -> None:
+        client = await self.client()
+        errors = await self.refused(client, HPC, body("malformed_hpc"))
+        for number in (1, 2):
+            self.assertIn(f"job {number}, platform: missing; every request needs it", errors)
+        errors = await self.refused(client, BASIC, body("malformed_basic"))
+        self.assertIn('job 1, malformed_key: unknown field "malformed_key"', errors)
+
+
+class UploaderTest(ApplicationTest):
+    """A client that validates a spreadsheet, and submits what it gets back."""
+
+    settings = {"open_data_bucket_name": "lab-open", "require_processor_full_name": False}
+
+    async def test_a_validated_row_is_submitted_as_it_is(self) -> None:
+        sources = [self.data_dir / "ephys", self.data_dir / "videos"]
+        for source in sources:
+            source.mkdir()
+        columns = {
+            "project_name": "Ephys Platform",
+            "platform": "ecephys",
+            "subject-id": "712141",
+            "force_cloud_sync": "False",
+            "s3_bucket": "open",
+            "modality0": "ecephys",
+            "modality0.source": str(sources[0]),
+            "modality1": "behavior-videos",
+            "modality1.source": str(sources[1]),
+            "metadata_dir": str(self.data_dir),
+            "acq-datetime": "2024-06-06 12:00:00",
+        }
+        data = f"{','.join(columns)}\r\n{','.join(columns.values())}"
+        files = {"file": ("jobs.csv", data)}
+        response = await self.client.post("/api/validate_csv", files=files)
+        self.assertEqual(200, response.status_code, response.text)
+        job = {
+            "upload_job_settings": self.envelope(response)["jobs"][0],
+            "hpc_settings": json.dumps({"time_limit": 900, "mail_user": "anna@example.org"}),
+            "script": "",
+        }
+        response = await self.client.post(HPC, json={"jobs": [job]})
+        self.assertEqual(200, response.status_code, response.text)
+        [spec] = self.executor.specs.values()
+        self.assertEqual("lab-open", spec.bucket)
+        page = (await self.client.get("/jobs")).text
+        self.assertIn("ecephys_712141_2024-06-06_12-00-00", page)
