@@ -499,28 +499,22 @@ class UploadJob:
         return documents if earlier is None else {**documents, "processing": earlier}
 
     def _send_documents(self, documents: Iterable[Document], claim: Claim) -> list[Entry]:
-        """Send documents, several at once, and note them, so that `clean` knows them as ours."""
-        entries: list[Entry] = []
-        put = partial(self._store.put, halt=self._halt)
+        """Send documents, several at once."""
+        send = partial(self._send_document, claim)
         with Pool(_DOCUMENTS_AT_ONCE, "documents") as pool:
-            sent = [
-                (one, pool.submit(put, f"{self._prefix}/{one.file_name}", one.data))
-                for one in documents
-            ]
-            pool.join()  # what arrived is noted, too, where another one did not
-        for document, answer in sent:
-            if answer.exception() is None:
-                entries.append(self._document_entry(document, answer.result()))
-                claim.journal.add(entries[-1])
-        for _, answer in sent:
-            answer.result()
-        return entries
+            sent = [pool.submit(send, document) for document in documents]
+            pool.join()  # what arrives is noted, too, where another one does not
+        return [answer.result() for answer in sent]
 
-    def _document_entry(self, document: Document, etag: str) -> Entry:
-        """Say what was sent of a document."""
-        digest = hashlib.sha256(document.data).hexdigest()
+    def _send_document(self, claim: Claim, document: Document) -> Entry:
+        """Send one document, and note it, so that `clean` knows it as ours."""
+        name, data = document.file_name, document.data
+        etag = self._store.put(f"{self._prefix}/{name}", data, halt=self._halt)
+        digest = hashlib.sha256(data).hexdigest()
         now = utc(int(self._now().timestamp() * 1e9))
-        return Entry(document.file_name, len(document.data), digest, now, etag, DOCUMENT)
+        entry = Entry(name, len(data), digest, now, etag, DOCUMENT)
+        claim.journal.add(entry)
+        return entry
 
     def _publish(
         self,
