@@ -16,6 +16,7 @@ from aind_data_transfer_service.settings.environment import explain_settings, re
 from aind_data_transfer_service.settings.kinds import can_match_bucket
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.unknown import check_names, secret_variables
+from tests.support import slow
 from tests.support.seed import SEED
 
 OPEN = {
@@ -283,6 +284,7 @@ class Wild(unittest.TestCase):
     def test_of_json_of_any_shape(self, value: Any) -> None:
         self.assert_readable(json.dumps(value))
 
+    @slow
     @settings(deadline=None, max_examples=80)
     @given(
         st.dictionaries(

@@ -173,6 +173,7 @@ class WorkbookTest(LimitTest):
 class TextTest(LimitTest):
     """CSV files."""
 
+    @slow
     def test_one_line_of_ten_megabytes(self):
         for text in ("x" * 10**7, '"' + "x" * 10**7, "a," * (5 * 10**6)):
             with self.subTest(text[:3]):

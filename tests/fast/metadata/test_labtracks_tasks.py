@@ -19,7 +19,7 @@ from aind_data_transfer_service.metadata.sources import Found, SourceBase
 from aind_data_transfer_service.metadata.survey import survey
 from aind_data_transfer_service.settings.metadata import MetadataSettings, Policy
 from tests.fast.metadata.test_labtracks_rows import row
-from tests.support import campaign
+from tests.support import campaign, slow
 
 MOMENT = datetime(2024, 2, 19, tzinfo=UTC)
 VALUES = (
@@ -87,6 +87,7 @@ class BesideOtherSources(unittest.TestCase):
         self.assertEqual("failed" if isinstance(tasks, MetadataError) else "found", row.outcome)
         return content, gathered.warnings
 
+    @slow
     def test_what_another_source_has_of_that_day_is_there_once(self) -> None:
         for kind, name in (
             ("Perfusion", "Perfusion Gel"),

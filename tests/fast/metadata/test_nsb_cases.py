@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aind_data_transfer_service.metadata import las_2020, nsb_2019, nsb_2023, surgery
 from aind_data_transfer_service.metadata.cells import BOOKKEEPING, Item, identifier
-from tests.support import campaign
+from tests.support import campaign, slow
 from tests.support.nsb import item_2019, item_2023, item_las
 
 CASES = Path(__file__).parent / "cases"
@@ -334,6 +334,7 @@ NAMES = st.sampled_from(COLUMNS) | st.text(min_size=1)
 class Anything(unittest.TestCase):
     """Invented items of the same shape."""
 
+    @slow
     def test_every_cell_of_a_case_is_a_value_or_a_note(self) -> None:
         for module, item in LISTS:
             for column in item:

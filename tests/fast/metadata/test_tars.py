@@ -173,6 +173,7 @@ class Lots(Case):
             second,
         )
 
+    @slow
     def test_types_of_preparation(self) -> None:
         for name, expected in {
             "Crude-SOP#VC002": ("Crude", "SOP#VC002"),
