@@ -68,7 +68,7 @@ class AccountsTest(slurm_service.ClusterTest):
             "AWS_ENDPOINT_URL": self.s3.endpoint_url,
         }
         self.enterContext(patch.dict(os.environ, variables))
-        self.service = self.enterContext(Service(default_s3_bucket=OWN))
+        self.service = self.enterContext(Service(default_s3_bucket=OWN, open_data_bucket_name=OPEN))
         self.api = self.enterContext(
             httpx.Client(base_url=self.service.url, trust_env=False, timeout=60)
         )
@@ -93,9 +93,9 @@ class AccountsTest(slurm_service.ClusterTest):
         return wait_until(ended, 90, "its end")
 
     def test_each_bucket_is_written_to_and_looked_at_with_its_own_keys(self) -> None:
-        for bucket in (OWN, OPEN, PARTNER):
+        for written, bucket in (("default", OWN), ("open", OPEN), (PARTNER, PARTNER)):
             with self.subTest(bucket):
-                answer = self.submit(s3_bucket=bucket)
+                answer = self.submit(s3_bucket=written)
                 self.assertEqual([], answer.json()["data"]["warnings"], "it could be looked at")
                 job = self.end_of(answer)
                 self.assertEqual(("COMPLETED", ""), (job["state"], job["reason"]))

@@ -1,11 +1,14 @@
 """The words that the lab uses for platforms and modalities, and how a person may write them.
 
-The lists are those of aind-data-schema 0.34.4. They stand here so that reading a request needs
-neither that package nor the time to import it. `Platform.parse` and `Modality.parse` take
+The lists are those of all generations of aind-data-schema, read from a file so that a request can
+be read without that package. `Platform.parse` and `Modality.parse` take
 
 - an object of any release of that schema: anything with an `abbreviation`;
 - a mapping with an `abbreviation` (or only a `name`); other keys are ignored;
 - text: the abbreviation or the full name, in any case, with `-`, `_` and blanks alike.
+
+What has another abbreviation in a later generation, such as `pophys` for `ophys`, is one term with
+the abbreviation of the first generation that has it; the other spellings are synonyms.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
 from aind_data_transfer_service.configs import plain_text
+from aind_data_transfer_service.configs.vocabulary_file import Entry, read_entries
 
 _SHOWN = 60
 _SEPARATORS = re.compile(r"[\s_-]+")
@@ -107,10 +111,16 @@ class _Term:
 
     noun: ClassVar[str]
     _by_spelling: ClassVar[dict[str, Any]]
+    _synonyms: ClassVar[dict[str, tuple[str, ...]]]
 
     def __str__(self) -> str:
         """Give the short name."""
         return self.abbreviation
+
+    @property
+    def synonyms(self) -> tuple[str, ...]:
+        """Abbreviations and names that other generations of the schema have for it."""
+        return self._synonyms.get(self.abbreviation, ())
 
     @classmethod
     def known(cls) -> tuple[Self, ...]:
@@ -149,6 +159,12 @@ class _Term:
         return ", ".join(term.abbreviation for term in cls.known())
 
     @classmethod
+    def _words(cls) -> Iterator[str]:
+        """Yield every spelling of every term."""
+        for term in cls.known():
+            yield from (term.abbreviation, term.name, *term.synonyms)
+
+    @classmethod
     def __get_pydantic_core_schema__(
         cls, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
@@ -163,7 +179,7 @@ class _Term:
         return {
             "title": cls.__name__,
             "anyOf": [
-                {"type": "string", "enum": [term.abbreviation for term in cls.known()]},
+                {"type": "string", "enum": [*dict.fromkeys(cls._words())]},
                 {
                     "type": "object",
                     "properties": {"name": {"type": "string"}, "abbreviation": {"type": "string"}},
@@ -179,6 +195,7 @@ class Platform(_Term):
     __slots__ = ()
     noun = "platform"
     _by_spelling = {}
+    _synonyms = {}
 
 
 class Modality(_Term):
@@ -187,12 +204,13 @@ class Modality(_Term):
     __slots__ = ()
     noun = "modality"
     _by_spelling = {}
+    _synonyms = {}
 
 
 @lru_cache(maxsize=1024)
 def _unknown(kind: type[_Term], word: str) -> str:
     """Say that a word is not known, and which would be. The same slip often fills a column."""
-    near = nearest(word, (s for t in kind.known() for s in (t.abbreviation, t.name)))
+    near = nearest(word, kind._words())
     hint = f'; did you mean "{kind.parse(near)}"?' if near else ";"
     return f"unknown {kind.noun} {quoted(word)}{hint} Known are {kind._listed()}"
 
@@ -206,57 +224,24 @@ def _spellings(value: object) -> tuple[object, ...]:
     return (getattr(value, "abbreviation", None), getattr(value, "name", None))
 
 
-def _register(kind: type[_Term], names: Mapping[str, str]) -> tuple[Any, ...]:
+def _register(kind: type[_Term], entries: Iterable[Entry]) -> tuple[Any, ...]:
     """Make the terms of one kind, and note every spelling of each."""
-    terms = tuple(kind(name, abbreviation) for abbreviation, name in names.items())
     spellings = kind._by_spelling
-    for term in terms:
+    terms = []
+    for entry in entries:
+        term = kind(entry.name, entry.abbreviation)
         spellings[term.abbreviation] = spellings[folded(term.abbreviation)] = term
+        kind._synonyms[term.abbreviation] = entry.synonyms
+        terms.append(term)
     for term in terms:
-        spellings.setdefault(term.name, term)
-        spellings.setdefault(folded(term.name), term)
-    return terms
+        for spelling in (term.name, *term.synonyms):
+            spellings.setdefault(spelling, term)
+            spellings.setdefault(folded(spelling), term)
+    return tuple(terms)
 
 
-PLATFORMS: tuple[Platform, ...] = _register(
-    Platform,
-    {
-        "behavior": "Behavior platform",
-        "confocal": "Confocal microscopy platform",
-        "ecephys": "Electrophysiology platform",
-        "exaSPIM": "ExaSPIM platform",
-        "FIP": "Frame-projected independent-fiber photometry platform",
-        "HCR": "Hybridization chain reaction platform",
-        "HSFP": "Hyperspectral fiber photometry platform",
-        "ISI": "Intrinsic signal imaging platform",
-        "mesoSPIM": "MesoSPIM platform",
-        "MERFISH": "MERFISH platform",
-        "MRI": "Magnetic resonance imaging platform",
-        "multiplane-ophys": "Multiplane optical physiology platform",
-        "single-plane-ophys": "Single-plane optical physiology platform",
-        "SLAP2": "SLAP2 platform",
-        "SmartSPIM": "SmartSPIM platform",
-    },
-)
-"""Every platform, in the schema's order."""
+PLATFORMS: tuple[Platform, ...] = _register(Platform, read_entries("platforms"))
+"""Every platform, in the order of the schema's generations."""
 
-MODALITIES: tuple[Modality, ...] = _register(
-    Modality,
-    {
-        "behavior": "Behavior",
-        "behavior-videos": "Behavior videos",
-        "confocal": "Confocal microscopy",
-        "ecephys": "Extracellular electrophysiology",
-        "EMG": "Electromyography",
-        "fMOST": "Fluorescence micro-optical sectioning tomography",
-        "icephys": "Intracellular electrophysiology",
-        "ISI": "Intrinsic signal imaging",
-        "fib": "Fiber photometry",
-        "merfish": "Multiplexed error-robust fluorescence in situ hybridization",
-        "MRI": "Magnetic resonance imaging",
-        "ophys": "Planar optical physiology",
-        "slap": "Scanned line projection imaging",
-        "SPIM": "Selective plane illumination microscopy",
-    },
-)
-"""Every modality, in the schema's order."""
+MODALITIES: tuple[Modality, ...] = _register(Modality, read_entries("modalities"))
+"""Every modality, in the order of the schema's generations."""

@@ -31,12 +31,39 @@ def shuffled_spelling(word: str) -> st.SearchStrategy[str]:
 class VocabularyTest(unittest.TestCase):
     """Words, objects and mappings lead to the right term."""
 
-    def test_the_lists_are_those_of_the_schema(self):
+    def test_the_lists_begin_with_those_of_the_first_schema(self):
         for ours, theirs in ((MODALITIES, SchemaModality), (PLATFORMS, SchemaPlatform)):
-            self.assertEqual(
-                [(term.name, term.abbreviation) for term in ours],
-                [(kind().name, kind().abbreviation) for kind in theirs._ALL],
-            )
+            expected = [(kind().name, kind().abbreviation) for kind in theirs._ALL]
+            found = [(term.name, term.abbreviation) for term in ours]
+            self.assertEqual(expected, found[: len(expected)])
+
+    def test_the_terms_of_later_schemas_are_known(self):
+        names = "BARseq brightfield EM MAPseq one-photon STPT scRNAseq".split()
+        for name in names:
+            self.assertEqual(name, Modality.parse(name).abbreviation)
+        self.assertEqual("EM", Modality.parse("Electron microscopy").abbreviation)
+        self.assertEqual("one-photon", Modality.parse("One_Photon").abbreviation)
+        self.assertEqual("motor-observatory", Platform.parse("Motor Observatory").abbreviation)
+
+    def test_spellings_of_all_generations_are_one_term(self):
+        for abbreviation, others in (
+            ("ophys", ("ophys", "pophys", "POPHYS", "Planar optical physiology")),
+            (
+                "slap",
+                (
+                    *("slap", "slap2", "SLAP2", "Scanned line projection imaging"),
+                    "Random access projection microscopy",
+                ),
+            ),
+        ):
+            for other in others:
+                for value in (other, {"abbreviation": other}, SimpleNamespace(abbreviation=other)):
+                    self.assertEqual(abbreviation, Modality.parse(value).abbreviation)
+        self.assertEqual(1, len({Modality.parse(one) for one in ("ophys", "pophys")}))
+
+    def test_a_word_near_to_a_synonym_leads_to_its_term(self):
+        with self.assertRaisesRegex(ValueError, 'did you mean "slap"'):
+            Modality.parse("random access projektion microscopy")
 
     def test_objects_of_the_schema_are_taken(self):
         self.assertEqual(Modality.parse(SchemaModality.BEHAVIOR_VIDEOS).name, "Behavior videos")

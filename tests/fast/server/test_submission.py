@@ -86,6 +86,21 @@ class SubmitTest(ApplicationTest):
         self.assertEqual("Submitted Jobs.", response.json()["message"])
         self.assertTrue(self.envelope(response)["responses"][0]["job_id"])
 
+    async def test_terms_of_later_schemas_are_taken(self) -> None:
+        modalities = [
+            {"modality": {"name": "Anything", "abbreviation": one}, "source": str(self.data_dir)}
+            for one in ("pophys", "ophys", "BARseq", "slap2")
+        ]
+        text = upload_settings(
+            self.data_dir, platform="Motor observatory platform", modalities=modalities
+        )
+        response = await self.client.post(BASIC, json={"jobs": [text]})
+        self.assertEqual(200, response.status_code, response.text)
+        [entry] = self.envelope(response)["responses"]
+        job = self.envelope(await self.client.get(f"/api/jobs/{entry['job_id']}"))["job"]
+        self.assertEqual("ophys,ophys1,BARseq,slap", job["modalities"])
+        self.assertTrue(job["name"].startswith("motor-observatory_690165_"), job["name"])
+
     async def test_e_mail_choices_reach_the_executor(self) -> None:
         mail = {"mail_user": "anna@example.org", "mail_type": ["END", "FAIL"]}
         job = self.hpc_job(hpc_settings=json.dumps(mail))
