@@ -84,6 +84,30 @@ class ClientsTest(ClusterServiceTest):
         self.assertEqual("behavior,behavior-videos", job["modalities"])
         self.assertEqual([], [text for text in job["warnings"] if "no effect" in text])
 
+    async def test_what_such_a_sample_says_without_effect_is_a_warning(self) -> None:
+        client = await self.client()
+        [request] = body("sample_of_release_0_11")["jobs"]
+        request["upload_job_settings"] = without(
+            request["upload_job_settings"],
+            temp_directory="/scratch",
+            process_name="Compression",
+            behavior_dir="/shared_drive/690165/Rig",
+        )
+        job = await self.accepted(client, HPC, {"jobs": [request]})
+        warnings = "\n".join(job["warnings"])
+        for name in ("temp_directory", "process_name", "behavior_dir"):
+            self.assertRegex(warnings, rf'(?m)^job 1, {name}: ".*" (has no effect|is uploaded)')
+        self.assertEqual("behavior,behavior-videos,behavior1", job["modalities"])
+
+    async def test_what_would_steer_the_service_is_refused(self) -> None:
+        client = await self.client()
+        [request] = body("sample_of_release_0_11")["jobs"]
+        request["upload_job_settings"] = without(
+            request["upload_job_settings"], aws_param_store_name="/other/lab"
+        )
+        [error] = await self.refused(client, HPC, {"jobs": [request]})
+        self.assertRegex(error, "^job 1, aws_param_store_name: .* [(]AWS_PARAM_STORE_NAME[)]")
+
     async def test_basic_jobs_of_release_0_11(self) -> None:
         client = await self.client()
         job = await self.accepted(client, BASIC, body("basic_of_release_0_11"))
