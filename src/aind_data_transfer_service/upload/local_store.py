@@ -33,6 +33,7 @@ from aind_data_transfer_service.upload.store import (
     RECORDS,
     AssetStore,
     Buffer,
+    OnPart,
     PreconditionFailed,
     StoredObject,
     Unfinished,
@@ -144,10 +145,11 @@ class LocalAssetStore(AssetStore):
         part_size: int,
         traffic: Traffic | None = None,
         page: Page | None = None,
+        on_part: OnPart | None = None,
     ) -> str:
         """Write parts one after another and move the file into place; nothing is gone on with."""
         with (traffic or Traffic(1, _AT_HAND * part_size)).memory(_AT_HAND * part_size):
-            return self._write(key, _pieces(parts), False)
+            return self._write(key, _pieces(parts, on_part), False)
 
     def fetch(self, key: str) -> tuple[bytes, str] | None:
         """Read a file and its ETag."""
@@ -370,14 +372,16 @@ class LocalAssetStore(AssetStore):
         return is_hole
 
 
-def _pieces(parts: Iterable[Buffer | Stretch]) -> Iterator[Buffer]:
-    """Give the bytes of parts, stretches piece by piece."""
-    for part in parts:
+def _pieces(parts: Iterable[Buffer | Stretch], on_part: OnPart | None = None) -> Iterator[Buffer]:
+    """Give the bytes of parts, stretches piece by piece; one that is asked on has been written."""
+    for number, part in enumerate(parts, 1):
         if isinstance(part, Stretch):
             yield from part.first()
             part.forget()
         else:
             yield part
+        if on_part is not None:
+            on_part(number, len(part), True)
 
 
 def _move(incoming: Path, path: Path, new: bool) -> None:

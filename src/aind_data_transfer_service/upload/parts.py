@@ -19,7 +19,7 @@ from aind_data_transfer_service.upload.ledger import Begun, Page, Part
 from aind_data_transfer_service.upload.limits import Lane, Traffic
 from aind_data_transfer_service.upload.retry import Fault, Kind
 from aind_data_transfer_service.upload.s3_client import S3Client
-from aind_data_transfer_service.upload.store import Buffer, same_etag
+from aind_data_transfer_service.upload.store import Buffer, OnPart, same_etag
 from aind_data_transfer_service.upload.stretch import Stretch, Stretches
 
 _COMPLETED = 3
@@ -43,6 +43,8 @@ class PartsUpload:
         What the job remembers of it; without one nothing can go on later.
     tell : Callable
         Takes what whoever asked for the job should know.
+    on_part : OnPart | None
+        Called once for each part that the server has acknowledged, now or to an earlier job.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class PartsUpload:
         traffic: Traffic,
         page: Page | None,
         tell: Callable[[str], None],
+        on_part: OnPart | None = None,
     ):
         self._client, self._key, self._size = client, key, part_size
         self._traffic, self._page, self._tell = traffic, page, tell
+        self._on_part = on_part
         self._lock = threading.Lock()
         self._done: dict[int, Part] = {}
         self._noted: dict[int, Part] = {}
@@ -147,7 +151,7 @@ class PartsUpload:
             number += 1
             checksum = self._client.algorithm.of(piece)
             if self._is_there(known.get(number), piece, checksum):
-                self._keep(replace(known[number], checksum=checksum))
+                self._keep(replace(known[number], checksum=checksum), is_new=False)
                 self._let_go(piece, held)
             elif self._traffic.sends_apart:
                 pool.submit(self._send, number, piece, checksum, held)
@@ -181,7 +185,7 @@ class PartsUpload:
                 middle = time.monotonic()
                 part = sent.result()
                 self._traffic.note(len(piece), middle - start, time.monotonic() - middle)
-            self._keep(part)
+            self._keep(part, is_new=True)
         except BaseException as error:  # handed to the thread that reads
             with self._lock:
                 if self._failure is None or isinstance(self._failure, CancelledError):
@@ -190,7 +194,7 @@ class PartsUpload:
         finally:
             self._let_go(piece, held)
 
-    def _keep(self, part: Part) -> None:
+    def _keep(self, part: Part, is_new: bool) -> None:
         """Note a part that has arrived, unless just that was noted before.
 
         One that an earlier job sent and did not live to note counts too: by the parts it knows of,
@@ -200,6 +204,8 @@ class PartsUpload:
             self._page.add(self._upload_id, part)
         with self._lock:
             self._done[part.number] = part
+        if self._on_part is not None:
+            self._on_part(part.number, part.size, is_new)
 
     def _let_go(self, piece: Buffer | Stretch, held: int) -> None:
         """Give back what a part took."""

@@ -1,4 +1,7 @@
-"""How far a transfer is: counted by many threads, told at most once a second."""
+"""How far a transfer is: counted by many threads, told at most once a second.
+
+Bytes count once the destination has acknowledged them, not when they are read or sent.
+"""
 
 import sys
 import threading
@@ -60,16 +63,18 @@ class Progress:
 
     def already(self, files: int, size: int) -> None:
         """Count what needed no work: it says nothing of the rate."""
-        with self._lock:
-            self._files += files
-            self._bytes += size
-            self._earlier += size
+        self._count(size, files, size)
 
     def add(self, size: int, files: int = 0) -> None:
-        """Count bytes, and files that are done."""
+        """Count bytes that the destination has acknowledged, and files that are done."""
+        self._count(size, files, 0)
+
+    def _count(self, size: int, files: int, earlier: int) -> None:
+        """Count bytes, and report if it is time."""
         with self._lock:
             self._bytes += size
             self._files += files
+            self._earlier += earlier
             now = self._clock()
             due = now - self._last >= self._interval
             if due:

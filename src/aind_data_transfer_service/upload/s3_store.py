@@ -27,6 +27,7 @@ from aind_data_transfer_service.upload.store import (
     Conduct,
     Guard,
     GuardSlot,
+    OnPart,
     PreconditionFailed,
     S3Keys,
     StoredObject,
@@ -207,11 +208,12 @@ class S3AssetStore(AssetStore):
         part_size: int,
         traffic: Traffic | None = None,
         page: Page | None = None,
+        on_part: OnPart | None = None,
     ) -> str:
         """Send an object by a multipart upload, or go on with one."""
         traffic = traffic or Traffic(_AT_ONCE, _AT_ONCE * part_size)
         try:
-            upload = PartsUpload(self._client, key, part_size, traffic, page, self.tell)
+            upload = PartsUpload(self._client, key, part_size, traffic, page, self.tell, on_part)
             return upload.run(parts)
         except Fault as fault:
             raise TransferError(self._words("write", key, fault)) from fault

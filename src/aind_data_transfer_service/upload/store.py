@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Buffer = bytes | bytearray | memoryview
+OnPart = Callable[[int, int, bool], None]
+"""Takes the number and the size of a part that the store has, and whether it was sent just now."""
 
 RECORDS = ".transfer"
 """The folder of a bucket that holds what is known of its assets."""
@@ -346,6 +348,7 @@ class AssetStore(ABC):
         part_size: int,
         traffic: Traffic | None = None,
         page: "Page | None" = None,
+        on_part: OnPart | None = None,
     ) -> str:
         """Store one object from parts as they come, and give its ETag.
 
@@ -363,6 +366,8 @@ class AssetStore(ABC):
             What may be on its way; by default two parts.
         page : Page | None
             What the job remembers of it, so that it can go on where an earlier one stopped.
+        on_part : OnPart | None
+            Called once for each part that the store has acknowledged, from several threads.
         """
 
     @abstractmethod

@@ -25,7 +25,7 @@ from aind_data_transfer_service.upload.manifest import Entry, utc
 from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE, in_order, part_size
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.store import AssetStore, Buffer, Unfinished, Window
-from aind_data_transfer_service.upload.stretch import Buffers, Stretch, Stretches
+from aind_data_transfer_service.upload.stretch import Buffers, Stretches
 from aind_data_transfer_service.upload.transforms import Item, ZipItem
 
 MEMORY = 256 * MEBI
@@ -68,7 +68,7 @@ class Transfer:
     prefix : str
         Name of the asset.
     progress : Progress
-        Is told of every byte.
+        Counts files, and bytes once the store has acknowledged them.
     arrived : Callable
         Is told of every item that has arrived, some at a time, from several threads.
     connections : int
@@ -164,7 +164,8 @@ class Transfer:
         size = part_size(item.largest_size)
         page = self._ledger.page(item.key, item.fingerprint) if self._ledger else None
         pieces = self._parts(item, size, digest)
-        etag = self._store.put_parts(key, pieces, size, self._traffic, page)
+        on_part = partial(self._note_part, pieces)
+        etag = self._store.put_parts(key, pieces, size, self._traffic, page, on_part)
         if page is not None:
             page.close()
         moment = utc(item.mtime_ns)
@@ -234,17 +235,26 @@ class Transfer:
             read.files.append((key, len(data), hashlib.sha256(data).hexdigest()))
             yield f"{self._prefix}/{key}", data
 
-    def _parts(self, item: Item, size: int, digest: "_Digest") -> Iterable[Buffer | Stretch]:
+    def _note_part(
+        self, parts: "Stretches | _Archive", number: int, size: int, is_new: bool
+    ) -> None:
+        """Count a part that the store has, as so many bytes of the source."""
+        if isinstance(parts, _Archive):
+            size = parts.source_sizes[number - 1]
+        if is_new:
+            self._progress.add(size)
+        else:
+            self._progress.already(0, size)
+
+    def _parts(self, item: Item, size: int, digest: "_Digest") -> "Stretches | _Archive":
         """Cut an item into parts."""
         is_held = size <= _LONGEST_READ
         if isinstance(item, ZipItem):
-            pieces = self._pieces(item, min(size, _LONGEST_READ), digest)
-            return pieces if is_held else gathered(pieces, size)
+            return _Archive(partial(self._pieces, item, digest), size)
 
         def take(piece: memoryview) -> None:
             self._check()
             digest.update(piece)
-            self._progress.add(len(piece))
 
         return Stretches(item.file, size, take, self._buffers if is_held else None)
 
@@ -253,9 +263,11 @@ class Transfer:
         if self._traffic.halt.is_set():
             raise CancelledError("the transfer was stopped")
 
-    def _pieces(self, item: Item, size: int, digest: "_Digest") -> Iterator[bytes]:
+    def _pieces(
+        self, item: Item, digest: "_Digest", size: int, on_read: Callable[[int], None]
+    ) -> Iterator[bytes]:
         """Give an item's bytes, hash them, and break off when the transfer stops."""
-        for piece in item.stream(size, self._progress.add):
+        for piece in item.stream(size, on_read):
             self._check()
             digest.update(piece)
             yield piece
@@ -361,6 +373,39 @@ def gathered(pieces: Iterable[bytes], size: int) -> Iterator[memoryview]:
                 del full
     if buffer:
         yield memoryview(buffer)[:used]
+
+
+class _Archive(Iterable[Buffer]):
+    """The parts of an archive that is made on the way, and what each has of the source.
+
+    Parameters
+    ----------
+    pieces : Callable
+        Returns the archive in pieces, by their size and what takes the number of bytes read.
+    size : int
+        The size of every part but the last.
+    """
+
+    def __init__(
+        self, pieces: Callable[[int, Callable[[int], None]], Iterator[bytes]], size: int
+    ) -> None:
+        self._pieces, self._size = pieces, size
+        self._read = 0
+        self.source_sizes: list[int] = []
+        """How many bytes of the source were read for each part that was given."""
+
+    def __iter__(self) -> Iterator[Buffer]:
+        """Give the parts in their order."""
+        pieces = self._pieces(min(self._size, _LONGEST_READ), self._note_read)
+        parts = pieces if self._size <= _LONGEST_READ else gathered(pieces, self._size)
+        for part in parts:
+            self.source_sizes.append(self._read)
+            self._read = 0
+            yield part
+
+    def _note_read(self, size: int) -> None:
+        """Count bytes of the source."""
+        self._read += size
 
 
 class _Queue:

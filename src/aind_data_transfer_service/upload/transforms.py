@@ -158,8 +158,8 @@ class ZipItem:
                 with archive.open(info, "w", force_zip64=True) as member:
                     for chunk in read_source(file, _READ_SIZE):
                         member.write(chunk)
-                        yield sink.take()
                         on_read(len(chunk))
+                        yield sink.take()
         yield sink.take()
 
 

@@ -269,7 +269,7 @@ class SlowStore:
             self._now -= 1
         return "etag"
 
-    def put_parts(self, key, parts, part_size, traffic, page):
+    def put_parts(self, key, parts, part_size, traffic, page, on_part):
         """Store an object in parts, each of which is hashed."""
         for part in parts:
             Algorithm.CRC64NVME.of(part)
