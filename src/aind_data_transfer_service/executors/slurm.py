@@ -180,6 +180,8 @@ class SlurmExecutor:
         self._fresh: dict[str, tuple[float, JobSpec]] = {}
         self._given_again: dict[str, int] = {}
         self._first_begun: float | None = None
+        self._listed_at = float("-inf")
+        self._absent: set[str] = set()
         self._cancelled: dict[str, None] = {}
         self._withdrawn: dict[str, None] = {}
         self._troubled: set[str] = set()
@@ -226,6 +228,7 @@ class SlurmExecutor:
         self._backoff.clear()
         self._listed = {}
         self._unclear = {}
+        self._absent = set()
         self._has_looked = False
         self._listing.expire()
 
@@ -494,16 +497,40 @@ class SlurmExecutor:
 
     async def _look_for_changes(self, ids: set[str]) -> dict[str, list[SlurmJob]]:
         """Ask for certain jobs as cheaply as will do; what is not listed then is not there."""
-        if listed := await self._look_at_few(ids):
+        if (listed := await self._look_at_few(ids)) is not None:
             return listed
-        if not self._has_looked:
-            return await self._look()
-        found = await self._listing.changes()
-        if found is not None:
-            return await self._take(found)
-        if ids <= self._listed.keys():
+        if self._has_looked and self._listing.is_resting:
+            if (listed := await self._look_at_new(ids)) is not None:
+                return listed
+        began = time.monotonic()
+        found = await self._listing.changes() if self._has_looked else await self._listing.all()
+        listed = dict(self._listed) if found is None else await self._take(found)
+        if found is None and not ids <= self._listed.keys():
+            listed = await self._look()
+        self._listed_at = began
+        self._absent = ids - listed.keys()
+        return listed
+
+    async def _look_at_new(self, ids: set[str]) -> dict[str, list[SlurmJob]] | None:
+        """Return jobs as the last list has them, and new ones; None if only a list will do.
+
+        The first of the new ones are asked for one by one. The others wait in the queue, as far as
+        is known: Slurm has just accepted them.
+        """
+        new = sorted(ids - self._listed.keys() - self._absent)
+        if not self._fresh.keys() & self._known.keys() >= set(new):
+            return None
+        if any(shards_id(one) in self._known for one in new):
+            return None
+        if not new:
+            await self._ping()  # if nothing answers, that is to be known
             return dict(self._listed)
-        return await self._look()
+        numbers = {one: self._known[one] for one in new}
+        found = await self._ask_for_each({one: numbers[one] for one in new[:FEW]})
+        if found is None:
+            return None
+        waiting = {one: [SlurmJob(numbers[one], "PENDING")] for one in new[FEW:]}
+        return self._listed | found | waiting
 
     def _expect(self, spec: JobSpec) -> None:
         """Note which job is to be started; in doubt, by what it is recognised if it was sent."""
@@ -521,13 +548,17 @@ class SlurmExecutor:
 
     async def _look_at_few(self, ids: set[str]) -> dict[str, list[SlurmJob]] | None:
         """Ask for a few jobs one by one, now and then for all; None if that will not do."""
-        if not 0 < len(ids) <= FEW or not self._listing.is_recent:
+        if not 0 < len(ids) <= FEW or not (self._listing.is_recent or self._listing.is_resting):
             return None
         known = {one: self._known[one] for one in ids if one in self._known}
         if len(known) < len(ids) or {shards_id(one) for one in ids} & self._known.keys():
             return None
         if any(len(self._listed.get(one, [])) > 1 for one in ids):
             return None
+        return await self._ask_for_each(known)
+
+    async def _ask_for_each(self, known: Mapping[str, int]) -> dict[str, list[SlurmJob]] | None:
+        """Ask for jobs one by one, by their numbers; None if one is not what it was."""
         found = await self._listing.each(known, self._identity.id_of)
         if found is None:
             return None
@@ -607,8 +638,8 @@ class SlurmExecutor:
             self._first_begun = time.monotonic()
 
     def _forget_fresh(self) -> None:
-        """Let go of jobs that the controller has written down by now."""
-        old = time.monotonic() - self._keep
+        """Let go of jobs that were listed after the controller had time to write them down."""
+        old = self._listed_at - self._keep
         self._fresh = {one: known for one, known in self._fresh.items() if known[0] >= old}
 
     async def _give_again(
@@ -734,6 +765,7 @@ class SlurmExecutor:
         submission = submission_of(spec, hpc, self._environment | self._callback_environment(spec))
         self._identity.note_sent(job_id, submission.properties, datetime.now(UTC))
         self._listing.expire()
+        self._absent.discard(job_id)
         try:
             self._guard()
             answer = await self._client.submit(submission)

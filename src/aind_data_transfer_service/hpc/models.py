@@ -118,10 +118,13 @@ class JobList(list[SlurmJob]):
     is_unchanged : bool
         Whether Slurm says that no job has changed since the time that was asked about. The list is
         empty then, and the earlier one still holds.
+    total : int
+        How many jobs Slurm listed, those included that were left out.
     """
 
     as_of: datetime | None = None
     is_unchanged: bool = False
+    total: int = 0
 
 
 @dataclass(frozen=True)

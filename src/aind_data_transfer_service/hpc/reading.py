@@ -197,6 +197,7 @@ def read_job_list(answer: Mapping[str, Any], username: str = "") -> JobList:
         ours = (None, "", username)
         kept = [raw for raw in jobs if raw.get("comment") or raw.get("user_name") in ours]
     found = JobList(job for raw in kept if (job := read_job(raw)))
+    found.total = len(jobs)
     warnings = " ".join(map(str, read_complaints(answer, "warnings")))
     found.is_unchanged = "jobs" not in answer or (not jobs and _NO_CHANGES in warnings.lower())
     found.as_of = read_time(answer.get("last_update"))

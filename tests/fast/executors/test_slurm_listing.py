@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import EndRecord, RunState
 from aind_data_transfer_service.executors.slurm_listing import FEW, Listing
+from aind_data_transfer_service.executors.slurm_past import UNTOLD
+from aind_data_transfer_service.hpc.errors import Unreachable
 from aind_data_transfer_service.hpc.models import JobList, SlurmJob
 from tests.fast.executors.test_slurm import LOST, FakeClient, SlurmTest, a_job
 
@@ -21,6 +23,8 @@ class CountingClient(FakeClient):
         self.asked_since: list[datetime | None] = []
         self.told: list[SlurmJob] | None = None
         self.dates_its_list = True
+        self.pause = lambda: None
+        self.total = 20_000
 
     async def job(self, job_id):
         self.single.append(job_id)
@@ -28,7 +32,9 @@ class CountingClient(FakeClient):
 
     async def jobs(self, updated_since=None):
         self.asked_since.append(updated_since)
+        self.pause()
         found = JobList(await super().jobs())
+        found.total = self.total
         found.as_of = NOON if self.dates_its_list else None
         if updated_since is not None and list(found) == self.told:
             unchanged = JobList()
@@ -38,8 +44,8 @@ class CountingClient(FakeClient):
         return found
 
 
-class QuestionsTest(SlurmTest):
-    """What the executor asks."""
+class CountedTest(SlurmTest):
+    """An executor whose questions are counted, with a clock of the test's own."""
 
     async def asyncSetUp(self):
         await super().asyncSetUp()
@@ -54,6 +60,10 @@ class QuestionsTest(SlurmTest):
         self.client.looks = 0
         self.client.single.clear()
         return counts
+
+
+class QuestionsTest(CountedTest):
+    """What the executor asks."""
 
     async def test_a_few_jobs_are_asked_for_one_by_one_after_one_list(self):
         refs = await self.begin("j1", "j2")
@@ -126,6 +136,141 @@ class QuestionsTest(SlurmTest):
         await self.executor.cancel(refs[0])
         self.assertEqual((0, 0), self.questions())
         self.assertEqual([101], self.client.cancelled)
+
+
+class RestTest(CountedTest):
+    """A cluster with thousands of jobs, whose slurmrestd needs two seconds for a list of them."""
+
+    seconds = 2.0
+
+    async def asyncSetUp(self):
+        await super().asyncSetUp()
+        self.client.pause = self.pause
+        self.client.listed[7] = SlurmJob(7, "RUNNING", comment="of another user")
+
+    def pause(self) -> None:
+        """Have the clock go on while a list is written."""
+        self.now += self.seconds
+
+    async def begin_many(self, count: int = FEW + 1, first: int = 1) -> list[str]:
+        """Begin more jobs than are asked for one by one."""
+        return await self.begin(*(f"j{number}" for number in range(first, first + count)))
+
+    async def begin_listed(self) -> list[str]:
+        """Begin jobs, and have them listed: the next rest begins."""
+        refs = await self.begin_many()
+        self.now += 60
+        await self.executor.statuses(refs)
+        self.questions()
+        return refs
+
+    async def test_a_list_is_not_asked_for_again_before_a_rest(self):
+        refs = await self.begin_listed()
+        for _ in range(4):
+            self.client.become(101, state="RUNNING")
+            found = await self.executor.statuses(refs)
+            self.assertEqual((RunState.PENDING, (0, 0)), (found[refs[0]].state, self.questions()))
+            self.now += 12
+        self.now += 2
+        found = await self.executor.statuses(refs)
+        self.assertEqual((RunState.RUNNING, (1, 0)), (found[refs[0]].state, self.questions()))
+
+    async def test_lists_take_a_small_share_of_the_time_if_jobs_change_all_the_time(self):
+        refs = await self.begin_many()
+        others = {"comment": "of another user"}
+        for self.seconds in (0.1, 1.0, 4.0):
+            self.questions()
+            end = self.now + 3600
+            while self.now < end:
+                self.client.listed[7] = SlurmJob(7, "RUNNING", restarts=int(self.now), **others)
+                await self.executor.statuses(refs)
+                self.now += 10
+            spent = self.questions()[0] * self.seconds
+            self.assertTrue(0 < spent < 0.041 * 3600, f"{spent} s for lists of {self.seconds} s")
+
+    async def test_the_rest_is_not_longer_than_two_minutes(self):
+        self.seconds, self.client.total = 60.0, 200_000
+        refs = await self.begin_listed()
+        self.now += 121
+        self.questions()
+        await self.executor.statuses(refs)
+        self.assertEqual(1, self.questions()[0])
+
+    async def test_a_short_list_on_a_busy_machine_needs_no_rest(self):
+        self.client.total = 20
+        refs = await self.begin_listed()
+        self.now += 1
+        self.client.become(101, state="RUNNING")
+        found = await self.executor.statuses(refs)
+        self.assertEqual(RunState.RUNNING, found[refs[0]].state)
+
+    async def test_jobs_that_were_submitted_during_a_rest_are_asked_for_one_by_one(self):
+        refs = await self.begin_listed()
+        refs += await self.begin_many(2 * FEW, first=50)
+        for number in self.client.listed:
+            self.client.become(number, state="RUNNING")
+        self.questions()
+        counts = []
+        for _ in range(3):
+            found = await self.executor.statuses(refs)
+            states = [status.state for status in found.values()]
+            counts.append(states.count(RunState.RUNNING))
+            self.assertEqual(len(refs) - counts[-1], states.count(RunState.PENDING))
+        self.assertEqual(([FEW, 2 * FEW, 2 * FEW], (0, 2 * FEW)), (counts, self.questions()))
+
+    async def test_a_few_jobs_are_asked_for_one_by_one_whenever_they_were_submitted(self):
+        refs = await self.begin("j1")
+        await self.executor.statuses(refs)
+        refs += await self.begin("j2")
+        self.client.become(102, state="RUNNING")
+        self.questions()
+        found = await self.executor.statuses(refs)
+        self.assertEqual((RunState.RUNNING, (0, 2)), (found[refs[1]].state, self.questions()))
+
+    async def test_a_job_that_is_lost_during_a_rest_is_submitted_again_after_it(self):
+        self.executor._keep = 0.0
+        refs = await self.begin_listed()
+        refs += await self.begin("late")
+        self.assertEqual(RunState.PENDING, (await self.executor.statuses(refs))[refs[-1]].state)
+        del self.client.listed[max(self.client.listed)]
+        self.client.told = None  # a controller that starts again knows no earlier list
+        sent = len(self.client.submissions)
+        self.assertEqual(RunState.PENDING, (await self.executor.statuses(refs))[refs[-1]].state)
+        self.assertEqual(sent, len(self.client.submissions))
+        self.now += 60
+        with self.assertLogs("aind_data_transfer_service.executors", "WARNING"):
+            found = await self.executor.statuses(refs)
+        self.assertIn("lost by the cluster", found[refs[-1]].reason)
+        self.assertEqual(sent + 1, len(self.client.submissions))
+        refs[-1] = found[refs[-1]].ref
+        self.assertIn("waits", (await self.executor.statuses(refs))[refs[-1]].reason)
+        self.assertEqual(sent + 1, len(self.client.submissions))
+
+    async def test_an_end_that_slurmdbd_does_not_tell_yet_needs_no_lists(self):
+        refs = await self.begin_listed()
+        self.client.past = Unreachable("slurmdbd is away")
+        self.executor._fresh.clear()
+        self.now += 60
+        del self.client.listed[101]
+        with self.assertLogs("aind_data_transfer_service.executors", "WARNING"):
+            found = await self.executor.statuses(refs)
+        self.assertEqual(UNTOLD, found[refs[0]].reason)
+        self.questions()
+        found = await self.executor.statuses(refs)
+        self.assertEqual((UNTOLD, (0, 0)), (found[refs[0]].reason, self.questions()))
+
+    async def test_a_cluster_that_does_not_answer_is_noticed_during_a_rest(self):
+        refs = await self.begin_listed()
+        self.client.down = Unreachable("away")
+        with self.assertRaises(Unreachable):
+            await self.executor.statuses(refs)
+
+    async def test_another_process_is_not_answered_for_by_what_was_listed_before(self):
+        refs = await self.begin_listed()
+        await self.executor.suspend()
+        self.client.become(101, state="RUNNING")
+        await self.executor.open()
+        self.assertEqual(RunState.RUNNING, (await self.executor.statuses(refs))[refs[0]].state)
 
 
 class FindTest(SlurmTest):
