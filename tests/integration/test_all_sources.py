@@ -197,8 +197,8 @@ class AllSources(unittest.TestCase):
         self.assertEqual([], problems_of("metadata", record))
         self.assertEqual((ASSET, "Valid"), (record["name"], record["metadata_status"]))
         self.assertEqual(str(self.folder / "store" / "recordings" / ASSET), record["location"])
-        statuses = record["document_status"]
         kinds = ("subject", "procedures", "data_description", "session", "rig", "processing")
+        statuses = {kind: self.documents()[f"{kind}.json"]["status"] for kind in kinds}
         self.assertEqual(dict.fromkeys(kinds, "Valid"), statuses)
         description = record["data_description"]
         self.assertEqual("Ephys Platform", description["project_name"])
@@ -231,10 +231,10 @@ class AllSources(unittest.TestCase):
         notes = " ".join(told["procedures.json"]["notes"])
         self.assertIn("SharePoint, NSB 2019-2022 (Old): Microsoft Graph at", notes)
         self.assertEqual("Invalid", told["subject.json"]["status"])
-        self.assertIn("sex: Field required", told["subject.json"]["problems"])
+        self.assertIn("sex: missing", told["subject.json"]["problems"])
         self.assertEqual("Invalid", self.stored(RECORD_NAME)["metadata_status"])
         page = self.client.get(f"/jobs/{job['id']}").text
-        for words in ("sex: Field required", "Not complete", "no rig.json of", "503"):
+        for words in ("sex: missing", "Not complete", "no rig.json of", "503"):
             self.assertIn(words, page)
         self.assert_secrets_are_nowhere(page)
 

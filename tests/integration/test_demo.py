@@ -96,7 +96,7 @@ class Demo(unittest.TestCase):
         subject = json.loads((asset / "subject.json").read_text(encoding="utf-8"))
         self.assertEqual("690165", subject["subject_id"])
         record = json.loads((asset / "metadata.nd.json").read_text(encoding="utf-8"))
-        self.assertEqual("Valid", record["metadata_status"], record["document_status"])
+        self.assertEqual("Valid", record["metadata_status"])
 
     def test_a_job_that_is_refused_is_told_with_the_reason(self) -> None:
         bucket = self.folder / "destination" / "data"

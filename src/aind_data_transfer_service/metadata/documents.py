@@ -1,10 +1,9 @@
 """The documents that describe an asset, and how those of our own are composed.
 
-A document that someone else wrote is kept byte for byte. Whether it is valid is asked of the
-models of aind-data-schema, or of rules (`metadata.validity`).
+A document that someone else wrote is kept byte for byte. Whether it is valid is asked of the JSON
+Schema of aind-data-schema (`metadata.validity`).
 """
 
-import importlib
 import json
 import math
 import re
@@ -15,6 +14,8 @@ from datetime import datetime
 from typing import Any
 
 from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.schemas import Generation
+from aind_data_transfer_service.metadata.terms import modality, organization, platform, registry
 from aind_data_transfer_service.metadata.validity import (
     MOST_PROBLEMS,
     Status,
@@ -39,6 +40,8 @@ _HALF = re.compile("[\ud800-\udfff]")
 _EXPECTED = ("subject", "procedures", "data_description", "processing")
 _PAIRS = (("session", "acquisition"), ("rig", "instrument"))
 _SCHEMA_URL = "https://raw.githubusercontent.com/AllenNeuralDynamics/aind-data-schema/main/src/"
+_OF_A_TERM = ("abbreviation", "registry", "registry_identifier")
+_GENERATION = Generation.V0
 _CODE_URL = "https://github.com/AllenNeuralDynamics/aind-data-transfer-service"
 
 
@@ -155,31 +158,34 @@ def data_description(
         The organization that collected the data, and the one that funds projects of which no
         funding is known; each by its name or abbreviation.
     """
-    investigators = [_person(name) for name in _investigators(funding)]
     sources = [_funding(item) for item in funding if item.get("funder")]
     if default_funder and not sources:
         sources = [{"funder": _organization(default_funder)}]
     content: dict[str, Any] = {
-        "platform": facts.platform,
-        "modality": list(facts.modalities),
+        "describedBy": _SCHEMA_URL + "aind_data_schema/core/data_description.py",
+        "schema_version": "0.13.4",
+        "license": "CC-BY-4.0",
+        "platform": platform(_GENERATION, facts.platform),
         "subject_id": facts.subject_id,
-        "creation_time": facts.acquired,
-        "funding_source": sources,
-        "project_name": facts.project_name,
+        "creation_time": facts.acquired.isoformat(),
+        "label": None,
+        "name": facts.asset,
     }
-    if investigators:
-        content["investigators"] = investigators
     if institution:
         content["institution"] = _organization(institution)
-    try:
-        composed = _schema_description(content)
-    except (
-        Exception
-    ):  # whatever release of the schema is installed: an asset is never held up by it
-        composed = _plain_description(facts, content)
-    return Document(
-        "data_description", composed, status_of("data_description", composed), "composed here"
-    )
+    content |= {"funding_source": sources, "data_level": "raw", "group": None}
+    investigators = [_person(one) for one in _investigators(funding)]
+    if investigators:
+        content["investigators"] = investigators
+    content |= {
+        "project_name": facts.project_name,
+        "restrictions": None,
+        "modality": [modality(_GENERATION, name) for name in facts.modalities],
+        "related_data": [],
+        "data_summary": None,
+    }
+    status = status_of("data_description", content)
+    return Document("data_description", content, status, "composed here")
 
 
 def processing(
@@ -241,7 +247,6 @@ def record(
         "last_modified": now.isoformat(),
         "location": facts.location,
         "metadata_status": _overall(statuses),
-        "document_status": statuses,
         "external_links": [],
         **{kind: documents[kind].content if kind in documents else None for kind in KINDS},
     }
@@ -267,86 +272,37 @@ def _overall(statuses: Mapping[str, Status]) -> Status:
     return Status.VALID
 
 
-def _schema_description(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Have the schema compose the document."""
-    from aind_data_schema.core.data_description import Funding, RawDataDescription
-    from aind_data_schema.models.modalities import Modality
-    from aind_data_schema.models.platforms import Platform
-
-    model = RawDataDescription(
-        **{
-            **content,
-            "platform": Platform.from_abbreviation(content["platform"]),
-            "modality": [Modality.from_abbreviation(name) for name in content["modality"]],
-            "funding_source": [Funding.model_validate(item) for item in content["funding_source"]],
-        }
-    )
-    return json.loads(model.model_dump_json())
-
-
-def _plain_description(facts: Facts, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Compose the document by rule."""
-    return {
-        "describedBy": _SCHEMA_URL + "aind_data_schema/core/data_description.py",
-        "schema_version": "0.13.4",
-        "license": "CC-BY-4.0",
-        **content,
-        "platform": _in_full("platforms", "Platform", facts.platform),
-        "modality": [_in_full("modalities", "Modality", name) for name in facts.modalities],
-        "creation_time": facts.acquired.isoformat(),
-        "label": None,
-        "name": facts.asset,
-        "data_level": "raw",
-        "related_data": [],
-    }
-
-
-def _in_full(module: str, vocabulary: str, abbreviation: str) -> dict[str, Any]:
-    """Write a platform or modality as the schema does; of one that it lacks, the abbreviation."""
-    try:
-        models = importlib.import_module(f"aind_data_schema.models.{module}")
-        found = getattr(models, vocabulary).from_abbreviation(abbreviation)
-        return json.loads(found.model_dump_json())
-    except Exception:  # another release, or none: the abbreviation is what is known
-        return {"abbreviation": abbreviation}
-
-
-def _investigators(funding: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Take the investigators' names out of what is known of the funding, each once."""
-    names: dict[str, None] = {}
+def _investigators(funding: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Take the investigators out of what is known of the funding, each once, by name."""
+    people: dict[str, Mapping[str, Any]] = {}
     for item in funding:
         value = item.get("investigators") or ()
         parts = value.split(",") if isinstance(value, str) else value
         for part in parts:
-            name = part.get("name") if isinstance(part, Mapping) else part
-            if name and str(name).strip():
-                names[str(name).strip()] = None
-    return list(names)
+            person = part if isinstance(part, Mapping) else {"name": part}
+            name = str(person.get("name") or "").strip()
+            if name and len(person) > len(people.get(name, ())):
+                people[name] = {**person, "name": name}
+    return list(people.values())
 
 
 def _organization(name: str) -> dict[str, Any]:
     """Write an organization as the schema does; of one that it does not list, only the name."""
-    wanted = name.strip().casefold()
-    try:
-        from aind_data_schema.models.organizations import Organization
-
-        known = [one() if isinstance(one, type) else one for one in Organization._ALL]
-    except Exception:  # another release, or none: the name is what is known
-        known = []
-    for one in known:
-        if wanted in (one.name.casefold(), (one.abbreviation or "").casefold()):
-            return json.loads(one.model_dump_json())
-    return {"name": name, "abbreviation": None, "registry": None, "registry_identifier": None}
+    return organization(_GENERATION, name) or {"name": name, **dict.fromkeys(_OF_A_TERM)}
 
 
-def _person(name: str) -> dict[str, Any]:
-    """Write a person as the schema does."""
-    return {"name": name, "abbreviation": None, "registry": None, "registry_identifier": None}
+def _person(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a person as the schema does, with the registry's identifier if the source states it."""
+    identifier = stated.get("registry_identifier")
+    known = registry(_GENERATION, stated.get("registry")) if identifier else None
+    person = {"name": stated["name"], "abbreviation": None, "registry": known}
+    return {**person, "registry_identifier": identifier if known else None}
 
 
 def _funding(item: Mapping[str, Any]) -> dict[str, Any]:
     """Take what the schema knows of a source of funding."""
-    return {key: item[key] for key in ("funder", "grant_number", "fundee") if key in item}
+    found = {key: item[key] for key in ("funder", "grant_number", "fundee") if key in item}
+    return found | {"funder": organization(_GENERATION, item["funder"]) or item["funder"]}
 
 
 def _process(item: Process) -> dict[str, Any]:

@@ -283,7 +283,7 @@ class Provenance(ChooseTest):
         listed = {one["name"]: one for one in provenance(gathered.documents)}
         self.assertEqual("colony", listed["subject.json"]["source"])
         self.assertEqual("Invalid", listed["subject.json"]["status"])
-        self.assertIn("sex: Field required", listed["subject.json"]["problems"])
+        self.assertIn("sex: missing", listed["subject.json"]["problems"])
         self.assertIn("rig_id: missing", listed["session.json"]["problems"])
         self.assertIn("and 2 more", listed["session.json"]["problems"])
         self.assertEqual("Invalid", listed["data_description.json"]["status"])

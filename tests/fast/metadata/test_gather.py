@@ -6,7 +6,6 @@ import tempfile
 import unittest
 from datetime import UTC, datetime
 from pathlib import Path
-from unittest.mock import patch
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.choose import Lab
@@ -212,12 +211,10 @@ class TestDescription(GatherTestCase):
         self.assertTrue(any("speaks of other" in text for text in gathered.warnings))
 
     def test_what_nobody_has_stated_is_absent_and_said_to_be_missing(self):
-        for modules in ({}, {"aind_data_schema.core.data_description": None}):
-            with patch.dict("sys.modules", modules):
-                document = data_description(FACTS)
-            self.assertNotIn("institution", document.content)
-            self.assertEqual(document.content["funding_source"], [])
-            self.assertFalse({"AIND", "AI"} & set(document.data.decode().split('"')))
+        document = data_description(FACTS)
+        self.assertNotIn("institution", document.content)
+        self.assertEqual(document.content["funding_source"], [])
+        self.assertFalse({"AIND", "AI"} & set(document.data.decode().split('"')))
         gathered = self.gather(institution=None)
         self.assertEqual(gathered.documents["data_description"].status, Status.INVALID)
         text = " ".join(gathered.warnings)
@@ -241,7 +238,7 @@ class TestDescription(GatherTestCase):
         self.assertEqual(document.content["institution"]["name"], "Université de Lab")
         self.assertEqual(document.content["funding_source"][0]["funder"]["name"], "The Fund")
 
-    def test_it_is_composed_by_rule_where_the_schema_will_not_have_it(self):
+    def test_it_is_composed_where_the_schema_will_not_have_it(self):
         document = data_description(
             FACTS, [{"funder": "someone", "investigators": [{"name": "B"}]}]
         )
@@ -249,20 +246,24 @@ class TestDescription(GatherTestCase):
         self.assertEqual(document.content["name"], FACTS.asset)
         self.assertEqual(document.content["funding_source"], [{"funder": "someone"}])
 
-    def test_it_is_composed_without_the_schema_too(self):
-        with patch.dict("sys.modules", {"aind_data_schema.core.data_description": None}):
-            document = data_description(FACTS)
-        self.assertEqual(document.status, Status.UNKNOWN)
-        self.assertEqual(document.content["creation_time"], MOMENT.isoformat())
-        again = status_of("data_description", json.loads(document.data))
-        self.assertIn(again, (Status.VALID, Status.INVALID))
+    def test_an_investigators_identifier_is_kept_as_the_source_states_it(self):
+        orcid = {"name": "Open Researcher and Contributor ID", "abbreviation": "ORCID"}
+        known = {"name": "Bo Bee", "registry": orcid, "registry_identifier": "0000-0001"}
+        funding = [{"funder": "Simons Foundation", "investigators": [{"name": "Bo Bee"}, known]}]
+        document = data_description(FACTS, funding, "NYU")
+        self.assertEqual(Status.VALID, document.status, document.problems)
+        self.assertEqual([{**known, "abbreviation": None}], document.content["investigators"])
+
+    def test_its_time_has_the_offset_of_the_lab(self):
+        self.assertEqual(data_description(FACTS).content["creation_time"], MOMENT.isoformat())
 
 
 class TestDocuments(GatherTestCase):
     """Status, processing and the record."""
 
     def test_a_document_of_another_release_is_unknown(self):
-        self.assertEqual(status_of("subject", {"schema_version": "9.9.9"}), Status.UNKNOWN)
+        self.assertEqual(status_of("subject", {"schema_version": "0.4.0"}), Status.UNKNOWN)
+        self.assertEqual(status_of("subject", {"schema_version": "9.9.9"}), Status.INVALID)
         self.assertEqual(status_of("subject", {"subject_id": "1"}), Status.INVALID)
 
     def test_processing_is_valid(self):

@@ -70,7 +70,7 @@ class SurveyTest(unittest.TestCase):
         )
         self.assertEqual(1, code, out)
         self.assertRegex(out, r"service +found, Invalid .*127.0.0.1")
-        self.assertIn("- sex: Field required", out)
+        self.assertIn("- sex: missing", out)
         self.assertRegex(out, r"service +failed +\S+ s  .*answered 500")
         self.assertRegex(out, r"service +not found")
 

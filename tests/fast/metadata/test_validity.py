@@ -1,9 +1,13 @@
-"""Whether documents are valid, by model and by rule."""
+"""Whether documents are valid, by the JSON Schema of a generation."""
 
 import json
+import subprocess
+import sys
 import unittest
 from importlib.resources import files
 
+from aind_data_transfer_service.metadata.documents import KINDS
+from aind_data_transfer_service.metadata.schemas import RELEASES, read_schema
 from aind_data_transfer_service.metadata.validity import Status, problems_of, status_of
 from tests.support import slow
 
@@ -22,19 +26,29 @@ class Validity(unittest.TestCase):
             with self.subTest(kind):
                 self.assertEqual([], problems_of(kind, sample(kind)))
 
-    @slow
-    def test_each_rule_names_the_place_and_what_is_wrong_there(self) -> None:
+    def test_there_is_a_schema_for_every_document(self) -> None:
+        for kind in (*KINDS, "metadata"):
+            with self.subTest(kind):
+                self.assertTrue(problems_of(kind, {"nobody": "knows this"}))
+
+    def test_each_problem_names_the_place_and_what_is_wrong_there(self) -> None:
         surgery = "subject_procedures.0"
         for kind, change, words in (
-            ("procedures", {"subject_id": 7}, "subject_id: no text"),
-            ("procedures", {"subject_procedures": {}}, "subject_procedures: no list"),
-            ("procedures", {"subject_procedures": [3]}, f'{surgery}.procedure_type: "None" is'),
-            ("procedures", {"subject_procedures": [{"procedure_type": []}]}, 'type: "[]" is none'),
-            ("procedures", {"specimen_procedures": [3]}, "specimen_procedures.0: no object"),
-            ("rig", {"modification_date": "soon"}, "modification_date: no day"),
+            ("procedures", {"subject_id": 7}, 'subject_id: "7" is not of type string'),
+            ("procedures", {"subject_procedures": {}}, 'subject_procedures: "{}" is not of type'),
+            ("procedures", {"subject_procedures": [3]}, f'{surgery}: "3" is not of type object'),
+            ("procedures", {"subject_procedures": [{}]}, f"{surgery}.procedure_type: missing"),
+            (
+                "procedures",
+                {"subject_procedures": [{"procedure_type": "Nap"}]},
+                f'{surgery}.procedure_type: "Nap" is not one of',
+            ),
+            ("procedures", {"specimen_procedures": [3]}, 'specimen_procedures.0: "3" is not of'),
+            ("rig", {"modification_date": "soon"}, 'modification_date: "soon" is not a date'),
             ("rig", {"mouse_platform": {"name": "x"}}, "mouse_platform.device_type: missing"),
-            ("session", {"session_start_time": "2024-02-19T11:25:17"}, "_time: no time with its"),
-            ("session", {"active_mouse_platform": "no"}, "platform: neither true nor false"),
+            ("session", {"session_start_time": "2024-02-19T11:25:17"}, "_time: "),
+            ("session", {"active_mouse_platform": "no"}, 'platform: "no" is not of type boolean'),
+            ("session", {"documents": 1}, "documents: not a field of this document"),
         ):
             with self.subTest(words):
                 [problem] = problems_of(kind, sample(kind) | change)
@@ -47,26 +61,76 @@ class Validity(unittest.TestCase):
             "procedures": [{"procedure_type": "Nanoject injection", "injection_materials": []}],
         }
         problems = problems_of("procedures", document)
-        self.assertIn("subject_procedures.0.start_date: no day, such as 2024-02-19", problems)
-        place = "subject_procedures.0.procedures.0"
-        self.assertIn(f"{place}.protocol_id: missing", problems)
-        self.assertIn(f"{place}.injection_materials: empty", problems)
+        self.assertIn('subject_procedures.0.start_date: "None" is not of type string', problems)
+        self.assertIn("subject_procedures.0.procedures.0.protocol_id: missing", problems)
 
-    def test_a_list_in_the_place_of_a_word_is_a_problem(self) -> None:
-        document = {"name": "a", "location": "b", "metadata_status": ["Valid"]}
-        problems = problems_of("metadata", document)
-        self.assertIn("metadata_status: none of Valid, Invalid, Missing, Unknown", problems)
+    def test_a_term_that_the_schema_does_not_list_is_a_problem(self) -> None:
+        document = sample("subject")
+        document["species"] = {**document["species"], "name": "Mus"}
+        [problem] = problems_of("subject", document)
+        self.assertIn('species.name: "Mus" is not one of "Callithrix jacchus"', problem)
+
+    def test_the_record_may_hold_invalid_documents_and_no_fields_of_our_own(self) -> None:
+        record = {"name": "a", "location": "b", "session": {"rig_id": 1}}
+        self.assertEqual([], problems_of("metadata", record))
+        [problem] = problems_of("metadata", record | {"document_status": {}})
+        self.assertEqual("document_status: not a field of this document", problem)
+        [problem] = problems_of("metadata", record | {"metadata_status": ["Valid"]})
+        self.assertIn("metadata_status: ", problem)
 
     def test_of_many_problems_the_first_are_told_and_how_many_more(self) -> None:
         problems = problems_of("session", {})
         self.assertEqual((6, "and 3 more"), (len(problems), problems[-1]))
 
     def test_a_problem_is_one_short_line(self) -> None:
-        [problem] = problems_of("subject", sample("subject") | {"x\n" * 300: 1})
-        self.assertLessEqual(len(problem), 200)
-        self.assertNotIn("\n", problem)
+        for change in ({"x\n" * 300: 1}, {"sex": "y\n" * 300}, {"sex": ["z" * 10_000]}):
+            [problem] = problems_of("subject", sample("subject") | change)
+            self.assertLessEqual(len(problem), 200)
+            self.assertNotIn("\n", problem)
+
+    def test_values_that_few_programs_can_read_are_problems_and_no_faults(self) -> None:
+        deep: dict = {}
+        for _ in range(900):
+            deep = {"notes": deep}
+        for change in ({"notes": "half \ud800"}, {"notes": 10**400}, {"notes": deep}):
+            self.assertIn(
+                status_of("subject", sample("subject") | change), (Status.VALID, Status.INVALID)
+            )
+
+    def test_times_of_day_need_no_offset(self) -> None:
+        document = sample("subject")
+        light = {"lights_on_time": "06:00:00", "lights_off_time": "18:00:00"}
+        document["housing"] = {"light_cycle": light}
+        self.assertEqual([], problems_of("subject", document))
 
     def test_what_nobody_can_tell_is_unknown(self) -> None:
         self.assertEqual(Status.UNKNOWN, status_of("notes", {}))
         for kind in ("subject", "procedures"):
-            self.assertEqual(Status.UNKNOWN, status_of(kind, {"schema_version": "2.0.0"}))
+            self.assertEqual(Status.UNKNOWN, status_of(kind, {"schema_version": "0.1.0"}))
+
+    def test_a_document_of_another_generation_is_not_valid(self) -> None:
+        for version in ("2.0.0", "9.9.9", "soon", 3):
+            [problem] = problems_of("subject", sample("subject") | {"schema_version": version})
+            self.assertEqual(f'schema_version: "{version}" is not of the generation 0.34', problem)
+
+    @slow
+    def test_nothing_of_aind_data_schema_is_imported(self) -> None:
+        code = (
+            "import sys\n"
+            "from aind_data_transfer_service.metadata.validity import problems_of\n"
+            "from tests.fast.metadata.test_gather import FACTS\n"
+            "from aind_data_transfer_service.metadata.documents import data_description\n"
+            "assert problems_of('procedures', {})\n"
+            "assert data_description(FACTS, [{'investigators': 'B'}], 'NYU').problems\n"
+            "print([name for name in sys.modules if name.startswith('aind_data_schema')])"
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        self.assertEqual(("[]\n", ""), (run.stdout, run.stderr))
+
+    def test_every_document_of_a_release_has_a_version_of_its_generation(self) -> None:
+        for generation in RELEASES:
+            for kind in (*KINDS, "metadata"):
+                schema = read_schema(generation, kind)
+                if schema is not None:
+                    version = schema["properties"]["schema_version"]["const"]
+                    self.assertEqual(generation.partition(".")[0], version.partition(".")[0])

@@ -22,6 +22,7 @@ from aind_data_transfer_service.errors import (
     SourceError,
     VerificationError,
 )
+from aind_data_transfer_service.metadata.validity import problems_of
 from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.preflight import check_session
 from aind_data_transfer_service.upload.store import mark_key
@@ -589,9 +590,15 @@ class TestMetadata(TransferTestCase):
         record = json.loads(stored["metadata.nd.json"])
         self.assertEqual(record["subject"], {"subject_id": "690165"})
         self.assertEqual(record["name"], PREFIX)
-        self.assertEqual(record["document_status"]["subject"], "Invalid")
-        self.assertEqual(record["document_status"]["session"], "Invalid")
-        self.assertEqual(record["document_status"]["procedures"], "Missing")
+        self.assertEqual(record["metadata_status"], "Invalid")
+        self.assertEqual([], problems_of("metadata", record))
+        [*_, told] = [
+            figures["documents"] for *_, figures in self.told.all if "documents" in figures
+        ]
+        statuses = {row["name"]: row["status"] for row in told}
+        self.assertEqual("Invalid", statuses["session.json"])
+        self.assertEqual("Missing", statuses["procedures.json"])
+        self.assertEqual("Valid", statuses["metadata.nd.json"], told)
 
     def test_hidden_files_are_not_taken_from_metadata_dir(self):
         self.write("._session.json", b"\x00\x05\x16\x07", root=self.metadata)

@@ -299,8 +299,13 @@ class TestProgram(TransferTestCase):
         user = 1_000_000_000 + os.getpid()  # nobody else's, whose threads would count too
         code = (
             "import os, resource, sys\n"
-            "from aind_data_transfer_service.upload import local_store\n"  # unreadable for it
+            # what is read only when needed is unreadable for it
+            "from aind_data_transfer_service.upload import local_store\n"
+            "from aind_data_transfer_service.metadata import schemas, validity\n"
             "from aind_data_transfer_service.upload.program import main\n"
+            "schemas.read_terms(schemas.Generation.V0)\n"
+            "for kind in ('data_description', 'processing', 'metadata'):\n"
+            "    validity.problems_of(kind, {})\n"
             f"resource.setrlimit(resource.RLIMIT_NPROC, ({most}, {most}))\n"
             f"os.setgid({user}), os.setuid({user})\n"
             "os._exit(main(sys.argv[1:]))\n"
@@ -357,7 +362,8 @@ class TestProgram(TransferTestCase):
         code = (
             "import sys, aind_data_transfer_service.upload.program\n"
             "heavy = {'asyncio', 'boto3', 'botocore', 'sqlalchemy', 'fastapi', 'aind_data_schema', "
-            "'aind_data_transfer_service.settings.service', 'pymssql', 'httpx', 'rich'}\n"
+            "'aind_data_transfer_service.settings.service', 'jsonschema_rs', 'pymssql', 'httpx', "
+            "'rich'}\n"
             "print(sorted(heavy & set(sys.modules)))"
         )
         command = [sys.executable, "-c", code]

@@ -1,0 +1,48 @@
+"""JSON Schemas and terms of aind-data-schema, one release a generation, as data.
+
+The files beside this one are written by `python -m tests.support.schema_releases write`; nothing
+here imports aind-data-schema.
+"""
+
+import json
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+class Generation(StrEnum):
+    """Which generation of aind-data-schema the documents of an asset follow."""
+
+    V0 = "0.34"
+    V1 = "1"
+    V2 = "2"
+
+
+RELEASES = {Generation.V0: "0.34.4"}
+"""The release whose schemas stand for a generation."""
+
+
+@cache
+def read_schema(generation: Generation, kind: str) -> dict[str, Any] | None:
+    """Return the JSON Schema of a kind of document; None if the generation has no such document."""
+    return _read(file_name(generation, kind))
+
+
+@cache
+def read_terms(generation: Generation) -> dict[str, list[Any]]:
+    """Return the modalities, platforms, organizations and registries of a generation, in full."""
+    return _read(file_name(generation, "terms")) or {}
+
+
+def file_name(generation: Generation, content: str) -> str:
+    """Name the file with a schema or the terms of a generation."""
+    return f"{RELEASES[generation]}-{content}.json"
+
+
+def _read(name: str) -> Any:
+    """Read a file of this folder; None if there is no such file."""
+    try:
+        return json.loads(Path(__file__).with_name(name).read_bytes())
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,115 @@
+"""What is composed for an asset, judged by the models of aind-data-schema itself."""
+
+import json
+import unittest
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from aind_data_transfer_service.metadata import schemas
+from aind_data_transfer_service.metadata.documents import (
+    Document,
+    Facts,
+    Process,
+    Status,
+    data_description,
+    processing,
+    record,
+)
+from aind_data_transfer_service.metadata.schemas import Generation, read_terms
+from tests.fast.metadata.test_validity import sample
+from tests.support import slow
+from tests.support.schema_releases import generated_files, problems_of_models
+
+MOMENT = datetime(2024, 2, 19, 19, 25, 17, tzinfo=UTC)
+FUNDING = [
+    {"funder": "Allen Institute", "grant_number": "R01", "investigators": "Bo Bee, Cy Cee"},
+    {"funder": {"name": "Simons Foundation"}, "fundee": "Di Dee"},
+]
+Labelled = tuple[str, str, Any]
+"""What a document is of, its kind and its content."""
+
+
+def facts_of(generation: Generation, modality: str, platform: str) -> Facts:
+    """Describe an asset of one modality."""
+    asset = f"{platform}_690165_2024-02-19_19-25-17"
+    return Facts(
+        asset=asset,
+        location=f"s3://bucket/{asset}",
+        subject_id="690165",
+        project_name="Ephys Platform",
+        platform=platform,
+        modalities=[modality],
+        acquired=MOMENT,
+    )
+
+
+class SchemaReleases:
+    """What holds for each generation; a class of tests says which."""
+
+    generation: Generation
+
+    def composed(self, modality: str, platform: str) -> Iterator[Labelled]:
+        """Compose the documents of an asset, with and without a metadata service."""
+        facts = facts_of(self.generation, modality, platform)
+        label = f"{modality} by {platform}"
+        described = data_description(facts, FUNDING, "NYU", "Allen Institute")
+        later = MOMENT + timedelta(hours=1)
+        frame = (MOMENT, later, "/drive/a", facts.location, "1.2.3")
+        first = Process("Compression", "zipped", *frame, {"format": "zip"}, {"archives": ["a"]})
+        second = Process("Other", "Data transfer", *frame, {"force_cloud_sync": False}, {})
+        done = processing([first, second], "Anna Apple")
+        again = processing([replace(second, started=later)], "Anna Apple", done)
+        yield label, "data_description", described.content
+        yield label, "processing", done.content
+        yield f"{label}, again", "processing", again.content
+        mine = {"data_description": described, "processing": again}
+        for name, others in (("alone", {}), ("described", self.others())):
+            repeated = record(facts, {**others, **mine}, MOMENT, later)
+            yield f"{label}, {name}", "metadata", json.loads(json.dumps(repeated))
+        for document in (described, done):
+            if document.status != Status.VALID:
+                raise AssertionError(f"{label}: {document.file_name}: {document.problems}")
+
+    def others(self) -> dict[str, Document]:
+        """Return documents of other people."""
+        kinds = ("subject", "procedures", "rig", "session")
+        return {kind: Document(kind, sample(kind), Status.VALID, "demo") for kind in kinds}
+
+    def everything(self) -> list[Labelled]:
+        """Compose an asset of each modality and of each platform."""
+        modalities, platforms = (
+            [term["abbreviation"] for term in read_terms(self.generation)[name]]
+            for name in ("modalities", "platforms")
+        )
+        pairs = [(modality, platforms[0]) for modality in modalities]
+        pairs += [(modalities[0], platform) for platform in platforms]
+        return [one for pair in pairs for one in self.composed(*pair)]
+
+    @slow
+    def test_the_models_accept_what_is_composed_for_each_modality_and_platform(self) -> None:
+        documents = self.everything()
+        answers = problems_of_models(
+            self.generation, [(kind, content) for _, kind, content in documents]
+        )
+        wrong = [(label, kind, said) for (label, kind, _), said in zip(documents, answers) if said]
+        self.assertEqual([], wrong)
+
+    @slow
+    def test_the_schemas_that_are_shipped_are_those_of_the_release(self) -> None:
+        folder = Path(schemas.__file__).parent
+        for name, text in generated_files(self.generation).items():
+            with self.subTest(name):
+                self.assertEqual(text, (folder / name).read_text(encoding="utf-8"))
+
+
+class TestGeneration0(SchemaReleases, unittest.TestCase):
+    """aind-data-schema 0.34.4."""
+
+    generation = Generation.V0
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,217 @@
+"""Write the JSON Schemas of a release of aind-data-schema, or validate documents with its models.
+
+Runs in an environment that has nothing but that release (`tests.support.schema_releases`), so that
+it imports nothing of this project.
+"""
+
+import enum
+import importlib
+import json
+import sys
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+MODELS = {
+    "subject": "Subject",
+    "procedures": "Procedures",
+    "data_description": "DataDescription",
+    "session": "Session",
+    "acquisition": "Acquisition",
+    "rig": "Rig",
+    "instrument": "Instrument",
+    "processing": "Processing",
+    "quality_control": "QualityControl",
+    "metadata": "Metadata",
+}
+_WORDS = {"title", "description", "examples", "default", "discriminator"}
+"""Keywords that decide nothing about a document."""
+_TIME = r"^\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?$"
+_ANY_MOMENT = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?$"
+
+
+class Generator(GenerateJsonSchema):
+    """Describes times as the models read them: JSON Schema's own formats require an offset."""
+
+    def datetime_schema(self, schema: Any) -> Any:
+        """Require an offset of those times only that the models want with one."""
+        if schema.get("tz_constraint") == "aware":
+            return {"type": "string", "format": "date-time"}
+        return {"type": "string", "pattern": _ANY_MOMENT}
+
+    def time_schema(self, schema: Any) -> Any:
+        """Accept a time of day without an offset."""
+        return {"type": "string", "pattern": _TIME}
+
+
+def models() -> dict[str, Any]:
+    """Import the models that this release has, by kind of document."""
+    found = {}
+    for kind, name in MODELS.items():
+        try:
+            found[kind] = getattr(importlib.import_module(f"aind_data_schema.core.{kind}"), name)
+        except ModuleNotFoundError:
+            continue
+    return found
+
+
+def schemas() -> dict[str, Any]:
+    """Write the schema of each kind of document, without what decides nothing."""
+    found = models()
+    written = {}
+    for kind, model in found.items():
+        schema = model.model_json_schema(schema_generator=Generator)
+        if kind == "metadata":  # as the model does, which judges its parts on their own
+            for part in found.keys() & schema["properties"].keys():
+                schema["properties"][part] = {"type": ["object", "null"]}
+        written[kind] = _with_used_definitions(_with_shared_choices(compact(schema)))
+    return written
+
+
+def compact(schema: Any) -> Any:
+    """Shorten a schema, and have it say which variant is meant where a property decides that."""
+    if not isinstance(schema, dict):
+        return schema
+    short = {key: _keyword(key, value) for key, value in schema.items() if key not in _WORDS}
+    if short.keys() & {"enum", "const"}:
+        short.pop("type", None)  # else one mistake is two errors
+    decides = schema.get("discriminator")
+    variants = short.get("anyOf")
+    if decides and "oneOf" in short:
+        del short["oneOf"]
+        short["allOf"] = _by_property(decides["propertyName"], decides["mapping"])
+    elif variants and {"type": "null"} in variants and len(variants) == 2:
+        del short["anyOf"]
+        other = variants[1 - variants.index({"type": "null"})]
+        short |= {"if": {"type": "null"}, "else": other}
+    return short
+
+
+def _by_property(name: str, mapping: dict[str, str]) -> list[Any]:
+    """Require a property with one of some values, and of each value its own schema."""
+    choice = {"required": [name], "type": "object", "properties": {name: {"enum": [*mapping]}}}
+    return [choice] + [
+        {
+            "if": {"required": [name], "properties": {name: {"const": value}}},
+            "then": {"$ref": target},
+        }
+        for value, target in mapping.items()
+    ]
+
+
+def _keyword(key: str, value: Any) -> Any:
+    """Shorten what a keyword says."""
+    if key in ("properties", "$defs", "patternProperties"):
+        return {name: compact(one) for name, one in value.items()}
+    if key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        return [compact(one) for one in value]
+    return value if key in ("const", "enum") else compact(value)
+
+
+def _with_shared_choices(schema: dict[str, Any]) -> dict[str, Any]:
+    """Define once what is chosen from in several places, such as all manufacturers."""
+    definitions = schema.setdefault("$defs", {})
+    names: dict[str, str] = {}
+
+    def shared(part: Any) -> Any:
+        if isinstance(part, list):
+            return [shared(one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        part = {key: shared(value) for key, value in part.items()}
+        if [*part] != ["allOf"]:
+            return part
+        written = json.dumps(part)
+        if written not in names:
+            names[written] = f"choice{len(names)}"
+            definitions[names[written]] = part
+        return {"$ref": f"#/$defs/{names[written]}"}
+
+    defined = {name: shared(one) for name, one in list(definitions.items())}
+    rest = {key: shared(value) for key, value in schema.items() if key != "$defs"}
+    return {**rest, "$defs": definitions | defined}
+
+
+def _with_used_definitions(schema: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the definitions that nothing refers to."""
+    definitions = schema.pop("$defs", {})
+    used: dict[str, Any] = {}
+    left = [schema]
+    while left:
+        for name in _references(left.pop()):
+            if name not in used:
+                used[name] = definitions[name]
+                left.append(definitions[name])
+    return {**schema, "$defs": {name: used[name] for name in sorted(used)}} if used else schema
+
+
+def _references(schema: Any) -> set[str]:
+    """Name the definitions that a schema refers to."""
+    if isinstance(schema, list):
+        return {name for one in schema for name in _references(one)}
+    if not isinstance(schema, dict):
+        return set()
+    found = {name for key, value in schema.items() for name in _references(value)}
+    target = schema.get("$ref")
+    return found | {target.rpartition("/")[2]} if isinstance(target, str) else found
+
+
+def terms() -> dict[str, Any]:
+    """Write the terms of this release in full: modalities, platforms, organizations, registries."""
+    return {
+        "modalities": _terms("modalities", "Modality"),
+        "platforms": _terms("platforms", "Platform"),
+        "organizations": _terms("organizations", "Organization"),
+        "registries": _registries(),
+    }
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(f"aind_data_schema_models.{name}")
+    except ModuleNotFoundError:
+        return importlib.import_module(f"aind_data_schema.models.{name}")
+
+
+def _terms(module: str, name: str) -> list[Any]:
+    known = getattr(_module(module), name)
+    terms = [one() if isinstance(one, type) else one for one in _every(known)]
+    return [json.loads(one.model_dump_json()) for one in terms]
+
+
+def _every(known: Any) -> Any:
+    return known.ALL if hasattr(known, "ALL") else known._ALL
+
+
+def _registries() -> list[Any]:
+    for module in ("registries", "registry"):
+        try:
+            known = _module(module).Registry
+        except ModuleNotFoundError:
+            continue
+        if isinstance(known, type(enum.Enum)):
+            return [one.value for one in known]
+        return [json.loads(one().model_dump_json()) for one in _every(known)]
+    return []
+
+
+def problems(kind: str, content: Any) -> list[str]:
+    """List what the model of a kind of document says against a document."""
+    try:
+        models()[kind].model_validate_json(json.dumps(content))
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
+def main() -> None:
+    """Print the schemas and the terms, or what is wrong with the documents on stdin."""
+    if sys.argv[1:] == ["schemas"]:
+        answer: Any = {"schemas": schemas(), "terms": terms()}
+    else:
+        answer = [problems(one["kind"], one["content"]) for one in json.load(sys.stdin)]
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
