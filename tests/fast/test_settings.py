@@ -170,6 +170,30 @@ class Values(unittest.TestCase):
         both = {"DEFAULT_S3_BUCKET": "private", "PRIVATE_BUCKET_NAME": "private"}
         self.assertEqual("private", service(**both).bucket_names["default"])
 
+    def test_where_paths_of_windows_are_is_passed_to_every_job(self) -> None:
+        given = {"//Server/Share/": "/vast/share/", "z:": "/vast/lab"}
+        expected = {"//server/share": "/vast/share", "z:": "/vast/lab"}
+        found = service(PATH_MAPPINGS=json.dumps(given))
+        self.assertEqual(expected, found.path_mappings)
+        for environment in (found.job_environment(), found.agreed_environment()):
+            with mock.patch.dict(os.environ, environment, clear=True):
+                self.assertEqual(expected, UploadSettings().path_mappings)
+
+    def test_mappings_of_paths_that_could_never_work_are_all_named(self) -> None:
+        for value, words in (
+            ('{"/vast": "/x"}', '"/vast": is not a network name or a drive; write one such as'),
+            ('{"Z:": "x"}', '"Z:": "x" does not begin with /'),
+            ('{"Z:": "//s/h"}', '"Z:": "//s/h" is not a path of the cluster'),
+            ('{"Z:": 5}', '"Z:": "5" is no path'),
+            ('{"Z:": "/a/../b"}', r'"Z:": "/a/\.\./b" holds'),
+            (r'{"Z:": "/a", "z:\\": "/b"}', "is the same as another one"),
+            ('["Z:"]', "a list is not a JSON object"),
+        ):
+            with self.subTest(value), self.assertRaises(ValidationError) as caught:
+                service(PATH_MAPPINGS=value)
+            [line] = explain_settings(caught.exception)
+            self.assertRegex(line, f"^PATH_MAPPINGS: .*{words}")
+
     def test_the_database_and_the_settings_file_are_private_wherever_they_are(self) -> None:
         for url, file in (
             ("sqlite:////vast/jobs.db", "/vast/jobs.db"),

@@ -9,7 +9,7 @@ from aind_data_transfer_service.configs.cells import meant
 from aind_data_transfer_service.configs.columns import JOB_COLUMNS
 from aind_data_transfer_service.configs.former_fields import BEHAVIOR_DIR
 from aind_data_transfer_service.configs.header import Header, Source
-from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, path_warnings
 from aind_data_transfer_service.configs.tables import Row, is_empty
 
 
@@ -19,7 +19,16 @@ class Draft:
     Of a column, only the first thing that is wrong is told: the rest would follow from it.
     """
 
-    __slots__ = ("_row", "_header", "_date1904", "_job", "_modalities", "_numbers", "_wrong")
+    __slots__ = (
+        "_row",
+        "_header",
+        "_date1904",
+        "_job",
+        "_modalities",
+        "_numbers",
+        "_wrong",
+        "warnings",
+    )
 
     def __init__(self, row: Row, header: Header, date1904: bool = False):
         self._row = row
@@ -29,6 +38,8 @@ class Draft:
         self._job: dict[str, Any] = {}
         self._modalities: list[dict[str, Any]] = []
         self._numbers: list[int] = []
+        self.warnings: list[str] = []
+        """What the job's author should look at, a line each."""
 
     def finish(self, context: dict[str, Any]) -> BasicUploadJobConfigs | None:
         """Make the job; None where something is wrong, which `lines` then tells."""
@@ -37,12 +48,18 @@ class Draft:
         self._take_modalities()
         self._require()
         self._job["modalities"] = self._modalities
+        read_paths: dict[str, str] = {}
+        context = {**context, "read_paths": read_paths}
         try:
             config = BasicUploadJobConfigs.model_validate(self._job, context=context)
         except ValidationError as error:
             for location, words in problems.listed(error):
                 self.note(self._column(location), words)
             return None
+        self.warnings += (
+            f"row {self._row.number}, {self._column(location)}: {words}"
+            for location, words in path_warnings(config, read_paths)
+        )
         return None if self._wrong else config
 
     def note(self, column: str, words: str) -> None:

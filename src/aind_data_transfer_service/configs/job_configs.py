@@ -14,7 +14,7 @@ With `lab_timezone`, `acq_datetime` is the lab's wall clock without a zone. It h
 the wall clock shows this time twice; see `configs.times`.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self, TypedDict
@@ -33,7 +33,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from aind_data_transfer_service.configs import problems, values
+from aind_data_transfer_service.configs import plain_text, problems, values, windows_paths
 from aind_data_transfer_service.configs.bucket_words import bucket_of
 from aind_data_transfer_service.configs.former_fields import without_former_fields
 from aind_data_transfer_service.configs.times import DateOrder, parse_acq_datetime
@@ -51,6 +51,10 @@ class ReadingContext(TypedDict, total=False):
     """The buckets behind words such as `private`; without it, a word stays as it is."""
     processor_optional: bool
     """Whether `processor_full_name` may be absent."""
+    path_mappings: Mapping[str, str] | None
+    """Where the cluster has network names and drives of Windows; None where nobody knows."""
+    read_paths: dict[str, str]
+    """Receives the paths that were read as others: how each was written, by what it is now."""
     most_errors: int
     """How many errors of one job are kept."""
 
@@ -113,6 +117,22 @@ def _read_processor(value: object, info: core_schema.ValidationInfo) -> str | No
     return values.text(value)
 
 
+def _path_reader(rule: Callable[..., Any]) -> Callable[[object, core_schema.ValidationInfo], Any]:
+    """Return a rule that reads a path by the mappings in the context, and notes it if it did."""
+
+    def read(value: object, info: core_schema.ValidationInfo) -> Any:
+        context: ReadingContext = info.context or ReadingContext()
+        mappings = context.get("path_mappings")
+        found = rule(value, mappings)
+        if mappings is not None and isinstance(found, str | PurePosixPath):
+            written = plain_text.trim(values.written_path(value))
+            if windows_paths.is_windows_path(written):
+                context.get("read_paths", {})[str(found)] = written
+        return found
+
+    return read
+
+
 def _compress(value: object, info: core_schema.ValidationInfo) -> bool:
     """Decide by the modality where the user did not."""
     if values.is_left_out(value):
@@ -124,10 +144,18 @@ def _compress(value: object, info: core_schema.ValidationInfo) -> bool:
 Text = Annotated[str, _Rule(values.text, str)]
 ProcessorName = Annotated[str | None, _Rule(_read_processor, str, sees_context=True)]
 OptionalText = Annotated[str | None, _Rule(values.optional_text, str | None)]
-Path = Annotated[PurePosixPath, _Rule(values.path, str, core_schema.to_string_ser_schema())]
+Path = Annotated[
+    PurePosixPath,
+    _Rule(_path_reader(values.path), str, core_schema.to_string_ser_schema(), sees_context=True),
+]
 OptionalPath = Annotated[
     PurePosixPath | None,
-    _Rule(values.optional_path, str | None, core_schema.to_string_ser_schema()),
+    _Rule(
+        _path_reader(values.optional_path),
+        str | None,
+        core_schema.to_string_ser_schema(),
+        sees_context=True,
+    ),
 ]
 Flag = Annotated[bool, _Rule(values.flag, bool)]
 Bucket = Annotated[str | None, _Rule(_read_bucket, str | None, sees_context=True)]
@@ -135,7 +163,9 @@ SubjectId = Annotated[str, _Rule(values.subject_id, str | int)]
 AcqDatetime = Annotated[datetime, _Rule(_read_time, datetime, sees_context=True)]
 Compression = Annotated[bool, _Rule(_compress, bool | None, sees_context=True)]
 Settings = dict[str, Any] | str | None
-ExtraConfigs = Annotated[Settings, _Rule(values.extra_configs, Settings)]
+ExtraConfigs = Annotated[
+    Settings, _Rule(_path_reader(values.extra_configs), Settings, sees_context=True)
+]
 LogLevel = Annotated[str, _Rule(values.log_level, Literal[values.LOG_LEVELS])]
 
 
@@ -232,6 +262,15 @@ class BasicUploadJobConfigs(_Model):
             raise ValueError("empty; name at least one modality with its source")
         return list(_numbered(modalities))
 
+    def paths(self) -> Iterator[tuple[problems.Location, str]]:
+        """Return every path that the job names, each with its place in the request."""
+        for number, modality in enumerate(self.modalities):
+            yield ("modalities", number, "source"), str(modality.source)
+            if isinstance(modality.extra_configs, str):
+                yield ("modalities", number, "extra_configs"), modality.extra_configs
+        if self.metadata_dir is not None:
+            yield ("metadata_dir",), str(self.metadata_dir)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What has no effect, or another one than in earlier releases; each with its field."""
@@ -246,6 +285,23 @@ class BasicUploadJobConfigs(_Model):
         """
         moment = self.acq_datetime.isoformat("_", "seconds")[:19].replace(":", "-")
         return f"{self.platform.abbreviation}_{self.subject_id}_{moment}"
+
+
+def path_warnings(
+    config: BasicUploadJobConfigs, read_paths: Mapping[str, str]
+) -> Iterator[tuple[problems.Location, str]]:
+    """Return a warning for each path of a job that was read as another.
+
+    Parameters
+    ----------
+    config : BasicUploadJobConfigs
+        The job.
+    read_paths : Mapping[str, str]
+        How paths were written (`ReadingContext`).
+    """
+    for location, path in config.paths():
+        if written := read_paths.get(path):
+            yield location, f"{quoted(written)} was read as {path}"
 
 
 def _numbered(modalities: Iterable[ModalityConfigs]) -> Iterable[ModalityConfigs]:

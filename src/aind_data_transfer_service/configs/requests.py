@@ -1,7 +1,7 @@
 """Reading the jobs of an API request: JSON texts in, models and errors out."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -9,7 +9,11 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.configs import problems
 from aind_data_transfer_service.configs.duplicates import AssetRegister
-from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ReadingContext
+from aind_data_transfer_service.configs.job_configs import (
+    BasicUploadJobConfigs,
+    ReadingContext,
+    path_warnings,
+)
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_COUNTED_ERRORS
 from aind_data_transfer_service.configs.times import DateOrder
 from aind_data_transfer_service.configs.vocabulary import quoted
@@ -30,6 +34,8 @@ def parse_jobs(
     allowed_buckets: Collection[str] = (),
     bucket_names: Mapping[str, str] | None = None,
     processor_optional: bool = False,
+    path_mappings: Mapping[str, str] | None = None,
+    warn: Callable[[int, str], None] = lambda number, text: None,
 ) -> ParsedJobs:
     """Read the jobs of a request, each the JSON text of a `BasicUploadJobConfigs`.
 
@@ -49,6 +55,10 @@ def parse_jobs(
         The buckets behind words such as `private`; without it, a word stays as it is.
     processor_optional : bool
         Whether `processor_full_name` may be absent.
+    path_mappings : Mapping[str, str] | None
+        Where the cluster has network names and drives of Windows.
+    warn : Callable
+        Receives warnings about good jobs: the job's number, and a text `job 2, metadata_dir: …`.
 
     Returns
     -------
@@ -61,6 +71,7 @@ def parse_jobs(
         date_order=date_order,
         allowed_buckets=allowed_buckets,
         processor_optional=processor_optional,
+        path_mappings=path_mappings,
     )
     if bucket_names is not None:
         context["bucket_names"] = bucket_names
@@ -73,7 +84,8 @@ def parse_jobs(
         if len(errors) >= MAX_COUNTED_ERRORS:
             errors.insert(0, stopped(number))
             break
-        found = _parse(text, context)
+        read_paths: dict[str, str] = {}
+        found = _parse(text, {**context, "read_paths": read_paths})
         if isinstance(found, list):
             errors.extend(f"job {number}{line}" for line in found)
             continue
@@ -81,6 +93,8 @@ def parse_jobs(
             errors.append(f"job {number}: {problem}")
             continue
         configs.append(found)
+        for at, words in path_warnings(found, read_paths):
+            warn(number, f"job {number}, {problems.dotted(at)}: {words}")
     return ParsedJobs(configs, errors)
 
 
@@ -113,12 +127,12 @@ def read_config(text: str, context: dict[str, Any]) -> BasicUploadJobConfigs:
         raise
 
 
-def _parse(text: object, context: ReadingContext) -> BasicUploadJobConfigs | list[str]:
+def _parse(text: object, context: dict[str, Any]) -> BasicUploadJobConfigs | list[str]:
     """Read one job, or list what is wrong with it, each line as it goes on after `job 2`."""
     if not isinstance(text, str):
         return [f": {quoted(text)} is no text; send the job as a JSON string (model_dump_json)"]
     try:
-        return read_config(text, dict(context))
+        return read_config(text, context)
     except ValidationError as error:
         found = problems.listed(error)
         return [f", {problems.dotted(at)}: {words}" if at else f": {words}" for at, words in found]

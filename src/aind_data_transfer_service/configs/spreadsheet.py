@@ -39,6 +39,9 @@ _ENOUGH_NAMES = 3
 _NAMES = ("processor_full_name", "project_name", "process_capsule_id")
 _OPENING, _CLOSING = tuple("\"'\u201c\u201e\u2018\u00ab"), tuple("\"'\u201d\u201c\u2019\u00bb")
 
+_MOST_READ_PATHS = 20
+"""Paths that were read as others and are listed one by one."""
+
 _FEW_ROWS = 20
 """So far down the column names are looked for, to say where they are."""
 
@@ -54,6 +57,7 @@ class ReadOptions:
     """The buckets behind words such as `private`; without it, a word stays as it is."""
     processor_optional: bool = False
     """Whether `processor_full_name` may be absent."""
+    path_mappings: Mapping[str, str] | None = None
     max_bytes: int = MAX_FILE_BYTES
     max_rows: int = MAX_JOBS
 
@@ -182,12 +186,14 @@ class _Reader:
             date_order=options.date_order,
             allowed_buckets=options.allowed_buckets,
             processor_optional=options.processor_optional,
+            path_mappings=options.path_mappings,
             most_errors=MAX_COLUMNS,  # each belongs to a column
         )
         if options.bucket_names is not None:
             context["bucket_names"] = options.bucket_names
         self._context = dict(context)
         self._assets = AssetRegister("row")
+        self._read_paths = 0
 
     def read(self, rows: Iterator[Row]) -> None:
         """Read the header, then every row."""
@@ -211,6 +217,12 @@ class _Reader:
                     f"the check stopped at row {row.number}, after {MAX_COUNTED_ERRORS:,} errors"
                 )
                 break
+        if self._read_paths > _MOST_READ_PATHS:
+            more = self._read_paths - _MOST_READ_PATHS
+            self._result.warnings.append(
+                f"{more:,} more paths of Windows were read as paths of the cluster; the rows show "
+                "the results"
+            )
         if header.errors:
             self._result.rows.clear()
         if end is not None:
@@ -267,6 +279,7 @@ class _Reader:
         self._result.rows.append(JobRow(row.number, config, text))
         for warning in config.warnings:
             self._warn(row, warning)
+        self._warn_of_paths(draft.warnings)
         for name in _NAMES:
             value = getattr(config, name) or ""
             if value[:1] in _OPENING and value[-1:] in _CLOSING and len(value) > 1:
@@ -280,6 +293,12 @@ class _Reader:
         """Add a warning of a row, up to the limit."""
         if len(self._result.warnings) < MAX_ERRORS:
             self._result.warnings.append(f"row {row.number}, {text}")
+
+    def _warn_of_paths(self, warnings: Sequence[str]) -> None:
+        """Show the first paths that were read as others; those of one file are mostly alike."""
+        left = max(0, _MOST_READ_PATHS - self._read_paths)
+        self._result.warnings += warnings[:left]
+        self._read_paths += len(warnings)
 
 
 def _refuse_title(first: Row, rows: Iterator[Row]) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
-from aind_data_transfer_service.configs import plain_text
+from aind_data_transfer_service.configs import plain_text, windows_paths
 from aind_data_transfer_service.configs.bucket_words import BUCKET_WORDS
 from aind_data_transfer_service.configs.vocabulary import nearest, quoted
 
@@ -25,7 +25,6 @@ MISSING = "missing; every request needs it"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _ODD_BLANKS = re.compile(r"[\u00a0\u1680\u2000-\u200a\u202f\u205f]")
-_DRIVE = re.compile(r"[A-Za-z]:([\\/]|$)")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://?")
 _SUBJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 _WHOLE = re.compile(r"(\d{1,63})(?:\.0+)?", re.A)
@@ -55,22 +54,29 @@ def optional_text(value: object) -> str | None:
     return None if is_left_out(value) else text(value)
 
 
-def path(value: object) -> PurePosixPath:
-    """Take an absolute POSIX path, as the machines of the cluster see it.
+def path(value: object, mappings: Mapping[str, str] | None = None) -> PurePosixPath:
+    """Take an absolute path, as the machines of the cluster see it.
 
-    Blanks and invisible characters at its ends are dropped. Refused, with what is right: Windows
-    drives and network names, addresses such as `s3://`, relative paths, `..`, the root itself, line
-    breaks, and more than 4,096 bytes.
+    Blanks and invisible characters at its ends are dropped. Network names and drives of Windows
+    become POSIX paths. Refused, with what is right: addresses such as `s3://`, relative paths,
+    `..`, the root itself, line breaks, and more than 4,096 bytes.
+
+    Parameters
+    ----------
+    value : object
+        The path.
+    mappings : Mapping[str, str] | None
+        Where the cluster has network names and drives (`windows_paths.posix_path`). Only the
+        service knows; without it, such a path stays in its normal form, for the service to map.
     """
-    if not isinstance(value, str):
-        given = os.fspath(value) if isinstance(value, os.PathLike) else None
-        if not isinstance(given, str):
-            raise ValueError(f"{quoted(value)} is no path; {_PATH_RIGHT}")
-        value = given
-    stripped = _without_slash(plain_text.trim(value))
+    stripped = _without_slash(plain_text.trim(written_path(value)))
     if not stripped.isascii() or not stripped.isprintable():
         plain_text.refuse(stripped, quoted(stripped))
-    if stripped[:1] != "/" or stripped[:2] == "//" or "/.." in stripped:
+    if windows_paths.is_windows_path(stripped):
+        if mappings is None:
+            return PurePosixPath(windows_paths.normal_form(stripped))
+        stripped = windows_paths.posix_path(stripped, mappings)
+    if stripped[:1] != "/" or "/.." in stripped:
         _refuse_path(stripped)
     found = PurePosixPath(stripped)
     if len(stripped) > MAX_PATH_BYTES // 4 and len(os.fsencode(found)) > MAX_PATH_BYTES:
@@ -80,6 +86,20 @@ def path(value: object) -> PurePosixPath:
     return found
 
 
+def written_path(value: object) -> str:
+    """Return a path as it was written.
+
+    Raises
+    ------
+    ValueError
+        If the value is not a path.
+    """
+    given = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(given, str):
+        raise ValueError(f"{quoted(value)} is no path; {_PATH_RIGHT}")
+    return given
+
+
 def _without_slash(text: str) -> str:
     """Remove slashes at the end of a path, and blanks before them."""
     while len(text) > 1 and text.endswith("/"):
@@ -87,9 +107,9 @@ def _without_slash(text: str) -> str:
     return text
 
 
-def optional_path(value: object) -> PurePosixPath | None:
-    """Take an absolute POSIX path; a blank one is none at all."""
-    return None if is_left_out(value) else path(value)
+def optional_path(value: object, mappings: Mapping[str, str] | None = None) -> PurePosixPath | None:
+    """Take an absolute path; a blank one is none at all."""
+    return None if is_left_out(value) else path(value, mappings)
 
 
 def subject_id(value: object) -> str:
@@ -186,7 +206,9 @@ def log_level(value: object) -> str:
     return word
 
 
-def extra_configs(value: object) -> dict[str, Any] | str | None:
+def extra_configs(
+    value: object, mappings: Mapping[str, str] | None = None
+) -> dict[str, Any] | str | None:
     """Take extra settings: a JSON object, its text, or the absolute path of a file with one."""
     if is_left_out(value):
         return None
@@ -198,7 +220,7 @@ def extra_configs(value: object) -> dict[str, Any] | str | None:
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"what they hold cannot be written as JSON: {error}") from error
     try:
-        return str(path(value))
+        return str(path(value, mappings))
     except ValueError as error:
         raise ValueError(f'{error}; or write a JSON object such as {{"key": "value"}}') from error
 
@@ -249,11 +271,7 @@ def _refuse_path(value: str) -> None:
     """Say why a path is not absolute and POSIX; return where it is."""
     if not value:
         raise ValueError(f"empty; {_PATH_RIGHT}")
-    if _DRIVE.match(value):
-        reason = "is a path of a Windows drive, which the cluster does not have"
-    elif value.startswith(("\\\\", "//")):
-        reason = "is a network name of Windows, which the cluster does not know"
-    elif _ADDRESS.match(value):
+    if _ADDRESS.match(value):
         reason = "is an address and no path"
     elif not value.startswith("/"):
         reason = "does not begin with /"

@@ -371,6 +371,7 @@ class JobManager:
                 sorted(settings.allowed_buckets),
                 settings.bucket_names,
                 not settings.require_processor_full_name,
+                settings.path_mappings,
             )
             jobs = [ToCheck(f"row {job.row}", job) for job in read.jobs]
             found = await self._started.checks.run(jobs)

@@ -26,6 +26,7 @@ class ReadRequest(msgspec.Struct, frozen=True):
     allowed_buckets: list[str]
     bucket_names: dict[str, str] | None
     processor_optional: bool
+    path_mappings: dict[str, str]
 
 
 class FoundModality(msgspec.Struct, frozen=True):
@@ -89,6 +90,7 @@ def _read(message: bytes) -> bytes:
         request.allowed_buckets,
         request.bucket_names,
         request.processor_optional,
+        request.path_mappings,
     )
     result = read_jobs(request.data, request.filename, options)
     reply = ReadReply(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -62,6 +63,7 @@ class SpreadsheetReader:
         allowed_buckets: Sequence[str] = (),
         bucket_names: Mapping[str, str] | None = None,
         processor_optional: bool = False,
+        path_mappings: Mapping[str, str] = MappingProxyType({}),
     ) -> ReadReply:
         """Read a spreadsheet. A file that no worker survives is a file with one error.
 
@@ -83,6 +85,7 @@ class SpreadsheetReader:
             list(allowed_buckets),
             names,
             processor_optional,
+            dict(path_mappings),
         )
         try:
             reply = await self.pool.ask(msgspec.msgpack.encode(request))

@@ -111,7 +111,8 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
     """Understand all requests, or tell everything that is wrong with them."""
     numbers = range(1, len(requests) + 1)
     errors: dict[int, list[str]] = {number: [] for number in numbers}
-    configs, general = _parse_configs(requests, numbers, bare, settings)
+    warnings: dict[str, list[str]] = {}
+    configs, general = _parse_configs(requests, numbers, bare, settings, warnings)
     hpc: dict[int, dict[str, Any]] = {}
     count = len(general)
     for number, request in zip(numbers, requests):
@@ -139,8 +140,9 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
         _one_draft(number, request, hpc[number], configs.get(number), settings)
         for number, request in zip(numbers, requests)
     ]
-    found = {draft.label: _warnings(draft, settings) for draft in drafts}
-    warnings = {label: texts for label, texts in found.items() if texts}
+    for draft in drafts:
+        if texts := _warnings(draft, settings):
+            warnings.setdefault(draft.label, []).extend(texts)
     return Drafts(drafts=tuple(drafts), warnings=warnings)
 
 
@@ -201,8 +203,9 @@ def _parse_configs(
     numbers: Sequence[int],
     bare: set[int],
     settings: ServiceSettings,
+    warnings: dict[str, list[str]],
 ) -> tuple[dict[int, BasicUploadJobConfigs], list[str]]:
-    """Read the upload settings of all jobs that have some."""
+    """Read the upload settings of all jobs that have some; warnings are added by label."""
     asked = [(number, request) for number, request in zip(numbers, requests) if number not in bare]
     if not asked and requests:
         return {}, []
@@ -214,6 +217,8 @@ def _parse_configs(
         settings.allowed_buckets,
         settings.bucket_names,
         not settings.require_processor_full_name,
+        settings.path_mappings,
+        lambda number, text: warnings.setdefault(f"job {number}", []).append(text),
     )
     if parsed.errors:
         return {}, list(parsed.errors)

@@ -21,6 +21,7 @@ from aind_data_transfer_service.settings.kinds import (
     default_data_dir,
 )
 from aind_data_transfer_service.settings.metadata import LabSettings
+from aind_data_transfer_service.settings.paths import PathMappings
 from aind_data_transfer_service.settings.s3 import S3Settings
 
 
@@ -33,6 +34,9 @@ class CommonSettings(EnvironmentSettings):
     """``s3://``, or a local folder that stands for the store; else `DATA_DIR/destination`."""
     source_roots: Folders = []
     """Folders that jobs may read, as the jobs see them; without one, all but private ones."""
+    path_mappings: PathMappings = {}
+    """Where the cluster has network names and drives of Windows, such as `Z:`, if they are not at
+    `/server/share`."""
     allowed_buckets: BucketPatterns = frozenset()
     """The buckets that jobs may upload to, by name or pattern such as `lab-*`; without one, all."""
     default_s3_bucket: BucketName | None = None

@@ -1,5 +1,6 @@
 """What the web service reads from its environment."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -290,6 +291,8 @@ class ServiceSettings(CommonSettings):
         }
         if self.source_roots:
             environment["SOURCE_ROOTS"] = joined_paths(self.source_roots)
+        if self.path_mappings:
+            environment["PATH_MAPPINGS"] = json.dumps(self.path_mappings)
         if self.allowed_buckets:
             environment["ALLOWED_BUCKETS"] = ",".join(sorted(self.allowed_buckets))
         if self.metadata_service_url:

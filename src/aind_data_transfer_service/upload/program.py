@@ -83,7 +83,7 @@ def _upload(
     shutdown.is_cancelled = partial(is_cancelled, settings)
     ending.events = events = _open_events(settings)
     settings = _with_parameters(settings, events)
-    config = read_request(find_request(arguments, settings), settings)
+    config = read_request(find_request(arguments, settings), settings, events.warn)
     if arguments.dry_run:
         config = config.model_copy(update={"dry_run": True})
     configure_logging(config.log_level, settings.log_format)

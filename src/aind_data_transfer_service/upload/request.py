@@ -1,17 +1,20 @@
 """Reading a job's request: from the command line, a file or the environment."""
 
 import argparse
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
-from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.configs.problems import explain
+from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, path_warnings
+from aind_data_transfer_service.configs.problems import dotted, explain
 from aind_data_transfer_service.configs.requests import read_config
 from aind_data_transfer_service.errors import RequestError
 from aind_data_transfer_service.settings.upload import UploadSettings
+
+logger = logging.getLogger(__name__)
 
 
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -52,8 +55,19 @@ def find_request(arguments: argparse.Namespace, settings: UploadSettings) -> str
     raise RequestError("no request: give --json-args, --json-file or UPLOAD_JOB_JSON_ARGS")
 
 
-def read_request(text: str, settings: UploadSettings) -> BasicUploadJobConfigs:
+def read_request(
+    text: str, settings: UploadSettings, warn: Callable[[str], None] = logger.warning
+) -> BasicUploadJobConfigs:
     """Read a request, its times by the lab's zone.
+
+    Parameters
+    ----------
+    text : str
+        The request in JSON.
+    settings : UploadSettings
+        How it is read.
+    warn : Callable
+        Receives a warning for each path that is read as another.
 
     Raises
     ------
@@ -66,8 +80,13 @@ def read_request(text: str, settings: UploadSettings) -> BasicUploadJobConfigs:
         "allowed_buckets": settings.allowed_buckets,
         "bucket_names": settings.bucket_names,
         "processor_optional": True,  # whether it is, the service has decided
+        "path_mappings": settings.path_mappings,
+        "read_paths": (read_paths := {}),
     }
     try:
-        return read_config(text, context)
+        config = read_config(text, context)
     except ValidationError as error:
         raise RequestError("; ".join(explain(error))) from error
+    for location, words in path_warnings(config, read_paths):
+        warn(f"{dotted(location)}: {words}")
+    return config

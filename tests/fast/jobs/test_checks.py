@@ -14,6 +14,7 @@ import tzlocal
 from sqlalchemy.exc import OperationalError
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.requests import parse_jobs
 from aind_data_transfer_service.jobs.checks import Checks, look_at_source
 from aind_data_transfer_service.jobs.findings import CheckResult, Labelled, ToCheck
 from aind_data_transfer_service.jobs.store import JobStore
@@ -182,6 +183,12 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         self.assert_found(
             result, [r"vast2/x is not under a folder .*/vast\); move .*SOURCE_ROOTS"], []
         )
+
+    async def test_roots_hold_for_what_a_network_name_is_read_as(self):
+        text = a_request(f"/{self.folder}/elsewhere")
+        (config,), _ = parse_jobs([text], path_mappings={})
+        result = await self.check(ToCheck("row 2", config), source_roots=[self.vast])
+        self.assert_found(result, [r": /.*/elsewhere is not under a folder"], [])
 
     async def test_roots_hold_for_links_folders_of_metadata_and_extra_configs(self):
         (self.folder / "elsewhere").mkdir()

@@ -37,6 +37,16 @@ class ValidateTest(ApplicationTest):
         self.assertIsInstance(job, str)
         self.assertIn('"690165"', job)
 
+    async def test_a_network_name_is_a_path_of_the_cluster_with_a_warning(self) -> None:
+        network = f"/{self.data_dir}"  # //tmp/…, which is there as /tmp/…
+        data = self.envelope(await self.validate(csv_file(csv_row(network))))
+        [job] = data["jobs"]
+        self.assertEqual(str(self.data_dir), json.loads(job)["modalities"][0]["source"])
+        [warning] = data["warnings"]
+        self.assertEqual(
+            f'row 2, modality0.source: "{network}" was read as {self.data_dir}', warning
+        )
+
     async def test_names_of_files_in_any_form(self) -> None:
         data = csv_file(csv_row(self.data_dir))
         for name in (

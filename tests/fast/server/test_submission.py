@@ -54,6 +54,22 @@ class SubmitTest(ApplicationTest):
         job = self.envelope(await self.client.get(f"/api/jobs/{ids[1]}"))["job"]
         self.assertEqual("behavior_2_2024-02-19_11-25-17", job["name"])
 
+    async def test_a_network_name_is_uploaded_from_the_path_of_the_cluster(self) -> None:
+        text = upload_settings(f"/{self.data_dir}")
+        bodies = {BASIC: text, HPC: self.hpc_job(upload_job_settings=text)}
+        for number, (path, body) in enumerate(bodies.items()):
+            self.executor.states.clear()
+            text = json.dumps(body).replace("690165", f"69{number}")
+            response = await self.client.post(path, content=f'{{"jobs": [{text}]}}')
+            data = self.envelope(response)
+            self.assertEqual([], data["errors"])
+            [warning] = data["warnings"]
+            self.assertTrue(warning.endswith(f"was read as {self.data_dir}"), warning)
+            job = await self.manager.get(data["responses"][0]["job_id"])
+            asked = json.loads(job.upload_job_settings)
+            self.assertEqual(str(self.data_dir), asked["modalities"][0]["source"])
+            self.assertEqual((warning,), job.warnings)
+
     async def test_a_client_that_goes_away_is_not_a_fault_of_the_service(self) -> None:
         sent: list[dict[str, Any]] = []
         for path in PARSE_ERRORS:

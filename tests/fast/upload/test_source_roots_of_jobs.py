@@ -301,6 +301,17 @@ class AsAProgram(TransferTestCase):
         self.assertIn("SOURCE_ROOTS", self.last_line)
         self.assertEqual(0, self.run_main(text, SOURCE_ROOTS=str(self.folder)))
 
+    def test_a_drive_of_windows_is_where_the_environment_says(self):
+        given = {"modality": "behavior", "source": r"Z:\Behavior"}
+        request = json.dumps(json.loads(self.config().model_dump_json()) | {"modalities": [given]})
+        self.assertEqual(ExitCode.REQUEST, self.run_main(request))
+        self.assertIn("add Z: to PATH_MAPPINGS", self.last_line)
+        mappings = json.dumps({"Z:": str(self.source.parent)})
+        strict = {"PATH_MAPPINGS": mappings, "SOURCE_ROOTS": str(self.folder / "other")}
+        self.assertEqual(ExitCode.SOURCE, self.run_main(request, **strict))
+        self.assertIn("/session/Behavior is not under a folder", self.last_line)
+        self.assertEqual(0, self.run_main(request, PATH_MAPPINGS=mappings))
+
     def test_private_paths_of_the_environment_are_enforced(self):
         text = self.config().model_dump_json()
         private = json.dumps([str(self.folder / "a:b"), str(self.source)])

@@ -1,0 +1,53 @@
+"""How the paths of requests and the names in sources are read."""
+
+from typing import Annotated, Any
+
+from pydantic import PlainValidator
+
+from aind_data_transfer_service.configs.values import path
+from aind_data_transfer_service.configs.vocabulary import quoted
+from aind_data_transfer_service.configs.windows_paths import (
+    is_windows_path,
+    mapping_key,
+    normal_form,
+)
+from aind_data_transfer_service.settings.objects import read_object, refuse
+
+_EXAMPLE = '{"//server/share": "/vast/share", "Z:": "/vast/lab"}'
+
+
+def _read_mappings(value: Any) -> dict[str, str]:
+    """Read where network names and drives are, and return it by the keys of `windows_paths`."""
+    found, mistakes = read_object(value, _EXAMPLE)
+    mappings: dict[str, str] = {}
+    for name, folder in found.items():
+        try:
+            key = _key(name)
+            mappings[key] = _folder(folder) if key not in mappings else _refuse_twice()
+        except ValueError as error:
+            mistakes.append(f"{quoted(name)}: {error}")
+    refuse(mistakes)
+    return mappings
+
+
+def _key(name: str) -> str:
+    """Return the key of a network name or drive."""
+    written = name.strip()
+    if not is_windows_path(written):
+        raise ValueError("is not a network name or a drive; write one such as //server/share or Z:")
+    return mapping_key(normal_form(written, least=1))
+
+
+def _folder(value: Any) -> str:
+    """Return the folder where it is."""
+    if isinstance(value, str) and is_windows_path(value.strip()):
+        raise ValueError(f"{quoted(value)} is not a path of the cluster; write one such as /vast")
+    return str(path(value))
+
+
+def _refuse_twice() -> str:
+    """Refuse a name that differs from an earlier one in nothing that counts."""
+    raise ValueError("is the same as another one; remove one of them")
+
+
+PathMappings = Annotated[dict[str, str], PlainValidator(_read_mappings)]
