@@ -194,6 +194,34 @@ class Values(unittest.TestCase):
             [line] = explain_settings(caught.exception)
             self.assertRegex(line, f"^PATH_MAPPINGS: .*{words}")
 
+    def test_excluded_names_are_passed_to_every_job(self) -> None:
+        for text, expected in (
+            (" , ", None),
+            ("*.tmp, .DS_Store ,", ("*.tmp", ".DS_Store")),
+            ('["a,b", "x*"]', ("a,b", "x*")),
+            ("[]", ()),
+            ("[ab]*.txt", ("[ab]*.txt",)),
+        ):
+            with self.subTest(text):
+                if expected is None:
+                    with self.assertRaisesRegex(ValidationError, "names nothing; leave it out"):
+                        service(EXCLUDE=text)
+                    continue
+                found = service(EXCLUDE=text)
+                for environment in (found.job_environment(), found.agreed_environment()):
+                    with mock.patch.dict(os.environ, environment, clear=True):
+                        self.assertEqual(expected, UploadSettings().exclude)
+        self.assertNotIn("EXCLUDE", service().agreed_environment())
+        self.assertIn(".DS_Store", UploadSettings().exclude)
+
+    def test_names_that_could_never_be_excluded_are_all_named(self) -> None:
+        with self.assertRaises(ValidationError) as caught:
+            service(EXCLUDE='["a/b", "*", "?*", "", 5, "x\\u0000"]')
+        lines = explain_settings(caught.exception)
+        self.assertEqual(6, len(lines), lines)
+        self.assertRegex(lines[0], '^EXCLUDE: "a/b" is not a name or a pattern of names')
+        self.assertRegex(lines[1], r'^EXCLUDE: "\*" would exclude every name')
+
     def test_the_database_and_the_settings_file_are_private_wherever_they_are(self) -> None:
         for url, file in (
             ("sqlite:////vast/jobs.db", "/vast/jobs.db"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from aind_data_transfer_service.drives import DELAYS, Drive, reason
 from aind_data_transfer_service.errors import MetadataError, SourceError
+from aind_data_transfer_service.excluded_names import ExcludedNames
 from aind_data_transfer_service.metadata.documents import (
     KINDS,
     RECORD_NAME,
@@ -31,11 +32,16 @@ class Folder:
     documents: dict[str, Document] = field(default_factory=dict)
     """By kind; a file of another name has that name, less its ending, as its kind."""
     left_out: list[str] = field(default_factory=list)
-    """Names of what is not a JSON file, is hidden, or is written again for each upload."""
+    """Names of what is not a JSON file, is hidden or excluded, or is written for each upload."""
+    excluded: list[str] = field(default_factory=list)
+    """Those of them that are excluded."""
 
 
 def read_folder(
-    path: Path, drive: Drive | None = None, roots: SourceRoots | None = None
+    path: Path,
+    drive: Drive | None = None,
+    roots: SourceRoots | None = None,
+    exclude: ExcludedNames | None = None,
 ) -> Folder | None:
     """Read all documents of a folder; None where there is no such folder.
 
@@ -47,6 +53,8 @@ def read_folder(
         Retries reads that fail with an error that may pass.
     roots : SourceRoots | None
         The folders that may be read; by default all but private ones.
+    exclude : ExcludedNames | None
+        Names that are left out; by default none.
 
     Raises
     ------
@@ -55,7 +63,7 @@ def read_folder(
         in it.
     """
     found, problems = Folder(), []
-    drive, roots = drive or Drive(), roots or SourceRoots()
+    drive, roots, exclude = drive or Drive(), roots or SourceRoots(), exclude or ExcludedNames()
     try:
         names = sorted(drive.run(str(path), lambda: _names(path, roots)))
     except FileNotFoundError:
@@ -66,6 +74,9 @@ def read_folder(
         raise MetadataError(f"metadata_dir {path} cannot be read: {reason(error)}") from error
     for name in names:
         is_document = name.endswith(".json") and name.isprintable() and not name.startswith(".")
+        if exclude.match(name):
+            found.excluded.append(name)
+            is_document = False
         if name == RECORD_NAME or not is_document:
             found.left_out.append(name)
             continue

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 from tzlocal import get_localzone_name
 
+from aind_data_transfer_service import excluded_names
 from aind_data_transfer_service.configs.bucket_words import BUCKET_WORDS
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import (
@@ -21,7 +22,7 @@ from aind_data_transfer_service.settings.kinds import (
     default_data_dir,
 )
 from aind_data_transfer_service.settings.metadata import LabSettings
-from aind_data_transfer_service.settings.paths import PathMappings
+from aind_data_transfer_service.settings.paths import NamePatterns, PathMappings
 from aind_data_transfer_service.settings.s3 import S3Settings
 
 
@@ -37,6 +38,8 @@ class CommonSettings(EnvironmentSettings):
     path_mappings: PathMappings = {}
     """Where the cluster has network names and drives of Windows, such as `Z:`, if they are not at
     `/server/share`."""
+    exclude: NamePatterns = excluded_names.DEFAULT
+    """Names and patterns of files and folders that are not uploaded; `[]` excludes nothing."""
     allowed_buckets: BucketPatterns = frozenset()
     """The buckets that jobs may upload to, by name or pattern such as `lab-*`; without one, all."""
     default_s3_bucket: BucketName | None = None

@@ -1,5 +1,6 @@
 """How the paths of requests and the names in sources are read."""
 
+import json
 from typing import Annotated, Any
 
 from pydantic import PlainValidator
@@ -50,4 +51,42 @@ def _refuse_twice() -> str:
     raise ValueError("is the same as another one; remove one of them")
 
 
+def _read_names(value: Any) -> tuple[str, ...]:
+    """Read patterns of names, separated by commas or as a JSON list, which may be empty."""
+    if isinstance(value, str):
+        value = _json_list(value) if value.lstrip().startswith("[") else _split(value)
+    mistakes, patterns = [], []
+    for pattern in value:
+        name = pattern.strip() if isinstance(pattern, str) else ""
+        if not name or "/" in name or not name.isprintable():
+            mistakes.append(
+                f"{quoted(pattern)} is not a name or a pattern of names; write one such as *.tmp, "
+                "without a folder"
+            )
+        elif not name.strip("*?"):
+            mistakes.append(f"{quoted(pattern)} would exclude every name; write a longer one")
+        else:
+            patterns.append(name)
+    refuse(mistakes)
+    return tuple(patterns)
+
+
+def _json_list(text: str) -> list[Any]:
+    """Read a JSON list; a text that is none, as `[ab]*.txt`, is patterns separated by commas."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return _split(text)
+    return found if isinstance(found, list) else [text]
+
+
+def _split(text: str) -> list[str]:
+    """Split patterns at commas."""
+    patterns = [part for part in text.split(",") if part.strip()]
+    if not patterns:
+        raise ValueError("names nothing; leave it out, or write [] to exclude nothing")
+    return patterns
+
+
 PathMappings = Annotated[dict[str, str], PlainValidator(_read_mappings)]
+NamePatterns = Annotated[tuple[str, ...], PlainValidator(_read_names)]

@@ -293,6 +293,8 @@ class ServiceSettings(CommonSettings):
             environment["SOURCE_ROOTS"] = joined_paths(self.source_roots)
         if self.path_mappings:
             environment["PATH_MAPPINGS"] = json.dumps(self.path_mappings)
+        if "exclude" in self.model_fields_set:
+            environment["EXCLUDE"] = json.dumps(self.exclude)
         if self.allowed_buckets:
             environment["ALLOWED_BUCKETS"] = ",".join(sorted(self.allowed_buckets))
         if self.metadata_service_url:

@@ -33,6 +33,7 @@ from aind_data_transfer_service.errors import (
     SourceChangedError,
     UploadError,
 )
+from aind_data_transfer_service.excluded_names import ExcludedNames
 from aind_data_transfer_service.metadata.choose import open_lab
 from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document, Facts
 from aind_data_transfer_service.metadata.folder import read_folder
@@ -72,6 +73,7 @@ from aind_data_transfer_service.upload.manifest import (
     write_manifest,
 )
 from aind_data_transfer_service.upload.plan import Picked, Plan, Series
+from aind_data_transfer_service.upload.sample import Sample
 from aind_data_transfer_service.upload.second_look import changed_since_sent
 from aind_data_transfer_service.upload.shards import (
     Shard,
@@ -185,6 +187,7 @@ class UploadJob:
             ),
         )
         self._drive = Drive(self._events.warn)
+        self._exclude = ExcludedNames(settings.exclude)
         self._location = self._store.location(self._prefix)
         self._halt = halt or Halt()
         self._delivery = Delivery(self._store, self._prefix, settings, self._events, self._halt)
@@ -240,8 +243,8 @@ class UploadJob:
             if (outcome := self._published_before()) is None:
                 raise
             return outcome
-        documents = self._metadata()
-        plan = self._modalities(scans, documents)
+        documents, excluded = self._metadata()
+        plan = self._modalities(scans, documents, excluded)
         if self._config.dry_run:
             return self._show(plan)
         if self._settings.upload_shard is not None:
@@ -261,8 +264,8 @@ class UploadJob:
             compare = partial(self._compare_sources, scans, plan, arrivals, claim)
             unchanged = beside(compare, "sources")
             kept = self._delivery.prove(arrivals, claim, partial(_check, unchanged))
-            litter = unchanged.result()
-            return self._publish(plan, arrivals, kept, claim, litter)
+            unchanged.result()
+            return self._publish(plan, arrivals, kept, claim)
 
     def _run_shard(self, scans: Sequence[Scan], plan: Plan, shard: Shard) -> Outcome:
         """Send one shard of the plan, and leave the rest to the others and to the last job."""
@@ -346,21 +349,17 @@ class UploadJob:
                 self._drive,
                 is_first,
                 roots,
+                self._exclude,
             )
             for modality in self._config.modalities
         ]
 
     def _compare_sources(
         self, scans: Sequence[Scan], plan: Plan, arrivals: Arrivals, claim: Claim
-    ) -> list[str]:
-        """Make sure that what was sent is still what the sources hold, and name what is litter."""
+    ) -> None:
+        """Make sure that what was sent is still what the sources hold."""
         later = self._scan(is_first=False)
-        litter = check_still(scans, later)
-        if litter:
-            self._events.warn(
-                "the asset holds what was there when the job began; while it ran, programs that "
-                f"look into folders left or changed files: {listed(litter)}"
-            )
+        check_still(scans, later)
         looks = {now.tree: now.files for now in later}
         changed = list(changed_since_sent(plan.items, looks, arrivals))
         if changed:
@@ -370,24 +369,23 @@ class UploadJob:
                 f"the source changed while the job ran, and its times do not show it: {names}; "
                 "wait until nothing writes to it and submit again"
             )
-        return litter
 
     def _with_all_changes(
         self, error: SourceChangedError, scans: Sequence[Scan]
     ) -> SourceChangedError:
         """Look at all files once one of them changed while it was read, and name every change."""
-        changed, _ = changes_between(scans, self._scan(is_first=False))
+        changed = changes_between(scans, self._scan(is_first=False))
         if len(changed) < 2:
             return error
         return SourceChangedError(f"{error}. {len(changed):,} changes in all: {listed(changed)}")
 
-    def _metadata(self) -> dict[str, Document]:
-        """Gather the documents that describe the asset."""
+    def _metadata(self) -> tuple[dict[str, Document], list[str]]:
+        """Gather the documents that describe the asset, and name what their folder excludes."""
         with self._events.during(Step.METADATA, "metadata are gathered") as figures:
             folder = None
             if self._config.metadata_dir is not None:
                 place = Path(self._config.metadata_dir)
-                folder = read_folder(place, self._drive, self._source_roots())
+                folder = read_folder(place, self._drive, self._source_roots(), self._exclude)
                 if folder is None:
                     self._events.warn(f"metadata_dir {self._config.metadata_dir} does not exist")
             with open_lab(self._settings) as lab:
@@ -402,9 +400,11 @@ class UploadJob:
             found = {d.file_name: d.status for d in gathered.documents.values()}
             figures["documents"] = provenance(gathered.documents)
             figures["message"] = ", ".join(f"{name} {status}" for name, status in found.items())
-        return gathered.documents
+        return gathered.documents, folder.excluded if folder else []
 
-    def _modalities(self, scans: Sequence[Scan], documents: dict[str, Document]) -> Plan:
+    def _modalities(
+        self, scans: Sequence[Scan], documents: dict[str, Document], excluded_documents: list[str]
+    ) -> Plan:
         """Decide for each modality what is sent."""
         parts: list[Sequence[Item]] = []
         for config, found in zip(self._config.modalities, scans):
@@ -419,6 +419,9 @@ class UploadJob:
                 figures.update(files=len(found.files), bytes=found.size, zip=zipped)
                 figures["message"] = f"{folder}: {'as one zip' if zipped else 'as it is'}"
                 parts.append(chosen)
+        excluded = Sample(map(shown, excluded_documents))
+        for found in scans:
+            excluded.add(found.excluded)
         names = {document.file_name for document in documents.values()}
         plan = Plan(
             self._prefix,
@@ -427,6 +430,7 @@ class UploadJob:
             sorted(names | {"processing.json", RECORD_NAME}),
             [shown(name) for found in scans for name in found.empty_folders],
             [shown(name) for found in scans for name in found.left_out],
+            excluded,
         )
         plan.check(self._store.object_limit)
         return plan
@@ -522,7 +526,6 @@ class UploadJob:
         arrivals: Arrivals,
         kept: Kept,
         claim: Claim,
-        litter: list[str],
     ) -> Outcome:
         """Put the manifest beside the asset, and call it done."""
         size = arrivals.size + sum(entry.size for entry in kept.entries)
@@ -542,7 +545,7 @@ class UploadJob:
             "bytes": size,
             "empty_folders": plan.empty_folders,
             "left_out": plan.left_out,
-            "changed_meanwhile": litter,
+            **plan.excluded.fields("excluded"),
             **kept.left.fields(),
         }
         claim.lease.renew()

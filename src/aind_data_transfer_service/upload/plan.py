@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from aind_data_transfer_service.errors import SourceError
+from aind_data_transfer_service.upload.sample import Sample
 from aind_data_transfer_service.upload.source import listed, shown
 from aind_data_transfer_service.upload.transforms import FileItems, Item, ZipItem
 
@@ -135,6 +136,8 @@ class Plan:
     """Names of the metadata documents, at the root of the asset."""
     empty_folders: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    excluded: Sample = field(default_factory=Sample)
+    """Places of files and folders whose names are excluded."""
 
     @cached_property
     def files_total(self) -> int:
@@ -217,6 +220,10 @@ class Plan:
             yield f"  {name}/  empty, left out"
         for name in self.left_out:
             yield f"  {name}  holds no data, left out"
+        for name in self.excluded.first:
+            yield f"  {name}  excluded by its name"
+        if self.excluded.others:
+            yield f"  {self.excluded.others:,} more are excluded by their names"
 
     def as_json(self) -> dict[str, Any]:
         """Write the plan for programs: all but the items, of which there may be a million."""
@@ -229,6 +236,7 @@ class Plan:
             "documents": self.documents,
             "empty_folders": self.empty_folders,
             "left_out": self.left_out,
+            **self.excluded.fields("excluded"),
         }
 
 

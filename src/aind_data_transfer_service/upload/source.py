@@ -9,6 +9,7 @@ any other link             stops the job: broken, to a folder, or leading out of
 folder or file of keys     stops the job: `.ssh`, `.aws`, `.netrc` and the like
 socket, pipe, device       holds no data: left out, with a warning
 empty folder               a store has no folders: left out, with a warning, named in the manifest
+excluded name              left out, and named in the manifest: `.DS_Store` and the like
 unreadable file or folder  stops the job
 odd name                   spaces, quotes, Unicode and the like arrive as they are; a name that a
                            store would change or refuse stops the job: control characters,
@@ -16,13 +17,11 @@ odd name                   spaces, quotes, Unicode and the like arrive as they a
 =========================  ======================================================================
 
 Whatever stops a job stops it before any byte moves, and everything found wrong is named at once.
-Once all is sent the source is looked at again: what came, went or changed meanwhile fails the job,
-except for files that programs leave in folders that somebody opens. Those are a warning.
+Once all is sent the source is looked at again: what came, went or changed meanwhile fails the job.
 """
 
 import errno
 import os
-import re
 import stat
 import sys
 import time
@@ -33,6 +32,7 @@ from pathlib import PurePosixPath
 
 from aind_data_transfer_service.drives import Drive, reason
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
+from aind_data_transfer_service.excluded_names import ExcludedNames
 from aind_data_transfer_service.similar_path import similar_hint
 from aind_data_transfer_service.source_roots import (
     READ_ONLY,
@@ -42,6 +42,7 @@ from aind_data_transfer_service.source_roots import (
 )
 from aind_data_transfer_service.upload.files import Files, SourceFile, Status, Tree
 from aind_data_transfer_service.upload.filesystem import fresh_status, may_cache_attributes
+from aind_data_transfer_service.upload.sample import Sample
 from aind_data_transfer_service.upload.source_reader import LED_AWAY, SourceReader
 from aind_data_transfer_service.upload.store import key_problem
 
@@ -52,10 +53,6 @@ _UNSETTLED_NS = 60 * 1_000_000_000
 """A file that changed so shortly before the first look is read again at the last. A program that
 writes by mmap changes no time of the file while its page waits to be written to the drive, which
 Linux does after 35 seconds by default."""
-_LITTER = re.compile(
-    r"(?:\A|/)(?:\.DS_Store|\._[^/]*|Thumbs\.db|desktop\.ini|~\$[^/]*|\.nfs[0-9A-Fa-f]+)\Z"
-)
-"""Files that Finder, Explorer, Office and clients of NFS leave in folders that somebody opens."""
 _LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _SHOWN = 10
 _MISSING = "does not exist"
@@ -70,6 +67,10 @@ class Scan:
     """Places in the asset that hold nothing."""
     left_out: list[str] = field(default_factory=list)
     """Sockets, pipes and devices."""
+    excluded: Sample = field(default_factory=Sample)
+    """Places in the asset of files and folders whose names are excluded."""
+    exclude: ExcludedNames = field(default_factory=ExcludedNames)
+    """Which names are excluded."""
     problems: list[str] = field(default_factory=list)
     """What has to be put right before anything can be sent."""
     is_first: bool = True
@@ -157,6 +158,7 @@ def scan(
     drive: Drive | None = None,
     is_first: bool = True,
     roots: SourceRoots | None = None,
+    exclude: ExcludedNames | None = None,
 ) -> Scan:
     """Find everything in a source. Nothing is read but folders.
 
@@ -177,6 +179,8 @@ def scan(
         attributes that the system has in its cache.
     roots : SourceRoots | None
         The folders that may be uploaded; by default all but private ones.
+    exclude : ExcludedNames | None
+        Names in the source that are left out; by default none.
 
     Raises
     ------
@@ -194,7 +198,11 @@ def scan(
         reader = SourceReader(root, (roots or SourceRoots()).resolve(root))
     except SourceError as error:
         reader, problem = SourceReader(root, root), str(error)
-    found = Scan(Files(Tree(root, folder, drive or Drive(), reader)), is_first=is_first)
+    found = Scan(
+        Files(Tree(root, folder, drive or Drive(), reader)),
+        is_first=is_first,
+        exclude=exclude or ExcludedNames(),
+    )
     if problem:
         found.problems.append(problem)
         return found
@@ -215,18 +223,13 @@ def scan(
     return found
 
 
-def check_still(before: Sequence[Scan], later: Sequence[Scan]) -> list[str]:
+def check_still(before: Sequence[Scan], later: Sequence[Scan]) -> None:
     """Make sure that the sources are what they were when the job began.
 
     Parameters
     ----------
     before, later : Sequence[Scan]
         What each of them held then, and what it holds at present.
-
-    Returns
-    -------
-    list[str]
-        What came, went or changed of the files that programs leave wherever somebody looks.
 
     Raises
     ------
@@ -238,23 +241,19 @@ def check_still(before: Sequence[Scan], later: Sequence[Scan]) -> list[str]:
     """
     if problems := [problem for now in later for problem in now.problems]:
         raise SourceError(listed(problems))
-    changed, litter = changes_between(before, later)
-    if changed:
+    if changed := changes_between(before, later):
         raise SourceChangedError(
             f"the source changed while the job ran: {listed(changed)}; wait until nothing "
             "writes to it and submit again"
         )
-    return litter
 
 
-def changes_between(before: Sequence[Scan], later: Sequence[Scan]) -> tuple[list[str], list[str]]:
-    """Return what came, went or changed in the sources: first data, then litter of programs."""
+def changes_between(before: Sequence[Scan], later: Sequence[Scan]) -> list[str]:
+    """Return what came, went or changed in the sources."""
     changed: list[str] = []
-    litter: list[str] = []
     for found, now in zip(before, later):
-        for name, words in _changes(found.files, now.files):
-            (litter if _LITTER.search(name) else changed).append(words)
-    return sorted(changed), litter
+        changed += _changes(found.files, now.files)
+    return sorted(changed)
 
 
 def _root_problem(path: str, drive: Drive) -> str | None:
@@ -285,22 +284,22 @@ def _open_once(path: str) -> None:
     os.close(os.open(path, READ_ONLY))
 
 
-def _changes(before: Files, after: Files) -> Iterator[tuple[str, str]]:
-    """Give the names of files that came, went or changed, and what became of each."""
+def _changes(before: Files, after: Files) -> Iterator[str]:
+    """Say which files came, went or changed."""
     if before.is_same(after):
         return
     left, right = iter(before), iter(after)
     old, new = next(left, None), next(right, None)
     while old is not None or new is not None:
         if old is not None and (new is None or _order(old) < _order(new)):
-            yield old.name, f"{shown(old.path)} vanished"
+            yield f"{shown(old.path)} vanished"
             old = next(left, None)
         elif new is not None and (old is None or _order(new) < _order(old)):
-            yield new.name, f"{shown(new.path)} appeared"
+            yield f"{shown(new.path)} appeared"
             new = next(right, None)
         elif old is not None and new is not None:
             if (old.size, old.mtime_ns) != (new.size, new.mtime_ns):
-                yield old.name, f"{shown(old.path)} changed"
+                yield f"{shown(old.path)} changed"
             old, new = next(left, None), next(right, None)
 
 
@@ -327,19 +326,25 @@ def _children(found: Scan, inner: str) -> list[str]:
     """List a folder by name, the folders in it with a stroke at their end."""
     folder = f"{found.tree.root}/{inner}"
 
-    def list_names() -> list[str]:
+    def list_names() -> tuple[list[str], list[str]]:
+        is_excluded = found.exclude.match
+        names, excluded = [], []
         descriptor = found.tree.reader.open_folder(inner.rstrip("/"))
         try:
             with os.scandir(descriptor) as entries:
-                return [
-                    f"{inner}{entry.name}{'/' if entry.is_dir(follow_symlinks=False) else ''}"
-                    for entry in entries
-                ]
+                for entry in entries:
+                    if is_excluded(name := entry.name):
+                        excluded.append(name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        names.append(f"{inner}{name}/")
+                    else:
+                        names.append(inner + name)
         finally:
             os.close(descriptor)
+        return names, excluded
 
     try:
-        names = found.tree.drive.run(shown(folder), list_names)
+        names, excluded = found.tree.drive.run(shown(folder), list_names)
     except OSError as error:
         found.problems.append(
             f"{shown(folder)} became a link while the source was looked at"
@@ -347,6 +352,9 @@ def _children(found: Scan, inner: str) -> list[str]:
             else unreadable(folder, error)
         )
         return []
+    found.excluded.add(
+        shown(f"{found.tree.folder}/{inner}{name}") for name in sorted(excluded, key=os.fsencode)
+    )
     if not names:
         found.empty_folders.append(f"{found.tree.folder}/{inner}".rstrip("/"))
     names.sort(key=os.fsencode)

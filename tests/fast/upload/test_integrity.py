@@ -19,7 +19,6 @@ from aind_data_transfer_service.errors import (
 from aind_data_transfer_service.upload import job
 from aind_data_transfer_service.upload.events import Events, Kind, Step
 from aind_data_transfer_service.upload.local_store import LocalAssetStore
-from aind_data_transfer_service.upload.manifest import read_manifest
 from aind_data_transfer_service.upload.store import manifest_key, mark_key, record_folder
 from tests.support import slow
 from tests.support.transfer import PREFIX, TransferTestCase
@@ -36,33 +35,6 @@ class TestSourceThatMoves(TransferTestCase):
         self.run_job()
         self.assertEqual(self.told.figures("transfer", "end")["files_sent"], 1)
         self.assertEqual(self.stored()["behavior/late/b.txt"], b"late")
-
-    def test_litter_that_comes_goes_or_changes_is_a_warning(self):
-        self.write("a.txt")
-        changed, gone = self.write("sub/Thumbs.db"), self.write("sub/~$table.xlsx")
-
-        def look_around():
-            self.write("sub/.DS_Store")
-            self.write("._a.txt")
-            changed.write_bytes(b"other")
-            gone.unlink()
-
-        self.told.when(Step.TRANSFER, Kind.END, look_around)
-        self.run_job()
-        (warning,) = [w for w in self.told.warnings() if "look into folders" in w]
-        header, entries = read_manifest(self.store, PREFIX)
-        words = ("._a.txt appeared", ".DS_Store appeared", "Thumbs.db changed", "xlsx vanished")
-        for expected, named in zip(words, header["changed_meanwhile"], strict=True):
-            self.assertIn(expected, named)
-            self.assertIn(expected, warning)
-        self.assertEqual(self.stored()["behavior/sub/Thumbs.db"], b"data")
-        self.assertNotIn("behavior/sub/.DS_Store", entries)
-
-    def test_names_that_only_resemble_litter_are_data(self):
-        self.write("a.txt")
-        self.told.when(Step.TRANSFER, Kind.END, lambda: self.write("x.DS_Store/my._file"))
-        with self.assertRaisesRegex(SourceChangedError, "my._file appeared"):
-            self.run_job()
 
     def test_a_file_that_changes_after_it_was_sent_is_named(self):
         path = self.write("a.txt")
