@@ -113,15 +113,29 @@ class SourceRoots:
             raise SourceError(problem)
         named = os.path.normpath(path)
         real = os.path.realpath(named)
+        if problem := self.target_problem(named, real):
+            raise SourceError(problem)
+        return real
+
+    def target_problem(self, named: str, real: str) -> str:
+        """Return why a path may not be read by where it really is; an empty text if it may.
+
+        Parameters
+        ----------
+        named : str
+            The path.
+        real : str
+            Where it really is.
+        """
         private = [*self._private, *self._real_private]
         problem = _private_problem(named, real, private) or self._mount_problem(named, real)
-        if problem:
-            raise SourceError(problem)
-        if self.roots and not any(is_under(real, root) for root in self._real_roots):
-            raise SourceError(
-                f"{_shown(named)} leads to {_shown(real)}, which is {self._outside()}"
-            )
-        return real
+        if not problem and self.roots and not self._is_in_roots(real):
+            problem = f"{_shown(named)} leads to {_shown(real)}, which is {self._outside()}"
+        return problem
+
+    def _is_in_roots(self, real: str) -> bool:
+        """Return whether a path without links is in one of the roots."""
+        return any(is_under(real, root) for root in self._real_roots)
 
     def open(self, path: str) -> int:
         """Open a file for reading, and return its descriptor.

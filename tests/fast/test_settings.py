@@ -214,6 +214,15 @@ class Values(unittest.TestCase):
         self.assertNotIn("EXCLUDE", service().agreed_environment())
         self.assertIn(".DS_Store", UploadSettings().exclude)
 
+    def test_what_broken_links_do_is_passed_to_every_job(self) -> None:
+        self.assertEqual("fail", UploadSettings().broken_links)
+        found = service(BROKEN_LINKS="Warn")
+        for environment in (found.job_environment(), found.agreed_environment()):
+            with mock.patch.dict(os.environ, environment, clear=True):
+                self.assertEqual("warn", UploadSettings().broken_links)
+        with self.assertRaises(ValidationError):
+            service(BROKEN_LINKS="ignore")
+
     def test_names_that_could_never_be_excluded_are_all_named(self) -> None:
         with self.assertRaises(ValidationError) as caught:
             service(EXCLUDE='["a/b", "*", "?*", "", 5, "x\\u0000"]')

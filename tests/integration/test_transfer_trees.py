@@ -75,7 +75,7 @@ _EMPTY = st.builds(Wanted, _FOLDERS, _NAMES, st.just(0), st.just("folder"))
 _TREES = st.tuples(st.lists(_FILES | _EMPTY, max_size=12), st.lists(_LARGE, max_size=2)).map(
     lambda pair: pair[1] + pair[0]
 )
-_WRONG = st.sampled_from(["loop", "leads nowhere", "to a folder", "out of the source"])
+_WRONG = st.sampled_from(["loop", "leads nowhere", "to its own folder", "to what is private"])
 
 
 def often(examples):
@@ -206,8 +206,8 @@ class TestLinks(TreesTestCase):
             target = {
                 "loop": path,
                 "leads nowhere": Path("nothing here"),
-                "to a folder": root,
-                "out of the source": Path("/etc/hostname"),
+                "to its own folder": root,
+                "to what is private": Path("/etc/hostname"),
             }[wrong]
             path.symlink_to(target)
             with self.assertRaisesRegex(SourceError, "link"):

@@ -20,7 +20,15 @@ from aind_data_transfer_service.configs.plain_text import show
 from aind_data_transfer_service.configs.values import bucket_problem
 from aind_data_transfer_service.errors import SourceError, StoreUnavailable
 from aind_data_transfer_service.jobs.check_analysis import capsule_warnings
-from aind_data_transfer_service.jobs.findings import LATE, CheckResult, Labelled, ToCheck, said
+from aind_data_transfer_service.jobs.check_links import find_broken_links
+from aind_data_transfer_service.jobs.findings import (
+    LATE,
+    CheckResult,
+    Labelled,
+    SourcePlace,
+    ToCheck,
+    said,
+)
 from aind_data_transfer_service.jobs.known import Known
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.jobs.submission import asset_location
@@ -139,7 +147,7 @@ class Checks:
         roots = SourceRoots(self._roots, settings.private_paths, real_roots)
         visible = {root for root, seen in known.items() if seen.is_visible}
         places = list(_source_places(jobs))
-        names = {path: roots.name_problem(path) for _, _, path, _ in places}
+        names = {one.path: roots.name_problem(one.path) for one in places}
         asked = [path for path, problem in names.items() if not problem]
         patience = max(0.1, deadline - time.monotonic())
         seen: dict[str, object] = dict(self._folders.ask(partial(_look, roots), asked, patience))
@@ -150,6 +158,10 @@ class Checks:
                 is_error = finding.is_certain and (is_needed or finding.is_refusal)
                 found = result.errors if is_error else result.warnings
                 found[label].append(f"{label}, {place}: {finding.text}")
+        good = {path for path, found in seen.items() if found == _Finding()}
+        sources = [one for one in places if one.is_needed and one.path in good]
+        seen_here = [known[root].real for root in visible]
+        result.add(find_broken_links(sources, roots, seen_here, settings, self._folders, deadline))
         return result
 
     def _check_destinations(self, jobs: Sequence[ToCheck]) -> CheckResult:
@@ -317,18 +329,18 @@ def in_flight_error(label: str, location: str, job_id: str) -> str:
     )
 
 
-def _source_places(jobs: Sequence[ToCheck]) -> Iterable[tuple[str, str, str, bool]]:
-    """List label, place, path, and whether the job fails without it, of all that jobs will read."""
+def _source_places(jobs: Sequence[ToCheck]) -> Iterable[SourcePlace]:
+    """List all that jobs will read."""
     for job in jobs:
         is_row = job.label.startswith("row ")
         for number, modality in enumerate(job.config.modalities):
             place = f"modality{number}.source" if is_row else f"modalities.{number}.source"
-            yield job.label, place, str(modality.source), True
+            yield SourcePlace(job.label, place, str(modality.source), True)
             if isinstance(modality.extra_configs, str):
                 place = place.replace(".source", ".extra_configs")
-                yield job.label, place, modality.extra_configs, False
+                yield SourcePlace(job.label, place, modality.extra_configs, False)
         if job.config.metadata_dir is not None:
-            yield job.label, "metadata_dir", str(job.config.metadata_dir), False
+            yield SourcePlace(job.label, "metadata_dir", str(job.config.metadata_dir), False)
 
 
 def open_destination(settings: ServiceSettings, root: str, bucket: str) -> AssetStore:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aind_data_transfer_service.errors import TransferServiceError
 
@@ -88,6 +88,18 @@ class ToCheck:
 
     label: str
     config: ConfigToCheck
+
+
+class SourcePlace(NamedTuple):
+    """A path that a job will read."""
+
+    label: str
+    """How the job is called in messages."""
+    place: str
+    """Where the request names the path."""
+    path: str
+    is_needed: bool
+    """Whether the job fails without it."""
 
 
 @dataclass

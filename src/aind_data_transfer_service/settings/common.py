@@ -11,6 +11,7 @@ from aind_data_transfer_service import excluded_names
 from aind_data_transfer_service.configs.bucket_words import BUCKET_WORDS
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import (
+    BrokenLinks,
     BucketName,
     BucketPatterns,
     Destination,
@@ -40,6 +41,8 @@ class CommonSettings(EnvironmentSettings):
     `/server/share`."""
     exclude: NamePatterns = excluded_names.DEFAULT
     """Names and patterns of files and folders that are not uploaded; `[]` excludes nothing."""
+    broken_links: BrokenLinks = "fail"
+    """What a link that leads nowhere does: `fail` the job, or `warn` and be left out."""
     allowed_buckets: BucketPatterns = frozenset()
     """The buckets that jobs may upload to, by name or pattern such as `lab-*`; without one, all."""
     default_s3_bucket: BucketName | None = None

@@ -313,6 +313,7 @@ class ServiceSettings(CommonSettings):
             "open_data_bucket_name",
             "private_bucket_name",
             "scratch_bucket_name",
+            "broken_links",
         ):
             if name in self.model_fields_set and (value := getattr(self, name)):
                 environment[name.upper()] = str(value)

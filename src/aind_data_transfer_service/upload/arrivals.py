@@ -154,7 +154,7 @@ class Arrivals(Iterable[Entry]):
         if not is_what_was_sent(item, entry.source, entry.sha256):
             return False
         if entry.source != item.version:  # the bytes were compared: the next job need not do so
-            self.add(replace(entry, source=item.version))
+            self.add(replace(entry, source=item.version, target=item.target))
         return True
 
     def _note(self, entry: Entry, offset: int) -> None:

@@ -79,6 +79,11 @@ class SourceFile(msgspec.Struct, frozen=True, gc=False):
         return self.tree.root if self.alone else f"{self.tree.root}/{self.name}"
 
     @property
+    def target(self) -> str:
+        """Where it really is, if a link led to it or to a folder that it is in; else empty."""
+        return self.tree.reader.target_of(self.name) or ""
+
+    @property
     def key(self) -> str:
         """Its place in the asset."""
         return f"{self.tree.folder}/{self.name}"

@@ -81,6 +81,7 @@ from aind_data_transfer_service.upload.shards import (
     write_record,
 )
 from aind_data_transfer_service.upload.source import (
+    Rules,
     Scan,
     changes_between,
     check_sources,
@@ -315,6 +316,7 @@ class UploadJob:
             ):
                 self._events.warn(warning)
             preflight.check_scans(scans)
+            preflight.check_apart(self._store, self._prefix, preflight.link_targets(scans))
             size = sum(found.size for found in scans)
             files = sum(len(found.files) for found in scans)
             figures.update(files=files, bytes=size)
@@ -339,7 +341,8 @@ class UploadJob:
 
     def _scan(self, is_first: bool = True) -> list[Scan]:
         """Find everything in the sources."""
-        roots = self._source_roots()
+        settings = self._settings
+        rules = Rules(self._source_roots(), self._exclude, settings.broken_links == "warn")
         return [
             scan(
                 str(modality.source),
@@ -348,8 +351,7 @@ class UploadJob:
                 self._store.key_limit,
                 self._drive,
                 is_first,
-                roots,
-                self._exclude,
+                rules,
             )
             for modality in self._config.modalities
         ]
@@ -431,6 +433,8 @@ class UploadJob:
             [shown(name) for found in scans for name in found.empty_folders],
             [shown(name) for found in scans for name in found.left_out],
             excluded,
+            Sample(line for found in scans for line in preflight.links_of(found)),
+            Sample(name for found in scans for name in found.broken_links),
         )
         plan.check(self._store.object_limit)
         return plan
@@ -546,6 +550,8 @@ class UploadJob:
             "empty_folders": plan.empty_folders,
             "left_out": plan.left_out,
             **plan.excluded.fields("excluded"),
+            **plan.links.fields("links"),
+            **plan.broken_links.fields("broken_links"),
             **kept.left.fields(),
         }
         claim.lease.renew()

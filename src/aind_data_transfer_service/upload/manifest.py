@@ -58,7 +58,7 @@ _WRITES = 3
 """How often a manifest is written to a store that does not check what it takes."""
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class Entry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One file of an asset, as it was sent."""
 
     path: str
@@ -71,6 +71,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """What the store called it when it had taken it."""
     source: str
     """What changes when the source does: by it a file need not be sent again."""
+    target: str = ""
+    """Where the file really is, if a link led to it or to a folder that it is in."""
 
     def is_stored_as(self, stored: StoredObject | None) -> bool:
         """Tell whether the store lists what was sent."""

@@ -136,8 +136,12 @@ class Plan:
     """Names of the metadata documents, at the root of the asset."""
     empty_folders: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    excluded: Sample = field(default_factory=Sample)
+    excluded: Sample[str] = field(default_factory=Sample)
     """Places of files and folders whose names are excluded."""
+    links: Sample[dict[str, str]] = field(default_factory=Sample)
+    """The `path` of each link that was followed, and its `target`."""
+    broken_links: Sample[str] = field(default_factory=Sample)
+    """What is wrong with links that are left out."""
 
     @cached_property
     def files_total(self) -> int:
@@ -224,6 +228,12 @@ class Plan:
             yield f"  {name}  excluded by its name"
         if self.excluded.others:
             yield f"  {self.excluded.others:,} more are excluded by their names"
+        for link in self.links.first:
+            yield f"  {link['path']}  link to {link['target']}"
+        if self.links.others:
+            yield f"  {self.links.others:,} more links are followed"
+        for text in self.broken_links.first:
+            yield f"  left out: {text}"
 
     def as_json(self) -> dict[str, Any]:
         """Write the plan for programs: all but the items, of which there may be a million."""
@@ -237,6 +247,8 @@ class Plan:
             "empty_folders": self.empty_folders,
             "left_out": self.left_out,
             **self.excluded.fields("excluded"),
+            **self.links.fields("links"),
+            **self.broken_links.fields("broken_links"),
         }
 
 

@@ -5,7 +5,7 @@ enough.
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import wait
 from datetime import datetime
 from functools import partial
@@ -29,6 +29,8 @@ from aind_data_transfer_service.upload.store import (
     probe_key,
 )
 
+_PROBLEMS = 50
+"""How many problems of sources are named."""
 _MARGIN = 64 * 1024**2
 _UNCHECKED = (
     "the S3 server accepts data whose checksum is wrong, so every file is read back after the "
@@ -47,7 +49,7 @@ def check_scans(scans: list[Scan]) -> None:
     """
     problems = [problem for scan in scans for problem in scan.problems]
     if problems:
-        raise SourceError(listed(problems))
+        raise SourceError(listed(problems, _PROBLEMS))
 
 
 def check_free(store: AssetStore, prefix: str, force: bool) -> AssetState:
@@ -140,7 +142,18 @@ def _name_of(moment: datetime) -> str:
     return moment.isoformat()[:19]
 
 
-def check_apart(store: AssetStore, prefix: str, sources: list[str]) -> None:
+def links_of(found: Scan) -> Iterator[dict[str, str]]:
+    """Return the place of each link in the asset, and what it leads to."""
+    for name, target in sorted(found.tree.reader.links.items()):
+        yield {"path": shown(f"{found.tree.folder}/{name}"), "target": shown(target)}
+
+
+def link_targets(scans: Iterable[Scan]) -> Iterator[str]:
+    """Return what links in the sources lead to."""
+    return (target for found in scans for target in found.tree.reader.links.values())
+
+
+def check_apart(store: AssetStore, prefix: str, sources: Iterable[str]) -> None:
     """Make sure that the job does not write into what it reads, nor reads what it writes.
 
     Raises
@@ -300,6 +313,8 @@ def left_behind(scans: list[Scan]) -> Iterator[str]:
         if found.left_out:
             names = listed([shown(path) for path in sorted(found.left_out)])
             yield f"left out, for sockets, pipes and devices hold no data: {names}"
+        if found.broken_links:
+            yield f"left out: {listed(found.broken_links, _PROBLEMS)}"
         if found.files and found.empty_folders:
             names = listed([shown(path) for path in sorted(found.empty_folders)])
             yield f"left out, for a store has no empty folders: {names}"

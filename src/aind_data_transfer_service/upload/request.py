@@ -74,6 +74,7 @@ def read_request(
     RequestError
         Where it cannot be read, with everything that is wrong.
     """
+    read_paths: dict[str, str] = {}
     context = {
         "lab_timezone": ZoneInfo(settings.lab_timezone),
         "date_order": "MDY",
@@ -81,7 +82,7 @@ def read_request(
         "bucket_names": settings.bucket_names,
         "processor_optional": True,  # whether it is, the service has decided
         "path_mappings": settings.path_mappings,
-        "read_paths": (read_paths := {}),
+        "read_paths": read_paths,
     }
     try:
         config = read_config(text, context)

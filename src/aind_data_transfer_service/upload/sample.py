@@ -1,31 +1,32 @@
-"""The first of many texts, and how many there are: for the header of a manifest, which is short."""
+"""The first of many values, and how many there are: the header of a manifest has to be short."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+T = TypeVar("T")
 MOST = 1000
 """How many are listed; the others are counted."""
 
 
-class Sample:
-    """Texts of which the first are listed and all are counted.
+class Sample(Generic[T]):
+    """Values of which the first are listed and all are counted.
 
     Parameters
     ----------
-    texts : Iterable[str]
-        The first texts.
+    values : Iterable
+        The first values.
     """
 
-    def __init__(self, texts: Iterable[str] = ()):
-        self.first: list[str] = []
+    def __init__(self, values: Iterable[T] = ()):
+        self.first: list[T] = []
         self.total = 0
-        self.add(texts)
+        self.add(values)
 
-    def add(self, texts: "Iterable[str] | Sample") -> None:
-        """Add further texts, or those of another sample."""
-        known = texts.first if isinstance(texts, Sample) else list(texts)
+    def add(self, values: "Iterable[T] | Sample[T]") -> None:
+        """Add further values, or those of another sample."""
+        known = values.first if isinstance(values, Sample) else list(values)
         self.first += known[: MOST - len(self.first)]
-        self.total += texts.total if isinstance(texts, Sample) else len(known)
+        self.total += values.total if isinstance(values, Sample) else len(known)
 
     @property
     def others(self) -> int:

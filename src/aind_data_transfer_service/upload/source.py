@@ -4,8 +4,9 @@ What becomes of everything that can lie in a folder:
 
 =========================  ======================================================================
 regular file               sent, empty ones too; hard links as often as they are named
-link to a file             sent as the file that it leads to, if that lies in the same source
-any other link             stops the job: broken, to a folder, or leading out of the source
+link                       sent as the file or folder that it leads to, as often as it is named
+link to what is private    stops the job, and so does one out of the folders that may be uploaded
+broken link                stops the job, or is left out with a warning: `BROKEN_LINKS` decides
 folder or file of keys     stops the job: `.ssh`, `.aws`, `.netrc` and the like
 socket, pipe, device       holds no data: left out, with a warning
 empty folder               a store has no folders: left out, with a warning, named in the manifest
@@ -20,7 +21,6 @@ Whatever stops a job stops it before any byte moves, and everything found wrong 
 Once all is sent the source is looked at again: what came, went or changed meanwhile fails the job.
 """
 
-import errno
 import os
 import stat
 import sys
@@ -34,6 +34,7 @@ from aind_data_transfer_service.drives import Drive, reason
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
 from aind_data_transfer_service.excluded_names import ExcludedNames
 from aind_data_transfer_service.similar_path import similar_hint
+from aind_data_transfer_service.source_links import BrokenLinkError, follow_link
 from aind_data_transfer_service.source_roots import (
     READ_ONLY,
     SourceRoots,
@@ -53,9 +54,23 @@ _UNSETTLED_NS = 60 * 1_000_000_000
 """A file that changed so shortly before the first look is read again at the last. A program that
 writes by mmap changes no time of the file while its page waits to be written to the drive, which
 Linux does after 35 seconds by default."""
-_LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+MOST_FOLDER_LINKS = 10_000
+"""Links to folders that are followed in one source. Ten folders, each with two links to the next,
+are a thousand folders."""
 _SHOWN = 10
 _MISSING = "does not exist"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What may be read, and what is left out."""
+
+    roots: SourceRoots = field(default_factory=SourceRoots)
+    """The folders that may be uploaded."""
+    exclude: ExcludedNames = field(default_factory=ExcludedNames)
+    """Names that are left out."""
+    keeps_broken_links_out: bool = False
+    """Whether broken links are left out, rather than stop the job."""
 
 
 @dataclass
@@ -67,10 +82,16 @@ class Scan:
     """Places in the asset that hold nothing."""
     left_out: list[str] = field(default_factory=list)
     """Sockets, pipes and devices."""
-    excluded: Sample = field(default_factory=Sample)
+    excluded: Sample[str] = field(default_factory=Sample)
     """Places in the asset of files and folders whose names are excluded."""
-    exclude: ExcludedNames = field(default_factory=ExcludedNames)
-    """Which names are excluded."""
+    rules: "Rules" = field(default_factory=lambda: Rules())
+    """What may be read, and what is left out."""
+    broken_links: list[str] = field(default_factory=list)
+    """What is wrong with links that are left out."""
+    folder_links: int = 0
+    """How many links to folders were followed."""
+    caching: dict[str, bool] = field(default_factory=dict)
+    """By folder whether its file system may return attributes that are out of date."""
     problems: list[str] = field(default_factory=list)
     """What has to be put right before anything can be sent."""
     is_first: bool = True
@@ -157,8 +178,7 @@ def scan(
     key_limit: int,
     drive: Drive | None = None,
     is_first: bool = True,
-    roots: SourceRoots | None = None,
-    exclude: ExcludedNames | None = None,
+    rules: Rules | None = None,
 ) -> Scan:
     """Find everything in a source. Nothing is read but folders.
 
@@ -177,10 +197,8 @@ def scan(
     is_first : bool
         Whether this is the first look. A later one asks the server of a network drive for
         attributes that the system has in its cache.
-    roots : SourceRoots | None
-        The folders that may be uploaded; by default all but private ones.
-    exclude : ExcludedNames | None
-        Names in the source that are left out; by default none.
+    rules : Rules | None
+        What may be read, and what is left out; by default all but what is private, and nothing.
 
     Raises
     ------
@@ -192,28 +210,28 @@ def scan(
             f"Python decodes names of files as {sys.getfilesystemencoding()} here, and they are "
             "UTF-8; start it with -X utf8, or set PYTHONUTF8=1"
         )
-    root = os.path.abspath(root)
+    root, rules = os.path.abspath(root), rules or Rules()
     problem = ""
     try:
-        reader = SourceReader(root, (roots or SourceRoots()).resolve(root))
+        reader = SourceReader(root, rules.roots.resolve(root))
     except SourceError as error:
         reader, problem = SourceReader(root, root), str(error)
     found = Scan(
         Files(Tree(root, folder, drive or Drive(), reader)),
         is_first=is_first,
-        exclude=exclude or ExcludedNames(),
+        rules=rules,
     )
     if problem:
         found.problems.append(problem)
         return found
-    if not is_first and may_cache_attributes(root):
-        found.lstat, found.stat = partial(fresh_status, follow_symlinks=False), fresh_status
+    if not is_first:
+        _ask_past_cache(found, root)
     try:
         status = _status(found, root, found.stat)
         if stat.S_ISREG(status.st_mode):
             found.files = Files(found.tree, alone=True)
             name = os.path.basename(root)
-            _check_name(found, prefix, f"{folder}/{name}", root, key_limit)
+            _check_name(found, f"{prefix}/{folder}/{name}", root, key_limit)
             _add(found, name, status)
         else:
             _walk(found, prefix, key_limit)
@@ -253,6 +271,7 @@ def changes_between(before: Sequence[Scan], later: Sequence[Scan]) -> list[str]:
     changed: list[str] = []
     for found, now in zip(before, later):
         changed += _changes(found.files, now.files)
+        changed += _link_changes(found, now)
     return sorted(changed)
 
 
@@ -303,6 +322,19 @@ def _changes(before: Files, after: Files) -> Iterator[str]:
             old, new = next(left, None), next(right, None)
 
 
+def _link_changes(before: Scan, after: Scan) -> Iterator[str]:
+    """Say which links lead elsewhere: what they lead to may have the same sizes and times."""
+    old, new = before.tree.reader.links, after.tree.reader.links
+    for name in sorted(old.keys() | new.keys()) if old != new else ():
+        path, was, now = shown(f"{before.tree.root}/{name}"), old.get(name), new.get(name)
+        if was is None and now is not None:
+            yield f"{path} became a link to {shown(now)}"
+        elif was is not None and now is None:
+            yield f"{path} is no longer a link to {shown(was)}"
+        elif was is not None and now is not None and was != now:
+            yield f"{path} was a link to {shown(was)} and now leads to {shown(now)}"
+
+
 def _order(file: SourceFile) -> bytes:
     """Tell by what files are in order."""
     return os.fsencode(file.name)
@@ -310,7 +342,8 @@ def _order(file: SourceFile) -> bytes:
 
 def _walk(found: Scan, prefix: str, key_limit: int) -> None:
     """Go through a folder and everything beneath, in the order of the files' whole names."""
-    real_root = found.tree.reader.real + "/"
+    links, root = found.tree.reader.links, f"{found.tree.root}/"
+    asset = f"{prefix}/{found.tree.folder}/"
     waiting = [iter(_children(found, ""))]
     while waiting:
         name = next(waiting[-1], None)
@@ -319,32 +352,40 @@ def _walk(found: Scan, prefix: str, key_limit: int) -> None:
         elif name.endswith("/"):
             waiting.append(iter(_children(found, name)))
         else:
-            _take(found, name, real_root, prefix, key_limit)
+            path = root + name
+            status = _look(found, name, path, links.get(name, path))
+            if status is not None:
+                _check_name(found, asset + name, path, key_limit)
+                _add(found, name, status)
 
 
 def _children(found: Scan, inner: str) -> list[str]:
     """List a folder by name, the folders in it with a stroke at their end."""
     folder = f"{found.tree.root}/{inner}"
 
-    def list_names() -> tuple[list[str], list[str]]:
-        is_excluded = found.exclude.match
-        names, excluded = [], []
+    def list_names() -> tuple[list[str], list[str], list[str]]:
+        is_excluded = found.rules.exclude.match
+        names, links, excluded = [], [], []
         descriptor = found.tree.reader.open_folder(inner.rstrip("/"))
         try:
             with os.scandir(descriptor) as entries:
                 for entry in entries:
                     if is_excluded(name := entry.name):
                         excluded.append(name)
+                    elif entry.is_file(follow_symlinks=False):
+                        names.append(inner + name)
                     elif entry.is_dir(follow_symlinks=False):
                         names.append(f"{inner}{name}/")
+                    elif entry.is_symlink():
+                        links.append(inner + name)
                     else:
                         names.append(inner + name)
         finally:
             os.close(descriptor)
-        return names, excluded
+        return names, links, excluded
 
     try:
-        names, excluded = found.tree.drive.run(shown(folder), list_names)
+        names, links, excluded = found.tree.drive.run(shown(folder), list_names)
     except OSError as error:
         found.problems.append(
             f"{shown(folder)} became a link while the source was looked at"
@@ -355,42 +396,94 @@ def _children(found: Scan, inner: str) -> list[str]:
     found.excluded.add(
         shown(f"{found.tree.folder}/{inner}{name}") for name in sorted(excluded, key=os.fsencode)
     )
+    names += filter(None, (_follow(found, inner, name) for name in sorted(links)))
     if not names:
         found.empty_folders.append(f"{found.tree.folder}/{inner}".rstrip("/"))
     names.sort(key=os.fsencode)
-    start, in_config = len(inner), folder.endswith("/.config/")
+    start, real = len(inner), found.tree.reader.real_path(inner.rstrip("/"))
+    in_config = real.endswith("/.config")
     found.problems += (
         keys_problem(f"{found.tree.root}/{name}")
         for name in names
-        if (in_config or name.startswith(".", start)) and holds_keys(folder, name[start:])
+        if (in_config or name.startswith(".", start)) and holds_keys(real, name[start:])
     )
     return names
 
 
-def _take(found: Scan, name: str, real_root: str, prefix: str, key_limit: int) -> None:
-    """Decide what becomes of one entry that is no folder."""
-    path = f"{found.tree.root}/{name}"
+def _follow(found: Scan, inner: str, name: str) -> str:
+    """Note where a link leads; return its name, with a stroke if that is a folder.
+
+    The name is empty if the link is not followed.
+    """
+    path, reader = f"{found.tree.root}/{name}", found.tree.reader
+    places = list(_places_of(found, inner.rstrip("/")))
+    roots, drive = found.rules.roots, found.tree.drive
     try:
-        status = _status(found, path, found.lstat)
-        if stat.S_ISLNK(status.st_mode):
-            problem = _link_problem(found, path, real_root)
-            if problem:
-                found.problems.append(problem)
-                return
-            status = _status(found, path, found.stat)
-    except FileNotFoundError:  # between the listing and now
-        found.problems.append(f"{shown(path)} vanished while the source was looked at")
-        return
+        real, is_folder = drive.run(shown(path), lambda: follow_link(path, places, roots))
+    except BrokenLinkError as error:
+        broken = found.broken_links if found.rules.keeps_broken_links_out else found.problems
+        broken.append(str(error))
+        return ""
+    except SourceError as error:
+        found.problems.append(str(error))
+        return ""
     except OSError as error:
         found.problems.append(unreadable(path, error))
-        return
+        return ""
+    found.folder_links += is_folder
+    if found.folder_links > MOST_FOLDER_LINKS:
+        if found.folder_links == MOST_FOLDER_LINKS + 1:
+            found.problems.append(
+                f"{shown(found.tree.root)} has more than {MOST_FOLDER_LINKS:,} links to folders, "
+                f"those in linked folders included, up to {shown(path)}; remove links that lead to "
+                "each other, or split the source"
+            )
+        return ""
+    reader.links[name] = real
+    if not found.is_first:
+        _ask_past_cache(found, os.path.dirname(real))
+    return f"{name}/" if is_folder else name
+
+
+def _places_of(found: Scan, inner: str) -> Iterator[str]:
+    """Return where a folder really is, and the folder of each link that led there."""
+    place: str | None = inner
+    while place is not None:
+        yield found.tree.reader.real_path(place)
+        link = found.tree.reader.last_link(place)
+        place = None if link is None else link.rpartition("/")[0]
+
+
+def _ask_past_cache(found: Scan, folder: str) -> None:
+    """Ask a server for attributes from now on, if a folder is on a drive that caches them."""
+    if folder not in found.caching:
+        found.caching[folder] = may_cache_attributes(folder)
+        if found.caching[folder]:
+            found.lstat, found.stat = partial(fresh_status, follow_symlinks=False), fresh_status
+
+
+def _look(found: Scan, name: str, path: str, place: str) -> Status | None:
+    """Return the attributes of one entry that is no folder; None if it is not sent.
+
+    A link led from its path to the place, if they differ.
+    """
+    try:
+        status = _status(found, place, found.lstat)
+    except FileNotFoundError:  # between the listing and now
+        found.problems.append(f"{shown(path)} vanished while the source was looked at")
+        return None
+    except OSError as error:
+        found.problems.append(unreadable(path, error))
+        return None
     if not stat.S_ISREG(status.st_mode):
-        found.left_out.append(path)
-        return
+        if stat.S_ISLNK(status.st_mode):
+            found.problems.append(f"{shown(path)} became a link while the source was looked at")
+        else:
+            found.left_out.append(path)
+        return None
     if found.is_first:
         _check_readable(found, name, path, status)
-    _check_name(found, prefix, f"{found.tree.folder}/{name}", path, key_limit)
-    _add(found, name, status)
+    return status
 
 
 def _add(found: Scan, name: str, status: Status) -> None:
@@ -424,26 +517,8 @@ def _check_readable(found: Scan, name: str, path: str, status: Status) -> None:
         found.problems.append(unreadable(path, error))
 
 
-def _link_problem(found: Scan, path: str, real_root: str) -> str | None:
-    """Tell why a link cannot be followed."""
-    try:
-        target = found.tree.drive.run(shown(path), lambda: os.path.realpath(path, strict=True))
-    except OSError as error:
-        if error.errno in _LEADS_NOWHERE:
-            return f"{shown(path)} is a link that leads nowhere ({shown(os.readlink(path))})"
-        return unreadable(path, error)
-    if os.path.isdir(target):
-        return f"{shown(path)} is a link to a folder ({shown(target)}); put the folder itself there"
-    if not target.startswith(real_root):
-        return (
-            f"{shown(path)} is a link out of the source ({shown(target)}); put the file itself "
-            "there"
-        )
-    return None
-
-
-def _check_name(found: Scan, prefix: str, key: str, path: str, key_limit: int) -> None:
+def _check_name(found: Scan, key: str, path: str, key_limit: int) -> None:
     """Note a name that cannot be used at the destination."""
-    problem = key_problem(f"{prefix}/{key}", key_limit)
+    problem = key_problem(key, key_limit)
     if problem:
         found.problems.append(f"{shown(path)}: {problem}")

@@ -1,9 +1,10 @@
 """Opening the files of one source, and nothing outside it.
 
 The source's real path is found once, without links. From there a file is reached folder by folder,
-none of which may be a link, and it may be one itself only if it leads to a file in the same source.
-So a file or folder that is swapped for a link after the scan leads nowhere. Folders that are in use
-stay open: a file in them costs no more to open than by its path.
+none of which may be a link, and neither may the file. Only the links that the scan found and judged
+are followed: not themselves, but by the real path that was judged. So a file or folder that is
+swapped for a link after the scan leads nowhere, and a link that is changed leads where it did.
+Folders that are in use stay open: a file in them costs no more to open than by its path.
 """
 
 import errno
@@ -12,7 +13,6 @@ import threading
 
 from aind_data_transfer_service.source_roots import (
     NO_LINK,
-    is_under,
     open_folder,
     open_real,
     open_real_folder,
@@ -22,7 +22,7 @@ _HELD = 16
 """How many folders stay open. Files are sent in the order of their names."""
 _IS_LINK = frozenset({errno.ELOOP, errno.EMLINK})
 """What opening a link without following it says; the latter on BSD."""
-LED_AWAY = frozenset({*_IS_LINK, errno.ENOTDIR, errno.EXDEV})
+LED_AWAY = frozenset({*_IS_LINK, errno.ENOTDIR})
 """Errors of a file that is no longer where it was found: a link took its place or its folder's."""
 
 
@@ -61,6 +61,8 @@ class SourceReader:
 
     def __init__(self, root: str, real: str | None = None):
         self._root, self._real = root, real
+        self.links: dict[str, str] = {}
+        """Where links in the source lead, to files or folders: a real path by each link's name."""
         self._held: dict[str, _Folder] = {}
         self._lock = threading.Lock()
 
@@ -70,6 +72,23 @@ class SourceReader:
         if self._real is None:
             self._real = os.path.realpath(self._root)
         return self._real
+
+    def target_of(self, name: str) -> str | None:
+        """Return the real path of something that is reached over a link; None if it is not."""
+        link = self.last_link(name)
+        return None if link is None else self.links[link] + name[len(link) :]
+
+    def real_path(self, name: str) -> str:
+        """Return where a file or folder of the source really is."""
+        return self.target_of(name) or (f"{self.real}/{name}" if name else self.real)
+
+    def last_link(self, name: str) -> str | None:
+        """Return the last link on the way to something, which may be that itself."""
+        while name and self.links:
+            if name in self.links:
+                return name
+            name = name.rpartition("/")[0]
+        return None
 
     def open_itself(self) -> int:
         """Open a source that is a single file, and return its descriptor.
@@ -89,13 +108,13 @@ class SourceReader:
         OSError
             If it cannot be opened; one of `LED_AWAY` if it is not in the source any more.
         """
+        if name in self.links:
+            return open_real(self.links[name], NO_LINK)
         folder, _, base = name.rpartition("/")
         held = self._held.get(folder)
         try:
             return (held or self._reach(folder)).open(base)
         except OSError as error:
-            if error.errno in _IS_LINK:
-                return self._follow(name)
             self.let_go()  # the drive may know the folder by another handle now
             if held is None or error.errno != errno.ENOENT:
                 raise
@@ -111,19 +130,12 @@ class SourceReader:
         """
         parent, _, base = name.rpartition("/")
         try:
-            if not name:
-                return open_real(self.real, NO_LINK | os.O_DIRECTORY)
+            if not name or name in self.links:
+                return open_real(self.real_path(name), NO_LINK | os.O_DIRECTORY)
             return self._reach(parent).open(base, NO_LINK | os.O_DIRECTORY)
         except OSError:
             self.let_go()
             raise
-
-    def _follow(self, name: str) -> int:
-        """Open what a link leads to, if that is in the source."""
-        target = os.path.realpath(f"{self.real}/{name}", strict=True)
-        if target == self.real or not is_under(target, self.real):
-            raise OSError(errno.EXDEV, f"is a link out of the source ({target})")
-        return open_real(target, NO_LINK)
 
     def _reach(self, folder: str) -> _Folder:
         """Open a folder of the source, from the nearest one that is open."""
@@ -137,7 +149,8 @@ class SourceReader:
             self._hold("", held)
         for name in names:
             path = f"{path}/{name}" if path else name
-            held = held.enter(name)
+            target = self.links.get(path)
+            held = _Folder(open_real_folder(target)) if target else held.enter(name)
             if path in (parent, folder):
                 self._hold(path, held)
         return held

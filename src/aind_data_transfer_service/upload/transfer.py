@@ -169,7 +169,8 @@ class Transfer:
         if page is not None:
             page.close()
         moment = utc(item.mtime_ns)
-        entry = Entry(item.key, digest.size, digest.sha256, moment, etag, item.version)
+        version, target = item.version, item.target
+        entry = Entry(item.key, digest.size, digest.sha256, moment, etag, version, target)
         self._arrived([entry])
         self._progress.add(0, item.file_count)
         took, busy = time.monotonic() - began, time.thread_time() - busy
@@ -207,7 +208,7 @@ class Transfer:
             try:
                 for item, etag in zip(items, self._store.put_all(contents, window, halt)):
                     moment, source = utc(item.mtime_ns), item.version
-                    entries.append(Entry(*read.files.popleft(), moment, etag, source))
+                    entries.append(Entry(*read.files.popleft(), moment, etag, source, item.target))
                     sent.append(item)
                     if time.monotonic() > due:
                         note()

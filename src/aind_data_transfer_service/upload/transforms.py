@@ -7,6 +7,7 @@ files' names, times and bytes, so the same source gives the same archive.
 
 import hashlib
 import io
+import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from pathlib import PurePosixPath
 
 from aind_data_transfer_service.upload.files import Files, SourceFile
 from aind_data_transfer_service.upload.reading import read_source, read_whole
-from aind_data_transfer_service.upload.source import Scan
+from aind_data_transfer_service.upload.source import Scan, shown
 
 _READ_SIZE = 1 << 20
 _LEVEL = 3
@@ -67,13 +68,20 @@ class FileItem:
 
     @property
     def fingerprint(self) -> str:
-        """What changes when the file is written, unless its time is set back."""
-        return f"{self.file.size}-{self.file.mtime_ns}"
+        """What changes when the file is written, unless its time is set back, or its link is."""
+        file = self.file
+        return f"{file.size}-{file.mtime_ns}{_suffix(file)}"
 
     @property
     def version(self) -> str:
         """The fingerprint and the change time, which also tells of a time that was set back."""
-        return f"{self.file.size}-{self.file.mtime_ns}-{self.file.ctime_ns}"
+        file = self.file
+        return f"{file.size}-{file.mtime_ns}{_suffix(file)}-{file.ctime_ns}"
+
+    @property
+    def target(self) -> str:
+        """Where the file really is, if a link led to it; else empty."""
+        return shown(self.file.target)
 
     def read(self) -> bytes:
         """Give its bytes at once."""
@@ -106,6 +114,11 @@ class ZipItem:
         return self.source_size + packing + names + _PER_MEMBER * (len(self.files) + 1)
 
     @property
+    def target(self) -> str:
+        """Its files may have many targets: the header of the manifest has them."""
+        return ""
+
+    @property
     def file_count(self) -> int:
         """How many files of the source are in it."""
         return len(self.files)
@@ -120,7 +133,8 @@ class ZipItem:
         """What changes when a file is written, unless its time is set back."""
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(f"{file.name}\0{file.size}-{file.mtime_ns}\0".encode())
+            version = f"{file.size}-{file.mtime_ns}{_suffix(file)}"
+            digest.update(f"{file.name}\0{version}\0".encode())
         return f"zip-{digest.hexdigest()}"
 
     @cached_property
@@ -164,6 +178,13 @@ class ZipItem:
 
 
 Item = FileItem | ZipItem
+
+
+def _suffix(file: SourceFile) -> str:
+    """Return what differs by where a file really is, if a link led to it; else an empty text."""
+    if not file.tree.reader.links or not (target := file.target):
+        return ""
+    return f"-{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}"
 
 
 def sha256_of(item: Item) -> str:

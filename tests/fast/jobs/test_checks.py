@@ -15,6 +15,8 @@ from sqlalchemy.exc import OperationalError
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.requests import parse_jobs
+from aind_data_transfer_service.excluded_names import ExcludedNames
+from aind_data_transfer_service.jobs import check_links
 from aind_data_transfer_service.jobs.checks import Checks, look_at_source
 from aind_data_transfer_service.jobs.findings import CheckResult, Labelled, ToCheck
 from aind_data_transfer_service.jobs.store import JobStore
@@ -24,6 +26,7 @@ from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.metadata import LabSettings, MetadataSettings, Policy
 from aind_data_transfer_service.settings.service import ServiceSettings
+from aind_data_transfer_service.source_roots import SourceRoots
 from tests.support import slow, wait_until
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.jobs import a_job, a_request
@@ -242,6 +245,75 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             for source in (self.folder / "elsewhere", "/etc/shadow", self.vast / "link/shadow"):
                 await self.check(self.job(source=str(source)), source_roots=[self.vast])
         self.assertEqual([str(self.vast)] * 3, asked)
+
+    def link(self, name: str, target: object) -> None:
+        """Make a link in the source."""
+        path = self.vast / "here" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(str(target))
+
+    async def test_links_that_cannot_be_followed_are_all_named(self):
+        (self.vast / "good").mkdir()
+        self.link("good", self.vast / "good")
+        for number in range(3):
+            self.link(f"inner/gone{number}", self.vast / f"gone{number}")
+        self.link("inner/self", "..")
+        self.link("out", self.folder)
+        self.link("._gone", "nowhere")
+        words = [
+            r"the link .*/here/out leads to .*, which is not under|the link .*/out leads.*never",
+            *(rf"inner/gone{n} is a link that leads nowhere \(.*/vast/gone{n}\)" for n in range(3)),
+            "inner/self is a link to a folder that contains it",
+        ]
+        strict = {"source_roots": [self.vast]}
+        found = await self.check(self.job(), **strict)
+        self.assert_found(found, [rf"^row 2, modality0\.source: .*({one})" for one in words], [])
+        found = await self.check(self.job(), broken_links="warn", **strict)
+        self.assertEqual(1, len(found.flat_errors()))
+        self.assertEqual(4, len(found.flat_warnings()))
+        for warning in found.flat_warnings():
+            self.assertTrue(warning.endswith("; it is left out"), warning)
+
+    async def test_a_link_to_a_drive_that_is_not_seen_from_here_is_a_warning(self):
+        self.link("away", "/mnt/other/drive/x")
+        for roots in ({}, {"source_roots": [self.vast, "/mnt/other/drive"]}):
+            with self.subTest(**roots):
+                found = await self.check(self.job(), **roots)
+                self.assert_found(found, [], ["away is a link .* only the job can tell$"])
+
+    async def test_the_look_at_links_is_bounded(self):
+        strict = {"source_roots": [self.vast]}
+        for number in range(30):
+            self.link(f"gone{number:02}", "nowhere")
+        found = await self.check(self.job(), **strict)
+        self.assertEqual(check_links.MAX_LINKS, len(found.flat_errors()))
+        limits = {"MAX_ENTRIES": 5, "MIN_ENTRIES": 5}
+        with patch.multiple(check_links, **limits):
+            found = await self.check(self.job(), **strict)
+        self.assertEqual(5, len(found.flat_errors()))
+        now = iter([0.0, 10.0])
+        search = check_links.LinkSearch(
+            SourceRoots(), [], ExcludedNames(), 100, 5.0, lambda: next(now)
+        )
+        (self.vast / "here" / "more").mkdir()
+        self.assertEqual(20, len(search.find(str(self.vast / "here"))))
+
+    async def test_a_drive_that_hangs_while_links_are_looked_for_holds_up_nothing(self):
+        released = threading.Event()
+        self.addCleanup(released.set)
+        self.link("gone", "nowhere")
+        real = os.scandir
+
+        def hang(path):
+            if str(path).startswith(str(self.vast)):
+                released.wait()
+            return real(path)
+
+        with patch.object(os, "scandir", hang), patch.object(check_links, "SECONDS", 0.1):
+            start = time.monotonic()
+            found = await self.check(self.job(), source_roots=[self.vast])
+        self.assertLess(time.monotonic() - start, 2)
+        self.assert_found(found, [], [])
 
     async def test_a_bucket_that_is_not_allowed_is_an_error_even_if_it_is_the_default(self):
         allowed = {"allowed_buckets": "lab-*", "default_s3_bucket": "other"}

@@ -1,0 +1,58 @@
+"""Links in sources: where they lead, and whether a job may follow them.
+
+A link is followed if it leads to something that jobs may read (`source_roots`), over however many
+other links. One that leads nowhere, or to a folder that contains it, is broken.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterable
+
+from aind_data_transfer_service.configs.plain_text import show
+from aind_data_transfer_service.errors import SourceError
+from aind_data_transfer_service.source_roots import SourceRoots, is_under
+
+_LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+
+class BrokenLinkError(SourceError):
+    """A link cannot be followed, whoever follows it."""
+
+
+def follow_link(path: str, places: Iterable[str], roots: SourceRoots) -> tuple[str, bool]:
+    """Return where a link really leads, and whether that is a folder.
+
+    Parameters
+    ----------
+    path : str
+        The link.
+    places : Iterable of str
+        Where the folder of the link really is; if other links led there, their folders too.
+    roots : SourceRoots
+        What may be read.
+
+    Raises
+    ------
+    BrokenLinkError
+        If it leads nowhere, or to a folder that contains it.
+    SourceError
+        If what it leads to may not be read.
+    OSError
+        If that cannot be found out.
+    """
+    try:
+        real = os.path.realpath(path, strict=True)
+        is_folder = stat.S_ISDIR(os.stat(real).st_mode)
+    except OSError as error:
+        if error.errno in _LEADS_NOWHERE:
+            target = show(os.readlink(path))
+            raise BrokenLinkError(
+                f"{show(path)} is a link that leads nowhere ({target})"
+            ) from error
+        raise
+    if problem := roots.target_problem(path, real):
+        raise SourceError(f"the link {problem}")
+    if is_folder and any(is_under(place, real) for place in places):
+        raise BrokenLinkError(f"{show(path)} is a link to a folder that contains it ({show(real)})")
+    return real, is_folder
