@@ -23,6 +23,7 @@ from aind_data_transfer_service.source_roots import SourceRoots
 
 _PROJECTS = "project_names.json"
 _LARGEST = 256 * 1024**2
+_BROKEN = "a link that leads nowhere"
 
 
 @dataclass
@@ -42,6 +43,7 @@ def read_folder(
     drive: Drive | None = None,
     roots: SourceRoots | None = None,
     exclude: ExcludedNames | None = None,
+    keeps_broken_links_out: bool = False,
 ) -> Folder | None:
     """Read all documents of a folder; None where there is no such folder.
 
@@ -55,6 +57,8 @@ def read_folder(
         The folders that may be read; by default all but private ones.
     exclude : ExcludedNames | None
         Names that are left out; by default none.
+    keeps_broken_links_out : bool
+        Whether a link that leads nowhere is left out, rather than an error.
 
     Raises
     ------
@@ -82,10 +86,12 @@ def read_folder(
             continue
         try:
             document = drive.run(str(path / name), partial(_read, path / name, roots))
-        except SourceError as error:
-            problems.append(str(error))
-        except (OSError, ValueError, RecursionError) as error:
-            problems.append(f"{path / name}: {_words(error)}")
+        except (SourceError, OSError, ValueError, RecursionError) as error:
+            is_broken_link = isinstance(error, FileNotFoundError) and os.path.islink(path / name)
+            if is_broken_link and keeps_broken_links_out:
+                found.left_out.append(f"{name} ({_BROKEN})")
+            else:
+                problems.append(_problem(path / name, error, is_broken_link))
         else:
             found.documents[document.kind] = document
     if problems:
@@ -220,6 +226,15 @@ def _check_document(status: os.stat_result) -> None:
 def _json(raw: bytes) -> Any:
     """Read JSON; NaN, which is none, as nothing."""
     return json.loads(raw.decode("utf-8-sig"), parse_constant=lambda _: None)
+
+
+def _problem(path: Path, error: Exception, is_broken_link: bool) -> str:
+    """Say why a document cannot be taken."""
+    if isinstance(error, SourceError):
+        return str(error)
+    return (
+        f"{path}: cannot be read: it is {_BROKEN}" if is_broken_link else f"{path}: {_words(error)}"
+    )
 
 
 def _words(error: Exception) -> str:

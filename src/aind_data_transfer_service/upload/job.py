@@ -189,6 +189,7 @@ class UploadJob:
         )
         self._drive = Drive(self._events.warn)
         self._exclude = ExcludedNames(settings.exclude)
+        self._leaves_broken_links_out = settings.broken_links == "warn"
         self._location = self._store.location(self._prefix)
         self._halt = halt or Halt()
         self._delivery = Delivery(self._store, self._prefix, settings, self._events, self._halt)
@@ -341,8 +342,7 @@ class UploadJob:
 
     def _scan(self, is_first: bool = True) -> list[Scan]:
         """Find everything in the sources."""
-        settings = self._settings
-        rules = Rules(self._source_roots(), self._exclude, settings.broken_links == "warn")
+        rules = Rules(self._source_roots(), self._exclude, self._leaves_broken_links_out)
         return [
             scan(
                 str(modality.source),
@@ -387,7 +387,8 @@ class UploadJob:
             folder = None
             if self._config.metadata_dir is not None:
                 place = Path(self._config.metadata_dir)
-                folder = read_folder(place, self._drive, self._source_roots(), self._exclude)
+                roots, leaves_out = self._source_roots(), self._leaves_broken_links_out
+                folder = read_folder(place, self._drive, roots, self._exclude, leaves_out)
                 if folder is None:
                     self._events.warn(f"metadata_dir {self._config.metadata_dir} does not exist")
             with open_lab(self._settings) as lab:

@@ -324,6 +324,10 @@ def _changes(before: Files, after: Files) -> Iterator[str]:
 
 def _link_changes(before: Scan, after: Scan) -> Iterator[str]:
     """Say which links lead elsewhere: what they lead to may have the same sizes and times."""
+    was_at, is_at = before.tree.reader.real, after.tree.reader.real
+    if was_at != is_at:
+        root = shown(before.tree.root)
+        yield f"{root} led to {shown(was_at)} and now leads to {shown(is_at)}"
     old, new = before.tree.reader.links, after.tree.reader.links
     for name in sorted(old.keys() | new.keys()) if old != new else ():
         path, was, now = shown(f"{before.tree.root}/{name}"), old.get(name), new.get(name)

@@ -9,7 +9,7 @@ import unittest
 from unittest.mock import patch
 
 from aind_data_transfer_service import cli
-from aind_data_transfer_service.errors import SourceChangedError, SourceError
+from aind_data_transfer_service.errors import MetadataError, SourceChangedError, SourceError
 from aind_data_transfer_service.upload import source
 from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.manifest import read_manifest
@@ -315,6 +315,17 @@ class ChangedTest(LinkTestCase):
         self.assertEqual(b"ONE", self.arrived()["file"])
         self.assertEqual({"file": os.path.realpath(twin)}, self.targets())
 
+    def test_so_is_a_source_that_is_a_link(self):
+        self.source.rmdir()
+        shutil.copytree(self.raw, self.session / "copy")
+        self.source.symlink_to(self.raw)
+
+        def relink():
+            self.source.unlink()
+            self.source.symlink_to(self.session / "copy")
+
+        self.check_changed("Behavior led to .*/raw and now leads to .*/copy", then=relink)
+
     def test_so_is_a_linked_folder(self):
         self.link("p", self.raw / "probe")
         shutil.copytree(self.raw / "probe", self.session / "copy")
@@ -404,6 +415,21 @@ class ChangedTest(LinkTestCase):
         self.check_changed(
             "p/two.bin changed", then=lambda: self.write("probe/two.bin", b"longer", root=self.raw)
         )
+
+    def test_broken_links_in_a_folder_of_documents(self):
+        folder = self.session / "metadata"
+        self.write("rig.json", '{"rig_id": "1"}', root=folder)
+        for name in ("session.json", "subject.json"):
+            (folder / name).symlink_to("nowhere")
+        self.write("a.bin")
+        with self.assertRaisesRegex(
+            MetadataError, "session.json: cannot .*a link .*subject.json: cannot .*a li"
+        ):
+            self.run_job(self.strict(), metadata_dir=str(folder))
+        self.run_job(self.strict(broken_links="warn"), metadata_dir=str(folder))
+        self.assertIn("rig.json", self.stored())
+        words = "session.json (a link that leads nowhere)"
+        self.assertTrue(any(words in text for text in self.told.warnings()))
 
     def test_manifests_without_links_are_as_before(self):
         self.write("a.bin")
