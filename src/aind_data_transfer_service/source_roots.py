@@ -79,6 +79,7 @@ class SourceRoots:
         self.roots = [os.path.normpath(root) for root in roots]
         self._private = [*_SYSTEM, *(os.path.normpath(path) for path in private)]
         self._given_real_roots, self._given_mounts = real_roots, mounts
+        self._good_folders: set[str] = set()
 
     def root_of(self, path: str) -> str | None:
         """Return the root that a path is under by its name."""
@@ -185,7 +186,20 @@ class SourceRoots:
         return [backing for backing in found if backing and backing.kind in _ON_THIS_MACHINE]
 
     def _mount_problem(self, named: str, real: str) -> str:
-        """Say what is wrong with the file system of a path, or with one that is mounted in it."""
+        """Say what is wrong with the file system of a path, or with one that is mounted in it.
+
+        A folder in which nothing is wrong is remembered: many links may lead to files in it.
+        """
+        folder = os.path.dirname(real)
+        if folder in self._good_folders:
+            return ""
+        if not self._mount_problem_of(named, folder):
+            self._good_folders.add(folder)
+            return ""
+        return self._mount_problem_of(named, real)
+
+    def _mount_problem_of(self, named: str, real: str) -> str:
+        """Find what is wrong in the table of mounts."""
         own = self._mounts.backing(real)
         inner = self._mounts.inside(real)
         for backing in [own, *inner] if own else inner:
