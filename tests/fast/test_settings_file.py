@@ -76,6 +76,22 @@ class Reading(FileTest):
             found,
         )
 
+    def test_how_sources_are_read(self) -> None:
+        for text, expected in (("[]", ()), ('["a,b", "*.tmp"]', ("a,b", "*.tmp"))):
+            found = self.read(f"""
+                exclude = {text}
+                broken_links = "warn"
+                [path_mappings]
+                "//server/share" = "/vast/share"
+                "Z:" = "/vast/lab"
+                """)
+            with mock.patch.dict(os.environ, found, clear=True):
+                settings = ServiceSettings(data_dir="/srv")
+            self.assertEqual(expected, settings.exclude)
+            self.assertEqual("warn", settings.broken_links)
+            mappings = {"//server/share": "/vast/share", "z:": "/vast/lab"}
+            self.assertEqual(mappings, settings.path_mappings)
+
     def test_accounts_of_s3_are_tables_in_a_private_file(self) -> None:
         text = f"""
             aws_param_store_name = "/lab"

@@ -37,6 +37,8 @@ _OF_AWS = frozenset(
 )
 """Variables of the AWS tools that name the keys of jobs on this machine."""
 _PATHS = frozenset({"SOURCE_ROOTS", "HPC_BIND_PATHS"})
+_JSON_LISTS = frozenset({"EXCLUDE"})
+"""Settings in which an empty list differs from none."""
 _MOST_BYTES = 1024**2
 
 
@@ -165,7 +167,8 @@ def _text(variable: str, value: Any) -> str:
         return str(value)
     if isinstance(value, date | time):
         _refuse(value)
-    if isinstance(value, dict) or not all(isinstance(one, str) for one in value):
+    is_text = not isinstance(value, dict) and all(isinstance(one, str) for one in value)
+    if not is_text or variable in _JSON_LISTS:
         return json.dumps(value, default=_refuse)
     separator = os.pathsep if variable in _PATHS else ","
     if any(separator in one for one in value):
