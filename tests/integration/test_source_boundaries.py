@@ -74,6 +74,37 @@ class Boundaries:
         files = [path for path in self.store.rglob("*.bin") if path.read_text() == "outside"]
         self.assertEqual([], files)
 
+    def check_how_sources_are_read(self, **settings) -> None:
+        """Make sure that jobs read sources as the service's settings say."""
+        (self.root / "raw").mkdir()
+        (self.root / "raw" / "x.bin").write_text("raw")
+        (self.source / "raw").symlink_to(self.root / "raw")
+        (self.source / "gone").symlink_to("nowhere")
+        (self.source / "a.tmp").write_text("temporary")
+        self.start(
+            path_mappings={"Z:": str(self.root)},
+            exclude=["*.tmp"],
+            broken_links="warn",
+            **settings,
+        )
+        job = self.end_of(self.submit(upload_job_settings=upload_settings(r"Z:\Behavior")))
+        self.assertEqual(("COMPLETED", 0), (job["state"], job["exit_code"]), job)
+        warnings = " ".join(job["warnings"])
+        self.assertIn(f"was read as {self.source}", warnings)
+        self.assertIn("gone is a link that leads nowhere (nowhere); it is left out", warnings)
+        [manifest] = self.store.rglob("manifest.jsonl")
+        header, *entries = map(json.loads, manifest.read_text().splitlines())
+        self.assertEqual(["behavior/a.tmp"], header["excluded"])
+        self.assertEqual(1, header["broken_links_total"])
+        target = os.path.realpath(self.root / "raw")
+        self.assertEqual([{"path": "behavior/raw", "target": target}], header["links"])
+        targets = {one["path"]: one.get("target") for one in entries}
+        self.assertEqual(f"{target}/x.bin", targets["behavior/raw/x.bin"])
+        self.assertEqual(
+            {"behavior/data.bin", "behavior/raw/x.bin"},
+            {path for path in targets if path.startswith("behavior/")},
+        )
+
 
 class OnThisMachine(Boundaries, unittest.TestCase):
     """The local executor."""
@@ -95,6 +126,10 @@ class OnThisMachine(Boundaries, unittest.TestCase):
         (self.root / "before").rename(self.source)
         job = self.end_of(self.submit())
         self.assertEqual(("COMPLETED", 0), (job["state"], job["exit_code"]), job)
+
+    def test_sources_are_read_as_the_settings_say(self):
+        self.make_folders(Path(self.enterContext(tempfile.TemporaryDirectory())))
+        self.check_how_sources_are_read()
 
 
 class OnACluster(Boundaries, ClusterTest):
@@ -123,6 +158,10 @@ class OnACluster(Boundaries, ClusterTest):
         with patch.dict(os.environ, {"SLURM_CONF": str(self.cluster.conf)}):
             self.start(hpc=self.hpc(**self.hpc_settings, shards=2))
             self.assert_refused(self.end_of(self.submit()))
+
+    def test_shards_read_sources_as_the_settings_say(self):
+        with patch.dict(os.environ, {"SLURM_CONF": str(self.cluster.conf)}):
+            self.check_how_sources_are_read(hpc=self.hpc(shards=2))
 
 
 if __name__ == "__main__":
