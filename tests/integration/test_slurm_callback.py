@@ -214,3 +214,21 @@ class CallbackInShardsTest(CallbackTest):
     test_a_job_is_followed_to_its_end = None
     test_why_a_job_failed_is_told = None
     test_scancel_by_hand_keeps_the_parts_for_the_next_job = None
+
+    def test_the_log_of_each_shard_is_shown_while_it_runs(self) -> None:
+        job_id = self.begin_large()
+        path = f"/api/jobs/{job_id}/log"
+
+        def log(shard: int) -> dict:
+            return self.api.get(path, params={"shard": shard}).json()["data"]
+
+        for shard in (1, 2):
+            wait_until(lambda: "step=transfer" in log(shard)["text"], 60, f"shard {shard}'s log")
+            self.assertEqual(("", 2), (log(shard)["problem"], log(shard)["shards"]))
+        job = self.api.get(f"/api/jobs/{job_id}").json()["data"]["job"]
+        self.assertEqual("RUNNING", job["state"])
+        self.assertEqual([], list(self.cluster.apart.iterdir()), "the folder is to be hidden")
+        self.assertEqual(200, self.api.post(f"/api/jobs/{job_id}/cancel").status_code)
+        self.await_end(job_id)
+        self.assertIn("step=transfer", log(1)["text"])
+        self.assert_tokens_are_nowhere(job_id)

@@ -28,6 +28,7 @@ HELD_PYTHON = """#!/bin/bash
 # Runs the job; a shard that is named in "held" says who it is, and waits until it no longer is.
 if grep -qsx "${UPLOAD_SHARD:-last}" "$HELD"; then
     echo $$ >"$HELD.${UPLOAD_SHARD%/*}"
+    echo "shard $UPLOAD_SHARD is held" >&2
     while grep -qsx "$UPLOAD_SHARD" "$HELD"; do sleep 0.1; done
 fi
 exec "$REAL_PYTHON" "$@"
@@ -145,6 +146,22 @@ class ServiceInShardsTest(ClusterTest):
         told = " ".join(event["message"] for event in events)
         self.assertIn("1 of 8 shards did not end well", told)
         self.assert_whole()
+
+    def test_the_log_of_each_shard_is_shown_while_it_runs(self):
+        self.hold(2, 3)
+        job_id = self.submit()
+
+        def log(shard: int) -> dict:
+            return self.api.get(f"/api/jobs/{job_id}/log?shard={shard}").json()["data"]
+
+        for shard, words in ((2, "shard 2/8 is held"), (3, "shard 3/8 is held"), (1, "step=")):
+            wait_until(lambda: words in log(shard)["text"], 120, f"the log of shard {shard}")
+            self.assertEqual(SHARDS, log(shard)["shards"])
+        self.assertEqual(("RUNNING", ""), (self.job(job_id)["state"], log(0)["text"]))
+        self.hold()
+        self.assertEqual("COMPLETED", self.end_of(job_id)["state"])
+        self.assertIn("step=verify", log(0)["text"])
+        self.assertIn("shard 2/8 is held", log(2)["text"])
 
     def test_cancelled_all_of_it_stops_and_a_further_job_goes_on(self):
         self.hold(*range(2, 7))

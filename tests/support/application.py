@@ -38,6 +38,8 @@ class HandExecutor:
         self.specs: dict[str, JobSpec] = {}
         self.states: dict[str, RunStatus] = {}
         self.files: dict[tuple[str, str], bytes] = {}
+        self.cut: dict[str, int] = {}
+        """Into how many shards jobs are cut; of `7` the files of the third are those of `7.3`."""
         self.refusal: str | None = None
         self.fault: Exception | None = None
 
@@ -77,6 +79,16 @@ class HandExecutor:
         data = self.files.get((ref, file), b"")
         start = max(0, len(data) + offset) if offset < 0 else min(offset, len(data))
         return FileChunk(data[start : start + limit], start, len(data))
+
+    async def shards(self, ref: str) -> int | None:
+        """Tell what the test wrote down."""
+        return self.cut.get(ref)
+
+    async def read_shard(
+        self, ref: str, shard: int, file: JobFile, offset: int, limit: int
+    ) -> FileChunk:
+        """Read what the test wrote down."""
+        return await self.read(f"{ref}.{shard}", file, offset, limit)
 
     async def close(self) -> None:
         """Do nothing."""

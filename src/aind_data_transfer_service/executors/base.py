@@ -182,6 +182,21 @@ class Unfit:
 
 
 @runtime_checkable
+class CutsJobs(Protocol):
+    """An executor that cuts jobs into shards, each of which leaves files of its own."""
+
+    async def shards(self, ref: str) -> int | None:
+        """Return into how many shards a job is cut; 0 if it is not cut, None if that is unknown."""
+        ...
+
+    async def read_shard(
+        self, ref: str, shard: int, file: JobFile, offset: int, limit: int
+    ) -> FileChunk:
+        """Read from a file of one of a job's shards, which are counted from 1."""
+        ...
+
+
+@runtime_checkable
 class ReadsFiles(Protocol):
     """An executor whose jobs run elsewhere, so that their files may be unreadable here."""
 

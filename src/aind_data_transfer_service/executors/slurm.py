@@ -5,6 +5,7 @@ lost, and after a restart of the service.
 """
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -37,7 +38,11 @@ from aind_data_transfer_service.executors.slurm_identity import Identity
 from aind_data_transfer_service.executors.slurm_listing import FEW, Listing
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_past import PastJobs
-from aind_data_transfer_service.executors.slurm_properties import job_properties
+from aind_data_transfer_service.executors.slurm_properties import (
+    job_properties,
+    marked_id,
+    marked_shards,
+)
 from aind_data_transfer_service.executors.slurm_reasons import LOST_BY_CLUSTER
 from aind_data_transfer_service.executors.slurm_script import check_id
 from aind_data_transfer_service.executors.slurm_shards import (
@@ -47,6 +52,7 @@ from aind_data_transfer_service.executors.slurm_shards import (
     array_of,
     is_cut,
     last_of,
+    shard_id,
     shards_id,
     submission_of,
 )
@@ -435,6 +441,26 @@ class SlurmExecutor:
         elif file == "events":
             self._unreadable.pop(job_id, None)
         return chunk
+
+    async def shards(self, ref: str) -> int | None:
+        """Return into how many shards a job is cut: as its mark says, else by their files."""
+        _, job_id = parts(ref)
+        listed = (job.comment for job in self._listed.get(job_id, []))
+        if marks := [comment for comment in listed if marked_id(comment) == job_id]:
+            return max(map(marked_shards, marks))
+        return await self._files.read(partial(self._count_shards, job_id)) or None
+
+    def _count_shards(self, job_id: str) -> int:
+        """Count the shards of a job, from the first one on, that have left a file in the folder."""
+        begun = (self._folder.has_begun(shard_id(job_id, number)) for number in itertools.count(1))
+        return sum(1 for _ in itertools.takewhile(bool, begun))
+
+    async def read_shard(
+        self, ref: str, shard: int, file: JobFile, offset: int, limit: int
+    ) -> FileChunk:
+        """Read from a file of a job's shard in the folder of logs."""
+        name = shard_id(parts(ref)[1], shard)
+        return await self._files.read(partial(self._folder.read, name, file, offset, limit))
 
     def _is_overdue(self, job_id: str) -> bool:
         """Return whether a job without files in the folder has been so for long."""

@@ -58,6 +58,11 @@ def shards_id(job_id: str) -> str:
     return f"{job_id}{SHARDS}"
 
 
+def shard_id(job_id: str, shard: int) -> str:
+    """Return how the names of a shard's files begin."""
+    return f"{shards_id(job_id)}.{shard}"
+
+
 def is_cut(spec: JobSpec, hpc: HpcSettings) -> bool:
     """Tell whether a job is to be cut; a script of the user's own never is."""
     return hpc.shards > 1 and not spec.script

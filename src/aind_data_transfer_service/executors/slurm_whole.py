@@ -9,7 +9,7 @@ from typing import Any
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import EndRecord, RunState, RunStatus
 from aind_data_transfer_service.executors.slurm_files import LogFolder
-from aind_data_transfer_service.executors.slurm_shards import shards_id
+from aind_data_transfer_service.executors.slurm_shards import shard_id, shards_id
 from aind_data_transfer_service.executors.slurm_words import doubted, run_status
 from aind_data_transfer_service.hpc.models import SlurmJob
 from aind_data_transfer_service.redaction import on_a_line
@@ -70,7 +70,7 @@ def shard_statuses(
         return [replace(waiting, ref=f"{waiting.ref}.{n}") for n in range(1, shards + 1)]
     found = []
     for number in range(1, shards + 1):
-        shard = f"{shards_id(job_id)}.{number}"
+        shard = shard_id(job_id, number)
         status = RunStatus(shard, RunState.LOST)
         if task := by_number.get(number):
             status = _listed_status(shard, task, folder, cancelled)

@@ -14,7 +14,9 @@ from aind_data_transfer_service.jobs.database import Database
 from aind_data_transfer_service.jobs.record import storable
 
 LOG_TAIL_BYTES = 64 * 1024
-"""Bytes of each stream that are stored."""
+"""Bytes of each stream that are stored, and"""
+SHARD_TAIL_BYTES = 16 * 1024
+"""those of each stream of a shard: a job may be cut into hundreds."""
 _GAP = "[…]\n"
 """Written where lines are left out."""
 
@@ -40,7 +42,9 @@ class JobLogs:
     def __init__(self, database: Database):
         self._database = database
 
-    def append(self, job_id: str, stream: JobFile, offset: int, size: int, text: str) -> Brought:
+    def append(
+        self, job_id: str, stream: JobFile, offset: int, size: int, text: str, shard: int = 0
+    ) -> Brought:
         """Store a piece after what is stored already; refuse one that was stored before.
 
         Of a piece that does not follow on what is stored, the text up to the first line break is
@@ -56,14 +60,17 @@ class JobLogs:
             Where in the job's file the piece begins, and how long it is there, in bytes.
         text : str
             The piece, without secrets.
+        shard : int
+            Which shard of the job wrote it; 0 for the job itself.
         """
+        name = _name(stream, shard)
         jobs, logs = tables.jobs, tables.logs
         with self._database.writing() as connection:
             query = sa.select(jobs.c.seq).where(jobs.c.id == job_id).with_for_update()
             seq = connection.scalar(query)
             if seq is None:  # deleted meanwhile
                 return Brought(False, offset)
-            is_this = sa.and_(logs.c.job_seq == seq, logs.c.stream == stream)
+            is_this = sa.and_(logs.c.job_seq == seq, logs.c.stream == name)
             found = connection.execute(sa.select(logs).where(is_this)).first()
             if found is not None and offset < found.position:
                 return Brought(False, found.position)
@@ -72,7 +79,8 @@ class JobLogs:
             if is_gap:  # the first line may lack its beginning, and have half a secret
                 text = text.partition("\n")[2]
             data = f"{stored}{_GAP if is_gap else ''}{storable(text)}".encode()
-            kept = data[-LOG_TAIL_BYTES:].decode("utf-8", "ignore")
+            most = SHARD_TAIL_BYTES if shard else LOG_TAIL_BYTES
+            kept = data[-most:].decode("utf-8", "ignore")
             dropped = found.dropped if found is not None else 0
             values = {
                 "position": offset + size,
@@ -82,17 +90,31 @@ class JobLogs:
             if found is not None:
                 connection.execute(sa.update(logs).where(is_this).values(values))
             else:
-                row = {"job_seq": seq, "stream": stream, **values}
+                row = {"job_seq": seq, "stream": name, **values}
                 connection.execute(sa.insert(logs).values(row))
         return Brought(True, offset + size)
 
-    def read(self, job_id: str, stream: JobFile, offset: int, limit: int) -> FileChunk:
+    def shards(self, job_id: str) -> int:
+        """Return the highest number of a shard that has brought a log; 0 if there is none."""
+        jobs, logs = tables.jobs, tables.logs
+        query = (
+            sa.select(logs.c.stream)
+            .join(jobs, jobs.c.seq == logs.c.job_seq)
+            .where(jobs.c.id == job_id, logs.c.stream.like("%.%"))
+        )
+        with self._database.reading() as connection:
+            names = connection.scalars(query).all()
+        return max((int(name.partition(".")[2]) for name in names), default=0)
+
+    def read(
+        self, job_id: str, stream: JobFile, offset: int, limit: int, shard: int = 0
+    ) -> FileChunk:
         """Read from the end of a log as from a file; empty if the job has brought none."""
         jobs, logs = tables.jobs, tables.logs
         query = (
             sa.select(logs.c.dropped, logs.c.text)
             .join(jobs, jobs.c.seq == logs.c.job_seq)
-            .where(jobs.c.id == job_id, logs.c.stream == stream)
+            .where(jobs.c.id == job_id, logs.c.stream == _name(stream, shard))
         )
         with self._database.reading() as connection:
             found = connection.execute(query).first()
@@ -104,3 +126,8 @@ class JobLogs:
         start = max(start, found.dropped)
         begin = start - found.dropped
         return FileChunk(data=data[begin : begin + limit], offset=start, size=size)
+
+
+def _name(stream: JobFile, shard: int) -> str:
+    """Return the name under which a log is stored: `stderr`, or `stderr.3` of a shard."""
+    return f"{stream}.{shard}" if shard else stream

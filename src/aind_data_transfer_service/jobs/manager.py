@@ -27,6 +27,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.executors.base import (
     ChecksJobs,
+    CutsJobs,
     Executor,
     FileChunk,
     JobFile,
@@ -509,30 +510,56 @@ class JobManager:
         """
         return await self._started.afterwards.retry(job_id, step)
 
-    async def log(self, job_id: str, stream: JobFile, offset: int, limit: int) -> FileChunk:
-        """Read from one of a job's files; a negative offset counts from the end."""
+    async def log(
+        self, job_id: str, stream: JobFile, offset: int, limit: int, shard: int = 0
+    ) -> FileChunk:
+        """Read from a file of a job or of one of its shards; a negative offset is from the end."""
         job = await self.get(job_id)
         if not job.executor_ref or job.executor != self.executor.name:
             return FileChunk(data=b"", offset=0, size=0)
-        chunk = await self.executor.read(job.executor_ref, stream, offset, limit)
+        chunk = await self._read(job, stream, offset, limit, shard)
         if chunk.size or not self.callbacks.is_on:
             return chunk
-        read = partial(self.store.logs.read, job_id, stream, offset, limit)
+        read = partial(self.store.logs.read, job_id, stream, offset, limit, shard)
         brought = await self.store.in_thread(read)
         return brought if brought.size else chunk
 
-    async def take_log(self, job: Job, stream: JobFile, offset: int, data: bytes) -> Brought | None:
-        """Store the end of a log that a job brings; None if it is not wanted.
+    async def shards(self, job: Job) -> int:
+        """Return how many shards of a job have logs of their own, as far as is known."""
+        executor = self.executor
+        if not job.executor_ref or job.executor != executor.name:
+            return 0
+        count = await executor.shards(job.executor_ref) if isinstance(executor, CutsJobs) else 0
+        if count is not None or not self.callbacks.is_on:
+            return count or 0
+        return await self.store.in_thread(partial(self.store.logs.shards, job.id))
+
+    async def take_log(
+        self, job: Job, stream: JobFile, offset: int, data: bytes, shard: int = 0
+    ) -> Brought | None:
+        """Store the end of a log that a job or a shard brings; None if it is not wanted.
 
         It is wanted while the job runs and its log cannot be read where the job writes it.
         """
         if job.state in ENDED or job.executor != self.executor.name:
             return None
-        if (await self.executor.read(job.executor_ref, stream, 0, 1)).size:
+        if not job.executor_ref:  # its shards may run before it is known that it was submitted
+            return Brought(False, offset)
+        if (await self._read(job, stream, 0, 1, shard)).size:
             return None
         text = await asyncio.to_thread(redact, data.decode("utf-8", "replace"))
-        append = partial(self.store.logs.append, job.id, stream, offset, len(data), text)
+        append = partial(self.store.logs.append, job.id, stream, offset, len(data), text, shard)
         return await self.store.in_thread(append)
+
+    async def _read(
+        self, job: Job, stream: JobFile, offset: int, limit: int, shard: int
+    ) -> FileChunk:
+        """Read from a file where the job runs."""
+        if not shard:
+            return await self.executor.read(job.executor_ref, stream, offset, limit)
+        if not isinstance(self.executor, CutsJobs):
+            return FileChunk(data=b"", offset=0, size=0)
+        return await self.executor.read_shard(job.executor_ref, shard, stream, offset, limit)
 
     async def _submit(self, draft: Callable[[], Drafts], resubmit_of: str = "") -> Submission:
         """Understand, check, record, hand over."""

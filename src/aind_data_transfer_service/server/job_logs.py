@@ -5,7 +5,7 @@ is shown piece by piece is therefore the same as what is shown at once.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aind_data_transfer_service.executors.base import FileChunk, JobFile
 from aind_data_transfer_service.jobs.manager import JobManager
@@ -31,10 +31,12 @@ class LogPiece:
     """Size of the log, in bytes."""
     problem: str = ""
     """Why files of the job cannot be read; empty if they can."""
+    shards: int = 0
+    """How many shards of the job have logs of their own."""
 
 
 async def read_log(
-    manager: JobManager, job_id: str, stream: JobFile, offset: int, limit: int
+    manager: JobManager, job_id: str, stream: JobFile, offset: int, limit: int, shard: int = 0
 ) -> LogPiece:
     """Read a range of a log.
 
@@ -53,13 +55,16 @@ async def read_log(
         Where the range begins, in bytes; counted from the end if negative.
     limit : int
         Bytes at most; a character is never split, so there may be three more.
+    shard : int
+        Which shard of the job wrote it; 0 for the job itself.
     """
     job = await manager.get(job_id)  # read first: nothing is written after the end of a job
     before = MARGIN if offset < 0 else min(offset, MARGIN)
-    chunk = await manager.log(job_id, stream, offset - before, before + limit + MARGIN)
+    chunk = await manager.log(job_id, stream, offset - before, before + limit + MARGIN, shard)
     asked = max(0, chunk.size + offset) if offset < 0 else min(offset, chunk.size)
     start = max(0, asked - chunk.offset)
-    return _piece(chunk, start, start + limit, job.state in ENDED)
+    piece = _piece(chunk, start, start + limit, job.state in ENDED)
+    return replace(piece, shards=await manager.shards(job))
 
 
 def _piece(chunk: FileChunk, start: int, end: int, has_ended: bool) -> LogPiece:

@@ -36,6 +36,7 @@ _WITH_VARIABLES = (
     *("tasks", "time_limit"),
 )
 """Properties that have a variable of their own, too."""
+MOST_SHARDS = 1000
 MEMORY = frozenset({"memory_per_cpu", "memory_per_gpu", "memory_per_node"})
 """Slurm takes one of these."""
 
@@ -122,7 +123,7 @@ class HpcSettings(EnvironmentSettings):
     submissions_at_once: int = Field(default=8, gt=0, le=64)
     """How many jobs are on their way to slurmrestd at the same time."""
 
-    shards: int = Field(default=1, gt=0, le=1000)
+    shards: int = Field(default=1, gt=0, le=MOST_SHARDS)
     """Into how many jobs, on as many nodes, one asset is cut."""
     shard_bytes: int | None = Field(default=None, gt=0)
     """How many bytes each further shard is worth; smaller assets have fewer shards."""

@@ -34,8 +34,8 @@ class Callback:
         Where to.
     token : str
         By which the service knows the job.
-    file : Path
-        The file of events.
+    file : Path, optional
+        The file of events; without one only the log is sent.
     interval : float
         Seconds between two pieces, while there is no hurry.
     patience : float
@@ -50,7 +50,7 @@ class Callback:
         self,
         url: str,
         token: str,
-        file: Path,
+        file: Path | None,
         *,
         interval: float = 1.0,
         patience: float = 5.0,
@@ -64,8 +64,8 @@ class Callback:
         }
         self._interval, self._patience, self._longest = interval, patience, longest_delay
         self._log_tail = log_tail
-        self._file = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        self._begin = self._position = os.fstat(self._file).st_size
+        self._file = None if file is None else os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        self._begin = self._position = 0 if self._file is None else os.fstat(self._file).st_size
         self._shift = 0
         self._news, self._closing = threading.Event(), threading.Event()
         self._deadline = float("inf")
@@ -98,7 +98,8 @@ class Callback:
         except Exception as error:  # the telling may fail, the transfer goes on
             self._complain(f"an error of its own ({type(error).__name__})")
         finally:
-            os.close(self._file)
+            if self._file is not None:
+                os.close(self._file)
             if self._log_tail is not None:
                 self._log_tail.close()
 
@@ -130,7 +131,7 @@ class Callback:
     def _deliver(self, client: httpx.Client) -> str | None:
         """Send all that is there; give what went wrong, or None where nothing more is wanted."""
         corrections = 0
-        while data := self._next():
+        while self._file is not None and (data := _next_lines(self._file, self._position)):
             try:
                 offset = self._position + self._shift
                 answer = client.post(self._url, params={"offset": offset}, content=data)
@@ -140,7 +141,7 @@ class Callback:
             if answer.status_code == 200:
                 self._position += len(data)
             elif answer.status_code == 409 and isinstance(wanted, int):
-                self._go_on_at(wanted)
+                self._go_on_at(wanted, os.fstat(self._file).st_size)
                 corrections += 1
                 if corrections > _CORRECTIONS:
                     return "the service does not say where to go on"
@@ -152,19 +153,12 @@ class Callback:
                 return None
         return ""
 
-    def _next(self) -> bytes:
-        """Read whole lines; part of one only where it is too long for an event."""
-        data = os.pread(self._file, PIECE, self._position)
-        end = data.rfind(b"\n") + 1
-        return data[:end] if end or len(data) < PIECE else data
-
-    def _go_on_at(self, wanted: int) -> None:
+    def _go_on_at(self, wanted: int, size: int) -> None:
         """Go on where the service's record ends.
 
         A record that is longer than the file has more than this file in it: an earlier run's of the
         job, on a node with a folder of its own. This run's events come after that.
         """
-        size = os.fstat(self._file).st_size
         for shift in (self._shift, 0, wanted - self._begin):
             if 0 <= wanted - shift <= size:
                 self._shift, self._position = shift, wanted - shift
@@ -174,3 +168,10 @@ class Callback:
         """Say once why nothing arrives; at the very end the last word is the job's."""
         if not self._closing.is_set():
             logger.warning("the service cannot be told of the progress: %s", what)
+
+
+def _next_lines(file: int, position: int) -> bytes:
+    """Read whole lines; part of one only where it is too long for an event."""
+    data = os.pread(file, PIECE, position)
+    end = data.rfind(b"\n") + 1
+    return data[:end] if end or len(data) < PIECE else data

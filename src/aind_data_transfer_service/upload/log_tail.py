@@ -43,12 +43,19 @@ class LogTail:
         The files to which the job writes, by the names of the streams.
     interval : float
         Seconds between two pieces.
+    shard : int
+        Which shard of the job writes it; 0 for the job itself.
     """
 
     def __init__(
-        self, url: str, descriptors: Mapping[str, int] = _STREAMS, interval: float = INTERVAL
+        self,
+        url: str,
+        descriptors: Mapping[str, int] = _STREAMS,
+        interval: float = INTERVAL,
+        shard: int = 0,
     ):
         self._url = url
+        self._of_shard: dict[str, str | int] = {"shard": shard} if shard else {}
         self._interval = interval
         self._due = 0.0
         self._streams = [
@@ -93,7 +100,7 @@ class LogTail:
             start, data = _read_lines(stream, size, is_last)
             if not data:
                 return True
-            params: dict[str, str | int] = {"stream": stream.name, "offset": start + stream.shift}
+            params = {"stream": stream.name, "offset": start + stream.shift, **self._of_shard}
             answer = client.post(self._url, params=params, content=data)
             if answer.status_code == 200:
                 stream.position = start + len(data)

@@ -175,17 +175,22 @@ class _Ending:
 
 
 def _open_events(settings: UploadSettings) -> Events:
-    """Open the file of events, and have it brought to the service where that is wanted."""
+    """Open the file of events, and have it brought to the service where that is wanted.
+
+    A shard brings the end of its log only: the events that the service takes are those of the job.
+    """
     file, token = settings.upload_events_file, settings.upload_callback_token
     events = Events(file, settings.job_id)
-    if file and token and settings.upload_callback_url:
+    url, shard = settings.upload_callback_url or settings.upload_cancel_url, settings.upload_shard
+    is_wanted = shard or settings.upload_callback_url
+    if file and token and url and is_wanted:
         from aind_data_transfer_service.upload.callback import Callback
         from aind_data_transfer_service.upload.log_tail import LogTail
 
-        url = settings.upload_callback_url
-        log_tail = LogTail(f"{url.removesuffix('/events')}/log")
+        log_tail = LogTail(f"{url.rpartition('/')[0]}/log", shard=shard[0] if shard else 0)
+        brought = None if shard else file
         try:
-            events.attach(Callback(url, token.get_secret_value(), file, log_tail=log_tail))
+            events.attach(Callback(url, token.get_secret_value(), brought, log_tail=log_tail))
         except RuntimeError:
             events.warn(f"the service reads this job's progress from its file alone: {NO_THREAD}")
     return events

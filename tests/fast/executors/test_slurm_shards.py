@@ -283,6 +283,28 @@ class StandingTest(ShardsTest):
         self.leave("j1.end", '{"exit_code": 0}')
         self.assertIs(EndRecord.FOUND, (await self.status(ref)).record)
 
+    async def test_each_shard_has_a_log_of_its_own_while_it_runs_and_later(self):
+        ref = await self.begin_one()
+        self.assertIsNone(await self.executor.shards(ref))  # nothing is known yet
+        self.leave("j1.shards.1.err", "one\n")
+        self.leave("j1.shards.2.err", "two\n")
+        self.leave("j1.shards.2.out", "output\n")
+        self.assertEqual(await self.executor.shards(ref), 2)  # by their files
+        self.client.become(102, comment=LAST[0])
+        await self.status(ref)
+        self.assertEqual(await self.executor.shards(ref), 4)  # by the mark of the last job
+        for shard, file, text in (
+            (1, "stderr", b"one\n"),
+            (2, "stderr", b"two\n"),
+            (2, "stdout", b"output\n"),
+            (3, "stderr", b""),
+        ):
+            chunk = await self.executor.read_shard(ref, shard, file, 0, 100)
+            self.assertEqual((chunk.data, chunk.problem), (text, ""))
+        self.client.become(102, comment="aind-data-transfer-service:j1")
+        await self.status(ref)
+        self.assertEqual(await self.executor.shards(ref), 0)  # the mark of one that is not cut
+
     async def test_progress_is_told_while_no_shard_runs(self):
         ref = await self.begin_one()
         self.task(1, "COMPLETED")

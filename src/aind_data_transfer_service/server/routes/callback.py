@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect
 from aind_data_transfer_service.jobs.inbox import Outcome
 from aind_data_transfer_service.server.answers import EnvelopeResponse, failure
 from aind_data_transfer_service.server.routes import Manager
+from aind_data_transfer_service.settings.hpc import MOST_SHARDS
 
 router = APIRouter(prefix="/api/jobs", include_in_schema=False)
 
@@ -45,6 +46,7 @@ async def take_log(
     manager: Manager,
     stream: Literal["stdout", "stderr"],
     offset: Annotated[int, Query(ge=0, le=2**62, description="Where the piece begins.")],
+    shard: Annotated[int, Query(ge=0, le=MOST_SHARDS, description="0: the job itself.")] = 0,
 ) -> EnvelopeResponse:
     """Take the end of a job's log, if the service cannot read it itself (`wanted`).
 
@@ -57,7 +59,7 @@ async def take_log(
     except ClientDisconnect:  # the job was killed while it sent
         return failure(400, "Bad Request", ["The request broke off."])
     job = await manager.get(job_id)
-    brought = await manager.take_log(job, stream, offset, data)
+    brought = await manager.take_log(job, stream, offset, data, shard)
     if brought is None:
         return EnvelopeResponse("Log", {"wanted": False, "offset": offset})
     answer = {"wanted": True, "offset": brought.position}

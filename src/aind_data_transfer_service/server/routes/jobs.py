@@ -23,6 +23,7 @@ from aind_data_transfer_service.server.answers import (
 from aind_data_transfer_service.server.job_logs import read_log
 from aind_data_transfer_service.server.json_body import OptionalJsonRoute
 from aind_data_transfer_service.server.routes import Manager, Settings
+from aind_data_transfer_service.settings.hpc import MOST_SHARDS
 
 PAGE_SIZES = (25, 50, 100, 200)
 LOG_BYTES = 256 * 1024
@@ -143,12 +144,14 @@ async def get_log(
         int, Query(ge=-(2**53), le=2**53, description="Negative: from the end.")
     ] = -LOG_BYTES,
     limit: Annotated[int, Query(ge=1, le=LOG_BYTES)] = LOG_BYTES,
+    shard: Annotated[int, Query(ge=0, le=MOST_SHARDS, description="0: the job itself.")] = 0,
 ) -> EnvelopeResponse:
     """Read a range of what a job wrote to `stdout` or `stderr`, in bytes.
 
-    While the job runs, the last line is returned when it is complete.
+    While the job runs, the last line is returned when it is complete. A job on a cluster may be cut
+    into `shards`, each of which has a log of its own.
     """
-    piece = await read_log(manager, job_id, stream, offset, limit)
+    piece = await read_log(manager, job_id, stream, offset, limit, shard)
     return EnvelopeResponse("Log", asdict(piece))
 
 

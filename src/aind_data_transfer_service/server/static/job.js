@@ -138,26 +138,30 @@ function refreshSoon() {
 
 // The log, read on from where the last answer ended.
 const log = $("log");
-const reading = { stream: "stderr", begin: 0, offset: null, busy: false, settled: false };
+const reading = {
+  stream: "stderr", shard: 0, begin: 0, offset: null, busy: false, settled: false, chosen: false,
+};
 
 /** Read what the log has more. */
 async function readLog() {
   if (reading.busy) return;
   reading.busy = true;
-  const { stream, offset } = reading;
+  const { stream, shard, offset } = reading;
+  const isSame = () => stream === reading.stream && shard === reading.shard;
   const last = Boolean(current && isEnded(current.state)); // nothing is written after this
   try {
     const from = offset === null ? "" : `&offset=${offset}`;
-    const chunk = await ask(`/api/jobs/${id}/log?stream=${stream}${from}`);
-    if (stream === reading.stream) {
+    const chunk = await ask(`/api/jobs/${id}/log?stream=${stream}&shard=${shard}${from}`);
+    if (isSame()) {
       showLog(chunk, offset === null);
       reading.settled = last && chunk.next_offset >= chunk.size;
+      offerShards(chunk, last);
     }
   } catch (error) {
     say($("log-note"), error.errors?.[0] ?? error.message);
   } finally {
     reading.busy = false;
-    if (stream !== reading.stream) readLog();
+    if (!isSame()) readLog();
   }
 }
 
@@ -186,14 +190,34 @@ function logNote(all) {
   return reading.begin ? `The last ${size(shown)} of ${size(all)}.` : `${size(all)} in all.`;
 }
 
-for (const choice of document.querySelectorAll('[name="stream"]')) {
-  choice.addEventListener("change", () => {
-    Object.assign(reading, { stream: choice.value, offset: null, settled: false });
-    log.replaceChildren();
-    say($("log-note"), "Reading…");
-    readLog();
-  });
+/** Offer the logs of the shards of a job; until the last job runs, that of the first is shown. */
+function offerShards(chunk, ended) {
+  const choice = $("shard");
+  for (let number = choice.length; number <= chunk.shards; number += 1) {
+    choice.add(new Option(`shard ${number}`, number));
+  }
+  $("shards").hidden = choice.length < 2;
+  if (reading.chosen || choice.length < 2) return;
+  const wanted = ended ? 0 : reading.shard || (chunk.size ? 0 : 1);
+  if (wanted === reading.shard) return;
+  choice.value = wanted;
+  readAnother({ shard: wanted });
 }
+
+/** Read another log, from its end. */
+function readAnother(changes) {
+  Object.assign(reading, changes, { offset: null, settled: false });
+  log.replaceChildren();
+  say($("log-note"), "Reading…");
+  readLog();
+}
+
+for (const choice of document.querySelectorAll('[name="stream"]')) {
+  choice.addEventListener("change", () => readAnother({ stream: choice.value }));
+}
+$("shard").addEventListener("change", (event) => {
+  readAnother({ shard: Number(event.target.value), chosen: true });
+});
 $("follow").addEventListener("change", (event) => {
   if (event.target.checked) log.scrollTop = log.scrollHeight;
 });
