@@ -22,8 +22,8 @@ SHARE = 0.04
 LONGEST_REST = 120.0
 """Seconds between two lists of all jobs at most, however long a list takes."""
 _SECONDS_PER_JOB = 0.0005
-"""CPU time of slurmrestd for each job in a list, at most: 0.2 ms with Slurm 22.05, 0.5 ms with 26.05.
-An answer that takes longer was waited for, because the machine is busy, say."""
+"""CPU time of slurmrestd for each job in a list: 0.2 ms with Slurm 22.05, 0.5 ms with 26.05. An
+answer that takes longer was waited for, because the machine is busy, say."""
 _SKEW = timedelta(seconds=120)
 """How far our clock may be ahead of Slurm's, where Slurm does not date its list."""
 _TRUST_SECONDS = 300.0
