@@ -15,6 +15,7 @@ _LONGEST = (
     "tests/integration/test_s3_resume.py",
     "tests/integration/test_slurm_shards.py",
     "tests/integration/test_slurm_client.py",
+    "tests/integration/test_slurm_newest.py",
     "tests/integration/test_slurm_next.py",
     "tests/integration/test_transfer_faults.py",
     "tests/integration/test_replicas.py",

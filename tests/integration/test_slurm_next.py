@@ -11,37 +11,36 @@ from aind_data_transfer_service.hpc.tokens import FixedToken
 from tests.support import slurm, slurm_next
 from tests.support.slurm_client_contract import DaemonsContract, a_submission
 
-CLUSTER: slurm.SlurmCluster = None  # type: ignore[assignment]
-
 
 def setUpModule() -> None:
     """Start the cluster that all tests use."""
-    global CLUSTER
-    CLUSTER = slurm.start(root=slurm_next.provide())
+    OnSlurm.cluster = slurm.start(root=slurm_next.provide())
 
 
 def tearDownModule() -> None:
     """Stop it."""
-    CLUSTER.stop()
+    OnSlurm.cluster.stop()
 
 
-class _OnSlurm(unittest.IsolatedAsyncioTestCase):
+class OnSlurm(unittest.IsolatedAsyncioTestCase):
+    """Has a client of a cluster."""
+
+    cluster: slurm.SlurmCluster
     endpoint: str | None = None
 
-    @staticmethod
-    def cluster_command(*command: str) -> str:
+    def cluster_command(self, *command: str) -> str:
         """Run one of Slurm's own commands."""
-        return CLUSTER.run(*command)
+        return self.cluster.run(*command)
 
     async def asyncSetUp(self) -> None:
-        self.token = await asyncio.to_thread(CLUSTER.token)
+        self.token = await asyncio.to_thread(self.cluster.token)
         self.client = self.a_client(self.token)
 
     def a_client(self, token: str, endpoint: str | None = None) -> SlurmClient:
         """Make a client that is closed in the end."""
         client = SlurmClient(
-            CLUSTER.endpoint,
-            CLUSTER.username,
+            self.cluster.endpoint,
+            self.cluster.username,
             FixedToken(token),
             dialect=endpoint or self.endpoint,
         )
@@ -49,7 +48,7 @@ class _OnSlurm(unittest.IsolatedAsyncioTestCase):
         return client
 
 
-class Newest(DaemonsContract, _OnSlurm):
+class Newest(DaemonsContract, OnSlurm):
     """The dialect is found out."""
 
     async def test_the_newest_dialect_is_chosen(self) -> None:
@@ -68,24 +67,26 @@ class Newest(DaemonsContract, _OnSlurm):
             await self.client.submit(a_submission("exit 0", partition="nope"))
 
 
-class V40(DaemonsContract, _OnSlurm):
+class V40(DaemonsContract, OnSlurm):
     """The oldest dialect of this generation, by name."""
 
     endpoint = "slurm/v0.0.40"
     tells_of_the_unknown = False
 
 
-class V41(DaemonsContract, _OnSlurm):
+class V41(DaemonsContract, OnSlurm):
     """The one between, by name."""
 
     endpoint = "slurm/v0.0.41"
     tells_of_the_unknown = False
 
 
-class EveryDialect(_OnSlurm):
+class EveryDialect(OnSlurm):
     """What is the same in all of them."""
 
     ENDPOINTS = ("slurm/v0.0.40", "slurm/v0.0.41", "slurm/v0.0.42")
+    away: tuple[type[Exception], ...] = (Unreachable,)
+    """What is raised while slurmctld is down."""
 
     async def test_properties_of_every_kind_are_understood(self) -> None:
         given = {
@@ -136,7 +137,7 @@ class EveryDialect(_OnSlurm):
                     await ask()
 
     async def test_another_users_token_is_recognised(self) -> None:
-        made = CLUSTER.run("scontrol", "token", "username=nobody", "lifespan=600")
+        made = self.cluster.run("scontrol", "token", "username=nobody", "lifespan=600")
         token = made.strip().removeprefix("SLURM_JWT=")
         for endpoint in self.ENDPOINTS:
             client = self.a_client(token, endpoint)
@@ -153,13 +154,13 @@ class EveryDialect(_OnSlurm):
 
     async def test_slurmctld_is_not_there_and_no_job_seems_gone(self) -> None:
         submitted = await self.client.submit(a_submission("sleep 30"))
-        await asyncio.to_thread(CLUSTER.kill, "slurmctld", signal.SIGTERM)
+        await asyncio.to_thread(self.cluster.kill, "slurmctld", signal.SIGTERM)
         try:
             await asyncio.gather(
                 *(self.nobody_answers(endpoint, submitted.slurm_id) for endpoint in self.ENDPOINTS)
             )
         finally:
-            await asyncio.to_thread(CLUSTER.start_daemon, "slurmctld")
+            await asyncio.to_thread(self.cluster.start_daemon, "slurmctld")
         job = await self.client.job(submitted.slurm_id)
         self.assertIn(job.state, ("PENDING", "RUNNING"))
 
@@ -170,7 +171,7 @@ class EveryDialect(_OnSlurm):
         asked += (lambda: client.cancel(job_id), lambda: client.submit(a_submission("exit 0")))
         results = await asyncio.gather(*(ask() for ask in asked), return_exceptions=True)
         for result in results:
-            self.assertIsInstance(result, Unreachable, endpoint)
+            self.assertIsInstance(result, self.away, endpoint)
         self.assertFalse(any(controller.up for controller in await client.ping()))
 
 

@@ -8,9 +8,10 @@ import unittest
 from pathlib import Path
 
 from aind_data_transfer_service.executors.slurm_reasons import UNKNOWN, waiting_reason
-from tests.support import missing, slurm_next
+from tests.support import missing, slurm_newest, slurm_next
 
 _LIBRARY = Path("usr/lib/x86_64-linux-gnu/slurm-wlm/libslurmfull.so")
+_NO_REASON = {"InvaildReason", "InvalidReason"}
 _NAMES = """
 import ctypes, json, sys
 library = ctypes.CDLL(sys.argv[1])
@@ -30,8 +31,8 @@ class Installed(unittest.TestCase):
         python = os.path.realpath(sys.executable)
         command = [*loader, python, "-I", "-c", _NAMES, str(library)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        # beyond the last reason, the number itself or Slurm's own misspelt word is returned
-        names = {name for name in json.loads(done.stdout) if not name.isdigit()} - {"InvaildReason"}
+        # beyond the last reason, the number itself or a word of Slurm's is returned
+        names = {name for name in json.loads(done.stdout) if not name.isdigit()} - _NO_REASON
         self.assertGreater(len(names), 190)
         for name in names:
             with self.subTest(name):
@@ -40,8 +41,13 @@ class Installed(unittest.TestCase):
     def test_of_this_machine(self) -> None:
         self.check(Path("/") / _LIBRARY)
 
-    def test_of_the_newer_generation(self) -> None:
-        root = slurm_next.provide()
+    def test_of_the_newer_generations(self) -> None:
+        for root in (slurm_next.provide(), slurm_newest.provide()):
+            with self.subTest(root.name):
+                self.check_in(root)
+
+    def check_in(self, root: Path) -> None:
+        """Ask the library of a Debian in a folder, with the loader of that Debian."""
         library = root / _LIBRARY
         folders = (library.parent, library.parents[1], Path("/") / _LIBRARY.parents[1])
         loader = str(root / "usr/lib64/ld-linux-x86-64.so.2")

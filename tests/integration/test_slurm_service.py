@@ -109,12 +109,10 @@ class NextContractTest(Next, SlurmContractTest):
     """What every executor has to do, there."""
 
 
-class ServiceTest(ClusterTest):
-    """The whole main path: HTTP, service, slurmrestd, node, bucket, verified asset."""
+class OnService(ClusterTest):
+    """A service on a cluster, with a bucket."""
 
     options = {"cpus": 4}
-    inexpressible = "cpu_binding"
-    """What the newest API version of this generation of Slurm cannot express."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -212,6 +210,10 @@ class ServiceTest(ClusterTest):
             "script": script,
         }
 
+
+class Session:
+    """The whole main path: HTTP, service, slurmrestd, node, bucket, verified asset."""
+
     def test_a_session_becomes_a_verified_asset(self):
         mail = {"mail_user": "anna@example.org", "mail_type": ["END", "FAIL"]}
         asked = {"processor_full_name": "Ann O'Brien", "metadata_dir": str(self.metadata)}
@@ -256,6 +258,13 @@ class ServiceTest(ClusterTest):
             if path.is_file():
                 for secret in secrets:
                     self.assertNotIn(secret, path.read_bytes(), path)
+
+
+class ServiceTest(Session, OnService):
+    """A service, and what users ask of it."""
+
+    inexpressible = "cpu_binding"
+    """What the newest API version of this generation of Slurm cannot express."""
 
     def test_a_job_gets_the_defaults_of_the_site_unless_it_says_otherwise(self):
         script = "#!/bin/bash\ntrue\n"

@@ -37,7 +37,8 @@ PACKAGES = (
 _DAEMONS = ("munged", "slurmctld", "slurmd", "slurmrestd")
 _SPEAKING = "openapi/v0.0.36,openapi/v0.0.37,openapi/v0.0.38"
 _SPEAKING_OF_THE_PAST = "openapi/dbv0.0.36,openapi/dbv0.0.37,openapi/dbv0.0.38"
-_SPEAKING_NEXT = ("-a", "rest_auth/jwt", "-d", "v0.0.40,v0.0.41,v0.0.42")
+_PARSERS = "usr/lib/*/slurm-wlm/data_parser_v*.so"
+"""What of a newer Slurm speaks a version of the interface."""
 
 
 class SlurmCluster:
@@ -195,6 +196,10 @@ class SlurmCluster:
         self.kill(name, how)
         self.start_daemon(name)
 
+    def pid(self, name: str) -> int:
+        """Return the process of a daemon."""
+        return self._processes[name].pid
+
     def log(self, name: str) -> str:
         """Give what a daemon has said."""
         path = self.folder / f"{name}.log"
@@ -314,7 +319,7 @@ class SlurmCluster:
         past = bool(self.accounting)
         if self._root:
             plugins = "openapi/slurmctld" + ",openapi/slurmdbd" * past
-            speaking = [*_SPEAKING_NEXT, "-s", plugins]
+            speaking = ["-a", "rest_auth/jwt", "-d", ",".join(spoken_in(self._root)), "-s", plugins]
         else:
             speaking = ["-s", _SPEAKING + f",{_SPEAKING_OF_THE_PAST}" * past]
         return {
@@ -359,6 +364,12 @@ def start(kind: type[SlurmCluster] = SlurmCluster, **options) -> SlurmCluster:
     if absent and not options.get("root"):
         raise missing(f"Slurm ({', '.join(absent)}; Debian's packages {' '.join(PACKAGES)})")
     return kind(**options).start()
+
+
+def spoken_in(root: Path) -> list[str]:
+    """List the versions of the interface, as `v0.0.42`, that the Slurm in a folder has."""
+    names = (path.stem.removeprefix("data_parser_") for path in root.glob(_PARSERS))
+    return sorted(name.replace("_", ".") for name in names)
 
 
 def _find(name: str) -> str | None:

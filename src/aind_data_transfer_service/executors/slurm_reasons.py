@@ -1,7 +1,7 @@
 """Messages for the reasons that Slurm gives for a job that is pending or has failed. Pure.
 
 The names and their meaning are those of https://slurm.schedmd.com/job_reason_codes.html, of
-squeue(1) and of `enum job_state_reason` in `slurm.h`, from Slurm 22.05 to 24.11.
+squeue(1) and of `enum job_state_reason` in `slurm.h`, from Slurm 22.05 to 26.05.
 """
 
 from collections.abc import Mapping
@@ -58,6 +58,9 @@ _REASONS = {
         "MaxPoweredUpNodes",
     ),
     "waits for free communication ports on its nodes; it starts by itself": ("MpiPortsBusy",),
+    "waits for a free channel between the GPUs of its nodes; it starts by itself": (
+        "NvidiaImexChannels",
+    ),
     "waits for a hardware block of the cluster; it starts by itself once the block is usable": (
         "BlockMaxError",
         "BlockFreeAction",

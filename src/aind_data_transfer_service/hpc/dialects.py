@@ -1,4 +1,4 @@
-"""What is spoken with a slurmrestd: paths, names and forms, from v0.0.36 to v0.0.42.
+"""What is spoken with a slurmrestd: paths, names and forms, from v0.0.36 to v0.0.45.
 
 A `Dialect` writes; what is read is told apart by its form (`reading`), so that a server that
 answers a little differently from what its version promises is still understood.
@@ -13,8 +13,8 @@ from typing import Any
 from aind_data_transfer_service.hpc.errors import NotExpressible
 from aind_data_transfer_service.hpc.models import Submission
 
-OLDEST, NEWEST = 36, 42
-"""The dialects that are known: v0.0.36 to v0.0.42."""
+OLDEST, NEWEST = 36, 45
+"""The dialects that are known: v0.0.36 to v0.0.45."""
 FIRST_WITH_STRUCTS = 39
 """From here on numbers are structs, and lists are lists."""
 _SWITCHED_OFF = {

@@ -1,7 +1,8 @@
 """Partitions and qualities of service as slurmrestd lists them, in every version.
 
 Only what is certain is read: a number that is missing, zero, negative or absurd is no limit.
-Seen on real servers: Slurm 22.05 (v0.0.36 to v0.0.38) and 24.11 (v0.0.40 to v0.0.42).
+Seen on real servers: Slurm 22.05 (v0.0.36 to v0.0.38), 24.11 (v0.0.40 to v0.0.42) and 26.05
+(v0.0.42 to v0.0.45).
 """
 
 from collections.abc import Mapping

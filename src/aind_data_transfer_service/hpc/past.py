@@ -2,7 +2,8 @@
 
 slurmrestd serves it beside the live jobs, under `/slurmdb/v0.0.38/…`, where it was told to (`-s
 openapi/dbv0.0.38`, from 24.05 on `-s openapi/slurmdbd`); it does not start so on a cluster without
-slurmdbd. Seen on real ones: Slurm 22.05 (v0.0.36 to v0.0.38) and 24.11 (v0.0.40 to v0.0.42).
+slurmdbd. Seen on real ones: Slurm 22.05 (v0.0.36 to v0.0.38), 24.11 (v0.0.40 to v0.0.42) and 26.05
+(v0.0.42 to v0.0.45).
 """
 
 import re
@@ -30,11 +31,17 @@ class PastDialect:
 
     @classmethod
     def among(cls, paths: Iterable[str]) -> "PastDialect | None":
-        """Choose the newest that is known from the paths that a server lists, if any."""
+        """Choose the newest that is known from the paths that a server lists, if any.
+
+        Of newer ones alone the oldest is chosen, as for live jobs.
+        """
         found = (_PATH.fullmatch(path) for path in paths)
         offered = {int(one["version"]): one["path"] for one in found if one}
-        known = [version for version in offered if OLDEST <= version <= NEWEST]
-        return cls(max(known), offered[max(known)]) if known else None
+        version = max(
+            (version for version in offered if OLDEST <= version <= NEWEST),
+            default=min((version for version in offered if version > NEWEST), default=None),
+        )
+        return cls(version, offered[version]) if version else None
 
     def query(self, job_ids: Sequence[int]) -> list[tuple[str, str]]:
         """Ask for several jobs: in one list up to v0.0.38, which later ones do not take apart."""

@@ -258,7 +258,7 @@ def read_complaints(answer: Mapping[str, Any], key: str = "errors") -> tuple[Slu
 
 
 def read_statuses(answer: Mapping[str, Any]) -> tuple[SlurmComplaint, ...]:
-    """Read what v0.0.42 says of the cancelling of each job, beside the list of errors."""
+    """Read what v0.0.42 and later say of the cancelling of each job, beside the list of errors."""
     told = (raw["error"] for raw in _records(answer.get("status")) if "error" in raw)
     errors = [error for error in _records(list(told)) if read_number(error.get("code"))]
     return tuple(

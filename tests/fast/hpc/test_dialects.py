@@ -23,8 +23,8 @@ class Choosing(unittest.TestCase):
             return Dialect.among(f"/slurm/v0.0.{number}/job/submit" for number in versions)
 
         self.assertEqual("v0.0.38", str(among(36, 38, 37)))
-        self.assertEqual("v0.0.42", str(among(41, 42, 43)))
-        self.assertEqual("v0.0.43", str(among(44, 43)))
+        self.assertEqual("v0.0.45", str(among(44, 45, 46)))
+        self.assertEqual("v0.0.46", str(among(47, 46)))
         self.assertEqual("v0.0.36", str(among(35, 36)))
         self.assertEqual(Dialect(36, ""), among())
         self.assertEqual(Dialect(36, ""), Dialect.among(["/jobs", "/job/submit"]))

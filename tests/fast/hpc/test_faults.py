@@ -417,12 +417,12 @@ class Dialects(_WithServer):
     """Which paths are used."""
 
     async def test_the_server_is_asked_once_for_what_it_speaks(self) -> None:
-        paths = [f"/slurm/v0.0.{n}/job/submit" for n in (40, 41, 42, 43)]
+        paths = [f"/slurm/v0.0.{n}/job/submit" for n in (44, 40, 45, 46)]
         listed = Reply(body={"paths": dict.fromkeys(paths, {})})
         client = await self.talk(listed, Reply(), dialect=None)
         await client.jobs()
         await client.ping()
-        wanted = ["/openapi/v3", "/slurm/v0.0.42/jobs", "/slurm/v0.0.42/ping"]
+        wanted = ["/openapi/v3", "/slurm/v0.0.45/jobs", "/slurm/v0.0.45/ping"]
         self.assertEqual(wanted, [one.path for one in self.server.seen])
 
     async def test_a_server_that_lists_nothing_has_its_paths_at_the_root(self) -> None:

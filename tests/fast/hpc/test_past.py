@@ -62,9 +62,10 @@ class Asking(unittest.IsolatedAsyncioTestCase):
         return Reply(body={"paths": dict.fromkeys(paths, {})})
 
     def test_the_newest_that_is_known_is_chosen(self) -> None:
-        paths = [f"/slurmdb/v0.0.{version}/jobs/" for version in (40, 42, 43)]
-        self.assertEqual(PastDialect(42, paths[1]), PastDialect.among(paths))
-        self.assertIsNone(PastDialect.among(["/slurm/v0.0.38/jobs", paths[2]]))
+        paths = [f"/slurmdb/v0.0.{version}/jobs/" for version in (40, 45, 47, 46)]
+        self.assertEqual(PastDialect(45, paths[1]), PastDialect.among(paths))
+        self.assertEqual(PastDialect(46, paths[3]), PastDialect.among(paths[2:]))
+        self.assertIsNone(PastDialect.among(["/slurm/v0.0.38/jobs", "/slurmdb/v0.0.35/jobs"]))
 
     def test_each_generation_is_asked_in_its_way(self) -> None:
         old, new = PastDialect(38, "/slurmdb/v0.0.38/jobs"), PastDialect(
