@@ -18,7 +18,7 @@ from aind_data_transfer_service.settings.hpc import HpcSettings
 from tests.support import slurm, slurm_next
 from tests.support.limit_cases import BAD, GOOD
 
-_USER = "nobody"
+_USER = "daemon"
 _PARTITIONS = """\
 PartitionName=short Nodes={host} MaxTime=60 MaxNodes=1
 PartitionName=dev Nodes={host} MaxTime=30 AllowQos=normal

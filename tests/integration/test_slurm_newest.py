@@ -6,6 +6,7 @@ from aind_data_transfer_service.hpc.errors import AnswerLost, Unreachable
 from tests.integration import (
     test_slurm_accounting,
     test_slurm_changes,
+    test_slurm_limits,
     test_slurm_next,
     test_slurm_service,
 )
@@ -58,6 +59,17 @@ class NewestChangesTest(test_slurm_changes.NextChangesTest):
         """Bring the daemons up."""
         root = slurm_newest.provide()
         cls.dialects = tuple(f"slurm/{version}" for version in slurm.spoken_in(root))
+        return slurm.start(root=root, **options)
+
+
+class NewestLimitsTest(test_slurm_limits.NextLimitsTest):
+    """Which jobs it takes."""
+
+    @classmethod
+    def start_cluster(cls, **options) -> slurm.SlurmCluster:
+        """Bring the daemons up."""
+        root = slurm_newest.provide()
+        cls.dialects = (f"slurm/{max(slurm.spoken_in(root))}",)
         return slurm.start(root=root, **options)
 
 
