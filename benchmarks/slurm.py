@@ -8,10 +8,16 @@ quickly `GET /` answers meanwhile. The software in use takes 21.2 s. Goals: 1.5 
 The second is of a listing as slurmrestd writes it, served by a process of its own: the CPU time of
 one look at 5,000 live jobs (goal: 300 ms), the CPU that following some jobs of ours among 5,000 of
 others takes at the usual pace (goal: 2 %), and the memory of a service that looks 10,000 times.
+
+The third is of a real slurmrestd again, with 6,000 jobs of ours in Slurm's queue: the CPU and the
+memory that slurmrestd takes while a service follows them at the usual pace, on a quiet cluster and
+on one whose jobs change every second. Goals: 5 % of a core, and 300 MB. ``--only queue`` measures
+this alone, and ``--root`` takes Slurm from a folder with another Debian.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import platform
@@ -24,12 +30,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
+from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.executors.choose import make_client
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.executors.slurm_properties import mark_of
@@ -39,7 +47,7 @@ from aind_data_transfer_service.jobs.handover import Handover
 from aind_data_transfer_service.jobs.inbox import Inbox
 from aind_data_transfer_service.jobs.monitor import Monitor
 from aind_data_transfer_service.jobs.pace import Pace
-from aind_data_transfer_service.jobs.record import Job, new_job_id
+from aind_data_transfer_service.jobs.record import Job, new_job_id, slurm_number
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.settings.hpc import HpcSettings
@@ -219,6 +227,29 @@ def recorded_jobs(count: int) -> list[Job]:
     return jobs
 
 
+def monitor_of(store: JobStore, executor: SlurmExecutor, pace: Pace) -> Monitor:
+    """Make a monitor of jobs that are recorded."""
+    feed = Feed()
+    handover = Handover(store, executor, feed)
+    inbox, evidence = Inbox(store, feed), Evidence(lambda job: False)
+    return Monitor(store, executor, handover, feed, inbox, pace, evidence)
+
+
+def usual_pace() -> Pace:
+    """Return the pace at which a cluster is asked by default, as it is after a submission."""
+    hpc = HpcSettings(
+        host="slurm",
+        username="svc",
+        token="t",
+        current_working_directory="/",
+        logging_directory="/",
+    )
+    settings = ServiceSettings(hpc=hpc)
+    pace = Pace(settings.look_interval, settings.longest_look_interval)
+    pace.hasten()
+    return pace
+
+
 @contextmanager
 def monitor(count: int, others: int = 0, pace: Pace | None = None) -> Iterator[Monitor]:
     """Have a monitor of so many live jobs, with all that is behind it."""
@@ -237,10 +268,7 @@ def monitor(count: int, others: int = 0, pace: Pace | None = None) -> Iterator[M
                 logging_directory=name,
             )
             executor = SlurmExecutor(make_client(hpc), hpc, {})
-            feed = Feed()
-            handover = Handover(store, executor, feed)
-            inbox, evidence = Inbox(store, feed), Evidence(lambda job: False)
-            yield Monitor(store, executor, handover, feed, inbox, pace or Pace(1.0), evidence)
+            yield monitor_of(store, executor, pace or Pace(1.0))
         states = [job.state for job in store.active()]
         assert states.count(JobState.RUNNING) == count // RUNNING_SHARE, "the look saw nothing"
         assert len(states) == count
@@ -263,17 +291,7 @@ async def look_cost(count: int, rounds: int) -> None:
 
 async def following_cost(ours: int, others: int, seconds: float) -> None:
     """Measure the share of a CPU that the monitor takes at a cluster's usual pace."""
-    hpc = HpcSettings(
-        host="slurm",
-        username="svc",
-        token="t",
-        current_working_directory="/",
-        logging_directory="/",
-    )
-    settings = ServiceSettings(hpc=hpc)
-    pace = Pace(settings.look_interval, settings.longest_look_interval)
-    with monitor(ours, others, pace) as watch:
-        pace.hasten()  # as after a submission
+    with monitor(ours, others, usual_pace()) as watch:
         began, began_wall = time.process_time(), time.perf_counter()
         task = asyncio.create_task(watch.run())
         await asyncio.sleep(seconds)
@@ -295,6 +313,79 @@ async def look_memory(count: int, looks: int) -> None:
                 print(f"{f'after {number:,}':38} {process.memory_info().rss / 2**20:8.1f}")
 
 
+# --- thousands of jobs in a real queue --------------------------------------------------------
+
+
+async def queue(executor: SlurmExecutor, store: JobStore, count: int) -> list[int]:
+    """Submit jobs that Slurm holds, and record them; give Slurm's numbers."""
+    jobs = recorded_jobs(count)
+    settings = {"hold": True, "time_limit": 600, "memory_per_cpu": 500}
+    specs = [JobSpec(job.id, job.name, request="{}", settings=settings) for job in jobs]
+    started = {one.job_id: one for one in await executor.start(specs)}
+    assert all(one.ref for one in started.values()), "Slurm did not take all jobs"
+    store.add([replace(job, executor_ref=started[job.id].ref) for job in jobs])
+    return [slurm_number("slurm", one.ref) for one in started.values()]
+
+
+async def change(cluster: slurm.SlurmCluster, numbers: list[int]) -> None:
+    """Change a job every second, as a busy cluster does, without slurmrestd."""
+    for count, number in enumerate(itertools.cycle(numbers)):
+        limit = f"TimeLimit={500 + count % 100}"
+        await asyncio.to_thread(cluster.run, "scontrol", "update", f"JobId={number}", limit)
+        await asyncio.sleep(1)
+
+
+async def follow(watch: Monitor, pid: int, seconds: float, what: str) -> None:
+    """Follow the jobs for a while, and print what slurmrestd takes meanwhile."""
+    process, rss = psutil.Process(pid), []
+    task = asyncio.create_task(watch.run())
+    began, began_wall = sum(process.cpu_times()[:2]), time.perf_counter()
+    while (left := began_wall + seconds - time.perf_counter()) > 0:
+        await asyncio.sleep(min(1, left))
+        rss.append(process.memory_info().rss / 2**20)
+    share = (sum(process.cpu_times()[:2]) - began) / (time.perf_counter() - began_wall)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert watch.silent_since is None, "slurmrestd did not answer"
+    print(f"{what:38} {100 * share:7.2f} % {statistics.median(rss):8.0f} {max(rss):8.0f}")
+
+
+async def queue_cost(count: int, seconds: float, root: Path | None) -> None:
+    """Measure what following a long queue costs slurmrestd."""
+    cluster = slurm.start(root=root)
+    try:
+        cluster.environment["MALLOC_ARENA_MAX"] = "1"  # as the documentation has it
+        cluster.restart("slurmrestd")
+        hpc = HpcSettings(
+            host="127.0.0.1",
+            port=cluster.port,
+            username=cluster.username,
+            token=cluster.token(),
+            current_working_directory=str(cluster.folder),
+            logging_directory=str(cluster.folder),
+        )
+        store = JobStore(f"sqlite:///{cluster.folder / 'jobs.sqlite3'}")
+        executor = SlurmExecutor(make_client(hpc), hpc, {})
+        numbers = await queue(executor, store, count)
+        pid = cluster.pid("slurmrestd")
+        version = cluster.run("scontrol", "--version").split()[-1]
+        api = await make_client(hpc).dialect()
+        print(
+            f"{f'{count:,} jobs in the queue, {version} {api}':38} {'CPU':>9} {'MB':>8} {'most':>8}"
+        )
+        await follow(monitor_of(store, executor, usual_pace()), pid, seconds, "a quiet cluster")
+        changing = asyncio.create_task(change(cluster, numbers))
+        await follow(monitor_of(store, executor, usual_pace()), pid, seconds, "a change per second")
+        changing.cancel()
+        await asyncio.gather(changing, return_exceptions=True)
+        ended = count - len(store.active())
+        assert not ended, f"{ended} jobs were taken for ones that ended"
+        await executor.close()
+        store.close()
+    finally:
+        cluster.stop()
+
+
 def main() -> None:
     """Measure, and print tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -302,9 +393,14 @@ def main() -> None:
     parser.add_argument("--live", type=int, default=5000, help="jobs that Slurm lists")
     parser.add_argument("--seconds", type=float, default=120, help="following at the usual pace")
     parser.add_argument("--looks", type=int, default=10_000, help="looks in a row")
+    parser.add_argument("--queue", type=int, default=6000, help="jobs in Slurm's queue")
+    parser.add_argument("--only", choices=["queue"], help="measure this alone")
+    parser.add_argument("--root", type=Path, help="a folder with another Slurm, for the queue")
     options = parser.parse_args()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}\n")
+    if options.only == "queue":
+        return asyncio.run(queue_cost(options.queue, options.seconds, options.root))
     submissions(options.jobs, rounds=3)
     print(f"{'':38} {'CPU':>8} {'most':>8} {'wall clock':>12}")
     asyncio.run(look_cost(options.live, rounds=7))
@@ -312,6 +408,7 @@ def main() -> None:
     for ours in (1, 10, 50):
         asyncio.run(following_cost(ours, options.live, options.seconds))
     asyncio.run(look_memory(20, options.looks))
+    asyncio.run(queue_cost(options.queue, options.seconds, options.root))
 
 
 if __name__ == "__main__":
