@@ -8,6 +8,7 @@ import tomllib
 import unittest
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from aind_data_transfer_service.configs import problems, spreadsheet_limits
 from aind_data_transfer_service.configs.columns import COLUMNS
 from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.executors import slurm_reasons, slurm_words
+from aind_data_transfer_service.executors.base import EndRecord
+from aind_data_transfer_service.executors.slurm_words import doubted, run_status
+from aind_data_transfer_service.hpc.models import BASE_STATES, SlurmJob
 from aind_data_transfer_service.jobs import json_text, report, store, submission
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.server import connections, guards, json_body
@@ -41,6 +45,7 @@ from aind_data_transfer_service.settings.sources import (
 from aind_data_transfer_service.settings.upload import UploadSettings
 from tests.support import slow
 
+JOB_FLAGS = ("COMPLETING", "CONFIGURING", "STOPPED", "REQUEUED")
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "doc_template" / "source"
 
@@ -206,6 +211,38 @@ class SlurmReasons(unittest.TestCase):
             expected = {message: list(names) for message, names in messages.items()}
             expected = {message: names for message, names in expected.items() if own != set(names)}
             self.assertEqual(expected | {unknown: []}, shown)
+
+
+class SlurmStates(unittest.TestCase):
+    """The page says what to do about every message on how a job of Slurm stands or ended."""
+
+    page = (SOURCE / "slurm_cluster.rst").read_text(encoding="utf-8")
+
+    def messages(self) -> Iterator[str]:
+        """Give the messages that differ by Slurm's state, not by the reasons of `SlurmReasons`."""
+        job = SlurmJob(7, nodes="node1", memory_per_cpu_mb=100, time_limit_minutes=5)
+        changes: list[dict] = [{"state": state} for state in BASE_STATES - {"PENDING"}]
+        changes += [{"state": "RUNNING", "flags": frozenset({flag})} for flag in JOB_FLAGS]
+        changes += [{"state": "PENDING", "restarts": 2}, {"state": "CANCELLED", "nodes": ""}]
+        changes += [{"state": "FAILED", "signal": number} for number in (9, 11, 53)]
+        changes += [{"state": "FAILED", "exit_code": 137}]
+        changes += [{"state": "FAILED", "reason": "JobLaunchFailure"}]
+        for change in changes:
+            yield run_status("7:a", replace(job, **change)).reason
+        for record in (EndRecord.MISSING, EndRecord.BEGUN, EndRecord.UNREADABLE):
+            yield doubted(record, job, "/logs")
+
+    def test_every_message_is_in_the_table_of_a_job(self) -> None:
+        table = self.page.split("\nA job, on its page\n")[1]
+        cells = re.findall(r"^   \* - (.*)$", table, re.MULTILINE)
+        quoted = [text for cell in cells for text in re.findall("``(.*?)``", cell)]
+        pieces = [re.split(" ?… ?", text) for text in quoted if text not in JobState.__members__]
+        patterns = [".*".join(map(re.escape, words)) for words in pieces]
+        messages = set(filter(None, self.messages()))
+        self.assertGreater(len(messages), 12)
+        for message in messages:
+            with self.subTest(message):
+                self.assertRegex(message, "|".join(patterns))
 
 
 class Metrics(unittest.TestCase):
