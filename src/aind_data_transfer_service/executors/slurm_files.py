@@ -379,4 +379,4 @@ def _name(uid: int) -> str:
     try:
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
     except KeyError:
-        return f"with uid {uid}"
+        return f"uid {uid}"

@@ -92,6 +92,15 @@ class UnreadableFilesTest(ClusterServiceTest):
                 await self.until(lambda job: not job.reason, job_id)
                 self.assertEqual([], await self.warnings())
 
+    @unittest.skipIf(os.geteuid(), "only root gives files away")
+    async def test_an_owner_whom_only_the_nodes_know_is_named_by_number(self):
+        await self.serve()
+        job_id = await self.begin()
+        self.write(job_id, ".claim", ".err", ".events.jsonl", ".out")
+        for ending in (".err", ".events.jsonl", ".out"):
+            os.chown(self.logs / f"{job_id}{ending}", 60_123, -1)
+        await self.assert_said(job_id, "belongs to uid 60123 with mode 0600")
+
     @slow
     async def test_a_folder_that_the_service_may_not_enter_or_does_not_have(self):
         await self.serve()
