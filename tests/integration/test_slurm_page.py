@@ -15,13 +15,14 @@ from pathlib import Path
 
 import psutil
 
-from tests.support import machines, page_steps, seaweedfs, wait_until
+from tests.support import machines, missing, page_steps, seaweedfs, wait_until
 from tests.support.page_steps import Kind, Step
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "doc_template" / "source" / "slurm_cluster.rst"
 SECTION = "From bare machines to a first upload"
 PROJECT = ("src", "deploy", "pyproject.toml", "constraints.txt", "README.md", "LICENSE")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "slurmrestd", "mariadbd")
 FOLDER = "/root/aind-data-transfer-service"
 ASSET = "behavior_690165_2024-02-19_11-25-17"
 PATIENCE = 60.0
@@ -134,6 +135,9 @@ class SlurmPage(unittest.TestCase):
     def setUpClass(cls) -> None:
         cls.page = PAGE.read_text("utf-8")
         cls.steps = page_steps.steps(cls.page, SECTION)
+        absent = [name for name in PROGRAMS if not Path("/usr/sbin", name).exists()]
+        if absent:
+            raise missing(f"Slurm with its accounting ({', '.join(absent)})")
         cls.lab = machines.start("head", "node1", "node2", "transfer")
         cls.addClassCleanup(cls.lab.stop)
         cls.give_what_the_reader_has()

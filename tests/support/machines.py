@@ -24,7 +24,7 @@ import psutil
 
 from tests.support import missing, seaweedfs
 
-PROGRAMS = ("unshare", "nsenter", "ip", "ssh", "ssh-keygen", "dropbear", "curl")
+PROGRAMS = ("dpkg-query", "nsenter", "ip", "ssh", "ssh-keygen", "dropbear", "curl")
 STORE_PORT = 8333
 _NETWORK = "10.99.0."
 _HUB = "store"
@@ -336,7 +336,14 @@ def start(*names: str) -> Lab:
     """Start a lab; skipped or failed, by the rule, if it cannot be had here."""
     if os.geteuid() != 0:
         raise missing("a lab of machines (namespaces need root)")
-    absent = [name for name in PROGRAMS if not shutil.which(name, path=os.defpath + ":/usr/sbin")]
+    path = f"{os.defpath}:/usr/sbin:/sbin"
+    absent = [name for name in PROGRAMS if not shutil.which(name, path=path)]
     if absent:
         raise missing(f"a lab of machines ({', '.join(absent)})")
+    try_namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "mount", "-t", "tmpfs"]
+    tried = subprocess.run([*try_namespaces, "lab", "/mnt"], capture_output=True, text=True)
+    if tried.returncode:
+        raise missing(
+            f"a lab of machines (it needs a privileged container: {tried.stderr.strip()})"
+        )
     return Lab(*names).start()
