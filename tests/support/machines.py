@@ -44,6 +44,7 @@ for folder in bin sbin lib lib32 lib64 libx32; do
     [ ! -e "/$folder" ] || cp -P "/$folder" .
 done
 mount --rbind /usr usr
+mount -o remount,bind,ro usr
 mount --rbind /dev dev
 mount --rbind /sys sys
 mount -t proc proc proc
