@@ -325,7 +325,7 @@ class Lab:
         ]
         with open(folder / "log", "wb") as log:
             self._weed = subprocess.Popen(
-                self.machines[_HUB].in_network(*command),
+                ["setpriv", "--pdeathsig=KILL", *self.machines[_HUB].in_network(*command)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
