@@ -193,9 +193,18 @@ class SlurmPage(unittest.TestCase):
         job = self.submit("11:25:19")
         self.assertEqual("FAILED", job["state"])
         self.assert_shown("the record of this transfer cannot be kept in", job["reason"])
-        log = self.ask(f"/api/jobs/{job['id']}/log?stream=stderr")["data"]["text"]
+        log = self.log_of(job)
         self.assert_shown("couldn't chdir to `", log)
         self.assert_shown("going to /tmp instead", log)
+
+    def test_only_the_group_reads_the_files_of_jobs_after_the_steps_for_that(self) -> None:
+        Reader(self.lab).follow(page_steps.steps(self.page, "How a job runs"))
+        self.wait_for_service()
+        job = self.submit("11:25:20")
+        self.assertEqual(("COMPLETED", ""), (job["state"], job["reason"]))
+        self.assertIn("complete and verified", self.log_of(job))
+        mode = self.lab.machines["node1"].run(f"stat -c %a /shared/transfer/logs/{job['id']}.err")
+        self.assertEqual("640\n", mode)
 
     def assert_shown(self, words: str, where: str) -> None:
         """A message contains words, and the page lists them."""
@@ -209,6 +218,10 @@ class SlurmPage(unittest.TestCase):
             f"sed -i 's|^{name}={before}$|{name}={after}|' {file}\n"
             "systemctl restart aind-data-transfer-service"
         )
+        self.wait_for_service()
+
+    def wait_for_service(self) -> None:
+        """Wait until the service is healthy, as the page does."""
         place = next(i for i, step in enumerate(self.steps) if "/healthz" in step.text)
         Reader(self.lab).follow(self.steps[place : place + 2])
 
@@ -226,6 +239,10 @@ class SlurmPage(unittest.TestCase):
             if job["acq_datetime"].endswith(time_of_day) and job["ended_at"]:
                 return job
         return None
+
+    def log_of(self, job: dict) -> str:
+        """Return what a job has written to its log."""
+        return self.ask(f"/api/jobs/{job['id']}/log?stream=stderr")["data"]["text"]
 
     def ask(self, path: str) -> dict:
         """Ask the service, and return its answer."""
