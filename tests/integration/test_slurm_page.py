@@ -175,7 +175,9 @@ class SlurmPage(unittest.TestCase):
         steps = page_steps.steps(edited, SECTION)
         first = next(i for i, step in enumerate(steps) if "slurmrestd.service.d" in step.path)
         last = next(i for i, step in enumerate(steps) if "/ping" in step.text)
-        self.addCleanup(Reader(self.lab).follow, self.steps[first : last + 2])
+        head, path = self.lab.machines["head"], steps[first].path
+        self.addCleanup(head.run, "systemctl daemon-reload\nsystemctl restart slurmrestd")
+        self.addCleanup(head.write, path, head.run(f"cat {path}"))
         with self.assertRaisesRegex(AssertionError, f"line {steps[last].line}: printed"):
             Reader(self.lab, patience=0.5).follow(steps[first : last + 2])
 
