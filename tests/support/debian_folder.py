@@ -17,12 +17,17 @@ _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _APT = (
     *("apt-get", "-qq", "-o", "Acquire::Retries=3", "-o", "Acquire::Languages=none"),
     *("-o", "Acquire::Check-Valid-Until=false"),  # a mirror may lag
+    *("-o", "APT::Update::Error-Mode=any"),  # without a list, nothing is known of what is offered
 )
 _QUICKLY = "-oDpkg::Options::=--force-unsafe-io"
 _POLICY = "#!/bin/sh\nexit 101\n"
 """No package starts a service where this is the policy."""
 _SECONDS = 600
 """After which a step is given up: debootstrap takes about 40 s, the packages as long."""
+
+
+class NotOffered(Exception):
+    """No release that is named has packages that can be installed together."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,13 @@ class DebianFolder:
     more_suites: Sequence[str] = ()
 
     def provide(self) -> Path:
-        """Return the folder, made if there is none; skip or fail if that cannot be done."""
+        """Return the folder, made if there is none; skip or fail if that cannot be done.
+
+        Raises
+        ------
+        NotOffered
+            If Debian does not have the packages now.
+        """
         if (self.path / self.program).exists():
             return self.path
         if os.geteuid() != 0 or not shutil.which("debootstrap", path=_PATH):
@@ -90,8 +101,10 @@ class DebianFolder:
                         sources.read_text().splitlines()[0].replace(self.suite, suite) + "\n"
                     )
             self._inside(folder, "update")
-            if suite == (self.more_suites or ("",))[-1] or self._is_offered(folder):
+            if self._is_offered(folder):
                 break
+        else:
+            raise NotOffered(f"{self.what}: {self.suite} does not offer {' '.join(self.packages)}")
         self._inside(folder, _QUICKLY, "install", "-y", "--no-install-recommends", *self.packages)
 
     def _is_offered(self, folder: Path) -> bool:
