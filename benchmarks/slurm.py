@@ -13,6 +13,10 @@ The third is of a real slurmrestd again, with 6,000 jobs of ours in Slurm's queu
 memory that slurmrestd takes while a service follows them at the usual pace, on a quiet cluster and
 on one whose jobs change every second. Goals: 5 % of a core, and 300 MB. ``--only queue`` measures
 this alone, and ``--root`` takes Slurm from a folder with another Debian.
+
+The last is of one asset on two nodes, each with a network namespace of its own and a link that `tc`
+limits (Debian's iproute2): how long one node sends it, and two in shards. Goal: two nodes send 1.8
+times as fast. ``--only nodes`` measures this alone.
 """
 
 import argparse
@@ -52,6 +56,7 @@ from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
+from benchmarks.slurm_nodes import two_nodes
 from tests.support import free_port, seaweedfs, slurm, wait_until
 from tests.support.requests import upload_settings
 
@@ -65,7 +70,11 @@ RUNNING_SHARE = 20
 
 @contextmanager
 def service(
-    cluster: slurm.SlurmCluster, s3: seaweedfs.SeaweedFS, bucket: str, folder: Path
+    cluster: slurm.SlurmCluster,
+    s3: seaweedfs.SeaweedFS,
+    bucket: str,
+    folder: Path,
+    **more: str,
 ) -> Iterator[str]:
     """Run the service in a process of its own, as an administrator would; nobody has asked it."""
     port = free_port()
@@ -85,6 +94,7 @@ def service(
         "HPC_PARTITION": cluster.partition,
         "HPC_CURRENT_WORKING_DIRECTORY": str(folder / "logs"),
         "HPC_LOGGING_DIRECTORY": str(folder / "logs"),
+        **more,
     }
     command = [sys.executable, "-m", "uvicorn", "aind_data_transfer_service.server:app"]
     command += ["--port", str(port), "--log-level", "warning"]
@@ -394,13 +404,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120, help="following at the usual pace")
     parser.add_argument("--looks", type=int, default=10_000, help="looks in a row")
     parser.add_argument("--queue", type=int, default=6000, help="jobs in Slurm's queue")
-    parser.add_argument("--only", choices=["queue"], help="measure this alone")
+    parser.add_argument("--only", choices=["queue", "nodes"], help="measure this alone")
     parser.add_argument("--root", type=Path, help="a folder with another Slurm, for the queue")
+    parser.add_argument("--megabytes", type=float, default=10, help="a second, of each node")
+    parser.add_argument("--files", type=int, default=70, help="of 16 MB, sent from two nodes")
     options = parser.parse_args()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}\n")
     if options.only == "queue":
         return asyncio.run(queue_cost(options.queue, options.seconds, options.root))
+    if options.only == "nodes":
+        return two_nodes(service, options.megabytes, options.files)
     submissions(options.jobs, rounds=3)
     print(f"{'':38} {'CPU':>8} {'most':>8} {'wall clock':>12}")
     asyncio.run(look_cost(options.live, rounds=7))
@@ -409,6 +423,7 @@ def main() -> None:
         asyncio.run(following_cost(ours, options.live, options.seconds))
     asyncio.run(look_memory(20, options.looks))
     asyncio.run(queue_cost(options.queue, options.seconds, options.root))
+    two_nodes(service, options.megabytes, options.files)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class CallbackTest(slurm_service.ClusterTest):
             ),
             **self.s3.cluster_env,
             "HPC_SHARDS": str(self.shards),
+            "HPC_SHARDS_EXCLUSIVE": "false",  # all of them on the only node
             "INTERNAL_URL": f"http://127.0.0.1:{port}",
         }
         self.enterContext(patch.dict(os.environ, variables))

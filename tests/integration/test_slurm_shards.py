@@ -64,6 +64,7 @@ class ServiceInShardsTest(ClusterTest):
         variables = {
             **self.variables(HPC_LOGGING_DIRECTORY=str(self.logs), HPC_PYTHON=str(python)),
             "HPC_SHARDS": str(SHARDS),
+            "HPC_SHARDS_EXCLUSIVE": "false",  # all of them on the only node
             **self.s3.cluster_env,
         }
         self.enterContext(patch.dict(os.environ, variables))
@@ -209,7 +210,7 @@ class ShardsOnCluster(ClusterTest):
 
     def make(self, **values) -> SlurmExecutor:
         """Make an executor that cuts jobs into three."""
-        hpc = self.hpc(shards=3, python=str(self.python), **values)
+        hpc = self.hpc(shards=3, shards_exclusive=False, python=str(self.python), **values)
         return SlurmExecutor(make_client(hpc), hpc, {}, settle=0.5)
 
     async def end_of(self, executor: SlurmExecutor, ref: str, mends: bool = False):

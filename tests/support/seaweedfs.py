@@ -144,13 +144,17 @@ def program() -> str:
     return found
 
 
-def start(tls: bool = False, **others: tuple[str, list[str]]) -> SeaweedFS:
+def start(
+    tls: bool = False, address: str = "127.0.0.1", **others: tuple[str, list[str]]
+) -> SeaweedFS:
     """Start a server and wait until it takes a bucket.
 
     Parameters
     ----------
     tls : bool
         Whether it is spoken to over TLS, as Amazon's is.
+    address : str
+        Where it listens for requests.
     **others
         Further users: by their access key, the secret key and what they may do (`Read:bucket`).
     """
@@ -179,6 +183,7 @@ def start(tls: bool = False, **others: tuple[str, list[str]]) -> SeaweedFS:
         "-filer",
         "-s3",
         f"-s3.config={config}",
+        f"-s3.ip.bind={address}",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         *(f"{option}={port}" for option, port in zip(options, ports.values())),
@@ -189,8 +194,8 @@ def start(tls: bool = False, **others: tuple[str, list[str]]) -> SeaweedFS:
         command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
     )
     log.close()
-    address = f"{'https' if tls else 'http'}://127.0.0.1:{ports['s3']}"
-    server = SeaweedFS(address, folder, process, ca_file)
+    url = f"{'https' if tls else 'http'}://{address}:{ports['s3']}"
+    server = SeaweedFS(url, folder, process, ca_file)
     try:
         wait_until(lambda: _takes_objects(server), 60, "SeaweedFS to take an object")
     except BaseException:

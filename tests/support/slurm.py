@@ -61,6 +61,9 @@ class SlurmCluster:
     """
 
     partition = "part"
+    address = "127.0.0.1"
+    """Where the nodes reach slurmctld."""
+    node_daemons: Sequence[str] = ("slurmd",)
 
     def __init__(
         self,
@@ -124,13 +127,13 @@ class SlurmCluster:
             slurm_conf.slurm_conf(
                 limits_memory=limits_memory,
                 host=self.host,
+                address=self.address,
+                nodes=self.node_lines(cpus, memory),
                 ctld_port=free_port(),
                 node_port=free_port(),
                 folder=self.folder,
                 min_job_age=min_job_age,
                 kill_wait=kill_wait,
-                cpus=cpus,
-                memory=memory,
                 partition=self.partition,
                 extra=extra,
             )
@@ -140,6 +143,11 @@ class SlurmCluster:
             "SLURM_CONF": str(self.conf),
             "LANG": "C.UTF-8",
         }
+
+    def node_lines(self, cpus: int, memory: int) -> str:
+        """Describe the nodes, as slurm.conf does."""
+        resources = f"CPUs={cpus} RealMemory={memory} State=UNKNOWN"
+        return f"NodeName={self.host} NodeAddr={self.address} {resources}"
 
     def token(self, lifespan: int = 3600) -> str:
         """Make a token that lasts so many seconds."""
@@ -212,7 +220,7 @@ class SlurmCluster:
             if self.accounting:
                 self.accounting.start()
                 self.start_daemon("slurmdbd")
-            for name in ("slurmctld", "slurmd", "slurmrestd"):
+            for name in ("slurmctld", *self.node_daemons, "slurmrestd"):
                 self.start_daemon(name)
             self.wait_for_node("idle")
             if self.accounting:
@@ -227,7 +235,7 @@ class SlurmCluster:
         wait_until(
             lambda: self.run("sinfo", "-h", "-o", "%T").strip() == state,
             90,
-            f"a node {state}; slurmd says: {self.log('slurmd')[-300:]}",
+            f"a node {state}; slurmd says: {self.log(self.node_daemons[0])[-300:]}",
         )
 
     def mend(self) -> None:
@@ -246,9 +254,9 @@ class SlurmCluster:
 
     def stop(self) -> None:
         """Cancel what runs, end the daemons, remove their files."""
-        if {"slurmctld", "slurmd", "munged"} <= set(self._processes):
+        if {"slurmctld", *self.node_daemons, "munged"} <= set(self._processes):
             self._cancel_all()
-        for name in ("slurmrestd", "slurmd", "slurmctld", "slurmdbd", "munged"):
+        for name in ("slurmrestd", *self.node_daemons, "slurmctld", "slurmdbd", "munged"):
             self.kill(name, signal.SIGTERM if name == "munged" else signal.SIGKILL)
         if self.accounting:
             self.accounting.stop()

@@ -7,7 +7,7 @@ from tests.support import wait_until
 
 SLURM_CONF = """\
 ClusterName=tests
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={host}({address})
 SlurmctldPort={ctld_port}
 SlurmdPort={node_port}
 SlurmUser=root
@@ -17,9 +17,9 @@ AuthAltTypes=auth/jwt
 AuthAltParameters=jwt_key={folder}/jwt.key
 CredType=cred/munge
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin={task_plugin}
 JobAcctGatherType=jobacct_gather/none
@@ -39,8 +39,8 @@ SlurmdTimeout=300
 SlurmctldDebug=info
 SlurmdDebug=info
 {extra}
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
-PartitionName={partition} Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+{nodes}
+PartitionName={partition} Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 """
 
 

@@ -101,7 +101,11 @@ def submission_of(spec: JobSpec, hpc: HpcSettings, agreed: dict[str, str]) -> Su
 def _array_submission(
     spec: ArraySpec, whole: JobSpec, hpc: HpcSettings, agreed: dict[str, str]
 ) -> Submission:
-    """Write down an array; each task writes into files of its own, and nobody gets mail of it."""
+    """Compose an array: each task has files of its own and a node of its own, and sends no mail.
+
+    Nothing but `exclusive` keeps Slurm from starting tasks of one array on the same node.
+    `spread_job` spreads the tasks of one job, and each task of an array is a job.
+    """
     properties = job_properties(spec, hpc)
     base = pattern(job_file(hpc.logging_directory, spec.job_id, ""))
     properties |= {
@@ -112,6 +116,8 @@ def _array_submission(
     }
     for name in ("mail_type", "mail_user"):
         properties.pop(name, None)
+    if hpc.shards_exclusive:
+        properties.setdefault("exclusive", "true")
     if hpc.shard_bytes:
         agreed = agreed | {"UPLOAD_SHARD_BYTES": str(hpc.shard_bytes)}
     environment = compose_environment(whole, hpc, agreed)

@@ -125,6 +125,8 @@ class HpcSettings(EnvironmentSettings):
 
     shards: int = Field(default=1, gt=0, le=MOST_SHARDS)
     """Into how many jobs, on as many nodes, one asset is cut."""
+    shards_exclusive: bool = True
+    """Whether each shard gets a node of its own; if not, Slurm packs them onto few nodes."""
     shard_bytes: int | None = Field(default=None, gt=0)
     """How many bytes each further shard is worth; smaller assets have fewer shards."""
 

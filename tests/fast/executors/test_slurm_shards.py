@@ -83,6 +83,28 @@ class CutTest(ShardsTest):
         self.assertEqual(last.environment["UPLOAD_SHARDS_DONE"], "4")
         self.assertNotIn("UPLOAD_SHARDS_DONE", array.environment)
 
+    async def test_each_shard_has_a_node_of_its_own_unless_the_site_or_the_user_says_otherwise(
+        self,
+    ):
+        for number, (values, asked, expected) in enumerate(
+            (
+                ({}, {}, "true"),
+                ({}, {"exclusive": "false"}, "false"),
+                ({}, {"exclusive": "user"}, "user"),
+                ({"job_defaults": {"exclusive": "false"}}, {}, "false"),
+                ({"shards_exclusive": False}, {}, None),
+                ({"shards_exclusive": False}, {"exclusive": "true"}, "true"),
+            )
+        ):
+            with self.subTest(values=values, asked=asked):
+                self.executor = self.make(**values)
+                await self.executor.start([a_job(f"j{number}", settings=asked)])
+                array, last = self.client.submissions[-2:]
+                self.assertIn("array", array.properties)
+                self.assertEqual(array.properties.get("exclusive"), expected)
+                site_or_user = (values.get("job_defaults") or {}) | asked
+                self.assertEqual(last.properties.get("exclusive"), site_or_user.get("exclusive"))
+
     async def test_a_script_of_the_users_own_is_never_cut(self):
         await self.executor.start([a_job("j1", request="", script="#!/bin/sh\n")])
         self.assertEqual(self.sent(), [("aind-data-transfer-service:j1", "", "")])

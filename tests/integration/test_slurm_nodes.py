@@ -1,0 +1,89 @@
+"""Shards on real Slurm clusters of two nodes: which shard runs on which node."""
+
+import asyncio
+import uuid
+
+from aind_data_transfer_service.executors.base import JobSpec, RunState
+from aind_data_transfer_service.executors.choose import make_client
+from aind_data_transfer_service.executors.slurm import SlurmExecutor
+from tests.integration.test_slurm_service import ClusterTest
+from tests.support import slurm, slurm_next, wait_until
+from tests.support.slurm_nodes import NodesCluster
+
+
+class SpreadTest(ClusterTest):
+    """Two nodes, each of which has room for all shards of a job."""
+
+    options = {"nodes": 2, "cpus": 4, "extra": "PartitionName=least Nodes=ALL LLN=YES"}
+    versions = (36, 37, 38)
+
+    @classmethod
+    def start_cluster(cls) -> slurm.SlurmCluster:
+        """Bring the daemons up."""
+        return slurm.start(NodesCluster, **cls.options)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.python = self.folder / "python"
+        self.python.write_text('#!/bin/bash\nwhile [ -e "$DATA_DIR/wait" ]; do sleep 0.1; done\n')
+        self.python.chmod(0o755)
+        (self.folder / "wait").touch()
+
+    def nodes(self, job_id: str) -> list[str]:
+        """Return the nodes on which shards of a job run."""
+        lines = self.cluster.run("squeue", "-h", "-r", "-t", "R", "-o", "%N %k").splitlines()
+        return sorted(line.split()[0] for line in lines if f":{job_id}.shards" in line)
+
+    async def run_two(self, version: int, settings: dict, **values) -> tuple[list[str], str]:
+        """Run a job in two shards; return the nodes of the shards, and what the service says."""
+        hpc = self.hpc(
+            shards=2, python=str(self.python), api_endpoint=f"slurm/v0.0.{version}", **values
+        )
+        executor = SlurmExecutor(make_client(hpc), hpc, {}, settle=0.5)
+        self.addAsyncCleanup(executor.close)
+        job_id = f"job-{uuid.uuid4().hex[:8]}"
+        (self.folder / "wait").touch()
+        [started] = await executor.start([JobSpec(job_id, "a name", "{}", settings=settings)])
+        self.assertIsNone(started.error)
+        ref = started.ref
+        await asyncio.to_thread(wait_until, lambda: len(self.nodes(job_id)) == 2, 90, "two shards")
+        nodes = self.nodes(job_id)
+        told = (await executor.statuses([ref]))[ref].node
+        (self.folder / "wait").unlink()
+        async with asyncio.timeout(90):
+            while (await executor.statuses([ref]))[ref].state is not RunState.COMPLETED:
+                await asyncio.sleep(0.1)
+        return nodes, told
+
+    async def test_each_shard_has_a_node_of_its_own_in_every_version_of_the_api(self):
+        for version in self.versions:
+            with self.subTest(version):
+                nodes, told = await self.run_two(version, {})
+                self.assertEqual((["node1", "node2"], "node1,node2"), (nodes, told))
+
+    async def test_without_exclusive_slurm_puts_both_on_one_node(self):
+        for values, settings in (
+            ({"shards_exclusive": False}, {}),
+            ({}, {"exclusive": "false"}),
+            ({"shards_exclusive": False}, {"spread_job": True}),
+        ):
+            with self.subTest(values=values, settings=settings):
+                nodes, told = await self.run_two(self.versions[-1], settings, **values)
+                self.assertEqual((["node1", "node1"], "node1"), (nodes, told))
+
+    async def test_a_partition_that_takes_the_least_loaded_node_spreads_them_too(self):
+        nodes, _ = await self.run_two(
+            self.versions[-1], {}, shards_exclusive=False, partition="least"
+        )
+        self.assertEqual(["node1", "node2"], nodes)
+
+
+class NextSpreadTest(SpreadTest):
+    """The same on the newer generation of Slurm."""
+
+    versions = (40, 41, 42)
+
+    @classmethod
+    def start_cluster(cls) -> slurm.SlurmCluster:
+        """Bring the daemons of the newer generation up."""
+        return slurm.start(NodesCluster, root=slurm_next.provide(), **cls.options)
