@@ -273,14 +273,14 @@ def sizes_of(folder: Path) -> dict[str, int]:
     }
 
 
-def run(client: Client, target: Target) -> Reading:
-    """Run a client once, and measure it."""
+def run(client: Client, target: Target, variables: dict[str, str] | None = None) -> Reading:
+    """Run a client once, with the usual variables unless others are given, and measure it."""
     log = target.scratch / "log"
     begun = time.perf_counter()
     with open(log, "wb") as output:
         process = subprocess.Popen(
             client.command(target),
-            env=environment(target),
+            env=variables or environment(target),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -384,9 +384,9 @@ class ClusterPageTest(PageTest):
         self.assertEqual("{}", self.submit_form(job_id))
 
     def test_limits_that_are_refused_are_told_in_the_form(self) -> None:
-        self.end_job(state=JobState.FAILED, reason="ran out of memory (800 MB); resubmit it")
+        self.end_job(state=JobState.FAILED, reason="ran out of memory (1800 MB); resubmit it")
         memory = self.page.get_by_label("MB per node")
-        self.assertEqual("1600", memory.input_value())
+        self.assertEqual("3600", memory.input_value())
         self.assertEqual("", self.page.get_by_label("Time limit").input_value())
         memory.fill("99999999999")
         self.page.get_by_role("button", name="Submit", exact=True).click()

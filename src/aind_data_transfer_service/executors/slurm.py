@@ -787,7 +787,7 @@ class SlurmExecutor:
     async def _send(self, spec: JobSpec, halt: "_Halt") -> Started:
         """Send a job, and say what became of it."""
         job_id = spec.job_id
-        hpc = self._hpc_for(spec.bucket)
+        hpc = self._checks.fitted(self._hpc_for(spec.bucket))
         submission = submission_of(spec, hpc, self._environment | self._callback_environment(spec))
         self._identity.note_sent(job_id, submission.properties, datetime.now(UTC))
         self._listing.expire()

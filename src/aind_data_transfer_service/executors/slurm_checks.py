@@ -52,6 +52,8 @@ class _Settings:
         """Return the setting that a property comes from."""
         if name in self.asked:
             return f"hpc_settings.{name}"
+        if name not in self.hpc.default_properties:
+            return "HPC_TRANSFER_MEMORY"
         is_variable = getattr(self.hpc, name, None) is not None
         return f"HPC_{name.upper()}" if is_variable else f"HPC_JOB_DEFAULTS.{name}"
 
@@ -81,17 +83,19 @@ class JobChecks:
         self._limits = KnownLimits(client, clock)
         self._pool = Pool(_THREADS, "job checks")
         self._default_problems: tuple[str, ...] = ()
+        self._lacks_memory = False
         self._look: asyncio.Task[None] | None = None
         self._look_due = float("-inf")
 
     async def check(self, specs: Sequence[JobSpec], seconds: float) -> Unfit:
         """Check jobs, all at once; jobs with the same settings are checked once."""
         dialect, trouble = await self._ask_dialect(seconds)
-        keys, settings = await self._run(self._read_all, specs)
-        known = await self._run(self._check_dialects, settings, dialect, trouble)
         cluster = ClusterLimits()
         if dialect is not None:
             cluster = await self._limits.get(seconds)
+            self._note_memory(cluster)
+        keys, settings = await self._run(self._read_all, specs)
+        known = await self._run(self._check_dialects, settings, dialect, trouble)
         limits = await self._run(_find_all, settings, cluster)
         if any(found.errors for found in limits.values()) and self._limits.age > _FRESH:
             cluster = await self._limits.get(seconds, _FRESH)
@@ -113,6 +117,16 @@ class JobChecks:
         asked, _ = read_properties(settings)
         properties = {**site_defaults(asked, self._hpc), **asked}
         return cap_limits(limits, properties, await self._limits.get(seconds))
+
+    def fitted(self, hpc: HpcSettings) -> HpcSettings:
+        """Return settings by which transfers ask for no memory if no node states so much."""
+        return hpc.model_copy(update={"transfer_memory": 0}) if self._lacks_memory else hpc
+
+    def _note_memory(self, cluster: ClusterLimits) -> None:
+        """Note whether nodes have less memory than a transfer: then `RealMemory` is not set."""
+        known = [node.memory_mb for node in cluster.nodes if node.memory_mb is not None]
+        if known:
+            self._lacks_memory = max(known) < self._hpc.transfer_memory
 
     def default_problems(self) -> tuple[str, ...]:
         """Return what is wrong with the site's defaults, as far as is known; never waits.
@@ -167,14 +181,18 @@ class JobChecks:
 
     def _read_all(self, specs: Sequence[JobSpec]) -> tuple[list[str], dict[str, _Settings]]:
         """Read what jobs ask for: the key of each job, and the settings by key."""
-        keys = [json.dumps(dict(spec.settings), sort_keys=True, default=str) for spec in specs]
+        keys = [
+            json.dumps([bool(spec.script), dict(spec.settings)], sort_keys=True, default=str)
+            for spec in specs
+        ]
         distinct = dict(zip(keys, specs))
         return keys, {key: self._settings(spec) for key, spec in distinct.items()}
 
     def _settings(self, spec: JobSpec) -> _Settings:
         """Read what a job asks for."""
         asked, _ = read_properties(spec.settings)  # what is wrong with these is known
-        return _Settings(asked, site_defaults(asked, self._hpc), self._hpc)
+        hpc = self.fitted(self._hpc)
+        return _Settings(asked, site_defaults(asked, hpc, is_script=bool(spec.script)), hpc)
 
     def _check_dialects(
         self, settings: Mapping[str, _Settings], dialect: Dialect | None, trouble: str

@@ -89,15 +89,20 @@ def job_properties(spec: JobSpec, hpc: HpcSettings) -> dict[str, Any]:
     }
     user, _ = read_properties(spec.settings)
     user.pop("environment", None)
-    found |= site_defaults(user, hpc) | user
+    found |= site_defaults(user, hpc, is_script=bool(spec.script)) | user
     found["name"] = _CONTROL.sub(" ", str(found["name"])).strip() or spec.job_id
     comment = _CONTROL.sub(" ", str(found.get("comment") or ""))[:_LONGEST_COMMENT]
     found["comment"] = f"{mark_of(spec.job_id)} {comment}".strip()
     return found
 
 
-def site_defaults(asked: Mapping[str, Any], hpc: HpcSettings) -> dict[str, Any]:
+def site_defaults(
+    asked: Mapping[str, Any], hpc: HpcSettings, is_script: bool = False
+) -> dict[str, Any]:
     """Return the site's properties of a job that the job does not set itself.
+
+    A transfer asks for the memory that it needs. If it asked for none, Slurm would give it the
+    memory of a complete node on many clusters, and so one transfer would keep out all others.
 
     Parameters
     ----------
@@ -105,10 +110,14 @@ def site_defaults(asked: Mapping[str, Any], hpc: HpcSettings) -> dict[str, Any]:
         The properties that the job sets.
     hpc : HpcSettings
         What is known of the cluster.
+    is_script : bool
+        Whether the job is a script of the user's own, of which nobody knows what it needs.
     """
     replaced = asked.keys() | (MEMORY if MEMORY & asked.keys() else frozenset())
-    defaults = hpc.default_properties.items()
-    return {name: value for name, value in defaults if name not in replaced}
+    defaults = hpc.default_properties
+    if hpc.transfer_memory and not is_script and not MEMORY & defaults.keys():
+        defaults["memory_per_node"] = hpc.transfer_memory
+    return {name: value for name, value in defaults.items() if name not in replaced}
 
 
 def setting_errors(settings: Mapping[str, Any], hpc: HpcSettings) -> list[str]:

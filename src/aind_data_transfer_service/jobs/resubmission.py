@@ -41,7 +41,7 @@ def asked_limits(job: Job, hpc: HpcSettings) -> dict[str, int] | None:
     except ValueError:
         return None
     own, _ = read_properties(stated)
-    asked = site_defaults(stated, hpc) | own
+    asked = site_defaults(stated, hpc, is_script=bool(job.script)) | own
     memory = next((name for name in sorted(MEMORY) if name in asked), "")
     return {name: asked[name] for name in ("time_limit", memory) if name in asked}
 

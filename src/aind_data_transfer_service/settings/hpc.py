@@ -118,6 +118,9 @@ class HpcSettings(EnvironmentSettings):
     job_defaults: JobDefaults | None = None
     """Properties of every job, unless its request says otherwise, as `hpc_settings` has them. The
     seven above and `partition` are other spellings of some of them."""
+    transfer_memory: int = Field(default=1024, ge=0)
+    """Megabytes that a transfer asks for if neither its request nor the defaults name any memory;
+    with 0 it asks for none. `benchmarks/needs.py` measures what it needs."""
     user_settings: Names | None = None
     """The job properties that users may set themselves."""
     submissions_at_once: int = Field(default=8, gt=0, le=64)

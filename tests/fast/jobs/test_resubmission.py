@@ -51,10 +51,14 @@ class SuggestedLimitsTest(unittest.TestCase):
 
     def test_without_a_limit_of_its_own_it_gets_twice_as_long_as_it_ran(self):
         ran = {"started_at": NOON, "ended_at": NOON + timedelta(minutes=9, seconds=30)}
-        unknown = {"time_limit": None, "memory_per_cpu": None}
+        unknown, no_memory = {"time_limit": None, "memory_per_cpu": None}, {"transfer_memory": 0}
+        usual = {"time_limit": None, "memory_per_node": 1024}
         self.assertEqual(suggested(JobState.TIMEOUT, **ran)["time_limit"], 20)
-        self.assertEqual(suggested(JobState.FAILED, **ran), unknown)
-        self.assertEqual(suggested(JobState.TIMEOUT), unknown)
+        for reported in (ran, {}):
+            self.assertEqual(suggested(hpc=no_memory, **reported), unknown)
+            self.assertEqual(suggested(**reported), usual)
+            self.assertEqual(suggested(script="#!/bin/sh\n", **reported), unknown)
+        self.assertEqual(suggested(JobState.TIMEOUT), usual)
 
     def test_a_limit_that_was_raised_meanwhile_is_doubled_too(self):
         own = {"time_limit": "60"}
@@ -111,7 +115,9 @@ class SuggestedLimitsTest(unittest.TestCase):
         own = {"time_limit": 90, "memory_per_cpu": 600}
         self.assertEqual(suggested(reason=reason, own=own)["memory_per_cpu"], 1200)
         self.assertEqual(suggested(reason=reason)["memory_per_cpu"], 1000)
-        self.assertEqual(suggested(reason=out_of_memory())["memory_per_cpu"], None)
+        no_memory = {"transfer_memory": 0}
+        self.assertEqual(suggested(reason=out_of_memory(), hpc=no_memory)["memory_per_cpu"], None)
+        self.assertEqual(suggested(reason=out_of_memory())["memory_per_node"], 2048)
         whole = out_of_memory(memory_per_node_mb=8000)
         self.assertEqual(suggested(reason=whole)["memory_per_node"], 16_000)
         defaults = {"job_defaults": {"memory_per_node": 4000}}

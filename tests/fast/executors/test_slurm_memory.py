@@ -1,0 +1,110 @@
+"""A transfer asks for the memory that it needs, unless its request or the site names some."""
+
+import unittest
+from dataclasses import replace
+from typing import Any
+
+from aind_data_transfer_service.executors.base import JobSpec
+from aind_data_transfer_service.executors.slurm_checks import JobChecks
+from aind_data_transfer_service.executors.slurm_properties import job_properties
+from aind_data_transfer_service.hpc.dialects import Dialect
+from aind_data_transfer_service.settings.hpc import MEMORY, HpcSettings
+from tests.fast.executors.test_slurm import FakeClient, SlurmTest, a_job
+from tests.fast.executors.test_slurm_limits import recorded
+
+USUAL = {"memory_per_node": 1024}
+
+
+def memory(hpc: dict[str, Any], script: str = "", **asked: Any) -> dict[str, Any]:
+    """Return the memory that a job asks for."""
+    folders = {"current_working_directory": "/hpc", "logging_directory": "/logs"}
+    spec = JobSpec("j1", "a name", "" if script else "{}", script, settings=asked)
+    properties = job_properties(spec, HpcSettings(**folders, **hpc))
+    return {name: value for name, value in properties.items() if name in MEMORY}
+
+
+class MemoryTest(unittest.TestCase):
+    """What a job asks for."""
+
+    def test_a_transfer_asks_for_what_it_needs(self) -> None:
+        self.assertEqual(USUAL, memory({}))
+        self.assertEqual(USUAL, memory({}, cpus_per_task=4, exclusive="true"))
+        self.assertEqual({"memory_per_node": 3000}, memory({"transfer_memory": 3000}))
+        self.assertEqual({}, memory({"transfer_memory": 0}))
+
+    def test_memory_that_the_request_or_the_site_names_wins(self) -> None:
+        for kind in sorted(MEMORY):
+            for value in (0, 8000):
+                with self.subTest(kind=kind, value=value):
+                    self.assertEqual({kind: value}, memory({}, **{kind: value}))
+                    self.assertEqual({kind: value}, memory({"job_defaults": {kind: value}}))
+        self.assertEqual({"memory_per_cpu": 4000}, memory({"memory_per_cpu": 4000}))
+        both = memory({"memory_per_cpu": 4000}, memory_per_node=9000)
+        self.assertEqual({"memory_per_node": 9000}, both)
+
+    def test_nobody_knows_what_a_script_needs(self) -> None:
+        self.assertEqual({}, memory({}, script="#!/bin/sh\n"))
+        self.assertEqual({"memory_per_cpu": 7}, memory({"memory_per_cpu": 7}, script="#!/bin/sh\n"))
+
+
+class Nodes(FakeClient):
+    """A cluster whose nodes have so much memory."""
+
+    def __init__(self, *megabytes: int | None):
+        super().__init__()
+        self._limits = recorded(42)
+        node = self._limits.nodes[0]
+        self._nodes = [replace(node, name=f"n{size}", memory_mb=size) for size in megabytes]
+
+    async def dialect(self) -> Dialect:
+        """Return the API version."""
+        return Dialect(42)
+
+    async def partitions(self) -> list:
+        """List partitions."""
+        return [replace(one, total_nodes=len(self._nodes)) for one in self._limits.partitions]
+
+    async def nodes(self) -> list:
+        """List nodes."""
+        return self._nodes
+
+    async def qos(self) -> None:
+        """List no qualities of service."""
+
+
+class NodesTest(SlurmTest):
+    """Nodes that state less memory than a transfer asks for: `RealMemory` is missing, mostly."""
+
+    async def sent(self, *nodes: int | None, **values: Any) -> dict[str, Any]:
+        """Check and submit a job; return the memory that it asks for."""
+        self.client = Nodes(*nodes)
+        executor = self.make(**values)
+        unfit = await executor.check([a_job("j1")], 5)
+        self.assertEqual({}, dict(unfit.errors))
+        [started] = await executor.start([a_job("j1")])
+        self.assertIsNone(started.error)
+        await executor.close()
+        properties = self.client.submissions[-1].properties
+        return {name: value for name, value in properties.items() if name in MEMORY}
+
+    async def test_a_transfer_runs_on_nodes_without_real_memory(self) -> None:
+        self.assertEqual({}, await self.sent(1, 1))
+        self.assertEqual(USUAL, await self.sent(1, 64_000))
+        self.assertEqual(USUAL, await self.sent(None))
+
+    async def test_memory_that_no_partition_allows_is_an_error_that_names_the_setting(self) -> None:
+        client = Nodes(64_000)
+        partitions = [
+            replace(one, total_nodes=None, max_memory_per_node_mb=512)
+            for one in recorded(42).partitions
+        ]
+        client.partitions = lambda: _answer(partitions)
+        checks = JobChecks(client, HpcSettings())
+        self.addAsyncCleanup(checks.close)
+        unfit = await checks.check([JobSpec("1", "", "{}"), JobSpec("2", "", "", "#!/bin/sh\n")], 5)
+        self.assertEqual({"1"}, set(unfit.errors))
+        self.assertIn("HPC_TRANSFER_MEMORY: 1,024 MB", unfit.errors["1"][0])
+
+
+async def _answer(partitions: list) -> list:
+    return partitions
