@@ -7,7 +7,7 @@ from aind_data_transfer_service.executors.base import JobSpec, RunState
 from aind_data_transfer_service.executors.choose import make_client
 from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from tests.integration.test_slurm_service import ClusterTest
-from tests.support import slurm, slurm_next, wait_until
+from tests.support import slurm, slurm_newest, slurm_next, wait_until
 from tests.support.slurm_nodes import NodesCluster
 
 
@@ -87,3 +87,14 @@ class NextSpreadTest(SpreadTest):
     def start_cluster(cls) -> slurm.SlurmCluster:
         """Bring the daemons of the newer generation up."""
         return slurm.start(NodesCluster, root=slurm_next.provide(), **cls.options)
+
+
+class NewestSpreadTest(SpreadTest):
+    """The same on the newest Slurm of Debian's packages."""
+
+    @classmethod
+    def start_cluster(cls) -> slurm.SlurmCluster:
+        """Bring the daemons of the newest Slurm up."""
+        root = slurm_newest.provide()
+        cls.versions = tuple(int(one.rpartition(".")[2]) for one in slurm.spoken_in(root))
+        return slurm.start(NodesCluster, root=root, **cls.options)
