@@ -7,7 +7,6 @@ from pydantic import ValidationError
 from aind_data_transfer_service.configs import problems
 from aind_data_transfer_service.configs.cells import meant
 from aind_data_transfer_service.configs.columns import JOB_COLUMNS
-from aind_data_transfer_service.configs.former_fields import BEHAVIOR_DIR
 from aind_data_transfer_service.configs.header import Header, Source
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, path_warnings
 from aind_data_transfer_service.configs.tables import Row, is_empty
@@ -133,7 +132,5 @@ class Draft:
             return str(location[0])
         if len(location) < 3:
             return "modality0"
-        if int(location[1]) == len(self._numbers):  # made of a column of earlier releases
-            return BEHAVIOR_DIR
         name = f"modality{self._numbers[int(location[1])]}"
         return name if location[2] == "modality" else f"{name}.{location[2]}"

@@ -5,7 +5,8 @@ that has no effect here is accepted with a warning. What only an administrator m
 refused, with the name of the setting.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from aind_data_transfer_service.configs import plain_text
@@ -13,6 +14,7 @@ from aind_data_transfer_service.configs.vocabulary import quoted
 
 BEHAVIOR_DIR = "behavior_dir"
 
+_CAPSULE, _FORMER_CAPSULE = "process_capsule_id", "codeocean_process_capsule_id"
 _DEFAULTS = {"process_name": "other"}
 _CODE_OCEAN = "assets are registered with Code Ocean by this service itself"
 _WITHOUT_EFFECT: Mapping[str, str] = {
@@ -29,17 +31,27 @@ REFUSED: Mapping[str, str] = {
     "codeocean_api_token": _OF_ADMINISTRATOR.format("CODEOCEAN_TOKEN"),
     "aind_data_transfer_repo_location": _OF_ADMINISTRATOR.format("HPC_SIF_LOCATION"),
     "video_encryption_password": "videos are not encrypted by this service; leave it out",
+    _FORMER_CAPSULE: f"names another capsule than {_CAPSULE}, which replaces it; leave it out",
 }
-"""Fields that may only be null, and why. Their values can be secrets and are not shown."""
+"""Fields that may only be null, and why; `codeocean_process_capsule_id` only if it says what
+`process_capsule_id` says. Their values can be secrets and are not shown."""
+
+_OF_TIME = "is a field of earlier releases; write date and time in one field, acq_datetime"
+REPLACED: Mapping[str, str] = {
+    "acq_date": _OF_TIME,
+    "acq_time": _OF_TIME,
+    "experiment_type": "is a field of earlier releases; write the platform in the field platform",
+}
+"""Fields that are refused whatever they hold, and which one replaces them."""
 
 FORMER_FIELDS = frozenset({BEHAVIOR_DIR, *_WITHOUT_EFFECT, *REFUSED})
-"""All of these fields; none of them is written."""
+"""The fields that are accepted from clients of earlier releases; none of them is written."""
 
 
 def without_former_fields(job: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Take these fields out of a job.
 
-    A field that is refused stays. `behavior_dir` becomes a modality, so that its data are uploaded.
+    A field that is refused stays, and so does `behavior_dir`, which is read like other paths.
 
     Parameters
     ----------
@@ -65,17 +77,49 @@ def without_former_fields(job: Mapping[str, Any]) -> tuple[dict[str, Any], list[
         elif name in _WITHOUT_EFFECT:
             value = getattr(left.pop(name), "value", job[name])
             warnings.append(f"{name}: {quoted(value)} has no effect; {_WITHOUT_EFFECT[name]}")
-    folder = left.pop(BEHAVIOR_DIR, None)
-    if folder is not None:
-        modalities = job.get("modalities")
-        if isinstance(modalities, Sequence) and not isinstance(modalities, str):
-            if str(folder) not in map(_source, modalities):
-                left["modalities"] = [*modalities, {"modality": "behavior", "source": folder}]
-        warnings.append(
-            f"{BEHAVIOR_DIR}: {quoted(str(folder))} is uploaded as a modality (behavior); list it "
-            "in modalities instead"
-        )
+    if _FORMER_CAPSULE in left and _says_nothing(_CAPSULE, left.get(_CAPSULE)):
+        left[_CAPSULE] = left[_FORMER_CAPSULE]
+    if _FORMER_CAPSULE in left and _same_text(left[_FORMER_CAPSULE], left[_CAPSULE]):
+        del left[_FORMER_CAPSULE]
+        warnings.append(f"{_FORMER_CAPSULE}: is read as {_CAPSULE}; write that name instead")
     return left, sorted(warnings)
+
+
+def behavior_warnings(
+    folder: PurePosixPath, is_added: bool, others: Sequence[tuple[str, PurePosixPath]]
+) -> Iterator[str]:
+    """Say what becomes of `behavior_dir`.
+
+    Parameters
+    ----------
+    folder : PurePosixPath
+        The folder that it names.
+    is_added : bool
+        Whether it was added as a modality.
+    others : Sequence[tuple[str, PurePosixPath]]
+        The modalities that the job lists: their folders in the asset, and their sources.
+    """
+    shown = quoted(str(folder))
+    if not is_added:
+        yield f"{BEHAVIOR_DIR}: {shown} is a behavior modality already; leave {BEHAVIOR_DIR} out"
+        return
+    yield (
+        f"{BEHAVIOR_DIR}: {shown} is uploaded as a modality (behavior); list it in modalities "
+        "instead"
+    )
+    for name, source in others:
+        if folder == source:
+            yield f"{BEHAVIOR_DIR}: {shown} is the source of {name} too; its files are sent twice"
+        elif source in folder.parents:
+            yield (
+                f"{BEHAVIOR_DIR}: {shown} is inside of {quoted(str(source))}, the source of {name};"
+                " its files are sent twice"
+            )
+        elif folder in source.parents:
+            yield (
+                f"{BEHAVIOR_DIR}: {shown} contains {quoted(str(source))}, the source of {name}, "
+                "whose files are sent twice"
+            )
 
 
 def _says_nothing(name: str, value: object) -> bool:
@@ -86,8 +130,8 @@ def _says_nothing(name: str, value: object) -> bool:
     return plain_text.trim(value).casefold() in ("", _DEFAULTS.get(name, ""))
 
 
-def _source(modality: object) -> str:
-    """Return the folder of a modality; an empty text if it names none."""
-    if isinstance(modality, Mapping):
-        return str(modality.get("source", ""))
-    return str(getattr(modality, "source", ""))
+def _same_text(first: object, second: object) -> bool:
+    """Return whether two values are equal but for blanks at their ends."""
+    if isinstance(first, str) and isinstance(second, str):
+        return plain_text.trim(first) == plain_text.trim(second)
+    return first == second

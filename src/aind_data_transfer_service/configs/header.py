@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from aind_data_transfer_service.configs import columns, problems
 from aind_data_transfer_service.configs.cells import as_text
 from aind_data_transfer_service.configs.columns import Kind, Target
+from aind_data_transfer_service.configs.former_fields import REPLACED
 from aind_data_transfer_service.configs.tables import Row, column_letters
 from aind_data_transfer_service.configs.vocabulary import quoted
 
@@ -120,6 +121,8 @@ def _general(target: Target) -> Target:
 
 def _unknown(row: int, index: int, text: str) -> str:
     """Say that a column is not known."""
+    if replaced := REPLACED.get(columns.normalised(text)):
+        return f"row {row}, column {column_letters(index)}: {quoted(text.strip())} {replaced}"
     words = problems.unknown("column", text.strip(), columns.known_names(text))
     end = "" if words.endswith("?") else "; the help page lists the known ones"
     return f"row {row}, column {column_letters(index)}: {words}{end}"

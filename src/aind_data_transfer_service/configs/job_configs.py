@@ -17,7 +17,7 @@ the wall clock shows this time twice; see `configs.times`.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -31,11 +31,16 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import core_schema
 
 from aind_data_transfer_service.configs import plain_text, problems, values, windows_paths
 from aind_data_transfer_service.configs.bucket_words import bucket_of
-from aind_data_transfer_service.configs.former_fields import without_former_fields
+from aind_data_transfer_service.configs.former_fields import (
+    BEHAVIOR_DIR,
+    behavior_warnings,
+    without_former_fields,
+)
 from aind_data_transfer_service.configs.times import DateOrder, parse_acq_datetime
 from aind_data_transfer_service.configs.vocabulary import Modality, Platform, quoted
 
@@ -204,16 +209,25 @@ class ModalityConfigs(_Model):
     number: int = Field(default=0, ge=0, le=values.MAX_MODALITIES)
     """Which one of its kind in the asset, from 0. The job counts anew, whatever is given."""
 
+    former_field: ClassVar[str] = ""
+    """The field of the request that names it, if that is not `modalities`; else empty."""
+
     @property
     def default_output_folder_name(self) -> str:
         """The folder of these data in the asset: `behavior`, the second of a kind `behavior1`."""
         return f"{self.modality.abbreviation}{self.number or ''}"
 
 
+class _BehaviorDir(ModalityConfigs):
+    """The folder that a client of an earlier release names apart from the modalities."""
+
+    former_field: ClassVar[str] = BEHAVIOR_DIR
+
+
 class BasicUploadJobConfigs(_Model):
     """One asset to upload: whose, of what, recorded when, and where its folders lie."""
 
-    processor_full_name: ProcessorName = Field(default=None, validate_default=True)
+    processor_full_name: ProcessorName
     """The person who submits the job; None only if the service does not require a name."""
     project_name: Text
     """The project, as the lab's list of project names has it."""
@@ -223,6 +237,8 @@ class BasicUploadJobConfigs(_Model):
     """The bucket to upload to; without one, the service's default."""
     platform: Platform
     """The rig or method of the session."""
+    behavior_dir: SkipJsonSchema[OptionalPath] = Field(default=None, exclude=True, repr=False)
+    """Sent by clients of earlier releases: one more folder, which becomes a modality."""
     modalities: list[ModalityConfigs]
     """The folders to upload, at least one."""
     subject_id: SubjectId
@@ -245,31 +261,53 @@ class BasicUploadJobConfigs(_Model):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _without_former_fields(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _without_former_fields(
+        cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: core_schema.ValidationInfo
+    ) -> Self:
         """Take out the fields that only clients of earlier releases send."""
         if not isinstance(data, Mapping):
             return handler(data)
         fields, warnings = without_former_fields(data)
+        context: ReadingContext = info.context or ReadingContext()
+        if context.get("processor_optional"):
+            fields.setdefault("processor_full_name", None)
         config = handler(fields)
+        if config.behavior_dir is not None:
+            warnings = [*config._behavior_warnings(config.behavior_dir), *warnings]
         config._warnings = tuple(warnings)
         return config
 
     @field_validator("modalities", mode="after")
     @classmethod
-    def _number_modalities(cls, modalities: list[ModalityConfigs]) -> list[ModalityConfigs]:
-        """Refuse an empty list, and number the second and further of a kind."""
+    def _number_modalities(
+        cls, modalities: list[ModalityConfigs], info: core_schema.ValidationInfo
+    ) -> list[ModalityConfigs]:
+        """Refuse an empty list, add `behavior_dir`, and number the second and further of a kind."""
         if not modalities:
             raise ValueError("empty; name at least one modality with its source")
+        folder = info.data.get(BEHAVIOR_DIR)
+        if folder is not None:
+            behavior = _BehaviorDir(modality=Modality.parse("behavior"), source=folder)
+            listed = ((one.modality, one.source) for one in modalities)
+            if (behavior.modality, behavior.source) not in listed:
+                modalities = [*modalities, behavior]
         return list(_numbered(modalities))
 
     def paths(self) -> Iterator[tuple[problems.Location, str]]:
         """Return every path that the job names, each with its place in the request."""
         for number, modality in enumerate(self.modalities):
-            yield ("modalities", number, "source"), str(modality.source)
+            former = modality.former_field
+            yield ((former,) if former else ("modalities", number, "source")), str(modality.source)
             if isinstance(modality.extra_configs, str):
                 yield ("modalities", number, "extra_configs"), modality.extra_configs
         if self.metadata_dir is not None:
             yield ("metadata_dir",), str(self.metadata_dir)
+
+    def _behavior_warnings(self, folder: PurePosixPath) -> Iterable[str]:
+        """Say what becomes of `behavior_dir`."""
+        listed = [one for one in self.modalities if not one.former_field]
+        others = [(one.default_output_folder_name, one.source) for one in listed]
+        return behavior_warnings(folder, len(listed) < len(self.modalities), others)
 
     @property
     def warnings(self) -> tuple[str, ...]:

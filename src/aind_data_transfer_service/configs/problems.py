@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from aind_data_transfer_service.configs.former_fields import REFUSED
+from aind_data_transfer_service.configs.former_fields import REFUSED, REPLACED
 from aind_data_transfer_service.configs.values import MAX_MODALITIES, MISSING
 from aind_data_transfer_service.configs.vocabulary import nearest, quoted
 
@@ -147,7 +147,7 @@ def _words(details: ErrorDetails, known: Iterable[str]) -> str:
         return str(details["ctx"]["error"])
     if kind == "extra_forbidden":
         name = str(details["loc"][-1])
-        return REFUSED.get(name) or unknown("field", name, known)
+        return REFUSED.get(name) or REPLACED.get(name) or unknown("field", name, known)
     if kind == "json_invalid":
         return f"no valid JSON: {details['ctx']['error']}"
     if kind == "string_unicode":

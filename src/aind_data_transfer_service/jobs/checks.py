@@ -335,6 +335,7 @@ def _source_places(jobs: Sequence[ToCheck]) -> Iterable[SourcePlace]:
         is_row = job.label.startswith("row ")
         for number, modality in enumerate(job.config.modalities):
             place = f"modality{number}.source" if is_row else f"modalities.{number}.source"
+            place = modality.former_field or place
             yield SourcePlace(job.label, place, str(modality.source), True)
             if isinstance(modality.extra_configs, str):
                 place = place.replace(".source", ".extra_configs")

@@ -23,6 +23,11 @@ class ModalityToCheck(Protocol):
         """More settings: if that is a text, the path of their file."""
         ...
 
+    @property
+    def former_field(self) -> str:
+        """The field of the request that names it, if that is not `modalities`; else empty."""
+        ...
+
 
 class ConfigToCheck(Protocol):
     """What the checks need to know of a job: `BasicUploadJobConfigs` has it, and a row's job."""

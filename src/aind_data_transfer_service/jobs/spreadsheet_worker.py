@@ -35,6 +35,8 @@ class FoundModality(msgspec.Struct, frozen=True):
     source: str
     extra_configs: str | None
     """The path of a file of them, if one is named."""
+    former_field: str
+    """The column that names it, if that is not one of modalities; else empty."""
 
 
 class FoundJob(msgspec.Struct, frozen=True):
@@ -119,6 +121,7 @@ def _found(row: JobRow) -> FoundJob:
             FoundModality(
                 str(one.source),
                 one.extra_configs if isinstance(one.extra_configs, str) else None,
+                one.former_field,
             )
             for one in config.modalities
         ],

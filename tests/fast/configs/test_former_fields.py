@@ -16,6 +16,7 @@ EMPTY = {
     "behavior_dir": None,
     "codeocean_domain": None,
     "codeocean_api_token": None,
+    "codeocean_process_capsule_id": None,
     "codeocean_trigger_capsule_id": None,
     "codeocean_trigger_capsule_version": None,
     "metadata_service_domain": None,
@@ -81,15 +82,110 @@ class FormerFieldsTest(unittest.TestCase):
         self.assertEqual("behavior1", config.modalities[1].default_output_folder_name)
         self.assertIn('behavior_dir: "/shared_drive/690165/Rig" is uploaded', config.warnings[0])
 
-    def test_a_folder_that_is_a_modality_already_is_uploaded_once(self):
-        config = self.read(behavior_dir="/shared_drive/690165/Behavior")
-        self.assertEqual(1, len(config.modalities))
+    def test_a_folder_that_is_a_behavior_modality_already_is_uploaded_once(self):
+        folder = "/shared_drive/690165/Behavior"
+        for written in (
+            *(folder, f"{folder}/", f" {folder} ", f"{folder}//", "/shared_drive//690165/Behavior"),
+            *("/shared_drive/./690165/Behavior/.", f"{folder}\u200b"),
+        ):
+            for listed in (folder, f"{folder}/", f"{folder}/."):
+                with self.subTest(written, listed=listed):
+                    modalities = [{"modality": "Behavior", "source": listed}]
+                    config = self.read(behavior_dir=written, modalities=modalities)
+                    self.assertEqual([folder], [str(one.source) for one in config.modalities])
+                    self.assertEqual(
+                        (
+                            f'behavior_dir: "{folder}" is a behavior modality already; leave '
+                            "behavior_dir out",
+                        ),
+                        config.warnings,
+                    )
 
-    def test_a_behavior_dir_that_is_no_path_is_refused(self):
+    def test_a_folder_that_is_another_modality_is_uploaded_as_both(self):
+        folder = "/shared_drive/690165/Behavior"
+        config = self.read(
+            behavior_dir=f"{folder}/", modalities=[{"modality": "ecephys", "source": folder}]
+        )
+        self.assertEqual(
+            [("ecephys", folder), ("behavior", folder)],
+            [(one.default_output_folder_name, str(one.source)) for one in config.modalities],
+        )
+        self.assertEqual(
+            (
+                f'behavior_dir: "{folder}" is uploaded as a modality (behavior); list it in '
+                "modalities instead",
+                f'behavior_dir: "{folder}" is the source of ecephys too; its files are sent twice',
+            ),
+            config.warnings,
+        )
+
+    def test_a_folder_inside_of_a_modality_or_around_it_is_warned_of(self):
+        for behavior_dir, words in (
+            ("/shared_drive/690165/Behavior/rig/", "is inside of .*, the source of behavior; its"),
+            ("/shared_drive/690165", "contains .*/Behavior.*, the source of behavior, whose"),
+        ):
+            config = self.read(behavior_dir=behavior_dir)
+            self.assertEqual(2, len(config.modalities))
+            self.assertRegex(config.warnings[1], f"^behavior_dir: .* {words} files are sent twice$")
+        config = self.read(behavior_dir="/shared_drive/690165/Behavior2")
+        self.assertEqual(1, len(config.warnings))
+
+    def test_a_job_with_behavior_dir_is_written_with_its_modalities(self):
+        config = self.read(behavior_dir="/rig/690165/", modalities=job()["modalities"] * 2)
+        text = config.model_dump_json()
+        self.assertNotIn("behavior_dir", text)
+        again = BasicUploadJobConfigs.model_validate_json(text)
+        self.assertEqual(config.model_dump(), again.model_dump())
+        self.assertEqual("behavior2", again.modalities[2].default_output_folder_name)
+        self.assertEqual((), again.warnings)
+
+    def test_behavior_dir_is_refused_under_its_own_name(self):
         [error] = problems_of(behavior_dir="Rig")
-        self.assertIn('"Rig" does not begin with /', error)
+        self.assertRegex(error, '^job 1, behavior_dir: "Rig" does not begin with /')
+        [error] = problems_of(behavior_dir=5, modalities=job()["modalities"] * 2)
+        self.assertRegex(error, "^job 1, behavior_dir: ")
         [error] = problems_of(behavior_dir="/rig", modalities=5)
         self.assertIn("job 1, modalities: ", error)
+        errors = problems_of(behavior_dir="Rig", modalities=[{"modality": "x", "source": "y"}])
+        self.assertEqual(
+            ["job 1, behavior_dir", "job 1, modalities.0.modality", "job 1, modalities.0.source"],
+            [error.partition(": ")[0] for error in errors],
+        )
+
+    def test_behavior_dir_replaces_no_modality(self):
+        [error] = problems_of(behavior_dir="/rig", modalities=[])
+        self.assertRegex(error, "^job 1, modalities: empty")
+        found = read_csv([row(behavior_dir="/rig", modality0="", modality0__source="")])
+        [error] = found.errors
+        self.assertRegex(error, "^row 2, modality0: empty")
+
+    def test_the_former_name_of_the_capsule_is_read(self):
+        for other in (None, " ", "1234", " 1234 "):
+            config = self.read(codeocean_process_capsule_id="1234", process_capsule_id=other)
+            self.assertEqual("1234", config.process_capsule_id)
+            self.assertEqual(
+                (
+                    "codeocean_process_capsule_id: is read as process_capsule_id; write that name "
+                    "instead",
+                ),
+                config.warnings,
+            )
+        config = self.read(codeocean_process_capsule_id=None, process_capsule_id="1234")
+        self.assertEqual(("1234", ()), (config.process_capsule_id, config.warnings))
+        [error] = problems_of(codeocean_process_capsule_id="1234", process_capsule_id="5678")
+        self.assertRegex(error, "^job 1, codeocean_process_capsule_id: names another capsule than")
+
+    def test_a_replaced_field_names_its_successor(self):
+        for name, successor in (
+            ("experiment_type", "platform"),
+            ("acq_date", "acq_datetime"),
+            ("acq_time", "acq_datetime"),
+        ):
+            for value in ("x", None):
+                [error] = problems_of(**{name: value})
+                self.assertRegex(error, f"^job 1, {name}: is a field of .*write .* {successor}$")
+            [error] = read_csv([row(**{name: "x"})]).errors
+            self.assertRegex(error, f'^row 1, column [A-Z]+: "{name}" is a .* {successor}$')
 
     def test_what_would_steer_the_service_is_refused_without_its_value(self):
         for name, setting in (

@@ -419,5 +419,11 @@ class RoundTripTest(unittest.TestCase):
 
     def test_the_json_schema_describes_what_is_taken(self):
         schema = BasicUploadJobConfigs.model_json_schema()
-        self.assertIn("acq_datetime", schema["required"])
+        self.assertEqual(
+            ["processor_full_name", "project_name", "platform", "modalities", "subject_id"]
+            + ["acq_datetime"],
+            schema["required"],
+        )
+        self.assertNotIn("default", schema["properties"]["processor_full_name"])
+        self.assertNotIn("behavior_dir", schema["properties"])
         self.assertIn("behavior", str(schema["properties"]["platform"]))

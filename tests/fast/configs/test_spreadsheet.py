@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.configs.columns import COLUMNS, REQUIRED_COLUMNS
+from aind_data_transfer_service.configs.former_fields import FORMER_FIELDS
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ModalityConfigs
 from aind_data_transfer_service.configs.spreadsheet import ReadOptions, read_jobs
 from tests.fast.configs.builders import (
@@ -89,7 +90,7 @@ class RowsTest(unittest.TestCase):
             self.assertFalse(modality.compress_raw_data)
 
     def test_the_described_columns_are_the_fields_of_the_models(self):
-        fields = set(BasicUploadJobConfigs.model_fields) - {"modalities"}
+        fields = set(BasicUploadJobConfigs.model_fields) - {"modalities"} - FORMER_FIELDS
         fields |= {"modality0", "modality1", "modality1.source"}
         fields |= {
             f"modality0.{name}"

@@ -11,6 +11,7 @@ import httpx
 from aind_data_transfer_service.server import create_app
 from tests.support.application import ApplicationTest
 from tests.support.mock_cluster import ClusterServiceTest
+from tests.support.requests import HEADER, csv_row, upload_settings
 
 BASIC = "/api/submit_basic_jobs"
 HPC = "/api/submit_hpc_jobs"
@@ -210,3 +211,27 @@ class UploaderTest(ApplicationTest):
         self.assertEqual("lab-open", spec.bucket)
         page = (await self.client.get("/jobs")).text
         self.assertIn("ecephys_712141_2024-06-06_12-00-00", page)
+
+    async def test_behavior_dir_is_one_folder_however_it_is_written(self) -> None:
+        behavior = [{"modality": "behavior", "source": str(self.data_dir)}]
+        text = upload_settings(
+            self.data_dir, modalities=behavior, behavior_dir=f"{self.data_dir}/./"
+        )
+        response = await self.client.post(BASIC, json={"jobs": [text]})
+        self.assertEqual(200, response.status_code, response.text)
+        [entry] = self.envelope(response)["responses"]
+        job = self.envelope(await self.client.get(f"/api/jobs/{entry['job_id']}"))["job"]
+        self.assertEqual("behavior", job["modalities"])
+        self.assertIn("is a behavior modality already", " ".join(job["warnings"]))
+
+    async def test_checks_name_behavior_dir(self) -> None:
+        absent = str(self.data_dir / "absent")
+        text = upload_settings(self.data_dir, behavior_dir=absent)
+        response = await self.client.post(BASIC, json={"jobs": [text]})
+        warnings = " ".join(self.envelope(response)["warnings"])
+        self.assertRegex(warnings, "job 1, behavior_dir: [^:]* does not exist")
+        data = f"{HEADER},behavior_dir\r\n{csv_row(self.data_dir, subject_id='2')},{absent}"
+        response = await self.client.post("/api/validate_csv", files={"file": ("a.csv", data)})
+        warnings = " ".join(self.envelope(response)["warnings"])
+        self.assertRegex(warnings, "row 2, behavior_dir: [^:]* does not exist")
+        self.assertNotIn("modality1", warnings)
