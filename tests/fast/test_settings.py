@@ -153,11 +153,17 @@ class Values(unittest.TestCase):
             with mock.patch.dict(os.environ, environment, clear=True):
                 self.assertEqual(names, UploadSettings().bucket_names)
         self.assertEqual({"default": "data"}, service().bucket_names)
+        with mock.patch.dict(os.environ, service().job_environment(), clear=True):
+            self.assertEqual({"default": "data"}, UploadSettings().bucket_names)
         self.assertEqual({}, service(DESTINATION="s3://").bucket_names)
 
     def test_a_bucket_with_the_name_of_another_word_is_refused(self) -> None:
         for variables, words in (
-            ({"DEFAULT_S3_BUCKET": "private"}, "DEFAULT_S3_BUCKET: .*PRIVATE_BUCKET_NAME; write"),
+            (
+                {"DEFAULT_S3_BUCKET": "private"},
+                "DEFAULT_S3_BUCKET: .*PRIVATE_BUCKET_NAME; write .*, or set "
+                "PRIVATE_BUCKET_NAME=private if it is called private$",
+            ),
             (
                 {"OPEN_DATA_BUCKET_NAME": "scratch", "SCRATCH_BUCKET_NAME": "lab-tmp"},
                 "OPEN_DATA_BUCKET_NAME: .*SCRATCH_BUCKET_NAME; write",

@@ -5,13 +5,14 @@ import socket
 import tempfile
 import unittest
 from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.jobs.database import resolve_url
-from aind_data_transfer_service.server.startup import missing_resources
+from aind_data_transfer_service.server.startup import check_settings, missing_resources
 from aind_data_transfer_service.settings.file import apply_settings_file
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.unknown import (
@@ -227,6 +228,40 @@ class Refusals(unittest.TestCase):
             self.assertRegex("\n".join(service.log), "WARNING .*LAB_TIMEZONE: not set; times")
             self.assertRegex("\n".join(service.log), "WARNING .*S3_ACCOUNTS: not used")
             self.assertNotIn(SECRET, "\n".join(service.log))
+
+
+class Buckets(unittest.TestCase):
+    """Buckets to which no job may upload are warned of."""
+
+    def warnings(self, **variables: str) -> list[str]:
+        """Return the warnings of these settings."""
+        with tempfile.TemporaryDirectory() as folder:
+            variables |= {"LAB_TIMEZONE": "UTC", "DATA_DIR": folder, "HOME": folder}
+            with patch.dict(os.environ, variables, clear=True):
+                checked = check_settings()
+        self.assertEqual([], checked.problems)
+        return checked.warnings
+
+    def test_a_word_among_the_allowed_buckets(self) -> None:
+        for variables, words in (
+            ({"PRIVATE_BUCKET_NAME": "lab"}, r"PRIVATE_BUCKET_NAME \(lab\); write names of"),
+            ({}, r"PRIVATE_BUCKET_NAME \(which is not set\); write names of"),
+        ):
+            [warning] = self.warnings(ALLOWED_BUCKETS="private,lab-*", **variables)
+            self.assertRegex(warning, f'^ALLOWED_BUCKETS: "private" is the word for .*{words}')
+        both = {"PRIVATE_BUCKET_NAME": "private", "ALLOWED_BUCKETS": "private"}
+        self.assertEqual([], self.warnings(**both))
+
+    def test_a_bucket_behind_a_word_that_is_not_allowed(self) -> None:
+        [default, scratch] = self.warnings(
+            ALLOWED_BUCKETS="lab-*",
+            DEFAULT_S3_BUCKET="inbox",
+            SCRATCH_BUCKET_NAME="tmp",
+            PRIVATE_BUCKET_NAME="lab-data",
+        )
+        self.assertRegex(default, "^DEFAULT_S3_BUCKET: inbox is not in .* name no bucket are")
+        self.assertRegex(scratch, "^SCRATCH_BUCKET_NAME: tmp is not in .* name scratch are refused")
+        self.assertEqual([], self.warnings(ALLOWED_BUCKETS="lab-*"))
 
 
 @slow

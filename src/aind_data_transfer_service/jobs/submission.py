@@ -45,11 +45,14 @@ class HpcJobRequest:
         JSON text of an object.
     script : str
         Empty for the data transfer job.
+    is_recorded : bool
+        Whether the texts are those of a recorded job: its bucket is a name and never a word.
     """
 
     upload_job_settings: str
     hpc_settings: str = "{}"
     script: str = ""
+    is_recorded: bool = False
 
     @property
     def is_bare_script(self) -> bool:
@@ -215,7 +218,7 @@ def _parse_configs(
         settings.date_order,
         [number for number, _ in asked],
         settings.allowed_buckets,
-        settings.bucket_names,
+        None if all(request.is_recorded for _, request in asked) else settings.bucket_names,
         not settings.require_processor_full_name,
         settings.path_mappings,
         lambda number, text: warnings.setdefault(f"job {number}", []).append(text),

@@ -15,6 +15,8 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aind_data_transfer_service.configs.bucket_words import BUCKET_WORDS
+from aind_data_transfer_service.configs.values import bucket_problem
 from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.jobs.database import resolve_url
 from aind_data_transfer_service.logging_config import configured_from_environment, escape
@@ -54,6 +56,7 @@ def check_settings() -> Checked:
             "LAB_TIMEZONE: not set; times without an offset are read in this machine's zone, "
             f"{settings.lab_timezone}"
         )
+    warnings += _bucket_warnings(settings)
     has_cluster = {"HPC_HOST", "HPC_URL"} & given_variables(os.environ).keys()
     if settings.s3_accounts.get_secret_value() and not has_cluster:
         warnings.append(
@@ -61,6 +64,27 @@ def check_settings() -> Checked:
             "machine use the credentials of the AWS tools"
         )
     return Checked(settings, problems, warnings, frozenset(file.values))
+
+
+def _bucket_warnings(settings: ServiceSettings) -> Iterator[str]:
+    """Warn of words in `ALLOWED_BUCKETS`, and of buckets behind words that are not in it."""
+    names, allowed = settings.bucket_names, settings.allowed_buckets
+    words = allowed & BUCKET_WORDS.keys() - set(names.values())
+    for word in sorted(words):
+        bucket = names.get(word, "which is not set")
+        yield (
+            f'ALLOWED_BUCKETS: "{word}" is the word for the bucket of {BUCKET_WORDS[word]} '
+            f"({bucket}); write names of buckets"
+        )
+    if settings.default_s3_bucket is None:
+        words |= {"default"}
+    for word in sorted(names.keys() - words):
+        if bucket_problem(names[word], allowed):
+            jobs = "no bucket" if word == "default" else word
+            yield (
+                f"{BUCKET_WORDS[word]}: {names[word]} is not in ALLOWED_BUCKETS, so that jobs that "
+                f"name {jobs} are refused; add it there, or change this setting"
+            )
 
 
 def settings_or_exit() -> ServiceSettings:

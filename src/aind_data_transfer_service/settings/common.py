@@ -26,6 +26,9 @@ from aind_data_transfer_service.settings.metadata import LabSettings
 from aind_data_transfer_service.settings.paths import NamePatterns, PathMappings
 from aind_data_transfer_service.settings.s3 import S3Settings
 
+LOCAL_BUCKET = "data"
+"""The sub-folder of a local destination that stands for the bucket if nothing names one."""
+
 
 class CommonSettings(EnvironmentSettings):
     """What the service and the job agree on."""
@@ -46,7 +49,8 @@ class CommonSettings(EnvironmentSettings):
     allowed_buckets: BucketPatterns = frozenset()
     """The buckets that jobs may upload to, by name or pattern such as `lab-*`; without one, all."""
     default_s3_bucket: BucketName | None = None
-    """The bucket of a job that names none; without it, jobs for S3 have to name theirs."""
+    """The bucket of a job that names none; without it, jobs for S3 have to name theirs, and `data`
+    is the folder of such jobs in a local destination."""
     private_bucket_name: BucketName | None = None
     """The bucket of jobs that name `private`."""
     open_data_bucket_name: BucketName | None = None
@@ -102,17 +106,29 @@ class CommonSettings(EnvironmentSettings):
         names = self.bucket_names
         for word, name in names.items():
             if name in BUCKET_WORDS and names.get(name) != name:
+                setting = BUCKET_WORDS[name]
                 raise ValueError(
-                    f'{BUCKET_WORDS[word]}: "{name}" is the word for the bucket of '
-                    f"{BUCKET_WORDS[name]}; write the name of the bucket"
+                    f'{BUCKET_WORDS[word]}: "{name}" is the word for the bucket of {setting}; '
+                    f"write the name of the bucket, or set {setting}={name} if it is called {name}"
                 )
         return self
+
+    def bucket_for(self, named: str | None) -> str | None:
+        """Return the bucket of a job; None if neither the job nor the settings name one.
+
+        Parameters
+        ----------
+        named : str | None
+            The bucket that the job names.
+        """
+        in_folder = self.destination_root != "s3://"
+        return named or self.default_s3_bucket or (LOCAL_BUCKET if in_folder else None)
 
     @property
     def bucket_names(self) -> Mapping[str, str]:
         """The buckets behind the words that requests may use."""
         found = {
-            "default": self.default_s3_bucket,
+            "default": self.bucket_for(None),
             "open": self.open_data_bucket_name,
             "private": self.private_bucket_name,
             "scratch": self.scratch_bucket_name,

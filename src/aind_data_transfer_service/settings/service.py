@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -29,9 +28,6 @@ from aind_data_transfer_service.settings.kinds import (
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.variables import SECRETS_OF_AWS, inherited_variables
 from aind_data_transfer_service.source_roots import is_under
-
-LOCAL_BUCKET = "data"
-"""The sub-folder of a local destination that stands for the bucket if nothing names one."""
 
 
 class ServiceSettings(CommonSettings):
@@ -124,23 +120,6 @@ class ServiceSettings(CommonSettings):
                 "the second is the older name of the first, so remove it"
             )
         return self
-
-    def bucket_for(self, named: str | None) -> str | None:
-        """Return the bucket of a job; None if neither the job nor the settings name one.
-
-        Parameters
-        ----------
-        named : str | None
-            The bucket that the job names.
-        """
-        in_folder = self.destination_root != "s3://"
-        return named or self.default_s3_bucket or (LOCAL_BUCKET if in_folder else None)
-
-    @property
-    def bucket_names(self) -> Mapping[str, str]:
-        """The buckets behind the words that requests may use."""
-        default = self.bucket_for(None)
-        return {**super().bucket_names, **({"default": default} if default else {})}
 
     @property
     def sends_mail(self) -> bool:

@@ -24,6 +24,8 @@ class UploadSettings(CommonSettings):
 
     job_id: str | None = None
     """The service's id of this job, repeated in every event."""
+    upload_recorded: bool = False
+    """Whether the service has recorded the request: its bucket is a name and never a word."""
     upload_events_file: Path | None = None
     """Where events are written, one JSON object a line; without one they are only logged."""
     upload_cancel_file: Path | None = None

@@ -130,6 +130,7 @@ _OF_ONE_JOB = frozenset(
         "UPLOAD_EVENTS_FILE",
         "UPLOAD_JOB_JSON_ARGS",
         "UPLOAD_PRIVATE_PATHS",
+        "UPLOAD_RECORDED",
         "UPLOAD_SHARD",
         "UPLOAD_SHARDS_DONE",
         "UPLOAD_SHARD_BYTES",

@@ -29,7 +29,6 @@ from aind_data_transfer_service.errors import (
     DestinationError,
     DestinationExistsError,
     MetadataError,
-    RequestError,
     SourceChangedError,
     UploadError,
 )
@@ -73,6 +72,7 @@ from aind_data_transfer_service.upload.manifest import (
     write_manifest,
 )
 from aind_data_transfer_service.upload.plan import Picked, Plan, Series
+from aind_data_transfer_service.upload.request import find_bucket
 from aind_data_transfer_service.upload.sample import Sample
 from aind_data_transfer_service.upload.second_look import changed_since_sent
 from aind_data_transfer_service.upload.shards import (
@@ -169,9 +169,9 @@ class UploadJob:
         halt: Halt | None = None,
         timing: Timing | None = None,
     ):
-        if config.s3_bucket is None:
-            raise RequestError("s3_bucket: missing; name the bucket to upload to")
-        self._config, self._settings = config, settings
+        bucket = find_bucket(config, settings)
+        self._config = config.model_copy(update={"s3_bucket": bucket})
+        self._settings = settings
         self._events = events or Events(settings.upload_events_file, settings.job_id)
         self._events.asset = self._prefix = config.s3_prefix
         self._output, self._now, self._on_proven = output, now, on_proven
@@ -181,7 +181,7 @@ class UploadJob:
         self._zone = ZoneInfo(settings.lab_timezone)
         self._store: AssetStore = open_store(
             settings.destination_root,
-            config.s3_bucket,
+            bucket,
             settings.s3_endpoint_url,
             conduct=Conduct(
                 settings.upload_retry_seconds, settings.upload_bandwidth, self._events.warn
@@ -193,7 +193,9 @@ class UploadJob:
         self._location = self._store.location(self._prefix)
         self._halt = halt or Halt()
         self._delivery = Delivery(self._store, self._prefix, settings, self._events, self._halt)
-        self._afterwards = Afterwards(afterwards, config, self._location, self._events, self._halt)
+        self._afterwards = Afterwards(
+            afterwards, self._config, self._location, self._events, self._halt
+        )
         self._began = time.monotonic()
 
     def run(self) -> Outcome:

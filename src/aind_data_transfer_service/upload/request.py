@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, path_warnings
 from aind_data_transfer_service.configs.problems import dotted, explain
 from aind_data_transfer_service.configs.requests import read_config
+from aind_data_transfer_service.configs.values import bucket_problem
 from aind_data_transfer_service.errors import RequestError
 from aind_data_transfer_service.settings.upload import UploadSettings
 
@@ -75,15 +77,16 @@ def read_request(
         Where it cannot be read, with everything that is wrong.
     """
     read_paths: dict[str, str] = {}
-    context = {
+    context: dict[str, Any] = {
         "lab_timezone": ZoneInfo(settings.lab_timezone),
         "date_order": "MDY",
         "allowed_buckets": settings.allowed_buckets,
-        "bucket_names": settings.bucket_names,
         "processor_optional": True,  # whether it is, the service has decided
         "path_mappings": settings.path_mappings,
         "read_paths": read_paths,
     }
+    if not settings.upload_recorded:
+        context["bucket_names"] = settings.bucket_names
     try:
         config = read_config(text, context)
     except ValidationError as error:
@@ -91,3 +94,21 @@ def read_request(
     for location, words in path_warnings(config, read_paths):
         warn(f"{dotted(location)}: {words}")
     return config
+
+
+def find_bucket(config: BasicUploadJobConfigs, settings: UploadSettings) -> str:
+    """Return the bucket that a job uploads to.
+
+    Raises
+    ------
+    RequestError
+        If neither the request nor the settings name one, or if it is not allowed.
+    """
+    bucket = settings.bucket_for(config.s3_bucket)
+    if bucket is None:
+        raise RequestError(
+            "s3_bucket: missing; name the bucket to upload to, or set DEFAULT_S3_BUCKET"
+        )
+    if problem := bucket_problem(bucket, settings.allowed_buckets):
+        raise RequestError(f"s3_bucket: {problem}")
+    return bucket

@@ -1,8 +1,11 @@
 """Words in place of the names of buckets: `private`, `open`, `scratch` and `default`."""
 
 import json
+from dataclasses import replace
 
+from aind_data_transfer_service.jobs.states import JobState
 from tests.support.application import ApplicationTest
+from tests.support.jobs import a_job
 from tests.support.requests import HEADER, csv_row, upload_settings
 
 BASIC = "/api/submit_basic_jobs"
@@ -20,7 +23,7 @@ class WordsTest(ApplicationTest):
     """Jobs go to the bucket that the settings name."""
 
     settings = {SETTING[word].lower(): bucket for word, bucket in BUCKETS.items()} | {
-        "allowed_buckets": "lab-*,open-data",
+        "allowed_buckets": "lab-*,open-data,open,scratch",
         "allow_custom_scripts": True,
     }
 
@@ -100,6 +103,24 @@ class WordsTest(ApplicationTest):
         again = self.envelope(response)["job"]
         self.assertEqual(job["location"], again["location"])
         self.assertEqual("lab-data", self.executor.specs[again["id"]].bucket)
+
+    async def test_a_recorded_bucket_is_a_name_whatever_the_settings_are_now(self) -> None:
+        for number, word in enumerate(BUCKETS):
+            text = upload_settings(self.data_dir, subject_id=str(number), s3_bucket=word)
+            name = f"behavior_{number}_2024-02-19_11-25-17"
+            location = f"{self.state_dir}/destination/{word}/{name}"
+            job = a_job(name=name, location=location, upload_job_settings=text)
+            self.manager.store.add([replace(job, state=JobState.FAILED)])
+            with self.subTest(word):
+                response = await self.client.post(f"/api/jobs/{job.id}/resubmit")
+                if word in ("private", "default"):
+                    self.assertEqual(406, response.status_code, response.text)
+                    self.assertIn(f'"{word}" is not a bucket', self.envelope(response)["errors"][0])
+                    continue
+                self.assertEqual(200, response.status_code, response.text)
+                again = self.envelope(response)["job"]
+                self.assertEqual(location, again["location"])
+                self.assertEqual(word, self.executor.specs[again["id"]].bucket)
 
 
 class AllowedTest(ApplicationTest):

@@ -88,6 +88,47 @@ class TestProgram(TransferTestCase):
         pipeline = json.loads(stored.read_bytes())["processing_pipeline"]
         self.assertEqual({"data_processes"}, pipeline.keys())
 
+    def stored_in(self) -> list[str]:
+        """Return the buckets that have the asset."""
+        return sorted(path.parent.name for path in (self.folder / "store").glob(f"*/{PREFIX}"))
+
+    def test_a_request_that_names_no_bucket_goes_where_the_service_would_send_it(self):
+        for bucket, default, wanted in (
+            (None, {}, "data"),
+            ("default", {}, "data"),
+            (None, {"DEFAULT_S3_BUCKET": "lab-x"}, "lab-x"),
+            ("Default", {"DEFAULT_S3_BUCKET": "lab-x"}, "lab-x"),
+        ):
+            with self.subTest(bucket, wanted=wanted):
+                store = {"DESTINATION": str(self.folder / "store" / f"{bucket}-{wanted}")}
+                request = json.loads(self.config().model_dump_json()) | {"s3_bucket": bucket}
+                code = self.run_main("--json-args", json.dumps(request), **store, **default)
+                self.assertEqual(0, code, self.err.getvalue())
+                [asset] = (self.folder / "store" / f"{bucket}-{wanted}").glob(f"*/{PREFIX}")
+                self.assertEqual(wanted, asset.parent.name)
+
+    def test_a_bucket_that_nobody_names_or_allows_is_refused(self):
+        request = json.loads(self.config().model_dump_json()) | {"s3_bucket": None}
+        for variables, words in (
+            ({"DESTINATION": "s3://"}, "s3_bucket: missing; .*set DEFAULT_S3_BUCKET"),
+            (
+                {"DEFAULT_S3_BUCKET": "other", "ALLOWED_BUCKETS": "lab-*"},
+                's3_bucket: "other" is not a bucket that jobs may upload to',
+            ),
+        ):
+            code = self.run_main("--json-args", json.dumps(request), **variables)
+            self.assertEqual(ExitCode.REQUEST, code)
+            self.assertRegex(self.last()[1], words)
+
+    def test_the_bucket_of_a_recorded_request_is_a_name(self):
+        request = json.loads(self.config().model_dump_json()) | {"s3_bucket": "private"}
+        buckets = {"PRIVATE_BUCKET_NAME": "lab-data"}
+        recorded = buckets | {"UPLOAD_RECORDED": "true"}
+        self.assertEqual(0, self.run_main("--json-args", json.dumps(request), **recorded))
+        self.assertEqual(["private"], self.stored_in())
+        self.assertEqual(0, self.run_main("--json-args", json.dumps(request), **buckets))
+        self.assertEqual(["lab-data", "private"], self.stored_in())
+
     def test_fields_of_earlier_releases_without_effect_are_warned_of(self):
         request = json.loads(self.config().model_dump_json()) | {"temp_directory": "/scratch"}
         self.assertEqual(0, self.run_main("--json-args", json.dumps(request)))
