@@ -578,9 +578,14 @@ class Cluster(unittest.TestCase):
         defaults = '{"time_limit": "6:00:00", "memory_per_cpu": "8 GB"}'
         found = service(**(SEED | units), HPC_JOB_DEFAULTS=defaults).hpc.default_properties
         self.assertEqual((360, 8192), (found["time_limit"], found["memory_per_cpu"]))
-        for name, value in (("HPC_TIME_LIMIT", "soon"), ("HPC_MEMORY_PER_CPU", "8X")):
+        for name, value, words in (
+            ("HPC_TIME_LIMIT", "2h", "write minutes, such as 120, or a time, such as 02:00:00"),
+            ("HPC_TIME_LIMIT", "0", "write 1 to 2,147,483,647 minutes"),
+            ("HPC_MEMORY_PER_CPU", "8X", "write megabytes, such as 16000, or a size, such as 16G"),
+            ("HPC_MEMORY_PER_CPU", "9999T", "write 0 to 2,147,483,647 megabytes"),
+        ):
             [line] = self.refused(**(SEED | {name: value}))
-            self.assertIn(f'{name}: "{value}" is refused', line)
+            self.assertIn(f'{name}: "{value}" is wrong here; {words}', line)
 
     def refused(self, **variables: str) -> list[str]:
         """Return the lines that say what is wrong with variables."""

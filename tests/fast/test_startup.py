@@ -230,8 +230,8 @@ class Refusals(unittest.TestCase):
             self.assertNotIn(SECRET, "\n".join(service.log))
 
 
-class Buckets(unittest.TestCase):
-    """Buckets to which no job may upload are warned of."""
+class Warnings(unittest.TestCase):
+    """Settings that probably mean something else are warned of."""
 
     def warnings(self, **variables: str) -> list[str]:
         """Return the warnings of these settings."""
@@ -262,6 +262,22 @@ class Buckets(unittest.TestCase):
         self.assertRegex(default, "^DEFAULT_S3_BUCKET: inbox is not in .* name no bucket are")
         self.assertRegex(scratch, "^SCRATCH_BUCKET_NAME: tmp is not in .* name scratch are refused")
         self.assertEqual([], self.warnings(ALLOWED_BUCKETS="lab-*"))
+
+    def test_a_time_that_may_be_meant_as_hours_and_minutes(self) -> None:
+        defaults = '{"time_minimum": "90:00", "time_limit": "06:00", "qos": "06:00"}'
+        self.assertEqual(
+            [
+                'HPC_TIME_LIMIT: "06:00" is 6 minutes and 0 seconds; for hours and minutes, write '
+                '"06:00:00"',
+                'HPC_JOB_DEFAULTS.time_limit: "06:00" is 6 minutes and 0 seconds; for hours and '
+                'minutes, write "06:00:00"',
+                'HPC_JOB_DEFAULTS.time_minimum: "90:00" is 90 minutes and 0 seconds; for hours and '
+                'minutes, write "90:00:00"',
+            ],
+            self.warnings(HPC_TIME_LIMIT="06:00", HPC_JOB_DEFAULTS=defaults),
+        )
+        clear = '{"time_minimum": "06:00:00", "comment": "06:00"}'
+        self.assertEqual([], self.warnings(HPC_TIME_LIMIT="1-06:00", HPC_JOB_DEFAULTS=clear))
 
 
 @slow

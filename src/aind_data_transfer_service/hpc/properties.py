@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aind_data_transfer_service.configs.vocabulary import nearest
+from aind_data_transfer_service.hpc.sbatch_options import MEANT, WITHOUT_PROPERTY, option_name
 from aind_data_transfer_service.hpc.units import MEGABYTES, MINUTES, to_megabytes, to_minutes
 
 _MAX_SHOWN = 80
@@ -88,18 +89,23 @@ _per_node = _between(1, _MOST_PER_NODE)
 
 def _minutes(value: Any) -> int:
     """Take minutes, or a time as `sbatch --time` takes it."""
-    try:
-        return _count(to_minutes(value))
-    except _Bad as error:
-        raise _Bad(MINUTES) from error
+    return _amount(to_minutes(value), MINUTES, 1, "minutes")
 
 
 def _megabytes(value: Any) -> int:
     """Take megabytes, or a size as `sbatch --mem` takes it."""
+    return _amount(to_megabytes(value), MEGABYTES, 0, "megabytes")
+
+
+def _amount(value: Any, right: str, least: int, unit: str) -> int:
+    """Take a whole number; `right` says what to write in place of something else."""
     try:
-        return _count_or_none(to_megabytes(value))
+        number = _integer(value)
     except _Bad as error:
-        raise _Bad(MEGABYTES) from error
+        raise _Bad(right) from error
+    if not least <= number <= _LARGEST:
+        raise _Bad(f"{least} to {_LARGEST:,} {unit}")
+    return number
 
 
 def _resources(value: Any) -> str:
@@ -283,42 +289,22 @@ LATER_NAMES: Mapping[str, str] = {
 }
 """What later releases call a property, and what v0.0.36 does."""
 
-_SBATCH_NAMES: Mapping[str, str] = {
-    "begin": "begin_time",
-    "bb": "burst_buffer",
-    "chdir": "current_working_directory",
-    "constraint": "constraints",
-    "core_spec": "core_specification",
-    "cpu_bind": "cpu_binding",
-    "cpu_freq": "cpu_frequency",
-    "cpus": "cpus_per_task",
-    "error": "standard_error",
-    "export": "environment",
-    "gpu_bind": "gpu_binding",
-    "gpu_freq": "gpu_frequency",
-    "hint": "cpu_binding_hint",
-    "input": "standard_in",
-    "job_name": "name",
-    "mem": "memory_per_node",
-    "mem_bind": "memory_binding",
-    "mem_per_cpu": "memory_per_cpu",
-    "mem_per_gpu": "memory_per_gpu",
-    "mem_per_node": "memory_per_node",
-    "memory": "memory_per_node",
-    "mincpus": "minimum_cpus_per_node",
-    "ntasks": "tasks",
-    "ntasks_per_core": "tasks_per_core",
-    "ntasks_per_node": "tasks_per_node",
-    "ntasks_per_socket": "tasks_per_socket",
-    "output": "standard_out",
-    "queue": "partition",
-    "thread_spec": "thread_specification",
-    "time": "time_limit",
-    "time_min": "time_minimum",
-    "walltime": "time_limit",
-    "workdir": "current_working_directory",
-}
-"""Options of `sbatch` and of other schedulers, and the property that is meant."""
+
+def property_meant(name: str) -> str | None:
+    """Return the property that an option of `sbatch` or of another scheduler stands for, if any.
+
+    Parameters
+    ----------
+    name : str
+        The option, with or without hyphens before it.
+
+    Examples
+    --------
+    >>> [property_meant(name) for name in ("--mem", "-t", "exclude")]
+    ['memory_per_node', 'time_limit', None]
+    """
+    option = option_name(name)
+    return option if option in PROPERTIES else MEANT.get(option)
 
 
 def read_properties(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -353,9 +339,31 @@ def read_properties(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     return properties, problems
 
 
+def read_property(name: str, value: Any) -> Any:
+    """Read the value of one property.
+
+    Parameters
+    ----------
+    name : str
+        The property.
+    value : Any
+        What was written.
+
+    Raises
+    ------
+    ValueError
+        If the value is wrong; the text says what was found and what would be right.
+    """
+    try:
+        return PROPERTIES[name](value)
+    except _Bad as right:
+        raise ValueError(f"{_shown(value)} is wrong here; write {right}") from right
+
+
 def _unknown(name: str) -> str:
-    option = name.strip().lstrip("-").replace("-", "_").lower()
-    guess = _SBATCH_NAMES.get(option) or nearest(name, PROPERTIES)
+    if reason := WITHOUT_PROPERTY.get(option_name(name)):
+        return f"{_shown(name)} is no job property of Slurm's REST API; {reason}"
+    guess = property_meant(name) or nearest(name, PROPERTIES)
     meant = f"; did you mean {guess}?" if guess else "; see job properties of Slurm's REST API"
     return f"{_shown(name)} is no job property of Slurm{meant}"
 

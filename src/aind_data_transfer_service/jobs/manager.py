@@ -455,14 +455,16 @@ class JobManager:
         if any(one.exception() for one in done):
             logger.info("cancel: the next look tells how job %s is", job.id)
 
-    async def resubmit(self, job_id: str, changes: Mapping[str, int | None] | None = None) -> Job:
+    async def resubmit(
+        self, job_id: str, changes: Mapping[str, int | str | None] | None = None
+    ) -> Job:
         """Submit an ended job once more, as a new one.
 
         Parameters
         ----------
         job_id : str
             The job that ended.
-        changes : Mapping[str, int | None], optional
+        changes : Mapping[str, int | str | None], optional
             Properties in `hpc_settings` that are to be different; None stands for the default.
 
         Raises

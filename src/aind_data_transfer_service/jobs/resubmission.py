@@ -78,15 +78,15 @@ def suggested_limits(job: Job, asked: Mapping[str, int], hpc: HpcSettings) -> di
     return {name: value for name, value in limits.items() if _may_set(name, hpc)}
 
 
-def changed_settings(hpc_settings: str, changes: Mapping[str, int | None]) -> str:
+def changed_settings(hpc_settings: str, changes: Mapping[str, int | str | None]) -> str:
     """Change properties of a job; one that is None is left out, so that the default counts.
 
     Parameters
     ----------
     hpc_settings : str
         The job's properties, in JSON.
-    changes : Mapping[str, int | None]
-        What is different. A property for memory replaces the others.
+    changes : Mapping[str, int | str | None]
+        What is different, as `hpc_settings` have it. A property for memory replaces the others.
 
     Returns
     -------
@@ -99,10 +99,10 @@ def changed_settings(hpc_settings: str, changes: Mapping[str, int | None]) -> st
         settings: dict[str, Any] = read_object(hpc_settings)
     except ValueError:
         return hpc_settings
-    if any(changes.get(name) is not None for name in MEMORY):
+    if any(changes.get(name) not in (None, "") for name in MEMORY):
         settings = {name: value for name, value in settings.items() if name not in MEMORY}
     settings |= changes
-    kept = {name: value for name, value in settings.items() if value is not None}
+    kept = {name: value for name, value in settings.items() if value not in (None, "")}
     return json.dumps(kept, ensure_ascii=False)
 
 

@@ -14,6 +14,7 @@ from aind_data_transfer_service.configs.requests import parse_jobs, stopped
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_COUNTED_ERRORS
 from aind_data_transfer_service.configs.vocabulary import limited_hints
 from aind_data_transfer_service.executors.slurm_properties import setting_errors
+from aind_data_transfer_service.hpc.units import two_part_time
 from aind_data_transfer_service.jobs.findings import ConfigToCheck
 from aind_data_transfer_service.jobs.handover import MAIL
 from aind_data_transfer_service.jobs.json_text import read_object
@@ -152,6 +153,10 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
 def _warnings(draft: Draft, settings: ServiceSettings) -> list[str]:
     """List what a request asks for that has no effect, or not the expected one."""
     texts = list(draft.config.warnings if draft.config is not None else ())
+    if settings.on_cluster:
+        for name in ("time_limit", "time_minimum"):
+            if words := two_part_time(draft.hpc_settings.get(name)):
+                texts.append(f"hpc_settings.{name}: {words}")
     if draft.hpc_settings.get("mail_type") and not (settings.on_cluster or settings.sends_mail):
         texts.append(f"mail_type: {NO_MAIL}")
     return [f"{draft.label}, {text}" for text in texts]

@@ -30,6 +30,7 @@ from aind_data_transfer_service.errors import (
     TransferServiceError,
     UnavailableError,
 )
+from aind_data_transfer_service.hpc.properties import property_meant
 from aind_data_transfer_service.logging_config import REQUEST_ID
 from aind_data_transfer_service.redaction import redact_all
 from aind_data_transfer_service.server.answers import EnvelopeResponse, failure
@@ -165,9 +166,10 @@ def _unknown_field(place: Sequence[str | int]) -> str:
     """Say which fields there are: those of a job, or the limits of one that is submitted again."""
     if "jobs" in place[:-1]:
         return "is not known; a job has upload_job_settings, hpc_settings and script"
-    guess = nearest(str(place[-1]), _LIMITS)
-    meant = f"did you mean {guess}? The" if guess else "the"
-    return f"is not known; {meant} fields are {', '.join(_LIMITS)}"
+    meant = property_meant(str(place[-1]))
+    guess = meant if meant in _LIMITS else nearest(str(place[-1]), _LIMITS)
+    hint = f"did you mean {guess}? The" if guess else "the"
+    return f"is not known; {hint} fields are {', '.join(_LIMITS)}"
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:

@@ -1,5 +1,6 @@
 """What is checked before the service starts, so that everything wrong is reported at once."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -18,11 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aind_data_transfer_service.configs.bucket_words import BUCKET_WORDS
 from aind_data_transfer_service.configs.values import bucket_problem
 from aind_data_transfer_service.errors import TransferServiceError
+from aind_data_transfer_service.hpc.units import two_part_time
 from aind_data_transfer_service.jobs.database import resolve_url
 from aind_data_transfer_service.logging_config import configured_from_environment, escape
 from aind_data_transfer_service.settings.environment import given_variables, read_settings
 from aind_data_transfer_service.settings.file import DEFAULT, SettingsFile, apply_settings_file
 from aind_data_transfer_service.settings.kinds import refuse_special_file
+from aind_data_transfer_service.settings.objects import read_object
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.unknown import check_names
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -56,7 +59,7 @@ def check_settings() -> Checked:
             "LAB_TIMEZONE: not set; times without an offset are read in this machine's zone, "
             f"{settings.lab_timezone}"
         )
-    warnings += _bucket_warnings(settings)
+    warnings += [*_bucket_warnings(settings), *_time_warnings()]
     has_cluster = {"HPC_HOST", "HPC_URL"} & given_variables(os.environ).keys()
     if settings.s3_accounts.get_secret_value() and not has_cluster:
         warnings.append(
@@ -85,6 +88,19 @@ def _bucket_warnings(settings: ServiceSettings) -> Iterator[str]:
                 f"{BUCKET_WORDS[word]}: {names[word]} is not in ALLOWED_BUCKETS, so that jobs that "
                 f"name {jobs} are refused; add it there, or change this setting"
             )
+
+
+def _time_warnings() -> Iterator[str]:
+    """Warn of times in the defaults of jobs that many take for hours and minutes."""
+    given = given_variables(os.environ)
+    times = {"HPC_TIME_LIMIT": given.get("HPC_TIME_LIMIT")}
+    with contextlib.suppress(ValueError):  # which is one of the problems
+        defaults, _ = read_object(given.get("HPC_JOB_DEFAULTS", "{}"), "")
+        for name in ("time_limit", "time_minimum"):
+            times[f"HPC_JOB_DEFAULTS.{name}"] = defaults.get(name)
+    for name, value in times.items():
+        if words := two_part_time(value):
+            yield f"{name}: {words}"
 
 
 def settings_or_exit() -> ServiceSettings:

@@ -8,8 +8,11 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, model_validator
 
 from aind_data_transfer_service.configs.vocabulary import limited_hints, quoted
-from aind_data_transfer_service.hpc.properties import LATER_NAMES, read_properties
-from aind_data_transfer_service.hpc.units import to_megabytes, to_minutes
+from aind_data_transfer_service.hpc.properties import (
+    LATER_NAMES,
+    read_properties,
+    read_property,
+)
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import (
     HostName,
@@ -56,6 +59,11 @@ def _read_defaults(value: Any) -> dict[str, Any]:
         mistakes.append(f"{' and '.join(memory)} exclude each other; keep one")
     refuse(mistakes)
     return found
+
+
+def _property(name: str) -> BeforeValidator:
+    """Return a validator that reads a setting as the job property that it is the default of."""
+    return BeforeValidator(lambda value: None if value is None else read_property(name, value))
 
 
 JobDefaults = Annotated[dict[str, Any], PlainValidator(_read_defaults)]
@@ -107,11 +115,11 @@ class HpcSettings(EnvironmentSettings):
     aws_param_store_name: str | None = None
     """The older name of `AWS_PARAM_STORE_NAME`."""
     minimum_cpus_per_node: int | None = Field(default=None, gt=0)
-    memory_per_cpu: Annotated[int | None, BeforeValidator(to_megabytes)] = Field(default=None, gt=0)
+    memory_per_cpu: Annotated[int | None, _property("memory_per_cpu")] = Field(default=None, gt=0)
     """Megabytes, or a size such as `8G`."""
     nodes: NodeCounts | None = None
     tasks: int | None = Field(default=None, gt=0)
-    time_limit: Annotated[int | None, BeforeValidator(to_minutes)] = Field(default=None, gt=0)
+    time_limit: Annotated[int | None, _property("time_limit")] = None
     """Minutes, or a time such as `06:00:00`."""
     qos: str | None = None
     account: str | None = None

@@ -5,8 +5,12 @@ import unittest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aind_data_transfer_service.hpc import properties
-from aind_data_transfer_service.hpc.properties import PROPERTIES, read_properties
+from aind_data_transfer_service.hpc.properties import (
+    LATER_NAMES,
+    PROPERTIES,
+    read_properties,
+)
+from aind_data_transfer_service.hpc.sbatch_options import MEANT, WITHOUT_PROPERTY
 from tests.support import slow
 
 ANYTHING = st.recursive(
@@ -14,6 +18,21 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=5,
 )
+
+SBATCH_OPTIONS = """
+account acctg-freq array batch bb bbf begin chdir cluster-constraint clusters comment constraint
+container container-id contiguous core-spec cores-per-socket cpu-freq cpus-per-gpu cpus-per-task
+deadline delay-boot dependency distribution error exclude exclusive export export-file extra
+extra-node-info get-user-env gid gpu-bind gpu-freq gpus gpus-per-node gpus-per-socket gpus-per-task
+gres gres-flags help hint hold ignore-pbs input job-name kill-on-invalid-dep licenses mail-type
+mail-user mcs-label mem mem-bind mem-per-cpu mem-per-gpu mincpus network nice no-kill no-requeue
+nodefile nodelist nodes ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node ntasks-per-socket
+open-mode output overcommit oversubscribe parsable partition power prefer priority profile propagate
+qos quiet reboot requeue reservation resv-ports segment signal sockets-per-node spread-job stepmgr
+switches test-only thread-spec threads-per-core time time-min tmp tres-bind tres-per-task uid usage
+use-min-nodes verbose version wait wait-all-nodes wckey wrap
+"""
+"""The long options of sbatch, of Slurm 20.11 to 25.05."""
 
 
 class Properties(unittest.TestCase):
@@ -102,14 +121,15 @@ class Properties(unittest.TestCase):
         for value, minutes in (
             *(("02:00:00", 120), ("2:00:00", 120), ("90:00", 90), ("90:01", 91), ("0:01", 1)),
             *(("1-0", 1440), ("1-12", 2160), ("1-12:30", 2190), ("2-00:00:01", 2881)),
-            *((" 360 ", 360), (360.0, 360), ("100:00:00", 6000)),
+            *((" 360 ", 360), (360.0, 360), ("100:00:00", 6000), ("1-24", 2880), ("1-0:90", 1530)),
+            *(("1-24:00:00", 2880), ("00:90:00", 90), ("1:60:00", 120), ("90:90", 92)),
         ):
             with self.subTest(value):
                 self.assertEqual({"time_limit": minutes}, self.good(time_limit=value))
                 self.assertEqual({"time_minimum": minutes}, self.good(time_minimum=value))
         for value in (
-            *("soon", "2h", "1:60:00", "1:00:60", "1-24", "-1:00", "1:2:3:4", "1-", ":30", "0:00"),
-            *("00:00:00", "1.5", "UNLIMITED", "9999999:00:00:00", 0, -1, 1.5, True, [1], "٢:٠٠"),
+            *("soon", "2h", "-1:00", "1:2:3:4", "1-", ":30", "1.5", "UNLIMITED", "1-1-1", "5s"),
+            *("9999999:00:00:00", 1.5, True, [1], "٢:٠٠"),
         ):
             with self.subTest(value):
                 self.assertRegex(
@@ -127,7 +147,7 @@ class Properties(unittest.TestCase):
             for name in ("memory_per_node", "memory_per_cpu", "memory_per_gpu"):
                 with self.subTest(value, name=name):
                     self.assertEqual({name: megabytes}, self.good(**{name: value}))
-        for value in ("much", "16X", "-1G", "1,5G", "G", "16GG", "3000T", "1e3G", -1, 1.5, True):
+        for value in ("much", "16X", "-1G", "1,5G", "G", "16GG", "1e3G", 1.5, True, [1]):
             with self.subTest(value):
                 self.assertRegex(
                     self.problem(memory_per_node=value),
@@ -135,21 +155,60 @@ class Properties(unittest.TestCase):
                     "size, such as 16G$",
                 )
 
-    def test_options_of_sbatch_are_named_by_their_property(self) -> None:
+    def test_a_number_out_of_range_is_told_the_range(self) -> None:
+        for value in (0, -1, "-1", "0", "0:00", "00:00:00", 2**31, "2147483648", "9999999-0"):
+            with self.subTest(value):
+                self.assertRegex(
+                    self.problem(time_limit=value),
+                    "^time_limit: .* is wrong here; write 1 to 2,147,483,647 minutes$",
+                )
+        for value in (-1, "-1", 2**31, "2048T", "9999999999"):
+            with self.subTest(value):
+                self.assertRegex(
+                    self.problem(memory_per_node=value),
+                    "^memory_per_node: .* is wrong here; write 0 to 2,147,483,647 megabytes$",
+                )
+
+    def test_options_are_named_by_their_property(self) -> None:
         for option, name in (
-            *(
-                ("mem", "memory_per_node"),
-                ("time", "time_limit"),
-                ("--mem-per-cpu", "memory_per_cpu"),
-            ),
+            *(("mem", "memory_per_node"), ("time", "time_limit"), ("walltime", "time_limit")),
+            *(("--mem-per-cpu", "memory_per_cpu"), ("Time-Limit", "time_limit")),
             *(("ntasks", "tasks"), ("job-name", "name"), ("Output", "standard_out")),
             *(("mincpus", "minimum_cpus_per_node"), ("chdir", "current_working_directory")),
+            *(("ncpus", "cpus_per_task"), ("cores", "cpus_per_task"), ("ppn", "tasks_per_node")),
+            *(("-t", "time_limit"), ("c", "cpus_per_task"), ("-n", "tasks"), ("-N", "nodes")),
+            *(("-p", "partition"), ("J", "name"), ("-D", "current_working_directory")),
+            *(("-d", "dependency"), ("-C", "constraints"), ("-o", "standard_out"), ("-q", "qos")),
         ):
-            self.assertIn(f"did you mean {name}?", self.problem(**{option: 1}))
+            with self.subTest(option):
+                self.assertIn(f"did you mean {name}?", self.problem(**{option: 1}))
+
+    def test_an_option_without_a_property_gets_no_guess(self) -> None:
+        for option, words in (
+            *(("exclude", "nodes cannot be chosen by name"), ("-w", "nodes cannot be chosen")),
+            *(("nodelist", "nodes cannot be chosen by name"), ("tmp", "no property does the same")),
+            *(("user", "jobs run as the user of the service"), ("--uid", "jobs run as the user")),
+            *(("mem-per-task", "use memory_per_cpu or"), ("no_requeue", "write false for requeue")),
+            *(("clusters", "jobs run on the cluster of the service"), ("wrap", "send it as the")),
+        ):
+            with self.subTest(option):
+                problem = self.problem(**{option: 1})
+                self.assertIn(f"is no job property of Slurm's REST API; {words}", problem)
+                self.assertNotIn("did you mean", problem)
+
+    def test_every_option_of_sbatch_is_explained(self) -> None:
+        for option in SBATCH_OPTIONS.split():
+            with self.subTest(option):
+                name = option.replace("-", "_")
+                if name in PROPERTIES or name in LATER_NAMES:
+                    continue
+                is_meant, is_without = name in MEANT, name in WITHOUT_PROPERTY
+                self.assertNotEqual(is_meant, is_without)
 
     def test_what_is_meant_by_an_option_is_a_property(self) -> None:
-        self.assertLessEqual(set(properties._SBATCH_NAMES.values()), PROPERTIES.keys())
-        self.assertEqual(set(), properties._SBATCH_NAMES.keys() & PROPERTIES.keys())
+        self.assertLessEqual(set(MEANT.values()), PROPERTIES.keys())
+        self.assertEqual(set(), (MEANT.keys() | WITHOUT_PROPERTY.keys()) & PROPERTIES.keys())
+        self.assertEqual(set(), MEANT.keys() & WITHOUT_PROPERTY.keys())
 
     def test_numbers_and_texts_have_bounds(self) -> None:
         for name, value in (

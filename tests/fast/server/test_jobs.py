@@ -14,6 +14,7 @@ import anyio
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import RunState, RunStatus
+from aind_data_transfer_service.hpc.properties import read_properties
 from aind_data_transfer_service.jobs.heartbeat import Heartbeat
 from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
@@ -274,16 +275,45 @@ class OneJobTest(JobsTest):
     async def test_times_and_sizes_with_units_are_limits(self) -> None:
         job = await self.submit()
         await self.client.post(f"/api/jobs/{job}/cancel")
-        limits = {"time_limit": "12:00:00", "memory_per_node": "16G"}
-        response = await self.client.post(f"/api/jobs/{job}/resubmit", json=limits)
-        spec = self.executor.specs[self.envelope(response)["job"]["id"]]
-        self.assertEqual({"time_limit": 720, "memory_per_node": 16384}, spec.settings)
+        for limits in (
+            {"time_limit": "12:00:00", "memory_per_node": "16G"},
+            {"time_limit": "720", "memory_per_node": 16384.0},
+            {"time_limit": 720, "memory_per_node": "16384", "memory_per_cpu": None},
+        ):
+            response = await self.client.post(f"/api/jobs/{job}/resubmit", json=limits)
+            self.assertEqual(200, response.status_code, response.text)
+            again = self.envelope(response)["job"]["id"]
+            found, problems = read_properties(self.executor.specs[again].settings)
+            self.assertEqual([], problems)
+            self.assertEqual({"time_limit": 720, "memory_per_node": 16384}, found)
+            await self.client.post(f"/api/jobs/{again}/cancel")
+
+    async def test_limits_are_refused_in_the_words_for_hpc_settings(self) -> None:
+        job = await self.submit()
+        await self.client.post(f"/api/jobs/{job}/cancel")
+        wrong = {"time_limit": "2h", "memory_per_node": "2048T", "mem": "16G", "-t": 5}
+        response = await self.client.post(f"/api/jobs/{job}/resubmit", json=wrong)
+        self.assertEqual(422, response.status_code, response.text)
+        known = "fields are time_limit, memory_per_cpu, memory_per_gpu, memory_per_node"
+        self.assertEqual(
+            {
+                *(f"{line}" for line in read_properties(dict(list(wrong.items())[:2]))[1]),
+                f"mem: is not known; did you mean memory_per_node? The {known}",
+                f"-t: is not known; did you mean time_limit? The {known}",
+            },
+            set(self.envelope(response)["errors"]),
+        )
+        for value in ("soon", 0, -5, 1.5, True, [1], {}):
+            body = {"time_limit": value}
+            response = await self.client.post(f"/api/jobs/{job}/resubmit", json=body)
+            self.assertEqual(422, response.status_code, response.text)
+            self.assertEqual(read_properties(body)[1], self.envelope(response)["errors"])
 
     async def test_fields_that_are_not_known_are_refused_with_the_nearest_name(self) -> None:
         job = await self.submit()
         await self.client.post(f"/api/jobs/{job}/cancel")
         known = "fields are time_limit, memory_per_cpu, memory_per_gpu, memory_per_node"
-        wrong = {"timelimit": 5, "reason": "again", "memory_per_cpu": "4000"}
+        wrong = {"timelimit": 5, "reason": "again", "memory_per_cpu": "4000 cats"}
         for kind in ("application/json", "application/merge-patch+json"):
             response = await self.client.post(
                 f"/api/jobs/{job}/resubmit",
@@ -295,7 +325,8 @@ class OneJobTest(JobsTest):
                 {
                     f"timelimit: is not known; did you mean time_limit? The {known}",
                     f"reason: is not known; the {known}",
-                    "memory_per_cpu: is no whole number",
+                    'memory_per_cpu: "4000 cats" is wrong here; write megabytes, such as 16000, or '
+                    "a size, such as 16G",
                 },
                 set(self.envelope(response)["errors"]),
             )

@@ -101,6 +101,22 @@ class LimitsOfTheClusterTest(ClusterServiceTest):
         self.assertEqual(46, job.properties["time_limit"])
         self.assertEqual(1536, int(job.properties["memory_per_node"]))
 
+    async def test_a_time_that_may_be_meant_as_hours_and_minutes_is_warned_of(self):
+        manager = await self.start()
+        response = await self.submit(manager, {"time_limit": "00:45"})
+        self.assertEqual(200, response.status_code, response.text)
+        warnings = [
+            text for text in response.json()["data"]["warnings"] if "hours and minutes" in text
+        ]
+        self.assertEqual(
+            [
+                'job 1, hpc_settings.time_limit: "00:45" is 0 minutes and 45 seconds; for hours '
+                'and minutes, write "00:45:00"'
+            ],
+            warnings,
+        )
+        self.assertEqual(1, self.cluster.jobs()[0].properties["time_limit"])
+
     async def test_options_of_sbatch_are_refused_with_the_property(self):
         manager = await self.start()
         response = await self.submit(manager, {"mem": "16G", "time": "1:00:00"})

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, HTTPException, Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
+from pydantic_core import PydanticCustomError
 
-from aind_data_transfer_service.hpc.units import to_megabytes, to_minutes
+from aind_data_transfer_service.hpc.properties import read_property
 from aind_data_transfer_service.jobs.record import event_to_json, job_to_json, others_to_json
 from aind_data_transfer_service.jobs.resubmission import asked_limits, suggested_limits
 from aind_data_transfer_service.jobs.states import ENDED, JobState
@@ -70,8 +71,18 @@ def job_query(
 Wanted = Annotated[JobQuery, Depends(job_query)]
 
 
-Minutes = Annotated[StrictInt | None, BeforeValidator(to_minutes)]
-Megabytes = Annotated[StrictInt | None, BeforeValidator(to_megabytes)]
+def _check_limit(value: Any, info: ValidationInfo) -> Any:
+    """Check a limit as `hpc_settings` are checked, and return it as it was written."""
+    if value not in (None, ""):
+        try:
+            read_property(str(info.field_name), value)
+        except ValueError as error:
+            raise PydanticCustomError("limit", "{words}", {"words": str(error)}) from error
+    return value
+
+
+Limit = Annotated[Any, PlainValidator(_check_limit, json_schema_input_type=int | str | None)]
+_MEGABYTES = "Megabytes, or a size such as 16G."
 
 
 class Limits(BaseModel):
@@ -79,10 +90,12 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    time_limit: Minutes = Field(default=None, description="Minutes.")
-    memory_per_cpu: Megabytes = Field(default=None, description="Megabytes.")
-    memory_per_gpu: Megabytes = Field(default=None, description="Megabytes.")
-    memory_per_node: Megabytes = Field(default=None, description="Megabytes.")
+    time_limit: Limit = Field(
+        default=None, description="Minutes, or a time such as 02:00:00 or 1-12:00:00."
+    )
+    memory_per_cpu: Limit = Field(default=None, description=_MEGABYTES)
+    memory_per_gpu: Limit = Field(default=None, description=_MEGABYTES)
+    memory_per_node: Limit = Field(default=None, description=_MEGABYTES)
 
 
 @router.get("", response_model=Envelope)
