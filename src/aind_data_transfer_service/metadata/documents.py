@@ -193,7 +193,8 @@ def processing(
 ) -> Document:
     """Compose `processing.json`, after what was done earlier where someone says so.
 
-    If no person is named, the document names none, which the schema calls invalid.
+    If no person is named, the document names none, which the schema calls invalid. A person whom
+    the earlier document names stays.
 
     Raises
     ------
@@ -214,7 +215,10 @@ def processing(
         return Document("processing", content, status_of("processing", content), "composed here")
     content = json.loads(json.dumps(earlier.content))
     check_processing(earlier)
-    content["processing_pipeline"]["data_processes"] += done
+    pipeline = content["processing_pipeline"]
+    pipeline["data_processes"] += done
+    if processor_full_name and not pipeline.get("processor_full_name"):
+        pipeline["processor_full_name"] = processor_full_name
     return Document("processing", content, status_of("processing", content), earlier.source)
 
 

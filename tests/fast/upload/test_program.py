@@ -88,6 +88,24 @@ class TestProgram(TransferTestCase):
         pipeline = json.loads(stored.read_bytes())["processing_pipeline"]
         self.assertEqual({"data_processes"}, pipeline.keys())
 
+    def test_a_person_is_added_to_an_earlier_document_that_names_none(self):
+        for earlier, wanted in (
+            ({}, "Anna Apple"),
+            ({"processor_full_name": None}, "Anna Apple"),
+            ({"processor_full_name": "Ben Berry"}, "Ben Berry"),
+        ):
+            with self.subTest(earlier):
+                pipeline = {"data_processes": []} | earlier
+                text = json.dumps({"processing_pipeline": pipeline, "schema_version": "0.4.7"})
+                self.write("processing.json", text, root=self.folder / "papers")
+                config = self.config(metadata_dir=self.folder / "papers", force_cloud_sync=True)
+                code = self.run_main("--json-args", config.model_dump_json())
+                self.assertEqual(0, code, self.err.getvalue())
+                [stored] = (self.folder / "store").glob(f"*/{PREFIX}/processing.json")
+                found = json.loads(stored.read_bytes())["processing_pipeline"]
+                self.assertEqual(wanted, found["processor_full_name"])
+                self.assertTrue(found["data_processes"])
+
     def stored_in(self) -> list[str]:
         """Return the buckets that have the asset."""
         return sorted(path.parent.name for path in (self.folder / "store").glob(f"*/{PREFIX}"))
