@@ -96,6 +96,7 @@ def create_app(
         description=DESCRIPTION,
         lifespan=_lifespan,
         strict_content_type=False,
+        redirect_slashes=False,  # `failures` redirects where the method is possible
     )
     app.state.settings = settings
     app.state.manager = manager

@@ -12,9 +12,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -181,23 +182,39 @@ async def _refused(request: Request, error: HTTPException) -> Response:
     if error.status_code == 404 and detail == phrase:
         detail = f"There is nothing at {request.scope['path']}."
     headers = dict(error.headers or {})
+    path = request.scope["path"]
     if error.status_code == 405:
-        if methods := _possible_methods(request):
-            headers["Allow"] = ", ".join(methods)
-        use = headers.get("Allow", "").replace(", ", " or ")
-        detail = f"{request.method} is not possible at {request.scope['path']}." + (
-            f" Use {use}." if use else ""
-        )
+        return _wrong_method(request, _possible_methods(request, path), headers)
+    if error.status_code == 404 and "route" not in request.scope:
+        path = path.rstrip("/") if path.endswith("/") else f"{path}/"
+        methods = _possible_methods(request, path)
+        if request.method in methods:
+            return RedirectResponse(URL(scope={**request.scope, "path": path}))
+        if methods:
+            return _wrong_method(request, methods, headers)
     response = refusal(request, error.status_code, phrase, [detail])
     response.headers.update(headers)
     return response
 
 
-def _possible_methods(request: Request) -> list[str]:
-    """Return the methods of all routes at the path of a request, which may be several routes."""
+def _wrong_method(request: Request, methods: list[str], headers: dict[str, str]) -> Response:
+    """Answer a request with a method that is not possible at its path."""
+    if methods:
+        headers["Allow"] = ", ".join(methods)
+    use = headers.get("Allow", "").replace(", ", " or ")
+    detail = f"{request.method} is not possible at {request.scope['path']}." + (
+        f" Use {use}." if use else ""
+    )
+    response = refusal(request, 405, HTTPStatus(405).phrase, [detail])
+    response.headers.update(headers)
+    return response
+
+
+def _possible_methods(request: Request, path: str) -> list[str]:
+    """Return the methods of all routes at a path, which may be several routes."""
     asked = {
         "type": "http",
-        "path": request.scope["path"],
+        "path": path,
         "root_path": root_path(request),
         "headers": [],
     }

@@ -35,6 +35,12 @@ class MethodsTest(ApplicationTest):
             ("GET", "/api/jobs/abc/resubmit", "POST"),
             ("POST", "/api/job_upload_template", "GET, HEAD"),
             ("POST", "/static-offline-docs/swagger-ui.css", "GET, HEAD"),
+            ("POST", "/jobs/", "GET, HEAD"),
+            ("PUT", "/jobs/abc/", "GET, HEAD"),
+            ("POST", "/api/jobs/", "GET"),
+            ("DELETE", "/api/jobs/abc//", "GET"),
+            ("GET", "/api/submit_basic_jobs/", "POST"),
+            ("FOO", "/help/", "GET, HEAD"),
         ):
             with self.subTest(f"{method} {path}"):
                 response = await self.ask(method, path)
@@ -45,8 +51,23 @@ class MethodsTest(ApplicationTest):
                     self.envelope(response)["errors"],
                 )
 
+    async def test_a_possible_method_is_sent_to_the_path_without_the_slash(self) -> None:
+        for method, path, location in (
+            ("GET", "/jobs/?text=a%20b", "/jobs?text=a%20b"),
+            ("HEAD", "/help//", "/help"),
+            ("GET", "/api/jobs/", "/api/jobs"),
+            ("POST", "/api/submit_basic_jobs/", "/api/submit_basic_jobs"),
+        ):
+            response = await self.client.request(method, path, follow_redirects=False)
+            self.assertEqual((307, location), (response.status_code, response.headers["location"]))
+        for path in ("/nothing/", "/api/nothing/", "/static-offline-docs/"):
+            response = await self.client.post(path)
+            self.assertIn(response.status_code, (404, 405))
+            self.assertTrue(self.envelope(response)["errors"])
+
     async def test_browsers_get_a_page(self) -> None:
         for method, path in (
+            ("POST", "/jobs/"),
             *(("POST", "/"), ("DELETE", "/jobs"), ("POST", "/help")),
             ("POST", "/static-offline-docs/swagger-ui.css"),
         ):
@@ -76,7 +97,13 @@ class BelowAPrefixTest(ApplicationTest):
     settings = {"root_path": "/transfer"}
 
     async def test_the_possible_methods_are_found(self) -> None:
-        for path in ("/transfer/", "/transfer/api/job_upload_template", "/jobs"):
+        for path in (
+            "/transfer/",
+            "/transfer/api/job_upload_template",
+            "/jobs",
+            "/transfer/help/",
+            "/transfer",
+        ):
             response = await self.client.post(path)
             self.assertEqual(405, response.status_code)
             self.assertEqual("GET, HEAD", response.headers["allow"])
