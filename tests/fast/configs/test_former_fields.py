@@ -152,6 +152,23 @@ class FormerFieldsTest(unittest.TestCase):
             [error.partition(": ")[0] for error in errors],
         )
 
+    def test_a_network_name_in_behavior_dir_is_read_like_those_of_modalities(self):
+        modalities = [{"modality": "behavior", "source": "/vast/share/rig"}]
+        for name, count in (("rig", 1), ("rig2", 2)):
+            written, warnings = f"//server/share/{name}/", []
+            found = parse_jobs(
+                [json.dumps(job(behavior_dir=written, modalities=modalities))],
+                path_mappings={"//server/share": "/vast/share"},
+                warn=lambda number, text: warnings.append(text),
+            )
+            [config] = found.configs
+            self.assertEqual(count, len(config.modalities))
+            self.assertEqual(f"/vast/share/{name}", str(config.modalities[-1].source))
+            place = "behavior_dir" if count == 2 else "modalities.0.source"
+            self.assertRegex(warnings[0], f"^job 1, {place}: .* was read as /vast/share/{name}$")
+        found = read_csv([row(behavior_dir="//server/share/rig")], path_mappings={})
+        self.assertIn("row 2, behavior_dir: ", " ".join(found.warnings))
+
     def test_behavior_dir_replaces_no_modality(self):
         [error] = problems_of(behavior_dir="/rig", modalities=[])
         self.assertRegex(error, "^job 1, modalities: empty")
