@@ -23,6 +23,7 @@ class ClusterServiceTest(unittest.IsolatedAsyncioTestCase):
 
     pace = Pace(pending=60)
     patience = Patience()
+    callback_url: str | None = None
 
     async def asyncSetUp(self):
         untraced()
@@ -57,6 +58,7 @@ class ClusterServiceTest(unittest.IsolatedAsyncioTestCase):
             destination=str(self.folder / "destination"),
             monitor_interval=monitor_interval,
             check_timeout=5,
+            callback_url=self.callback_url,
             hpc=hpc,
         )
         manager = JobManager(settings, patience=self.patience)

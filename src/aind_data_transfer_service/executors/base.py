@@ -4,7 +4,7 @@ An executor knows how to start, list, cancel and describe. It knows nothing of s
 or stores of data. Whoever uses one cannot tell which is beneath: this machine or a cluster.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -55,6 +55,10 @@ def _always() -> bool:
     return True
 
 
+async def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class JobSpec:
     """What an executor needs in order to run a job.
@@ -79,6 +83,9 @@ class JobSpec:
     is_wanted: Callable[[], bool] = field(default=_always, compare=False, repr=False)
     """Asked right before the job is sent, by any thread. False means that it was cancelled and must
     not be sent; once it has returned True, the job counts as sent."""
+    has_reported: Callable[[], Awaitable[bool]] = field(default=_never, compare=False, repr=False)
+    """Asked before a job is sent again that whatever runs the jobs has lost. True means that the
+    service has received events or a log of it, so that it began."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
 from typing import Any, TypeVar
 
 from aind_data_transfer_service.errors import ExecutorError, LeaseLostError
@@ -30,10 +29,11 @@ from aind_data_transfer_service.executors.base import (
     unguarded,
 )
 from aind_data_transfer_service.executors.callbacks import Callbacks
-from aind_data_transfer_service.executors.plain_files import READ_SECONDS, FileReads, unreadable
+from aind_data_transfer_service.executors.plain_files import READ_SECONDS, FileReads
 from aind_data_transfer_service.executors.slurm_backoff import Backoff
 from aind_data_transfer_service.executors.slurm_checks import JobChecks
 from aind_data_transfer_service.executors.slurm_files import LogFolder
+from aind_data_transfer_service.executors.slurm_fresh import FreshJobs
 from aind_data_transfer_service.executors.slurm_identity import Identity
 from aind_data_transfer_service.executors.slurm_listing import FEW, Listing
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
@@ -80,8 +80,6 @@ from aind_data_transfer_service.settings.hpc import HpcSettings
 logger = logging.getLogger(__name__)
 
 _REMEMBERED = 50_000
-_MOST_GIVEN = 5
-"""How often a job is submitted again that the cluster lost."""
 _LONGEST_WORD = 2.0
 """Seconds that the folder of logs may take for a file, before Slurm is asked without it."""
 _PROBLEM_SECONDS = 3600.0
@@ -98,8 +96,7 @@ _WAITED_FOR = (
     "it is not submitted again; look with scontrol show job, and keep the comment that jobs get"
 )
 _NOT_CANCELLED = "it is not cancelled; look with scontrol show job, and use scancel if it is"
-_NOT_BEGUN = frozenset({"PENDING", "CANCELLED", "BOOT_FAIL", "DEADLINE", "NODE_FAIL", "UNKNOWN"})
-"""The states of Slurm in which a job may not have begun."""
+_REFUSED_AGAIN = "the cluster lost the job before it began, and refused to take it again: {}"
 V = TypeVar("V")
 
 
@@ -125,8 +122,8 @@ class SlurmExecutor:
         Seconds after a lost answer in which the job may still turn up; it is not sent again before.
     keep : float
         Seconds after a submission in which Slurm's controller may have written nothing down yet.
-        If it dies within them, it comes back without the job, and is given it again: at most five
-        times.
+        If it dies within them, it comes back without the job, and is given it again if no sign says
+        that it began.
     grace : float
         Seconds after its start in which the first files of a job may not be visible here yet.
     callbacks : Callbacks, optional
@@ -159,7 +156,6 @@ class SlurmExecutor:
         self._hpc = hpc
         self._environment = dict(environment)
         self._settle = settle
-        self._keep = keep
         self._grace = grace
         self._callbacks = callbacks
         self._hpc_for = hpc_for or (lambda _: hpc)
@@ -183,9 +179,9 @@ class SlurmExecutor:
         self._under_way: dict[str, asyncio.Task[Started]] = {}
         self._known: dict[str, int] = {}
         self._lost: dict[str, float] = {}
-        self._fresh: dict[str, tuple[float, JobSpec]] = {}
-        self._given_again: dict[str, int] = {}
-        self._first_begun: float | None = None
+        self._fresh = FreshJobs(self._folder, self._files, self._past, keep, grace)
+        self._giving_again = asyncio.Lock()
+        self._refused_again: dict[str, str] = {}
         self._listed_at = float("-inf")
         self._absent: set[str] = set()
         self._cancelled: dict[str, None] = {}
@@ -194,7 +190,13 @@ class SlurmExecutor:
         self._unreadable: dict[str, tuple[float, str]] = {}
         self._traceless: dict[str, float] = {}
         self._standing = Standing(
-            self._folder, self._files, self._past, self._identity, self._known, self._cancelled
+            self._folder,
+            self._files,
+            self._past,
+            self._identity,
+            self._known,
+            self._cancelled,
+            self._fresh.has_begun,
         )
         self._has_looked = False
 
@@ -288,12 +290,23 @@ class SlurmExecutor:
             await self._mind_array(job_id, listed)
         await self._take_claimed(ids - listed.keys(), listed)
         there = listed.keys() | self._unclear.keys()
-        gone = [job_id for job_id in self._fresh if job_id in ids and job_id not in there]
-        if gone := [one for one in gone if self._given_again.get(one, 0) < _MOST_GIVEN]:
+        gone = [job_id for job_id in ids - there if job_id in self._fresh]
+        try:
             listed |= await self._give_again(gone, listed)
-        self._forget_fresh()
-        found = await self._standing.of(refs, listed)
-        return wrong | {ref: self._not_lost(status) for ref, status in found.items()}
+        finally:
+            self._fresh.expire(self._listed_at)
+        refused = self._refused_refs(refs, listed)
+        found = await self._standing.of([ref for ref in refs if ref not in refused], listed)
+        return wrong | refused | {ref: self._not_lost(status) for ref, status in found.items()}
+
+    def _refused_refs(self, refs: Sequence[str], listed: Listed) -> dict[str, RunStatus]:
+        """Say which jobs the cluster lost, and refused when they were submitted again."""
+        reasons = {ref: self._refused_again.get(parts(ref)[1]) for ref in refs}
+        return {
+            ref: RunStatus(ref, RunState.FAILED, reason)
+            for ref, reason in reasons.items()
+            if reason and parts(ref)[1] not in listed
+        }
 
     async def _take_claimed(
         self, missing: Collection[str], listed: dict[str, list[SlurmJob]]
@@ -388,12 +401,13 @@ class SlurmExecutor:
         self._expect_ref(ref)
         _remember(self._cancelled, job_id, None)
         array = shards_id(job_id)
-        for one in (job_id, array):
-            self._fresh.pop(one, None)
+        self._fresh.discard(job_id, array)
         if not self._has_looked:
             await self._look()
         number = self._known.get(job_id, number)
-        job = self._recent(job_id, number) or await self._client.job(number)
+        job = self._recent(job_id, number)
+        if job is None and number:
+            job = await self._client.job(number)
         if job is not None and not job.has_ended and self._identity.is_unclear(job_id, job):
             if not await self._is_claimed(job_id, job):
                 name = redact(job.name)
@@ -544,7 +558,7 @@ class SlurmExecutor:
         is known: Slurm has just accepted them.
         """
         new = sorted(ids - self._listed.keys() - self._absent)
-        if not self._fresh.keys() & self._known.keys() >= set(new):
+        if not all(one in self._fresh and one in self._known for one in new):
             return None
         if any(shards_id(one) in self._known for one in new):
             return None
@@ -589,11 +603,8 @@ class SlurmExecutor:
         if found is None:
             return None
         listed = {one: [self._identity.see(one, job) for job in found[one]] for one in found}
-        for job_id, jobs in listed.items():
-            if jobs[0].has_ended:  # Slurm may forget it now
-                self._fresh.pop(job_id, None)
         self._listed |= listed
-        self._note_begun(listed)
+        self._fresh.see(listed)
         self._past.see(listed)
         return listed
 
@@ -613,12 +624,11 @@ class SlurmExecutor:
         self._others = self._picked.among(found)
         for job_id, jobs in listed.items():
             self._lost.pop(job_id, None)
-            if all(job.has_ended for job in jobs):  # Slurm may forget it now
-                self._fresh.pop(job_id, None)
             numbers = {array_number(job) for job in jobs}
             if len(numbers) > 1 or self._known.get(job_id) not in numbers:
                 _remember(self._known, job_id, min(numbers))
-        self._note_begun(listed)
+        self._fresh.see(listed)
+        self._fresh.see({job_id: [job] for job_id, job in self._unclear.items()})
         self._past.see(listed)
         self._has_looked = True
         self._listed = listed
@@ -634,68 +644,75 @@ class SlurmExecutor:
 
         Their last jobs are not submitted yet: they would wait for something that there is not.
         """
-        lost = gone & self._fresh.keys()
-        if bool(lost) and await self._shows_claims():
+        if lost := await self._fresh.unstarted(gone):
             logger.warning("slurm: the cluster lost %d arrays of shards", len(lost))
-            for array in lost:  # what began has claimed its number, and is not sent again
+            for array in lost:
                 self._known.pop(array, None)
+                self._fresh.note_again(array)
 
     async def _look_at(self, job_id: str) -> list[SlurmJob]:
         """Ask for one of our jobs."""
         return (await self._look()).get(job_id, [])
 
-    async def _shows_claims(self) -> bool:
-        """Return whether jobs that begin show that in the folder of logs, as far as is known.
-
-        A folder without any claim is another one than the nodes write to, unless no job has begun.
-        """
-        begun, now = self._first_begun, time.monotonic()
-        if begun is None or now < begun + self._grace:
-            return await self._files.read(self._folder.is_there)
-        try:
-            return await self._files.read(self._folder.is_shared)
-        except OSError as error:
-            raise unreadable(f"HPC_LOGGING_DIRECTORY ({self._folder.path})", error) from error
-
-    def _note_begun(self, listed: Listed) -> None:
-        """Note when a job of ours was first seen to have begun."""
-        jobs = chain.from_iterable(listed.values())
-        if self._first_begun is None and any(job.state not in _NOT_BEGUN for job in jobs):
-            self._first_begun = time.monotonic()
-
-    def _forget_fresh(self) -> None:
-        """Let go of jobs that were listed after the controller had time to write them down."""
-        old = self._listed_at - self._keep
-        self._fresh = {one: known for one, known in self._fresh.items() if known[0] >= old}
-
     async def _give_again(
-        self, job_ids: Sequence[str], listed: Mapping[str, Any]
+        self, gone: Sequence[str], listed: Mapping[str, Any]
     ) -> dict[str, list[SlurmJob]]:
         """Submit jobs again with which the controller did not come back; none that ever began."""
-        if not await self._shows_claims():
+        if not gone:
             return {}
-        halt = _Halt()
-        specs = [replace(self._fresh.pop(one)[1], is_wanted=lambda: True) for one in job_ids]
-        for spec in specs:
-            for job_id in (
-                {spec.job_id, shards_id(spec.job_id)} - listed.keys() - self._unclear.keys()
-            ):
-                self._known.pop(job_id, None)
-        found = await asyncio.gather(*(self._hand(spec, halt) for spec in specs))
-        given = {}
-        for spec, one in zip(specs, found):
-            if one.ref and one.job_id in self._cancelled:  # while it was on its way
-                await self.cancel(one.ref)
-            if one.again:
-                self._fresh.setdefault(spec.job_id, (time.monotonic(), spec))
-            else:
-                _remember(self._given_again, spec.job_id, self._given_again.get(spec.job_id, 0) + 1)
-            if one.again or one.job_id in self._known:
-                number = self._known.get(one.job_id, 0)
-                given[one.job_id] = [SlurmJob(number, "PENDING", reason=LOST_BY_CLUSTER)]
+        numbers = {one: self._known.get(one) for one in gone}
+        async with self._giving_again:
+            taken = {  # another look was faster
+                one: self._known[one]
+                for one in gone
+                if one in self._known and self._known[one] != numbers[one]
+            }
+            given = {one: [_lost_job(number)] for one, number in taken.items()}
+            wanted = set(gone) - taken.keys()
+            arrays = {shards_id(one) for one in wanted} - listed.keys() - self._unclear.keys()
+            lost = await self._fresh.unstarted(wanted | (arrays & self._known.keys()))
+            specs = [self._fresh.spec(one) for one in gone if one in wanted & lost]
+            found = await self._send_again(specs, lost)
+        for one in found:
+            if one.again or one.ref:
+                given[one.job_id] = [_lost_job(self._known.get(one.job_id, 0))]
         if given:
             logger.warning("slurm: the cluster lost %d jobs; they are submitted again", len(given))
         return given
+
+    async def _send_again(self, specs: Sequence[JobSpec], lost: set[str]) -> list[Started]:
+        """Submit jobs again, with their arrays of shards if those are lost as well."""
+        halt = _Halt()
+        specs = [replace(spec, is_wanted=lambda: True) for spec in specs]
+        former: dict[str, int] = {}
+        for spec in specs:
+            again = {spec.job_id, shards_id(spec.job_id)} & lost & self._known.keys()
+            former |= {one: self._known.pop(one) for one in again}
+        found = await asyncio.gather(*(self._hand(spec, halt) for spec in specs))
+        for job_id, number in former.items():  # what could not be sent is looked for as before
+            if self._known.setdefault(job_id, number) != number:
+                self._fresh.note_again(job_id)
+        for one in found:
+            if one.job_id in self._cancelled:  # while it was on its way
+                await self._cancel_late(one)
+            if one.again:
+                self._fresh.renew(one.job_id)
+                self._fresh.renew(shards_id(one.job_id))
+            elif not one.ref:
+                self._fresh.discard(one.job_id, shards_id(one.job_id))
+                reason = _REFUSED_AGAIN.format(one.error)
+                _remember(self._refused_again, one.job_id, reason)
+                logger.warning("slurm: job %s: %s", one.job_id, reason)
+        return found
+
+    async def _cancel_late(self, started: Started) -> None:
+        """Cancel a job that was cancelled while it was submitted again, now or when it turns up."""
+        _remember(self._withdrawn, started.job_id, None)
+        if started.ref:
+            try:
+                await self.cancel(started.ref)
+            except ExecutorError as error:  # the other jobs are none the worse for it
+                logger.warning("slurm: %s cannot be cancelled yet: %s", started.job_id, error)
 
     async def _look_for(self, found: list[Started]) -> list[Started]:
         """Look for jobs whose answers were lost."""
@@ -763,7 +780,7 @@ class SlurmExecutor:
             return Started(job_id, error=str(error))
         async with self._turns:
             if job_id in self._known:
-                self._fresh.setdefault(job_id, (time.monotonic(), spec))
+                self._fresh.add_unseen(spec, self._known[job_id])
                 return self._started(job_id, self._known[job_id])
             if job_id not in self._lost and (reason := self._backoff.reason(job_id)):
                 return Started(job_id, error=reason, again=True)
@@ -777,16 +794,30 @@ class SlurmExecutor:
                 if self._backoff.is_active:
                     self._backoff.hold(job_id)
                 return Started(job_id, error=halt.reason, again=True)
-            if time.monotonic() < self._lost.get(job_id, 0.0):
-                reason = "the cluster's answer was lost; whether it has the job shows in a moment"
-                return Started(job_id, error=reason, again=True, in_doubt=True)
+            if job_id in self._lost and (started := await self._doubt(spec)):
+                return started
             if not spec.is_wanted():
                 return Started(job_id, error=CANCELLED_BEFORE, again=True)
             return await self._send(spec, halt)
 
+    async def _doubt(self, spec: JobSpec) -> Started | None:
+        """Say what is known of a job whose answer was lost; None if it surely has to be sent."""
+        job_id, reason = spec.job_id, ""
+        if time.monotonic() < self._lost[job_id]:
+            reason = "the cluster's answer was lost; whether it has the job shows in a moment"
+        else:
+            try:
+                if await self._fresh.has_signs(spec):
+                    return self._started(job_id, 0)  # it began, and Slurm has forgotten it
+            except ExecutorError as error:
+                reason = str(error)
+        return Started(job_id, error=reason, again=True, in_doubt=True) if reason else None
+
     async def _send(self, spec: JobSpec, halt: "_Halt") -> Started:
         """Send a job, and say what became of it."""
         job_id = spec.job_id
+        if job_id in self._known:  # it turned up while its files were read
+            return self._started(job_id, self._known[job_id])
         hpc = self._checks.fitted(self._hpc_for(spec.bucket))
         submission = submission_of(spec, hpc, self._environment | self._callback_environment(spec))
         self._identity.note_sent(job_id, submission.properties, datetime.now(UTC))
@@ -801,7 +832,7 @@ class SlurmExecutor:
             return self._unsent(spec, halt, error)
         self._lost.pop(job_id, None)
         self._backoff.note_success(job_id)
-        self._fresh[job_id] = (time.monotonic(), spec)
+        self._fresh.add(spec, answer.slurm_id)
         _remember(self._known, job_id, answer.slurm_id)
         sent = submission.properties
         self._identity.note_sent(job_id, sent, datetime.now(UTC), answer.slurm_id)
@@ -824,7 +855,7 @@ class SlurmExecutor:
         halt.reason = reason
         if isinstance(error, AnswerLost):
             self._lost[job_id] = time.monotonic() + self._settle
-            self._fresh[job_id] = (time.monotonic(), spec)
+            self._fresh.add(spec)
             return Started(job_id, error=reason, again=True, in_doubt=True)
         if isinstance(error, Busy):
             self._lost.pop(job_id, None)
@@ -844,7 +875,7 @@ class SlurmExecutor:
             return self._unsent(spec, halt, lost)
         if job_id in self._known:
             self._backoff.note_success(job_id)
-            self._fresh[job_id] = (time.monotonic(), spec)
+            self._fresh.add_unseen(spec, self._known[job_id])
             return self._started(job_id, self._known[job_id], error.answer)
         if not isinstance(error.meaning, Refused):
             return self._unsent(spec, halt, lost)
@@ -855,10 +886,15 @@ class SlurmExecutor:
 
     @staticmethod
     def _started(job_id: str, number: int, answer: Mapping[str, Any] | None = None) -> Started:
-        """Say as what a job was taken."""
+        """Say as what a job was taken; the number is zero if it is not known."""
         return Started(
             job_id, f"{number}:{job_id}", answer={**(answer or {}), "slurm_job_id": number}
         )
+
+
+def _lost_job(number: int) -> SlurmJob:
+    """Compose what stands for a job that is submitted again until Slurm lists it."""
+    return SlurmJob(number, "PENDING", reason=LOST_BY_CLUSTER)
 
 
 def _submits_as(hpc: HpcSettings) -> str:

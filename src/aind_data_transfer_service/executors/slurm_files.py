@@ -122,9 +122,17 @@ class LogFolder:
         return chunk if chunk.problem else replace(chunk, problem=self._file_problem(job_id))
 
     def has_begun(self, job_id: str) -> bool:
-        """Return whether a job has left anything in the folder."""
-        names = (CLAIM, *ENDINGS.values())
-        return any(os.path.lexists(job_file(self.path, job_id, name)) for name in names)
+        """Return whether a job has left anything in the folder.
+
+        Raises
+        ------
+        ExecutorError
+            If that cannot be found out this time.
+        """
+        try:
+            return any(self._has(job_id, ending) for ending in (CLAIM, *ENDINGS.values()))
+        except OSError as error:
+            raise unreadable(f"the files of job {job_id} in {self.path}", error) from error
 
     def _file_problem(self, job_id: str, endings: Iterable[str] = _FILES) -> str:
         """Return which of a job's files cannot be read, and what to do; empty if all can."""
@@ -140,7 +148,7 @@ class LogFolder:
         Raises
         ------
         ExecutorError
-            If it began, but its claim cannot be read.
+            If it began, but its claim cannot be read, or that cannot be found out this time.
         """
         path = job_file(self.path, job_id, CLAIM)
         try:
@@ -151,7 +159,9 @@ class LogFolder:
             raise ExecutorError(
                 f"the files of the job cannot be read: {_obstacle(path)}; {_REMEDY}"
             ) from error
-        except OSError:
+        except OSError as error:
+            if may_pass(error):
+                raise unreadable(f"the claim of job {job_id} ({path})", error) from error
             return None
         return int(data) if data.strip().isdigit() else None
 

@@ -7,6 +7,7 @@ Slurm counts its jobs from one again after it was reinstalled, so a number alone
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from aind_data_transfer_service.executors.slurm_identity import Identity
 from aind_data_transfer_service.hpc.client import SlurmClient
@@ -39,8 +40,9 @@ class PastJobs:
         self._again = again
         self._is_there = True
         self._found: dict[str, list[SlurmJob]] = {}
-        self._asked: dict[str, float] = {}
+        self._asked: dict[tuple[str, int], float] = {}
         self._awaited: dict[str, float] = {}
+        self._pending: dict[str, None] = {}
 
     def see(self, listed: Mapping[str, Iterable[SlurmJob]]) -> None:
         """Remember the ends of our jobs, while Slurm lists them.
@@ -65,20 +67,36 @@ class PastJobs:
         Parameters
         ----------
         missing : mapping of str to int
-            Slurm's numbers of jobs, by our own ids.
+            Slurm's numbers of jobs, by our own ids; zero if it is not known.
         """
         now = time.monotonic()
         unasked = {
             job_id: number
             for job_id, number in missing.items()
-            if job_id not in self._found
-            and now >= self._asked.get(job_id, -self._again) + self._again
+            if number
+            and job_id not in self._found
+            and now >= self._asked.get((job_id, number), -self._again) + self._again
         }
         if unasked and self._is_there:
-            self._asked |= dict.fromkeys(unasked, now)
+            self._asked |= dict.fromkeys(unasked.items(), now)
             await self._ask(unasked)
             self._forget()
         return {job_id: self._found[job_id] for job_id in missing if job_id in self._found}
+
+    async def begun(self, missing: Mapping[str, int]) -> set[str]:
+        """Return which jobs began or ended by slurmdbd's account, or may have: it is away.
+
+        Parameters
+        ----------
+        missing : mapping of str to int
+            Slurm's numbers of jobs that are not listed, by our own ids.
+        """
+        for job_id, number in missing.items():
+            if job_id not in self._awaited:  # what was answered may have changed
+                self._asked.pop((job_id, number), None)
+        ended = await self.find(missing)
+        unclear = self._awaited.keys() - self._pending.keys()
+        return {job_id for job_id in missing if job_id in ended or job_id in unclear}
 
     async def _ask(self, jobs: Mapping[str, int]) -> None:
         """Ask for jobs, and sort what comes."""
@@ -89,6 +107,7 @@ class PastJobs:
             logger.warning("slurm: the end of %d jobs is not told: %s", len(jobs), error)
             for job_id in jobs:
                 self._awaited.setdefault(job_id, now)
+                self._pending.pop(job_id, None)
             return
         self._is_there = told is not None
         by_number: dict[int, list[SlurmJob]] = {}
@@ -99,16 +118,25 @@ class PastJobs:
             rows = by_number.get(number, [])
             ours = [job for job in rows if self._identity.is_ended(job_id, job)]
             ours = [self._identity.marked(job_id, job) for job in ours]
+            self._pending.pop(job_id, None)
             if ours and all(job.has_ended for job in ours):
                 self._found[job_id] = ours
                 self._awaited.pop(job_id, None)
             elif ours:
                 self._awaited.setdefault(job_id, now)
+                if all(job.state == "PENDING" and not job.restarts for job in ours):
+                    self._pending[job_id] = None
             else:
                 self._awaited.pop(job_id, None)
 
     def _forget(self) -> None:
         """Keep a bounded number of things in mind, the newest of them."""
-        for memory in (self._found, self._asked, self._awaited):
+        memories: tuple[dict[Any, Any], ...] = (
+            self._found,
+            self._asked,
+            self._awaited,
+            self._pending,
+        )
+        for memory in memories:
             while len(memory) > _REMEMBERED:
                 del memory[next(iter(memory))]

@@ -8,7 +8,7 @@ name the user of a job; there the number of the user follows, `1234:01jx…@1764
 
 import logging
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,7 +16,7 @@ from functools import lru_cache
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import EndRecord, RunState, RunStatus
 from aind_data_transfer_service.executors.plain_files import FileReads
-from aind_data_transfer_service.executors.slurm_files import LogFolder
+from aind_data_transfer_service.executors.slurm_files import FORGOTTEN, NEVER_BEGAN, LogFolder
 from aind_data_transfer_service.executors.slurm_identity import Identity
 from aind_data_transfer_service.executors.slurm_past import UNTOLD, PastJobs
 from aind_data_transfer_service.executors.slurm_properties import marked_shards
@@ -51,6 +51,8 @@ class Standing:
         Slurm's numbers of jobs as they are known now, by our own ids.
     cancelled : container of str
         Our own ids of the jobs that were cancelled from here.
+    has_begun : Callable
+        Returns whether Slurm was seen to list a job, by our own id, as begun.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Standing:
         identity: Identity,
         numbers: Mapping[str, int],
         cancelled: Container[str],
+        has_begun: Callable[[str], bool],
     ):
         self._folder = folder
         self._files = files
@@ -68,6 +71,7 @@ class Standing:
         self._identity = identity
         self._numbers = numbers
         self._cancelled = cancelled
+        self._has_begun = has_begun
 
     async def of(self, refs: Iterable[str], listed: Listed) -> dict[str, RunStatus]:
         """Say how the named jobs stand; slurmdbd is asked once for all that are not listed."""
@@ -162,6 +166,8 @@ class Standing:
         status = self._folder.end(ref, job_id, cancelled=job_id in self._cancelled)
         if status.record is not EndRecord.FOUND and self._past.is_awaited(job_id):
             return RunStatus(ref, RunState.RUNNING, UNTOLD)
+        if status.reason == NEVER_BEGAN and self._has_begun(job_id):
+            return replace(status, reason=FORGOTTEN, record=EndRecord.UNREADABLE)
         return status
 
 

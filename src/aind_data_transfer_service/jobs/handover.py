@@ -235,6 +235,17 @@ class Handover:
             self._sent.add(job_id)
             return True
 
+    async def _has_reported(self, job_id: str) -> bool:
+        """Return whether the record has events of a job, or a log that it brought."""
+        job = await self._store.in_thread(self._store.get, job_id)
+        if job.events_offset:
+            return True
+        logs = self._store.logs
+        for stream in ("stdout", "stderr"):
+            if (await self._store.in_thread(logs.read, job_id, stream, 0, 1)).size:
+                return True
+        return False
+
     async def _start(self, specs: list[JobSpec]) -> list[Started]:
         """Have jobs started; one that the executor cannot deal with fails alone."""
         try:
@@ -279,6 +290,7 @@ class Handover:
             bucket=json.loads(job.upload_job_settings or "{}").get("s3_bucket") or "",
             recorded_at=job.submitted_at,
             is_wanted=partial(self._may_send, job.id),
+            has_reported=partial(self._has_reported, job.id),
         )
 
 
