@@ -49,6 +49,8 @@ class _Record:
     """Where its output was asked to go."""
     user_id: int | None = None
     """Whose it is, as Slurm listed it last; v0.0.36 gives no name."""
+    is_from_here: bool = False
+    """Whether this process sent it under the number."""
 
 
 class Identity:
@@ -88,7 +90,6 @@ class Identity:
             record.submitted = submitted
         if user_id is not None:
             record.user_id = user_id if record.user_id is None else record.user_id
-            self._user_id = user_id if self._user_id is None else self._user_id
 
     def note_sent(
         self, job_id: str, properties: Mapping[str, Any], since: datetime, number: int = 0
@@ -100,7 +101,8 @@ class Identity:
         record.paths = tuple(str(path) for path in paths if path)
         if number:
             self._set_number(job_id, record, number)
-            record.submitted = None
+            record.submitted = record.user_id = None
+            record.is_from_here = True
             self._forget_name(job_id, record)
         elif not record.number:
             self._by_name.setdefault(record.name, set()).add(job_id)
@@ -109,6 +111,7 @@ class Identity:
         """Forget everything: another process may give jobs other numbers."""
         for memory in (self._records, self._by_number, self._by_name):
             memory.clear()
+        self._user_id = None
 
     def sort(self, found: Iterable[SlurmJob]) -> tuple[dict[str, list[SlurmJob]], list[SlurmJob]]:
         """Return our jobs by our own ids, and all jobs. In both, ours have our mark as comment.
@@ -150,7 +153,7 @@ class Identity:
             return ""
         if in_paths and not self._records[in_paths].number:
             return in_paths
-        if known and not in_paths and self._fits(self._records[known], job):
+        if agrees and not in_paths and self._fits(self._records[known], job):
             return known
         if marked and self._may_have_mark(marked, in_paths, job):
             return marked
@@ -187,7 +190,7 @@ class Identity:
         record = self._records.get(job_id)
         if record is None or record.number != array_number(job) or self.id_of(job):
             return False
-        if not self._is_our_users(job):
+        if not self._is_our_users(job) or self._is_of_same_user(record, job) is False:
             return False
         if record.submitted is None or job.submitted is None:
             return True
@@ -206,7 +209,8 @@ class Identity:
         if record.number != number:
             self._set_number(job_id, record, number)
             self._forget_name(job_id, record)
-        elif job.user_id is not None:
+            record.is_from_here = False
+        elif record.is_from_here and job.user_id is not None:
             self._user_id = job.user_id
         record.name, record.submitted = job.name, job.submitted
         if job.user_id is not None:
@@ -261,7 +265,10 @@ class Identity:
                 del self._by_name[name]
 
     def _is_our_users(self, job: SlurmJob) -> bool:
-        """Return whether a job may be of our user; v0.0.36 gives the user's number alone."""
+        """Return whether a job may be of our user; v0.0.36 gives the user's number alone.
+
+        That is known from jobs that this process sent: earlier ones may be of a former account.
+        """
         if job.user and self._username:
             return job.user == self._username
         if self._user_id is not None and job.user_id is not None:
@@ -273,13 +280,20 @@ class Identity:
 
         Where neither a name nor a number tells the user, the time of submission has to do.
         """
+        is_same = self._is_of_same_user(record, job)
+        if is_same is not None:
+            return is_same
+        if record.submitted is None or job.submitted in (None, record.submitted):
+            return True
+        return bool(job.restarts)
+
+    def _is_of_same_user(self, record: _Record, job: SlurmJob) -> bool | None:
+        """Return whether a job is of the user of one of ours; None if that is not known."""
         if job.user and self._username:
             return job.user == self._username
         if record.user_id is not None and job.user_id is not None:
             return job.user_id == record.user_id
-        if record.submitted is None or job.submitted in (None, record.submitted):
-            return True
-        return bool(job.restarts)
+        return None
 
     def _id_in_paths(self, job: SlurmJob) -> str:
         """Return the id of a job of ours after which a job's output files are named."""
@@ -323,6 +337,9 @@ class Identity:
             return self._agrees(record, job)
         if number in self._by_number and self._agrees(self._records[self._by_number[number]], job):
             return False
+        is_same = self._is_of_same_user(record, job)
+        if is_same is not None:
+            return is_same
         is_told = bool(job.user) or job.user_id is None or self._user_id is not None
         return is_told or in_paths == marked
 

@@ -349,6 +349,45 @@ class IdentityTest(SlurmTest):
         self.executor = self.make()
         await self.assert_state(ref, RunState.LOST)
 
+    async def test_a_service_whose_account_changed_finds_its_job_after_a_lost_answer(self):
+        for is_listed in (False, True):
+            for is_suspended in (False, True):
+                with self.subTest(is_listed=is_listed, is_suspended=is_suspended):
+                    await self.find_after_change_of_account(is_listed, is_suspended)
+
+    async def find_after_change_of_account(self, is_listed: bool, is_suspended: bool) -> None:
+        """Follow a job of the former account, lose the answer about a new one, and look for it."""
+        self.client = RewritingClient()
+        self.client.rewrites = {"user": "", "user_id": 9}
+        self.executor = self.make(settle=0)
+        old = f"50:jold@{datetime.now(UTC).timestamp():.0f}~7"
+        if is_listed:
+            moment = datetime.fromtimestamp(int(old.split("@")[1].split("~")[0]), UTC)
+            marks = {"comment": MARK + "jold", "user_id": 7, "submitted": moment}
+            self.client.listed[50] = SlurmJob(50, "RUNNING", **marks)
+        state = RunState.RUNNING if is_listed else RunState.LOST
+        self.assertEqual(old, await self.assert_state(old, state))
+        if is_suspended:
+            await self.executor.suspend()
+            await self.executor.open()
+        self.client.faults = [LOST]
+        for _ in range(2):
+            [started] = await self.executor.start([a_job("j1")])
+        self.assertEqual("101:j1", started.ref)
+        self.assertEqual(1, len(self.client.submissions))
+        ref = await self.assert_state(started.ref, RunState.PENDING)
+        self.assertTrue(ref.endswith("~9"), ref)
+        self.assertEqual(old, await self.assert_state(old, state))
+
+    async def test_a_suspended_service_forgets_who_its_user_is(self):
+        self.client.rewrites = {"user": ""}
+        await self.assert_state(await self.begin_with("j1"), RunState.PENDING)
+        await self.executor.suspend()
+        self.client.rewrites = {"user": "", "user_id": 9}
+        self.client.faults = [LOST]
+        [started] = await self.executor.start([a_job("j2")])
+        self.assertEqual("102:j2", started.ref)
+
     async def test_slurmdbd_tells_of_a_job_of_another_user_with_our_number_and_comment(self):
         ref = await self.begin_with("j1")
         self.client.become(101, state="RUNNING")
