@@ -1,8 +1,10 @@
 """The status pages in a real browser: live, filtered, sorted, paged; a job's own page."""
 
+import json
 import tempfile
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -393,6 +395,19 @@ class ClusterPageTest(PageTest):
         self.page.locator("#limits").get_by_text("hpc_settings.memory_per_node").wait_for()
         self.page.get_by_role("button", name="Close").click()
         self.page.locator("#limits").wait_for(state="hidden")
+
+    def test_a_suggestion_that_a_partition_limits_says_so(self) -> None:
+        recorded = Path(__file__).parents[1] / "fast/hpc/recorded/limits_v0.0.36.json"
+        self.cluster.partitions = json.loads(recorded.read_text())["partitions"]["partitions"]
+        self.service = self.enterContext(Service(hpc=self.hpc))  # it asks for them only now
+        values = {"state": JobState.FAILED, "reason": "ran out of memory (8000 MB)"}
+        note = self.page.locator("#limits").get_by_text(
+            'Memory (MB per node; 0 is the whole node): partition "memory" allows at most 10,000 MB'
+        )
+        for own, megabytes, count in (('{"partition": "memory"}', "10000", 1), ("{}", "16000", 0)):
+            self.end_job(hpc_settings=own, **values)
+            self.assertEqual(megabytes, self.page.get_by_label("MB per node").input_value())
+            self.assertEqual(count, note.count())
 
     def test_jobs_that_others_started_come_and_go(self) -> None:
         self.page.goto(self.service.url + "/jobs")

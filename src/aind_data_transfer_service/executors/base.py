@@ -188,6 +188,16 @@ class Unfit:
     """What could not be checked now."""
 
 
+@dataclass(frozen=True)
+class CappedLimits:
+    """A time limit and memory, lowered to what is allowed where the job is to run."""
+
+    limits: Mapping[str, int | None]
+    """The limits by their names, such as `time_limit` in minutes; None is the default."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What is allowed, one sentence for each limit that was higher, by the names of the limits."""
+
+
 @runtime_checkable
 class CutsJobs(Protocol):
     """An executor that cuts jobs into shards, each of which leaves files of its own."""
@@ -221,8 +231,12 @@ class ChecksJobs(Protocol):
         ...
 
     async def cap(
-        self, limits: Mapping[str, int | None], settings: Mapping[str, Any], seconds: float
-    ) -> dict[str, int | None]:
+        self,
+        limits: Mapping[str, int | None],
+        settings: Mapping[str, Any],
+        had: Mapping[str, int],
+        seconds: float,
+    ) -> CappedLimits:
         """Lower limits for a job with some settings to what is allowed, as far as is known in time.
 
         Parameters
@@ -231,6 +245,8 @@ class ChecksJobs(Protocol):
             The limits by their names, such as `time_limit` in minutes; None is the default.
         settings : Mapping
             The user's settings for the cluster.
+        had : Mapping
+            What an earlier attempt asked for or was given. A limit that is lower does not count.
         seconds : float
             How long to wait for answers.
         """

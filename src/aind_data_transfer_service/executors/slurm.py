@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from aind_data_transfer_service.errors import ExecutorError, LeaseLostError
 from aind_data_transfer_service.executors.base import (
     CANCELLED_BEFORE,
+    CappedLimits,
     FileChunk,
     Guard,
     JobFile,
@@ -358,10 +359,14 @@ class SlurmExecutor:
         return await self._checks.check(specs, seconds)
 
     async def cap(
-        self, limits: Mapping[str, int | None], settings: Mapping[str, Any], seconds: float
-    ) -> dict[str, int | None]:
+        self,
+        limits: Mapping[str, int | None],
+        settings: Mapping[str, Any],
+        had: Mapping[str, int],
+        seconds: float,
+    ) -> CappedLimits:
         """Lower a time limit and memory to what the cluster's partitions allow."""
-        return await self._checks.cap(limits, settings, seconds)
+        return await self._checks.cap(limits, settings, had, seconds)
 
     def default_problems(self) -> Sequence[str]:
         """Return which of the site's defaults of jobs the cluster does not take."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from aind_data_transfer_service.beside import Pool
 from aind_data_transfer_service.errors import ExecutorError
-from aind_data_transfer_service.executors.base import JobSpec, Unfit
+from aind_data_transfer_service.executors.base import CappedLimits, JobSpec, Unfit
 from aind_data_transfer_service.executors.slurm_cluster import LONGEST_AGE, KnownLimits
 from aind_data_transfer_service.executors.slurm_limits import (
     CHECKED,
@@ -111,12 +111,16 @@ class JobChecks:
         return Unfit(errors, warnings)
 
     async def cap(
-        self, limits: Mapping[str, int | None], settings: Mapping[str, Any], seconds: float
-    ) -> dict[str, int | None]:
+        self,
+        limits: Mapping[str, int | None],
+        settings: Mapping[str, Any],
+        had: Mapping[str, int],
+        seconds: float,
+    ) -> CappedLimits:
         """Lower limits for a job with some settings to what its partitions allow."""
         asked, _ = read_properties(settings)
         properties = {**site_defaults(asked, self._hpc), **asked}
-        return cap_limits(limits, properties, await self._limits.get(seconds))
+        return cap_limits(limits, properties, await self._limits.get(seconds), had)
 
     def fitted(self, hpc: HpcSettings) -> HpcSettings:
         """Return settings by which transfers ask for no memory if no node states so much."""

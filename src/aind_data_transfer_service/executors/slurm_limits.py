@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from aind_data_transfer_service.executors.base import CappedLimits
 from aind_data_transfer_service.hpc.models import SlurmNode
 from aind_data_transfer_service.hpc.partitions import SlurmPartition, SlurmQos
 
@@ -25,6 +26,9 @@ CHECKED = frozenset(
     }
 )
 """The properties that are compared with what a cluster allows."""
+_MAX_TIME = "allows at most {:,} minutes (MaxTime)"
+_MAX_MEMORY = "allows at most {:,} {} on a node (MaxMemPerNode)"
+_NO_LARGER_NODE = "has no node with more than {:,} {}"
 Place = Callable[[str], str]
 """Returns the setting that a property of a job comes from, as `hpc_settings.tasks`."""
 
@@ -105,12 +109,15 @@ def find_limits(
 
 
 def cap_limits(
-    limits: Mapping[str, int | None], properties: Mapping[str, Any], cluster: ClusterLimits
-) -> dict[str, int | None]:
+    limits: Mapping[str, int | None],
+    properties: Mapping[str, Any],
+    cluster: ClusterLimits,
+    had: Mapping[str, int] | None = None,
+) -> CappedLimits:
     """Lower a time limit and memory to what the partitions of a job allow, as far as is known.
 
     Of several partitions the one counts that allows most. A limit that the quality of service of
-    the job is known to lift is left.
+    the job may lift, or that an earlier attempt exceeded, is left.
 
     Parameters
     ----------
@@ -120,13 +127,15 @@ def cap_limits(
         The properties of the job.
     cluster : ClusterLimits
         What the cluster said of itself.
+    had : Mapping, optional
+        What an earlier attempt asked for or was given.
     """
     candidates = _candidates(properties, cluster)[0] if cluster.partitions else []
-    capped = [_capped(limits, properties, one, cluster) for one in candidates]
+    capped = [_capped(limits, properties, one, cluster, had or {}) for one in candidates]
     given = [name for name, value in limits.items() if value]
     return max(
-        capped or [dict(limits)],
-        key=lambda found: sum((found[name] or 0) / (limits[name] or 1) for name in given),
+        capped or [CappedLimits(dict(limits))],
+        key=lambda found: sum((found.limits[name] or 0) / (limits[name] or 1) for name in given),
     )
 
 
@@ -135,22 +144,48 @@ def _capped(
     properties: Mapping[str, Any],
     partition: SlurmPartition,
     cluster: ClusterLimits,
-) -> dict[str, int | None]:
+    had: Mapping[str, int],
+) -> CappedLimits:
     """Lower limits to what a partition allows."""
-    minutes = partition.max_minutes
-    if _lifts_limits(properties.get("qos") or "", partition, cluster):
-        minutes = None
+    found, qos = dict(limits), properties.get("qos") or ""
+    notes: dict[str, str] = {}
+    for name, cap, text in _caps(properties, partition, cluster):
+        value = limits.get(name)
+        if not value or value <= cap or had.get(name, 0) > cap:
+            continue
+        note = f'partition "{partition.name}" {text}'
+        if name != "time_limit" or not _may_lift_limits(qos, partition, cluster):
+            found[name] = min(found[name] or cap, cap)
+        elif _lifts_limits(qos, partition, cluster):
+            continue
+        else:
+            note += "; the job waits unless its quality of service allows more"
+        notes.setdefault(name, note)
+    return CappedLimits(found, notes)
+
+
+def _caps(
+    properties: Mapping[str, Any], partition: SlurmPartition, cluster: ClusterLimits
+) -> Iterator[tuple[str, int, str]]:
+    """List what a partition allows at most: the property, the limit, and the words for it."""
+    if minutes := partition.max_minutes:
+        yield "time_limit", minutes, _MAX_TIME.format(minutes)
     nodes = _nodes_of(partition, cluster)
     is_complete = bool(nodes) and len(nodes) == partition.total_nodes
     largest = _largest([node.memory_mb for node in nodes]) if is_complete else None
-    known = [most for most in (partition.max_memory_per_node_mb, largest) if most]
-    memory = min(known, default=None)
-    per_cpu = memory and memory // max(1, properties.get("cpus_per_task", 1))
-    caps = {"time_limit": minutes, "memory_per_node": memory, "memory_per_cpu": per_cpu}
-    return {
-        name: min(value, cap) if value and (cap := caps.get(name)) else value
-        for name, value in limits.items()
-    }
+    caps = [(partition.max_memory_per_node_mb, _MAX_MEMORY), (largest, _NO_LARGER_NODE)]
+    cpus = _cpus_per_node(properties)
+    for most, text in sorted((most, text) for most, text in caps if most):
+        words = text.format(most, "MB")
+        yield "memory_per_node", most, words
+        yield "memory_per_cpu", most // cpus, f"{words}, for {cpus:,} CPUs" if cpus > 1 else words
+
+
+def _cpus_per_node(properties: Mapping[str, Any]) -> int:
+    """Return how many CPUs a job gets at least on one of its nodes."""
+    each = properties.get("cpus_per_task") or 1
+    tasks = properties.get("tasks_per_node") or 1
+    return max(each * tasks, properties.get("minimum_cpus_per_node") or 1)
 
 
 def _contradictions(properties: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -277,8 +312,7 @@ def _time(properties: Mapping[str, Any], partition: SlurmPartition) -> Iterator[
     name = "time_minimum" if properties.get("time_minimum") else "time_limit"
     minutes, most = properties.get(name), partition.max_minutes
     if minutes and most and minutes > most:
-        allowed = f"allows at most {most:,} minutes (MaxTime)"
-        yield _Excess(name, f"{minutes:,} minutes", allowed, can_be_lifted=True)
+        yield _Excess(name, f"{minutes:,} minutes", _MAX_TIME.format(most), can_be_lifted=True)
 
 
 def _node_counts(properties: Mapping[str, Any], partition: SlurmPartition) -> Iterator[_Excess]:
@@ -314,14 +348,17 @@ def _cpus(properties: Mapping[str, Any], partition: SlurmPartition) -> Iterator[
 def _memory(properties: Mapping[str, Any], partition: SlurmPartition) -> Iterator[_Excess]:
     if not (most := partition.max_memory_per_node_mb):
         return
-    allowed = f"allows at most {most:,} MB on a node (MaxMemPerNode)"
+    allowed = _MAX_MEMORY.format(most, "MB")
     per_node, per_cpu = properties.get("memory_per_node"), properties.get("memory_per_cpu")
-    cpus = properties.get("cpus_per_task", 1)
     if per_node and per_node > most:
         yield _Excess("memory_per_node", f"{per_node:,} MB", allowed)
-    if per_cpu and per_cpu * cpus > most:
-        for_task = f" for each of the {cpus:,} CPUs of a task" if cpus > 1 else ""
-        yield _Excess("memory_per_cpu", f"{per_cpu:,} MB{for_task}", allowed)
+    if per_cpu and per_cpu * (cpus := _cpus_per_node(properties)) > most:
+        yield _Excess("memory_per_cpu", _per_cpu(per_cpu, cpus), allowed)
+
+
+def _per_cpu(megabytes: int, cpus: int) -> str:
+    """Write how much memory is asked for per CPU, and for how many CPUs on a node."""
+    return f"{megabytes:,} MB" + (f" for each of {cpus:,} CPUs on a node" if cpus > 1 else "")
 
 
 def _largest(values: Sequence[int | None]) -> int | None:
@@ -347,9 +384,10 @@ def _largest_node(
         ("memory_per_cpu", memory, "MB"),
     ):
         value = properties.get(name)
-        if value and most and value > most:
-            found = f"{value:,} MB" if unit == "MB" else f"{value:,}"
-            yield _Excess(name, found, f"has no node with more than {most:,} {unit}")
+        each = _cpus_per_node(properties) if name == "memory_per_cpu" else 1
+        if value and most and value * each > most:
+            found = _per_cpu(value, each) if unit == "MB" else f"{value:,}"
+            yield _Excess(name, found, _NO_LARGER_NODE.format(most, unit))
 
 
 def _refused_qos(

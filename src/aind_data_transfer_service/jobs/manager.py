@@ -26,6 +26,7 @@ from aind_data_transfer_service.errors import (
     TransferServiceError,
 )
 from aind_data_transfer_service.executors.base import (
+    CappedLimits,
     ChecksJobs,
     CutsJobs,
     Executor,
@@ -54,7 +55,11 @@ from aind_data_transfer_service.jobs.pace import Pace
 from aind_data_transfer_service.jobs.private_files import make_private_folder
 from aind_data_transfer_service.jobs.record import Job, JobEvent
 from aind_data_transfer_service.jobs.replicas import Replicas
-from aind_data_transfer_service.jobs.resubmission import changed_settings, stated_settings
+from aind_data_transfer_service.jobs.resubmission import (
+    changed_settings,
+    former_limits,
+    stated_settings,
+)
 from aind_data_transfer_service.jobs.retention import Retention
 from aind_data_transfer_service.jobs.spreadsheet_worker import ReadReply
 from aind_data_transfer_service.jobs.spreadsheets import SpreadsheetReader
@@ -492,15 +497,16 @@ class JobManager:
 
     async def cap_limits(
         self, job: Job, limits: Mapping[str, int | None], asked: Mapping[str, int]
-    ) -> dict[str, int | None]:
+    ) -> CappedLimits:
         """Lower limits that a new job is to have to what the cluster allows.
 
         The cluster is asked only if they are not what the job itself had asked for.
         """
         is_same = all(asked.get(name) == value for name, value in limits.items())
         if is_same or not isinstance(self.executor, ChecksJobs):
-            return dict(limits)
-        return await self.executor.cap(limits, stated_settings(job), _CAP_SECONDS)
+            return CappedLimits(dict(limits))
+        had = former_limits(limits, asked)
+        return await self.executor.cap(limits, stated_settings(job), had, _CAP_SECONDS)
 
     async def retry(self, job_id: str, step: Literal["analysis", "registration"]) -> Job:
         """Have what follows an upload done once more. Gives the job as it is meanwhile.

@@ -78,6 +78,23 @@ def suggested_limits(job: Job, asked: Mapping[str, int], hpc: HpcSettings) -> di
     return {name: value for name, value in limits.items() if _may_set(name, hpc)}
 
 
+def former_limits(suggested: Mapping[str, int | None], asked: Mapping[str, int]) -> dict[str, int]:
+    """Return what a job asked for or was given, by what is suggested for a new attempt.
+
+    Parameters
+    ----------
+    suggested : Mapping[str, int | None]
+        As `suggested_limits` returns it: what the job asked for, or twice what it had.
+    asked : Mapping[str, int]
+        What the job asked for (`asked_limits`).
+    """
+    return {
+        name: value if value == asked.get(name) else value // 2
+        for name, value in suggested.items()
+        if value is not None
+    }
+
+
 def changed_settings(hpc_settings: str, changes: Mapping[str, int | str | None]) -> str:
     """Change properties of a job; one that is None is left out, so that the default counts.
 

@@ -39,6 +39,7 @@ BY_NODES = frozenset(
     {
         *("minimum_cpus_per_node=9", "tasks_per_node=9", "gres=gpu:1"),
         *("memory_per_node=64001", "memory_per_cpu=64001"),
+        *("memory_per_cpu=8001,cpus_per_task=8", "memory_per_cpu=8001,tasks_per_node=8"),
     }
 )
 """What only nodes tell; v0.0.36 does not say which partition a node belongs to."""
@@ -86,33 +87,73 @@ class CappedLimitsTest(unittest.TestCase):
                 ("", 500, largest),
             ):
                 with self.subTest(version=version, partition=partition):
-                    found = cap_limits(self.WANTED, {"partition": partition}, cluster)
+                    properties = {"partition": partition, "qos": "normal"}
+                    found = cap_limits(self.WANTED, properties, cluster).limits
                     expected = {"time_limit": minutes, "memory_per_node": memory}
                     self.assertEqual(expected, found)
 
     def test_the_result_is_taken_for_a_new_job(self) -> None:
         for partition in ("short", "memory", "dev,memory"):
-            properties = {"partition": partition}
-            found = cap_limits(self.WANTED, properties, recorded(42))
-            self.assertEqual([], errors(recorded(42), qos="normal", **properties, **found))
+            for qos in ({"qos": "normal"}, {}):
+                properties = {"partition": partition, **qos}
+                found = cap_limits(self.WANTED, properties, recorded(42)).limits
+                self.assertEqual([], errors(recorded(42), **properties, **found))
 
-    def test_memory_for_each_cpu_counts_for_all_cpus_of_a_task(self) -> None:
-        properties = {"partition": "memory", "cpus_per_task": 4}
-        for wanted, most in ((9000, 2500), (2000, 2000)):
-            found = cap_limits({"memory_per_cpu": wanted}, properties, recorded(38))
-            self.assertEqual({"memory_per_cpu": most}, found)
+    def test_memory_for_each_cpu_counts_for_all_cpus_on_a_node(self) -> None:
+        for cpus, count in (
+            ({"cpus_per_task": 4}, 4),
+            ({"minimum_cpus_per_node": 8}, 8),
+            ({"tasks_per_node": 2}, 2),
+            ({"tasks_per_node": 2, "cpus_per_task": 4, "minimum_cpus_per_node": 5}, 8),
+            ({"minimum_cpus_per_node": 5, "cpus_per_task": 2}, 5),
+        ):
+            with self.subTest(**cpus):
+                properties = {"partition": "memory", **cpus}
+                for wanted, most in ((20_000, 10_000 // count), (900, 900)):
+                    found = cap_limits({"memory_per_cpu": wanted}, properties, recorded(38))
+                    self.assertEqual({"memory_per_cpu": most}, found.limits)
+                    self.assertEqual(most < wanted, bool(found.notes), found.notes)
+                text = errors(recorded(38), memory_per_cpu=10_000 // count + 1, **properties)
+                self.assertRegex(text[0], f"MB for each of {count} CPUs on a node; partition")
 
     def test_what_is_not_limited_or_not_known_stays(self) -> None:
         limits = {"time_limit": None, "memory_per_node": 0, "memory_per_gpu": 90_000}
-        self.assertEqual(limits, cap_limits(limits, {"partition": "memory"}, recorded(42)))
-        self.assertEqual(self.WANTED, cap_limits(self.WANTED, {}, ClusterLimits()))
+        found = cap_limits(limits, {"partition": "memory"}, recorded(42))
+        self.assertEqual((limits, {}), (found.limits, found.notes))
+        found = cap_limits(self.WANTED, {}, ClusterLimits())
+        self.assertEqual((self.WANTED, {}), (found.limits, found.notes))
 
     def test_a_quality_of_service_that_lifts_limits_is_heeded(self) -> None:
-        for qos, minutes in (("long", 500), ("normal", 60), ("", 60)):
-            with self.subTest(qos=qos):
+        limit = 'partition "short" allows at most 60 minutes (MaxTime)'
+        perhaps = f"{limit}; the job waits unless its quality of service allows more"
+        cluster = recorded(42)
+        for known, qos, minutes, note in (
+            (cluster, "long", 500, None),
+            (cluster, "normal", 60, limit),
+            (cluster, "", 500, perhaps),  # the default of the user may lift it
+            (replace(cluster, qos=None), "", 500, perhaps),
+            (replace(cluster, qos=None), "normal", 500, perhaps),
+            (replace(cluster, qos=()), "", 60, limit),
+        ):
+            with self.subTest(qos=qos, known=known.qos):
                 properties = {"partition": "short", "qos": qos}
-                found = cap_limits({"time_limit": 500}, properties, recorded(42))
-                self.assertEqual({"time_limit": minutes}, found)
+                found = cap_limits({"time_limit": 500}, properties, known)
+                self.assertEqual({"time_limit": minutes}, found.limits)
+                self.assertEqual(note, found.notes.get("time_limit"))
+
+    def test_a_limit_that_the_former_attempt_exceeded_does_not_count(self) -> None:
+        properties = {"partition": "short", "qos": "normal"}
+        wanted = {"time_limit": 1000, "memory_per_node": 70_000}
+        for had, expected in (
+            ({"time_limit": 500, "memory_per_node": 35_000}, (1000, 64_000)),
+            ({"time_limit": 60, "memory_per_node": 64_001}, (60, 70_000)),
+            ({"time_limit": 60}, (60, 64_000)),
+        ):
+            with self.subTest(**had):
+                found = cap_limits(wanted, properties, recorded(42), had)
+                self.assertEqual(expected, tuple(found.limits.values()))
+                capped = {name for name in wanted if found.limits[name] < wanted[name]}
+                self.assertEqual(capped, found.notes.keys())
 
 
 class RecordedLimitsTest(unittest.TestCase):

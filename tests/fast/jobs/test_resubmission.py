@@ -11,6 +11,7 @@ from aind_data_transfer_service.hpc.models import SlurmJob
 from aind_data_transfer_service.jobs.resubmission import (
     asked_limits,
     changed_settings,
+    former_limits,
     suggested_limits,
 )
 from aind_data_transfer_service.jobs.states import JobState
@@ -127,6 +128,20 @@ class SuggestedLimitsTest(unittest.TestCase):
         only = {"user_settings": "time_limit"}
         self.assertEqual(suggested(own={"time_limit": 9}, hpc=only), {"time_limit": 9})
         self.assertEqual(suggested(hpc={"user_settings": "qos"}), {})
+
+
+class FormerLimitsTest(unittest.TestCase):
+    """What the former attempt asked for or was given."""
+
+    def test_half_of_what_was_doubled_and_all_of_what_was_not(self):
+        asked = {"time_limit": 90, "memory_per_cpu": 500}
+        for suggestion, expected in (
+            ({"time_limit": 90, "memory_per_cpu": 500}, asked),
+            ({"time_limit": 240, "memory_per_cpu": 500}, {**asked, "time_limit": 120}),
+            ({"time_limit": None, "memory_per_node": 1600}, {"memory_per_node": 800}),
+        ):
+            with self.subTest(**suggestion):
+                self.assertEqual(expected, former_limits(suggestion, asked))
 
 
 class ChangedSettingsTest(unittest.TestCase):

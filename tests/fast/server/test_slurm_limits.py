@@ -166,20 +166,44 @@ class LimitsOfTheClusterTest(ClusterServiceTest):
         response = await self.submit(manager, {"time_limit": 5, "nodes": 1})
         self.assertEqual(200, response.status_code, response.text)
 
-    async def suggested(self, manager: JobManager, **settings: Any) -> dict[str, Any]:
-        """Return what is suggested for a job that reached the time limit in its settings."""
+    async def ended(
+        self, manager: JobManager, end: dict[str, Any], **settings: Any
+    ) -> dict[str, Any]:
+        """Submit a job with settings, have it end, and return what the service says of it."""
         response = await self.submit(manager, settings)
         job_id = response.json()["data"]["responses"][0]["job_id"]
-        manager.store.update(job_id, state=JobState.TIMEOUT)
+        manager.store.update(job_id, **end)
         shown = await self.client(manager).get(f"/api/jobs/{job_id}")
-        return shown.json()["data"]["suggested_limits"]
+        return shown.json()["data"]
 
     @slow
     async def test_what_is_suggested_for_a_new_attempt_is_what_the_partition_allows(self):
         manager = await self.start(monitor_interval=None)
-        for partition, minutes, most in (("short", 45, 60), ("short", 20, 40), ("part", 45, 90)):
-            found = await self.suggested(manager, partition=partition, time_limit=minutes)
-            self.assertEqual(most, found["time_limit"], partition)
+        end = {"state": JobState.FAILED, "reason": "ran out of memory (8000 MB)"}
+        for partition, megabytes, note in (
+            ("memory", 10_000, "allows at most 10,000 MB on a node"),
+            ("part", 16_000, ""),
+        ):
+            found = await self.ended(manager, end, partition=partition, memory_per_node=8000)
+            self.assertEqual(megabytes, found["suggested_limits"]["memory_per_node"])
+            self.assertEqual(["memory_per_node"] if note else [], list(found["limit_notes"]))
+            self.assertIn(note, found["limit_notes"].get("memory_per_node", ""))
+
+    @slow
+    async def test_a_time_limit_that_a_quality_of_service_may_lift_is_suggested_with_a_note(self):
+        manager = await self.start(monitor_interval=None)
+        note = 'partition "short" allows at most 60 minutes (MaxTime); the job waits unless'
+        end = {"state": JobState.TIMEOUT}
+        for partition, minutes, said in (
+            ("short", 45, note),
+            ("short", 20, ""),
+            ("short", 500, ""),  # it was lifted for the former attempt
+            ("part", 45, ""),
+        ):
+            found = await self.ended(manager, end, partition=partition, time_limit=minutes)
+            self.assertEqual(2 * minutes, found["suggested_limits"]["time_limit"], partition)
+            self.assertEqual(["time_limit"] if said else [], list(found["limit_notes"]))
+            self.assertIn(said, found["limit_notes"].get("time_limit", ""))
 
     @slow
     async def test_a_faulty_answer_about_limits_refuses_no_job(self):

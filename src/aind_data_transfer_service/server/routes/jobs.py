@@ -128,8 +128,9 @@ async def get_job(job_id: str, manager: Manager, settings: Settings) -> Envelope
 
     `suggested_limits` has the time limit (minutes) and the memory (megabytes) with which to submit
     an ended job of a cluster again: as before, or twice what it ran out of, but not more than its
-    partitions allow. Null is the default. `asked_limits` has those that the job asked for, or that
-    the site set for it.
+    partitions allow. Null is the default. `limit_notes` has a sentence for each of the two of which
+    a partition allows less than that: what it allows. `asked_limits` has those that the job asked
+    for, or that the site set for it.
     """
     job = await manager.store.in_thread(manager.store.get, job_id)
     events = await manager.store.in_thread(manager.store.events, job_id)
@@ -138,12 +139,14 @@ async def get_job(job_id: str, manager: Manager, settings: Settings) -> Envelope
         "events": [event_to_json(event) for event in events],
         "suggested_limits": {},
         "asked_limits": {},
+        "limit_notes": {},
     }
     if settings.on_cluster and job.state in ENDED:
         asked = asked_limits(job, settings.hpc)
         if asked is not None:
             limits = suggested_limits(job, asked, settings.hpc)
-            data["suggested_limits"] = await manager.cap_limits(job, limits, asked)
+            capped = await manager.cap_limits(job, limits, asked)
+            data["suggested_limits"], data["limit_notes"] = capped.limits, capped.notes
             data["asked_limits"] = asked
     return EnvelopeResponse("Job", data)
 

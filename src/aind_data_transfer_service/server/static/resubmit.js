@@ -7,6 +7,7 @@ const MEMORY = {
   memory_per_gpu: "Memory (MB per GPU)",
   memory_per_node: "Memory (MB per node; 0 is the whole node)",
 };
+const LABELS = { time_limit: "Time limit (minutes)", ...MEMORY };
 const FAILED = "The job could not be submitted again";
 const $ = (id) => document.getElementById(id);
 
@@ -14,6 +15,13 @@ const $ = (id) => document.getElementById(id);
 function showLimit(field, limits, name) {
   field.closest(".field").hidden = !name || !(name in limits);
   field.value = limits[name] ?? "";
+}
+
+/** Show what the partition allows, if the new attempt needs more. */
+function showNotes(notes) {
+  const list = Object.entries(notes).map(([name, text]) => `${LABELS[name] ?? name}: ${text}`);
+  if (list.length) tell($("limits-message"), "caution", "The cluster may allow no more", { list });
+  else $("limits-message").replaceChildren();
 }
 
 /** Read what a field says; an empty one stands for the default. */
@@ -48,9 +56,13 @@ export function offerResubmit(id) {
   }
 
   button.addEventListener("click", async () => {
-    let limits;
+    let limits, notes;
     try {
-      ({ suggested_limits: limits, asked_limits: asked } = await ask(`/api/jobs/${id}`));
+      ({
+        suggested_limits: limits,
+        asked_limits: asked,
+        limit_notes: notes,
+      } = await ask(`/api/jobs/${id}`));
     } catch (error) {
       return tell($("message"), "error", FAILED, { list: error.errors });
     }
@@ -59,7 +71,7 @@ export function offerResubmit(id) {
     showLimit($("time-limit"), limits, "time_limit");
     showLimit($("memory"), limits, memory);
     if (memory) say(document.querySelector('label[for="memory"]'), MEMORY[memory]);
-    $("limits-message").replaceChildren();
+    showNotes(notes);
     $("limits").showModal();
   });
   $("limits-close").addEventListener("click", () => $("limits").close());
