@@ -197,7 +197,7 @@ class SlurmExecutor:
             self._identity,
             self._known,
             self._cancelled,
-            self._fresh.has_begun,
+            self._fresh.may_have_begun,
         )
         self._has_looked = False
 

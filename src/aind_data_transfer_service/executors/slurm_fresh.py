@@ -9,10 +9,10 @@ asked for, the job is not submitted again either.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec
@@ -24,13 +24,18 @@ from aind_data_transfer_service.executors.slurm_standing import Listed
 from aind_data_transfer_service.hpc.models import SlurmJob
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _REMEMBERED = 50_000
 _MOST_SUBMISSIONS = 5
 """How often a lost job is submitted again if jobs that began left files in the log folder."""
 _WITNESSES = 16
 """Of how many of the jobs that began last it is asked whether they left files."""
-_READ_SECONDS = 5.0
+_READ_AT_ONCE = 100
+"""For how many jobs the folder is asked in one read, which has a time limit."""
+_READ_SECONDS = 2.0
+_ASKED_AT_ONCE = 16
+"""Of how many jobs the service's record is asked at a time."""
 _MAY_NOT_HAVE_BEGUN = frozenset(
     {"PENDING", "CANCELLED", "BOOT_FAIL", "DEADLINE", "NODE_FAIL", "UNKNOWN"}
 )
@@ -80,14 +85,15 @@ class FreshJobs:
         self._jobs: dict[str, _Fresh] = {}
         self._begun: dict[str, float] = {}
         self._again: dict[str, int] = {}
+        self._withheld: dict[str, None] = {}
 
     def __contains__(self, job_id: object) -> bool:
         """Return whether a job is new, and Slurm did not list it as begun or ended."""
         return job_id in self._jobs
 
-    def has_begun(self, job_id: str) -> bool:
-        """Return whether Slurm was seen to list a job as begun."""
-        return job_id in self._begun
+    def may_have_begun(self, job_id: str) -> bool:
+        """Return whether a job, although the folder has no file of it, may have begun."""
+        return job_id in self._begun or job_id in self._withheld
 
     def add(self, spec: JobSpec, number: int = 0) -> None:
         """Note that a job was submitted, or may have been, and its number in Slurm if known."""
@@ -132,15 +138,17 @@ class FreshJobs:
         """Forget jobs that Slurm lists as begun, or as ended: it may purge those at any time."""
         now = self._clock()
         for job_id, jobs in listed.items():
+            if job_id in self._begun:
+                continue
             if any(map(_has_begun, jobs)):
-                self._begun.setdefault(job_id, now)
+                self._begun[job_id] = now
                 self.discard(job_id)
             elif job_id not in self._jobs:
                 continue
             elif all(job.has_ended for job in jobs):
                 self.discard(job_id)
-            else:
-                self._jobs[job_id] = replace(self._jobs[job_id], number=array_number(jobs[0]))
+            elif (number := array_number(jobs[0])) != self._jobs[job_id].number:
+                self._jobs[job_id] = replace(self._jobs[job_id], number=number)
         _trim(self._begun)
 
     async def unstarted(self, job_ids: Iterable[str]) -> set[str]:
@@ -148,9 +156,9 @@ class FreshJobs:
         lost = {one: self._jobs[one] for one in job_ids if one in self._jobs}
         if not lost:
             return set()
-        look = partial(self._look_at_files, list(lost), list(self._begun)[-_WITNESSES:])
         try:
-            most, with_files = await self._files.read(look, seconds=_READ_SECONDS)
+            most = await self._read(partial(self._most_submissions, list(self._begun)))
+            with_files = await self._find_with_files(list(lost))
         except ExecutorError as error:
             logger.warning("slurm: %d lost jobs are not submitted again now: %s", len(lost), error)
             return set()
@@ -175,8 +183,7 @@ class FreshJobs:
         ExecutorError
             If that cannot be found out now.
         """
-        look = partial(self._folder.has_begun, spec.job_id)
-        if await self._files.read(look, seconds=_READ_SECONDS):
+        if await self._find_with_files([spec.job_id]):
             return True
         try:
             return await spec.has_reported()
@@ -184,8 +191,19 @@ class FreshJobs:
             logger.warning("slurm: the record of job %s cannot be read: %s", spec.job_id, error)
             raise ExecutorError("the job's record cannot be read; see the service's log") from error
 
-    def _look_at_files(self, job_ids: list[str], witnesses: list[str]) -> tuple[int, set[str]]:
-        """Return how often jobs may be submitted again, and which of them left files.
+    async def _read(self, work: Callable[[], T]) -> T:
+        return await self._files.read(work, seconds=_READ_SECONDS)
+
+    async def _find_with_files(self, job_ids: Sequence[str]) -> set[str]:
+        """Return which jobs left files; raise an `ExecutorError` if that cannot be found out."""
+        found: set[str] = set()
+        for start in range(0, len(job_ids), _READ_AT_ONCE):
+            some = job_ids[start : start + _READ_AT_ONCE]
+            found |= await self._read(lambda: set(filter(self._folder.has_begun, some)))
+        return found
+
+    def _most_submissions(self, begun: Sequence[str]) -> int:
+        """Return how often a job may be submitted again, by what jobs that began left.
 
         If jobs that began left no files, this is not the folder that the nodes write to.
 
@@ -196,16 +214,21 @@ class FreshJobs:
         """
         if problem := self._folder.problem():
             raise ExecutorError(problem)
-        with_files = set(filter(self._folder.has_begun, job_ids))
-        if any(map(self._folder.has_begun, witnesses)):
-            return _MOST_SUBMISSIONS, with_files
+        if any(map(self._folder.has_begun, begun[-_WITNESSES:])):
+            return _MOST_SUBMISSIONS
         first = next(iter(self._begun.values()), None)
         is_elsewhere = first is not None and self._clock() >= first + self._grace
-        return 0 if is_elsewhere else 1, with_files
+        return 0 if is_elsewhere else 1
 
     async def _heard_of(self, jobs: Mapping[str, _Fresh]) -> set[str]:
         """Return which jobs the service has heard of since they were sent, or may have."""
-        asked = (job.spec.has_reported() for job in jobs.values())
+        turns = asyncio.Semaphore(_ASKED_AT_ONCE)
+
+        async def ask(spec: JobSpec) -> bool:
+            async with turns:
+                return await spec.has_reported()
+
+        asked = (ask(job.spec) for job in jobs.values())
         found = await asyncio.gather(*asked, return_exceptions=True)
         heard = {one for one, answer in zip(jobs, found) if answer is True}
         self._withhold(heard, "it has reported events")
@@ -221,6 +244,8 @@ class FreshJobs:
         for job_id in job_ids:
             logger.warning("slurm: lost job %s is not submitted again: %s", job_id, why)
             self.discard(job_id)
+            self._withheld[job_id] = None
+        _trim(self._withheld)
 
 
 def _has_begun(job: SlurmJob) -> bool:

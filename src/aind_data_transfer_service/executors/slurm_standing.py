@@ -51,8 +51,8 @@ class Standing:
         Slurm's numbers of jobs as they are known now, by our own ids.
     cancelled : container of str
         Our own ids of the jobs that were cancelled from here.
-    has_begun : Callable
-        Returns whether Slurm was seen to list a job, by our own id, as begun.
+    may_have_begun : Callable
+        Returns whether a job, by our own id, may have begun although it left no file.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Standing:
         identity: Identity,
         numbers: Mapping[str, int],
         cancelled: Container[str],
-        has_begun: Callable[[str], bool],
+        may_have_begun: Callable[[str], bool],
     ):
         self._folder = folder
         self._files = files
@@ -71,7 +71,7 @@ class Standing:
         self._identity = identity
         self._numbers = numbers
         self._cancelled = cancelled
-        self._has_begun = has_begun
+        self._may_have_begun = may_have_begun
 
     async def of(self, refs: Iterable[str], listed: Listed) -> dict[str, RunStatus]:
         """Say how the named jobs stand; slurmdbd is asked once for all that are not listed."""
@@ -166,7 +166,7 @@ class Standing:
         status = self._folder.end(ref, job_id, cancelled=job_id in self._cancelled)
         if status.record is not EndRecord.FOUND and self._past.is_awaited(job_id):
             return RunStatus(ref, RunState.RUNNING, UNTOLD)
-        if status.reason == NEVER_BEGAN and self._has_begun(job_id):
+        if status.reason == NEVER_BEGAN and self._may_have_begun(job_id):
             return replace(status, reason=FORGOTTEN, record=EndRecord.UNREADABLE)
         return status
 

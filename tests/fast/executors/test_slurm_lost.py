@@ -85,8 +85,19 @@ class AgainTest(LossTest):
                 if claim:
                     (self.folder / claim).write_text("7")
                 await self.executor.statuses([running, lost])
-                self.assertIs(RunState.LOST, (await self.lose(lost)).state)
+                status = await self.lose(lost)
+                self.assertIs(RunState.LOST, status.state)
+                self.assertNotIn("never began", status.reason)
                 self.assert_sent(2)
+
+    async def test_many_jobs_that_are_lost_at_once_are_all_submitted_again(self):
+        started = await self.executor.start([a_job(f"j{number}") for number in range(150)])
+        refs = [one.ref for one in started]
+        self.client.listed.clear()
+        with self.assertLogs(LOGGER, "WARNING"):
+            found = await self.executor.statuses(refs)
+        self.assertEqual({RunState.PENDING}, {one.state for one in found.values()})
+        self.assert_sent(300)
 
     async def test_a_folder_with_claims_tells_that_a_lost_job_never_began(self):
         ref = await self.begin_with_witness(grace=0)
