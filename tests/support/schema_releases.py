@@ -15,6 +15,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,29 @@ def provide(generation: Generation) -> Path:
     return folder / "bin" / "python"
 
 
-def run(generation: Generation, *arguments: str, given: Any = None) -> Any:
-    """Run the program of this folder in a generation's environment, and return its answer."""
+@dataclass(frozen=True)
+class Answer:
+    """What a release says."""
+
+    files: dict[str, str]
+    """What the product ships of it, by the names of the files."""
+    problems: list[list[str]]
+    """What its models say against each document that was given."""
+
+
+def ask(generation: Generation, documents: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> Answer:
+    """Ask the release of a generation for its schemas, and to validate documents.
+
+    Parameters
+    ----------
+    generation : Generation
+        The generation.
+    documents : Sequence
+        What is validated, each a kind of document and its content.
+    """
+    given = [{"kind": kind, "content": content} for kind, content in documents]
     done = subprocess.run(
-        [str(provide(generation)), "-I", str(_PROGRAM), *arguments],
+        [str(provide(generation)), "-I", "-W", "ignore", str(_PROGRAM)],
         input=json.dumps(given),
         capture_output=True,
         text=True,
@@ -62,26 +82,15 @@ def run(generation: Generation, *arguments: str, given: Any = None) -> Any:
     )
     if done.returncode:
         raise AssertionError(f"aind-data-schema {RELEASES[generation]}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout)
-
-
-def problems_of_models(
-    generation: Generation, documents: Sequence[tuple[str, Mapping[str, Any]]]
-) -> list[list[str]]:
-    """Return what the models of a generation say against documents, each a kind and its content."""
-    given = [{"kind": kind, "content": content} for kind, content in documents]
-    return run(generation, "validate", given=given)
-
-
-def generated_files(generation: Generation) -> dict[str, str]:
-    """Return the files that the product ships for a generation, by name, as they ought to be."""
-    answer = run(generation, "schemas")
+    answer = json.loads(done.stdout)
     contents = {**answer["schemas"], "terms": answer["terms"]}
-    return {
-        file_name(generation, kind): json.dumps(one, separators=(",", ":"), ensure_ascii=False)
-        + "\n"
-        for kind, one in contents.items()
-    }
+    files = {file_name(generation, kind): _written(one) for kind, one in contents.items()}
+    return Answer(files, answer["problems"])
+
+
+def _written(content: Any) -> str:
+    """Write a file that the product ships."""
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
 def _root() -> Path:
@@ -120,7 +129,7 @@ def main() -> None:
         provide(generation)
         if sys.argv[1:] != ["write"]:
             continue
-        for name, text in generated_files(generation).items():
+        for name, text in ask(generation).files.items():
             (place / name).write_text(text, encoding="utf-8")
 
 

@@ -72,13 +72,14 @@ class Wanted:
     """A computation that began earlier is not this job's."""
 
 
-def wanted_of(config: BasicUploadJobConfigs, bucket: str, since: datetime) -> Wanted:
-    """Say what a request asks of Code Ocean."""
+def wanted_of(config: BasicUploadJobConfigs, location: str, since: datetime) -> Wanted:
+    """Return what a request asks of Code Ocean, for the asset at a location in a bucket."""
+    place = urlsplit(location)
     kinds = [modality.modality.abbreviation for modality in config.modalities]
     tags = ["raw", config.platform.abbreviation, *kinds, config.subject_id, config.project_name]
     return Wanted(
-        config.s3_prefix,
-        bucket,
+        place.path.strip("/"),
+        place.netloc,
         tuple(dict.fromkeys(tag for tag in tags if tag)),
         config.process_capsule_id or "",
         since,

@@ -28,6 +28,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -62,6 +63,8 @@ class ReadingContext(TypedDict, total=False):
     """Receives the paths that were read as others: how each was written, by what it is now."""
     most_errors: int
     """How many errors of one job are kept."""
+    names_platform: bool
+    """Whether an asset's name begins with the platform, as by default."""
 
 
 class _Rule:
@@ -256,6 +259,15 @@ class BasicUploadJobConfigs(_Model):
     """Whether to only tell what would be done."""
     log_level: LogLevel = "INFO"
     """How much the job logs."""
+    _names_platform: bool = PrivateAttr(default=True)
+
+    @model_validator(mode="after")
+    def _remember_naming(self, info: ValidationInfo) -> Self:
+        """Keep how the service names assets."""
+        context: ReadingContext = info.context or ReadingContext()
+        if not context.get("names_platform", True):
+            self._names_platform = False
+        return self
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
@@ -318,11 +330,13 @@ class BasicUploadJobConfigs(_Model):
     def s3_prefix(self) -> str:
         """The asset's name: `{platform}_{subject_id}_{YYYY-MM-DD}_{HH-MM-SS}`.
 
+        Generation 2 of the metadata schema has names without the platform.
         Its time is the wall clock's, without the offset. Two sessions of one platform and subject
         whose names are equal, as in the hour that the clock shows twice, are refused, not merged.
         """
         moment = self.acq_datetime.isoformat("_", "seconds")[:19].replace(":", "-")
-        return f"{self.platform.abbreviation}_{self.subject_id}_{moment}"
+        name = f"{self.subject_id}_{moment}"
+        return f"{self.platform.abbreviation}_{name}" if self._names_platform else name
 
 
 def path_warnings(

@@ -36,6 +36,7 @@ def parse_jobs(
     processor_optional: bool = False,
     path_mappings: Mapping[str, str] | None = None,
     warn: Callable[[int, str], None] = lambda number, text: None,
+    names_platform: bool = True,
 ) -> ParsedJobs:
     """Read the jobs of a request, each the JSON text of a `BasicUploadJobConfigs`.
 
@@ -59,6 +60,8 @@ def parse_jobs(
         Where the cluster has network names and drives of Windows.
     warn : Callable
         Receives warnings about good jobs: the job's number, and a text `job 2, metadata_dir: …`.
+    names_platform : bool
+        Whether the names of assets begin with the platform.
 
     Returns
     -------
@@ -72,6 +75,7 @@ def parse_jobs(
         allowed_buckets=allowed_buckets,
         processor_optional=processor_optional,
         path_mappings=path_mappings,
+        names_platform=names_platform,
     )
     if bucket_names is not None:
         context["bucket_names"] = bucket_names

@@ -58,6 +58,7 @@ class ReadOptions:
     processor_optional: bool = False
     """Whether `processor_full_name` may be absent."""
     path_mappings: Mapping[str, str] | None = None
+    names_platform: bool = True
     max_bytes: int = MAX_FILE_BYTES
     max_rows: int = MAX_JOBS
 
@@ -187,6 +188,7 @@ class _Reader:
             allowed_buckets=options.allowed_buckets,
             processor_optional=options.processor_optional,
             path_mappings=options.path_mappings,
+            names_platform=options.names_platform,
             most_errors=MAX_COLUMNS,  # each belongs to a column
         )
         if options.bucket_names is not None:

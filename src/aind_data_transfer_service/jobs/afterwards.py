@@ -166,8 +166,7 @@ class AfterwardsKeeper:
         config = BasicUploadJobConfigs.model_validate_json(
             job.upload_job_settings, context=ReadingContext(processor_optional=True)
         )
-        bucket = urlsplit(job.location).netloc
-        wanted = code_ocean.wanted_of(config, bucket, job.submitted_at)
+        wanted = code_ocean.wanted_of(config, job.location, job.submitted_at)
         patience = self._patience(self._settings.afterwards.codeocean_timeout)
         with code_ocean.CodeOcean(self._settings.afterwards, patience) as asked:
             return asked.analyse(wanted)

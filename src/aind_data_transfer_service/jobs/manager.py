@@ -378,6 +378,7 @@ class JobManager:
                 settings.bucket_names,
                 not settings.require_processor_full_name,
                 settings.path_mappings,
+                settings.names_platform,
             )
             jobs = [ToCheck(f"row {job.row}", job) for job in read.jobs]
             found = await self._started.checks.run(jobs)

@@ -27,6 +27,7 @@ class ReadRequest(msgspec.Struct, frozen=True):
     bucket_names: dict[str, str] | None
     processor_optional: bool
     path_mappings: dict[str, str]
+    names_platform: bool = True
 
 
 class FoundModality(msgspec.Struct, frozen=True):
@@ -93,6 +94,7 @@ def _read(message: bytes) -> bytes:
         request.bucket_names,
         request.processor_optional,
         request.path_mappings,
+        request.names_platform,
     )
     result = read_jobs(request.data, request.filename, options)
     reply = ReadReply(

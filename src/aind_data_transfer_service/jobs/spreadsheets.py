@@ -64,6 +64,7 @@ class SpreadsheetReader:
         bucket_names: Mapping[str, str] | None = None,
         processor_optional: bool = False,
         path_mappings: Mapping[str, str] = MappingProxyType({}),
+        names_platform: bool = True,
     ) -> ReadReply:
         """Read a spreadsheet. A file that no worker survives is a file with one error.
 
@@ -86,6 +87,7 @@ class SpreadsheetReader:
             names,
             processor_optional,
             dict(path_mappings),
+            names_platform,
         )
         try:
             reply = await self.pool.ask(msgspec.msgpack.encode(request))

@@ -227,6 +227,7 @@ def _parse_configs(
         not settings.require_processor_full_name,
         settings.path_mappings,
         lambda number, text: warnings.setdefault(f"job {number}", []).append(text),
+        settings.names_platform,
     )
     if parsed.errors:
         return {}, list(parsed.errors)

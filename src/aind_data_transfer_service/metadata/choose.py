@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.ask import Inquiry, ask_all
 from aind_data_transfer_service.metadata.folder import FolderSource
+from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.sources import Found, Source
 from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.metadata import ENRICHES, MetadataSettings, Policy
@@ -71,6 +72,11 @@ class Lab(AbstractContextManager):
     def seconds(self) -> float:
         """How long all questions of one job may take together."""
         return self._choice.time_limit
+
+    @property
+    def generation(self) -> Generation:
+        """The generation of the schema that documents ought to follow."""
+        return self._choice.generation
 
     def chosen(self, kind: str) -> tuple[str, ...]:
         """Name those who are asked for a document, in their order: all that are configured."""

@@ -9,12 +9,14 @@ import math
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from aind_data_transfer_service.errors import MetadataError
-from aind_data_transfer_service.metadata.schemas import Generation
+from aind_data_transfer_service.metadata import second_generation
+from aind_data_transfer_service.metadata.people import people_of
+from aind_data_transfer_service.metadata.schemas import KINDS, Generation, version_of
 from aind_data_transfer_service.metadata.terms import modality, organization, platform, registry
 from aind_data_transfer_service.metadata.validity import (
     MOST_PROBLEMS,
@@ -23,25 +25,14 @@ from aind_data_transfer_service.metadata.validity import (
     status_of,
 )
 
-KINDS = (
-    "subject",
-    "procedures",
-    "data_description",
-    "session",
-    "acquisition",
-    "rig",
-    "instrument",
-    "processing",
-)
-"""The documents that an asset can have, each a file of that name with `.json` at its end."""
 RECORD_NAME = "metadata.nd.json"
 """The one file that repeats all of them."""
 _HALF = re.compile("[\ud800-\udfff]")
 _EXPECTED = ("subject", "procedures", "data_description", "processing")
 _PAIRS = (("session", "acquisition"), ("rig", "instrument"))
+"""Of each pair, an asset has one; generation 2 has the second alone."""
 _SCHEMA_URL = "https://raw.githubusercontent.com/AllenNeuralDynamics/aind-data-schema/main/src/"
 _OF_A_TERM = ("abbreviation", "registry", "registry_identifier")
-_GENERATION = Generation.V0
 _CODE_URL = "https://github.com/AllenNeuralDynamics/aind-data-transfer-service"
 
 
@@ -62,6 +53,8 @@ class Document:
     """What is amiss besides, in words."""
     seconds: float | None = None
     """How long the answer took, where someone was asked."""
+    generation: Generation = Generation.V0
+    """The generation of the schema that it ought to follow."""
 
     @property
     def file_name(self) -> str:
@@ -78,7 +71,8 @@ class Document:
         """List the first problems of an invalid document, each as ``place: what is wrong``."""
         if self.status != Status.INVALID:
             return []
-        found = problems_of(self.kind, self.content) or list(self.notes[:MOST_PROBLEMS])
+        kind = "metadata" if self.file_name == RECORD_NAME else self.kind
+        found = problems_of(kind, self.content, self.generation) or list(self.notes[:MOST_PROBLEMS])
         return found or ["its source holds it to be invalid"]
 
 
@@ -96,6 +90,8 @@ class Facts:
     """Abbreviations of the modalities, each once."""
     acquired: datetime
     """With its zone."""
+    generation: Generation = Generation.V0
+    """The generation of the schema that the documents of the asset follow."""
 
 
 @dataclass(frozen=True)
@@ -158,42 +154,62 @@ def data_description(
         The organization that collected the data, and the one that funds projects of which no
         funding is known; each by its name or abbreviation.
     """
-    sources = [_funding(item) for item in funding if item.get("funder")]
+    generation = facts.generation
+    second = generation == Generation.V2
+    paid = [item for item in funding if item.get("funder")]
+    write_funding = second_generation.funding if second else _funding
+    sources = [write_funding(item, generation) for item in paid]
     if default_funder and not sources:
-        sources = [{"funder": _organization(default_funder)}]
+        sources = [write_funding({"funder": _organization(default_funder, generation)}, generation)]
+    people = _investigators(funding)
+    located = _organization(institution, generation) if institution else None
+    write = second_generation.data_description if second else _description
+    content = write(facts, sources, people, located)
+    content = _headed("data_description", content, generation)
+    return _composed("data_description", content, generation)
+
+
+def _description(
+    facts: Facts,
+    sources: Sequence[Mapping[str, Any]],
+    people: Sequence[Mapping[str, Any]],
+    institution: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Write `data_description.json` as the first generations do."""
+    generation = facts.generation
     content: dict[str, Any] = {
-        "describedBy": _SCHEMA_URL + "aind_data_schema/core/data_description.py",
-        "schema_version": "0.13.4",
         "license": "CC-BY-4.0",
-        "platform": platform(_GENERATION, facts.platform),
+        "platform": platform(generation, facts.platform),
         "subject_id": facts.subject_id,
         "creation_time": facts.acquired.isoformat(),
         "label": None,
         "name": facts.asset,
     }
     if institution:
-        content["institution"] = _organization(institution)
-    content |= {"funding_source": sources, "data_level": "raw", "group": None}
-    investigators = [_person(one) for one in _investigators(funding)]
-    if investigators:
-        content["investigators"] = investigators
+        content["institution"] = institution
+    content |= {"funding_source": list(sources), "data_level": "raw", "group": None}
+    if people:
+        content["investigators"] = [_person(one, generation) for one in people]
     content |= {
         "project_name": facts.project_name,
         "restrictions": None,
-        "modality": [modality(_GENERATION, name) for name in facts.modalities],
+        "modality": [modality(generation, name) for name in facts.modalities],
         "related_data": [],
         "data_summary": None,
     }
-    status = status_of("data_description", content)
-    return Document("data_description", content, status, "composed here")
+    return content
 
 
 def processing(
-    processes: Sequence[Process], processor_full_name: str | None, earlier: Document | None = None
+    processes: Sequence[Process],
+    processor_full_name: str | None,
+    earlier: Document | None = None,
+    generation: Generation = Generation.V0,
 ) -> Document:
     """Compose `processing.json`, after what was done earlier where someone says so.
 
-    If no person is named, the document names none, which the schema calls invalid. A person whom
+    An earlier document is continued in the shape of its own generation. If no person is named, the
+    document names none, which the schemas of generations 0.34 and 1 call invalid. A person whom
     the earlier document names stays.
 
     Raises
@@ -201,25 +217,46 @@ def processing(
     MetadataError
         Where the earlier document has no list of processes to go on with.
     """
-    done = [_process(item) for item in processes]
     if earlier is None:
-        content: dict[str, Any] = {
-            "describedBy": _SCHEMA_URL + "aind_data_schema/core/processing.py",
-            "schema_version": "0.4.7",
-            "processing_pipeline": {
-                "data_processes": done,
-                **({"processor_full_name": processor_full_name} if processor_full_name else {}),
-            },
-            "analyses": [],
-        }
-        return Document("processing", content, status_of("processing", content), "composed here")
-    content = json.loads(json.dumps(earlier.content))
-    check_processing(earlier)
-    pipeline = content["processing_pipeline"]
-    pipeline["data_processes"] += done
-    if processor_full_name and not pipeline.get("processor_full_name"):
+        content = _headed(
+            "processing", _new_processing(generation, processor_full_name), generation
+        )
+        source = "composed here"
+    else:
+        check_processing(earlier)
+        content, source = json.loads(json.dumps(earlier.content)), earlier.source
+    if _is_flat(content):
+        second_generation.add_processes(content, processes, processor_full_name)
+    else:
+        pipeline = content["processing_pipeline"]
+        pipeline["data_processes"] += [_process(item) for item in processes]
+        if processor_full_name and not pipeline.get("processor_full_name"):
+            pipeline["processor_full_name"] = processor_full_name
+    return replace(_composed("processing", content, generation), source=source)
+
+
+def _new_processing(generation: Generation, processor_full_name: str | None) -> dict[str, Any]:
+    """Write a `processing.json` in which nothing was done yet."""
+    if generation == Generation.V2:
+        return {"data_processes": []}
+    pipeline: dict[str, Any] = {"data_processes": []}
+    if processor_full_name:
         pipeline["processor_full_name"] = processor_full_name
-    return Document("processing", content, status_of("processing", content), earlier.source)
+    return {"processing_pipeline": pipeline, "analyses": []}
+
+
+def _is_flat(content: Mapping[str, Any]) -> bool:
+    """Return whether a `processing.json` has its processes in one list, as in generation 2."""
+    return "processing_pipeline" not in content and isinstance(content.get("data_processes"), list)
+
+
+def processes_of(content: Mapping[str, Any]) -> list[Any] | None:
+    """Return the list of what was done that a `processing.json` holds; None if it holds none."""
+    if _is_flat(content):
+        return content["data_processes"]
+    pipeline = content.get("processing_pipeline")
+    found = pipeline.get("data_processes") if isinstance(pipeline, Mapping) else None
+    return found if isinstance(found, list) else None
 
 
 def check_processing(earlier: Document) -> None:
@@ -230,10 +267,10 @@ def check_processing(earlier: Document) -> None:
     MetadataError
         Where it cannot.
     """
-    pipeline = earlier.content.get("processing_pipeline")
-    if not (isinstance(pipeline, Mapping) and isinstance(pipeline.get("data_processes"), list)):
+    if processes_of(earlier.content) is None:
         raise MetadataError(
-            f"{earlier.source} has no list processing_pipeline.data_processes to add this upload to"
+            f"{earlier.source} has no list processing_pipeline.data_processes or data_processes to "
+            "add this upload to"
         )
 
 
@@ -241,29 +278,50 @@ def record(
     facts: Facts, documents: Mapping[str, Document], created: datetime, now: datetime
 ) -> dict[str, Any]:
     """Compose `metadata.nd.json`: every document, and what is known of each."""
-    statuses = statuses_of(documents)
-    return {
-        "describedBy": _SCHEMA_URL + "aind_data_schema/core/metadata.py",
-        "schema_version": "0.2.16",
-        "_id": str(uuid.uuid5(uuid.NAMESPACE_URL, facts.location)),
-        "name": facts.asset,
-        "created": created.isoformat(),
-        "last_modified": now.isoformat(),
-        "location": facts.location,
-        "metadata_status": _overall(statuses),
-        "external_links": [],
-        **{kind: documents[kind].content if kind in documents else None for kind in KINDS},
+    generation = facts.generation
+    content: dict[str, Any] = {"name": facts.asset, "location": facts.location}
+    if generation != Generation.V2:
+        content = {
+            "_id": str(uuid.uuid5(uuid.NAMESPACE_URL, facts.location)),
+            "name": facts.asset,
+            "created": created.isoformat(),
+            "last_modified": now.isoformat(),
+            "location": facts.location,
+            "metadata_status": _overall(statuses_of(documents, generation)),
+            "external_links": [] if generation == Generation.V0 else {},
+        }
+    parts = {k: documents[k].content if k in documents else None for k in KINDS[generation]}
+    return _headed("metadata", content, generation) | parts
+
+
+def _headed(kind: str, content: Mapping[str, Any], generation: Generation) -> dict[str, Any]:
+    """Begin a document with what says of which kind and release it is."""
+    head = {
+        "describedBy": f"{_SCHEMA_URL}aind_data_schema/core/{kind}.py",
+        "schema_version": version_of(generation, kind),
     }
+    named = {"object_type": second_generation.TYPES[kind]} if generation == Generation.V2 else {}
+    return {**named, **head, **content}
 
 
-def statuses_of(documents: Mapping[str, Document]) -> dict[str, Status]:
-    """Tell the status of every document that an asset has or ought to have."""
-    statuses = {kind: documents[kind].status for kind in documents if kind in KINDS}
+def _composed(kind: str, content: Mapping[str, Any], generation: Generation) -> Document:
+    """Make a document of what was composed."""
+    status = status_of(kind, content, generation)
+    return Document(kind, content, status, "composed here", generation=generation)
+
+
+def statuses_of(
+    documents: Mapping[str, Document], generation: Generation = Generation.V0
+) -> dict[str, Status]:
+    """Return the status of every document that an asset has or ought to have."""
+    kinds = KINDS[generation]
+    statuses = {kind: documents[kind].status for kind in documents if kind in kinds}
     statuses |= {kind: Status.MISSING for kind in _EXPECTED if kind not in statuses}
-    for first, second in _PAIRS:
-        if first not in statuses and second not in statuses:
-            statuses |= {first: Status.MISSING}
-    return {kind: statuses[kind] for kind in KINDS if kind in statuses}
+    for pair in _PAIRS:
+        known = [kind for kind in pair if kind in kinds]
+        if not statuses.keys() & set(known):
+            statuses |= {known[0]: Status.MISSING}
+    return {kind: statuses[kind] for kind in kinds if kind in statuses}
 
 
 def _overall(statuses: Mapping[str, Status]) -> Status:
@@ -280,33 +338,31 @@ def _investigators(funding: Sequence[Mapping[str, Any]]) -> list[Mapping[str, An
     """Take the investigators out of what is known of the funding, each once, by name."""
     people: dict[str, Mapping[str, Any]] = {}
     for item in funding:
-        value = item.get("investigators") or ()
-        parts = value.split(",") if isinstance(value, str) else value
-        for part in parts:
-            person = part if isinstance(part, Mapping) else {"name": part}
-            name = str(person.get("name") or "").strip()
-            if name and len(person) > len(people.get(name, ())):
-                people[name] = {**person, "name": name}
+        for person in people_of(item.get("investigators")):
+            if len(person) > len(people.get(person["name"], ())):
+                people[person["name"]] = person
     return list(people.values())
 
 
-def _organization(name: str) -> dict[str, Any]:
+def _organization(name: str, generation: Generation) -> dict[str, Any]:
     """Write an organization as the schema does; of one that it does not list, only the name."""
-    return organization(_GENERATION, name) or {"name": name, **dict.fromkeys(_OF_A_TERM)}
+    return organization(generation, name) or {"name": name, **dict.fromkeys(_OF_A_TERM)}
 
 
-def _person(stated: Mapping[str, Any]) -> dict[str, Any]:
+def _person(stated: Mapping[str, Any], generation: Generation) -> dict[str, Any]:
     """Write a person as the schema does, with the registry's identifier if the source states it."""
     identifier = stated.get("registry_identifier")
-    known = registry(_GENERATION, stated.get("registry")) if identifier else None
+    known = registry(generation, stated.get("registry")) if identifier else None
     person = {"name": stated["name"], "abbreviation": None, "registry": known}
     return {**person, "registry_identifier": identifier if known else None}
 
 
-def _funding(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what the schema knows of a source of funding."""
+def _funding(item: Mapping[str, Any], generation: Generation) -> dict[str, Any]:
+    """Take what the schema knows of a source of funding; it has those funded as one text."""
     found = {key: item[key] for key in ("funder", "grant_number", "fundee") if key in item}
-    return found | {"funder": organization(_GENERATION, item["funder"]) or item["funder"]}
+    if isinstance(found.get("fundee"), list):
+        found["fundee"] = ", ".join(str(one["name"]) for one in people_of(found["fundee"])) or None
+    return found | {"funder": organization(generation, item["funder"]) or item["funder"]}
 
 
 def _process(item: Process) -> dict[str, Any]:

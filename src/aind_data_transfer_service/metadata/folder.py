@@ -12,12 +12,11 @@ from aind_data_transfer_service.drives import DELAYS, Drive, reason
 from aind_data_transfer_service.errors import MetadataError, SourceError
 from aind_data_transfer_service.excluded_names import ExcludedNames
 from aind_data_transfer_service.metadata.documents import (
-    KINDS,
     RECORD_NAME,
     Document,
-    Status,
     status_of,
 )
+from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
 from aind_data_transfer_service.source_roots import SourceRoots
 
@@ -44,6 +43,7 @@ def read_folder(
     roots: SourceRoots | None = None,
     exclude: ExcludedNames | None = None,
     keeps_broken_links_out: bool = False,
+    generation: Generation = Generation.V0,
 ) -> Folder | None:
     """Read all documents of a folder; None where there is no such folder.
 
@@ -59,6 +59,8 @@ def read_folder(
         Names that are left out; by default none.
     keeps_broken_links_out : bool
         Whether a link that leads nowhere is left out, rather than an error.
+    generation : Generation
+        The generation of the schema that the documents ought to follow.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def read_folder(
             found.left_out.append(name)
             continue
         try:
-            document = drive.run(str(path / name), partial(_read, path / name, roots))
+            document = drive.run(str(path / name), partial(_read, path / name, roots, generation))
         except (SourceError, OSError, ValueError, RecursionError) as error:
             is_broken_link = isinstance(error, FileNotFoundError) and os.path.islink(path / name)
             if is_broken_link and keeps_broken_links_out:
@@ -153,7 +155,7 @@ class FolderSource(SourceBase):
             return None
         if not isinstance(content, dict):
             raise MetadataError(f"{path} holds something other than one JSON object")
-        return Found(content, status_of(kind, content) != Status.INVALID, str(path))
+        return Found(content, True, str(path))  # valid as far as this source can tell
 
     def _content(self, kind: str, identifier: str) -> Any:
         """Read a file; None where there is none, and for what cannot be the name of one."""
@@ -188,15 +190,15 @@ def _names(path: Path, roots: SourceRoots) -> list[str]:
         os.close(descriptor)
 
 
-def _read(path: Path, roots: SourceRoots) -> Document:
+def _read(path: Path, roots: SourceRoots, generation: Generation) -> Document:
     """Read one document, its bytes kept as they are."""
     raw = _bytes_of(roots.open(str(path)))
     content = _json(raw)
     if not isinstance(content, dict):
         raise ValueError("holds something other than one JSON object")
     kind = path.name.removesuffix(".json")
-    known = status_of(kind, content) if kind in KINDS else Status.UNKNOWN
-    return Document(kind, content, known, str(path), raw)
+    status = status_of(kind, content, generation)
+    return Document(kind, content, status, str(path), raw, generation=generation)
 
 
 def _bytes(path: Path) -> bytes:

@@ -15,7 +15,6 @@ from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.ask import Answer, Inquiry, procedures_of
 from aind_data_transfer_service.metadata.choose import SHOWN, Lab
 from aind_data_transfer_service.metadata.documents import (
-    KINDS,
     Document,
     Facts,
     Status,
@@ -26,7 +25,9 @@ from aind_data_transfer_service.metadata.documents import (
 )
 from aind_data_transfer_service.metadata.folder import Folder
 from aind_data_transfer_service.metadata.procedures import LISTS, merge_procedures
+from aind_data_transfer_service.metadata.schemas import KINDS, Generation
 from aind_data_transfer_service.metadata.sources import Found, Funding
+from aind_data_transfer_service.metadata.validity import generation_of
 from aind_data_transfer_service.settings.metadata import Policy
 
 _OF_THE_SUBJECT = ("subject", "procedures")
@@ -153,7 +154,9 @@ class _Gathering:
 
     def _take(self, kind: str, found: Found, seconds: float, failed: Sequence[Answer]) -> None:
         """Take a document: its source knows of an invalid one, the schema of others."""
-        status = status_of(kind, found.document) if found.valid else Status.INVALID
+        generation = self._facts.generation
+        is_valid = status_of(kind, found.document, generation)
+        status = is_valid if found.valid else Status.INVALID
         notes = (*found.notes, *(_failure(answer) for answer in failed))
         document = Document(
             kind,
@@ -163,6 +166,7 @@ class _Gathering:
             complete=found.complete,
             notes=notes,
             seconds=round(seconds, 3),
+            generation=generation,
         )
         self.result.documents[kind] = document
         if self._lab.policy(kind) == Policy.IGNORE:
@@ -291,19 +295,23 @@ class _Gathering:
         return problems
 
 
-def provenance(documents: Mapping[str, Document]) -> list[dict[str, Any]]:
+def provenance(
+    documents: Mapping[str, Document], generation: Generation = Generation.V0
+) -> list[dict[str, Any]]:
     """List the documents that an asset has or ought to have, each as a few plain values.
 
     `processing.json` is never missing: where it is not there, it is yet to be written. However
     much there is, the list stays short enough for an event.
     """
     known = documents.keys() | {"processing"}
-    missing = [kind for kind in statuses_of(documents) if kind not in known]
-    others = [kind for kind in documents if kind not in KINDS]
+    kinds = KINDS[generation]
+    missing = [kind for kind in statuses_of(documents, generation) if kind not in known]
+    others = [kind for kind in documents if kind not in kinds]
     rows = {
         kind: {
             "name": document.file_name,
             "status": document.status.value,
+            "generation": generation_of(document.content),
             "source": document.source[:_LONGEST],
             "seconds": document.seconds,
             "complete": document.complete,
@@ -313,7 +321,7 @@ def provenance(documents: Mapping[str, Document]) -> list[dict[str, Any]]:
         for kind, document in documents.items()
     }
     rows |= {k: {"name": f"{k}.json", "status": Status.MISSING.value} for k in missing}
-    return [rows[kind] for kind in (*KINDS, *others) if kind in rows][:_MOST_ROWS]
+    return [rows[kind] for kind in (*kinds, *others) if kind in rows][:_MOST_ROWS]
 
 
 def _without(procedures: Found, failed: Sequence[Answer]) -> Found:

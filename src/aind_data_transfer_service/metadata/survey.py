@@ -17,6 +17,7 @@ from aind_data_transfer_service.metadata.ask import Answer, Inquiry, procedures_
 from aind_data_transfer_service.metadata.choose import Lab, open_lab
 from aind_data_transfer_service.metadata.documents import Document, Status, status_of
 from aind_data_transfer_service.metadata.procedures import merge_procedures
+from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.sources import Found, Funding
 from aind_data_transfer_service.settings.environment import explain_settings
 from aind_data_transfer_service.settings.metadata import ENRICHES, Policy
@@ -109,7 +110,7 @@ def survey(lab: Lab, wanted: Mapping[str, str]) -> list[Row]:
     rows: list[Row] = []
     for kind, identifier in wanted.items():
         answers = [inquiry.answer(kind, name) for name in lab.chosen(kind)]
-        rows += [_row(kind, identifier, answer) for answer in answers]
+        rows += [_row(kind, identifier, answer, lab.generation) for answer in answers]
         if kind == "procedures" and lab.enriches:
             rows.append(_enriched(lab, identifier, answers, inquiry))
         rows += [Row(kind, identifier, name, Outcome.NOT_CONFIGURED) for name in lab.left_out(kind)]
@@ -146,13 +147,13 @@ def _settings() -> UploadSettings:
     return add_parameters(settings, lambda words: print(words, file=sys.stderr))
 
 
-def _row(kind: str, identifier: str, answer: Answer) -> Row:
+def _row(kind: str, identifier: str, answer: Answer, generation: Generation) -> Row:
     """Say what a source answered."""
     frame = (kind, identifier, answer.source)
     if answer.problem:
         return Row(*frame, Outcome.FAILED, answer.seconds, answer.problem)
     if isinstance(answer.value, Found):
-        return _found(*frame, answer.value, answer.seconds)
+        return _found(*frame, answer.value, answer.seconds, generation)
     if kind == "project_names":
         is_there = identifier in (answer.value or ())
     else:
@@ -162,10 +163,15 @@ def _row(kind: str, identifier: str, answer: Answer) -> Row:
     return Row(*frame, outcome, answer.seconds, notes=notes)
 
 
-def _found(kind: str, identifier: str, source: str, found: Found, seconds: float) -> Row:
+def _found(
+    kind: str, identifier: str, source: str, found: Found, seconds: float, generation: Generation
+) -> Row:
     """Say how a document is."""
-    status = status_of(kind, found.document) if found.valid else Status.INVALID
-    document = Document(kind, found.document, status, found.source, notes=found.notes)
+    is_valid = status_of(kind, found.document, generation)
+    status = is_valid if found.valid else Status.INVALID
+    document = Document(
+        kind, found.document, status, found.source, notes=found.notes, generation=generation
+    )
     return Row(
         kind,
         identifier,

@@ -12,7 +12,12 @@ from functools import cache
 from typing import Any
 
 from aind_data_transfer_service.configs.vocabulary import quoted
-from aind_data_transfer_service.metadata.schemas import Generation, read_schema
+from aind_data_transfer_service.metadata.schemas import (
+    KINDS,
+    Generation,
+    read_schema,
+    version_of,
+)
 
 MOST_PROBLEMS = 5
 """How many problems of one document are listed."""
@@ -47,21 +52,19 @@ def problems_of(
 
     None if there is no schema for it: another kind of document, or another release of 0.34.
     """
-    schema = read_schema(generation, kind)
-    if schema is None:
-        return None
-    written, release = (
-        content.get("schema_version"),
-        schema["properties"]["schema_version"]["const"],
-    )
+    if read_schema(generation, kind) is None:
+        is_older = kind in KINDS[Generation.V0]
+        return [f"generation {generation} of the schema has no {kind}.json"] if is_older else None
+    written, release = content.get("schema_version"), version_of(generation, kind)
     if written is not None and written != release:
         if generation_of(content) != generation:
-            return [f"schema_version: {quoted(written)} is not of the generation {generation}"]
+            return [_other_generation(content, generation)]
         if generation == Generation.V0:  # its models accept their own release alone
             return None
         content = {**content, "schema_version": release}
+    validator = _validator(generation, kind)
     try:
-        errors = _validator(generation, kind).iter_errors(_clean(content))
+        errors = validator.iter_errors(_clean(content))
         return _first(line for error in errors for line in _lines(error))
     except ValueError as error:  # nested too deeply
         return _first([f"the document: {error}"])
@@ -71,6 +74,13 @@ def generation_of(content: Mapping[str, Any]) -> Generation | None:
     """Return the generation that a document's `schema_version` is of; None if it is of none."""
     major = str(content.get("schema_version")).partition(".")[0]
     return next((one for one in Generation if one.partition(".")[0] == major), None)
+
+
+def _other_generation(content: Mapping[str, Any], generation: Generation) -> str:
+    """Say that a document is of another generation than the chosen one."""
+    written, found = content["schema_version"], generation_of(content)
+    belongs = f"of generation {found} of the schema" if found else "of no known generation"
+    return f"schema_version: {quoted(written)} is {belongs}, and METADATA_SCHEMA is {generation}"
 
 
 @cache

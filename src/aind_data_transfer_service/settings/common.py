@@ -9,6 +9,7 @@ from tzlocal import get_localzone_name
 
 from aind_data_transfer_service import excluded_names
 from aind_data_transfer_service.configs.bucket_words import BUCKET_WORDS
+from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.kinds import (
     BrokenLinks,
@@ -134,6 +135,16 @@ class CommonSettings(EnvironmentSettings):
             "scratch": self.scratch_bucket_name,
         }
         return {word: name for word, name in found.items() if name}
+
+    @property
+    def generation(self) -> Generation:
+        """The generation of the schema that the documents of assets follow."""
+        return self.metadata.choice.generation
+
+    @property
+    def names_platform(self) -> bool:
+        """Whether the name of an asset begins with its platform: not in generation 2."""
+        return self.generation != Generation.V2
 
     @property
     def s3_endpoint_url(self) -> str | None:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from aind_data_transfer_service.configs.vocabulary import limited_hints, nearest, quoted
+from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.settings.environment import EnvironmentSettings
 from aind_data_transfer_service.settings.objects import MOST_LISTED, read_object, refuse
 from aind_data_transfer_service.settings.sources import (
@@ -63,6 +64,15 @@ def _policy(value: Any) -> Policy:
     if word not in set(Policy):
         raise ValueError(f"{quoted(value)} is not a policy; {_meant(value, Policy)}")
     return Policy(word)
+
+
+def _generation(value: Any) -> Generation:
+    """Take a generation of the schema; the error for anything else lists all of them."""
+    word = value.strip() if isinstance(value, str) else ""
+    if word not in set(Generation):
+        known = ", ".join(Generation)
+        raise ValueError(f"{quoted(value)} is not a generation of aind-data-schema; write {known}")
+    return Generation(word)
 
 
 def _meant(value: Any, known: Iterable[str]) -> str:
@@ -141,6 +151,7 @@ def _read_names(kind: str, value: Any) -> tuple[tuple[str, ...], list[str]]:
 
 _ALL_SOURCES = frozenset().union(*SOURCES.values())
 SourceTable = Annotated[dict[str, dict[str, Any]], PlainValidator(_read_table)]
+ChosenGeneration = Annotated[Generation, BeforeValidator(_generation)]
 OnMissing = Annotated[Policy, BeforeValidator(_policy)]
 
 
@@ -150,6 +161,8 @@ class MetadataSettings(EnvironmentSettings):
     prefix = "METADATA_"
     constants = frozenset({"time_limit"})
 
+    generation: ChosenGeneration = Field(default=Generation.V0, alias="METADATA_SCHEMA")
+    """The generation of aind-data-schema that the documents of assets follow: 0.34, 1 or 2."""
     folder: Annotated[Path, AfterValidator(_absolute)] | None = None
     """A folder of the lab's documents by id: `subject/690165.json`, `rig/…`, and so on."""
     sources: SourceTable | None = None

@@ -265,6 +265,7 @@ class ServiceSettings(CommonSettings):
         environment = {
             "DESTINATION": self.destination_root,
             "LAB_TIMEZONE": self.lab_timezone,
+            "METADATA_SCHEMA": self.generation.value,
             "METADATA_TIMEOUT": str(self.metadata_timeout),
             "UPLOAD_PRIVATE_PATHS": joined_paths(self.private_paths),
         }

@@ -150,7 +150,7 @@ class Afterwards:
             from aind_data_transfer_service.afterwards import code_ocean  # takes a while
 
             patience = code_ocean.Patience(self._settings.codeocean_timeout)
-            wanted = code_ocean.wanted_of(self._config, urlsplit(self._location).netloc, since)
+            wanted = code_ocean.wanted_of(self._config, self._location, since)
             with code_ocean.CodeOcean(self._settings, patience) as asked:
                 return asked.analyse(wanted)
         except Exception as error:  # the asset is whole, whatever this is

@@ -16,17 +16,24 @@ from aind_data_transfer_service.metadata.documents import (
     Process,
     Status,
     check_processing,
+    processes_of,
     processing,
     record,
     status_of,
 )
+from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.upload.plan import Plan
 from aind_data_transfer_service.upload.store import AssetStore
 
 SOFTWARE = "aind-data-transfer-service"
 
 
-def facts_of(config: BasicUploadJobConfigs, location: str, zone: ZoneInfo) -> Facts:
+def facts_of(
+    config: BasicUploadJobConfigs,
+    location: str,
+    zone: ZoneInfo,
+    generation: Generation = Generation.V0,
+) -> Facts:
     """Say what the request says of the asset.
 
     Parameters
@@ -37,6 +44,8 @@ def facts_of(config: BasicUploadJobConfigs, location: str, zone: ZoneInfo) -> Fa
         Where the asset will be.
     zone : ZoneInfo
         The lab's zone, in which times are that name none.
+    generation : Generation
+        The generation of the schema that the documents follow.
     """
     acquired = config.acq_datetime
     abbreviations = [m.modality.abbreviation for m in config.modalities]
@@ -48,6 +57,7 @@ def facts_of(config: BasicUploadJobConfigs, location: str, zone: ZoneInfo) -> Fa
         platform=config.platform.abbreviation,
         modalities=list(dict.fromkeys(abbreviations)),
         acquired=acquired if acquired.tzinfo else acquired.replace(tzinfo=zone),
+        generation=generation,
     )
 
 
@@ -76,12 +86,13 @@ def complete(
     """
     processes = _processes(config, plan, started, ended)
     earlier = documents.get("processing")
-    written = processing(processes, config.processor_full_name, earlier)
+    written = processing(processes, config.processor_full_name, earlier, facts.generation)
     everything = {**documents, "processing": written}
     repeated = record(facts, everything, started, ended)
     kind = RECORD_NAME.removesuffix(".json")
-    status = status_of("metadata", repeated)
-    return {**everything, kind: Document(kind, repeated, status, "composed here")}
+    status = status_of("metadata", repeated, facts.generation)
+    mine = Document(kind, repeated, status, "composed here", generation=facts.generation)
+    return {**everything, kind: mine}
 
 
 def earlier_processing(store: AssetStore, prefix: str, started: datetime) -> Document | None:
@@ -113,10 +124,8 @@ def earlier_processing(store: AssetStore, prefix: str, started: datetime) -> Doc
         raise MetadataError(f"{store.location(key)} is no JSON object")
     document = Document("processing", content, Status.UNKNOWN, store.location(key))
     check_processing(document)
-    pipeline = content["processing_pipeline"]
-    pipeline["data_processes"] = [
-        process for process in pipeline["data_processes"] if not _is_of(process, started)
-    ]
+    done = processes_of(content) or []
+    done[:] = [process for process in done if not _is_of(process, started)]
     return document
 
 

@@ -390,7 +390,14 @@ class UploadJob:
             if self._config.metadata_dir is not None:
                 place = Path(self._config.metadata_dir)
                 roots, leaves_out = self._source_roots(), self._leaves_broken_links_out
-                folder = read_folder(place, self._drive, roots, self._exclude, leaves_out)
+                folder = read_folder(
+                    place,
+                    self._drive,
+                    roots,
+                    self._exclude,
+                    leaves_out,
+                    self._settings.generation,
+                )
                 if folder is None:
                     self._events.warn(f"metadata_dir {self._config.metadata_dir} does not exist")
             with open_lab(self._settings) as lab:
@@ -403,7 +410,7 @@ class UploadJob:
                 if problem:
                     raise MetadataError(f"{shown(document.source)}: {problem}")
             found = {d.file_name: d.status for d in gathered.documents.values()}
-            figures["documents"] = provenance(gathered.documents)
+            figures["documents"] = provenance(gathered.documents, self._settings.generation)
             figures["message"] = ", ".join(f"{name} {status}" for name, status in found.items())
         return gathered.documents, folder.excluded if folder else []
 
@@ -486,7 +493,7 @@ class UploadJob:
             papers = complete(self._config, self._facts(), plan, documents, started, ended)
             arrivals.describe(self._send_documents(papers.values(), claim))
             figures.update(
-                documents=provenance(papers),
+                documents=provenance(papers, self._settings.generation),
                 message=f"{plan.files_total:,} files have arrived"
                 + (f", {sent.earlier:,} objects of them earlier" if sent.earlier else ""),
                 files=plan.files_total,
@@ -628,7 +635,7 @@ class UploadJob:
 
     def _facts(self) -> Facts:
         """Say what the request says of the asset."""
-        return facts_of(self._config, self._location, self._zone)
+        return facts_of(self._config, self._location, self._zone, self._settings.generation)
 
     def _tell_end(self, outcome: Outcome, message: str, **more: bool) -> None:
         """Tell that the job has ended well."""

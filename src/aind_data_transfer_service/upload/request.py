@@ -84,6 +84,7 @@ def read_request(
         "processor_optional": True,  # whether it is, the service has decided
         "path_mappings": settings.path_mappings,
         "read_paths": read_paths,
+        "names_platform": settings.names_platform,
     }
     if not settings.upload_recorded:
         context["bucket_names"] = settings.bucket_names

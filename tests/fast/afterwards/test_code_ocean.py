@@ -137,8 +137,8 @@ class MainPath(CodeOceanTest):
 
     def test_what_a_request_says_becomes_tags(self) -> None:
         config = BasicUploadJobConfigs.model_validate_json(upload_settings())
-        wanted = wanted_of(config, "recordings", datetime.now(UTC))
-        self.assertEqual(config.s3_prefix, wanted.name)
+        wanted = wanted_of(config, "s3://recordings/690165_2024", datetime.now(UTC))
+        self.assertEqual(("690165_2024", "recordings"), (wanted.name, wanted.bucket))
         self.assertEqual("", wanted.capsule_id)
         for tag in ("raw", config.platform.abbreviation, config.subject_id, config.project_name):
             self.assertIn(tag, wanted.tags)

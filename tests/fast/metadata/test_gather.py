@@ -10,7 +10,6 @@ from pathlib import Path
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.choose import Lab
 from aind_data_transfer_service.metadata.documents import (
-    KINDS,
     Document,
     Facts,
     Process,
@@ -23,6 +22,7 @@ from aind_data_transfer_service.metadata.documents import (
 )
 from aind_data_transfer_service.metadata.folder import FolderSource, read_folder
 from aind_data_transfer_service.metadata.gather import gather
+from aind_data_transfer_service.metadata.schemas import KINDS, Generation
 from aind_data_transfer_service.metadata.service import MetadataService
 from tests.support.metadata import MetadataServer
 
@@ -275,7 +275,7 @@ class TestDocuments(GatherTestCase):
             documents = {kind: Document(kind, {}, s, "") for kind, s in statuses.items()}
             return record(FACTS, documents, MOMENT, MOMENT)["metadata_status"]
 
-        everything = dict.fromkeys(KINDS, Status.VALID)
+        everything = dict.fromkeys(KINDS[Generation.V0], Status.VALID)
         self.assertEqual(overall(**everything), "Valid")
         self.assertEqual(overall(**everything | {"rig": Status.UNKNOWN}), "Unknown")
         invalid = {"rig": Status.UNKNOWN, "session": Status.INVALID}

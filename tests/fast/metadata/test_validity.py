@@ -6,8 +6,7 @@ import sys
 import unittest
 from importlib.resources import files
 
-from aind_data_transfer_service.metadata.documents import KINDS
-from aind_data_transfer_service.metadata.schemas import RELEASES, read_schema
+from aind_data_transfer_service.metadata.schemas import KINDS, Generation, version_of
 from aind_data_transfer_service.metadata.validity import Status, problems_of, status_of
 from tests.support import slow
 
@@ -27,9 +26,10 @@ class Validity(unittest.TestCase):
                 self.assertEqual([], problems_of(kind, sample(kind)))
 
     def test_there_is_a_schema_for_every_document(self) -> None:
-        for kind in (*KINDS, "metadata"):
-            with self.subTest(kind):
-                self.assertTrue(problems_of(kind, {"nobody": "knows this"}))
+        for generation, kinds in KINDS.items():
+            for kind in (*kinds, "metadata"):
+                with self.subTest(kind, generation=generation):
+                    self.assertTrue(problems_of(kind, {"name": 1}, generation))
 
     def test_each_problem_names_the_place_and_what_is_wrong_there(self) -> None:
         surgery = "subject_procedures.0"
@@ -111,7 +111,21 @@ class Validity(unittest.TestCase):
     def test_a_document_of_another_generation_is_not_valid(self) -> None:
         for version in ("2.0.0", "9.9.9", "soon", 3):
             [problem] = problems_of("subject", sample("subject") | {"schema_version": version})
-            self.assertEqual(f'schema_version: "{version}" is not of the generation 0.34', problem)
+            belongs = "generation 2 of the schema" if version == "2.0.0" else "no known generation"
+            words = f'"{version}" is of {belongs}, and METADATA_SCHEMA is 0.34'
+            self.assertEqual(f"schema_version: {words}", problem)
+        [problem] = problems_of("subject", sample("subject"), Generation.V2)
+        self.assertIn("is of generation 0.34 of the schema, and METADATA_SCHEMA is 2", problem)
+
+    def test_of_the_later_generations_any_release_may_be_valid(self) -> None:
+        quality = {"metrics": [], "default_grouping": [], "schema_version": "2.1.0"}
+        self.assertEqual([], problems_of("quality_control", quality, Generation.V2))
+        self.assertTrue(problems_of("quality_control", quality | {"x": 1}, Generation.V2))
+
+    def test_a_document_that_a_generation_does_not_have_is_not_valid_there(self) -> None:
+        [problem] = problems_of("rig", sample("rig"), Generation.V2)
+        self.assertEqual("generation 2 of the schema has no rig.json", problem)
+        self.assertIsNone(problems_of("quality_control", {}, Generation.V0))
 
     @slow
     def test_nothing_of_aind_data_schema_is_imported(self) -> None:
@@ -128,9 +142,7 @@ class Validity(unittest.TestCase):
         self.assertEqual(("[]\n", ""), (run.stdout, run.stderr))
 
     def test_every_document_of_a_release_has_a_version_of_its_generation(self) -> None:
-        for generation in RELEASES:
-            for kind in (*KINDS, "metadata"):
-                schema = read_schema(generation, kind)
-                if schema is not None:
-                    version = schema["properties"]["schema_version"]["const"]
-                    self.assertEqual(generation.partition(".")[0], version.partition(".")[0])
+        for generation, kinds in KINDS.items():
+            for kind in (*kinds, "metadata"):
+                version = version_of(generation, kind)
+                self.assertEqual(generation.partition(".")[0], version.partition(".")[0])

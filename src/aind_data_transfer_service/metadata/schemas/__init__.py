@@ -19,8 +19,19 @@ class Generation(StrEnum):
     V2 = "2"
 
 
-RELEASES = {Generation.V0: "0.34.4"}
+RELEASES = {Generation.V0: "0.34.4", Generation.V1: "1.4.0", Generation.V2: "2.9.2"}
 """The release whose schemas stand for a generation."""
+_OF_BOTH = ("subject", "procedures", "data_description")
+_OF_THE_FIRST = (*_OF_BOTH, "session", "acquisition", "rig", "instrument", "processing")
+KINDS = {
+    Generation.V0: _OF_THE_FIRST,
+    Generation.V1: (*_OF_THE_FIRST, "quality_control"),
+    Generation.V2: (
+        *(*_OF_BOTH, "acquisition", "instrument", "processing"),
+        *("quality_control", "model"),
+    ),
+}
+"""The documents that an asset can have, each a file of that name with `.json` at its end."""
 
 
 @cache
@@ -33,6 +44,12 @@ def read_schema(generation: Generation, kind: str) -> dict[str, Any] | None:
 def read_terms(generation: Generation) -> dict[str, list[Any]]:
     """Return the modalities, platforms, organizations and registries of a generation, in full."""
     return _read(file_name(generation, "terms")) or {}
+
+
+def version_of(generation: Generation, kind: str) -> str:
+    """Return the `schema_version` of a kind of document."""
+    schema = read_schema(generation, kind) or {}
+    return schema["properties"]["schema_version"]["const"]
 
 
 def file_name(generation: Generation, content: str) -> str:

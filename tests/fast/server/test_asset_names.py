@@ -1,0 +1,41 @@
+"""Names of assets, which have no platform in generation 2 of the metadata schema."""
+
+import unittest
+
+from aind_data_transfer_service.settings.metadata import LabSettings, MetadataSettings
+from tests.support.application import ApplicationTest
+from tests.support.requests import upload_settings
+
+NAME = "690165_2024-02-19_11-25-17"
+COLUMNS = (
+    "processor_full_name,project_name,platform,acq_datetime,subject_id,modality0,modality0.source"
+)
+
+
+class AssetNames(ApplicationTest):
+    """The service of a lab that has chosen generation 2."""
+
+    settings = {"metadata": LabSettings(choice=MetadataSettings(generation="2"))}
+
+    async def test_a_job_is_named_without_its_platform(self) -> None:
+        texts = [upload_settings(self.data_dir, subject_id="690165")]
+        response = await self.client.post("/api/submit_basic_jobs", json={"jobs": texts})
+        [entry] = self.envelope(response)["responses"]
+        answer = await self.client.get(f"/api/jobs/{entry['job_id']}")
+        job = self.envelope(answer)["job"]
+        self.assertEqual(NAME, job["name"])
+        self.assertTrue(job["location"].endswith(f"/{NAME}"), job["location"])
+
+    async def test_rows_that_differ_by_platform_alone_are_one_asset(self) -> None:
+        rows = [
+            f"Anna Apple,Ephys,{platform},2024-02-19 11:25:17,690165,behavior,{self.data_dir}"
+            for platform in ("behavior", "ecephys")
+        ]
+        file = ("jobs.csv", "\n".join([COLUMNS, *rows]).encode())
+        response = await self.client.post("/api/validate_csv", files={"file": file})
+        [error] = self.envelope(response)["errors"]
+        self.assertIn(f"the same asset as row 2 ({NAME})", error)
+
+
+if __name__ == "__main__":
+    unittest.main()
