@@ -24,6 +24,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.metadata.validity import problems_of
 from aind_data_transfer_service.upload.events import Kind, Step
+from aind_data_transfer_service.upload.job import UploadJob
 from aind_data_transfer_service.upload.preflight import check_session
 from aind_data_transfer_service.upload.store import mark_key
 from tests.support import campaign, slow
@@ -563,7 +564,7 @@ class TestDestination(TransferTestCase):
 
     def test_a_request_without_a_bucket_is_refused(self):
         with self.assertRaisesRegex(RequestError, "s3_bucket"):
-            self.run_job(s3_bucket=None)
+            UploadJob(self.config(s3_bucket=None), self.settings(destination="s3://"))
 
 
 class TestMetadata(TransferTestCase):
