@@ -67,7 +67,6 @@ _LIMITS = ("time_limit", *sorted(MEMORY))
 """What the body of a request can hold that submits a job again."""
 _WORDS = {
     "missing": "is missing",
-    "int_type": "is no whole number",
     "list_type": "is no list",
     "too_short": "is empty; send at least one job",
     "model_attributes_type": "is no JSON object",
