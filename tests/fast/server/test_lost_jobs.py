@@ -1,5 +1,7 @@
 """Jobs that a cluster, a mock on HTTP, loses soon after it accepted them."""
 
+import asyncio
+
 import httpx
 
 from aind_data_transfer_service.jobs.manager import JobManager
@@ -40,8 +42,10 @@ class LostJobsTest(ClusterServiceTest):
     async def lose(self, manager: JobManager, job_id: str) -> tuple[JobState, int]:
         """Have the cluster lose all jobs; return the state of ours, and how many were submitted."""
         self.cluster._jobs.clear()
-        with self.assertLogs(LOG, "WARNING"):
-            await manager._term.monitor.look()
+        with self.assertLogs(LOG, "WARNING") as logs:
+            async with asyncio.timeout(10):
+                while not logs.output:  # right after a list of all jobs there is a rest
+                    await manager._term.monitor.look()
         return (await manager.get(job_id)).state, self.cluster._last_id
 
     async def test_one_that_told_nothing_is_submitted_again(self):
