@@ -14,7 +14,13 @@ CUT = {"shards": 2}
 
 
 class LossTest(SlurmTest):
-    """A cluster that loses jobs."""
+    """A cluster that loses jobs, and is asked for all of them at each look."""
+
+    async def asyncSetUp(self):
+        self.enterContext(
+            patch("aind_data_transfer_service.executors.slurm_listing.LONGEST_REST", 0.0)
+        )
+        await super().asyncSetUp()
 
     async def lose(self, ref: str, number: int = 0):
         """Have the controller lose a job, or all of them, and return how one is then."""
