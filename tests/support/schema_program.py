@@ -10,6 +10,7 @@ import json
 import sys
 from typing import Any
 
+from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 MODELS = {
@@ -161,11 +162,16 @@ def _references(schema: Any) -> set[str]:
 
 
 def terms() -> dict[str, Any]:
-    """Write the terms of this release in full: modalities, platforms, organizations, registries."""
+    """Write the terms of this release: modalities, platforms, organizations, registries.
+
+    All in full, but of those organizations that may fund and that may collect data the names.
+    """
     return {
         "modalities": _terms("modalities", "Modality"),
         "platforms": _terms("platforms", "Platform"),
         "organizations": _terms("organizations", "Organization"),
+        "funders": _names_of("FUNDERS"),
+        "institutions": _names_of("RESEARCH_INSTITUTIONS"),
         "registries": _registries(),
     }
 
@@ -184,6 +190,14 @@ def _terms(module: str, name: str) -> list[Any]:
         return []
     terms = [one() if isinstance(one, type) else one for one in _every(known)]
     return [json.loads(one.model_dump_json()) for one in terms]
+
+
+def _names_of(role: str) -> list[str]:
+    """Name the organizations that have a role; as of generation 2 every one may have each."""
+    found = getattr(_module("organizations").Organization, role, None)
+    if found is None:
+        return []
+    return [*TypeAdapter(found).json_schema()["discriminator"]["mapping"]]
 
 
 def _every(known: Any) -> Any:

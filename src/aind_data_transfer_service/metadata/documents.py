@@ -14,10 +14,10 @@ from datetime import datetime
 from typing import Any
 
 from aind_data_transfer_service.errors import MetadataError
-from aind_data_transfer_service.metadata import second_generation
+from aind_data_transfer_service.metadata import second_generation, terms
 from aind_data_transfer_service.metadata.people import people_of
 from aind_data_transfer_service.metadata.schemas import KINDS, Generation, version_of
-from aind_data_transfer_service.metadata.terms import modality, organization, platform, registry
+from aind_data_transfer_service.metadata.terms import modality, platform, registry
 from aind_data_transfer_service.metadata.validity import (
     MOST_PROBLEMS,
     Status,
@@ -160,9 +160,10 @@ def data_description(
     write_funding = second_generation.funding if second else _funding
     sources = [write_funding(item, generation) for item in paid]
     if default_funder and not sources:
-        sources = [write_funding({"funder": _organization(default_funder, generation)}, generation)]
+        funder = _organization(terms.funder(generation, default_funder))
+        sources = [write_funding({"funder": funder}, generation)]
     people = _investigators(funding)
-    located = _organization(institution, generation) if institution else None
+    located = _organization(terms.institution(generation, institution)) if institution else None
     write = second_generation.data_description if second else _description
     content = write(facts, sources, people, located)
     content = _headed("data_description", content, generation)
@@ -344,9 +345,9 @@ def _investigators(funding: Sequence[Mapping[str, Any]]) -> list[Mapping[str, An
     return list(people.values())
 
 
-def _organization(name: str, generation: Generation) -> dict[str, Any]:
+def _organization(found: Any) -> dict[str, Any]:
     """Write an organization as the schema does; of one that it does not list, only the name."""
-    return organization(generation, name) or {"name": name, **dict.fromkeys(_OF_A_TERM)}
+    return {"name": found, **dict.fromkeys(_OF_A_TERM)} if isinstance(found, str) else found
 
 
 def _person(stated: Mapping[str, Any], generation: Generation) -> dict[str, Any]:
@@ -362,7 +363,7 @@ def _funding(item: Mapping[str, Any], generation: Generation) -> dict[str, Any]:
     found = {key: item[key] for key in ("funder", "grant_number", "fundee") if key in item}
     if isinstance(found.get("fundee"), list):
         found["fundee"] = ", ".join(str(one["name"]) for one in people_of(found["fundee"])) or None
-    return found | {"funder": organization(generation, item["funder"]) or item["funder"]}
+    return found | {"funder": terms.funder(generation, item["funder"])}
 
 
 def _process(item: Process) -> dict[str, Any]:

@@ -24,18 +24,30 @@ def platform(generation: Generation, abbreviation: str) -> dict[str, Any]:
     return _term(generation, "platforms", names) or {"abbreviation": abbreviation}
 
 
-def organization(generation: Generation, value: Any) -> dict[str, Any] | None:
-    """Return the organization with a name or abbreviation; None if the generation lists none.
+def funder(generation: Generation, stated: Any) -> Any:
+    """Complete a funder with what the generation lists of it.
 
     Parameters
     ----------
     generation : Generation
-        Whose list of organizations is searched.
-    value : Any
+        Whose list of funders is searched.
+    stated : Any
         A name, an abbreviation, or an organization as a generation of the schema writes it.
     """
-    name = value.get("name") if isinstance(value, Mapping) else value
-    return _term(generation, "organizations", {name}) if isinstance(name, str) else None
+    return _organization(generation, "funders", stated)
+
+
+def institution(generation: Generation, stated: Any) -> Any:
+    """Complete an institution with what the generation lists of it.
+
+    Parameters
+    ----------
+    generation : Generation
+        Whose list of institutions is searched.
+    stated : Any
+        A name, an abbreviation, or an organization as a generation of the schema writes it.
+    """
+    return _organization(generation, "institutions", stated)
 
 
 def registry(generation: Generation, value: Any) -> Any:
@@ -48,6 +60,43 @@ def registry(generation: Generation, value: Any) -> Any:
         written = known if isinstance(known, str) else known["name"]
         if folded(written.partition(" (")[0]) == bare or folded(written).endswith(f"({bare})"):
             return known
+    return None
+
+
+def _organization(generation: Generation, role: str, stated: Any) -> Any:
+    """Return the organization that is stated, with what the generation lists of it besides.
+
+    What is stated is never replaced: if a value contradicts the list, nothing is added.
+    """
+    given = {"name": stated} if isinstance(stated, str) else stated
+    name = given.get("name") if isinstance(given, Mapping) else None
+    found = _listed(generation, role, name) if isinstance(name, str) else None
+    if found is None:
+        return stated
+    if isinstance(stated, str):
+        return found
+    values = {key: value for key, value in stated.items() if value is not None and key != "name"}
+    if "registry" in values:
+        values["registry"] = registry(generation, values["registry"]) or values["registry"]
+    if any(key in found and found[key] != value for key, value in values.items()):
+        return stated
+    return {**found, **values, "name": name}
+
+
+def _listed(generation: Generation, role: str, name: str) -> dict[str, Any] | None:
+    """Find an organization of a role by its name or, if it is nobody's, by its abbreviation.
+
+    Generation 2 accepts every organization in each role. Abbreviations, which organizations share
+    with others that no schema lists, are compared with those of the role in generation 1.
+    """
+    known = read_terms(generation)["organizations"]
+    roles = read_terms(generation)[role] or read_terms(Generation.V1)[role]
+    in_role = [one for one in known if one["name"] in roles]
+    by_name = in_role if read_terms(generation)[role] else known
+    for key, terms in (("name", by_name), ("abbreviation", in_role)):
+        found = [one for one in terms if one[key] and folded(one[key]) == folded(name)]
+        if len(found) == 1:
+            return dict(found[0])
     return None
 
 

@@ -16,7 +16,7 @@ from aind_data_transfer_service.metadata.documents import (
     processing,
 )
 from aind_data_transfer_service.metadata.schemas import Generation
-from aind_data_transfer_service.metadata.terms import modality, organization
+from aind_data_transfer_service.metadata.terms import institution, modality
 from aind_data_transfer_service.metadata.validity import problems_of
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -78,11 +78,76 @@ class Terms(unittest.TestCase):
         self.assertIn("modality.0.name: missing", document.problems)
 
     def test_an_organization_of_one_generation_is_found_in_another(self) -> None:
-        old = organization(Generation.V0, "AIND")
+        old = institution(Generation.V0, "AIND")
         self.assertEqual("ROR", old["registry"]["abbreviation"])
-        new = organization(Generation.V2, old)
+        new = institution(Generation.V2, old)
         self.assertEqual("Research Organization Registry (ROR)", new["registry"])
         self.assertEqual(old["registry_identifier"], new["registry_identifier"])
+
+
+class Funders(unittest.TestCase):
+    """Funders and institutions, as sources and settings state them."""
+
+    @staticmethod
+    def describe(funder, generation=Generation.V0, institution="NYU"):
+        """Compose a description with one funder, and return how the funder is written."""
+        facts = replace(FACTS, generation=generation)
+        content = data_description(facts, [{"funder": funder}], institution).content
+        return content["funding_source"][0]["funder"]
+
+    def test_a_name_that_is_the_abbreviation_of_another_organization_stays(self) -> None:
+        for generation in Generation:
+            for name in ("ASI", "Columbia", "MGI", "CRL", "AIND", "NJ"):
+                for stated in (name, {"name": name, "abbreviation": name}):
+                    with self.subTest(stated, generation=generation):
+                        found = self.describe(stated, generation)
+                        self.assertEqual(stated, found)
+
+    def test_what_a_source_states_of_a_funder_is_never_replaced(self) -> None:
+        for more in (
+            {"registry_identifier": "x"},
+            {"abbreviation": "SF"},
+            {"registry": {"name": "Funder Registry"}, "registry_identifier": "01cmst727"},
+            {"registry": ORCID, "registry_identifier": "01cmst727"},
+        ):
+            stated = {"name": "Simons Foundation", **more}
+            for generation in Generation:
+                with self.subTest(stated, generation=generation):
+                    self.assertEqual(stated, self.describe(stated, generation))
+
+    def test_what_is_absent_is_added_to_a_funder_that_the_schema_lists(self) -> None:
+        for stated in (
+            "Simons Foundation",
+            " simons  foundation ",
+            {"name": "Simons Foundation"},
+            {"name": "Simons Foundation", "registry": None, "registry_identifier": "01cmst727"},
+        ):
+            for generation in Generation:
+                with self.subTest(stated, generation=generation):
+                    found = self.describe(stated, generation)
+                    self.assertEqual("Simons Foundation", found["name"])
+                    self.assertEqual("01cmst727", found["registry_identifier"])
+                    self.assertIn("Research Organization Registry", str(found["registry"]))
+
+    def test_an_abbreviation_of_a_funder_in_the_schema_is_written_in_full(self) -> None:
+        name = "National Institute of Neurological Disorders and Stroke"
+        for generation in Generation:
+            self.assertEqual(name, self.describe("NINDS", generation)["name"])
+
+    def test_funders_and_institutions_of_settings_are_those_of_the_generation(self) -> None:
+        for generation in Generation:
+            facts = replace(FACTS, generation=generation)
+            content = data_description(facts, (), "ASI", "Columbia").content
+            self.assertEqual(empty("ASI"), content["institution"])
+            self.assertEqual(empty("Columbia"), content["funding_source"][0]["funder"])
+            content = data_description(facts, (), "columbia", "AI").content
+            self.assertEqual("Columbia University", content["institution"]["name"])
+            self.assertEqual("Allen Institute", content["funding_source"][0]["funder"]["name"])
+
+
+def empty(name: str) -> dict:
+    """Write an organization of which only the name is known."""
+    return {"name": name, "abbreviation": None, "registry": None, "registry_identifier": None}
 
 
 class SecondGeneration(unittest.TestCase):

@@ -42,7 +42,7 @@ def read_schema(generation: Generation, kind: str) -> dict[str, Any] | None:
 
 @cache
 def read_terms(generation: Generation) -> dict[str, list[Any]]:
-    """Return the modalities, platforms, organizations and registries of a generation, in full."""
+    """Return the modalities, platforms, organizations and registries of a generation."""
     return _read(file_name(generation, "terms")) or {}
 
 
