@@ -22,6 +22,7 @@ from aind_data_transfer_service.metadata.documents import (
 from aind_data_transfer_service.metadata.schemas import Generation, read_terms
 from tests.fast.metadata.test_validity import sample
 from tests.support import slow
+from tests.support.schema_changes import changes
 from tests.support.schema_releases import ask
 
 MOMENT = datetime(2024, 2, 19, 19, 25, 17, tzinfo=UTC)
@@ -55,12 +56,15 @@ class SchemaReleases:
     generation: Generation
     of_others = re.compile("(?!)")
     """What the models say of documents that other people have to bring."""
+    changed: tuple[tuple[str, str, dict[str, Any], bool], ...] = ()
+    """Documents of the demo with a value replaced, and whether each is valid."""
 
     @classmethod
     def setUpClass(cls) -> None:
         """Ask the release once: importing it takes seconds."""
         cls.documents = cls.everything()
         given = [(kind, content) for _, kind, content in cls.documents]
+        given += [(kind, content) for kind, _, content, _ in cls.changed]
         cls.answer = ask(cls.generation, given)
 
     @classmethod
@@ -127,6 +131,14 @@ class TestGeneration0(SchemaReleases, unittest.TestCase):
     """aind-data-schema 0.34.4."""
 
     generation = Generation.V0
+    changed = tuple(changes())
+
+    @slow
+    def test_the_models_judge_changes_of_values_as_the_fast_tests_expect(self) -> None:
+        answers = self.answer.problems[len(self.documents) :]
+        for (_, change, _, is_valid), problems in zip(self.changed, answers, strict=True):
+            with self.subTest(change):
+                self.assertEqual(is_valid, not problems, problems)
 
 
 class TestGeneration1(SchemaReleases, unittest.TestCase):

@@ -29,22 +29,53 @@ MODELS = {
 _WORDS = {"title", "description", "examples", "default", "discriminator"}
 """Keywords that decide nothing about a document."""
 _TYPES = {"null", "boolean", "object", "array", "number", "integer", "string"}
-_TIME = r"^\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?$"
-_ANY_MOMENT = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?$"
+_LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
 
 class Generator(GenerateJsonSchema):
-    """Describes times as the models read them: JSON Schema's own formats require an offset."""
+    """Describes times and decimal numbers as the models read them, by formats of the product.
+
+    JSON Schema's own formats of times require an offset, and its numbers are not text.
+    """
+
+    def date_schema(self, schema: Any) -> Any:
+        """Accept a date, or a date and time at midnight."""
+        return {"type": "string", "format": "date"}
 
     def datetime_schema(self, schema: Any) -> Any:
-        """Require an offset of those times only that the models want with one."""
-        if schema.get("tz_constraint") == "aware":
-            return {"type": "string", "format": "date-time"}
-        return {"type": "string", "pattern": _ANY_MOMENT}
+        """Accept a time without an offset: every model takes it as local time."""
+        return {"type": "string", "format": "date-time"}
 
     def time_schema(self, schema: Any) -> Any:
         """Accept a time of day without an offset."""
-        return {"type": "string", "pattern": _TIME}
+        return {"type": "string", "format": "time"}
+
+    def decimal_schema(self, schema: Any) -> Any:
+        """Accept a number, or a number as text, within the same limits."""
+        limits = {word: int(schema[key]) for key, word in _LIMITS.items() if key in schema}
+        return {"type": ["number", "string"], **limits, "format": _number_format(limits)}
+
+    def function_after_schema(self, schema: Any) -> Any:
+        """Keep the limits of a decimal that may be null, which pydantic 2.7 has as functions."""
+        inner, limits = schema, {}
+        while inner["type"] == "function-after":
+            limits |= getattr(inner["function"]["function"], "keywords", {})
+            inner = inner["schema"]
+        if inner["type"] == "decimal":
+            return self.decimal_schema({**inner, **limits})
+        return super().function_after_schema(schema)
+
+
+def _number_format(limits: dict[str, int]) -> str:
+    """Name the format of a number as text; the product has to know it."""
+    match limits:
+        case {"minimum": least, "maximum": most}:
+            return f"number from {least} to {most}"
+        case {"minimum": least}:
+            return f"number of at least {least}"
+    if limits:
+        raise ValueError(f"there is no format for numbers with the limits {limits}")
+    return "number"
 
 
 def models() -> dict[str, Any]:
@@ -64,6 +95,7 @@ def schemas() -> dict[str, Any]:
     written = {}
     for kind, model in found.items():
         schema = model.model_json_schema(schema_generator=Generator)
+        schema["properties"].get("describedBy", {}).pop("const", None)  # the models take any text
         if kind == "metadata":  # as the model does, which judges its parts on their own
             for part in found.keys() & schema["properties"].keys():
                 schema["properties"][part] = {"type": ["object", "null"]}
@@ -220,8 +252,8 @@ def problems(kind: str, content: Any) -> list[str]:
     """List what the model of a kind of document says against a document."""
     try:
         models()[kind].model_validate_json(json.dumps(content))
-    except ValueError as error:
-        return [str(error)]
+    except (ValueError, KeyError) as error:  # rules between fields look for those that were wrong
+        return [repr(error)]
     return []
 
 

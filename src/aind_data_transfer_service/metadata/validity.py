@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from aind_data_transfer_service.configs.vocabulary import quoted
+from aind_data_transfer_service.metadata.formats import FORMATS
 from aind_data_transfer_service.metadata.schemas import (
     KINDS,
     Generation,
@@ -88,7 +89,8 @@ def _validator(generation: Generation, kind: str) -> Any:
     """Compile a schema; this takes up to some tens of milliseconds, so it is done when needed."""
     from jsonschema_rs import Draft202012Validator  # loads a large library
 
-    return Draft202012Validator(read_schema(generation, kind) or {}, validate_formats=True)
+    schema = read_schema(generation, kind) or {}
+    return Draft202012Validator(schema, formats=FORMATS, validate_formats=True)
 
 
 def _clean(content: Mapping[str, Any]) -> Any:

@@ -4,17 +4,14 @@ import json
 import subprocess
 import sys
 import unittest
-from importlib.resources import files
+from pathlib import Path
 
+from aind_data_transfer_service.metadata import schemas
+from aind_data_transfer_service.metadata.formats import FORMATS
 from aind_data_transfer_service.metadata.schemas import KINDS, Generation, version_of
 from aind_data_transfer_service.metadata.validity import Status, problems_of, status_of
 from tests.support import slow
-
-
-def sample(kind: str) -> dict:
-    """Read a document of the demo."""
-    folder = files("aind_data_transfer_service.demo") / "metadata"
-    return json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
+from tests.support.schema_changes import changes, sample
 
 
 class Validity(unittest.TestCase):
@@ -46,13 +43,32 @@ class Validity(unittest.TestCase):
             ("procedures", {"specimen_procedures": [3]}, 'specimen_procedures.0: "3" is not of'),
             ("rig", {"modification_date": "soon"}, 'modification_date: "soon" is not a date'),
             ("rig", {"mouse_platform": {"name": "x"}}, "mouse_platform.device_type: missing"),
-            ("session", {"session_start_time": "2024-02-19T11:25:17"}, "_time: "),
+            ("session", {"session_start_time": "2024-02-30T11:25:17"}, "is not a date-time"),
+            ("session", {"animal_weight_prior": "heavy"}, '"heavy" is not a number'),
+            (
+                "rig",
+                {"mouse_platform": sample("rig")["mouse_platform"] | {"radius": "-3"}},
+                '"-3" is not a number of at least 0',
+            ),
             ("session", {"active_mouse_platform": "no"}, 'platform: "no" is not of type boolean'),
             ("session", {"documents": 1}, "documents: not a field of this document"),
         ):
             with self.subTest(words):
                 [problem] = problems_of(kind, sample(kind) | change)
                 self.assertIn(words, problem)
+
+    def test_every_change_of_a_value_is_judged_as_the_models_do(self) -> None:
+        for kind, change, content, is_valid in changes():
+            with self.subTest(change):
+                expected = Status.VALID if is_valid else Status.INVALID
+                self.assertEqual(expected, status_of(kind, content), problems_of(kind, content))
+
+    def test_every_format_of_the_schemas_is_checked(self) -> None:
+        used: set[str] = set()
+        for path in Path(schemas.__file__).parent.glob("*.json"):
+            json.loads(path.read_bytes(), object_hook=lambda part: used.add(part.get("format")))
+        built_in = {"uuid", "path", "uri-reference"}
+        self.assertEqual(FORMATS.keys(), {name for name in used if name} - built_in)
 
     def test_a_surgery_is_looked_into(self) -> None:
         document = sample("procedures")
