@@ -404,14 +404,22 @@ def _children(found: Scan, inner: str) -> list[str]:
     if not names:
         found.empty_folders.append(f"{found.tree.folder}/{inner}".rstrip("/"))
     names.sort(key=os.fsencode)
-    start, real = len(inner), found.tree.reader.real_path(inner.rstrip("/"))
-    in_config = real.endswith("/.config")
-    found.problems += (
-        keys_problem(f"{found.tree.root}/{name}")
-        for name in names
-        if (in_config or name.startswith(".", start)) and holds_keys(real, name[start:])
-    )
+    found.problems += _keys_in(found, inner, names)
     return names
+
+
+def _keys_in(found: Scan, inner: str, names: list[str]) -> Iterator[str]:
+    """Say which of the names in a folder are those of keys, by its path and by where it is."""
+    start = len(inner)
+    parents = {
+        f"{found.tree.root}/{inner}".rstrip("/"),
+        found.tree.reader.real_path(inner.rstrip("/")),
+    }
+    in_config = any(parent.endswith("/.config") for parent in parents)
+    for name in names:
+        if in_config or name.startswith(".", start):
+            if any(holds_keys(parent, name[start:]) for parent in parents):
+                yield keys_problem(f"{found.tree.root}/{name}")
 
 
 def _follow(found: Scan, inner: str, name: str) -> str:
@@ -445,7 +453,7 @@ def _follow(found: Scan, inner: str, name: str) -> str:
         return ""
     reader.links[name] = real
     if not found.is_first:
-        _ask_past_cache(found, os.path.dirname(real))
+        _ask_past_cache(found, real if is_folder else os.path.dirname(real))
     return f"{name}/" if is_folder else name
 
 

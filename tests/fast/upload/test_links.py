@@ -194,10 +194,11 @@ class FollowedTest(LinkTestCase):
 class RefusedTest(LinkTestCase):
     """Links that stop a job before any byte moves."""
 
-    def check_refused(self, *words: str, **settings) -> None:
+    def check_refused(self, *words: str, modalities=None, **settings) -> None:
         """Expect a job to fail with these words, and to store nothing."""
+        request = {} if modalities is None else {"modalities": modalities}
         with self.assertRaises(SourceError) as raised:
-            self.run_job(self.strict(**settings))
+            self.run_job(self.strict(**settings), **request)
         for expected in words:
             self.assertIn(expected, str(raised.exception))
         self.assertEqual({}, self.stored())
@@ -233,6 +234,18 @@ class RefusedTest(LinkTestCase):
         self.link("home", self.session / "home")
         self.link("conf", self.session / "home/.config")
         self.check_refused("home/.aws/ holds keys", "conf/gcloud/ holds keys")
+
+    def test_keys_in_folders_that_links_name_config_stop_the_job(self):
+        for name in ("gcloud/credentials.db", "rclone/rclone.conf"):
+            self.write(name, SECRET, root=self.session / "dotfiles" / "config")
+        self.link(".config", "../dotfiles/config")
+        self.check_refused(".config/gcloud/ holds keys", ".config/rclone/ holds keys")
+
+    def test_so_do_keys_in_a_source_that_is_such_a_link(self):
+        self.write("gcloud/credentials.db", SECRET, root=self.session / "dotfiles")
+        (self.session / ".config").symlink_to("dotfiles")
+        modality = {"modality": "behavior", "source": str(self.session / ".config")}
+        self.check_refused(".config/gcloud/ holds keys", modalities=[modality])
 
     def test_broken_links_and_loops_are_all_named(self):
         for number in range(15):
@@ -407,8 +420,8 @@ class ChangedTest(LinkTestCase):
         def lstat(target):
             return cached.setdefault(str(target), real(target))
 
-        def is_remote(folder):
-            return "/raw" in str(folder)
+        def is_remote(folder):  # the linked folder is where the drive is mounted
+            return str(folder) == os.path.realpath(self.raw / "probe")
 
         self.enterContext(patch.object(source, "may_cache_attributes", is_remote))
         self.enterContext(patch.object(os, "lstat", lstat))
