@@ -7,13 +7,18 @@ other links. One that leads nowhere, or to a folder that contains it, is broken.
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 
 from aind_data_transfer_service.configs.plain_text import show
 from aind_data_transfer_service.errors import SourceError
 from aind_data_transfer_service.source_roots import SourceRoots, is_under
 
+REPAIR = "; repair or remove the link"
+"""What to do about a broken link that is not left out."""
 _LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+_MOST_STEPS = 40
+"""Links after which Linux gives up (path_resolution(7))."""
 
 
 class BrokenLinkError(SourceError):
@@ -56,3 +61,39 @@ def follow_link(path: str, places: Iterable[str], roots: SourceRoots) -> tuple[s
     if is_folder and any(is_under(place, real) for place in places):
         raise BrokenLinkError(f"{show(path)} is a link to a folder that contains it ({show(real)})")
     return real, is_folder
+
+
+def first_barred(path: str, may_look: Callable[[str], bool]) -> str | None:
+    """Follow a path link by link, as far as that is allowed.
+
+    Parameters
+    ----------
+    path : str
+        An absolute path.
+    may_look : Callable
+        Returns whether a path without links may be looked at; asked before it is.
+
+    Returns
+    -------
+    str | None
+        Where the path leads as far as is known, if a part of it may not be looked at; None if all
+        of it may.
+    """
+    place, names, links = "/", deque(path.split("/")), 0
+    while names and links <= _MOST_STEPS:
+        name = names.popleft()
+        entry = os.path.normpath(f"{place}/{name}")
+        if entry == place or name == "..":
+            place = entry
+            continue
+        if not may_look(entry):
+            return os.path.normpath("/".join([entry, *names]))
+        try:
+            target = os.readlink(entry)
+        except OSError:  # no link; what is wrong with it is found when it is followed
+            place = entry
+            continue
+        links += 1
+        names.extendleft(reversed(target.split("/")))
+        place = "/" if target.startswith("/") else place
+    return None

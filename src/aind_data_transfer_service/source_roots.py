@@ -138,6 +138,14 @@ class SourceRoots:
         """Return whether a path without links is in one of the roots."""
         return any(is_under(real, root) for root in self._real_roots)
 
+    def is_on_this_machine(self, path: str) -> bool:
+        """Return whether a path is on a drive of this machine, which does not keep one waiting.
+
+        Only the table of mounts is read. False where there is none.
+        """
+        backing = self._mounts.backing(path)
+        return backing is not None and backing.kind in _ON_THIS_MACHINE
+
     def open(self, path: str) -> int:
         """Open a file for reading, and return its descriptor.
 

@@ -2,22 +2,32 @@
 
 A source may have a million files on a slow drive. So only the upper folders are looked at, up to a
 number of entries and for a short time; the job looks at everything before it sends anything.
+
+Anyone who submits decides where a link leads. So one is followed only on drives of this machine, in
+the source itself and in the `SOURCE_ROOTS` that are there: elsewhere may be a drive that never
+answers. And the threads that follow links do nothing else.
 """
 
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 
+from aind_data_transfer_service.configs.plain_text import show
 from aind_data_transfer_service.errors import SourceError
 from aind_data_transfer_service.excluded_names import ExcludedNames
 from aind_data_transfer_service.jobs.findings import CheckResult, SourcePlace
 from aind_data_transfer_service.jobs.workers import Workers
 from aind_data_transfer_service.settings.service import ServiceSettings
-from aind_data_transfer_service.source_links import BrokenLinkError, follow_link
+from aind_data_transfer_service.source_links import (
+    REPAIR,
+    BrokenLinkError,
+    first_barred,
+    follow_link,
+)
 from aind_data_transfer_service.source_roots import SourceRoots, is_under
 
 MAX_ENTRIES = 20_000
@@ -28,6 +38,8 @@ SECONDS = 1.0
 """How long the look at all sources of a request takes at most."""
 MAX_LINKS = 20
 """Links of one source that are reported; the look ends there."""
+_LATE = "its links could not all be looked at in time; the job looks at all of them"
+_FULL = f"the look at its links ended after these {MAX_LINKS}; the job looks at all of them"
 
 
 def find_broken_links(
@@ -63,13 +75,16 @@ def find_broken_links(
     entries = max(MIN_ENTRIES, MAX_ENTRIES // len(paths))
     exclude = ExcludedNames(settings.exclude)
     search = LinkSearch(roots, seen, exclude, entries, time.monotonic() + seconds)
-    answers = workers.ask(search.find, paths, seconds)
+    reports = {path: LinkReport() for path in paths}
+    workers.ask(lambda path: search.find(path, reports[path]), paths, seconds)
     for label, place, path, _ in sources:
-        answer = answers.get(path)
-        for one in answer if isinstance(answer, list) else ():
+        report = reports[path]
+        for one in list(report.found):
             text, is_error = _judge(one, settings.broken_links == "fail")
             found = result.errors if is_error else result.warnings
             found[label].append(f"{label}, {place}: {text}")
+        if report.end:
+            result.warnings[label].append(f"{label}, {place}: {show(path)}: {report.end}")
     return result
 
 
@@ -80,8 +95,18 @@ class LinkFinding:
     text: str
     is_broken: bool
     """Whether it cannot be followed, rather than may not be."""
-    is_seen: bool
-    """Whether what it leads to would be seen from here."""
+    is_certain: bool
+    """Whether the job would find the same."""
+
+
+@dataclass(slots=True)
+class LinkReport:
+    """What a search found so far: one that hangs takes nothing back."""
+
+    found: list[LinkFinding] = field(default_factory=list)
+    """What is wrong with links, the uppermost first."""
+    end: str = _LATE
+    """Why the search ended before its end; empty if it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +136,27 @@ class LinkSearch:
     deadline: float
     clock: Callable[[], float] = time.monotonic
 
-    def find(self, source: str) -> list[LinkFinding]:
-        """Return what is wrong with links in a source, the uppermost first.
+    def find(self, source: str, report: LinkReport) -> None:
+        """Find what is wrong with links in a source.
 
         Parameters
         ----------
         source : str
             A file or a folder.
+        report : LinkReport
+            Takes what is found, as soon as it is.
         """
         real = self.roots.resolve(source)
-        found = (self._finding(source, link, real) for link in self._links(real))
-        return list(islice(filter(None, found), MAX_LINKS))
+        for link in self._links(real):
+            if self.clock() >= self.deadline:
+                return
+            if finding := self._finding(source, link, real):
+                report.found.append(finding)
+            if len(report.found) == MAX_LINKS:
+                report.end = _FULL
+                return
+        if self.clock() < self.deadline:
+            report.end = ""
 
     def _links(self, real: str) -> Iterator[str]:
         """Return the links in a folder, and in the folders in it."""
@@ -144,12 +179,27 @@ class LinkSearch:
     def _finding(self, source: str, link: str, real: str) -> LinkFinding | None:
         """Say what is wrong with a link; the path is shown as the request writes it."""
         shown = source + link[len(real) :]
+        known = (*self.seen, real)
+
+        def may_look(path: str) -> bool:
+            is_known = any(is_under(path, one) or is_under(one, path) for one in known)
+            return is_known or self.roots.is_on_this_machine(path)
+
+        if (target := first_barred(link, may_look)) is not None:
+            if not self.roots.target_problem(shown, target):
+                return None
+            text = (
+                f"the link {show(shown)} leads to {show(target)}, where the service does not look"
+            )
+            return LinkFinding(f"{text}; only the job can tell", False, False)
         try:
             follow_link(shown, [os.path.dirname(link)], self.roots)
         except BrokenLinkError as error:
             target = os.path.realpath(link)
-            is_seen = any(is_under(target, root) for root in self.seen)
-            return LinkFinding(str(error), True, is_seen)
+            if any(is_under(target, root) for root in self.seen):
+                return LinkFinding(str(error), True, True)
+            text = f"{error} as seen from here; only the job can tell"
+            return LinkFinding(text, True, False)
         except SourceError as error:
             return LinkFinding(str(error), False, True)
         except OSError:  # what the service may not look at, or a drive with a fault
@@ -167,8 +217,10 @@ def _judge(found: LinkFinding, is_failure: bool) -> tuple[str, bool]:
     is_failure : bool
         Whether a broken link fails a job.
     """
-    if not found.is_seen:
-        return f"{found.text} as seen from here; only the job can tell", False
-    if found.is_broken and not is_failure:
-        return f"{found.text}; it is left out", False
-    return found.text, True
+    if not found.is_certain:
+        return found.text, False
+    if not found.is_broken:
+        return found.text, True
+    return (
+        (f"{found.text}{REPAIR}", True) if is_failure else (f"{found.text}; it is left out", False)
+    )

@@ -86,6 +86,7 @@ class Checks:
         self._roots = [os.path.normpath(root) for root in settings.source_roots]
         self._pool = ThreadPoolExecutor(_CHECKS_AT_ONCE, "checks")
         self._folders = Workers("check folders", 8)
+        self._links = Workers("check links", 4)
         self._buckets = Workers("check destination", 4)
         self._capsules = Workers("check analysis", 4)
         self._known = Known(settings)
@@ -115,7 +116,7 @@ class Checks:
     def close(self) -> None:
         """Let go of connections and threads."""
         self._pool.shutdown(wait=False)
-        for workers in (self._folders, self._buckets, self._capsules):
+        for workers in (self._folders, self._links, self._buckets, self._capsules):
             workers.close()
         self._known.close()
 
@@ -160,8 +161,8 @@ class Checks:
                 found[label].append(f"{label}, {place}: {finding.text}")
         good = {path for path, found in seen.items() if found == _Finding()}
         sources = [one for one in places if one.is_needed and one.path in good]
-        seen_here = [known[root].real for root in visible]
-        result.add(find_broken_links(sources, roots, seen_here, settings, self._folders, deadline))
+        seen_here = [*visible, *(known[root].real for root in visible)]
+        result.add(find_broken_links(sources, roots, seen_here, settings, self._links, deadline))
         return result
 
     def _check_destinations(self, jobs: Sequence[ToCheck]) -> CheckResult:

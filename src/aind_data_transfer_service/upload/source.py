@@ -34,7 +34,7 @@ from aind_data_transfer_service.drives import Drive, reason
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
 from aind_data_transfer_service.excluded_names import ExcludedNames
 from aind_data_transfer_service.similar_path import similar_hint
-from aind_data_transfer_service.source_links import BrokenLinkError, follow_link
+from aind_data_transfer_service.source_links import REPAIR, BrokenLinkError, follow_link
 from aind_data_transfer_service.source_roots import (
     READ_ONLY,
     SourceRoots,
@@ -433,8 +433,10 @@ def _follow(found: Scan, inner: str, name: str) -> str:
     try:
         real, is_folder = drive.run(shown(path), lambda: follow_link(path, places, roots))
     except BrokenLinkError as error:
-        broken = found.broken_links if found.rules.keeps_broken_links_out else found.problems
-        broken.append(str(error))
+        if found.rules.keeps_broken_links_out:
+            found.broken_links.append(str(error))
+        else:
+            found.problems.append(f"{error}{REPAIR}")
         return ""
     except SourceError as error:
         found.problems.append(str(error))

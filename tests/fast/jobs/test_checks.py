@@ -13,6 +13,7 @@ from unittest.mock import patch
 import tzlocal
 from sqlalchemy.exc import OperationalError
 
+from aind_data_transfer_service import source_roots
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.requests import parse_jobs
 from aind_data_transfer_service.excluded_names import ExcludedNames
@@ -258,12 +259,16 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         for number in range(3):
             self.link(f"inner/gone{number}", self.vast / f"gone{number}")
         self.link("inner/self", "..")
-        self.link("out", self.folder)
+        (self.folder / "elsewhere").mkdir()
+        self.link("out", self.folder / "elsewhere")
         self.link("._gone", "nowhere")
         words = [
-            r"the link .*/here/out leads to .*, which is not under|the link .*/out leads.*never",
-            *(rf"inner/gone{n} is a link that leads nowhere \(.*/vast/gone{n}\)" for n in range(3)),
-            "inner/self is a link to a folder that contains it",
+            r"the link .*/here/out leads to .*/elsewhere, which is not under a folder",
+            *(
+                rf"inner/gone{n} is a link that leads nowhere \(.*/vast/gone{n}\); repair or"
+                for n in range(3)
+            ),
+            r"inner/self is a link to a folder that contains it \(.*/here\); repair or",
         ]
         strict = {"source_roots": [self.vast]}
         found = await self.check(self.job(), **strict)
@@ -287,33 +292,91 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
             self.link(f"gone{number:02}", "nowhere")
         found = await self.check(self.job(), **strict)
         self.assertEqual(check_links.MAX_LINKS, len(found.flat_errors()))
+        [warning] = found.flat_warnings()
+        self.assertIn("/here: the look at its links ended after these 20; the job looks", warning)
         limits = {"MAX_ENTRIES": 5, "MIN_ENTRIES": 5}
         with patch.multiple(check_links, **limits):
             found = await self.check(self.job(), **strict)
         self.assertEqual(5, len(found.flat_errors()))
-        now = iter([0.0, 10.0])
+        now = iter([0.0, 1.0, 2.0, 6.0])
         search = check_links.LinkSearch(
             SourceRoots(), [], ExcludedNames(), 100, 5.0, lambda: next(now)
         )
-        (self.vast / "here" / "more").mkdir()
-        self.assertEqual(20, len(search.find(str(self.vast / "here"))))
+        report = check_links.LinkReport()
+        search.find(str(self.vast / "here"), report)
+        self.assertEqual(2, len(report.found))
+        self.assertIn("could not all be looked at in time", report.end)
 
     async def test_a_drive_that_hangs_while_links_are_looked_for_holds_up_nothing(self):
         released = threading.Event()
         self.addCleanup(released.set)
-        self.link("gone", "nowhere")
-        real = os.scandir
+        self.link("a", "nowhere")
+        self.link("b", self.vast / "slow")
+        self.link("c", "nowhere")
+        real = os.path.realpath
 
-        def hang(path):
-            if str(path).startswith(str(self.vast)):
+        def hang(path, **how):
+            if str(path).endswith("/here/b"):
                 released.wait()
-            return real(path)
+            return real(path, **how)
 
-        with patch.object(os, "scandir", hang), patch.object(check_links, "SECONDS", 0.1):
+        late = ["/here: its links could not all be looked at in time; the job looks at all of them"]
+        strict = {"source_roots": [self.vast]}
+        with patch.object(os.path, "realpath", hang), patch.object(check_links, "SECONDS", 0.1):
             start = time.monotonic()
-            found = await self.check(self.job(), source_roots=[self.vast])
+            found = await self.check(self.job(), **strict)
         self.assertLess(time.monotonic() - start, 2)
-        self.assert_found(found, [], [])
+        self.assert_found(found, ["/here/a is a link that leads nowhere"], late)
+
+    async def test_links_to_a_drive_that_hangs_are_not_followed_outside_the_roots(self):
+        dead = self.folder / "dead"
+        mounts = self.folder / "mountinfo"
+        mounts.write_text(f"1 1 0:1 / / rw - ext4 x rw\n2 1 0:2 / {dead} rw - nfs4 s:/ rw\n")
+        (self.folder / "alias").symlink_to(dead)
+        for number in range(8):
+            self.link(f"link{number}", dead / str(number))
+        self.link("over", self.folder / "alias" / "x")
+        asked, real = [], {name: getattr(os, name) for name in ("stat", "lstat", "readlink")}
+
+        def look(name):
+            def ask(path, *args, **more):
+                if str(path).startswith(str(dead)):
+                    asked.append(path)
+                return real[name](path, *args, **more)
+
+            return ask
+
+        looks = {name: look(name) for name in real}
+        with patch.object(source_roots, "_MOUNTS", mounts), patch.multiple(os, **looks):
+            found = await self.check(self.job(), source_roots=[self.vast])
+        self.assertEqual([], asked)
+        words = "leads to .*/dead/.*, where the service does not look; only the job can tell$"
+        self.assert_found(found, [], [words] * 9)
+
+    async def test_links_that_hang_in_a_root_hold_up_no_later_check(self):
+        released = threading.Event()
+        self.addCleanup(released.set)
+        real = os.path.realpath
+
+        def hang(path, **how):
+            if "/hangs" in str(path):
+                released.wait()
+            return real(path, **how)
+
+        sources = [self.vast / str(number) for number in range(8)]
+        for source in sources:
+            source.mkdir()
+            (source / "hangs").symlink_to(self.vast / "here")
+        jobs = [self.job(f"row {n}", str(source)) for n, source in enumerate(sources)]
+        settings = ServiceSettings(
+            data_dir=self.folder / "data", source_roots=[self.vast], lab_timezone="UTC"
+        )
+        checks = Checks(settings, self.store)
+        self.addCleanup(checks.close)
+        with patch.object(os.path, "realpath", hang), patch.object(check_links, "SECONDS", 0.6):
+            await checks.run(jobs)
+            found = await checks.run([self.job(source=str(self.vast / "missing"))])
+        self.assertRegex(found.flat_errors()[0], "/missing does not exist")
 
     async def test_a_bucket_that_is_not_allowed_is_an_error_even_if_it_is_the_default(self):
         allowed = {"allowed_buckets": "lab-*", "default_s3_bucket": "other"}
