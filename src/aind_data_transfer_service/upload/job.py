@@ -78,6 +78,7 @@ from aind_data_transfer_service.upload.second_look import changed_since_sent
 from aind_data_transfer_service.upload.shards import (
     Shard,
     places_of,
+    unlike,
     write_record,
 )
 from aind_data_transfer_service.upload.source import (
@@ -117,6 +118,11 @@ class Outcome:
     """How many files of the asset are proven, documents included; planned ones in a dry run."""
     bytes: int
     seconds: float
+
+
+def _broken_links(scans: Sequence[Scan]) -> list[str]:
+    """Return what is wrong with the links that are left out."""
+    return [text for found in scans for text in found.broken_links]
 
 
 def _check(answer: Future[Any]) -> None:
@@ -261,6 +267,7 @@ class UploadJob:
                     raise
                 return outcome
             claim.lease.on_loss(self._halt.stop)
+            self._compare_with_shards(scans)
             try:
                 arrivals = self._transfer(plan, documents, claim)
             except SourceChangedError as error:
@@ -287,7 +294,8 @@ class UploadJob:
                 except SourceChangedError as error:
                     raise self._with_all_changes(error, scans) from error
                 sent = arrivals.of(places)
-                write_record(self._store, self._prefix, shard, sent, claim.lease.fence)
+                fence, broken = claim.lease.fence, _broken_links(scans)
+                write_record(self._store, self._prefix, shard, sent, fence, job_id, broken)
                 claim.journal.remove()
                 figures.update(files=part.files_total, bytes=part.bytes_total)
                 figures["message"] = f"{shard}: {part.files_total:,} files have arrived"
@@ -357,6 +365,28 @@ class UploadJob:
             )
             for modality in self._config.modalities
         ]
+
+    def _compare_with_shards(self, scans: Sequence[Scan]) -> None:
+        """Make sure that the shards that went before left out the same links.
+
+        Raises
+        ------
+        SourceChangedError
+            If not: files that they sent would be missing from the asset, and nobody would know.
+        """
+        shards, broken = self._settings.upload_shards_done, _broken_links(scans)
+        if not shards or not self._leaves_broken_links_out:
+            return
+        job_id = str(self._settings.job_id)
+        if found := unlike(self._store, self._prefix, shards, job_id, broken):
+            others = ", ".join(f"{count:,} by {shard}" for shard, count in found.items())
+            names = f" ({listed(broken)})" if broken else ""
+            raise SourceChangedError(
+                f"the last job leaves out {len(broken):,} broken links{names}; others were left "
+                f"out by its shards: {others}; see that all machines of the cluster have the "
+                "drives that the links lead to, and that nothing writes to the source, and submit "
+                "again"
+            )
 
     def _compare_sources(
         self, scans: Sequence[Scan], plan: Plan, arrivals: Arrivals, claim: Claim
@@ -444,7 +474,7 @@ class UploadJob:
             [shown(name) for found in scans for name in found.left_out],
             excluded,
             Sample(line for found in scans for line in preflight.links_of(found)),
-            Sample(name for found in scans for name in found.broken_links),
+            Sample(_broken_links(scans)),
         )
         plan.check(self._store.object_limit)
         return plan

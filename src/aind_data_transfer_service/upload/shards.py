@@ -5,8 +5,10 @@ own part. What it sent it writes down beside the asset, in `.transfer/<asset>/sh
 The last job finds these records, sends what is still missing, and verifies the whole.
 """
 
+import hashlib
 import heapq
 import itertools
+import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from aind_data_transfer_service.upload.manifest import (
     Content,
     Entry,
     Journal,
+    is_intact,
     read_entry,
     read_lines,
     write_lines,
@@ -133,12 +136,77 @@ def shard_leases(store: AssetStore, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def write_record(
-    store: AssetStore, prefix: str, shard: Shard, entries: Iterable[Entry], fence: int
+    store: AssetStore,
+    prefix: str,
+    shard: Shard,
+    entries: Iterable[Entry],
+    fence: int,
+    job_id: str,
+    broken_links: Sequence[str],
 ) -> None:
-    """Write beside the asset what a shard has brought, and under which fencing number."""
-    header: Content = {"shard": shard.name, "fence": fence}
+    """Write beside the asset what a shard has brought.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    shard : Shard
+        Which shard it is.
+    entries : Iterable of Entry
+        What it has brought.
+    fence : int
+        Under which fencing number.
+    job_id : str
+        Whose shard it is.
+    broken_links : Sequence of str
+        What was wrong with the links that its plan leaves out.
+    """
+    header: Content = {
+        "shard": shard.name,
+        "fence": fence,
+        "job": job_id,
+        "broken_links": len(broken_links),
+        "broken_links_digest": _digest(broken_links),
+    }
     lines: Iterator[Content] = itertools.chain((header,), entries)
     write_lines(store, f"{shard_records(prefix)}/{shard.name}{_RECORD}", lines)
+
+
+def unlike(
+    store: AssetStore, prefix: str, shards: int, job_id: str, broken_links: Sequence[str]
+) -> dict[str, int]:
+    """Return the shards of a job that left out other broken links, and how many each left out.
+
+    Parameters
+    ----------
+    store : AssetStore
+        Where the asset is.
+    prefix : str
+        Its name.
+    shards : int
+        How many shards there were.
+    job_id : str
+        Whose shards they are; what an earlier job recorded is not looked at.
+    broken_links : Sequence of str
+        What is wrong with the links that are left out now.
+    """
+    there = {item.key for item in store.objects(shard_records(prefix))}
+    digest, found = _digest(broken_links), {}
+    for shard in (Shard(number, shards) for number in range(1, shards + 1)):
+        key = f"{shard_records(prefix)}/{shard.name}{_RECORD}"
+        first = next(iter(read_lines(store, key)), b"") if key in there else b""
+        header = json.loads(first) if is_intact(first) else {}
+        if header.get("job") == job_id and header.get("broken_links_digest") != digest:
+            found[str(shard)] = header["broken_links"]
+    return found
+
+
+def _digest(texts: Iterable[str]) -> str:
+    """Return a digest of texts, whatever their order."""
+    lines = "\n".join(sorted(texts))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class ShardRecords(Iterable[Entry]):

@@ -190,6 +190,33 @@ class FollowedTest(LinkTestCase):
         self.assertEqual(14, len(self.arrived()))
         self.assertEqual(14, len(self.targets()))
 
+    def test_shards_that_saw_other_links_fail_the_last_job(self):
+        self.write("a.bin", b"a")
+        self.link("p", self.raw / "probe")
+
+        def run(**settings):
+            self.told = Told()
+            self.run_job(self.strict(job_id="one", broken_links="warn", **settings))
+
+        for number in (1, 2):
+            run(upload_shard=f"{number}/2")
+        self.raw.rename(self.session / "away")
+        with self.assertRaisesRegex(
+            SourceChangedError, r"leaves out 1 broken links \(.*p is a l.* 0 by shard 1 of 2, 0 by"
+        ):
+            run(upload_shards_done=2)
+        (self.session / "away").rename(self.raw)
+        run(upload_shards_done=2)
+        self.assertEqual({"a.bin", "p/two.bin", "p/deep/three.bin"}, set(self.arrived()))
+
+    def test_shards_that_left_out_the_same_links_do_not(self):
+        self.write("a.bin", b"a")
+        self.link("gone", "nowhere")
+        for settings in ({"upload_shard": "1/2"}, {"upload_shard": "2/2"}, {}):
+            settings = settings or {"upload_shards_done": 2}
+            self.run_job(self.strict(job_id="one", broken_links="warn", **settings))
+        self.assertEqual({"a.bin": b"a"}, self.arrived())
+
 
 class RefusedTest(LinkTestCase):
     """Links that stop a job before any byte moves."""

@@ -131,7 +131,7 @@ class TestDamagedShardRecord(TransferTestCase):
 
     def test_a_damaged_line_is_not_known_and_the_others_are(self):
         entries = [Entry(name, 4, _SHA256, "t", "e", "s") for name in "abc"]
-        write_record(self.store, PREFIX, Shard(1, 2), entries, 1)
+        write_record(self.store, PREFIX, Shard(1, 2), entries, 1, "one", [])
         key = f".transfer/{PREFIX}/shards/1-of-2.jsonl"
         data = self.store.get(key)
         self.store.put(key, flipped(data, data.rindex(_SHA256.encode())))
