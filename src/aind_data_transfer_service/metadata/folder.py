@@ -18,11 +18,11 @@ from aind_data_transfer_service.metadata.documents import (
 )
 from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.sources import Found, SourceBase
+from aind_data_transfer_service.source_links import REPAIR, BrokenLinkError, follow_link
 from aind_data_transfer_service.source_roots import SourceRoots
 
 _PROJECTS = "project_names.json"
 _LARGEST = 256 * 1024**2
-_BROKEN = "a link that leads nowhere"
 
 
 @dataclass
@@ -32,9 +32,11 @@ class Folder:
     documents: dict[str, Document] = field(default_factory=dict)
     """By kind; a file of another name has that name, less its ending, as its kind."""
     left_out: list[str] = field(default_factory=list)
-    """Names of what is not a JSON file, is hidden or excluded, or is written for each upload."""
+    """Names of what is not a JSON file, is hidden, or is written for each upload."""
     excluded: list[str] = field(default_factory=list)
-    """Those of them that are excluded."""
+    """Names that are excluded."""
+    broken_links: list[str] = field(default_factory=list)
+    """What is wrong with links that are left out."""
 
 
 def read_folder(
@@ -58,7 +60,7 @@ def read_folder(
     exclude : ExcludedNames | None
         Names that are left out; by default none.
     keeps_broken_links_out : bool
-        Whether a link that leads nowhere is left out, rather than an error.
+        Whether a broken link is left out, rather than an error.
     generation : Generation
         The generation of the schema that the documents ought to follow.
 
@@ -82,18 +84,17 @@ def read_folder(
         is_document = name.endswith(".json") and name.isprintable() and not name.startswith(".")
         if exclude.match(name):
             found.excluded.append(name)
-            is_document = False
+            continue
         if name == RECORD_NAME or not is_document:
             found.left_out.append(name)
             continue
         try:
             document = drive.run(str(path / name), partial(_read, path / name, roots, generation))
         except (SourceError, OSError, ValueError, RecursionError) as error:
-            is_broken_link = isinstance(error, FileNotFoundError) and os.path.islink(path / name)
-            if is_broken_link and keeps_broken_links_out:
-                found.left_out.append(f"{name} ({_BROKEN})")
+            if keeps_broken_links_out and isinstance(error, BrokenLinkError):
+                found.broken_links.append(str(error))
             else:
-                problems.append(_problem(path / name, error, is_broken_link))
+                problems.append(_problem(path / name, error))
         else:
             found.documents[document.kind] = document
     if problems:
@@ -192,6 +193,8 @@ def _names(path: Path, roots: SourceRoots) -> list[str]:
 
 def _read(path: Path, roots: SourceRoots, generation: Generation) -> Document:
     """Read one document, its bytes kept as they are."""
+    if path.is_symlink():
+        follow_link(str(path), [os.path.realpath(path.parent)], roots)
     raw = _bytes_of(roots.open(str(path)))
     content = _json(raw)
     if not isinstance(content, dict):
@@ -230,13 +233,11 @@ def _json(raw: bytes) -> Any:
     return json.loads(raw.decode("utf-8-sig"), parse_constant=lambda _: None)
 
 
-def _problem(path: Path, error: Exception, is_broken_link: bool) -> str:
+def _problem(path: Path, error: Exception) -> str:
     """Say why a document cannot be taken."""
     if isinstance(error, SourceError):
-        return str(error)
-    return (
-        f"{path}: cannot be read: it is {_BROKEN}" if is_broken_link else f"{path}: {_words(error)}"
-    )
+        return f"{error}{REPAIR}" if isinstance(error, BrokenLinkError) else str(error)
+    return f"{path}: {_words(error)}"
 
 
 def _words(error: Exception) -> str:

@@ -33,6 +33,7 @@ from aind_data_transfer_service.settings.metadata import Policy
 _OF_THE_SUBJECT = ("subject", "procedures")
 _NAMES_THE_SUBJECT = (*_OF_THE_SUBJECT, "data_description", "session", "acquisition")
 _MOST_ROWS, _MOST_NOTES, _LONGEST = 50, 10, 500
+_LISTED = 10
 _NAMED_BY = {"rig": ("session", "rig_id"), "instrument": ("acquisition", "instrument_id")}
 
 
@@ -76,6 +77,12 @@ def gather(facts: Facts, folder: Folder | None, lab: Lab, folder_wins: bool = Fa
     return gathering.result
 
 
+def _listed(names: Sequence[str], separator: str) -> str:
+    """Write the first names on one line, and count the others."""
+    more = len(names) - _LISTED
+    return separator.join(names[:_LISTED]) + (f" and {more:,} more" if more > 0 else "")
+
+
 class _Gathering:
     """One gathering under way."""
 
@@ -87,8 +94,11 @@ class _Gathering:
         self._problems: list[str] = []
         self.result = Gathered(dict(folder.documents) if folder else {})
         if folder and folder.left_out:
-            names = ", ".join(folder.left_out[:10])
+            names = _listed(folder.left_out, ", ")
             self.result.warnings.append(f"not taken from metadata_dir: {names}")
+        if folder and folder.broken_links:
+            names = _listed(folder.broken_links, "; ")
+            self.result.warnings.append(f"left out of metadata_dir: {names}")
 
     def wanted(self) -> dict[str, str]:
         """Say what is to be asked for, and by which id."""

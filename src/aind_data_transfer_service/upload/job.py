@@ -35,7 +35,7 @@ from aind_data_transfer_service.errors import (
 from aind_data_transfer_service.excluded_names import ExcludedNames
 from aind_data_transfer_service.metadata.choose import open_lab
 from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document, Facts
-from aind_data_transfer_service.metadata.folder import read_folder
+from aind_data_transfer_service.metadata.folder import Folder, read_folder
 from aind_data_transfer_service.metadata.gather import gather, provenance
 from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -253,8 +253,8 @@ class UploadJob:
             if (outcome := self._published_before()) is None:
                 raise
             return outcome
-        documents, excluded = self._metadata()
-        plan = self._modalities(scans, documents, excluded)
+        documents, folder = self._metadata()
+        plan = self._modalities(scans, documents, folder)
         if self._config.dry_run:
             return self._show(plan)
         if self._settings.upload_shard is not None:
@@ -413,8 +413,8 @@ class UploadJob:
             return error
         return SourceChangedError(f"{error}. {len(changed):,} changes in all: {listed(changed)}")
 
-    def _metadata(self) -> tuple[dict[str, Document], list[str]]:
-        """Gather the documents that describe the asset, and name what their folder excludes."""
+    def _metadata(self) -> tuple[dict[str, Document], Folder]:
+        """Gather the documents that describe the asset, and return what `metadata_dir` holds."""
         with self._events.during(Step.METADATA, "metadata are gathered") as figures:
             folder = None
             if self._config.metadata_dir is not None:
@@ -442,16 +442,16 @@ class UploadJob:
             found = {d.file_name: d.status for d in gathered.documents.values()}
             figures["documents"] = provenance(gathered.documents, self._settings.generation)
             figures["message"] = ", ".join(f"{name} {status}" for name, status in found.items())
-        return gathered.documents, folder.excluded if folder else []
+        return gathered.documents, folder or Folder()
 
     def _modalities(
-        self, scans: Sequence[Scan], documents: dict[str, Document], excluded_documents: list[str]
+        self, scans: Sequence[Scan], documents: dict[str, Document], folder: Folder
     ) -> Plan:
         """Decide for each modality what is sent."""
         parts: list[Sequence[Item]] = []
         for config, found in zip(self._config.modalities, scans):
-            folder = found.tree.folder
-            with self._events.during(Step.MODALITY, f"{folder} is planned") as figures:
+            name = found.tree.folder
+            with self._events.during(Step.MODALITY, f"{name} is planned") as figures:
                 chosen, warnings = items_of(
                     found, config.modality.abbreviation, config.compress_raw_data
                 )
@@ -459,9 +459,9 @@ class UploadJob:
                     self._events.warn(warning)
                 zipped = not isinstance(chosen, FileItems)
                 figures.update(files=len(found.files), bytes=found.size, zip=zipped)
-                figures["message"] = f"{folder}: {'as one zip' if zipped else 'as it is'}"
+                figures["message"] = f"{name}: {'as one zip' if zipped else 'as it is'}"
                 parts.append(chosen)
-        excluded = Sample(map(shown, excluded_documents))
+        excluded = Sample(f"metadata_dir/{shown(name)}" for name in folder.excluded)
         for found in scans:
             excluded.add(found.excluded)
         names = {document.file_name for document in documents.values()}
@@ -474,7 +474,7 @@ class UploadJob:
             [shown(name) for found in scans for name in found.left_out],
             excluded,
             Sample(line for found in scans for line in preflight.links_of(found)),
-            Sample(_broken_links(scans)),
+            Sample([*_broken_links(scans), *folder.broken_links]),
         )
         plan.check(self._store.object_limit)
         return plan

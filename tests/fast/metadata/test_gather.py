@@ -300,7 +300,7 @@ class TestFolder(GatherTestCase):
         with self.assertRaises(MetadataError) as caught:
             read_folder(self.folder)
         text = str(caught.exception)
-        for words in ("one JSON object", "not UTF-8", "not a file", "cannot be read", "256 MiB"):
+        for words in ("one JSON object", "not UTF-8", "not a file", "leads nowhere", "256 MiB"):
             self.assertIn(words, text)
 
     def test_what_a_source_says_that_json_has_no_words_for_is_null(self):

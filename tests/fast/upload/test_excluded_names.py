@@ -187,7 +187,16 @@ class MetadataFolderTest(TransferTestCase):
         )
         excluded = read_manifest(self.store, PREFIX)[0]["excluded"]
         self.assertEqual(
-            ["._rig.json", "._session.json", ".~lock.session.json#", "~$session.json"], excluded
+            [
+                f"metadata_dir/{name}"
+                for name in (
+                    "._rig.json",
+                    "._session.json",
+                    ".~lock.session.json#",
+                    "~$session.json",
+                )
+            ],
+            excluded,
         )
 
     def test_what_is_excluded_may_vanish_once_it_was_listed(self):

@@ -605,9 +605,12 @@ class TestMetadata(TransferTestCase):
         self.assertEqual("Valid", statuses["metadata.nd.json"], told)
 
     def test_hidden_files_are_not_taken_from_metadata_dir(self):
+        for number in range(12):
+            self.write(f".{number:02}.json", b"{}", root=self.metadata)
         self.write("._session.json", b"\x00\x05\x16\x07", root=self.metadata)
         self.run_job(metadata_dir=str(self.metadata))
-        self.assertIn("not taken from metadata_dir: ._session.json", self.told.warnings())
+        names = ", ".join(f".{number:02}.json" for number in range(10))
+        self.assertIn(f"not taken from metadata_dir: {names} and 2 more", self.told.warnings())
         self.assertNotIn("._session.json", self.stored())
 
     def test_a_metadata_dir_that_is_not_there_is_a_warning(self):

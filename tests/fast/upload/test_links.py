@@ -459,17 +459,30 @@ class ChangedTest(LinkTestCase):
     def test_broken_links_in_a_folder_of_documents(self):
         folder = self.session / "metadata"
         self.write("rig.json", '{"rig_id": "1"}', root=folder)
-        for name in ("session.json", "subject.json"):
-            (folder / name).symlink_to("nowhere")
+        for number in range(12):
+            self.write(f"._{number}.json", root=folder)
+        (folder / "acquisition.json").symlink_to(self.folder / "outside" / "gone")
+        (folder / "procedures.json").symlink_to(folder)
+        (folder / "processing.json").symlink_to(self.raw / "one.bin" / "x")
+        (folder / "session.json").symlink_to("session.json")
+        (folder / "subject.json").symlink_to("nowhere")
         self.write("a.bin")
-        with self.assertRaisesRegex(
-            MetadataError, "session.json: cannot .*a link .*subject.json: cannot .*a li"
-        ):
+        nowhere = "{}.json is a link that leads nowhere"
+        words = [nowhere.format(name) for name in ("acquisition", "processing", "session")]
+        words += [nowhere.format("subject"), "procedures.json is a link to a folder that contains"]
+        with self.assertRaises(MetadataError) as raised:
             self.run_job(self.strict(), metadata_dir=str(folder))
+        for expected in (*words, "subject.json is a link that leads nowhere (nowhere); repair or"):
+            self.assertIn(expected, str(raised.exception))
+        self.told = Told()
         self.run_job(self.strict(broken_links="warn"), metadata_dir=str(folder))
         self.assertIn("rig.json", self.stored())
-        words = "session.json (a link that leads nowhere)"
-        self.assertTrue(any(words in text for text in self.told.warnings()))
+        [warning] = [text for text in self.told.warnings() if "left out of metadata_dir" in text]
+        broken = "; ".join(self.header()["broken_links"])
+        for expected in words:
+            self.assertIn(expected, warning)
+            self.assertIn(expected, broken)
+        self.assertEqual(5, self.header()["broken_links_total"])
 
     def test_manifests_without_links_are_as_before(self):
         self.write("a.bin")
