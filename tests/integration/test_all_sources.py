@@ -18,6 +18,7 @@ from unittest.mock import patch
 import httpx
 
 from aind_data_transfer_service.metadata.documents import RECORD_NAME
+from aind_data_transfer_service.metadata.schemas import RECORD
 from aind_data_transfer_service.metadata.validity import problems_of
 from tests.support import entra, labtracks, slims, tars, wait_until
 from tests.support.entra import GraphServer, ListOnGraph
@@ -194,7 +195,7 @@ class AllSources(unittest.TestCase):
 
     def assert_record(self, record: dict) -> None:
         """See that the record repeats all of it, with what people asked for, and zones."""
-        self.assertEqual([], problems_of("metadata", record))
+        self.assertEqual([], problems_of(RECORD, record))
         self.assertEqual((ASSET, "Valid"), (record["name"], record["metadata_status"]))
         self.assertEqual(str(self.folder / "store" / "recordings" / ASSET), record["location"])
         kinds = ("subject", "procedures", "data_description", "session", "rig", "processing")

@@ -16,7 +16,7 @@ from typing import Any
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata import second_generation, terms
 from aind_data_transfer_service.metadata.people import people_of
-from aind_data_transfer_service.metadata.schemas import KINDS, Generation, version_of
+from aind_data_transfer_service.metadata.schemas import KINDS, RECORD, Generation, version_of
 from aind_data_transfer_service.metadata.terms import modality, platform, registry
 from aind_data_transfer_service.metadata.validity import (
     MOST_PROBLEMS,
@@ -25,7 +25,7 @@ from aind_data_transfer_service.metadata.validity import (
     status_of,
 )
 
-RECORD_NAME = "metadata.nd.json"
+RECORD_NAME = f"{RECORD}.json"
 """The one file that repeats all of them."""
 _HALF = re.compile("[\ud800-\udfff]")
 _EXPECTED = ("subject", "procedures", "data_description", "processing")
@@ -71,8 +71,8 @@ class Document:
         """List the first problems of an invalid document, each as ``place: what is wrong``."""
         if self.status != Status.INVALID:
             return []
-        kind = "metadata" if self.file_name == RECORD_NAME else self.kind
-        found = problems_of(kind, self.content, self.generation) or list(self.notes[:MOST_PROBLEMS])
+        found = problems_of(self.kind, self.content, self.generation)
+        found = found or list(self.notes[:MOST_PROBLEMS])
         return found or ["its source holds it to be invalid"]
 
 
@@ -292,13 +292,13 @@ def record(
             "external_links": [] if generation == Generation.V0 else {},
         }
     parts = {k: documents[k].content if k in documents else None for k in KINDS[generation]}
-    return _headed("metadata", content, generation) | parts
+    return _headed(RECORD, content, generation) | parts
 
 
 def _headed(kind: str, content: Mapping[str, Any], generation: Generation) -> dict[str, Any]:
     """Begin a document with what says of which kind and release it is."""
     head = {
-        "describedBy": f"{_SCHEMA_URL}aind_data_schema/core/{kind}.py",
+        "describedBy": f"{_SCHEMA_URL}aind_data_schema/core/{kind.removesuffix('.nd')}.py",
         "schema_version": version_of(generation, kind),
     }
     named = {"object_type": second_generation.TYPES[kind]} if generation == Generation.V2 else {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aind_data_transfer_service.metadata.people import people_of
-from aind_data_transfer_service.metadata.schemas import Generation
+from aind_data_transfer_service.metadata.schemas import RECORD, Generation
 from aind_data_transfer_service.metadata.terms import funder, modality, registry
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TYPES = {
     "data_description": "Data description",
     "processing": "Processing",
-    "metadata": "Metadata",
+    RECORD: "Metadata",
 }
 """What documents of this generation call themselves, by kind."""
 _SOFTWARE = "aind-data-transfer-service"

@@ -10,7 +10,6 @@ from aind_data_transfer_service import __version__
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.documents import (
-    RECORD_NAME,
     Document,
     Facts,
     Process,
@@ -21,7 +20,7 @@ from aind_data_transfer_service.metadata.documents import (
     record,
     status_of,
 )
-from aind_data_transfer_service.metadata.schemas import Generation
+from aind_data_transfer_service.metadata.schemas import RECORD, Generation
 from aind_data_transfer_service.upload.plan import Plan
 from aind_data_transfer_service.upload.store import AssetStore
 
@@ -89,10 +88,9 @@ def complete(
     written = processing(processes, config.processor_full_name, earlier, facts.generation)
     everything = {**documents, "processing": written}
     repeated = record(facts, everything, started, ended)
-    kind = RECORD_NAME.removesuffix(".json")
-    status = status_of("metadata", repeated, facts.generation)
-    mine = Document(kind, repeated, status, "composed here", generation=facts.generation)
-    return {**everything, kind: mine}
+    status = status_of(RECORD, repeated, facts.generation)
+    mine = Document(RECORD, repeated, status, "composed here", generation=facts.generation)
+    return {**everything, RECORD: mine}
 
 
 def earlier_processing(store: AssetStore, prefix: str, started: datetime) -> Document | None:

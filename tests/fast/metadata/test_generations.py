@@ -15,7 +15,7 @@ from aind_data_transfer_service.metadata.documents import (
     data_description,
     processing,
 )
-from aind_data_transfer_service.metadata.schemas import Generation
+from aind_data_transfer_service.metadata.schemas import RECORD, Generation
 from aind_data_transfer_service.metadata.terms import institution, modality
 from aind_data_transfer_service.metadata.validity import problems_of
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -230,7 +230,7 @@ class Jobs(TransferTestCase):
             self.assertEqual(path.read_bytes(), stored[f"{kind}.json"])
         record = json.loads(stored["metadata.nd.json"])
         self.assertEqual(("Metadata", name), (record["object_type"], record["name"]))
-        self.assertEqual([], problems_of("metadata", record, Generation.V2))
+        self.assertEqual([], problems_of(RECORD, record, Generation.V2))
         self.assertEqual(sample("subject"), record["subject"])
         self.assertFalse({"rig", "session", "_id", "metadata_status"} & record.keys())
         self.assertEqual(name, record["data_description"]["name"])
@@ -257,7 +257,7 @@ class Jobs(TransferTestCase):
             settings = self.settings()
             UploadJob(read_request(self.config().model_dump_json(), settings), settings).run()
         record = json.loads(self.stored()["metadata.nd.json"])
-        self.assertEqual([], problems_of("metadata", record, Generation.V1))
+        self.assertEqual([], problems_of(RECORD, record, Generation.V1))
         self.assertEqual(({}, None), (record["external_links"], record["quality_control"]))
 
 

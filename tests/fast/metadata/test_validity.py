@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aind_data_transfer_service.metadata import schemas
 from aind_data_transfer_service.metadata.formats import FORMATS
-from aind_data_transfer_service.metadata.schemas import KINDS, Generation, version_of
+from aind_data_transfer_service.metadata.schemas import KINDS, RECORD, Generation, version_of
 from aind_data_transfer_service.metadata.validity import Status, problems_of, status_of
 from tests.support import slow
 from tests.support.schema_changes import changes, sample
@@ -24,7 +24,7 @@ class Validity(unittest.TestCase):
 
     def test_there_is_a_schema_for_every_document(self) -> None:
         for generation, kinds in KINDS.items():
-            for kind in (*kinds, "metadata"):
+            for kind in (*kinds, RECORD):
                 with self.subTest(kind, generation=generation):
                     self.assertTrue(problems_of(kind, {"name": 1}, generation))
 
@@ -86,12 +86,18 @@ class Validity(unittest.TestCase):
         [problem] = problems_of("subject", document)
         self.assertIn('species.name: "Mus" is not one of "Callithrix jacchus"', problem)
 
+    def test_of_files_with_other_names_nothing_is_known(self) -> None:
+        for generation in Generation:
+            for kind in ("terms", "metadata", "notes", "../schemas/__init__", "x" * 250):
+                with self.subTest(generation=generation, kind=kind):
+                    self.assertIsNone(problems_of(kind, {"a": 1}, generation))
+
     def test_the_record_may_hold_invalid_documents_and_no_fields_of_our_own(self) -> None:
         record = {"name": "a", "location": "b", "session": {"rig_id": 1}}
-        self.assertEqual([], problems_of("metadata", record))
-        [problem] = problems_of("metadata", record | {"document_status": {}})
+        self.assertEqual([], problems_of(RECORD, record))
+        [problem] = problems_of(RECORD, record | {"document_status": {}})
         self.assertEqual("document_status: not a field of this document", problem)
-        [problem] = problems_of("metadata", record | {"metadata_status": ["Valid"]})
+        [problem] = problems_of(RECORD, record | {"metadata_status": ["Valid"]})
         self.assertIn("metadata_status: ", problem)
 
     def test_of_many_problems_the_first_are_told_and_how_many_more(self) -> None:
@@ -159,6 +165,6 @@ class Validity(unittest.TestCase):
 
     def test_every_document_of_a_release_has_a_version_of_its_generation(self) -> None:
         for generation, kinds in KINDS.items():
-            for kind in (*kinds, "metadata"):
+            for kind in (*kinds, RECORD):
                 version = version_of(generation, kind)
                 self.assertEqual(generation.partition(".")[0], version.partition(".")[0])

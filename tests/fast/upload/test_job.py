@@ -22,6 +22,7 @@ from aind_data_transfer_service.errors import (
     SourceError,
     VerificationError,
 )
+from aind_data_transfer_service.metadata.schemas import RECORD
 from aind_data_transfer_service.metadata.validity import problems_of
 from aind_data_transfer_service.upload.events import Kind, Step
 from aind_data_transfer_service.upload.job import UploadJob
@@ -595,7 +596,7 @@ class TestMetadata(TransferTestCase):
         self.assertEqual(record["subject"], {"subject_id": "690165"})
         self.assertEqual(record["name"], PREFIX)
         self.assertEqual(record["metadata_status"], "Invalid")
-        self.assertEqual([], problems_of("metadata", record))
+        self.assertEqual([], problems_of(RECORD, record))
         [*_, told] = [
             figures["documents"] for *_, figures in self.told.all if "documents" in figures
         ]

@@ -32,12 +32,16 @@ KINDS = {
     ),
 }
 """The documents that an asset can have, each a file of that name with `.json` at its end."""
+RECORD = "metadata.nd"
+"""The record of an asset, which repeats them."""
+_FILES = {kind: kind for kinds in KINDS.values() for kind in kinds} | {RECORD: "metadata"}
+"""What the schema of a document is called here. Other files of people may have any name."""
 
 
 @cache
 def read_schema(generation: Generation, kind: str) -> dict[str, Any] | None:
     """Return the JSON Schema of a kind of document; None if the generation has no such document."""
-    return _read(file_name(generation, kind))
+    return _read(file_name(generation, _FILES[kind])) if kind in _FILES else None
 
 
 @cache
