@@ -140,7 +140,23 @@ class DaemonsContract(SlurmClientContract):
         [job] = [one for one in await self.client.jobs() if one.job_id == submitted.slurm_id]
         self.assertEqual(("PENDING", "1-3"), (job.state, job.array_tasks_left))
         self.assertIn(job.array_task_id, (None, 0))
+        self.assertEqual([job], await self.client.tasks(submitted.slurm_id))
         self.assertTrue(await self.client.cancel(submitted.slurm_id))
+
+    async def test_the_tasks_of_an_array_that_runs_are_told_by_its_number(self):
+        array = a_submission("sleep 60", array="1-2")
+        number = (await self.client.submit(array)).slurm_id
+        self.addAsyncCleanup(self.client.cancel, number)
+
+        async def found() -> list[SlurmJob]:
+            tasks = await self.client.tasks(number)
+            return tasks if all(task.state == "RUNNING" for task in tasks) else []
+
+        tasks = await self.until("two tasks to run", found)
+        self.assertEqual({1, 2}, {task.array_task_id for task in tasks})
+        self.assertEqual({number}, {task.array_job_id for task in tasks})
+        listed = [job for job in await self.client.jobs() if job.array_job_id == number]
+        self.assertCountEqual(listed, tasks)
 
     async def test_a_dialect_that_the_server_no_longer_has_is_not_slurm(self):
         async with SlurmClient(

@@ -178,6 +178,15 @@ class SeesOthers(Protocol):
         ...
 
 
+@runtime_checkable
+class AsksInTurn(Protocol):
+    """An executor that cannot ask for all jobs at each look."""
+
+    def put_first(self, job_ids: Collection[str]) -> None:
+        """Ask for these jobs, by our own ids, before others until it is called again."""
+        ...
+
+
 @dataclass(frozen=True)
 class Unfit:
     """What is wrong with jobs that are not started yet, by their ids."""

@@ -36,7 +36,7 @@ from aind_data_transfer_service.executors.slurm_checks import JobChecks
 from aind_data_transfer_service.executors.slurm_files import LogFolder
 from aind_data_transfer_service.executors.slurm_fresh import FreshJobs
 from aind_data_transfer_service.executors.slurm_identity import Identity
-from aind_data_transfer_service.executors.slurm_listing import FEW, Listing
+from aind_data_transfer_service.executors.slurm_listing import FEW, Listing, Turns
 from aind_data_transfer_service.executors.slurm_others import OthersJobs
 from aind_data_transfer_service.executors.slurm_past import PastJobs
 from aind_data_transfer_service.executors.slurm_properties import (
@@ -135,6 +135,8 @@ class SlurmExecutor:
         Raises an error if this process may not submit or cancel jobs.
     backoff : Backoff, optional
         When jobs are sent again that the cluster could not take.
+    clock : Callable
+        Returns seconds that only grow.
     """
 
     name = "slurm"
@@ -152,6 +154,7 @@ class SlurmExecutor:
         hpc_for: Callable[[str], HpcSettings] | None = None,
         guard: Guard = unguarded,
         backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ):
         self._client = client
         self._hpc = hpc
@@ -170,7 +173,8 @@ class SlurmExecutor:
         self._picked = OthersJobs(hpc.username or "", hpc.default_properties.get("partition", ""))
         self._others = Others()
         self._checks = JobChecks(client, hpc)
-        self._listing = Listing(client)
+        self._clock = clock
+        self._listing = Listing(client, clock)
         self._listed: dict[str, list[SlurmJob]] = {}
         self._unclear: dict[str, SlurmJob] = {}
         self._identity = Identity(hpc.logging_directory, _submits_as(hpc), hpc.shards)
@@ -179,8 +183,9 @@ class SlurmExecutor:
         self._turns = asyncio.Semaphore(hpc.submissions_at_once)
         self._under_way: dict[str, asyncio.Task[Started]] = {}
         self._known: dict[str, int] = {}
+        self._singles = Turns(self._known, self._is_new)
         self._lost: dict[str, float] = {}
-        self._fresh = FreshJobs(self._folder, self._files, self._past, keep, grace)
+        self._fresh = FreshJobs(self._folder, self._files, self._past, keep, grace, clock)
         self._giving_again = asyncio.Lock()
         self._refused_again: dict[str, str] = {}
         self._listed_at = float("-inf")
@@ -212,7 +217,7 @@ class SlurmExecutor:
         A job in doubt is treated as one whose answer was lost: it is looked for, and is not sent
         again before it would have turned up.
         """
-        doubt = time.monotonic() + self._settle
+        doubt = self._clock() + self._settle
         for job_id in in_doubt:
             self._identity.expect(job_id)
             self._lost |= {job_id: doubt, shards_id(job_id): doubt}
@@ -285,6 +290,7 @@ class SlurmExecutor:
         ids = {parts(ref)[1] for ref in refs}
         for ref in refs:
             self._expect_ref(ref)
+        began = self._clock()
         listed = await self._look_for_changes(ids)
         await self._end_duplicates(refs, listed)
         for job_id in ids:
@@ -296,6 +302,7 @@ class SlurmExecutor:
             listed |= await self._give_again(gone, listed)
         finally:
             self._fresh.expire(self._listed_at)
+            self._fresh.note_answer(began)
         refused = self._refused_refs(refs, listed)
         found = await self._standing.of([ref for ref in refs if ref not in refused], listed)
         return wrong | refused | {ref: self._not_lost(status) for ref, status in found.items()}
@@ -386,7 +393,7 @@ class SlurmExecutor:
             number = await self._files.read(partial(self._folder.claim, job_id))
         if number is not None:
             return self._started(job_id, number)
-        array, now = shards_id(job_id), time.monotonic()
+        array, now = shards_id(job_id), self._clock()
         if shards := [task for task in listed.get(array, []) if not task.has_ended]:
             await self._arrays.end(shards)
         due = max(self._lost.setdefault(job_id, now + self._settle), self._lost.get(array, 0.0))
@@ -456,7 +463,7 @@ class SlurmExecutor:
             chunk = replace(chunk, problem=_TRACELESS.format(self._folder.path))
         if chunk.problem:
             if not self._brings_events or await self._files.read(self._folder.is_there):
-                _remember(self._unreadable, job_id, (time.monotonic(), chunk.problem))
+                _remember(self._unreadable, job_id, (self._clock(), chunk.problem))
         elif file == "events":
             self._unreadable.pop(job_id, None)
         return chunk
@@ -483,7 +490,7 @@ class SlurmExecutor:
 
     def _is_overdue(self, job_id: str) -> bool:
         """Return whether a job without files in the folder has been so for long."""
-        now = time.monotonic()
+        now = self._clock()
         since = self._traceless.get(job_id, now)
         _remember(self._traceless, job_id, since)
         return now - since >= self._grace
@@ -517,7 +524,7 @@ class SlurmExecutor:
                 problem = f"{self._folder.path}: {error}"
             if problem:
                 return [problem]
-        since = time.monotonic() - _PROBLEM_SECONDS
+        since = self._clock() - _PROBLEM_SECONDS
         return [
             f"job {job_id}: {problem}"
             for job_id, (noted, problem) in reversed(self._unreadable.items())
@@ -542,12 +549,15 @@ class SlurmExecutor:
 
     async def _look_for_changes(self, ids: set[str]) -> dict[str, list[SlurmJob]]:
         """Ask for certain jobs as cheaply as will do; what is not listed then is not there."""
-        if (listed := await self._look_at_few(ids)) is not None:
-            return listed
-        if self._has_looked and self._listing.is_resting:
-            if (listed := await self._look_at_new(ids)) is not None:
+        odd = self._singles.odd(ids)
+        if not odd and ids.isdisjoint(self._absent):
+            if (listed := await self._look_at_few(ids)) is not None:
                 return listed
-        began = time.monotonic()
+        is_resting = self._has_looked and self._listing.is_resting
+        if is_resting and self._singles.odd(ids) == odd:
+            if (listed := await self._look_at_some(ids)) is not None:
+                return listed
+        began = self._clock()
         found = await self._listing.changes() if self._has_looked else await self._listing.all()
         listed = dict(self._listed) if found is None else await self._take(found)
         if found is None and not ids <= self._listed.keys():
@@ -556,26 +566,31 @@ class SlurmExecutor:
         self._absent = ids - listed.keys()
         return listed
 
-    async def _look_at_new(self, ids: set[str]) -> dict[str, list[SlurmJob]] | None:
-        """Return jobs as the last list has them, and new ones; None if only a list will do.
+    async def _look_at_some(self, ids: set[str]) -> dict[str, list[SlurmJob]] | None:
+        """Return jobs as they were told of last, some of them anew; None if only a list will do.
 
-        The first of the new ones are asked for one by one. The others wait in the queue, as far as
-        is known: Slurm has just accepted them.
+        Those that Slurm has not listed yet wait in the queue, as far as is known: it has just
+        accepted them.
         """
-        new = sorted(ids - self._listed.keys() - self._absent)
-        if not all(one in self._fresh and one in self._known for one in new):
+        followed = ids - self._absent
+        new = followed - self._listed.keys()
+        if any(one not in self._known or not self._is_new(one) for one in new):
             return None
-        if any(shards_id(one) in self._known for one in new):
-            return None
-        if not new:
+        numbers = self._singles.numbers(followed, self._listed)
+        if not numbers:
             await self._ping()  # if nothing answers, that is to be known
-            return dict(self._listed)
-        numbers = {one: self._known[one] for one in new}
-        found = await self._ask_for_each({one: numbers[one] for one in new[:FEW]})
-        if found is None:
+        elif await self._ask_for_each(numbers) is None:
             return None
-        waiting = {one: [SlurmJob(numbers[one], "PENDING")] for one in new[FEW:]}
-        return self._listed | found | waiting
+        waiting = {one: [SlurmJob(self._known[one], "PENDING")] for one in new}
+        return waiting | self._listed
+
+    def _is_new(self, job_id: str) -> bool:
+        """Return whether a job was submitted from here a moment ago."""
+        return job_id in self._fresh or job_id in self._cancelled
+
+    def put_first(self, job_ids: Collection[str]) -> None:
+        """Ask for jobs with news before others where not all can be asked for at each look."""
+        self._singles.put_first(job_ids)
 
     def _expect(self, spec: JobSpec) -> None:
         """Note which job is to be started; in doubt, by what it is recognised if it was sent."""
@@ -605,7 +620,8 @@ class SlurmExecutor:
     async def _ask_for_each(self, known: Mapping[str, int]) -> dict[str, list[SlurmJob]] | None:
         """Ask for jobs one by one, by their numbers; None if one is not what it was."""
         found = await self._listing.each(known, self._identity.id_of)
-        if found is None:
+        if odd := known.keys() - found.keys():
+            self._singles.note_odd(odd)
             return None
         listed = {one: [self._identity.see(one, job) for job in found[one]] for one in found}
         self._listed |= listed
@@ -636,6 +652,7 @@ class SlurmExecutor:
         self._fresh.see({job_id: [job] for job_id, job in self._unclear.items()})
         self._past.see(listed)
         self._has_looked = True
+        self._singles.see(listed)
         self._listed = listed
         for job_id in self._withdrawn.keys() & listed.keys():  # it turned up after all
             try:
@@ -808,7 +825,7 @@ class SlurmExecutor:
     async def _doubt(self, spec: JobSpec) -> Started | None:
         """Say what is known of a job whose answer was lost; None if it surely has to be sent."""
         job_id, reason = spec.job_id, ""
-        if time.monotonic() < self._lost[job_id]:
+        if self._clock() < self._lost[job_id]:
             reason = "the cluster's answer was lost; whether it has the job shows in a moment"
         else:
             try:
@@ -828,6 +845,7 @@ class SlurmExecutor:
         self._identity.note_sent(job_id, submission.properties, datetime.now(UTC))
         self._listing.expire()
         self._absent.discard(job_id)
+        self._singles.note_sent(job_id)
         try:
             self._guard()
             answer = await self._client.submit(submission)
@@ -859,7 +877,7 @@ class SlurmExecutor:
             return Started(job_id, error=reason, answer=error.answer)
         halt.reason = reason
         if isinstance(error, AnswerLost):
-            self._lost[job_id] = time.monotonic() + self._settle
+            self._lost[job_id] = self._clock() + self._settle
             self._fresh.add(spec)
             return Started(job_id, error=reason, again=True, in_doubt=True)
         if isinstance(error, Busy):

@@ -86,6 +86,7 @@ class FreshJobs:
         self._begun: dict[str, float] = {}
         self._again: dict[str, int] = {}
         self._withheld: dict[str, None] = {}
+        self._answered_at = float("-inf")
 
     def __contains__(self, job_id: object) -> bool:
         """Return whether a job is new, and Slurm did not list it as begun or ended."""
@@ -134,6 +135,10 @@ class FreshJobs:
         old = listed_at - self._keep
         self._jobs = {one: job for one, job in self._jobs.items() if job.since >= old}
 
+    def note_answer(self, asked_at: float) -> None:
+        """Note that the cluster answered a look that began at a time, whatever it was asked."""
+        self._answered_at = asked_at
+
     def see(self, listed: Listed) -> None:
         """Forget jobs that Slurm lists as begun, or as ended: it may purge those at any time."""
         now = self._clock()
@@ -154,6 +159,9 @@ class FreshJobs:
     async def unstarted(self, job_ids: Iterable[str]) -> set[str]:
         """Return which of some jobs that Slurm lost are new, and show no sign of having begun."""
         lost = {one: self._jobs[one] for one in job_ids if one in self._jobs}
+        late = {one for one, job in lost.items() if job.since + self._keep < self._answered_at}
+        self._withhold(late, "Slurm may have forgotten it after its end, which nobody saw")
+        lost = {one: job for one, job in lost.items() if one not in late}
         if not lost:
             return set()
         try:

@@ -2,14 +2,20 @@
 
 A list of all jobs is expensive for slurmrestd, which writes some kilobytes for each job of every
 user: with thousands of jobs, seconds of CPU time. So after each list there is a rest that grows
-with the time that the list took; meanwhile jobs are asked for one by one, or not at all.
+with the time that the list took; meanwhile jobs are asked for one by one, some at each look.
 """
 
 import asyncio
+import heapq
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from datetime import UTC, datetime, timedelta
 
+from aind_data_transfer_service.executors.slurm_shards import (
+    SHARDS,
+    array_number,
+    shards_id,
+)
 from aind_data_transfer_service.hpc.client import SlurmClient
 from aind_data_transfer_service.hpc.models import JobList, SlurmJob
 
@@ -19,11 +25,15 @@ WHOLE_SECONDS = 60.0
 """How old the list of all jobs may be while jobs are asked for one by one."""
 SHARE = 0.04
 """How much of the time slurmrestd may spend on lists of all jobs."""
+_LEAST_OTHERS = 4
+"""Of the jobs that are asked for one by one, so many are left for those without news."""
 LONGEST_REST = 120.0
 """Seconds between two lists of all jobs at most, however long a list takes."""
 _SECONDS_PER_JOB = 0.0005
 """CPU time of slurmrestd for each job in a list: 0.2 ms with Slurm 22.05, 0.5 ms with 26.05. An
 answer that takes longer was waited for, because the machine is busy, say."""
+_REMEMBERED = 1000
+"""Of so many jobs that are not followed any more it is remembered when they were asked for."""
 _SKEW = timedelta(seconds=120)
 """How far our clock may be ahead of Slurm's, where Slurm does not date its list."""
 _TRUST_SECONDS = 300.0
@@ -100,12 +110,108 @@ class Listing:
 
     async def each(
         self, numbers: Mapping[str, int], id_of: Callable[[SlurmJob], str]
-    ) -> dict[str, list[SlurmJob]] | None:
-        """Ask for jobs one by one, by our own ids; None if one is not what it was."""
-        jobs = await asyncio.gather(*(self._client.job(number) for number in numbers.values()))
-        found = {}
-        for (job_id, number), job in zip(numbers.items(), jobs):
-            if job is None or job.job_id != number or id_of(job) != job_id:
-                return None
-            found[job_id] = [job]
-        return found
+    ) -> dict[str, list[SlurmJob]]:
+        """Ask for jobs and arrays one by one, by our own ids; what is not as it was is left out."""
+        turns = asyncio.Semaphore(FEW)
+
+        async def ask(job_id: str, number: int) -> list[SlurmJob]:
+            """Ask for a job, or for the tasks of an array."""
+            async with turns:
+                if job_id.endswith(SHARDS):
+                    return await self._client.tasks(number)
+                job = await self._client.job(number)
+            return [job] if job is not None and job.job_id == number else []
+
+        found = await asyncio.gather(*(ask(*pair) for pair in numbers.items()))
+        return {
+            job_id: jobs
+            for (job_id, number), jobs in zip(numbers.items(), found)
+            if jobs and all(array_number(job) == number and id_of(job) == job_id for job in jobs)
+        }
+
+
+class Turns:
+    """Chooses which jobs are asked for one by one while the list of all jobs rests.
+
+    Jobs with news go first, then those that were not listed yet, the newest before the others, then
+    those that were asked for least recently.
+
+    Parameters
+    ----------
+    known : mapping of str to int
+        Slurm's numbers of jobs and arrays as they are known now, by our own ids.
+    is_new : Callable
+        Returns whether a job or array, by our own id, was submitted a moment ago.
+    """
+
+    def __init__(self, known: Mapping[str, int], is_new: Callable[[str], bool]):
+        self._known, self._is_new = known, is_new
+        self._with_news: Collection[str] = ()
+        self._asked: dict[str, int] = {}
+        self._turn = 0
+        self._odd: set[str] = set()
+
+    def put_first(self, job_ids: Collection[str]) -> None:
+        """Note which jobs have news, such as their own word that they began; replaces the last."""
+        self._with_news = frozenset(job_ids)
+
+    def note_odd(self, job_ids: Collection[str]) -> None:
+        """Note jobs that were not told by their numbers, so that only lists tell of them."""
+        self._odd |= set(job_ids)
+
+    def odd(self, job_ids: Collection[str]) -> set[str]:
+        """Return which jobs were not told by their numbers the last time."""
+        return self._odd.intersection(job_ids)
+
+    def note_sent(self, job_id: str) -> None:
+        """Note that a job is submitted, and gets a new number."""
+        self._odd.discard(job_id)
+
+    def see(self, listed: Container[str]) -> None:
+        """Forget what is no longer listed."""
+        self._odd = {one for one in self._odd if one in listed}
+
+    def numbers(
+        self, job_ids: Collection[str], listed: Mapping[str, list[SlurmJob]]
+    ) -> dict[str, int]:
+        """Return the numbers of jobs whose turn it is, and of their arrays of shards.
+
+        Parameters
+        ----------
+        job_ids : collection of str
+            The jobs that are followed.
+        listed : mapping of str to list of SlurmJob
+            What Slurm told of them last.
+        """
+        turns = self._take([one for one in job_ids if self._is_live(one, listed)], listed)
+        arrays = [one for one in map(shards_id, turns) if self._is_live(one, listed)]
+        return {one: self._known[one] for one in turns + arrays}
+
+    def _is_live(self, job_id: str, listed: Mapping[str, list[SlurmJob]]) -> bool:
+        """Return whether a job or array has not ended, and can be asked for by its number."""
+        if job_id not in self._known or job_id in self._odd:
+            return False
+        jobs = listed.get(job_id)
+        if not jobs:
+            return self._is_new(job_id)
+        is_one = all(array_number(job) == self._known[job_id] for job in jobs)
+        return is_one and not all(job.has_ended for job in jobs)
+
+    def _take(self, job_ids: Collection[str], listed: Container[str]) -> list[str]:
+        """Choose among jobs that can be asked for."""
+
+        def rank(job_id: str) -> tuple[bool, int]:
+            """Return what sorts those that were asked for least recently first."""
+            return job_id in listed, self._asked.get(job_id, 0)
+
+        newest = sorted(job_ids, reverse=True)
+        news = [one for one in newest if one in self._with_news]
+        first = heapq.nsmallest(FEW - _LEAST_OTHERS, news, rank)
+        chosen = set(first)
+        others = (one for one in newest if one not in chosen)
+        taken = first + heapq.nsmallest(FEW - len(first), others, rank)
+        self._turn += 1
+        self._asked |= dict.fromkeys(taken, self._turn)
+        if len(self._asked) > len(newest) + _REMEMBERED:
+            self._asked = {one: self._asked[one] for one in newest if one in self._asked}
+        return taken

@@ -189,14 +189,18 @@ class SlurmClient:
 
     async def job(self, job_id: int) -> SlurmJob | None:
         """Show one job; None where Slurm does not know it, or no longer."""
+        jobs = await self.tasks(job_id)
+        return next((job for job in jobs if job.job_id == job_id), jobs[0] if jobs else None)
+
+    async def tasks(self, job_id: int) -> list[SlurmJob]:
+        """Show the tasks of an array, those that are not on their way yet as one; or one job."""
         dialect = await self.dialect()
         what = Exchange("GET", dialect.path("job", int(job_id)), job_id=int(job_id))
         try:
-            jobs = await self._ask_for(reading.read_jobs, what)
+            return await self._ask_for(reading.read_jobs, what)
         except NoSuchJob as error:
             await self._sure_of(error)
-            return None
-        return next((job for job in jobs if job.job_id == job_id), jobs[0] if jobs else None)
+            return []
 
     async def past_jobs(self, job_ids: Sequence[int]) -> list[SlurmJob] | None:
         """Ask slurmdbd, which forgets nothing, for jobs; None where the cluster has none to ask.

@@ -22,6 +22,8 @@ from aind_data_transfer_service.jobs.store import JobChange, JobStore
 
 logger = logging.getLogger(__name__)
 
+_REMEMBERED = 10_000
+"""Of so many jobs it is remembered that they told of their ends."""
 _CLOSED = ENDED - {JobState.UNKNOWN}
 
 
@@ -60,6 +62,7 @@ class Inbox:
         self._feed = feed
         self._pace = pace
         self._told: dict[str, Job] = {}
+        self._ends: dict[str, None] = {}
 
     async def take(self, job_id: str, offset: int, data: bytes) -> Receipt:
         """Take a piece in: whole lines that begin at `offset`.
@@ -92,13 +95,21 @@ class Inbox:
         [job] = applied.jobs
         self._told[job_id] = job
         self._feed.publish([job])
-        if self._pace is not None and (report.failure or report.is_done):
-            self._pace.hasten()
+        if report.failure or report.is_done:
+            self._ends[job_id] = None
+            if len(self._ends) > _REMEMBERED:
+                del self._ends[next(iter(self._ends))]
+            if self._pace is not None:
+                self._pace.hasten()
         return Receipt(Outcome.TAKEN, job.events_offset)
 
     def forget(self) -> None:
         """Let go of what came before now: whoever reads the record after this finds it there."""
         self._told.clear()
+
+    def has_told_end(self, job_id: str) -> bool:
+        """Return whether a job told of its end here."""
+        return job_id in self._ends
 
     def newer(self, job: Job) -> Job:
         """Give a job as it is with what came since it was read."""

@@ -21,6 +21,7 @@ from aind_data_transfer_service.errors import (
     TransferServiceError,
 )
 from aind_data_transfer_service.executors.base import (
+    AsksInTurn,
     Executor,
     Others,
     RunState,
@@ -179,6 +180,8 @@ class Monitor:
             followed = [
                 job for job in jobs if job.executor_ref and job.executor == self._executor.name
             ]
+            if isinstance(self._executor, AsksInTurn):
+                self._executor.put_first({job.id for job in followed if self._has_news(job)})
             changed, silence = False, None
             try:
                 changed = bool(followed) and await self._follow(followed)
@@ -198,6 +201,11 @@ class Monitor:
                 raise silence
             await self._look_at_others(ask=not followed)
             return changed
+
+    def _has_news(self, job: Job) -> bool:
+        """Return whether the executor is about to tell a new state: a job told so, or a user."""
+        began = job.state is JobState.PENDING and job.events_offset > 0
+        return began or job.cancel_requested or self._inbox.has_told_end(job.id)
 
     async def refresh(self, job: Job) -> None:
         """Bring the record of one job up to date, without waiting for a look that is under way.

@@ -9,6 +9,7 @@ import unittest
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import EndRecord, JobSpec, RunState
@@ -87,7 +88,16 @@ class FakeClient:
 
     async def job(self, job_id: int) -> SlurmJob | None:
         """Show a job."""
+        if self.down:
+            raise self.down
         return self.listed.get(job_id)
+
+    async def tasks(self, job_id: int) -> list[SlurmJob]:
+        """Show an array."""
+        if self.down:
+            raise self.down
+        jobs = self.listed.values()
+        return [job for job in jobs if job_id in (job.job_id, job.array_job_id)]
 
     async def cancel(self, job_id: int, signal=None) -> bool:
         """Cancel a job."""
@@ -129,6 +139,7 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
         callbacks=None,
         backoff=None,
         grace: float = 60.0,
+        clock=monotonic,
         **values,
     ) -> SlurmExecutor:
         """Make an executor."""
@@ -148,6 +159,7 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
             grace=grace,
             callbacks=callbacks,
             backoff=backoff,
+            clock=clock,
         )
 
     async def begin(self, *ids: str) -> list[str]:

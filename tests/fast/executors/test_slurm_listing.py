@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import EndRecord, RunState
-from aind_data_transfer_service.executors.slurm_listing import FEW, Listing
+from aind_data_transfer_service.executors.slurm_listing import FEW
 from aind_data_transfer_service.executors.slurm_past import UNTOLD
 from aind_data_transfer_service.hpc.errors import Unreachable
 from aind_data_transfer_service.hpc.models import JobList, SlurmJob
@@ -50,9 +50,8 @@ class CountedTest(SlurmTest):
     async def asyncSetUp(self):
         await super().asyncSetUp()
         self.client = CountingClient()
-        self.executor = self.make()
         self.now = 0.0
-        self.executor._listing = Listing(self.client, clock=lambda: self.now)
+        self.executor = self.make(clock=lambda: self.now)
 
     def questions(self) -> tuple[int, int]:
         """Count the lists and the single jobs that were asked for since the last time."""
@@ -138,7 +137,7 @@ class QuestionsTest(CountedTest):
         self.assertEqual([101], self.client.cancelled)
 
 
-class RestTest(CountedTest):
+class RestingTest(CountedTest):
     """A cluster with thousands of jobs, whose slurmrestd needs two seconds for a list of them."""
 
     seconds = 2.0
@@ -148,13 +147,18 @@ class RestTest(CountedTest):
         self.client.pause = self.pause
         self.client.listed[7] = SlurmJob(7, "RUNNING", comment="of another user")
 
+    def run_job(self, ref: str) -> None:
+        """Have a job run."""
+        self.client.become(int(ref.partition(":")[0]), state="RUNNING")
+
     def pause(self) -> None:
         """Have the clock go on while a list is written."""
         self.now += self.seconds
 
     async def begin_many(self, count: int = FEW + 1, first: int = 1) -> list[str]:
         """Begin more jobs than are asked for one by one."""
-        return await self.begin(*(f"j{number}" for number in range(first, first + count)))
+        jobs = [a_job(f"j{number}") for number in range(first, first + count)]
+        return [one.ref for one in await self.executor.start(jobs)]
 
     async def begin_listed(self) -> list[str]:
         """Begin jobs, and have them listed: the next rest begins."""
@@ -164,29 +168,32 @@ class RestTest(CountedTest):
         self.questions()
         return refs
 
+
+class RestTest(RestingTest):
+    """What is asked during a rest."""
+
     async def test_a_list_is_not_asked_for_again_before_a_rest(self):
         refs = await self.begin_listed()
         for _ in range(4):
-            self.client.become(101, state="RUNNING")
-            found = await self.executor.statuses(refs)
-            self.assertEqual((RunState.PENDING, (0, 0)), (found[refs[0]].state, self.questions()))
+            await self.executor.statuses(refs)
+            self.assertEqual((0, FEW), self.questions())
             self.now += 12
         self.now += 2
-        found = await self.executor.statuses(refs)
-        self.assertEqual((RunState.RUNNING, (1, 0)), (found[refs[0]].state, self.questions()))
+        await self.executor.statuses(refs)
+        self.assertEqual((1, 0), self.questions())
 
     async def test_lists_take_a_small_share_of_the_time_if_jobs_change_all_the_time(self):
         refs = await self.begin_many()
         others = {"comment": "of another user"}
-        for self.seconds in (0.1, 1.0, 4.0):
+        for self.seconds in (0.1, 4.0):
             self.questions()
-            end = self.now + 3600
+            end = self.now + 1800
             while self.now < end:
                 self.client.listed[7] = SlurmJob(7, "RUNNING", restarts=int(self.now), **others)
                 await self.executor.statuses(refs)
                 self.now += 10
             spent = self.questions()[0] * self.seconds
-            self.assertTrue(0 < spent < 0.041 * 3600, f"{spent} s for lists of {self.seconds} s")
+            self.assertTrue(0 < spent < 0.041 * 1800, f"{spent} s for lists of {self.seconds} s")
 
     async def test_the_rest_is_not_longer_than_two_minutes(self):
         self.seconds, self.client.total = 60.0, 200_000
@@ -200,7 +207,7 @@ class RestTest(CountedTest):
         self.client.total = 20
         refs = await self.begin_listed()
         self.now += 1
-        self.client.become(101, state="RUNNING")
+        self.run_job(refs[0])
         found = await self.executor.statuses(refs)
         self.assertEqual(RunState.RUNNING, found[refs[0]].state)
 
@@ -216,7 +223,20 @@ class RestTest(CountedTest):
             states = [status.state for status in found.values()]
             counts.append(states.count(RunState.RUNNING))
             self.assertEqual(len(refs) - counts[-1], states.count(RunState.PENDING))
-        self.assertEqual(([FEW, 2 * FEW, 2 * FEW], (0, 2 * FEW)), (counts, self.questions()))
+        self.assertEqual(([FEW, 2 * FEW, 3 * FEW], (0, 3 * FEW)), (counts, self.questions()))
+
+    async def test_a_job_that_slurm_forgot_is_looked_for_in_the_list_at_once(self):
+        refs = await self.begin("j1", "j2")
+        await self.executor.statuses(refs)
+        self.client.become(101, state="COMPLETED")
+        await self.executor.statuses(refs)
+        del self.client.listed[101]
+        (self.folder / "j1.end").write_text('{"exit_code": 0}')
+        self.questions()
+        for _ in range(2):
+            found = await self.executor.statuses(refs)
+        self.assertEqual(RunState.COMPLETED, found[refs[0]].state)
+        self.assertEqual(1, self.questions()[0])
 
     async def test_a_few_jobs_are_asked_for_one_by_one_whenever_they_were_submitted(self):
         refs = await self.begin("j1")
@@ -227,19 +247,18 @@ class RestTest(CountedTest):
         found = await self.executor.statuses(refs)
         self.assertEqual((RunState.RUNNING, (0, 2)), (found[refs[1]].state, self.questions()))
 
-    async def test_a_job_that_is_lost_during_a_rest_is_submitted_again_after_it(self):
-        self.executor._keep = 0.0
+    async def test_a_job_that_is_lost_during_a_rest_is_submitted_again(self):
         refs = await self.begin_listed()
         refs += await self.begin("late")
         self.assertEqual(RunState.PENDING, (await self.executor.statuses(refs))[refs[-1]].state)
         del self.client.listed[max(self.client.listed)]
         self.client.told = None  # a controller that starts again knows no earlier list
         sent = len(self.client.submissions)
-        self.assertEqual(RunState.PENDING, (await self.executor.statuses(refs))[refs[-1]].state)
-        self.assertEqual(sent, len(self.client.submissions))
-        self.now += 60
         with self.assertLogs("aind_data_transfer_service.executors", "WARNING"):
-            found = await self.executor.statuses(refs)
+            while len(self.client.submissions) == sent:
+                self.now += 10
+                self.assertLess(self.now, 200)
+                found = await self.executor.statuses(refs)
         self.assertIn("lost by the cluster", found[refs[-1]].reason)
         self.assertEqual(sent + 1, len(self.client.submissions))
         refs[-1] = found[refs[-1]].ref
@@ -251,13 +270,13 @@ class RestTest(CountedTest):
         self.client.past = Unreachable("slurmdbd is away")
         self.executor._fresh.clear()
         self.now += 60
-        del self.client.listed[101]
+        del self.client.listed[int(refs[0].partition(":")[0])]
         with self.assertLogs("aind_data_transfer_service.executors", "WARNING"):
             found = await self.executor.statuses(refs)
         self.assertEqual(UNTOLD, found[refs[0]].reason)
         self.questions()
         found = await self.executor.statuses(refs)
-        self.assertEqual((UNTOLD, (0, 0)), (found[refs[0]].reason, self.questions()))
+        self.assertEqual((UNTOLD, (0, FEW)), (found[refs[0]].reason, self.questions()))
 
     async def test_a_cluster_that_does_not_answer_is_noticed_during_a_rest(self):
         refs = await self.begin_listed()
@@ -268,9 +287,174 @@ class RestTest(CountedTest):
     async def test_another_process_is_not_answered_for_by_what_was_listed_before(self):
         refs = await self.begin_listed()
         await self.executor.suspend()
-        self.client.become(101, state="RUNNING")
+        self.run_job(refs[0])
         await self.executor.open()
         self.assertEqual(RunState.RUNNING, (await self.executor.statuses(refs))[refs[0]].state)
+
+
+class RotationTest(RestingTest):
+    """Jobs that are asked for one by one, some at each look, while the list rests."""
+
+    async def looks_until(self, refs, which: int, state: RunState) -> int:
+        """Count the looks until a job is told to be in a state; no list may be among them."""
+        for count in range(1, 100):
+            if (await self.executor.statuses(refs))[refs[which]].state is state:
+                self.assertEqual(0, self.questions()[0])
+                return count
+            self.now += 1
+        return 0
+
+    async def test_a_change_of_any_of_a_few_dozen_jobs_is_seen_within_a_few_looks(self):
+        for count, most in ((FEW + 1, 2), (3 * FEW, 3)):
+            for which in (0, count // 2, count - 1):
+                with self.subTest(count=count, which=which):
+                    await self.asyncSetUp()
+                    refs = await self.begin_many(count)
+                    self.now += 60
+                    await self.executor.statuses(refs)
+                    await self.executor.statuses(refs)
+                    self.run_job(refs[which])
+                    self.questions()
+                    looks = await self.looks_until(refs, which, RunState.RUNNING)
+                    self.assertTrue(1 <= looks <= most, looks)
+
+    async def test_a_job_with_news_is_asked_for_at_the_next_look(self):
+        refs = await self.begin_many(10 * FEW)
+        self.now += 60
+        await self.executor.statuses(refs)
+        for which in (0, 80, 159):
+            self.questions()
+            self.run_job(refs[which])
+            self.executor.put_first({f"j{which + 1}"})
+            self.assertEqual(1, await self.looks_until(refs, which, RunState.RUNNING))
+
+    async def test_jobs_with_news_leave_room_for_others(self):
+        refs = await self.begin_many(2 * FEW)
+        self.now += 60
+        await self.executor.statuses(refs)
+        self.executor.put_first({f"j{number}" for number in range(1, FEW + 5)})
+        self.run_job(refs[-1])
+        self.questions()
+        looks = await self.looks_until(refs, -1, RunState.RUNNING)
+        self.assertTrue(1 <= looks <= 4, looks)
+
+    async def test_an_ended_job_is_not_asked_for_again(self):
+        refs = await self.begin_listed()
+        for number in range(101, 101 + FEW + 1):
+            self.client.become(number, state="CANCELLED")
+        for _ in range(2):
+            await self.executor.statuses(refs)
+        self.questions()
+        await self.executor.statuses(refs)
+        self.assertEqual((0, 0), self.questions())
+
+    async def test_a_job_that_cannot_be_told_by_its_number_does_not_cause_lists(self):
+        refs = await self.begin_listed()
+        shown = self.client.job
+
+        async def show(number):
+            job = await shown(number)
+            return replace(job, comment="", standard_output="/x", submitted=None, user_id=7)
+
+        self.client.job = show
+        await self.executor.statuses(refs)
+        self.questions()
+        for _ in range(3):
+            self.client.told = None
+            await self.executor.statuses(refs)
+        self.assertLessEqual(self.questions()[0], 1)
+
+
+class CutTest(RestingTest):
+    """Jobs that are cut into shards, while the list rests."""
+
+    async def asyncSetUp(self):
+        await super().asyncSetUp()
+        self.executor = self.make(clock=lambda: self.now, shards=2)
+
+    def run_task(self, array: int, task: int, state: str) -> None:
+        """Have a shard of an array be in a state."""
+        whole = self.client.listed[array]
+        own = {"job_id": 1000 + task, "array_job_id": array, "array_task_id": task}
+        self.client.listed[1000 + task] = replace(whole, state=state, array_tasks_left="", **own)
+
+    async def test_its_shards_and_its_last_job_are_asked_for_by_their_numbers(self):
+        for is_listed in (True, False):
+            with self.subTest(is_listed=is_listed):
+                await self.asyncSetUp()
+                await self.executor.find(["other"])  # a rest begins
+                refs = await self.begin("j1")
+                self.now += 60 if is_listed else 0
+                await self.executor.statuses(refs)
+                self.questions()
+                for task in (1, 2):
+                    self.run_task(101, task, "RUNNING")
+                del self.client.listed[101]
+                found = await self.executor.statuses(refs)
+                self.assertEqual(RunState.RUNNING, found[refs[0]].state, found)
+                self.assertEqual("0 of 2 shards done, 2 running", found[refs[0]].reason)
+                for task in (1, 2):
+                    self.run_task_over(task)
+                self.client.become(102, state="RUNNING")
+                await self.executor.statuses(refs)
+                self.assertEqual((0, 2), self.questions())
+
+    def run_task_over(self, task: int) -> None:
+        """Have a shard end."""
+        self.client.become(1000 + task, state="COMPLETED")
+
+    async def test_the_end_of_the_last_job_of_many_is_seen(self):
+        refs = await self.begin(*(f"j{number}" for number in range(1, FEW + 2)))
+        self.now += 60
+        await self.executor.statuses(refs)
+        self.questions()
+        self.client.become(101, state="CANCELLED")
+        self.client.become(102, state="CANCELLED")
+        for _ in range(2):
+            found = await self.executor.statuses(refs)
+        self.assertEqual(RunState.CANCELLED, found[refs[0]].state)
+        self.assertEqual(0, self.questions()[0])
+
+
+class PurgedTest(RestingTest):
+    """A cluster that forgets ended jobs after a while, whose list takes five seconds."""
+
+    seconds = 5.0
+    min_job_age = 90.0
+
+    async def asyncSetUp(self):
+        await super().asyncSetUp()
+        self.ended: dict[int, float] = {}
+
+    async def look(self, refs):
+        """Look once, ten seconds after the last look, and have Slurm forget what ended."""
+        for number in [one for one, end in self.ended.items() if self.now >= end]:
+            del self.ended[number], self.client.listed[number]
+        self.now += 10
+        return await self.executor.statuses(refs)
+
+    def cancel_on_cluster(self, ref: str) -> None:
+        """Cancel a job as with `scancel`."""
+        number = int(ref.partition(":")[0])
+        self.client.become(number, state="CANCELLED")
+        self.ended[number] = self.now + self.min_job_age
+
+    async def test_a_job_that_was_cancelled_on_the_cluster_is_not_submitted_again(self):
+        for count in (FEW + 2, 12 * FEW):
+            for delay in (1, 3):
+                with self.subTest(count=count, delay=delay):
+                    await self.asyncSetUp()
+                    refs = await self.begin_many(count)
+                    for _ in range(delay):
+                        await self.look(refs)
+                    self.cancel_on_cluster(refs[0])
+                    states = set()
+                    for _ in range(20):
+                        states.add((await self.look(refs))[refs[0]].state)
+                    self.assertEqual(count, len(self.client.submissions))
+                    seen = {RunState.CANCELLED} if count < 3 * FEW else states - {RunState.PENDING}
+                    self.assertTrue(seen <= states, states)
+                    self.assertNotIn(RunState.RUNNING, states)
 
 
 class FindTest(SlurmTest):
