@@ -262,8 +262,11 @@ class SlurmExecutor:
         begun &= self._known.keys()
         lost = {*arrays, *arrays.values()} & self._lost.keys()
         is_due = self._backoff.are_due({*arrays, *arrays.values()})  # not sent without looking
-        if not self._has_looked or lost or begun or is_due:
-            listed = await self._look()
+        has_to_look = not self._has_looked or bool(lost or begun)
+        if is_due and not has_to_look and self._listing.is_resting:
+            self._backoff.delay(self._listing.rest_left)
+        elif is_due or has_to_look:
+            listed = await (self._look() if has_to_look else self._look_if_changed())
             await self._forget_arrays(begun - listed.keys() - self._unclear.keys())
         halt = _Halt()
         specs = sorted(specs, key=self._last_refusal)
@@ -637,6 +640,11 @@ class SlurmExecutor:
     async def _look(self) -> dict[str, list[SlurmJob]]:
         """Ask for all jobs and remember ours, by our own ids."""
         return await self._take(await self._listing.all())
+
+    async def _look_if_changed(self) -> dict[str, list[SlurmJob]]:
+        """Ask for all jobs, as `_look` does, unless Slurm says that none has changed."""
+        found = await self._listing.changes()
+        return dict(self._listed) if found is None else await self._take(found)
 
     async def _take(self, found: Sequence[SlurmJob]) -> dict[str, list[SlurmJob]]:
         """Remember our jobs of a list, by our own ids."""

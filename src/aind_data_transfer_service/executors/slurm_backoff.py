@@ -49,6 +49,10 @@ class Backoff:
             self._delay = min(2 * self._delay or self._first, self._longest)
             self._due = now + self._delay
 
+    def delay(self, seconds: float) -> None:
+        """Send refused jobs again after some seconds, and not sooner."""
+        self._due = max(self._due, self._clock() + seconds)
+
     def hold(self, job_id: str) -> None:
         """Delay a job that was not sent because another one was refused."""
         self._remember(job_id, self._refusals.get(job_id, 0.0))

@@ -24,7 +24,7 @@ FEW = 16
 WHOLE_SECONDS = 60.0
 """How old the list of all jobs may be while jobs are asked for one by one."""
 SHARE = 0.04
-"""How much of the time slurmrestd may spend on lists of all jobs."""
+"""How much of the time slurmrestd may spend on lists, as long as one takes less than 5 seconds."""
 _LEAST_OTHERS = 4
 """Of the jobs that are asked for one by one, so many are left for those without news."""
 LONGEST_REST = 120.0
@@ -69,6 +69,11 @@ class Listing:
         """Whether the list of all jobs is better not read now, because it was expensive."""
         return self._clock() < self._rests_until
 
+    @property
+    def rest_left(self) -> float:
+        """How many seconds the rest after the last list still takes."""
+        return max(0.0, self._rests_until - self._clock())
+
     def expire(self) -> None:
         """Have the list of all jobs read, after its rest, before jobs are asked for one by one."""
         self._read_at = None
@@ -76,8 +81,7 @@ class Listing:
     async def all(self) -> list[SlurmJob]:
         """List all jobs of all users, whatever that takes."""
         asked, moment = self._clock(), datetime.now(UTC)
-        found = await self._client.jobs()
-        self._rest(asked, found)
+        found = await self._ask()
         self._read_at = asked
         dated = found.as_of if isinstance(found, JobList) else None
         self._as_of = dated or moment - _SKEW
@@ -89,11 +93,10 @@ class Listing:
         if self._as_of is None or self._clock() >= self._trusted_until:
             return await self.all()
         asked = self._clock()
-        found = await self._client.jobs(self._as_of)
+        found = await self._ask(self._as_of)
         if isinstance(found, JobList) and found.is_unchanged:
             self._read_at = asked
             return None
-        self._rest(asked, found)
         if isinstance(found, JobList) and found.as_of:
             self._as_of = found.as_of
         else:
@@ -101,12 +104,19 @@ class Listing:
         self._read_at = asked
         return found
 
-    def _rest(self, asked: float, found: list[SlurmJob]) -> None:
-        """Begin the rest after a list that was asked for at a time."""
-        now = self._clock()
-        total = found.total if isinstance(found, JobList) else len(found)
-        cost = min(now - asked, _SECONDS_PER_JOB * total)
-        self._rests_until = now + min(cost / SHARE, LONGEST_REST)
+    async def _ask(self, since: datetime | None = None) -> list[SlurmJob]:
+        """Ask for a list, and begin the rest after it; one that fails is as expensive."""
+        asked, most = self._clock(), float("inf")
+        try:
+            found = await self._client.jobs(since)
+            total = found.total if isinstance(found, JobList) else len(found)
+            most = _SECONDS_PER_JOB * total
+            return found
+        finally:
+            now = self._clock()
+            cost = min(now - asked, most)
+            if most:  # else no job has changed
+                self._rests_until = now + min(cost / SHARE, LONGEST_REST)
 
     async def each(
         self, numbers: Mapping[str, int], id_of: Callable[[SlurmJob], str]

@@ -693,6 +693,7 @@ class FollowingTest(SlurmTest):
         self.assertEqual(self.client.cancelled, [101], "it had ended")
 
     async def test_jobs_that_others_started_are_told_of_without_a_further_question(self):
+        self.executor = self.make(clock=lambda: 0.0)
         refs = await self.begin("j1")
         self.client.listed[500] = SlurmJob(500, "RUNNING", user="svc", name="theirs")
         await self.executor.statuses(refs)

@@ -65,9 +65,13 @@ class _Delayed(SlurmTest):
     """An executor whose delays go by a clock of the test."""
 
     async def asyncSetUp(self):
-        await super().asyncSetUp()
         self.now = 100.0
+        await super().asyncSetUp()
         self.executor = self.make(backoff=self.a_backoff())
+
+    def make(self, **values):
+        """Make an executor by the clock of the test."""
+        return super().make(**({"clock": lambda: self.now} | values))
 
     def a_backoff(self) -> Backoff:
         """Make delays by the clock of the test."""

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import EndRecord, RunState
+from aind_data_transfer_service.executors.slurm_backoff import Backoff
 from aind_data_transfer_service.executors.slurm_listing import FEW
 from aind_data_transfer_service.executors.slurm_past import UNTOLD
-from aind_data_transfer_service.hpc.errors import Unreachable
+from aind_data_transfer_service.hpc.errors import Busy, SlurmComplaint, Unreachable
 from aind_data_transfer_service.hpc.models import JobList, SlurmJob
 from tests.fast.executors.test_slurm import LOST, FakeClient, SlurmTest, a_job
 
@@ -25,6 +26,7 @@ class CountingClient(FakeClient):
         self.dates_its_list = True
         self.pause = lambda: None
         self.total = 20_000
+        self.fails_lists: Exception | None = None
 
     async def job(self, job_id):
         self.single.append(job_id)
@@ -33,6 +35,8 @@ class CountingClient(FakeClient):
     async def jobs(self, updated_since=None):
         self.asked_since.append(updated_since)
         self.pause()
+        if self.fails_lists:
+            raise self.fails_lists
         found = JobList(await super().jobs())
         found.total = self.total
         found.as_of = NOON if self.dates_its_list else None
@@ -290,6 +294,51 @@ class RestTest(RestingTest):
         self.run_job(refs[0])
         await self.executor.open()
         self.assertEqual(RunState.RUNNING, (await self.executor.statuses(refs))[refs[0]].state)
+
+
+class ExpensiveTest(RestingTest):
+    """How much of slurmrestd's time lists take where they fail, or where Slurm refuses jobs."""
+
+    async def test_a_list_that_fails_late_causes_a_rest(self):
+        refs = await self.begin_listed()
+        self.seconds, failed = 30.0, 0
+        for _ in range(100):
+            self.now += 10
+            self.client.fails_lists = Unreachable("time-out")
+            try:
+                await self.executor.statuses(refs)
+            except Unreachable:
+                failed += 1
+        self.assertTrue(5 <= failed <= 11, failed)
+
+    async def test_a_list_that_fails_at_once_causes_none(self):
+        refs = await self.begin_listed()
+        self.now += 60
+        self.seconds, self.client.fails_lists = 0.0, Unreachable("connection refused")
+        with self.assertRaises(Unreachable):
+            await self.executor.statuses(refs)
+        self.client.fails_lists = None
+        self.client.told = None
+        self.questions()
+        await self.executor.statuses(refs)
+        self.assertEqual(1, self.questions()[0])
+
+    async def test_refused_jobs_are_sent_again_after_the_rest(self):
+        full = Busy("the queue is full", (SlurmComplaint(11, "full"),), 500)
+        backoff = Backoff(1.0, 60.0, clock=lambda: self.now)
+        self.executor = self.make(clock=lambda: self.now, backoff=backoff)
+        self.client.faults = [full] * 1000
+        began, spent = self.now, 0.0
+        while self.now < began + 600:
+            [one] = await self.executor.start([a_job("j1")])
+            self.assertTrue(one.again)
+            spent += self.questions()[0] * self.seconds
+            self.client.listed[7] = SlurmJob(7, "RUNNING", restarts=int(self.now))
+            self.now += 1
+        self.assertTrue(0 < spent <= 26, spent)
+        self.client.faults = []
+        self.now += 60
+        await self.begin("j1")
 
 
 class RotationTest(RestingTest):
