@@ -5,6 +5,7 @@ import threading
 from unittest.mock import patch
 
 from aind_data_transfer_service.beside import beside
+from aind_data_transfer_service.errors import TransferError
 from aind_data_transfer_service.upload.checksum import Algorithm
 from aind_data_transfer_service.upload.ledger import Ledger, Part
 from aind_data_transfer_service.upload.limits import Traffic
@@ -27,17 +28,24 @@ DONE = reply(200, b"<R><ETag>whole</ETag></R>")
 class Held:
     """Answers as a store of objects, but acknowledges a part only when it is let go."""
 
-    def __init__(self, refuse_once=()):
+    def __init__(self, refuse_once=(), denied=(), kept=()):
         self.arrived: set[int] = set()
         self._gates: dict[int, threading.Event] = {}
         self._lock = threading.Lock()
         self._refused = set(refuse_once)
+        self._denied, self._kept = denied, kept
 
     def __call__(self, line):
         """Answer a request by its first line."""
         method, path = line.split()[:2]
         if method == b"POST":
             return BEGUN if path.endswith(b"uploads=") else DONE
+        if method == b"GET" and b"uploadId=" in path and self._kept:
+            parts = "".join(
+                f'<Part><PartNumber>{n}</PartNumber><ETag>"e"</ETag><Size>{PART_SIZE}</Size></Part>'
+                for n in self._kept
+            )
+            return reply(200, f"<R>{parts}</R>".encode())
         if method != b"PUT":
             return reply(404)
         if b"partNumber=" not in path:
@@ -51,7 +59,8 @@ class Held:
 
         def answer(link):
             gate.wait(30)
-            link.sendall(OK)
+            is_denied = number in self._denied
+            link.sendall(refusal(403, "AccessDenied") if is_denied else OK)
 
         return answer
 
@@ -81,14 +90,14 @@ class TestAcknowledged(TransferTestCase):
         """Find the files of the source."""
         return scan(str(self.source), "behavior", "p", 1024).files
 
-    def start(self, held, items):
+    def start(self, held, items, ledger=None):
         """Start a transfer, and return its end and its progress."""
         size = sum(item.source_size for item in items)
         progress = Progress(
             len(items), size, lambda figures: None, bar=False, clock=lambda: self.seconds
         )
         self.addCleanup(lambda: [held.gate(number).set() for number in range(1, 20)])
-        transfer = Transfer(self.open(held), "p", progress, lambda sent: None, connections=8)
+        transfer = Transfer(self.open(held), "p", progress, lambda sent: None, 8, ledger=ledger)
         return beside(lambda: transfer.run(items), "transfer"), progress
 
     def test_parts_count_when_they_are_acknowledged_in_any_order(self):
@@ -155,6 +164,41 @@ class TestAcknowledged(TransferTestCase):
         self.seconds = 2.0
         self.assertEqual(progress.figures()["bytes_per_second"], 10)
         self.assertEqual(progress.figures()["seconds_left"], 2.0)
+
+    def test_parts_of_an_earlier_job_count_once_and_only_new_ones_make_the_rate(self):
+        for number in range(3):
+            self.write(f"{number}.png", os.urandom(PART_SIZE * 3 // 4))
+        os.truncate(self.write("large", b""), 2 * PART_SIZE + 7)
+        large = next(file for file in self.files() if file.size > PART_SIZE)
+        images = [file for file in self.files() if file is not large and file.size < PART_SIZE]
+        for item in (FileItem(large), ZipItem("behavior/behavior.zip", images)):
+            with self.subTest(item=type(item).__name__):
+                self.seconds = 0.0
+                journal = Journal(self.folder / f"journal-{type(item).__name__}")
+                ledger = Ledger(self.enterContext(journal))
+                held = Held(denied={3})
+                end, progress = self.start(held, [item], ledger)
+                for number in (1, 2):
+                    held.gate(number).set()
+                least = 2 * PART_SIZE - 2 * MEBI
+                done = lambda: progress.figures()["bytes_done"]  # noqa: B023, E731
+                wait_until(lambda: done() >= least, 20, "two parts to count")  # noqa: B023
+                kept = done()
+                held.gate(3).set()
+                with self.assertRaises(TransferError):
+                    end.result(20)
+                held = Held(kept=(1, 2))
+                held.gate(3).set()
+                end, progress = self.start(held, [item], ledger)
+                end.result(20)
+                self.seconds = 1.0
+                figures = progress.figures()
+                self.assertEqual({3}, held.arrived)
+                self.assertEqual(item.source_size, figures["bytes_done"])
+                self.assertEqual(item.source_size - kept, figures["bytes_per_second"])
+                self.assertEqual(
+                    (item.file_count, 0.0), (figures["files_done"], figures["seconds_left"])
+                )
 
     def test_a_folder_acknowledges_a_part_when_it_is_written(self):
         store = open_store(str(self.folder / "there"), "bucket")
