@@ -235,7 +235,37 @@ class Values(unittest.TestCase):
         lines = explain_settings(caught.exception)
         self.assertEqual(6, len(lines), lines)
         self.assertRegex(lines[0], '^EXCLUDE: "a/b" is not a name or a pattern of names')
-        self.assertRegex(lines[1], r'^EXCLUDE: "\*" would exclude every name')
+        self.assertRegex(
+            lines[1], r'^EXCLUDE: "\*" would exclude nearly every name, such as a and 0'
+        )
+
+    def test_a_mistyped_list_of_excluded_names_is_an_error_with_its_place(self) -> None:
+        for text, place in (
+            ("['tmp']", 2),
+            ('["*.tmp", "*.bak",]', "1[89]"),  # the comma, or what follows it
+            ('["*.tmp", "*.bak"', 18),
+            ('["*.tmp" "*.bak"]', 10),
+            ("[*.tmp, *.bak]", 2),
+            ("[*.tmp, *.bak],", 2),
+        ):
+            with self.subTest(text):
+                with self.assertRaises(ValidationError) as caught:
+                    service(EXCLUDE=text)
+                [line] = explain_settings(caught.exception)
+                self.assertRegex(
+                    line, rf"^EXCLUDE: .*is not a JSON list: .* at character {place}; "
+                )
+
+    def test_patterns_of_nearly_every_name_are_refused(self) -> None:
+        for text in ("[!.]*", "*.*", "**", "??*", "*[!#]", "[!._]*", "*.[!#]*"):
+            with self.subTest(text):
+                with self.assertRaises(ValidationError) as caught:
+                    service(EXCLUDE=f"*.tmp,{text}")
+                [line] = explain_settings(caught.exception)
+                self.assertIn(f'"{text}" would exclude nearly every name, such as ', line)
+        for text in ("*.bin", "data*", "*a*", "[0-9]*", "?.b", "*_*", "[!a-z]*.txt", ".*", "*~"):
+            with self.subTest(text):
+                self.assertEqual(("x", text), service(EXCLUDE=f"x,{text}").exclude)
 
     def test_the_database_and_the_settings_file_are_private_wherever_they_are(self) -> None:
         for url, file in (

@@ -12,8 +12,14 @@ from aind_data_transfer_service.configs.windows_paths import (
     mapping_key,
     normal_form,
 )
+from aind_data_transfer_service.excluded_names import ExcludedNames
 from aind_data_transfer_service.settings.objects import read_object, refuse
 
+_ORDINARY = (
+    ("a", "0", "Probe-7_x", "data bin", "~x"),
+    ("a.b", "data.bin", "0.5.zarr", "X_1.NPY", "~x.dat"),
+)
+"""Names of data. A pattern of all of a group is a mistake: it would exclude nearly everything."""
 _EXAMPLE = '{"//server/share": "/vast/share", "Z:": "/vast/lab"}'
 
 
@@ -63,20 +69,37 @@ def _read_names(value: Any) -> tuple[str, ...]:
                 f"{quoted(pattern)} is not a name or a pattern of names; write one such as *.tmp, "
                 "without a folder"
             )
-        elif not name.strip("*?"):
-            mistakes.append(f"{quoted(pattern)} would exclude every name; write a longer one")
+        elif common := _common(name):
+            mistakes.append(
+                f"{quoted(pattern)} would exclude nearly every name, such as "
+                f"{' and '.join(common)}; write a longer one"
+            )
         else:
             patterns.append(name)
     refuse(mistakes)
     return tuple(patterns)
 
 
+def _common(pattern: str) -> tuple[str, ...]:
+    """Return names of data of which a pattern matches so many that it must be a mistake."""
+    match = ExcludedNames([pattern]).match
+    found = (group[:2] for group in _ORDINARY if not pattern.strip("*?") or all(map(match, group)))
+    return next(found, ())
+
+
 def _json_list(text: str) -> list[Any]:
-    """Read a JSON list; a text that is none, as `[ab]*.txt`, is patterns separated by commas."""
+    """Read a JSON list; a text that cannot be meant as one, as `[ab]*.txt`, is patterns."""
     try:
         found = json.loads(text)
-    except (ValueError, RecursionError):
-        return _split(text)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply; write a list of names") from error
+    except json.JSONDecodeError as error:
+        if not (set(text) & set("\"'") or text.rstrip(", \t\n").endswith("]")):
+            return _split(text)
+        raise ValueError(
+            f"is not a JSON list: {error.msg} at character {error.pos + 1}; "
+            'write ["*.tmp", "*.bak"], or *.tmp,*.bak'
+        ) from error
     return found if isinstance(found, list) else [text]
 
 
