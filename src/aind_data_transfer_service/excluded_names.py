@@ -42,3 +42,7 @@ def _compiled(patterns: Sequence[str]) -> re.Pattern[str]:
         return re.compile(any_of)
     first = "".join(sorted({re.escape(pattern[0]) for pattern in patterns}))
     return re.compile(f"(?=[{first}])(?:{any_of})")
+
+
+LEFT_BY_PROGRAMS = ExcludedNames(DEFAULT)
+"""Names that hold no data. What only other patterns match may."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from aind_data_transfer_service.drives import DELAYS, Drive, reason
 from aind_data_transfer_service.errors import MetadataError, SourceError
-from aind_data_transfer_service.excluded_names import ExcludedNames
+from aind_data_transfer_service.excluded_names import LEFT_BY_PROGRAMS, ExcludedNames
 from aind_data_transfer_service.metadata.documents import (
     RECORD_NAME,
     Document,
@@ -32,7 +32,8 @@ class Folder:
     documents: dict[str, Document] = field(default_factory=dict)
     """By kind; a file of another name has that name, less its ending, as its kind."""
     left_out: list[str] = field(default_factory=list)
-    """Names of what is not a JSON file, is hidden, or is written for each upload."""
+    """Names of what is not a JSON file, is hidden, is written for each upload, or is excluded by
+    other patterns than the default ones."""
     excluded: list[str] = field(default_factory=list)
     """Names that are excluded."""
     broken_links: list[str] = field(default_factory=list)
@@ -80,11 +81,8 @@ def read_folder(
         raise MetadataError(f"metadata_dir: {error}") from error
     except OSError as error:
         raise MetadataError(f"metadata_dir {path} cannot be read: {reason(error)}") from error
-    for name in names:
+    for name in _without_excluded(names, exclude, found):
         is_document = name.endswith(".json") and name.isprintable() and not name.startswith(".")
-        if exclude.match(name):
-            found.excluded.append(name)
-            continue
         if name == RECORD_NAME or not is_document:
             found.left_out.append(name)
             continue
@@ -189,6 +187,14 @@ def _names(path: Path, roots: SourceRoots) -> list[str]:
         return os.listdir(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _without_excluded(names: list[str], exclude: ExcludedNames, found: Folder) -> list[str]:
+    """Return the names that are not excluded, and note the others."""
+    found.excluded = [name for name in names if exclude.match(name)]
+    data = (name for name in found.excluded if not LEFT_BY_PROGRAMS.match(name))
+    found.left_out = [f"{name} (excluded)" for name in data]
+    return [name for name in names if not exclude.match(name)]
 
 
 def _read(path: Path, roots: SourceRoots, generation: Generation) -> Document:

@@ -315,9 +315,23 @@ def left_behind(scans: list[Scan]) -> Iterator[str]:
             yield f"left out, for sockets, pipes and devices hold no data: {names}"
         if found.broken_links:
             yield f"left out: {listed(found.broken_links, _PROBLEMS)}"
-        if found.files and found.empty_folders:
-            names = listed([shown(path) for path in sorted(found.empty_folders)])
-            yield f"left out, for a store has no empty folders: {names}"
+        if total := found.excluded_data.total:
+            names = listed(found.excluded_data.first)
+            yield f"left out, for EXCLUDE names them ({total:,} files and folders): {names}"
+        if found.files:
+            yield from _empty(found)
+
+
+def _empty(found: Scan) -> Iterator[str]:
+    """Tell which folders will not arrive."""
+    known = set(found.only_excluded)
+    for reason, folders in (
+        ("a store has no empty folders", [f for f in found.empty_folders if f not in known]),
+        ("only excluded names are in these folders", found.only_excluded),
+    ):
+        if folders:
+            names = listed([shown(path) for path in sorted(folders)])
+            yield f"left out, for {reason}: {names}"
 
 
 def without_effect(config: BasicUploadJobConfigs) -> Iterator[str]:

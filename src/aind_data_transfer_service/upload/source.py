@@ -32,7 +32,7 @@ from pathlib import PurePosixPath
 
 from aind_data_transfer_service.drives import Drive, reason
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
-from aind_data_transfer_service.excluded_names import ExcludedNames
+from aind_data_transfer_service.excluded_names import LEFT_BY_PROGRAMS, ExcludedNames
 from aind_data_transfer_service.similar_path import similar_hint
 from aind_data_transfer_service.source_links import REPAIR, BrokenLinkError, follow_link
 from aind_data_transfer_service.source_roots import (
@@ -84,6 +84,10 @@ class Scan:
     """Sockets, pipes and devices."""
     excluded: Sample[str] = field(default_factory=Sample)
     """Places in the asset of files and folders whose names are excluded."""
+    excluded_data: Sample[str] = field(default_factory=Sample)
+    """Those that only the patterns of this lab exclude, and not the default ones."""
+    only_excluded: list[str] = field(default_factory=list)
+    """Those of the empty folders that hold excluded names."""
     rules: "Rules" = field(default_factory=lambda: Rules())
     """What may be read, and what is left out."""
     broken_links: list[str] = field(default_factory=list)
@@ -397,15 +401,26 @@ def _children(found: Scan, inner: str) -> list[str]:
             else unreadable(folder, error)
         )
         return []
-    found.excluded.add(
-        shown(f"{found.tree.folder}/{inner}{name}") for name in sorted(excluded, key=os.fsencode)
-    )
+    _note_excluded(found, inner, excluded)
     names += filter(None, (_follow(found, inner, name) for name in sorted(links)))
     if not names:
-        found.empty_folders.append(f"{found.tree.folder}/{inner}".rstrip("/"))
+        place = f"{found.tree.folder}/{inner}".rstrip("/")
+        found.empty_folders.append(place)
+        if excluded:
+            found.only_excluded.append(place)
     names.sort(key=os.fsencode)
     found.problems += _keys_in(found, inner, names)
     return names
+
+
+def _note_excluded(found: Scan, inner: str, names: list[str]) -> None:
+    """Note the names in a folder that are excluded."""
+    names.sort(key=os.fsencode)
+    place = f"{found.tree.folder}/{inner}"
+    found.excluded.add(shown(place + name) for name in names)
+    found.excluded_data.add(
+        shown(place + name) for name in names if not LEFT_BY_PROGRAMS.match(name)
+    )
 
 
 def _keys_in(found: Scan, inner: str, names: list[str]) -> Iterator[str]:

@@ -148,6 +148,25 @@ class ExcludedTest(TransferTestCase):
         self.run_job(self.settings(exclude="*.tmp, [xy]*"))
         self.assertEqual({".DS_Store", "a.txt"}, self.arrived())
 
+    def test_data_that_only_patterns_of_the_lab_exclude_are_a_warning(self):
+        for name in (".DS_Store", "a.txt", "keep/y.tmp", "b.tmp/1.bin", "seen/.DS_Store"):
+            self.write(name)
+        (self.source / "empty").mkdir()
+        documents = self.folder / "session" / "metadata"
+        self.write("session.json", "{}", root=documents)
+        exclude = ".DS_Store, *.tmp, session*"
+        self.run_job(self.settings(exclude=exclude), metadata_dir=str(documents))
+        warnings = self.told.warnings()
+        for words in (
+            "left out, for EXCLUDE names them (2 files and folders): behavior/b.tmp; "
+            "behavior/keep/y.tmp",
+            "left out, for a store has no empty folders: behavior/empty",
+            "left out, for only excluded names are in these folders: behavior/keep; behavior/seen",
+            "not taken from metadata_dir: session.json (excluded)",
+        ):
+            self.assertIn(words, warnings)
+        self.assertIn("metadata_dir/session.json", self.header()["excluded"])
+
     def test_what_is_not_excluded_is_data(self):
         self.write("a.txt")
         self.write(".DS_Store")
