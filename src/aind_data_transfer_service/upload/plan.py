@@ -234,6 +234,8 @@ class Plan:
             yield f"  {self.links.others:,} more links are followed"
         for text in self.broken_links.first:
             yield f"  left out: {text}"
+        if self.broken_links.others:
+            yield f"  {self.broken_links.others:,} more broken links are left out"
 
     def as_json(self) -> dict[str, Any]:
         """Write the plan for programs: all but the items, of which there may be a million."""

@@ -88,7 +88,7 @@ class Scan:
     """Those that only the patterns of this lab exclude, and not the default ones."""
     only_excluded: list[str] = field(default_factory=list)
     """Those of the empty folders that hold excluded names."""
-    rules: "Rules" = field(default_factory=lambda: Rules())
+    rules: Rules = field(default_factory=Rules)
     """What may be read, and what is left out."""
     broken_links: list[str] = field(default_factory=list)
     """What is wrong with links that are left out."""
@@ -361,7 +361,8 @@ def _walk(found: Scan, prefix: str, key_limit: int) -> None:
             waiting.append(iter(_children(found, name)))
         else:
             path = root + name
-            status = _look(found, name, path, links.get(name, path))
+            place = found.tree.reader.real_path(name) if links else path
+            status = _look(found, name, path, place)
             if status is not None:
                 _check_name(found, asset + name, path, key_limit)
                 _add(found, name, status)
@@ -494,7 +495,7 @@ def _ask_past_cache(found: Scan, folder: str) -> None:
 def _look(found: Scan, name: str, path: str, place: str) -> Status | None:
     """Return the attributes of one entry that is no folder; None if it is not sent.
 
-    A link led from its path to the place, if they differ.
+    A link led from its path to the place, if they differ, or from the path of a folder above it.
     """
     try:
         status = _status(found, place, found.lstat)
