@@ -200,6 +200,10 @@ class Values(unittest.TestCase):
             [line] = explain_settings(caught.exception)
             self.assertRegex(line, f"^PATH_MAPPINGS: .*{words}")
 
+    def test_network_names_that_differ_in_more_than_case_are_two(self) -> None:
+        text = '{"//server/Stra\u00dfe": "/a", "//server/STRASSE": "/b"}'
+        self.assertEqual({"/a", "/b"}, set(service(PATH_MAPPINGS=text).path_mappings.values()))
+
     def test_excluded_names_are_passed_to_every_job(self) -> None:
         for text, expected in (
             (" , ", None),

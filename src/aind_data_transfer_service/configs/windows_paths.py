@@ -102,4 +102,4 @@ def posix_path(text: str, mappings: Mapping[str, str]) -> str:
 
 def mapping_key(path: str) -> str:
     """Return the key of a path in its normal form."""
-    return path.casefold()
+    return path.lower()
