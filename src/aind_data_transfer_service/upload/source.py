@@ -25,6 +25,7 @@ import os
 import stat
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,6 +58,9 @@ Linux does after 35 seconds by default."""
 MOST_FOLDER_LINKS = 10_000
 """Links to folders that are followed in one source. Ten folders, each with two links to the next,
 are a thousand folders."""
+MOST_REPEATS = 1_000
+"""How often one folder is reached over links in linked folders. Such links multiply what is sent:
+twelve folders, each with two links to the next, are 4,096 times the last."""
 _SHOWN = 10
 _MISSING = "does not exist"
 
@@ -94,6 +98,8 @@ class Scan:
     """What is wrong with links that are left out."""
     folder_links: int = 0
     """How many links to folders were followed."""
+    repeats: Counter[str] = field(default_factory=Counter)
+    """By folder how often links in linked folders led to it."""
     caching: dict[str, bool] = field(default_factory=dict)
     """By folder whether its file system may return attributes that are out of date."""
     problems: list[str] = field(default_factory=list)
@@ -460,19 +466,32 @@ def _follow(found: Scan, inner: str, name: str) -> str:
     except OSError as error:
         found.problems.append(unreadable(path, error))
         return ""
-    found.folder_links += is_folder
-    if found.folder_links > MOST_FOLDER_LINKS:
-        if found.folder_links == MOST_FOLDER_LINKS + 1:
-            found.problems.append(
-                f"{shown(found.tree.root)} has more than {MOST_FOLDER_LINKS:,} links to folders, "
-                f"those in linked folders included, up to {shown(path)}; remove links that lead to "
-                "each other, or split the source"
-            )
+    if is_folder and not _counts_on(found, inner, path, real):
         return ""
     reader.links[name] = real
     if not found.is_first:
         _ask_past_cache(found, real if is_folder else os.path.dirname(real))
     return f"{name}/" if is_folder else name
+
+
+def _counts_on(found: Scan, inner: str, path: str, real: str) -> bool:
+    """Count a link to a folder; return whether it is followed, or links multiply too much."""
+    found.folder_links += 1
+    if found.tree.reader.last_link(inner.rstrip("/")) is not None:
+        found.repeats[real] += 1
+    if found.folder_links == MOST_FOLDER_LINKS + 1:
+        found.problems.append(
+            f"{shown(found.tree.root)} has more than {MOST_FOLDER_LINKS:,} links to folders, "
+            f"those in linked folders included, up to {shown(path)}; remove links that lead to "
+            "each other, or split the source"
+        )
+    elif found.repeats[real] == MOST_REPEATS + 1:
+        found.problems.append(
+            f"links in linked folders of {shown(found.tree.root)} lead more than {MOST_REPEATS:,} "
+            f"times to {shown(real)}, last {shown(path)}, and all that is in it would be sent each "
+            "time; remove links that lead to each other"
+        )
+    return found.folder_links <= MOST_FOLDER_LINKS and found.repeats[real] <= MOST_REPEATS
 
 
 def _places_of(found: Scan, inner: str) -> Iterator[str]:

@@ -314,6 +314,15 @@ class RefusedTest(LinkTestCase):
         self.link("start", self.session / "d0")
         with patch.object(source, "MOST_FOLDER_LINKS", 100):
             self.check_refused("has more than 100 links to folders")
+        with patch.object(source, "MOST_REPEATS", 64):
+            self.check_refused("lead more than 64 times to ", "/d7, last ")
+
+    def test_many_links_of_the_source_itself_to_one_folder_are_no_mistake(self):
+        for number in range(5):
+            self.link(f"p{number}", self.raw / "probe")
+        with patch.object(source, "MOST_REPEATS", 2):
+            self.run_job(self.strict())
+        self.assertEqual(10, len(self.arrived()))
 
     def test_a_destination_in_a_linked_folder_is_refused(self):
         store = self.session / "store"
