@@ -848,7 +848,7 @@ class SlurmExecutor:
         job_id = spec.job_id
         if job_id in self._known:  # it turned up while its files were read
             return self._started(job_id, self._known[job_id])
-        hpc = self._checks.fitted(self._hpc_for(spec.bucket))
+        hpc = self._checks.fitted(self._hpc_for(spec.bucket), spec)
         submission = submission_of(spec, hpc, self._environment | self._callback_environment(spec))
         self._identity.note_sent(job_id, submission.properties, datetime.now(UTC))
         self._listing.expire()

@@ -18,6 +18,7 @@ from aind_data_transfer_service.executors.slurm_limits import (
     LimitFindings,
     cap_limits,
     find_limits,
+    takes_memory,
 )
 from aind_data_transfer_service.executors.slurm_properties import site_defaults
 from aind_data_transfer_service.hpc.client import SlurmClient
@@ -83,7 +84,6 @@ class JobChecks:
         self._limits = KnownLimits(client, clock)
         self._pool = Pool(_THREADS, "job checks")
         self._default_problems: tuple[str, ...] = ()
-        self._lacks_memory = False
         self._look: asyncio.Task[None] | None = None
         self._look_due = float("-inf")
 
@@ -93,7 +93,6 @@ class JobChecks:
         cluster = ClusterLimits()
         if dialect is not None:
             cluster = await self._limits.get(seconds)
-            self._note_memory(cluster)
         keys, settings = await self._run(self._read_all, specs)
         known = await self._run(self._check_dialects, settings, dialect, trouble)
         limits = await self._run(_find_all, settings, cluster)
@@ -122,15 +121,25 @@ class JobChecks:
         properties = {**site_defaults(asked, self._hpc), **asked}
         return cap_limits(limits, properties, await self._limits.get(seconds), had)
 
-    def fitted(self, hpc: HpcSettings) -> HpcSettings:
-        """Return settings by which transfers ask for no memory if no node states so much."""
-        return hpc.model_copy(update={"transfer_memory": 0}) if self._lacks_memory else hpc
+    def fitted(self, hpc: HpcSettings, spec: JobSpec) -> HpcSettings:
+        """Return settings by which a job asks for no default memory that no node of it has.
 
-    def _note_memory(self, cluster: ClusterLimits) -> None:
-        """Note whether nodes have less memory than a transfer: then `RealMemory` is not set."""
-        known = [node.memory_mb for node in cluster.nodes if node.memory_mb is not None]
-        if known:
-            self._lacks_memory = max(known) < self._hpc.transfer_memory
+        Memory that the administrator has set stays: `check` reports it where it does not fit.
+
+        Parameters
+        ----------
+        hpc : HpcSettings
+            The settings to fit.
+        spec : JobSpec
+            The job, whose partitions count.
+        """
+        if "transfer_memory" in hpc.model_fields_set:
+            return hpc
+        asked, _ = read_properties(spec.settings)
+        properties = {**site_defaults(asked, hpc), **asked}
+        if takes_memory(hpc.transfer_memory, properties, self._limits.latest):
+            return hpc
+        return hpc.model_copy(update={"transfer_memory": 0})
 
     def default_problems(self) -> tuple[str, ...]:
         """Return what is wrong with the site's defaults, as far as is known; never waits.
@@ -195,7 +204,7 @@ class JobChecks:
     def _settings(self, spec: JobSpec) -> _Settings:
         """Read what a job asks for."""
         asked, _ = read_properties(spec.settings)  # what is wrong with these is known
-        hpc = self.fitted(self._hpc)
+        hpc = self.fitted(self._hpc, spec)
         return _Settings(asked, site_defaults(asked, hpc, is_script=bool(spec.script)), hpc)
 
     def _check_dialects(

@@ -139,6 +139,34 @@ def cap_limits(
     )
 
 
+def takes_memory(megabytes: int, properties: Mapping[str, Any], cluster: ClusterLimits) -> bool:
+    """Return whether each partition of a job has a node with so much memory, as far as is known.
+
+    From v0.0.40 on a cluster does not say which partition is its default: all of them count then.
+
+    Parameters
+    ----------
+    megabytes : int
+        The memory that the job would ask for on a node.
+    properties : Mapping
+        The properties of the job.
+    cluster : ClusterLimits
+        What the cluster said of itself. Where `RealMemory` is not set, a node states 1 MB.
+    """
+    candidates = _candidates(properties, cluster)[0] if cluster.partitions else []
+    return all(_has_memory(megabytes, one, cluster) for one in candidates)
+
+
+def _has_memory(megabytes: int, partition: SlurmPartition, cluster: ClusterLimits) -> bool:
+    """Return whether a partition has a node with so much memory, and allows a job so much."""
+    nodes: Sequence[SlurmNode] = _nodes_of(partition, cluster)
+    if not any(node.partitions for node in cluster.nodes):  # v0.0.36 does not tell them
+        nodes = cluster.nodes
+    known = [node.memory_mb for node in nodes if node.memory_mb is not None]
+    caps = (partition.max_memory_per_node_mb, max(known, default=None))
+    return all(megabytes <= most for most in caps if most is not None)
+
+
 def _capped(
     limits: Mapping[str, int | None],
     properties: Mapping[str, Any],

@@ -55,6 +55,24 @@ class Nodes(FakeClient):
         self._limits = recorded(42)
         node = self._limits.nodes[0]
         self._nodes = [replace(node, name=f"n{size}", memory_mb=size) for size in megabytes]
+        self._partitions = [
+            replace(one, total_nodes=len(self._nodes)) for one in self._limits.partitions
+        ]
+
+    def put_apart(self, *partitions: str) -> None:
+        """Put each node into a partition of its own."""
+        self._nodes = [
+            replace(node, partitions=(name,)) for node, name in zip(self._nodes, partitions)
+        ]
+        self._partitions = [
+            replace(one, total_nodes=1) for one in self._partitions if one.name in partitions
+        ]
+
+    def allow(self, megabytes: int) -> None:
+        """Have each partition allow so much memory on a node."""
+        self._partitions = [
+            replace(one, max_memory_per_node_mb=megabytes) for one in self._partitions
+        ]
 
     async def dialect(self) -> Dialect:
         """Return the API version."""
@@ -62,7 +80,7 @@ class Nodes(FakeClient):
 
     async def partitions(self) -> list:
         """List partitions."""
-        return [replace(one, total_nodes=len(self._nodes)) for one in self._limits.partitions]
+        return self._partitions
 
     async def nodes(self) -> list:
         """List nodes."""
@@ -78,10 +96,14 @@ class NodesTest(SlurmTest):
     async def sent(self, *nodes: int | None, **values: Any) -> dict[str, Any]:
         """Check and submit a job; return the memory that it asks for."""
         self.client = Nodes(*nodes)
+        return await self.sent_by_client(a_job("j1"), **values)
+
+    async def sent_by_client(self, spec: JobSpec, **values: Any) -> dict[str, Any]:
+        """Check and submit a job to the cluster at hand; return the memory that it asks for."""
         executor = self.make(**values)
-        unfit = await executor.check([a_job("j1")], 5)
+        unfit = await executor.check([spec], 5)
         self.assertEqual({}, dict(unfit.errors))
-        [started] = await executor.start([a_job("j1")])
+        [started] = await executor.start([spec])
         self.assertIsNone(started.error)
         await executor.close()
         properties = self.client.submissions[-1].properties
@@ -92,19 +114,35 @@ class NodesTest(SlurmTest):
         self.assertEqual(USUAL, await self.sent(1, 64_000))
         self.assertEqual(USUAL, await self.sent(None))
 
+    async def test_the_partitions_of_the_job_decide(self) -> None:
+        first, second = "short", "dev"
+        both = f"{first},{second}"
+        for one, other in ((first, second), (second, first)):
+            with self.subTest(without=one):
+                sizes = {one: 1, other: 64_000}
+                self.assertEqual({}, await self.sent_to(sizes, partition=one))
+                self.assertEqual(USUAL, await self.sent_to(sizes, partition=other))
+                self.assertEqual({}, await self.sent_to(sizes, partition=both))
+                self.assertEqual({}, await self.sent_to(sizes))  # which is the default, is not told
+                asked = {"memory_per_node": 3000}
+                self.assertEqual(asked, await self.sent_to(sizes, partition=other, **asked))
+
+    async def sent_to(self, megabytes: dict[str, int], **settings: Any) -> dict[str, Any]:
+        """Return the memory that a job asks for, by what the node of each partition has."""
+        self.client = Nodes(*megabytes.values())
+        self.client.put_apart(*megabytes)
+        return await self.sent_by_client(a_job("j1", settings=settings))
+
+    async def test_a_default_that_no_partition_allows_is_left_out(self) -> None:
+        self.client = Nodes(64_000)
+        self.client.allow(512)
+        self.assertEqual({}, await self.sent_by_client(a_job("j1")))
+
     async def test_memory_that_no_partition_allows_is_an_error_that_names_the_setting(self) -> None:
         client = Nodes(64_000)
-        partitions = [
-            replace(one, total_nodes=None, max_memory_per_node_mb=512)
-            for one in recorded(42).partitions
-        ]
-        client.partitions = lambda: _answer(partitions)
-        checks = JobChecks(client, HpcSettings())
+        client.allow(512)
+        checks = JobChecks(client, HpcSettings(transfer_memory=1024))
         self.addAsyncCleanup(checks.close)
         unfit = await checks.check([JobSpec("1", "", "{}"), JobSpec("2", "", "", "#!/bin/sh\n")], 5)
         self.assertEqual({"1"}, set(unfit.errors))
         self.assertIn("HPC_TRANSFER_MEMORY: 1,024 MB", unfit.errors["1"][0])
-
-
-async def _answer(partitions: list) -> list:
-    return partitions
