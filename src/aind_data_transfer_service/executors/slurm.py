@@ -268,6 +268,8 @@ class SlurmExecutor:
         elif is_due or has_to_look:
             listed = await (self._look() if has_to_look else self._look_if_changed())
             await self._forget_arrays(begun - listed.keys() - self._unclear.keys())
+        if unsent:
+            await self._checks.prepare()
         halt = _Halt()
         specs = sorted(specs, key=self._last_refusal)
         found = await asyncio.gather(*(self._hand(spec, halt) for spec in specs))
@@ -826,9 +828,10 @@ class SlurmExecutor:
                 return Started(job_id, error=halt.reason, again=True)
             if job_id in self._lost and (started := await self._doubt(spec)):
                 return started
+            hpc = await self._checks.fit(self._hpc_for(spec.bucket), spec)
             if not spec.is_wanted():
                 return Started(job_id, error=CANCELLED_BEFORE, again=True)
-            return await self._send(spec, halt)
+            return await self._send(spec, hpc, halt)
 
     async def _doubt(self, spec: JobSpec) -> Started | None:
         """Say what is known of a job whose answer was lost; None if it surely has to be sent."""
@@ -843,12 +846,11 @@ class SlurmExecutor:
                 reason = str(error)
         return Started(job_id, error=reason, again=True, in_doubt=True) if reason else None
 
-    async def _send(self, spec: JobSpec, halt: "_Halt") -> Started:
+    async def _send(self, spec: JobSpec, hpc: HpcSettings, halt: "_Halt") -> Started:
         """Send a job, and say what became of it."""
         job_id = spec.job_id
         if job_id in self._known:  # it turned up while its files were read
             return self._started(job_id, self._known[job_id])
-        hpc = self._checks.fitted(self._hpc_for(spec.bucket), spec)
         submission = submission_of(spec, hpc, self._environment | self._callback_environment(spec))
         self._identity.note_sent(job_id, submission.properties, datetime.now(UTC))
         self._listing.expire()

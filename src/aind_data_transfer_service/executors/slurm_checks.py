@@ -34,6 +34,8 @@ LONGEST_SCRIPT = 4 * 1024**2
 _FRAME = 16 * 1024
 """More bytes than the batch script has around what is embedded in it."""
 _DEFAULTS_SECONDS = 30.0
+_SENDING_SECONDS = 5.0
+"""For how long a job waits, before it is sent, for the cluster to tell its limits."""
 _THREADS = 2
 """Ten thousand jobs with settings of their own take about half a second."""
 _FRESH = 2.0
@@ -93,7 +95,7 @@ class JobChecks:
         cluster = ClusterLimits()
         if dialect is not None:
             cluster = await self._limits.get(seconds)
-        keys, settings = await self._run(self._read_all, specs)
+        keys, settings = await self._run(self._read_all, specs, cluster)
         known = await self._run(self._check_dialects, settings, dialect, trouble)
         limits = await self._run(_find_all, settings, cluster)
         if any(found.errors for found in limits.values()) and self._limits.age > _FRESH:
@@ -121,8 +123,14 @@ class JobChecks:
         properties = {**site_defaults(asked, self._hpc), **asked}
         return cap_limits(limits, properties, await self._limits.get(seconds), had)
 
-    def fitted(self, hpc: HpcSettings, spec: JobSpec) -> HpcSettings:
-        """Return settings by which a job asks for no default memory that no node of it has.
+    async def prepare(self) -> None:
+        """Ask for what `fit` needs, so that jobs that are sent together do not wait in a row."""
+        await self._limits.get(_SENDING_SECONDS)
+
+    async def fit(self, hpc: HpcSettings, spec: JobSpec) -> HpcSettings:
+        """Return settings by which a job asks for default memory only if it is known to get it.
+
+        A job that was recorded before the service started may come before the first check.
 
         Memory that the administrator has set stays: `check` reports it where it does not fit.
 
@@ -133,13 +141,8 @@ class JobChecks:
         spec : JobSpec
             The job, whose partitions count.
         """
-        if "transfer_memory" in hpc.model_fields_set:
-            return hpc
-        asked, _ = read_properties(spec.settings)
-        properties = {**site_defaults(asked, hpc), **asked}
-        if takes_memory(hpc.transfer_memory, properties, self._limits.latest):
-            return hpc
-        return hpc.model_copy(update={"transfer_memory": 0})
+        cluster = await self._limits.get(_SENDING_SECONDS)
+        return _fitted(hpc, spec, cluster, is_known=cluster.are_nodes_told)
 
     def default_problems(self) -> tuple[str, ...]:
         """Return what is wrong with the site's defaults, as far as is known; never waits.
@@ -192,19 +195,21 @@ class JobChecks:
         except ExecutorError as error:
             return None, str(error)
 
-    def _read_all(self, specs: Sequence[JobSpec]) -> tuple[list[str], dict[str, _Settings]]:
+    def _read_all(
+        self, specs: Sequence[JobSpec], cluster: ClusterLimits
+    ) -> tuple[list[str], dict[str, _Settings]]:
         """Read what jobs ask for: the key of each job, and the settings by key."""
         keys = [
             json.dumps([bool(spec.script), dict(spec.settings)], sort_keys=True, default=str)
             for spec in specs
         ]
         distinct = dict(zip(keys, specs))
-        return keys, {key: self._settings(spec) for key, spec in distinct.items()}
+        return keys, {key: self._settings(spec, cluster) for key, spec in distinct.items()}
 
-    def _settings(self, spec: JobSpec) -> _Settings:
+    def _settings(self, spec: JobSpec, cluster: ClusterLimits) -> _Settings:
         """Read what a job asks for."""
         asked, _ = read_properties(spec.settings)  # what is wrong with these is known
-        hpc = self.fitted(self._hpc, spec)
+        hpc = _fitted(self._hpc, spec, cluster)
         return _Settings(asked, site_defaults(asked, hpc, is_script=bool(spec.script)), hpc)
 
     def _check_dialects(
@@ -233,6 +238,19 @@ class JobChecks:
                 if any(one.problems({name: value}) for one in _DIALECTS)
             ]
         return wrong, unsure
+
+
+def _fitted(
+    hpc: HpcSettings, spec: JobSpec, cluster: ClusterLimits, is_known: bool = True
+) -> HpcSettings:
+    """Return settings without default memory if the job may not get it; the site's own stays."""
+    if "transfer_memory" in hpc.model_fields_set:
+        return hpc
+    asked, _ = read_properties(spec.settings)
+    properties = {**site_defaults(asked, hpc), **asked}
+    if is_known and takes_memory(hpc.transfer_memory, properties, cluster):
+        return hpc
+    return hpc.model_copy(update={"transfer_memory": 0})
 
 
 def _find_all(

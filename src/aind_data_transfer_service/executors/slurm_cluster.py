@@ -40,11 +40,6 @@ class KnownLimits:
         """Seconds since the cluster was asked."""
         return self._clock() - self._asked_at
 
-    @property
-    def latest(self) -> ClusterLimits:
-        """What the cluster said when it was asked last; empty before that."""
-        return self._limits
-
     async def get(self, seconds: float, max_age: float = LONGEST_AGE) -> ClusterLimits:
         """Return what the cluster allows; whatever it does not say in time is empty.
 
@@ -57,11 +52,17 @@ class KnownLimits:
             seconds, so that a cluster that is away does not delay each submission. For as long,
             nodes and qualities of service that were not told in time are not asked for again.
         """
+        if not self._is_older(max_age):  # without waiting for others
+            return self._limits
         async with self._asking:
-            if self.age >= (max_age if self._limits.partitions else _RETRY):
+            if self._is_older(max_age):
                 self._limits = await self._ask(seconds)
                 self._asked_at = self._clock()
             return self._limits
+
+    def _is_older(self, max_age: float) -> bool:
+        """Return whether the answer at hand is too old to be used."""
+        return self.age >= (max_age if self._limits.partitions else _RETRY)
 
     async def _ask(self, seconds: float) -> ClusterLimits:
         """Ask for everything at once; each answer counts by itself."""
@@ -71,7 +72,8 @@ class KnownLimits:
             self._answer("nodes", client.nodes, seconds),
             self._answer("qos", client.qos, seconds),
         )
-        return ClusterLimits(tuple(partitions or ()), tuple(nodes or ()), qos or None)
+        are_told = partitions is not None and nodes is not None
+        return ClusterLimits(tuple(partitions or ()), tuple(nodes or ()), qos or None, are_told)
 
     async def _answer(self, name: str, ask: Callable[[], Awaitable[T]], seconds: float) -> T | None:
         """Wait for an answer, unless there was none a moment ago; None if there is none."""

@@ -41,6 +41,8 @@ class ClusterLimits:
     nodes: Sequence[SlurmNode] = ()
     qos: Sequence[SlurmQos] | None = None
     """None if unknown: slurmrestd may not offer slurmdbd although the cluster has one."""
+    are_nodes_told: bool = False
+    """Whether the cluster answered which partitions and nodes it has, be it with empty lists."""
 
 
 @dataclass(frozen=True)

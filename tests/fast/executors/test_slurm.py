@@ -48,6 +48,17 @@ class FakeClient:
         """Return the API version; it is away while the service starts."""
         raise DOWN
 
+    async def partitions(self) -> list:
+        """List partitions; nobody tells them."""
+        raise DOWN
+
+    async def nodes(self) -> list:
+        """List nodes; nobody tells them."""
+        raise DOWN
+
+    async def qos(self) -> None:
+        """List no qualities of service."""
+
     async def past_jobs(self, job_ids) -> list[SlurmJob] | None:
         """Tell of ended jobs."""
         self.past_questions.append(list(job_ids))

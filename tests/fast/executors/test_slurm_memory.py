@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from aind_data_transfer_service.executors.base import JobSpec
+from aind_data_transfer_service.executors.slurm import SlurmExecutor
 from aind_data_transfer_service.executors.slurm_checks import JobChecks
 from aind_data_transfer_service.executors.slurm_properties import job_properties
 from aind_data_transfer_service.hpc.dialects import Dialect
@@ -86,9 +87,6 @@ class Nodes(FakeClient):
         """List nodes."""
         return self._nodes
 
-    async def qos(self) -> None:
-        """List no qualities of service."""
-
 
 class NodesTest(SlurmTest):
     """Nodes that state less memory than a transfer asks for: `RealMemory` is missing, mostly."""
@@ -103,6 +101,15 @@ class NodesTest(SlurmTest):
         executor = self.make(**values)
         unfit = await executor.check([spec], 5)
         self.assertEqual({}, dict(unfit.errors))
+        return await self.sent_by(executor, spec)
+
+    async def sent_unchecked(self, **values: Any) -> dict[str, Any]:
+        """Submit a job that no check came before; return the memory that it asks for."""
+        self.client.listed.clear()
+        return await self.sent_by(self.make(**values), a_job("j1"))
+
+    async def sent_by(self, executor: SlurmExecutor, spec: JobSpec) -> dict[str, Any]:
+        """Submit a job; return the memory that it asks for."""
         [started] = await executor.start([spec])
         self.assertIsNone(started.error)
         await executor.close()
@@ -113,6 +120,25 @@ class NodesTest(SlurmTest):
         self.assertEqual({}, await self.sent(1, 1))
         self.assertEqual(USUAL, await self.sent(1, 64_000))
         self.assertEqual(USUAL, await self.sent(None))
+
+    async def test_a_recorded_job_that_is_sent_before_any_check_asks_for_what_is_there(
+        self,
+    ) -> None:
+        for sizes, expected in (((1, 1), {}), ((64_000,), USUAL), ((), USUAL)):
+            with self.subTest(sizes=sizes):
+                self.client = Nodes(*sizes)
+                self.assertEqual(expected, await self.sent_unchecked())
+
+    async def test_a_default_is_left_out_as_long_as_the_cluster_does_not_tell_its_nodes(
+        self,
+    ) -> None:
+        for question in ("nodes", "partitions"):
+            with self.subTest(question):
+                self.client = Nodes(1)
+                setattr(self.client, question, FakeClient().nodes)  # cannot be reached
+                self.assertEqual({}, await self.sent_unchecked())
+                kept = await self.sent_unchecked(transfer_memory=1024)
+                self.assertEqual(USUAL, kept)
 
     async def test_the_partitions_of_the_job_decide(self) -> None:
         first, second = "short", "dev"
