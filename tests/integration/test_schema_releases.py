@@ -74,7 +74,7 @@ class SchemaReleases:
         label = f"{modality} by {platform}"
         described = data_description(facts, FUNDING, "NYU", "Allen Institute")
         later = MOMENT + timedelta(hours=1)
-        frame = (MOMENT, later, "/drive/a", facts.location, "1.2.3")
+        frame = (MOMENT, later, ["/drive/a", "/drive/b"], facts.location, "1.2.3")
         first = Process("Compression", "zipped", *frame, {"format": "zip"}, {"archives": ["a"]})
         second = Process("Other", "Data transfer", *frame, {"force_cloud_sync": False}, {})
         done = processing([first, second], "Anna Apple", None, cls.generation)

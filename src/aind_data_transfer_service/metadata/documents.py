@@ -103,7 +103,8 @@ class Process:
     notes: str
     started: datetime
     ended: datetime
-    input_location: str
+    input_locations: Sequence[str]
+    """One for each source."""
     output_location: str
     software_version: str
     parameters: Mapping[str, Any]
@@ -373,7 +374,7 @@ def _process(item: Process) -> dict[str, Any]:
         "software_version": item.software_version,
         "start_date_time": item.started.isoformat(),
         "end_date_time": item.ended.isoformat(),
-        "input_location": item.input_location,
+        "input_location": ", ".join(item.input_locations),
         "output_location": item.output_location,
         "code_url": _CODE_URL,
         "code_version": item.software_version,

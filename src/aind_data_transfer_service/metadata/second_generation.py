@@ -85,12 +85,13 @@ def _free_name(wanted: str, names: set[Any]) -> str:
 
 def _process(item: Process, name: str, processor_full_name: str | None) -> dict[str, Any]:
     """Write what was done."""
+    inputs = dict.fromkeys(item.input_locations)
     code = {
         "object_type": "Code",
         "url": _CODE_URL,
         "name": _SOFTWARE,
         "version": item.software_version,
-        "input_data": [{"object_type": "Data asset", "url": item.input_location}],
+        "input_data": [{"object_type": "Data asset", "url": location} for location in inputs],
         "parameters": dict(item.parameters),
     }
     return {

@@ -136,7 +136,7 @@ def _processes(
     config: BasicUploadJobConfigs, plan: Plan, started: datetime, ended: datetime
 ) -> list[Process]:
     """Tell what was done to the data on their way."""
-    sources = ", ".join(str(modality.source) for modality in config.modalities)
+    sources = [str(modality.source) for modality in config.modalities]
     frame = (started, ended, sources, plan.location, __version__)
     done = []
     archives = [item.key for item in plan.archives]

@@ -267,7 +267,7 @@ class TestDocuments(GatherTestCase):
         self.assertEqual(status_of("subject", {"subject_id": "1"}), Status.INVALID)
 
     def test_processing_is_valid(self):
-        process = Process("Other", "n", MOMENT, MOMENT, "/a", "s3://b", "1", {}, {"files": 1})
+        process = Process("Other", "n", MOMENT, MOMENT, ["/a"], "s3://b", "1", {}, {"files": 1})
         self.assertEqual(processing([process], "Anna Apple").status, Status.VALID)
 
     def test_the_record_sums_up(self):

@@ -28,7 +28,8 @@ from tests.support import slow
 from tests.support.transfer import TransferTestCase
 
 ORCID = "Open Researcher and Contributor ID"
-TRANSFER = Process("Other", "sent", MOMENT, MOMENT, "/a", "s3://b", "1.2", {"x": 1}, {"files": 1})
+FRAME = (MOMENT, MOMENT, ["/a"], "s3://b", "1.2")
+TRANSFER = Process("Other", "sent", *FRAME, {"x": 1}, {"files": 1})
 
 
 class Settings(unittest.TestCase):
@@ -184,6 +185,15 @@ class SecondGeneration(unittest.TestCase):
             self.assertEqual((Status.VALID, []), (one.status, one.problems))
         self.assertEqual(["Other", "Other_1"], [p["name"] for p in again.content["data_processes"]])
 
+    def test_each_source_is_a_data_asset_of_its_own(self) -> None:
+        process = replace(TRANSFER, input_locations=["/a", "/b, c", "/a"])
+        document = processing([process], "Anna Apple", None, Generation.V2)
+        [written] = document.content["data_processes"]
+        urls = [one["url"] for one in written["code"]["input_data"]]
+        self.assertEqual((["/a", "/b, c"], []), (urls, document.problems))
+        pipeline = processing([process], "Anna Apple").content["processing_pipeline"]
+        self.assertEqual("/a, /b, c, /a", pipeline["data_processes"][0]["input_location"])
+
     def test_nobody_is_named_where_nobody_is_known(self) -> None:
         [process] = processing([TRANSFER], None, None, Generation.V2).content["data_processes"]
         self.assertEqual([], process["experimenters"])
@@ -250,6 +260,23 @@ class Jobs(TransferTestCase):
         )
         words = "subject.json .* is not valid: .* is of generation 0.34 of the schema"
         self.assertRegex("\n".join(self.told.warnings()), words)
+
+    def test_a_job_with_two_modalities_states_both_sources_as_they_are(self) -> None:
+        other = self.folder / "videos"
+        self.write("a.txt")
+        self.write("b.txt", root=other)
+        with patch.dict(os.environ, {"METADATA_SCHEMA": "2"}):
+            settings = self.settings()
+            both = [
+                {"modality": "behavior", "source": str(self.source)},
+                {"modality": "behavior-videos", "source": str(other)},
+            ]
+            text = self.config(modalities=both).model_dump_json()
+            UploadJob(read_request(text, settings), settings).run()
+        document = json.loads(self.stored("690165_2024-02-19_11-25-17")["processing.json"])
+        [process] = document["data_processes"]
+        urls = [one["url"] for one in process["code"]["input_data"]]
+        self.assertEqual([str(self.source), str(other)], urls)
 
     def test_a_job_of_generation_1_is_named_by_its_platform(self) -> None:
         self.write("a.txt")
