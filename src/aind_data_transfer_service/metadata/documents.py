@@ -362,7 +362,7 @@ def _person(stated: Mapping[str, Any], generation: Generation) -> dict[str, Any]
 def _funding(item: Mapping[str, Any], generation: Generation) -> dict[str, Any]:
     """Take what the schema knows of a source of funding; it has those funded as one text."""
     found = {key: item[key] for key in ("funder", "grant_number", "fundee") if key in item}
-    if isinstance(found.get("fundee"), list):
+    if not isinstance(found.get("fundee"), str | None):
         found["fundee"] = ", ".join(str(one["name"]) for one in people_of(found["fundee"])) or None
     return found | {"funder": terms.funder(generation, item["funder"])}
 

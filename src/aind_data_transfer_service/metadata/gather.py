@@ -24,6 +24,7 @@ from aind_data_transfer_service.metadata.documents import (
     statuses_of,
 )
 from aind_data_transfer_service.metadata.folder import Folder
+from aind_data_transfer_service.metadata.people import doubts_about
 from aind_data_transfer_service.metadata.procedures import LISTS, merge_procedures
 from aind_data_transfer_service.metadata.schemas import KINDS, Generation
 from aind_data_transfer_service.metadata.sources import Found, Funding
@@ -227,6 +228,8 @@ class _Gathering:
         if "data_description" in self.result.documents:
             return
         funding, source, seconds = self._funding(inquiry)
+        if self._lab.policy("funding") != Policy.IGNORE:
+            self.result.warnings += doubts_about(funding)
         document = data_description(
             self._facts, funding, self._lab.institution, self._lab.default_funder
         )

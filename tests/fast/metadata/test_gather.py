@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 import unittest
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,10 +54,11 @@ class GatherTestCase(unittest.TestCase):
         """Write a document of the folder."""
         (self.folder / f"{kind}.json").write_text(json.dumps(content))
 
-    def gather(self, folder_wins=False, service=True, institution="NYU"):
+    def gather(self, folder_wins=False, service=True, institution="NYU", generation=Generation.V0):
         """Gather from both."""
         lab = Lab({"service": self.service} if service else {}, institution=institution)
-        return gather(FACTS, read_folder(self.folder), lab, folder_wins)
+        facts = replace(FACTS, generation=generation)
+        return gather(facts, read_folder(self.folder), lab, folder_wins)
 
 
 class TestWhoWins(GatherTestCase):
@@ -209,6 +211,40 @@ class TestDescription(GatherTestCase):
         gathered = self.gather()
         self.assertEqual(gathered.documents["data_description"].content, {"name": "other"})
         self.assertTrue(any("speaks of other" in text for text in gathered.warnings))
+
+    def test_persons_are_those_that_are_stated_and_no_others(self):
+        anna = {"name": "Anna Smith", "object_type": "Person"}
+        for stated, names, words in (
+            ("Koch, Christof", ["Koch, Christof"], "as one name"),
+            ("Allen Institute, Seattle", ["Allen Institute, Seattle"], "as one name"),
+            ("Anna Smith, PhD", ["Anna Smith, PhD"], "as one name"),
+            ("Anna Smith, Bo Bee,", ["Anna Smith", "Bo Bee"], ""),
+            (" Plato ", ["Plato"], ""),
+            (["Koch, Christof", anna, None, ""], ["Koch, Christof", "Anna Smith"], ""),
+            (anna, ["Anna Smith"], ""),
+            (5, [], '"5" is no person'),
+            (True, [], '"True" is no person'),
+            (["Bo Bee", 5, ["x"]], ["Bo Bee"], '"5" is no person'),
+            ([{"name": 7}], [], "is no person"),
+            ({"id": "x"}, [], "is no person"),
+        ):
+            grant = {"funder": "Simons Foundation", "investigators": stated, "fundee": stated}
+            self.server.answers["/funding/Ephys%20Platform"] = [(200, [grant])]
+            for generation in Generation:
+                with self.subTest(stated, generation=generation):
+                    gathered = self.gather(generation=generation)
+                    content = gathered.documents["data_description"].content
+                    found = content.get("investigators", [])
+                    self.assertEqual(names, [one["name"] for one in found])
+                    [funding] = content["funding_source"]
+                    if generation == Generation.V2:
+                        found = [one["name"] for one in funding.get("fundee", [])]
+                        self.assertEqual(names, found)
+                    elif not isinstance(stated, str):
+                        self.assertEqual(", ".join(names) or None, funding["fundee"])
+                    told = [text for text in gathered.warnings if "investigators: " in text[:15]]
+                    self.assertEqual(bool(words), bool(told), told)
+                    self.assertIn(words, " ".join(told))
 
     def test_what_nobody_has_stated_is_absent_and_said_to_be_missing(self):
         document = data_description(FACTS)
