@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata import second_generation, terms
 from aind_data_transfer_service.metadata.people import people_of
@@ -269,11 +270,21 @@ def check_processing(earlier: Document) -> None:
     MetadataError
         Where it cannot.
     """
-    if processes_of(earlier.content) is None:
+    done = processes_of(earlier.content)
+    if done is None:
         raise MetadataError(
             f"{earlier.source} has no list processing_pipeline.data_processes or data_processes to "
             "add this upload to"
         )
+    place = "data_processes" if _is_flat(earlier.content) else "processing_pipeline.data_processes"
+    odd = [
+        f"{place}.{number}: {quoted(one)} is not an object"
+        for number, one in enumerate(done)
+        if not isinstance(one, Mapping)
+    ]
+    if odd:
+        more = f"; and {len(odd) - MOST_PROBLEMS} more" if len(odd) > MOST_PROBLEMS else ""
+        raise MetadataError(f"{earlier.source}: {'; '.join(odd[:MOST_PROBLEMS])}{more}")
 
 
 def record(

@@ -62,7 +62,7 @@ def add_processes(
 ) -> None:
     """Add to `processing.json` what was done, each under a name of its own."""
     done = content["data_processes"]
-    names = {one.get("name") for one in done if isinstance(one, Mapping)}
+    names = {name for one in done if isinstance(name := one.get("name"), str)}
     graph = content.get("dependency_graph")
     inputs: list[str] = []
     for process in processes:
@@ -74,7 +74,7 @@ def add_processes(
         inputs = [name]
 
 
-def _free_name(wanted: str, names: set[Any]) -> str:
+def _free_name(wanted: str, names: set[str]) -> str:
     """Number a name that is taken."""
     name, number = wanted, 0
     while name in names:

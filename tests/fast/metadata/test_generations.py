@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from pydantic import ValidationError
 
+from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.documents import (
     Document,
     Process,
@@ -217,6 +218,29 @@ class SecondGeneration(unittest.TestCase):
             self.assertEqual(Status.INVALID, document.status)
             self.assertIn(f"is of generation {other} of the schema", document.problems[0])
 
+    def test_odd_names_of_earlier_processes_are_kept(self) -> None:
+        for odd in ({"name": ["x"]}, {"name": {"a": 1}}, {"name": None}, {}):
+            earlier = Document("processing", {"data_processes": [odd]}, Status.INVALID, "a file")
+            found = processing([TRANSFER], "Anna Apple", earlier, Generation.V2).content
+            self.assertEqual(odd, found["data_processes"][0])
+            self.assertEqual("Other", found["data_processes"][1]["name"])
+
+    def test_an_earlier_document_with_a_process_that_is_no_object_is_refused(self) -> None:
+        for odd in ("x", ["x"], 5, None):
+            done = [{"name": "Other"}, odd]
+            for content, place in (
+                ({"data_processes": done}, "data_processes.1"),
+                (
+                    {"processing_pipeline": {"data_processes": done}},
+                    "processing_pipeline.data_processes.1",
+                ),
+            ):
+                earlier = Document("processing", content, Status.INVALID, "a file")
+                with self.subTest(content), self.assertRaises(MetadataError) as caught:
+                    processing([TRANSFER], "Anna Apple", earlier, Generation.V2)
+                self.assertIn(f"a file: {place}: ", str(caught.exception))
+                self.assertIn("is not an object", str(caught.exception))
+
 
 @slow
 class Jobs(TransferTestCase):
@@ -277,6 +301,17 @@ class Jobs(TransferTestCase):
         [process] = document["data_processes"]
         urls = [one["url"] for one in process["code"]["input_data"]]
         self.assertEqual([str(self.source), str(other)], urls)
+
+    def test_a_folder_with_an_odd_process_is_refused_before_anything_is_sent(self) -> None:
+        self.write("a.txt")
+        folder = self.folder / "metadata"
+        self.write("processing.json", '{"data_processes": [7]}', root=folder)
+        with patch.dict(os.environ, {"METADATA_SCHEMA": "2"}):
+            settings = self.settings()
+            text = self.config(metadata_dir=str(folder)).model_dump_json()
+            with self.assertRaisesRegex(MetadataError, 'data_processes.0: "7" is not an object'):
+                UploadJob(read_request(text, settings), settings).run()
+        self.assertEqual({}, self.stored("690165_2024-02-19_11-25-17"))
 
     def test_a_job_of_generation_1_is_named_by_its_platform(self) -> None:
         self.write("a.txt")
