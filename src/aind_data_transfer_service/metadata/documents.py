@@ -16,7 +16,7 @@ from typing import Any
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata import second_generation, terms
-from aind_data_transfer_service.metadata.people import people_of
+from aind_data_transfer_service.metadata.people import investigators_of, people_of
 from aind_data_transfer_service.metadata.schemas import KINDS, RECORD, Generation, version_of
 from aind_data_transfer_service.metadata.terms import modality, platform, registry
 from aind_data_transfer_service.metadata.validity import (
@@ -164,12 +164,14 @@ def data_description(
     if default_funder and not sources:
         funder = _organization(terms.funder(generation, default_funder))
         sources = [write_funding({"funder": funder}, generation)]
-    people = _investigators(funding)
+    people = investigators_of(funding)
     located = _organization(terms.institution(generation, institution)) if institution else None
     write = second_generation.data_description if second else _description
     content = write(facts, sources, people, located)
     content = _headed("data_description", content, generation)
-    return _composed("data_description", content, generation)
+    funded = [one for item in paid for one in people_of(item.get("fundee"))] if second else []
+    notes = dict.fromkeys(_lost_identifiers([*people, *funded], generation))
+    return replace(_composed("data_description", content, generation), notes=tuple(notes))
 
 
 def _description(
@@ -347,14 +349,18 @@ def _overall(statuses: Mapping[str, Status]) -> Status:
     return Status.VALID
 
 
-def _investigators(funding: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Take the investigators out of what is known of the funding, each once, by name."""
-    people: dict[str, Mapping[str, Any]] = {}
-    for item in funding:
-        for person in people_of(item.get("investigators")):
-            if len(person) > len(people.get(person["name"], ())):
-                people[person["name"]] = person
-    return list(people.values())
+def _lost_identifiers(people: Sequence[Mapping[str, Any]], generation: Generation) -> list[str]:
+    """Name the identifiers that the generation cannot express."""
+    lost = []
+    for one in people:
+        identifier, stated = one.get("registry_identifier"), one.get("registry")
+        if identifier and not registry(generation, stated):
+            named = stated.get("name") if isinstance(stated, Mapping) else stated
+            why = (
+                f"the schema has no registry {quoted(named)}" if named else "no registry is stated"
+            )
+            lost.append(f"{one['name']}: the identifier {quoted(identifier)} is left out: {why}")
+    return lost
 
 
 def _organization(found: Any) -> dict[str, Any]:

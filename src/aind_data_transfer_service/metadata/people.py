@@ -54,3 +54,38 @@ def people_of(value: Any) -> list[dict[str, Any]]:
     """
     named = [_person(part) for part in _parts(value)]
     return [one for one in named if one["name"]]
+
+
+def investigators_of(funding: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Take the investigators out of what is known of the funding, each once.
+
+    Of one name are several people if their identifiers differ. Of one person, the statement with an
+    identifier is taken, else the one with most values.
+
+    Parameters
+    ----------
+    funding : Sequence
+        The sources of a project's funding.
+    """
+    people: list[Mapping[str, Any]] = []
+    for item in funding:
+        for person in people_of(item.get("investigators")):
+            same = (place for place, one in enumerate(people) if _may_be_one(one, person))
+            place = next(same, None)
+            if place is None:
+                people.append(person)
+            elif _richness(person) > _richness(people[place]):
+                people[place] = person
+    return people
+
+
+def _may_be_one(person: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two statements of a person have the same name and no different identifiers."""
+    identifiers = [str(one.get("registry_identifier") or "") for one in (person, other)]
+    return person["name"] == other["name"] and len({*identifiers} - {""}) < 2
+
+
+def _richness(person: Mapping[str, Any]) -> tuple[bool, bool, int]:
+    """Return how much is stated of a person, for comparisons."""
+    stated = [bool(person.get(key)) for key in ("registry_identifier", "registry")]
+    return stated[0], stated[1], sum(value is not None for value in person.values())

@@ -51,16 +51,31 @@ def institution(generation: Generation, stated: Any) -> Any:
 
 
 def registry(generation: Generation, value: Any) -> Any:
-    """Return a registry, such as ORCID, as the generation writes it; None if it lists none."""
-    name = value.get("name") if isinstance(value, Mapping) else value
-    if not isinstance(name, str):
-        return None
-    bare = folded(name.partition(" (")[0])
-    for known in read_terms(generation).get("registries", ()):
-        written = known if isinstance(known, str) else known["name"]
-        if folded(written.partition(" (")[0]) == bare or folded(written).endswith(f"({bare})"):
-            return known
-    return None
+    """Return a registry, such as ORCID, as the generation writes it; None if it lists none.
+
+    Parameters
+    ----------
+    generation : Generation
+        Whose list of registries is searched.
+    value : Any
+        A name, an abbreviation, both as `name (abbreviation)`, or a registry as a generation of the
+        schema writes it.
+    """
+    wanted = _spellings(value)
+    known = read_terms(generation)["registries"]
+    return next((one for one in known if _spellings(one) & wanted), None)
+
+
+def _spellings(stated: Any) -> set[str]:
+    """Return the name and the abbreviation of a registry, folded."""
+    if isinstance(stated, Mapping):
+        found = [stated.get("name"), stated.get("abbreviation")]
+    elif isinstance(stated, str):
+        name, _, abbreviation = stated.partition(" (")
+        found = [name, abbreviation.rstrip(") ")]
+    else:
+        found = []
+    return {folded(one) for one in found if isinstance(one, str) and one.strip()}
 
 
 def _organization(generation: Generation, role: str, stated: Any) -> Any:

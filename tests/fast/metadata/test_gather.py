@@ -290,6 +290,49 @@ class TestDescription(GatherTestCase):
         self.assertEqual(Status.VALID, document.status, document.problems)
         self.assertEqual([{**known, "abbreviation": None}], document.content["investigators"])
 
+    def investigators(self, *people, generation=Generation.V0):
+        """Return the investigators and the notes of a description."""
+        facts = replace(FACTS, generation=generation)
+        document = data_description(facts, [{"investigators": [one]} for one in people], "NYU")
+        found = document.content["investigators"]
+        known = [(one["name"], one.get("registry_identifier")) for one in found]
+        return known, document.notes
+
+    def test_an_identifier_is_found_in_whatever_order_and_company_it_is_stated(self):
+        nulls = dict.fromkeys(("abbreviation", "registry", "registry_identifier"))
+        poor = ({"name": "Bo"}, {"name": "Bo", **nulls}, {"name": "Bo", "a": 1, "b": 2, "c": 3})
+        names = ("ORCID", "orcid", "Open Researcher and Contributor ID")
+        full = {"name": names[2], "abbreviation": "ORCID"}
+        registries = (*names, f"{names[2]} (ORCID)", full, {"abbreviation": "ORCID"})
+        for registry in registries:
+            rich = {"name": "Bo", "registry": registry, "registry_identifier": "0000-0001"}
+            for other in poor:
+                for people in ((other, rich), (rich, other)):
+                    for generation in Generation:
+                        with self.subTest(people, generation=generation):
+                            found = self.investigators(*people, generation=generation)
+                            self.assertEqual(([("Bo", "0000-0001")], ()), found)
+
+    def test_two_people_of_one_name_stay_two(self):
+        first, second = (
+            {"name": "Bo", "registry": "ORCID", "registry_identifier": f"0000-{number}"}
+            for number in (1, 2)
+        )
+        known = self.investigators(first, {"name": "Bo"}, second, first)[0]
+        self.assertEqual([("Bo", "0000-1"), ("Bo", "0000-2")], known)
+
+    def test_an_identifier_that_cannot_be_written_is_noted(self):
+        for registry, words in (
+            ("Foo", 'the schema has no registry "Foo"'),
+            (None, "no registry is stated"),
+            ({"name": "Foo (F)"}, 'the schema has no registry "Foo (F)"'),
+        ):
+            for generation in Generation:
+                person = {"name": "Bo", "registry": registry, "registry_identifier": "7"}
+                known, notes = self.investigators(person, generation=generation)
+                self.assertEqual([("Bo", None)], known)
+                self.assertEqual((f'Bo: the identifier "7" is left out: {words}',), notes)
+
     def test_its_time_has_the_offset_of_the_lab(self):
         self.assertEqual(data_description(FACTS).content["creation_time"], MOMENT.isoformat())
 
