@@ -3,12 +3,13 @@
 import json
 import re
 import unittest
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from aind_data_transfer_service.configs.vocabulary import Modality, Platform
 from aind_data_transfer_service.metadata import schemas
 from aind_data_transfer_service.metadata.documents import (
     Document,
@@ -20,6 +21,7 @@ from aind_data_transfer_service.metadata.documents import (
     record,
 )
 from aind_data_transfer_service.metadata.schemas import Generation, read_terms
+from aind_data_transfer_service.metadata.terms import missing_terms
 from tests.fast.metadata.test_validity import sample
 from tests.support import slow
 from tests.support.schema_changes import changes
@@ -65,7 +67,19 @@ class SchemaReleases:
         cls.documents = cls.everything()
         given = [(kind, content) for _, kind, content in cls.documents]
         given += [(kind, content) for kind, _, content, _ in cls.changed]
+        pairs = [(one.abbreviation, "behavior") for one in Modality.known()]
+        pairs += [("behavior", one.abbreviation) for one in Platform.known()]
+        cls.described = [cls.describe(*pair) for pair in pairs]
+        given += [("data_description", content) for _, content, _ in cls.described]
         cls.answer = ask(cls.generation, given)
+
+    @classmethod
+    def describe(cls, modality: str, platform: str) -> tuple[str, Mapping[str, Any], bool]:
+        """Describe an asset of terms that the generation may lack; true if it has both."""
+        facts = facts_of(cls.generation, modality, platform)
+        content = data_description(facts, FUNDING, "NYU").content
+        missing = missing_terms(cls.generation, platform, [modality])
+        return f"{modality} by {platform}", content, not missing
 
     @classmethod
     def composed(cls, modality: str, platform: str) -> Iterator[Labelled]:
@@ -120,6 +134,13 @@ class SchemaReleases:
         self.assertEqual([], wrong)
 
     @slow
+    def test_the_models_accept_those_terms_of_all_generations_that_are_not_reported(self) -> None:
+        answers = self.answer.problems[-len(self.described) :]
+        for (label, _, is_valid), problems in zip(self.described, answers, strict=True):
+            with self.subTest(label):
+                self.assertEqual(is_valid, not problems, problems)
+
+    @slow
     def test_the_schemas_that_are_shipped_are_those_of_the_release(self) -> None:
         folder = Path(schemas.__file__).parent
         for name, text in self.answer.files.items():
@@ -135,7 +156,8 @@ class TestGeneration0(SchemaReleases, unittest.TestCase):
 
     @slow
     def test_the_models_judge_changes_of_values_as_the_fast_tests_expect(self) -> None:
-        answers = self.answer.problems[len(self.documents) :]
+        first = len(self.documents)
+        answers = self.answer.problems[first : first + len(self.changed)]
         for (_, change, _, is_valid), problems in zip(self.changed, answers, strict=True):
             with self.subTest(change):
                 self.assertEqual(is_valid, not problems, problems)

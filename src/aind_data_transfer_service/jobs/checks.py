@@ -33,6 +33,7 @@ from aind_data_transfer_service.jobs.known import Known
 from aind_data_transfer_service.jobs.store import JobStore
 from aind_data_transfer_service.jobs.submission import asset_location
 from aind_data_transfer_service.jobs.workers import Workers
+from aind_data_transfer_service.metadata.terms import missing_terms
 from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.similar_path import similar_hint
@@ -101,6 +102,7 @@ class Checks:
         if known:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._pool, self._check_repeated, known, result)
+            await loop.run_in_executor(self._pool, self._check_terms, known, result)
             checks = (
                 self._check_sources,
                 self._check_destinations,
@@ -211,6 +213,19 @@ class Checks:
             if other != job.label:
                 result.errors[job.label].append(
                     f"{job.label}: the same asset as {other} ({location})"
+                )
+
+    def _check_terms(self, jobs: Sequence[ToCheck], result: CheckResult) -> None:
+        """Warn of platforms and modalities that the chosen generation of the schema lacks."""
+        generation = self._settings.generation
+        for job in jobs:
+            modalities = [str(one.modality) for one in job.config.modalities]
+            missing = missing_terms(generation, str(job.config.platform), modalities)
+            if missing:
+                unless = " unless metadata_dir has a valid one" if job.config.metadata_dir else ""
+                result.warnings[job.label].append(
+                    f"{job.label}: generation {generation} of the schema (METADATA_SCHEMA) has no "
+                    f"{' and no '.join(missing)}; data_description.json will be invalid{unless}"
                 )
 
     async def _check_in_flight(self, jobs: Sequence[ToCheck]) -> CheckResult:

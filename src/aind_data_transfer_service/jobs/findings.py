@@ -14,6 +14,11 @@ class ModalityToCheck(Protocol):
     """What the checks need to know of a modality."""
 
     @property
+    def modality(self) -> object:
+        """The modality; as text, its abbreviation."""
+        ...
+
+    @property
     def source(self) -> object:
         """The folder of its data; as text, its path."""
         ...
@@ -31,6 +36,11 @@ class ModalityToCheck(Protocol):
 
 class ConfigToCheck(Protocol):
     """What the checks need to know of a job: `BasicUploadJobConfigs` has it, and a row's job."""
+
+    @property
+    def platform(self) -> object:
+        """The platform; as text, its abbreviation."""
+        ...
 
     @property
     def subject_id(self) -> str:

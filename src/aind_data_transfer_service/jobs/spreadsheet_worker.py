@@ -33,6 +33,8 @@ class ReadRequest(msgspec.Struct, frozen=True):
 class FoundModality(msgspec.Struct, frozen=True):
     """What the checks need to know of a modality."""
 
+    modality: str
+    """Its abbreviation."""
     source: str
     extra_configs: str | None
     """The path of a file of them, if one is named."""
@@ -45,6 +47,8 @@ class FoundJob(msgspec.Struct, frozen=True):
 
     row: int
     text: str
+    platform: str
+    """Its abbreviation."""
     subject_id: str
     project_name: str
     s3_bucket: str | None
@@ -112,6 +116,7 @@ def _found(row: JobRow) -> FoundJob:
     return FoundJob(
         row=row.number,
         text=row.text,
+        platform=config.platform.abbreviation,
         subject_id=config.subject_id,
         project_name=config.project_name,
         s3_bucket=config.s3_bucket,
@@ -121,6 +126,7 @@ def _found(row: JobRow) -> FoundJob:
         metadata_dir=None if config.metadata_dir is None else str(config.metadata_dir),
         modalities=[
             FoundModality(
+                one.modality.abbreviation,
                 str(one.source),
                 one.extra_configs if isinstance(one.extra_configs, str) else None,
                 one.former_field,

@@ -1,27 +1,44 @@
 """Modalities, platforms, organizations and registries, as a generation writes them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
-from aind_data_transfer_service.configs.vocabulary import Modality, Platform, folded
+from aind_data_transfer_service.configs.vocabulary import Modality, Platform, folded, quoted
 from aind_data_transfer_service.metadata.schemas import Generation, read_terms
-
-_RENAMED = (frozenset({"ophys", "pophys"}), frozenset({"slap", "slap2"}))
-"""Abbreviations of modalities that mean the same in different generations."""
 
 
 def modality(generation: Generation, abbreviation: str) -> dict[str, Any]:
-    """Return a modality in full; its abbreviation alone if the generation does not have it."""
-    names = {abbreviation, *_other_names(Modality, abbreviation)}
-    for same in _RENAMED:
-        names |= same if abbreviation in same else set()
-    return _term(generation, "modalities", names) or {"abbreviation": abbreviation}
+    """Return a modality as the generation writes it; as the first that has it if it does not."""
+    return _named(Modality, generation, "modalities", abbreviation)
 
 
 def platform(generation: Generation, abbreviation: str) -> dict[str, Any]:
-    """Return a platform in full; its abbreviation alone if the generation does not have it."""
-    names = {abbreviation, *_other_names(Platform, abbreviation)}
-    return _term(generation, "platforms", names) or {"abbreviation": abbreviation}
+    """Return a platform as the generation writes it; as the first that has it if it does not."""
+    return _named(Platform, generation, "platforms", abbreviation)
+
+
+def missing_terms(generation: Generation, platform: str, modalities: Iterable[str]) -> list[str]:
+    """Name the platform and the modalities that a generation does not have.
+
+    Parameters
+    ----------
+    generation : Generation
+        The generation; the second has no platforms, and needs none.
+    platform : str
+        Abbreviation of the platform.
+    modalities : Iterable of str
+        Abbreviations of the modalities.
+    """
+    wanted: list[tuple[str, str, Any, str]] = []
+    if read_terms(generation)["platforms"]:
+        wanted.append(("platform", "platforms", Platform, platform))
+    wanted += [("modality", "modalities", Modality, name) for name in dict.fromkeys(modalities)]
+    return [
+        f"{noun} {quoted(name)}"
+        for noun, kind, vocabulary, name in wanted
+        if _term(generation, kind, _names(vocabulary, name)) is None
+    ]
 
 
 def funder(generation: Generation, stated: Any) -> Any:
@@ -115,20 +132,36 @@ def _listed(generation: Generation, role: str, name: str) -> dict[str, Any] | No
     return None
 
 
-def _term(generation: Generation, kind: str, names: set[str]) -> dict[str, Any] | None:
+def _named(
+    vocabulary: Any,
+    generation: Generation,
+    kind: str,
+    abbreviation: str,
+) -> dict[str, Any]:
+    """Return a term as a generation writes it, else as our vocabulary does."""
+    names = _names(vocabulary, abbreviation)
+    known = _term(generation, kind, names)
+    if known is not None:
+        return dict(known)
+    return dict(zip(("abbreviation", "name"), names))
+
+
+@cache
+def _names(vocabulary: Any, abbreviation: str) -> tuple[str, ...]:
+    """Return the abbreviation, the full name and the synonyms of a term of our vocabulary."""
+    try:
+        term = vocabulary.parse(abbreviation)
+    except ValueError:
+        return (abbreviation,)
+    return (abbreviation, term.name, *term.synonyms)
+
+
+@cache
+def _term(generation: Generation, kind: str, names: tuple[str, ...]) -> Mapping[str, Any] | None:
     """Find a term by its abbreviation or, if that is nobody's, by its name."""
-    known: Sequence[dict[str, Any]] = read_terms(generation).get(kind, ())
     wanted = {folded(name) for name in names}
     for key in ("abbreviation", "name"):
-        for term in known:
-            if term.get(key) and folded(term[key]) in wanted:
-                return dict(term)
+        for term in read_terms(generation)[kind]:
+            if folded(term[key]) in wanted:
+                return term
     return None
-
-
-def _other_names(vocabulary: Any, abbreviation: str) -> list[str]:
-    """Return the full name of a term of ours."""
-    try:
-        return [vocabulary.parse(abbreviation).name]
-    except ValueError:
-        return []

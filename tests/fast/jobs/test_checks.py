@@ -78,6 +78,18 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         roots = [self.vast]
         self.assert_found(await self.check(self.job(), source_roots=roots), [], [])
 
+    async def test_a_term_that_the_chosen_generation_lacks_is_a_warning(self):
+        modalities = [{"modality": "BARseq", "source": str(self.vast / "here")}]
+        job = self.job(platform="motor-observatory", modalities=modalities)
+        later = 'has no modality "BARseq"; data_description.json will be invalid$'
+        both = 'has no platform "motor-observatory" and no modality "BARseq"; .* invalid$'
+        for generation, warnings in (("0.34", [both]), ("1", [later]), ("2", [])):
+            with self.subTest(generation), patch.dict(os.environ, METADATA_SCHEMA=generation):
+                self.assert_found(await self.check(job), [], warnings)
+        described = self.job(modalities=modalities, metadata_dir=str(self.vast / "here"))
+        warnings = ["row 2: generation 0.34 .* invalid unless metadata_dir has a valid one"]
+        self.assert_found(await self.check(described), [], warnings)
+
     async def test_a_time_zone_that_nobody_set_is_a_warning_once(self):
         jobs = self.job(), self.job("row 3", subject_id="690166")
         self.addCleanup(tzlocal.reload_localzone)

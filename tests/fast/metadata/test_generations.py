@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from pydantic import ValidationError
 
+from aind_data_transfer_service.configs.vocabulary import Modality, Platform
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.documents import (
     Document,
@@ -17,7 +18,7 @@ from aind_data_transfer_service.metadata.documents import (
     processing,
 )
 from aind_data_transfer_service.metadata.schemas import RECORD, Generation
-from aind_data_transfer_service.metadata.terms import institution, modality
+from aind_data_transfer_service.metadata.terms import institution, missing_terms, modality
 from aind_data_transfer_service.metadata.validity import problems_of
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -76,8 +77,24 @@ class Terms(unittest.TestCase):
         self,
     ) -> None:
         document = data_description(replace(FACTS, modalities=["STPT"]), (), "NYU")
-        self.assertEqual([{"abbreviation": "STPT"}], document.content["modality"])
-        self.assertIn("modality.0.name: missing", document.problems)
+        named = {"abbreviation": "STPT", "name": "Serial two-photon tomogrophy"}
+        self.assertEqual([named], document.content["modality"])
+        self.assertIn("modality.0.name: ", " ".join(document.problems))
+
+    def test_a_document_is_valid_if_the_generation_has_its_platform_and_its_modality(self) -> None:
+        platforms, modalities = Platform.known(), Modality.known()
+        pairs = [(platforms[0], one) for one in modalities] + [
+            (one, modalities[0]) for one in platforms
+        ]
+        counts = []
+        for generation in Generation:
+            found = [
+                described_by(generation, platform.abbreviation, kind.abbreviation)
+                for platform, kind in pairs
+            ]
+            self.assertEqual([not missing for _, missing in found], [valid for valid, _ in found])
+            counts.append(sum(bool(missing) for _, missing in found))
+        self.assertEqual([8, 7, 0], counts)
 
     def test_an_organization_of_one_generation_is_found_in_another(self) -> None:
         old = institution(Generation.V0, "AIND")
@@ -85,6 +102,15 @@ class Terms(unittest.TestCase):
         new = institution(Generation.V2, old)
         self.assertEqual("Research Organization Registry (ROR)", new["registry"])
         self.assertEqual(old["registry_identifier"], new["registry_identifier"])
+
+
+def described_by(generation: Generation, platform: str, modality: str) -> tuple[bool, list[str]]:
+    """Return whether a description is valid, and which terms its generation lacks."""
+    grant = {"funder": "AI", "investigators": "Bo Bee"}
+    facts = replace(FACTS, generation=generation, platform=platform, modalities=[modality])
+    document = data_description(facts, [grant], "NYU")
+    problems = [one for one in document.problems if not one.startswith("name: ")]
+    return not problems, missing_terms(generation, platform, [modality])
 
 
 class Funders(unittest.TestCase):
