@@ -292,7 +292,7 @@ def check_processing(earlier: Document) -> None:
 def record(
     facts: Facts, documents: Mapping[str, Document], created: datetime, now: datetime
 ) -> dict[str, Any]:
-    """Compose `metadata.nd.json`: every document, and what is known of each."""
+    """Compose `metadata.nd.json`: every document, and one status of all of them."""
     generation = facts.generation
     content: dict[str, Any] = {"name": facts.asset, "location": facts.location}
     if generation != Generation.V2:
