@@ -23,6 +23,8 @@ from aind_data_transfer_service.metadata.schemas import (
 MOST_PROBLEMS = 5
 """How many problems of one document are listed."""
 _LONGEST = 200
+_LONGEST_LIST = 1000
+"""How many entries of a list are looked into for several problems."""
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -40,10 +42,15 @@ def status_of(
     kind: str, content: Mapping[str, Any], generation: Generation = Generation.V0
 ) -> Status:
     """Return whether a document is valid for a generation of the schema."""
-    problems = problems_of(kind, content, generation)
+    validator, content, problems = _judge(kind, content, generation)
     if problems is None:
         return Status.UNKNOWN
-    return Status.INVALID if problems else Status.VALID
+    if problems or validator is None:
+        return Status.INVALID
+    try:
+        return Status.VALID if validator.is_valid(_clean(content)) else Status.INVALID
+    except (ValueError, RecursionError):  # nested too deeply
+        return Status.INVALID
 
 
 def problems_of(
@@ -51,24 +58,59 @@ def problems_of(
 ) -> list[str] | None:
     """List the first problems of a document, each as `place: what is wrong`.
 
-    None if there is no schema for it: another kind of document, or another release of 0.34.
+    None if there is no schema for it: another kind of document, or another release of 0.34. Of many
+    problems, the list ends with a line that says so.
     """
+    validator, content, problems = _judge(kind, content, generation)
+    if validator is None:
+        return problems
+    try:
+        return _first(
+            line for error in _errors(validator, _clean(content)) for line in _lines(error)
+        )
+    except (ValueError, RecursionError) as error:
+        return _first([f"the document is nested too deeply: {error}"])
+
+
+def _judge(
+    kind: str, content: Mapping[str, Any], generation: Generation
+) -> tuple[Any, Mapping[str, Any], list[str] | None]:
+    """Return the validator and what it is given; or None, and the problems known without it."""
     if read_schema(generation, kind) is None:
         is_older = kind in KINDS[Generation.V0]
-        return [f"generation {generation} of the schema has no {kind}.json"] if is_older else None
+        without = [f"generation {generation} of the schema has no {kind}.json"]
+        return None, content, without if is_older else None
     written, release = content.get("schema_version"), version_of(generation, kind)
     if written is not None and written != release:
         if generation_of(content) != generation:
-            return [_other_generation(content, generation)]
+            return None, content, [_other_generation(content, generation)]
         if generation == Generation.V0:  # its models accept their own release alone
-            return None
+            return None, content, None
         content = {**content, "schema_version": release}
-    validator = _validator(generation, kind)
+    return _validator(generation, kind), content, []
+
+
+def _errors(validator: Any, content: Any) -> Iterator[Any]:
+    """Find errors; the validator collects all, so that long lists are looked into in part first."""
+    short = _shortened(content)
+    if not validator.is_valid(short):
+        yield from validator.iter_errors(short)
+        return
+    from jsonschema_rs import ValidationError
+
     try:
-        errors = validator.iter_errors(_clean(content))
-        return _first(line for error in errors for line in _lines(error))
-    except ValueError as error:  # nested too deeply
-        return _first([f"the document: {error}"])
+        validator.validate(content)
+    except ValidationError as error:  # the first alone, behind many entries without any
+        yield error
+
+
+def _shortened(value: Any) -> Any:
+    """Cut long lists."""
+    if isinstance(value, Mapping):
+        return {key: _shortened(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shortened(one) for one in value[:_LONGEST_LIST]]
+    return value
 
 
 def generation_of(content: Mapping[str, Any]) -> Generation | None:
@@ -144,8 +186,11 @@ def _expected(kind: Any) -> str:
 
 
 def _first(problems: Iterable[str]) -> list[str]:
-    """Keep the first problems, each on one short line."""
-    lines = list(dict.fromkeys(" ".join(problem.split()) for problem in problems))
-    shown = [line if len(line) <= _LONGEST else f"{line[:_LONGEST - 1]}…" for line in lines]
-    more = len(shown) - MOST_PROBLEMS
-    return shown[:MOST_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
+    """Keep the first different problems, each on one short line."""
+    found: dict[str, None] = {}
+    for problem in problems:
+        line = " ".join(problem.split())
+        found[line if len(line) <= _LONGEST else f"{line[:_LONGEST - 1]}…"] = None
+        if len(found) > MOST_PROBLEMS:
+            return [*[*found][:MOST_PROBLEMS], "and more"]
+    return [*found]

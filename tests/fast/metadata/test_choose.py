@@ -285,7 +285,7 @@ class Provenance(ChooseTest):
         self.assertEqual("Invalid", listed["subject.json"]["status"])
         self.assertIn("sex: missing", listed["subject.json"]["problems"])
         self.assertIn("rig_id: missing", listed["session.json"]["problems"])
-        self.assertIn("and 2 more", listed["session.json"]["problems"])
+        self.assertIn("and more", listed["session.json"]["problems"])
         self.assertEqual("Invalid", listed["data_description.json"]["status"])
         self.assertRegex(listed["data_description.json"]["problems"][0], "investigators")
         self.assertEqual("subject.json", next(iter(listed)))

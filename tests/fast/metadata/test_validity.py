@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import unittest
 from pathlib import Path
 
@@ -102,7 +103,26 @@ class Validity(unittest.TestCase):
 
     def test_of_many_problems_the_first_are_told_and_how_many_more(self) -> None:
         problems = problems_of("session", {})
-        self.assertEqual((6, "and 3 more"), (len(problems), problems[-1]))
+        self.assertEqual((6, "and more"), (len(problems), problems[-1]))
+
+    def test_a_document_with_very_many_problems_takes_no_longer_than_one_with_few(self) -> None:
+        good = sample("session")["stimulus_epochs"]
+        document = sample("session") | {"stimulus_epochs": [{"x": 1}] * 50_000}
+        began = time.process_time()
+        self.assertEqual(Status.INVALID, status_of("session", document))
+        self.assertEqual(6, len(problems_of("session", document)))
+        document["stimulus_epochs"] = [*good * 1000, *document["stimulus_epochs"]]
+        [problem] = problems_of("session", document)
+        self.assertIn("stimulus_epochs.1000.", problem)
+        self.assertLess(time.process_time() - began, 2.5)
+
+    def test_however_deeply_a_document_is_nested_it_has_a_status(self) -> None:
+        for depth in (500, 900, 985, 992, 5000):
+            deep: dict = {}
+            for _ in range(depth):
+                deep = {"notes": deep}
+            with self.subTest(depth):
+                self.assertEqual(Status.INVALID, status_of("subject", sample("subject") | deep))
 
     def test_a_problem_is_one_short_line(self) -> None:
         for change in ({"x\n" * 300: 1}, {"sex": "y\n" * 300}, {"sex": ["z" * 10_000]}):
