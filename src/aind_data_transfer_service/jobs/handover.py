@@ -236,15 +236,11 @@ class Handover:
             return True
 
     async def _has_reported(self, job_id: str) -> bool:
-        """Return whether the record has events of a job, or a log that it brought."""
+        """Return whether the record has events of a job, or a log that it or a shard brought."""
         job = await self._store.in_thread(self._store.get, job_id)
         if job.events_offset:
             return True
-        logs = self._store.logs
-        for stream in ("stdout", "stderr"):
-            if (await self._store.in_thread(logs.read, job_id, stream, 0, 1)).size:
-                return True
-        return False
+        return await self._store.in_thread(self._store.logs.has_any, job_id)
 
     async def _start(self, specs: list[JobSpec]) -> list[Started]:
         """Have jobs started; one that the executor cannot deal with fails alone."""

@@ -94,6 +94,18 @@ class JobLogs:
                 connection.execute(sa.insert(logs).values(row))
         return Brought(True, offset + size)
 
+    def has_any(self, job_id: str) -> bool:
+        """Return whether a job, or a shard of it, has brought a log."""
+        jobs, logs = tables.jobs, tables.logs
+        query = (
+            sa.select(logs.c.stream)
+            .join(jobs, jobs.c.seq == logs.c.job_seq)
+            .where(jobs.c.id == job_id)
+            .limit(1)
+        )
+        with self._database.reading() as connection:
+            return connection.scalar(query) is not None
+
     def shards(self, job_id: str) -> int:
         """Return the highest number of a shard that has brought a log; 0 if there is none."""
         jobs, logs = tables.jobs, tables.logs

@@ -61,3 +61,8 @@ class LostJobsTest(ClusterServiceTest):
         manager, job_id = await self.submit()
         await self.bring(manager, job_id, "log?stream=stderr&offset=0", b"begins\n")
         self.assertEqual((JobState.UNKNOWN, 1), await self.lose(manager, job_id))
+
+    async def test_one_of_which_a_shard_brought_its_log_is_not_submitted_again(self):
+        manager, job_id = await self.submit()
+        await self.bring(manager, job_id, "log?stream=stderr&offset=0&shard=3", b"begins\n")
+        self.assertEqual((JobState.UNKNOWN, 1), await self.lose(manager, job_id))
