@@ -65,6 +65,8 @@ class ReadingContext(TypedDict, total=False):
     """How many errors of one job are kept."""
     names_platform: bool
     """Whether an asset's name begins with the platform, as by default."""
+    asset_name: str
+    """The asset's name, if the job is recorded under one already."""
 
 
 class _Rule:
@@ -260,6 +262,7 @@ class BasicUploadJobConfigs(_Model):
     log_level: LogLevel = "INFO"
     """How much the job logs."""
     _names_platform: bool = PrivateAttr(default=True)
+    _asset_name: str = PrivateAttr(default="")
 
     @model_validator(mode="after")
     def _remember_naming(self, info: ValidationInfo) -> Self:
@@ -267,6 +270,7 @@ class BasicUploadJobConfigs(_Model):
         context: ReadingContext = info.context or ReadingContext()
         if not context.get("names_platform", True):
             self._names_platform = False
+        self._asset_name = context.get("asset_name", "")
         return self
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -330,10 +334,13 @@ class BasicUploadJobConfigs(_Model):
     def s3_prefix(self) -> str:
         """The asset's name: `{platform}_{subject_id}_{YYYY-MM-DD}_{HH-MM-SS}`.
 
-        Generation 2 of the metadata schema has names without the platform.
+        Generation 2 of the metadata schema has names without the platform. A job keeps the name
+        under which it is recorded.
         Its time is the wall clock's, without the offset. Two sessions of one platform and subject
         whose names are equal, as in the hour that the clock shows twice, are refused, not merged.
         """
+        if self._asset_name:
+            return self._asset_name
         moment = self.acq_datetime.isoformat("_", "seconds")[:19].replace(":", "-")
         name = f"{self.subject_id}_{moment}"
         return f"{self.platform.abbreviation}_{name}" if self._names_platform else name

@@ -37,6 +37,7 @@ def parse_jobs(
     path_mappings: Mapping[str, str] | None = None,
     warn: Callable[[int, str], None] = lambda number, text: None,
     names_platform: bool = True,
+    asset_names: Mapping[int, str] | None = None,
 ) -> ParsedJobs:
     """Read the jobs of a request, each the JSON text of a `BasicUploadJobConfigs`.
 
@@ -62,6 +63,8 @@ def parse_jobs(
         Receives warnings about good jobs: the job's number, and a text `job 2, metadata_dir: …`.
     names_platform : bool
         Whether the names of assets begin with the platform.
+    asset_names : Mapping[int, str] | None
+        The names of assets that are recorded already, by the job's number.
 
     Returns
     -------
@@ -89,7 +92,8 @@ def parse_jobs(
             errors.insert(0, stopped(number))
             break
         read_paths: dict[str, str] = {}
-        found = _parse(text, {**context, "read_paths": read_paths})
+        recorded = (asset_names or {}).get(number, "")
+        found = _parse(text, {**context, "read_paths": read_paths, "asset_name": recorded})
         if isinstance(found, list):
             errors.extend(f"job {number}{line}" for line in found)
             continue

@@ -391,7 +391,7 @@ class _Spool:
                 {
                     **environment,
                     "JOB_ID": folder.job_id,
-                    **({} if is_script else {"UPLOAD_RECORDED": "true"}),
+                    **({} if is_script else folder.recorded()),
                     "UPLOAD_EVENTS_FILE": str(folder.path / FILES["events"]),
                     "UPLOAD_CANCEL_FILE": str(folder.cancel_file),
                 },

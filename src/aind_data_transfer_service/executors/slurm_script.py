@@ -246,6 +246,7 @@ def compose_environment(
         **(without_sources(agreed) if spec.script else agreed),
         "JOB_ID": spec.job_id,
         "UPLOAD_RECORDED": None if spec.script else "true",
+        "UPLOAD_ASSET": None if spec.script else spec.name,
         "DATA_DIR": str(hpc.current_working_directory),
         "UPLOAD_STATE_DIR": f"{hpc.current_working_directory}/transfers",
         "UPLOAD_EVENTS_FILE": str(job_file(hpc.logging_directory, spec.job_id, ENDINGS["events"])),

@@ -87,6 +87,12 @@ class JobFolder:
         """Tell the job's place in the order of acceptance."""
         return _place(read_document(self.path / "spec.json"))
 
+    def recorded(self) -> dict[str, str]:
+        """Return what the data transfer job needs of its record, as environment variables."""
+        name = read_document(self.path / "spec.json").get("name")
+        asset = {"UPLOAD_ASSET": name} if isinstance(name, str) and name else {}
+        return {"UPLOAD_RECORDED": "true", **asset}
+
     def command(self, upload_command: list[str]) -> list[str]:
         """Compose the command line: the job's own script, or the data transfer job."""
         script = self.path / "script"

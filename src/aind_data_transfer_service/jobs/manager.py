@@ -486,7 +486,13 @@ class JobManager:
         if job.state not in ENDED:
             raise JobError(f"job {job_id} has not ended yet ({job.state}); cancel it first")
         hpc_settings = changed_settings(job.hpc_settings, changes or {})
-        request = HpcJobRequest(job.upload_job_settings, hpc_settings, job.script, is_recorded=True)
+        request = HpcJobRequest(
+            job.upload_job_settings,
+            hpc_settings,
+            job.script,
+            is_recorded=True,
+            asset_name=job.name,
+        )
         submission = await self._submit(
             lambda: draft_hpc([request], self.settings), resubmit_of=job_id
         )

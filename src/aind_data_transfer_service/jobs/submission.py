@@ -48,12 +48,15 @@ class HpcJobRequest:
         Empty for the data transfer job.
     is_recorded : bool
         Whether the texts are those of a recorded job: its bucket is a name and never a word.
+    asset_name : str
+        The name under which the asset is recorded; empty if it is still to be given one.
     """
 
     upload_job_settings: str
     hpc_settings: str = "{}"
     script: str = ""
     is_recorded: bool = False
+    asset_name: str = ""
 
     @property
     def is_bare_script(self) -> bool:
@@ -228,6 +231,7 @@ def _parse_configs(
         settings.path_mappings,
         lambda number, text: warnings.setdefault(f"job {number}", []).append(text),
         settings.names_platform,
+        {number: request.asset_name for number, request in asked},
     )
     if parsed.errors:
         return {}, list(parsed.errors)

@@ -26,6 +26,8 @@ class UploadSettings(CommonSettings):
     """The service's id of this job, repeated in every event."""
     upload_recorded: bool = False
     """Whether the service has recorded the request: its bucket is a name and never a word."""
+    upload_asset: str | None = Field(default=None, pattern=r"^[^/]+$")
+    """The asset's name, if the service has recorded it; by default it follows from the request."""
     upload_events_file: Path | None = None
     """Where events are written, one JSON object a line; without one they are only logged."""
     upload_cancel_file: Path | None = None

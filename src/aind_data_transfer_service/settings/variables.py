@@ -123,6 +123,7 @@ _OF_ONE_JOB = frozenset(
         "JOB_ID",
         "DATA_DIR",
         "AWS_PARAM_STORE_NAME",
+        "UPLOAD_ASSET",
         "UPLOAD_CALLBACK_TOKEN",
         "UPLOAD_CALLBACK_URL",
         "UPLOAD_CANCEL_FILE",

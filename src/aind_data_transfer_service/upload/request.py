@@ -86,6 +86,8 @@ def read_request(
         "read_paths": read_paths,
         "names_platform": settings.names_platform,
     }
+    if settings.upload_asset is not None:
+        context["asset_name"] = settings.upload_asset
     if not settings.upload_recorded:
         context["bucket_names"] = settings.bucket_names
     try:

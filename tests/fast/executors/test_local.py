@@ -103,6 +103,17 @@ class LocalExecutorTest(ExecutorContract, unittest.IsolatedAsyncioTestCase):
             said = (await self.executor.read(ref, "stdout", 0, 9999)).data.decode()
             self.assertEqual(f"{word}\n", said)
 
+    async def test_the_data_transfer_job_hears_the_recorded_name_of_its_asset(self):
+        show = "import os; print(os.environ.get('UPLOAD_ASSET', 'none'))"
+        await self.restart(command=(sys.executable, "-c", show))
+        [ours] = await self.begin(JobSpec("j1", "behavior_1_2024", request="{}"))
+        await self.wait_for(ours, RunState.COMPLETED)
+        [users] = await self.begin(a_script("echo ${UPLOAD_ASSET:-none}"))
+        await self.wait_for(users, RunState.COMPLETED)
+        for ref, word in ((ours, "behavior_1_2024"), (users, "none")):
+            said = (await self.executor.read(ref, "stdout", 0, 9999)).data.decode()
+            self.assertEqual(f"{word}\n", said)
+
     async def test_several_slots_run_several_jobs_at_once(self):
         await self.restart(slots=2)
         refs = await self.begin(*(a_script("echo on; sleep 60") for _ in range(3)))

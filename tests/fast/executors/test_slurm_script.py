@@ -385,6 +385,7 @@ class ContainerTest(ScriptTest):
         self.assertEqual(seen["UPLOAD_EVENTS_FILE"], f"{self.folder}/j.events.jsonl")
         self.assertEqual(seen["JOB_ID"], "j")
         self.assertEqual(seen["UPLOAD_RECORDED"], "true")
+        self.assertEqual(seen["UPLOAD_ASSET"], "n")
         self.assertNotIn("OTHER", seen)
 
     def test_it_sees_the_folders_that_are_named(self):
@@ -459,6 +460,7 @@ class CustomScriptTest(ScriptTest):
         found = compose_environment(spec, self.hpc(), {})
         self.assertEqual((found["JOB_ID"], found["MINE"]), ("j", "1"))
         self.assertNotIn("UPLOAD_RECORDED", found)
+        self.assertNotIn("UPLOAD_ASSET", found)
 
 
 class FilesTest(unittest.TestCase):

@@ -1,9 +1,12 @@
 """Names of assets, which have no platform in generation 2 of the metadata schema."""
 
 import unittest
+from dataclasses import replace
 
+from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.settings.metadata import LabSettings, MetadataSettings
 from tests.support.application import ApplicationTest
+from tests.support.jobs import a_job
 from tests.support.requests import upload_settings
 
 NAME = "690165_2024-02-19_11-25-17"
@@ -15,7 +18,10 @@ COLUMNS = (
 class AssetNames(ApplicationTest):
     """The service of a lab that has chosen generation 2."""
 
-    settings = {"metadata": LabSettings(choice=MetadataSettings(generation="2"))}
+    settings = {
+        "metadata": LabSettings(choice=MetadataSettings(generation="2")),
+        "allow_custom_scripts": True,
+    }
 
     async def test_a_job_is_named_without_its_platform(self) -> None:
         texts = [upload_settings(self.data_dir, subject_id="690165")]
@@ -25,6 +31,22 @@ class AssetNames(ApplicationTest):
         job = self.envelope(answer)["job"]
         self.assertEqual(NAME, job["name"])
         self.assertTrue(job["location"].endswith(f"/{NAME}"), job["location"])
+
+    async def test_a_job_that_is_submitted_again_keeps_the_name_of_an_earlier_generation(
+        self,
+    ) -> None:
+        name = f"behavior_{NAME}"
+        text = upload_settings(self.data_dir, subject_id="690165", s3_bucket="data")
+        location = f"{self.state_dir}/destination/data/{name}"
+        for script in ("", "#!/bin/bash\n"):
+            job = a_job(name=name, location=location, upload_job_settings=text, script=script)
+            self.manager.store.add([replace(job, state=JobState.FAILED)])
+            response = await self.client.post(f"/api/jobs/{job.id}/resubmit")
+            self.assertEqual(200, response.status_code, response.text)
+            again = self.envelope(response)["job"]
+            self.assertEqual((name, location), (again["name"], again["location"]))
+            self.assertEqual(name, self.executor.specs[again["id"]].name)
+            await self.client.post(f"/api/jobs/{again['id']}/cancel")
 
     async def test_rows_that_differ_by_platform_alone_are_one_asset(self) -> None:
         rows = [

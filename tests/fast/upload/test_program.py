@@ -147,6 +147,15 @@ class TestProgram(TransferTestCase):
         self.assertEqual(0, self.run_main("--json-args", json.dumps(request), **buckets))
         self.assertEqual(["lab-data", "private"], self.stored_in())
 
+    def test_an_asset_has_the_name_that_the_service_recorded(self):
+        text = self.config().model_dump_json()
+        for name, generation in ((PREFIX, "2"), (PREFIX.partition("_")[2], "0.34")):
+            variables = {"METADATA_SCHEMA": generation, "UPLOAD_ASSET": name}
+            self.assertEqual(0, self.run_main("--json-args", text, **variables))
+            [description] = (self.folder / "store").glob(f"*/{name}/data_description.json")
+            self.assertEqual(name, json.loads(description.read_bytes())["name"])
+            self.assertEqual(name, self.last()[0]["asset"])
+
     def test_fields_of_earlier_releases_without_effect_are_warned_of(self):
         request = json.loads(self.config().model_dump_json()) | {"temp_directory": "/scratch"}
         self.assertEqual(0, self.run_main("--json-args", json.dumps(request)))
