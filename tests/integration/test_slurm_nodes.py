@@ -14,7 +14,14 @@ from tests.support.slurm_nodes import NodesCluster
 class SpreadTest(ClusterTest):
     """Two nodes, each of which has room for all shards of a job."""
 
-    options = {"nodes": 2, "cpus": 4, "extra": "PartitionName=least Nodes=ALL LLN=YES"}
+    options = {
+        "nodes": 2,
+        "cpus": 4,
+        "memory": 3500,
+        "extra": "SelectTypeParameters=CR_CPU_Memory\n"
+        "PartitionName=least Nodes=ALL LLN=YES\n"
+        "PartitionName=few Nodes=ALL MaxCPUsPerNode=2",
+    }
     versions = (36, 37, 38)
 
     @classmethod
@@ -70,6 +77,17 @@ class SpreadTest(ClusterTest):
             with self.subTest(values=values, settings=settings):
                 nodes, told = await self.run_two(self.versions[-1], settings, **values)
                 self.assertEqual((["node1", "node1"], "node1"), (nodes, told))
+
+    async def test_memory_per_cpu_is_counted_for_the_cpus_that_a_shard_asks_for(self):
+        for cpus in (1, 3):
+            with self.subTest(cpus=cpus):
+                settings = {"memory_per_cpu": 1000, "cpus_per_task": cpus}
+                nodes, _ = await self.run_two(self.versions[-1], settings)
+                self.assertEqual(["node1", "node2"], nodes)
+
+    async def test_a_partition_that_limits_the_cpus_on_a_node_takes_shards(self):
+        nodes, _ = await self.run_two(self.versions[-1], {"partition": "few"})
+        self.assertEqual(2, len(nodes))
 
     async def test_a_partition_that_takes_the_least_loaded_node_spreads_them_too(self):
         nodes, _ = await self.run_two(

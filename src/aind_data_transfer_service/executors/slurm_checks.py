@@ -18,6 +18,7 @@ from aind_data_transfer_service.executors.slurm_limits import (
     LimitFindings,
     cap_limits,
     find_limits,
+    takes_exclusive,
     takes_memory,
 )
 from aind_data_transfer_service.executors.slurm_properties import site_defaults
@@ -128,11 +129,12 @@ class JobChecks:
         await self._limits.get(_SENDING_SECONDS)
 
     async def fit(self, hpc: HpcSettings, spec: JobSpec) -> HpcSettings:
-        """Return settings by which a job asks for default memory only if it is known to get it.
+        """Return settings by which a job asks for no defaults that the cluster would refuse.
 
-        A job that was recorded before the service started may come before the first check.
-
-        Memory that the administrator has set stays: `check` reports it where it does not fit.
+        Default memory is asked for only if the job is known to get it: a job that was recorded
+        before the service started may come before the first check. Memory that the administrator
+        has set stays: `check` reports it where it does not fit. A shard asks for no node of its own
+        where a partition limits the CPUs on a node.
 
         Parameters
         ----------
@@ -243,14 +245,17 @@ class JobChecks:
 def _fitted(
     hpc: HpcSettings, spec: JobSpec, cluster: ClusterLimits, is_known: bool = True
 ) -> HpcSettings:
-    """Return settings without default memory if the job may not get it; the site's own stays."""
-    if "transfer_memory" in hpc.model_fields_set:
-        return hpc
+    """Return settings without default memory, and exclusive nodes, that a job may not get."""
     asked, _ = read_properties(spec.settings)
     properties = {**site_defaults(asked, hpc), **asked}
-    if is_known and takes_memory(hpc.transfer_memory, properties, cluster):
-        return hpc
-    return hpc.model_copy(update={"transfer_memory": 0})
+    left_out: dict[str, Any] = {}
+    is_default = "transfer_memory" not in hpc.model_fields_set
+    takes = is_known and takes_memory(hpc.transfer_memory, properties, cluster)
+    if is_default and not takes:
+        left_out["transfer_memory"] = 0
+    if not takes_exclusive(properties, cluster):
+        left_out["shards_exclusive"] = False
+    return hpc.model_copy(update=left_out) if left_out else hpc
 
 
 def _find_all(

@@ -159,6 +159,22 @@ def takes_memory(megabytes: int, properties: Mapping[str, Any], cluster: Cluster
     return all(_has_memory(megabytes, one, cluster) for one in candidates)
 
 
+def takes_exclusive(properties: Mapping[str, Any], cluster: ClusterLimits) -> bool:
+    """Return whether no partition of a job limits the CPUs on a node, as far as is known.
+
+    A job with a node of its own would get all CPUs of the node, and Slurm refuses that there.
+
+    Parameters
+    ----------
+    properties : Mapping
+        The properties of the job.
+    cluster : ClusterLimits
+        What the cluster said of itself.
+    """
+    candidates = _candidates(properties, cluster)[0] if cluster.partitions else []
+    return not any(one.max_cpus_per_node for one in candidates)
+
+
 def _has_memory(megabytes: int, partition: SlurmPartition, cluster: ClusterLimits) -> bool:
     """Return whether a partition has a node with so much memory, and allows a job so much."""
     nodes: Sequence[SlurmNode] = _nodes_of(partition, cluster)
@@ -204,14 +220,14 @@ def _caps(
     is_complete = bool(nodes) and len(nodes) == partition.total_nodes
     largest = _largest([node.memory_mb for node in nodes]) if is_complete else None
     caps = [(partition.max_memory_per_node_mb, _MAX_MEMORY), (largest, _NO_LARGER_NODE)]
-    cpus = _cpus_per_node(properties)
+    cpus = cpus_per_node(properties)
     for most, text in sorted((most, text) for most, text in caps if most):
         words = text.format(most, "MB")
         yield "memory_per_node", most, words
         yield "memory_per_cpu", most // cpus, f"{words}, for {cpus:,} CPUs" if cpus > 1 else words
 
 
-def _cpus_per_node(properties: Mapping[str, Any]) -> int:
+def cpus_per_node(properties: Mapping[str, Any]) -> int:
     """Return how many CPUs a job gets at least on one of its nodes."""
     each = properties.get("cpus_per_task") or 1
     tasks = properties.get("tasks_per_node") or 1
@@ -382,7 +398,7 @@ def _memory(properties: Mapping[str, Any], partition: SlurmPartition) -> Iterato
     per_node, per_cpu = properties.get("memory_per_node"), properties.get("memory_per_cpu")
     if per_node and per_node > most:
         yield _Excess("memory_per_node", f"{per_node:,} MB", allowed)
-    if per_cpu and per_cpu * (cpus := _cpus_per_node(properties)) > most:
+    if per_cpu and per_cpu * (cpus := cpus_per_node(properties)) > most:
         yield _Excess("memory_per_cpu", _per_cpu(per_cpu, cpus), allowed)
 
 
@@ -414,7 +430,7 @@ def _largest_node(
         ("memory_per_cpu", memory, "MB"),
     ):
         value = properties.get(name)
-        each = _cpus_per_node(properties) if name == "memory_per_cpu" else 1
+        each = cpus_per_node(properties) if name == "memory_per_cpu" else 1
         if value and most and value * each > most:
             found = _per_cpu(value, each) if unit == "MB" else f"{value:,}"
             yield _Excess(name, found, _NO_LARGER_NODE.format(most, unit))

@@ -13,6 +13,7 @@ from typing import Any
 from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.executors.plain_files import FileReads
 from aind_data_transfer_service.executors.slurm_files import LogFolder
+from aind_data_transfer_service.executors.slurm_limits import cpus_per_node
 from aind_data_transfer_service.executors.slurm_properties import (
     job_properties,
     mark_of,
@@ -116,13 +117,27 @@ def _array_submission(
     }
     for name in ("mail_type", "mail_user"):
         properties.pop(name, None)
-    if hpc.shards_exclusive:
-        properties.setdefault("exclusive", "true")
+    if hpc.shards_exclusive and "exclusive" not in properties:
+        properties = _exclusive(properties)
     if hpc.shard_bytes:
         agreed = agreed | {"UPLOAD_SHARD_BYTES": str(hpc.shard_bytes)}
     environment = compose_environment(whole, hpc, agreed)
     script = compose_script(spec, hpc, spec.shards, properties.get("time_limit"))
     return Submission(script, properties, environment)
+
+
+def _exclusive(properties: dict[str, Any]) -> dict[str, Any]:
+    """Ask for a node of its own, with the memory that a task would get without.
+
+    For an exclusive job Slurm counts `memory_per_cpu` for each CPU of the node.
+    """
+    kept = {name: value for name, value in properties.items() if name != "memory_per_cpu"}
+    if (per_cpu := properties.get("memory_per_cpu")) is not None:
+        cpus = cpus_per_node(properties)
+        if (properties.get("nodes") or [1])[-1] == 1:  # all tasks are on one node
+            cpus = max(cpus, properties.get("cpus_per_task", 1) * properties.get("tasks", 1))
+        kept["memory_per_node"] = per_cpu * cpus
+    return kept | {"exclusive": "true"}
 
 
 def _after(spec: LastSpec, properties: dict[str, Any]) -> dict[str, Any]:

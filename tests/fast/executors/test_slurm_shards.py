@@ -105,6 +105,26 @@ class CutTest(ShardsTest):
                 site_or_user = (values.get("job_defaults") or {}) | asked
                 self.assertEqual(last.properties.get("exclusive"), site_or_user.get("exclusive"))
 
+    async def test_an_exclusive_shard_asks_for_the_memory_that_it_would_get_without(self):
+        for number, (asked, expected) in enumerate(
+            (
+                ({}, 1000),
+                ({"cpus_per_task": 3}, 3000),
+                ({"tasks": 2}, 2000),
+                ({"tasks": 2, "nodes": [2, 2]}, 1000),
+                ({"minimum_cpus_per_node": 2}, 2000),
+                ({"memory_per_cpu": 0}, 0),
+                ({"exclusive": "false"}, None),
+            )
+        ):
+            with self.subTest(asked=asked):
+                settings = {"memory_per_cpu": 1000} | asked
+                await self.executor.start([a_job(f"j{number}", settings=settings)])
+                array, last = (one.properties for one in self.client.submissions[-2:])
+                self.assertEqual(expected, array.get("memory_per_node"))
+                self.assertIs(expected is None, "memory_per_cpu" in array)
+                self.assertEqual(settings["memory_per_cpu"], last["memory_per_cpu"])
+
     async def test_a_script_of_the_users_own_is_never_cut(self):
         await self.executor.start([a_job("j1", request="", script="#!/bin/sh\n")])
         self.assertEqual(self.sent(), [("aind-data-transfer-service:j1", "", "")])
