@@ -7,6 +7,7 @@ from pathlib import Path
 from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
 from aind_data_transfer_service.jobs.store import JobQuery
 from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.settings.metadata import LabSettings, MetadataSettings
 from tests.support import free_port
 from tests.support.browser import PageTest
 from tests.support.requests import csv_file, csv_row
@@ -247,3 +248,18 @@ class SubmitPageTest(PageTest):
             self.page.get_by_text("nothing has answered since").wait_for()
             self.page.locator('#rows tr[data-state="SUBMITTED"]').wait_for()
             self.page.goto("about:blank")
+
+
+class AssetNameTest(PageTest):
+    """The submit page of a lab that has chosen generation 2 of the metadata schema."""
+
+    def test_a_row_shows_the_name_that_its_asset_will_have(self) -> None:
+        lab = LabSettings(choice=MetadataSettings(generation="2"))
+        service = self.enterContext(Service(metadata=lab))
+        (service.folder / "session").mkdir()
+        data = csv_file(csv_row(service.folder / "session", subject_id="690165"))
+        self.page.goto(service.url)
+        file = {"name": "jobs.csv", "mimeType": CSV, "buffer": data}
+        self.page.get_by_label("Browse").set_input_files(file)
+        name = self.page.get_by_text(re.compile(r"690165_\d{4}-")).inner_text()
+        self.assertRegex(name, r"^(\w+/)?690165_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$")

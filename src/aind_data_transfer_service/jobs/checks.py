@@ -199,9 +199,11 @@ class Checks:
             )
         elif answer.get(job.config.s3_prefix) is AssetState.PRESENT:
             location = asset_location(self._settings, job.config)
+            has_platform = not job.config.s3_prefix.startswith(f"{job.config.subject_id}_")
+            parts = "platform, subject_id" if has_platform else "subject_id"
             result.errors[job.label].append(
-                f"{job.label}: {location} exists already; correct the platform, subject_id or "
-                "acq_datetime, or set force_cloud_sync to upload into it"
+                f"{job.label}: {location} exists already; correct the {parts} or acq_datetime, or "
+                "set force_cloud_sync to upload into it"
             )
 
     def _check_repeated(self, jobs: Sequence[ToCheck], result: CheckResult) -> None:

@@ -107,6 +107,8 @@ class FileValidation:
     """The first warnings, and a line with the number of the others."""
     rows: list[int] = field(default_factory=list)
     """The number of each good row, as the spreadsheet program shows it."""
+    assets: list[str] = field(default_factory=list)
+    """The name of each good row's asset."""
     error_count: int = 0
     """How many errors there are."""
 
@@ -697,6 +699,7 @@ def _file_validation(read: ReadReply, found: CheckResult) -> FileValidation:
         errors=first_and_count([*read.errors, *errors], count, "errors", MAX_ERRORS),
         warnings=first_and_count(warnings, len(warnings), "warnings", MAX_ERRORS),
         rows=[job.row for job in good],
+        assets=[job.s3_prefix for job in good],
         error_count=count,
     )
 

@@ -48,6 +48,18 @@ class AssetNames(ApplicationTest):
             self.assertEqual(name, self.executor.specs[again["id"]].name)
             await self.client.post(f"/api/jobs/{again['id']}/cancel")
 
+    async def test_a_validated_row_and_what_is_wrong_with_it_show_the_name(self) -> None:
+        row = f"Anna Apple,Ephys,behavior,2024-02-19 11:25:17,690165,behavior,{self.data_dir}"
+        file = ("jobs.csv", "\n".join([COLUMNS, row]).encode())
+        response = await self.client.post("/api/validate_csv", files={"file": file})
+        self.assertEqual([NAME], self.envelope(response)["assets"])
+        manifest = self.state_dir / "destination" / "data" / NAME / "behavior" / "a.txt"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text("data")
+        response = await self.client.post("/api/validate_csv", files={"file": file})
+        [error] = self.envelope(response)["errors"]
+        self.assertIn(f"{NAME} exists already; correct the subject_id or acq_datetime, ", error)
+
     async def test_rows_that_differ_by_platform_alone_are_one_asset(self) -> None:
         rows = [
             f"Anna Apple,Ephys,{platform},2024-02-19 11:25:17,690165,behavior,{self.data_dir}"

@@ -33,6 +33,8 @@ class ValidateTest(ApplicationTest):
         data = self.envelope(response)
         self.assertEqual([], data["errors"])
         self.assertEqual([2], data["rows"])
+        [asset] = data["assets"]
+        self.assertRegex(asset, "^[a-z]+_690165_")
         [job] = data["jobs"]
         self.assertIsInstance(job, str)
         self.assertIn('"690165"', job)

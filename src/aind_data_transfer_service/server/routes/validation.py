@@ -30,8 +30,9 @@ async def validate_csv(
     """Check a spreadsheet of jobs, every cell of it, and the world that its jobs need.
 
     The good rows are listed as `data.jobs` (JSON text, as the submission routes take it) whether
-    or not there were errors; `data.rows` holds their row numbers, `data.error_count` the number of
-    errors, and `data.problems` the listed errors taken apart into row, column and text.
+    or not there were errors; `data.rows` holds their row numbers, `data.assets` the names of their
+    assets, `data.error_count` the number of errors, and `data.problems` the listed errors taken
+    apart into row, column and text.
     """
     with metrics.validation_seconds.time():
         found = await manager.validate_file(file.filename or "", await file.read())
@@ -57,6 +58,7 @@ def _answer(found: FileValidation) -> EnvelopeResponse:
         "errors": list(found.errors),
         "warnings": list(found.warnings),
         "rows": list(found.rows),
+        "assets": list(found.assets),
         "error_count": found.error_count,
         "problems": [words.problem(error)._asdict() for error in found.errors],
     }

@@ -99,8 +99,10 @@ function notFound(file, error) {
 }
 
 /** Show the rows of a file: the good ones as jobs, the others with their errors. */
-function preview({ jobs, rows = [], problems = [], warnings = [] }) {
-  const entries = jobs.map((text, place) => ({ row: rows[place] ?? place + 1, job: JSON.parse(text) }));
+function preview({ jobs, rows = [], assets, problems = [], warnings = [] }) {
+  const entries = jobs.map((text, place) => (
+    { row: rows[place] ?? place + 1, job: JSON.parse(text), asset: assets[place] }
+  ));
   const good = new Map(entries.map((entry) => [entry.row, entry]));
   const bad = new Map();
   const general = [];
@@ -136,8 +138,8 @@ function showRows(all) {
 }
 
 /** Make the row of one job or of one row with errors. */
-function entryRow({ row, job, problems }) {
-  const cells = job ? jobCells(job) : [make("td", { colspan: 5 }, errorList(problems))];
+function entryRow({ row, job, asset, problems }) {
+  const cells = job ? jobCells(job, asset) : [make("td", { colspan: 5 }, errorList(problems))];
   const head = make("td", { class: "figure" }, String(row));
   const line = make("tr", { "data-bad": Boolean(problems), "data-row": row }, head, ...cells);
   if (!job || !problems) return line;
@@ -153,11 +155,10 @@ function errorList(problems) {
 }
 
 /** Make the cells of one job. */
-function jobCells(job) {
+function jobCells(job, asset) {
   const time = (job.acq_datetime ?? "").replace("T", " ");
   const platform = short(job.platform);
-  const name = [platform, job.subject_id, time.replace(" ", "_").replaceAll(":", "-").slice(0, 19)];
-  const where = (job.s3_bucket ? `${job.s3_bucket}/` : "") + name.join("_");
+  const where = (job.s3_bucket ? `${job.s3_bucket}/` : "") + asset;
   const line = (label, value, kind) =>
     make("div", { class: kind }, make("span", {}, label), make("code", {}, value));
   const pieces = job.modalities.map((one) => line(short(one.modality), one.source));
