@@ -108,7 +108,8 @@ class CallbackTest(slurm_service.ClusterTest):
 
     def test_a_job_is_followed_to_its_end(self) -> None:
         job, events = self.end_of()
-        self.assertEqual([], list(self.cluster.apart.iterdir()), "the folder is to be hidden")
+        seen = [one for one in self.cluster.apart.iterdir() if one.name.startswith(job["id"])]
+        self.assertEqual([], seen, "the folder is to be hidden")
         self.assertEqual(("COMPLETED", "", 0), (job["state"], job["reason"], job["exit_code"]))
         self.assertEqual(("done", "end"), (events[-1]["step"], events[-1]["kind"]))
         self.assertGreaterEqual(job["files_total"], 30)
@@ -228,7 +229,8 @@ class CallbackInShardsTest(CallbackTest):
             self.assertEqual(("", 2), (log(shard)["problem"], log(shard)["shards"]))
         job = self.api.get(f"/api/jobs/{job_id}").json()["data"]["job"]
         self.assertEqual("RUNNING", job["state"])
-        self.assertEqual([], list(self.cluster.apart.iterdir()), "the folder is to be hidden")
+        seen = [one for one in self.cluster.apart.iterdir() if one.name.startswith(job_id)]
+        self.assertEqual([], seen, "the folder is to be hidden")
         self.assertEqual(200, self.api.post(f"/api/jobs/{job_id}/cancel").status_code)
         self.await_end(job_id)
         self.assertIn("step=transfer", log(1)["text"])

@@ -1,6 +1,7 @@
 """Jobs on a real Slurm whose comments, names or numbers change are followed, and run once."""
 
 import asyncio
+import itertools
 import shlex
 import shutil
 import unittest
@@ -27,6 +28,7 @@ function slurm_job_modify(job, record, partitions, user)
     return slurm.SUCCESS
 end
 """
+_numbers = itertools.count(1)
 _ENDED = (RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED, RunState.LOST)
 
 
@@ -53,10 +55,8 @@ class Followed(ClusterTest):
     def script(self, *lines: str, own: bool = False, **settings) -> JobSpec:
         """Compose a job that notes that it ran, perhaps with output files of its own."""
         if own:
-            settings |= {
-                "standard_out": f"{self.folder}/own-%j.out",
-                "standard_error": f"{self.folder}/own-%j.err",
-            }
+            stem = f"{self.folder}/own-{next(_numbers)}-%j"  # ended jobs are listed for a while
+            settings |= {"standard_out": f"{stem}.out", "standard_error": f"{stem}.err"}
         noted = f'echo run >> {shlex.quote(str(self.folder))}/"$JOB_ID.ran"'
         return a_script(noted, *lines, name="own" if own else "usual", settings=settings)
 

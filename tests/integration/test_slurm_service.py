@@ -535,8 +535,11 @@ class EndsTest(ClusterTest):
         await self.executor.cancel(ref)
 
     async def test_a_job_that_reaches_its_time_limit_says_so(self):
-        ref = await self.begin("trap 'echo asked' TERM", "sleep 100 & wait; wait", time_limit=9)
-        await self.until(ref, RunState.RUNNING)
+        lines = ("trap 'echo asked' TERM", "echo ready", "sleep 100 & wait; wait")
+        ref = await self.begin(*lines, time_limit=9)
+        async with asyncio.timeout(60):
+            while b"ready" not in (await self.executor.read(ref, "stdout", 0, 99)).data:
+                await asyncio.sleep(0.05)
         self.cluster.run("scontrol", "update", f"JobId={self.number(ref)}", "EndTime=now+2")
         status = await self.until(ref, RunState.TIMEOUT, seconds=60)
         self.assertIn("stopped at its time limit", status.reason)

@@ -392,7 +392,7 @@ class ClusterPageTest(PageTest):
         self.assertEqual("", self.page.get_by_label("Time limit").input_value())
         memory.fill("99999999999")
         self.page.get_by_role("button", name="Submit", exact=True).click()
-        self.page.locator("#limits").get_by_text("hpc_settings.memory_per_node").wait_for()
+        self.page.locator("#limits").get_by_text("memory_per_node").wait_for()
         self.page.get_by_role("button", name="Close").click()
         self.page.locator("#limits").wait_for(state="hidden")
 

@@ -141,7 +141,7 @@ class SlurmNode:
     memory_mb: int | None = None
     partitions: tuple[str, ...] = ()
     gres: str = ""
-    """Its generic resources, such as `gpu:a100:2(S:0),ssd:1`."""
+    """Its generic resources, as Slurm writes them (https://slurm.schedmd.com/gres.html)."""
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ class CommonSettings(EnvironmentSettings):
     source_roots: Folders = []
     """Folders that jobs may read, as the jobs see them; without one, all but private ones."""
     path_mappings: PathMappings = {}
-    """Where the cluster has network names and drives of Windows, such as `Z:`, if they are not at
-    `/server/share`."""
+    """Where the cluster has network names and drives of Windows, such as drive Z, if they are not
+    at `/server/share`."""
     exclude: NamePatterns = excluded_names.DEFAULT
     """Names and patterns of files and folders that are not uploaded; `[]` excludes nothing."""
     broken_links: BrokenLinks = "fail"

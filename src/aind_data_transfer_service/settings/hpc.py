@@ -120,7 +120,7 @@ class HpcSettings(EnvironmentSettings):
     nodes: NodeCounts | None = None
     tasks: int | None = Field(default=None, gt=0)
     time_limit: Annotated[int | None, _property("time_limit")] = None
-    """Minutes, or a time such as `06:00:00`."""
+    """Minutes, or hours, minutes and seconds as `sbatch --time` takes them."""
     qos: str | None = None
     account: str | None = None
     job_defaults: JobDefaults | None = None
