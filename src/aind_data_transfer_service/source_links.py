@@ -22,7 +22,7 @@ _MOST_STEPS = 40
 
 
 class BrokenLinkError(SourceError):
-    """A link cannot be followed, whoever follows it."""
+    """A link that leads nowhere, or to a folder that contains it."""
 
 
 def follow_link(path: str, places: Iterable[str], roots: SourceRoots) -> tuple[str, bool]:

@@ -16,7 +16,7 @@ there, variation selectors after an ideograph, the tags of a flag.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -274,3 +274,19 @@ def _shortened(name: str) -> str:
     head = name[: _NAME_SHOWN + 1]
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in head)
     return shown if len(shown) <= _NAME_SHOWN else f"{shown[: _NAME_SHOWN - 1]}…"
+
+
+def listed(names: Sequence[str], limit: int = 10, separator: str = "; ") -> str:
+    """Write the first of many things on one line, and count the others.
+
+    Parameters
+    ----------
+    names : Sequence of str
+        All of them.
+    limit : int
+        How many are written.
+    separator : str
+        What stands between two of them.
+    """
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return separator.join(names[:limit]) + more

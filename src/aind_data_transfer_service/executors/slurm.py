@@ -572,7 +572,7 @@ class SlurmExecutor:
         return listed
 
     async def _look_at_some(self, ids: set[str]) -> dict[str, list[SlurmJob]] | None:
-        """Return jobs as they were told of last, some of them anew; None if only a list will do.
+        """Return jobs as they were when last asked for, some anew; None if that is not enough.
 
         Those that Slurm has not listed yet wait in the queue, as far as is known: it has just
         accepted them.

@@ -144,7 +144,8 @@ class JobChecks:
             The job, whose partitions count.
         """
         cluster = await self._limits.get(_SENDING_SECONDS)
-        return _fitted(hpc, spec, cluster, is_known=cluster.are_nodes_told)
+        asked, _ = read_properties(spec.settings)
+        return _fitted(hpc, asked, cluster, is_known=cluster.are_nodes_told)
 
     def default_problems(self) -> tuple[str, ...]:
         """Return what is wrong with the site's defaults, as far as is known; never waits.
@@ -211,7 +212,7 @@ class JobChecks:
     def _settings(self, spec: JobSpec, cluster: ClusterLimits) -> _Settings:
         """Read what a job asks for."""
         asked, _ = read_properties(spec.settings)  # what is wrong with these is known
-        hpc = _fitted(self._hpc, spec, cluster)
+        hpc = _fitted(self._hpc, asked, cluster)
         return _Settings(asked, site_defaults(asked, hpc, is_script=bool(spec.script)), hpc)
 
     def _check_dialects(
@@ -243,10 +244,9 @@ class JobChecks:
 
 
 def _fitted(
-    hpc: HpcSettings, spec: JobSpec, cluster: ClusterLimits, is_known: bool = True
+    hpc: HpcSettings, asked: Mapping[str, Any], cluster: ClusterLimits, is_known: bool = True
 ) -> HpcSettings:
     """Return settings without default memory, and exclusive nodes, that a job may not get."""
-    asked, _ = read_properties(spec.settings)
     properties = {**site_defaults(asked, hpc), **asked}
     left_out: dict[str, Any] = {}
     is_default = "transfer_memory" not in hpc.model_fields_set

@@ -71,8 +71,8 @@ def marked_shards(comment: str) -> int:
 def without_copies(jobs: Sequence[SlurmJob], number: int) -> list[SlurmJob]:
     """Leave out jobs of other users whose comment is a copy.
 
-    The job with the number that we know is ours. If none has it, the first of one mark is: whoever
-    sees a comment can write it on a job of their own, which most often has a higher number then.
+    The job with the number that we know is ours. If none has it, the first with the mark is: other
+    users can copy a comment that they see, and their jobs most often have higher numbers.
     """
     first = min(jobs, key=lambda job: (number not in (job.job_id, job.array_job_id), job.job_id))
     return [job for job in jobs if (job.user, job.user_id) == (first.user, first.user_id)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from aind_data_transfer_service.configs.plain_text import listed
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import EndRecord, RunState, RunStatus
 from aind_data_transfer_service.executors.slurm_files import LogFolder
@@ -135,8 +136,7 @@ def _failed(shards: Sequence[RunStatus]) -> str:
         why = next((one.reason for one in shards if one.state is RunState.LOST and one.node), "")
         text += f" ({why})" if why else ""
     if failed:
-        more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
-        text += f"; {', '.join(failed[:_NAMED])}{more}: {_LAST_OF_ALL}"
+        text += f"; {listed(failed, _NAMED, ', ')}: {_LAST_OF_ALL}"
     return text
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from aind_data_transfer_service.configs.plain_text import listed
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.ask import Answer, Inquiry, procedures_of
 from aind_data_transfer_service.metadata.choose import SHOWN, Lab
@@ -34,7 +35,6 @@ from aind_data_transfer_service.settings.metadata import Policy
 _OF_THE_SUBJECT = ("subject", "procedures")
 _NAMES_THE_SUBJECT = (*_OF_THE_SUBJECT, "data_description", "session", "acquisition")
 _MOST_ROWS, _MOST_NOTES, _LONGEST = 50, 10, 500
-_LISTED = 10
 _NAMED_BY = {"rig": ("session", "rig_id"), "instrument": ("acquisition", "instrument_id")}
 
 
@@ -78,12 +78,6 @@ def gather(facts: Facts, folder: Folder | None, lab: Lab, folder_wins: bool = Fa
     return gathering.result
 
 
-def _listed(names: Sequence[str], separator: str) -> str:
-    """Write the first names on one line, and count the others."""
-    more = len(names) - _LISTED
-    return separator.join(names[:_LISTED]) + (f" and {more:,} more" if more > 0 else "")
-
-
 class _Gathering:
     """One gathering under way."""
 
@@ -95,10 +89,10 @@ class _Gathering:
         self._problems: list[str] = []
         self.result = Gathered(dict(folder.documents) if folder else {})
         if folder and folder.left_out:
-            names = _listed(folder.left_out, ", ")
+            names = listed(folder.left_out, separator=", ")
             self.result.warnings.append(f"not taken from metadata_dir: {names}")
         if folder and folder.broken_links:
-            names = _listed(folder.broken_links, "; ")
+            names = listed(folder.broken_links)
             self.result.warnings.append(f"left out of metadata_dir: {names}")
 
     def wanted(self) -> dict[str, str]:

@@ -45,7 +45,7 @@ def status_of(
     validator, content, problems = _judge(kind, content, generation)
     if problems is None:
         return Status.UNKNOWN
-    if problems or validator is None:
+    if validator is None:
         return Status.INVALID
     try:
         return Status.VALID if validator.is_valid(_clean(content)) else Status.INVALID

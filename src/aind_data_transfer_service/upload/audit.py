@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from aind_data_transfer_service.configs.plain_text import listed
 from aind_data_transfer_service.errors import (
     DestinationError,
     ExitCode,
@@ -27,7 +28,7 @@ from aind_data_transfer_service.upload.listing import APART
 from aind_data_transfer_service.upload.manifest import DOCUMENT, READ_BACK, Entry, Manifest
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shell import as_program
-from aind_data_transfer_service.upload.source import listed, shown
+from aind_data_transfer_service.upload.source import shown
 from aind_data_transfer_service.upload.store import (
     AssetStore,
     former_manifest_key,

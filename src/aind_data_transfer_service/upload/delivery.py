@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from aind_data_transfer_service.configs.plain_text import listed
 from aind_data_transfer_service.errors import (
     DestinationError,
     TimeLimitError,
@@ -21,7 +22,7 @@ from aind_data_transfer_service.upload.manifest import DOCUMENT, Entry
 from aind_data_transfer_service.upload.plan import Plan
 from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.shards import records_there
-from aind_data_transfer_service.upload.source import listed, shown
+from aind_data_transfer_service.upload.source import shown
 from aind_data_transfer_service.upload.store import AssetStore, StoredObject, Unfinished
 from aind_data_transfer_service.upload.transfer import Transfer
 from aind_data_transfer_service.upload.verify import read_back, verify

@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 from aind_data_transfer_service import __version__
 from aind_data_transfer_service.beside import Pool, beside
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.plain_text import listed
 from aind_data_transfer_service.drives import Drive
 from aind_data_transfer_service.errors import (
     CancelledError,
@@ -87,7 +88,6 @@ from aind_data_transfer_service.upload.source import (
     changes_between,
     check_sources,
     check_still,
-    listed,
     scan,
     shown,
 )

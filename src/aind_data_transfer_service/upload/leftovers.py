@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from aind_data_transfer_service.configs.plain_text import listed
 from aind_data_transfer_service.errors import DestinationError, RequestError, UploadError
 from aind_data_transfer_service.upload.claim import (
     PROBE_LIFE,
@@ -29,7 +30,7 @@ from aind_data_transfer_service.upload.lease import is_ended, read_lease, ttl_of
 from aind_data_transfer_service.upload.ledger import noted_ids
 from aind_data_transfer_service.upload.preflight import check_conditions
 from aind_data_transfer_service.upload.shards import transfer_journals
-from aind_data_transfer_service.upload.source import listed, shown
+from aind_data_transfer_service.upload.source import shown
 from aind_data_transfer_service.upload.store import (
     RECORDS,
     AssetState,

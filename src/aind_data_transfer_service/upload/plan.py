@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from aind_data_transfer_service.configs.plain_text import listed
 from aind_data_transfer_service.errors import SourceError
 from aind_data_transfer_service.upload.sample import Sample
-from aind_data_transfer_service.upload.source import listed, shown
+from aind_data_transfer_service.upload.source import shown
 from aind_data_transfer_service.upload.transforms import FileItems, Item, ZipItem
 
 MEBI = 1024**2

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service.beside import beside
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
+from aind_data_transfer_service.configs.plain_text import listed
 from aind_data_transfer_service.errors import (
     DestinationError,
     DestinationExistsError,
@@ -21,7 +22,7 @@ from aind_data_transfer_service.errors import (
     TransferError,
 )
 from aind_data_transfer_service.upload.manifest import Manifest
-from aind_data_transfer_service.upload.source import Scan, listed, shown
+from aind_data_transfer_service.upload.source import Scan, shown
 from aind_data_transfer_service.upload.store import (
     AssetState,
     AssetStore,

@@ -128,6 +128,11 @@ def shard_lease_key(prefix: str, shard: Shard) -> str:
     return f"{shard_records(prefix)}/{shard.name}{_LEASE}"
 
 
+def _record_key(prefix: str, shard: Shard) -> str:
+    """Return the key of what a shard records of what it has brought."""
+    return f"{shard_records(prefix)}/{shard.name}{_RECORD}"
+
+
 def shard_leases(store: AssetStore, prefix: str) -> Iterator[tuple[str, str]]:
     """List the leases of shards: the name of each shard, and its key."""
     for item in store.objects(shard_records(prefix)):
@@ -171,7 +176,7 @@ def write_record(
         "broken_links_digest": _digest(broken_links),
     }
     lines: Iterator[Content] = itertools.chain((header,), entries)
-    write_lines(store, f"{shard_records(prefix)}/{shard.name}{_RECORD}", lines)
+    write_lines(store, _record_key(prefix, shard), lines)
 
 
 def unlike(
@@ -195,7 +200,7 @@ def unlike(
     there = {item.key for item in store.objects(shard_records(prefix))}
     digest, found = _digest(broken_links), {}
     for shard in (Shard(number, shards) for number in range(1, shards + 1)):
-        key = f"{shard_records(prefix)}/{shard.name}{_RECORD}"
+        key = _record_key(prefix, shard)
         first = next(iter(read_lines(store, key)), b"") if key in there else b""
         header = json.loads(first) if is_intact(first) else {}
         if header.get("job") == job_id and header.get("broken_links_digest") != digest:

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 
+from aind_data_transfer_service.configs.plain_text import listed
 from aind_data_transfer_service.drives import Drive, reason
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
 from aind_data_transfer_service.excluded_names import LEFT_BY_PROGRAMS, ExcludedNames
@@ -61,7 +62,6 @@ are a thousand folders."""
 MOST_REPEATS = 1_000
 """How often one folder is reached over links in linked folders. Such links multiply what is sent:
 twelve folders, each with two links to the next, are 4,096 times the last."""
-_SHOWN = 10
 _MISSING = "does not exist"
 
 
@@ -129,12 +129,6 @@ class Scan:
 def shown(name: str) -> str:
     """Write a name so that it stands on one line and can be read."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
-
-
-def listed(names: list[str], limit: int = _SHOWN) -> str:
-    """Write some of many things on one line."""
-    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return "; ".join(names[:limit]) + more
 
 
 def unreadable(path: str, error: OSError) -> str:

@@ -22,10 +22,11 @@ from enum import StrEnum
 import msgspec
 
 from aind_data_transfer_service.beside import Pool
+from aind_data_transfer_service.configs.plain_text import listed
 from aind_data_transfer_service.errors import VerificationError
 from aind_data_transfer_service.upload.listing import once_each
 from aind_data_transfer_service.upload.manifest import Entry
-from aind_data_transfer_service.upload.source import listed, shown
+from aind_data_transfer_service.upload.source import shown
 from aind_data_transfer_service.upload.store import AssetStore, StoredObject
 
 _READ_SIZE = 4 * 1024**2

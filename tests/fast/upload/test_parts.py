@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.beside import beside
+from aind_data_transfer_service.configs.plain_text import listed
 from aind_data_transfer_service.errors import (
     DestinationError,
     SourceChangedError,
@@ -46,7 +47,7 @@ from aind_data_transfer_service.upload.progress import Progress
 from aind_data_transfer_service.upload.reading import read_source
 from aind_data_transfer_service.upload.s3_store import S3AssetStore
 from aind_data_transfer_service.upload.shutdown import Halted
-from aind_data_transfer_service.upload.source import listed, scan
+from aind_data_transfer_service.upload.source import scan
 from aind_data_transfer_service.upload.store import AssetStore, manifest_key, open_store
 from aind_data_transfer_service.upload.transfer import Transfer, gathered
 from aind_data_transfer_service.upload.transforms import FileItem, FileItems, ZipItem
