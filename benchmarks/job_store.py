@@ -19,10 +19,10 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from aind_data_transfer_service.jobs.record import Job, new_job_id
+from aind_data_transfer_service.jobs.models import Job, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.jobs.store import JobQuery, JobStore
-from aind_data_transfer_service.jobs.tables import SORTABLE
+from aind_data_transfer_service.jobs.store.job_store import JobQuery, JobStore
+from aind_data_transfer_service.jobs.store.tables import SORTABLE
 
 GOAL_MS = 100.0
 _STATES = [JobState.COMPLETED] * 90 + [JobState.FAILED] * 7 + [JobState.CANCELLED] * 2

@@ -26,9 +26,9 @@ from pathlib import Path
 
 import httpx
 
-from aind_data_transfer_service.jobs.record import Job, new_job_id
+from aind_data_transfer_service.jobs.models import Job, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.jobs.store import JobStore
+from aind_data_transfer_service.jobs.store.job_store import JobStore
 
 PROJECTS = ("Ephys Platform", "Dynamic Foraging", "Brain Computer Interface")
 PEOPLE = ("Anna Apple", "Ben Birch", "Chloë D’Arcy", "Dan Dahl")

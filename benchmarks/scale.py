@@ -30,9 +30,9 @@ from typing import Any
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.settings.upload import UploadSettings
-from aind_data_transfer_service.upload.events import Events, Kind
-from aind_data_transfer_service.upload.job import UploadJob
-from aind_data_transfer_service.upload.plan import part_size
+from aind_data_transfer_service.upload.job.events import Events, Kind
+from aind_data_transfer_service.upload.job.job import UploadJob
+from aind_data_transfer_service.upload.plan.plan import part_size
 
 MEBI = 1024**2
 TERA = 1000**4

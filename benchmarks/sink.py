@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote
 from xml.sax.saxutils import escape, unescape
 
-from aind_data_transfer_service.upload.checksum import Algorithm
+from aind_data_transfer_service.storage.s3.checksums import Algorithm
 
 _HEAD_LIMIT = 1 << 16
 _PIECE = 1 << 22

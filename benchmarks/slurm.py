@@ -42,25 +42,25 @@ import httpx
 import psutil
 
 from aind_data_transfer_service.executors.base import JobSpec
-from aind_data_transfer_service.executors.choose import make_client
-from aind_data_transfer_service.executors.slurm import SlurmExecutor
-from aind_data_transfer_service.executors.slurm_properties import mark_of
-from aind_data_transfer_service.jobs.evidence import Evidence
-from aind_data_transfer_service.jobs.feed import Feed
-from aind_data_transfer_service.jobs.handover import Handover
-from aind_data_transfer_service.jobs.inbox import Inbox
-from aind_data_transfer_service.jobs.monitor import Monitor
-from aind_data_transfer_service.jobs.pace import Pace
-from aind_data_transfer_service.jobs.record import Job, new_job_id, slurm_number
+from aind_data_transfer_service.executors.registry import make_client
+from aind_data_transfer_service.executors.slurm.executor import SlurmExecutor
+from aind_data_transfer_service.executors.slurm.job_properties import mark_of
+from aind_data_transfer_service.jobs.broadcast import Feed
+from aind_data_transfer_service.jobs.completion_evidence import Evidence
+from aind_data_transfer_service.jobs.dispatcher import Handover
+from aind_data_transfer_service.jobs.event_ingest import Inbox
+from aind_data_transfer_service.jobs.models import Job, new_job_id, slurm_number
+from aind_data_transfer_service.jobs.polling import Pace
+from aind_data_transfer_service.jobs.reconciler import Monitor
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.jobs.store import JobStore
-from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.jobs.store.job_store import JobStore
 from aind_data_transfer_service.settings.service import ServiceSettings
+from aind_data_transfer_service.settings.slurm import HpcSettings
 from benchmarks.slurm_nodes import two_nodes
 from tests.support import free_port, seaweedfs, slurm, wait_until
 from tests.support.requests import upload_settings
 
-RECORDED = Path("tests/fast/hpc/recorded/jobs_v0.0.38.json")
+RECORDED = Path("tests/unit/slurmrest/recorded/jobs_v0.0.38.json")
 RUNNING_SHARE = 20
 """One live job in so many runs; the others wait."""
 

@@ -18,7 +18,7 @@ import sys
 import time
 from datetime import datetime, timedelta
 
-from aind_data_transfer_service.configs.spreadsheet import read_jobs
+from aind_data_transfer_service.spreadsheets.reader import read_jobs
 
 GOALS = {"csv": 20_000, "xlsx": 8_000}
 MEMORY_GOAL = 300

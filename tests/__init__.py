@@ -1,4 +1,4 @@
-"""The tests: fast ones, those with real servers, and those with a browser."""
+"""The tests: unit tests, tests with real servers, and tests with a browser."""
 
 import os
 import signal

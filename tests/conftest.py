@@ -23,7 +23,7 @@ _LONGEST = (
     "tests/integration/test_s3_unchecked.py",
     "tests/integration/test_service_killed.py",
     "tests/integration/test_transfer_trees.py",
-    "tests/pages/test_status.py",
+    "tests/browser/test_status.py",
 )
 """Modules of a minute or so: started last, one of them would run alone while a core is idle."""
 

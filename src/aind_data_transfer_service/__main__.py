@@ -2,7 +2,7 @@
 
 import sys
 
-from aind_data_transfer_service.cli import main
+from aind_data_transfer_service.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import httpx
 import psutil
 
-from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
 from tests.support import seaweedfs, wait_until
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.hook import Hook

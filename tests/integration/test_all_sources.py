@@ -19,7 +19,7 @@ import httpx
 
 from aind_data_transfer_service.metadata.documents import RECORD_NAME
 from aind_data_transfer_service.metadata.schemas import RECORD
-from aind_data_transfer_service.metadata.validity import problems_of
+from aind_data_transfer_service.metadata.validation import problems_of
 from tests.support import entra, labtracks, slims, tars, wait_until
 from tests.support.entra import GraphServer, ListOnGraph
 from tests.support.https import Reply, ca_file

@@ -8,10 +8,10 @@ import unittest
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aind_data_transfer_service.executors.callbacks import Callbacks
-from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
+from aind_data_transfer_service.executors.callback_tokens import Callbacks
+from aind_data_transfer_service.jobs.models import Job, JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.jobs.store import JobQuery, JobStore
+from aind_data_transfer_service.jobs.store.job_store import JobQuery, JobStore
 from tests.support import missing, postgres
 from tests.support.documents import code_block
 

@@ -7,11 +7,11 @@ import time
 import unittest
 from pathlib import Path
 
-from aind_data_transfer_service.executors.callbacks import Callbacks
-from aind_data_transfer_service.jobs.record import Job
+from aind_data_transfer_service.executors.callback_tokens import Callbacks
+from aind_data_transfer_service.jobs.models import Job
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.upload.callback import PIECE, Callback
-from aind_data_transfer_service.upload.events import Events, Kind
+from aind_data_transfer_service.upload.job.event_sender import PIECE, Callback
+from aind_data_transfer_service.upload.job.events import Events, Kind
 from tests.support import free_port, wait_until
 from tests.support.jobs import a_job, event_line
 from tests.support.service import Service

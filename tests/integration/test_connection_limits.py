@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from aind_data_transfer_service.server.connections import MOST_CONNECTIONS
+from aind_data_transfer_service.server.connection_limits import MOST_CONNECTIONS
 from tests.support import wait_until
 
 FILES = 1024

@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 import psutil
 
-from aind_data_transfer_service.jobs.leader import LeaseTiming
+from aind_data_transfer_service.jobs.leader_election import LeaseTiming
 from aind_data_transfer_service.jobs.manager import JobManager
-from aind_data_transfer_service.jobs.store import JobStore
+from aind_data_transfer_service.jobs.store.job_store import JobStore
 from aind_data_transfer_service.server import create_app
-from aind_data_transfer_service.server.routes import health
+from aind_data_transfer_service.server.routers import health
 from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support import postgres, slow
 from tests.support.application import SITE, HandExecutor

@@ -6,8 +6,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from aind_data_transfer_service.configs.spreadsheet import read_jobs
-from aind_data_transfer_service.configs.template import job_upload_template
+from aind_data_transfer_service.spreadsheets.reader import read_jobs
+from aind_data_transfer_service.spreadsheets.template import job_upload_template
 from tests.support import missing
 
 _TEXT = "csv:Text - txt - csv (StarCalc):"

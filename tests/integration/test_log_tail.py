@@ -12,7 +12,7 @@ import httpx
 from aind_data_transfer_service import redaction
 from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.upload.log_tail import PIECE, LogTail
+from aind_data_transfer_service.upload.job.log_tail import PIECE, LogTail
 from tests.support import free_port
 from tests.support.application import HandExecutor
 from tests.support.jobs import a_job

@@ -9,13 +9,13 @@ from unittest.mock import patch
 
 import httpx
 
+from aind_data_transfer_service.cli.metadata import main as ask_sources
 from aind_data_transfer_service.errors import RequestError
-from aind_data_transfer_service.metadata.survey import main as ask_sources
+from aind_data_transfer_service.settings.aws_parameters import add_parameters, read_parameters
+from aind_data_transfer_service.settings.env_policy import shared_variables
 from aind_data_transfer_service.settings.metadata import MetadataSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
-from aind_data_transfer_service.settings.variables import shared_variables
-from aind_data_transfer_service.upload.parameters import add_parameters, read_parameters
-from aind_data_transfer_service.upload.program import main
+from aind_data_transfer_service.upload.cli.upload import main
 from tests.support import parameters
 from tests.support.metadata import MetadataServer
 from tests.support.raw import RawServer

@@ -3,7 +3,7 @@
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
-from aind_data_transfer_service.jobs.store import JobStore
+from aind_data_transfer_service.jobs.store.job_store import JobStore
 from tests.support import postgres
 from tests.support.jobs import a_job
 from tests.support.lease_contract import LeaseContract

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
-from aind_data_transfer_service.server.guards import REQUEST_BYTES
+from aind_data_transfer_service.configs.limits import MAX_FILE_BYTES
+from aind_data_transfer_service.server.middleware import REQUEST_BYTES
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from tests.support import free_port
 from tests.support.documents import SOURCE, adapt, code_block

@@ -7,11 +7,11 @@ import os
 import uuid
 from unittest.mock import patch
 
-from aind_data_transfer_service import cli
+from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import ExitCode
-from aind_data_transfer_service.upload.ledger import Ledger
-from aind_data_transfer_service.upload.manifest import Journal
-from aind_data_transfer_service.upload.store import mark_key
+from aind_data_transfer_service.storage.base import mark_key
+from aind_data_transfer_service.upload.manifest.manifest import Journal
+from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from tests.support import seaweedfs
 from tests.support.transfer import PREFIX, TransferTestCase
 
@@ -23,7 +23,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
     """Run a command; give its exit code and what it printed."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.main(arguments)
+        code = main.main(arguments)
     return code, out.getvalue(), err.getvalue()
 
 

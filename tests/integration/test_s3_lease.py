@@ -13,30 +13,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
 
-from aind_data_transfer_service import cli
+from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import (
     DestinationExistsError,
     ExitCode,
     TransferError,
 )
-from aind_data_transfer_service.upload.audit import audit
-from aind_data_transfer_service.upload.claim import claim_asset
-from aind_data_transfer_service.upload.contender import silent_for
-from aind_data_transfer_service.upload.events import Kind, Step
-from aind_data_transfer_service.upload.job import UploadJob
-from aind_data_transfer_service.upload.lease import (
-    Timing,
-    new_record,
-    read_lease,
-    write_lease,
-)
-from aind_data_transfer_service.upload.preflight import check_conditions
-from aind_data_transfer_service.upload.store import (
+from aind_data_transfer_service.storage.base import (
     AssetState,
     PreconditionFailed,
     Unfinished,
     mark_key,
 )
+from aind_data_transfer_service.upload.job.events import Kind, Step
+from aind_data_transfer_service.upload.job.job import UploadJob
+from aind_data_transfer_service.upload.job.preflight import check_conditions
+from aind_data_transfer_service.upload.resume.asset_lock import claim_asset
+from aind_data_transfer_service.upload.resume.lease import (
+    Timing,
+    new_record,
+    read_lease,
+    write_lease,
+)
+from aind_data_transfer_service.upload.resume.lease_contention import silent_for
+from aind_data_transfer_service.upload.verify.audit import audit
 from tests.support import seaweedfs, wait_until
 from tests.support.fault_proxy import FaultProxy, Seeded, Trouble
 from tests.support.transfer import PREFIX, Told, TransferTestCase
@@ -78,7 +78,7 @@ class S3LeaseTestCase(TransferTestCase):
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             with patch.dict(os.environ, {"DATA_DIR": str(self.folder / "data")}):
-                code = cli.main(["clean", f"s3://{self.bucket}", *arguments])
+                code = main.main(["clean", f"s3://{self.bucket}", *arguments])
         return code, out.getvalue(), err.getvalue()
 
 

@@ -9,8 +9,8 @@ from unittest.mock import patch
 import boto3
 
 from aind_data_transfer_service.errors import DestinationError
-from aind_data_transfer_service.upload.preflight import check_conditions, probe
-from aind_data_transfer_service.upload.store import AssetStore, Window, open_store
+from aind_data_transfer_service.storage.base import AssetStore, Window, open_store
+from aind_data_transfer_service.upload.job.preflight import check_conditions, probe
 from tests.support import free_port, missing
 
 BUCKET = "test-bucket"

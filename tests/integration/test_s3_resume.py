@@ -12,20 +12,20 @@ import time
 import uuid
 from unittest.mock import patch
 
-from aind_data_transfer_service import drives
 from aind_data_transfer_service.errors import (
     ExitCode,
     SourceError,
     TerminatedError,
     TransferError,
 )
-from aind_data_transfer_service.upload import transfer
-from aind_data_transfer_service.upload.delivery import Delivery
-from aind_data_transfer_service.upload.events import Kind, Step
-from aind_data_transfer_service.upload.plan import MEBI, PART_SIZE
-from aind_data_transfer_service.upload.s3_client import S3Client
-from aind_data_transfer_service.upload.shards import Shard
-from aind_data_transfer_service.upload.stretch import Stretch
+from aind_data_transfer_service.storage.s3.client import S3Client
+from aind_data_transfer_service.upload.job.events import Kind, Step
+from aind_data_transfer_service.upload.job.send_and_verify import Delivery
+from aind_data_transfer_service.upload.plan.plan import MEBI, PART_SIZE
+from aind_data_transfer_service.upload.plan.shards import Shard
+from aind_data_transfer_service.upload.source import drive_retry
+from aind_data_transfer_service.upload.source.file_parts import Stretch
+from aind_data_transfer_service.upload.transfer import engine
 from tests.support import seaweedfs, wait_until
 from tests.support.scripted import Scripted
 from tests.support.transfer import PREFIX, TransferTestCase
@@ -165,7 +165,7 @@ class TestResume(TransferTestCase):
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return preadv(file, buffers, offset, *flags)
 
-        with patch.object(drives, "DELAYS", (0.0,)), patch.object(os, "preadv", faulty):
+        with patch.object(drive_retry, "DELAYS", (0.0,)), patch.object(os, "preadv", faulty):
             with self.assertRaisesRegex(SourceError, "EIO"):
                 self.run_job()
         self.assertTrue(self.lines("part"))
@@ -342,7 +342,7 @@ class TestResumeOfHugeFiles(TestResume):
     def setUp(self):
         """Take all parts for such."""
         super().setUp()
-        self.enterContext(patch.object(transfer, "_LONGEST_READ", MEBI))
+        self.enterContext(patch.object(engine, "_LONGEST_READ", MEBI))
 
     def test_a_byte_that_changed_between_hashing_and_sending_is_refused_by_the_server(self):
         status, first = self.large.stat(), Stretch.first

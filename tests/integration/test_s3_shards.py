@@ -4,8 +4,8 @@ import os
 import uuid
 from unittest.mock import patch
 
-from tests.fast.upload import test_shards
 from tests.support import seaweedfs
+from tests.unit.upload.plan import test_shards
 
 _server = seaweedfs.Shared()
 setUpModule, tearDownModule = _server.begin, _server.end

@@ -9,7 +9,7 @@ import uuid
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
-from aind_data_transfer_service import cli
+from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import DestinationError
 from tests.support import seaweedfs
 from tests.support.transfer import PREFIX, TransferTestCase
@@ -46,7 +46,7 @@ class TestOverTls(TransferTestCase):
         self.assertNotIn("tried again", " ".join(self.told.warnings()))
         self.assert_whole()
         with contextlib.redirect_stdout(io.StringIO()) as told:
-            code = cli.main(["verify", "--deep", f"s3://{self.bucket}/{PREFIX}"])
+            code = main.main(["verify", "--deep", f"s3://{self.bucket}/{PREFIX}"])
         self.assertEqual(code, 0)
         self.assertIn("204 files", told.getvalue())
 

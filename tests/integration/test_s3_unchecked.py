@@ -8,17 +8,18 @@ from unittest.mock import patch
 
 import boto3
 
-from aind_data_transfer_service import cli
+from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import DestinationExistsError, ExitCode, VerificationError
-from aind_data_transfer_service.upload import manifest, preflight
-from aind_data_transfer_service.upload.checksum import Algorithm
-from aind_data_transfer_service.upload.manifest import Manifest, write_lines
-from aind_data_transfer_service.upload.s3_client import S3Client
-from aind_data_transfer_service.upload.store import (
+from aind_data_transfer_service.storage.base import (
     AssetState,
     former_manifest_key,
     manifest_key,
 )
+from aind_data_transfer_service.storage.s3.checksums import Algorithm
+from aind_data_transfer_service.storage.s3.client import S3Client
+from aind_data_transfer_service.upload.job import preflight
+from aind_data_transfer_service.upload.manifest import manifest
+from aind_data_transfer_service.upload.manifest.manifest import Manifest, write_lines
 from tests.support import missing, seaweedfs
 from tests.support.fault_proxy import Asked, FaultProxy, Trouble, nothing
 from tests.support.transfer import PREFIX, TransferTestCase
@@ -70,7 +71,7 @@ class UncheckedTestCase(TransferTestCase):
         out, url = io.StringIO(), {"AWS_ENDPOINT_URL": self.url}
         with patch.dict(os.environ, url), contextlib.redirect_stdout(out):
             with contextlib.redirect_stderr(out):
-                code = cli.main(["verify", *arguments, f"s3://{self.bucket}/{PREFIX}"])
+                code = main.main(["verify", *arguments, f"s3://{self.bucket}/{PREFIX}"])
         return code, out.getvalue()
 
     def assert_whole(self) -> None:
@@ -293,7 +294,7 @@ class TestServerThatChecksNothing(UncheckedTestCase):
         self.proxy.begin(nothing)
         self.assertEqual(self.store.asset_state(PREFIX), AssetState.PARTIAL)
         held = DestinationExistsError("another job is sending it")
-        with patch("aind_data_transfer_service.upload.job.claim_asset", side_effect=held):
+        with patch("aind_data_transfer_service.upload.job.job.claim_asset", side_effect=held):
             with self.assertRaises(DestinationExistsError):
                 self.run_job(settings)
         self.run_job(settings)

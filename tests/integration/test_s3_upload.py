@@ -17,10 +17,7 @@ from aind_data_transfer_service.errors import (
     TransferError,
     VerificationError,
 )
-from aind_data_transfer_service.upload.checksum import Algorithm
-from aind_data_transfer_service.upload.events import Kind, Step
-from aind_data_transfer_service.upload.s3_store import S3AssetStore
-from aind_data_transfer_service.upload.store import (
+from aind_data_transfer_service.storage.base import (
     AssetState,
     StoredObject,
     Window,
@@ -28,6 +25,9 @@ from aind_data_transfer_service.upload.store import (
     mark_key,
     open_store,
 )
+from aind_data_transfer_service.storage.s3.checksums import Algorithm
+from aind_data_transfer_service.storage.s3_store import S3AssetStore
+from aind_data_transfer_service.upload.job.events import Kind, Step
 from tests.support import free_port, seaweedfs, wait_until
 from tests.support.transfer import PREFIX, TransferTestCase
 

@@ -22,10 +22,10 @@ from aind_data_transfer_service.metadata.documents import (
 )
 from aind_data_transfer_service.metadata.schemas import Generation, read_terms
 from aind_data_transfer_service.metadata.terms import missing_terms
-from tests.fast.metadata.test_validity import sample
 from tests.support import slow
 from tests.support.schema_changes import changes
 from tests.support.schema_releases import ask
+from tests.unit.metadata.test_validation import sample
 
 MOMENT = datetime(2024, 2, 19, 19, 25, 17, tzinfo=UTC)
 FUNDING = [

@@ -11,7 +11,7 @@ import unittest
 from pathlib import Path
 
 from aind_data_transfer_service.jobs.states import ENDED, JobState
-from aind_data_transfer_service.jobs.store import JobQuery, JobStore
+from aind_data_transfer_service.jobs.store.job_store import JobQuery, JobStore
 from tests.support import campaign, wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -4,8 +4,8 @@ import asyncio
 import unittest
 from datetime import UTC, datetime, timedelta
 
-from aind_data_transfer_service.hpc.client import SlurmClient
-from aind_data_transfer_service.hpc.tokens import FixedToken
+from aind_data_transfer_service.slurmrest.client import SlurmClient
+from aind_data_transfer_service.slurmrest.tokens import FixedToken
 from tests.support import slurm, slurm_next
 from tests.support.slurm_client_contract import a_submission
 

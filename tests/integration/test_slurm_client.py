@@ -7,8 +7,8 @@ import unittest
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from aind_data_transfer_service.hpc.client import SlurmClient
-from aind_data_transfer_service.hpc.errors import (
+from aind_data_transfer_service.slurmrest.client import SlurmClient
+from aind_data_transfer_service.slurmrest.errors import (
     AnswerLost,
     NotExpressible,
     Refused,
@@ -16,7 +16,7 @@ from aind_data_transfer_service.hpc.errors import (
     Unauthorised,
     Unreachable,
 )
-from aind_data_transfer_service.hpc.tokens import CommandToken, FileToken, FixedToken
+from aind_data_transfer_service.slurmrest.tokens import CommandToken, FileToken, FixedToken
 from tests.support import slurm
 from tests.support.slurm_client_contract import DaemonsContract, a_submission
 from tests.support.slurm_faults import Fault, FaultyServer

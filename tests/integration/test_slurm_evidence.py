@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import httpx
 
-from aind_data_transfer_service.jobs.evidence import Patience
+from aind_data_transfer_service.jobs.completion_evidence import Patience
 from tests.integration.test_slurm_service import ENDED, ClusterTest
 from tests.support import seaweedfs, slurm, wait_until
 from tests.support.requests import upload_settings

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import httpx
 
 from aind_data_transfer_service.executors.base import RunState
-from aind_data_transfer_service.executors.slurm_files import LogFolder
+from aind_data_transfer_service.executors.slurm.log_directory import LogFolder
 from tests.integration.test_slurm_service import ENDED, ClusterTest, Next
 from tests.support import missing, slurm_next, wait_until
 from tests.support.service import Service

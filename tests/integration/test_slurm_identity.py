@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from aind_data_transfer_service.executors.base import JobSpec, RunState, RunStatus
-from aind_data_transfer_service.executors.slurm import SlurmExecutor
+from aind_data_transfer_service.executors.slurm.executor import SlurmExecutor
 from tests.integration.test_slurm_service import ClusterTest, Next
 from tests.support import slurm, slurm_next
 from tests.support.executor_contract import a_script

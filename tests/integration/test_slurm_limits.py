@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from aind_data_transfer_service.executors.base import JobSpec
-from aind_data_transfer_service.executors.slurm_checks import JobChecks
-from aind_data_transfer_service.hpc.client import SlurmClient
-from aind_data_transfer_service.hpc.errors import Refused
-from aind_data_transfer_service.hpc.models import Submission
-from aind_data_transfer_service.hpc.properties import read_properties
-from aind_data_transfer_service.hpc.tokens import FixedToken
-from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.executors.slurm.submission_checks import JobChecks
+from aind_data_transfer_service.settings.slurm import HpcSettings
+from aind_data_transfer_service.slurmrest.client import SlurmClient
+from aind_data_transfer_service.slurmrest.errors import Refused
+from aind_data_transfer_service.slurmrest.job_properties import read_properties
+from aind_data_transfer_service.slurmrest.models import Submission
+from aind_data_transfer_service.slurmrest.tokens import FixedToken
 from tests.support import slurm, slurm_next
 from tests.support.limit_cases import BAD, GOOD
 

@@ -8,8 +8,8 @@ from unittest.mock import patch
 import httpx
 
 from aind_data_transfer_service.executors.base import JobSpec
-from aind_data_transfer_service.executors.choose import make_client
-from aind_data_transfer_service.executors.slurm import SlurmExecutor
+from aind_data_transfer_service.executors.registry import make_client
+from aind_data_transfer_service.executors.slurm.executor import SlurmExecutor
 from tests.integration.test_slurm_service import ENDED, ClusterTest
 from tests.support import seaweedfs, wait_until
 from tests.support.requests import upload_settings

@@ -2,7 +2,7 @@
 
 import unittest
 
-from aind_data_transfer_service.hpc.errors import AnswerLost, Unreachable
+from aind_data_transfer_service.slurmrest.errors import AnswerLost, Unreachable
 from tests.integration import (
     test_slurm_accounting,
     test_slurm_changes,

@@ -5,9 +5,9 @@ import signal
 import unittest
 from datetime import UTC, datetime, timedelta
 
-from aind_data_transfer_service.hpc.client import SlurmClient
-from aind_data_transfer_service.hpc.errors import Refused, Unauthorised, Unreachable
-from aind_data_transfer_service.hpc.tokens import FixedToken
+from aind_data_transfer_service.slurmrest.client import SlurmClient
+from aind_data_transfer_service.slurmrest.errors import Refused, Unauthorised, Unreachable
+from aind_data_transfer_service.slurmrest.tokens import FixedToken
 from tests.support import slurm, slurm_next
 from tests.support.slurm_client_contract import DaemonsContract, a_submission
 

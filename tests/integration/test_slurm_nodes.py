@@ -4,8 +4,8 @@ import asyncio
 import uuid
 
 from aind_data_transfer_service.executors.base import JobSpec, RunState
-from aind_data_transfer_service.executors.choose import make_client
-from aind_data_transfer_service.executors.slurm import SlurmExecutor
+from aind_data_transfer_service.executors.registry import make_client
+from aind_data_transfer_service.executors.slurm.executor import SlurmExecutor
 from tests.integration.test_slurm_service import ClusterTest
 from tests.support import slurm, slurm_newest, slurm_next, wait_until
 from tests.support.slurm_nodes import NodesCluster

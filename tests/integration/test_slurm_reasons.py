@@ -7,7 +7,7 @@ import sys
 import unittest
 from pathlib import Path
 
-from aind_data_transfer_service.executors.slurm_reasons import UNKNOWN, waiting_reason
+from aind_data_transfer_service.executors.slurm.state_reasons import UNKNOWN, waiting_reason
 from tests.support import missing, slurm_newest, slurm_next
 
 _LIBRARY = Path("usr/lib/x86_64-linux-gnu/slurm-wlm/libslurmfull.so")

@@ -19,9 +19,9 @@ import httpx
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import RunState
-from aind_data_transfer_service.executors.choose import make_client
-from aind_data_transfer_service.executors.slurm import SlurmExecutor
-from aind_data_transfer_service.settings.hpc import HpcSettings
+from aind_data_transfer_service.executors.registry import make_client
+from aind_data_transfer_service.executors.slurm.executor import SlurmExecutor
+from aind_data_transfer_service.settings.slurm import HpcSettings
 from tests.support import parameters, seaweedfs, slims, slurm, slurm_next, wait_until
 from tests.support.executor_contract import ExecutorContract, a_script
 from tests.support.https import ca_file

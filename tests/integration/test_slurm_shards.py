@@ -14,8 +14,8 @@ import httpx
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec, RunState
-from aind_data_transfer_service.executors.choose import make_client
-from aind_data_transfer_service.executors.slurm import SlurmExecutor
+from aind_data_transfer_service.executors.registry import make_client
+from aind_data_transfer_service.executors.slurm.executor import SlurmExecutor
 from tests.integration.test_slurm_service import ENDED, ClusterTest, Next
 from tests.support import seaweedfs, wait_until
 from tests.support.requests import upload_settings

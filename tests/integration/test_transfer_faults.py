@@ -14,7 +14,7 @@ import uuid
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import UploadError
-from aind_data_transfer_service.upload import wire
+from aind_data_transfer_service.storage.s3 import http
 from tests.support import campaign, seaweedfs
 from tests.support.fault_proxy import FaultProxy, Seeded, Trouble, nothing
 from tests.support.https import ca_file, server_context
@@ -50,7 +50,7 @@ class FaultsTestCase(TransferTestCase):
         self.enterContext(patch.dict(os.environ, _server.env | trust))
         self.bucket = _server.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
         tls = server_context() if self.is_encrypted else None
-        self.enterContext(patch.object(wire, "_LONG_OPENING", 0.0))  # else a matter of chance
+        self.enterContext(patch.object(http, "_LONG_OPENING", 0.0))  # else a matter of chance
         self.proxy = self.enterContext(FaultProxy(_server.endpoint_url, tls=tls))
         self.endpoint_url = self.proxy.endpoint_url
         self.write("a.bin", os.urandom(3 * 8 * MEBI + 1))

@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
-from aind_data_transfer_service import cli
+from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import ExitCode
-from aind_data_transfer_service.upload.plan import PART_SIZE
+from aind_data_transfer_service.upload.plan.plan import PART_SIZE
 from tests.support import campaign, seaweedfs
 from tests.support.ending_proxy import Attempt, EndingProxy, Moment, Store, When
 from tests.support.transfer import TransferTestCase
@@ -247,7 +247,7 @@ class TestKilled(TransferTestCase):
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             with patch.dict(os.environ, {"DATA_DIR": str(self.machine(machine))}):
-                code = cli.main(list(arguments))
+                code = main.main(list(arguments))
         self.assertEqual(code, 0, f"{arguments}: {out.getvalue()}; seed {self.seed}")
         return out.getvalue()
 

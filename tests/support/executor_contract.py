@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import Executor, JobSpec, RunState, RunStatus
-from aind_data_transfer_service.jobs.record import new_job_id
+from aind_data_transfer_service.jobs.models import new_job_id
 from tests.support import slow
 
 WAITING = frozenset({RunState.PENDING, RunState.RUNNING})

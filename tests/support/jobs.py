@@ -15,7 +15,7 @@ from aind_data_transfer_service.executors.base import (
     RunStatus,
     Started,
 )
-from aind_data_transfer_service.jobs.record import Job, JobEvent, new_job_id
+from aind_data_transfer_service.jobs.models import Job, JobEvent, new_job_id
 
 _numbers = count(1)
 NOON = datetime(2024, 2, 19, 12, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from typing import Any, Self
 
-from aind_data_transfer_service.settings.sources import LabtracksSettings
+from aind_data_transfer_service.settings.metadata_sources import LabtracksSettings
 from tests.support.tds import SqlServer
 
 PASSWORD = "p'ä ss;word"

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aind_data_transfer_service.errors import LeaseLostError
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.jobs.store import JobStore
+from aind_data_transfer_service.jobs.store.job_store import JobStore
 from tests.support import wait_until
 from tests.support.jobs import a_job
 

@@ -1,7 +1,7 @@
 """Jobs that run, and jobs that never run, on a cluster of one node with partitions of every kind.
 
 The node has 8 CPUs and 64,000 MB. `tests/integration/test_slurm_limits.py` shows that real clusters
-treat the jobs so; `tests/fast/hpc/recorded/limits_*.json` is what those said of themselves.
+treat the jobs so; `tests/unit/slurmrest/recorded/limits_*.json` is what those said of themselves.
 """
 
 from typing import Any

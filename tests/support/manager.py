@@ -5,7 +5,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from aind_data_transfer_service.jobs.evidence import Patience
+from aind_data_transfer_service.jobs.completion_evidence import Patience
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.settings.service import ServiceSettings

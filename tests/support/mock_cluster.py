@@ -7,10 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from aind_data_transfer_service.jobs.evidence import Patience
+from aind_data_transfer_service.jobs.completion_evidence import Patience
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
-from aind_data_transfer_service.settings.hpc import HpcSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
+from aind_data_transfer_service.settings.slurm import HpcSettings
 from tests.support import untraced
 from tests.test_server.cluster import Cluster, Pace
 from tests.test_server.slurmrestd import make_server

@@ -124,7 +124,7 @@ def main(port: int, ttl: float) -> None:
     """Serve until a signal comes."""
     import uvicorn
 
-    from aind_data_transfer_service.jobs.leader import LeaseTiming
+    from aind_data_transfer_service.jobs.leader_election import LeaseTiming
     from aind_data_transfer_service.jobs.manager import JobManager
     from aind_data_transfer_service.server import create_app
     from aind_data_transfer_service.settings.service import ServiceSettings

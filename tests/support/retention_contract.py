@@ -9,11 +9,12 @@ from unittest.mock import patch
 import sqlalchemy as sa
 
 from aind_data_transfer_service.errors import JobNotFound, LeaseLostError
-from aind_data_transfer_service.jobs import old_jobs, retention
-from aind_data_transfer_service.jobs.record import Job, utc_now
+from aind_data_transfer_service.jobs import retention
+from aind_data_transfer_service.jobs.models import Job, utc_now
 from aind_data_transfer_service.jobs.retention import Retention
 from aind_data_transfer_service.jobs.states import ACTIVE, ENDED, JobState
-from aind_data_transfer_service.jobs.store import JobQuery, JobStore
+from aind_data_transfer_service.jobs.store import old_jobs
+from aind_data_transfer_service.jobs.store.job_store import JobQuery, JobStore
 from tests.support import slow
 from tests.support.jobs import a_job, an_event
 

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import uvicorn
 
-from aind_data_transfer_service.jobs.evidence import Patience
+from aind_data_transfer_service.jobs.completion_evidence import Patience
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server import create_app
-from aind_data_transfer_service.server.connections import ConnectionLimits
+from aind_data_transfer_service.server.connection_limits import ConnectionLimits
 from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support import wait_until
 

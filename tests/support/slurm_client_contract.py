@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-from aind_data_transfer_service.hpc.client import SlurmClient
-from aind_data_transfer_service.hpc.errors import NotSlurm, Refused
-from aind_data_transfer_service.hpc.models import SlurmJob, Submission
+from aind_data_transfer_service.slurmrest.client import SlurmClient
+from aind_data_transfer_service.slurmrest.errors import NotSlurm, Refused
+from aind_data_transfer_service.slurmrest.models import SlurmJob, Submission
 from tests.support import slow
 
 

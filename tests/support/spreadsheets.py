@@ -3,7 +3,7 @@
 import atexit
 from functools import cache
 
-from aind_data_transfer_service.jobs.spreadsheets import SpreadsheetReader
+from aind_data_transfer_service.spreadsheets.worker_pool import SpreadsheetReader
 
 
 @cache

@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 from aind_data_transfer_service.errors import InFlightError, JobNotFound, TransitionError
-from aind_data_transfer_service.jobs.job_logs import LOG_TAIL_BYTES
-from aind_data_transfer_service.jobs.record import utc_now
+from aind_data_transfer_service.jobs.models import utc_now
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.jobs.store import JobChange, JobQuery, JobStore
-from aind_data_transfer_service.jobs.tables import SORTABLE
+from aind_data_transfer_service.jobs.store.job_logs import LOG_TAIL_BYTES
+from aind_data_transfer_service.jobs.store.job_store import JobChange, JobQuery, JobStore
+from aind_data_transfer_service.jobs.store.tables import SORTABLE
 from tests.support import slow
 from tests.support.jobs import NOON, a_job, an_event
 

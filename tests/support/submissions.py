@@ -14,7 +14,7 @@ import httpx
 
 from tests.support import slurm, slurm_next, wait_until
 
-RECORDED = Path(__file__).parents[1] / "fast" / "mock_cluster" / "recorded_submissions.json"
+RECORDED = Path(__file__).parents[1] / "unit" / "mock_cluster" / "recorded_submissions.json"
 SCRIPT = "#!/bin/sh\nexit 0\n"
 OLDER, NEWER = (36, 37, 38), (40, 41, 42)
 _ABSENT = object()

@@ -13,10 +13,10 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.settings.upload import UploadSettings
-from aind_data_transfer_service.upload.events import Events, Kind, Step
-from aind_data_transfer_service.upload.job import Outcome, UploadJob
-from aind_data_transfer_service.upload.manifest import Entry, read_manifest
-from aind_data_transfer_service.upload.store import AssetStore, open_store
+from aind_data_transfer_service.storage.base import AssetStore, open_store
+from aind_data_transfer_service.upload.job.events import Events, Kind, Step
+from aind_data_transfer_service.upload.job.job import Outcome, UploadJob
+from aind_data_transfer_service.upload.manifest.manifest import Entry, read_manifest
 
 BUCKET = "test-bucket"
 PREFIX = "behavior_690165_2024-02-19_11-25-17"

@@ -17,9 +17,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest.mock import patch
 
-from aind_data_transfer_service.upload import program
-from aind_data_transfer_service.upload.job import UploadJob
-from aind_data_transfer_service.upload.lease import Timing
+from aind_data_transfer_service.upload.cli import upload
+from aind_data_transfer_service.upload.job.job import UploadJob
+from aind_data_transfer_service.upload.resume.lease import Timing
 
 _lock = threading.Lock()
 """To start a process looks at all others, and each may be looked at by one thread at a time."""
@@ -28,8 +28,8 @@ _lock = threading.Lock()
 def main(timing: str) -> int:
     """Run the job and return its exit code."""
     job = partial(UploadJob, timing=Timing(**json.loads(timing)))
-    with patch.object(program, "UploadJob", job):
-        return program.main([])
+    with patch.object(upload, "UploadJob", job):
+        return upload.main([])
 
 
 def fork_job(environment: Mapping[str, str], timing: str, errors: Path) -> BaseProcess:

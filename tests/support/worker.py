@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from aind_data_transfer_service.worker_process import serve
+from aind_data_transfer_service.concurrency.worker_process import serve
 
 
 def handle(request: bytes) -> bytes:

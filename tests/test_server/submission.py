@@ -1,6 +1,6 @@
 """What slurmrestd of Slurm 22.05 takes for a submission in v0.0.36, and what it refuses.
 
-`tests/fast/mock_cluster/recorded_submissions.json` holds the answers of a real one, with which a
+`tests/unit/mock_cluster/recorded_submissions.json` holds the answers of a real one, with which a
 test compares this. Standard library only.
 """
 

@@ -35,14 +35,15 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import core_schema
 
-from aind_data_transfer_service.configs import plain_text, problems, values, windows_paths
-from aind_data_transfer_service.configs.bucket_words import bucket_of
-from aind_data_transfer_service.configs.former_fields import (
+from aind_data_transfer_service import plain_text
+from aind_data_transfer_service.configs import error_messages, validators, windows_paths
+from aind_data_transfer_service.configs.bucket_aliases import bucket_of
+from aind_data_transfer_service.configs.datetimes import DateOrder, parse_acq_datetime
+from aind_data_transfer_service.configs.deprecated_fields import (
     BEHAVIOR_DIR,
     behavior_warnings,
     without_former_fields,
 )
-from aind_data_transfer_service.configs.times import DateOrder, parse_acq_datetime
 from aind_data_transfer_service.configs.vocabulary import Modality, Platform, quoted
 
 
@@ -105,12 +106,12 @@ def _read_time(value: object, info: core_schema.ValidationInfo) -> datetime:
 def _read_bucket(value: object, info: core_schema.ValidationInfo) -> str | None:
     """Read a bucket by its name or by a word; it has to be one of those that are allowed."""
     context: ReadingContext = info.context or ReadingContext()
-    written = values.bucket(value)
+    written = validators.bucket(value)
     if written is None:
         return None
     names = context.get("bucket_names")
     bucket = written if names is None else bucket_of(written, names)
-    if problem := values.bucket_problem(bucket, context.get("allowed_buckets")):
+    if problem := validators.bucket_problem(bucket, context.get("allowed_buckets")):
         raise ValueError(
             problem if bucket == written else f"{quoted(written)} stands for {bucket}: {problem}"
         )
@@ -120,11 +121,11 @@ def _read_bucket(value: object, info: core_schema.ValidationInfo) -> str | None:
 def _read_processor(value: object, info: core_schema.ValidationInfo) -> str | None:
     """Read the name of a person, which may be absent if the settings say so."""
     context: ReadingContext = info.context or ReadingContext()
-    if values.is_left_out(value) and context.get("processor_optional"):
+    if validators.is_left_out(value) and context.get("processor_optional"):
         return None
     if value is None:
-        raise ValueError(values.MISSING)
-    return values.text(value)
+        raise ValueError(validators.MISSING)
+    return validators.text(value)
 
 
 def _path_reader(rule: Callable[..., Any]) -> Callable[[object, core_schema.ValidationInfo], Any]:
@@ -135,7 +136,7 @@ def _path_reader(rule: Callable[..., Any]) -> Callable[[object, core_schema.Vali
         mappings = context.get("path_mappings")
         found = rule(value, mappings)
         if mappings is not None and isinstance(found, str | PurePosixPath):
-            written = plain_text.trim(values.written_path(value))
+            written = plain_text.trim(validators.written_path(value))
             if windows_paths.is_windows_path(written):
                 context.get("read_paths", {})[str(found)] = written
         return found
@@ -145,38 +146,40 @@ def _path_reader(rule: Callable[..., Any]) -> Callable[[object, core_schema.Vali
 
 def _compress(value: object, info: core_schema.ValidationInfo) -> bool:
     """Decide by the modality where the user did not."""
-    if values.is_left_out(value):
+    if validators.is_left_out(value):
         modality = info.data.get("modality")
         return modality is not None and modality.abbreviation == "ecephys"
-    return values.flag(value)
+    return validators.flag(value)
 
 
-Text = Annotated[str, _Rule(values.text, str)]
+Text = Annotated[str, _Rule(validators.text, str)]
 ProcessorName = Annotated[str | None, _Rule(_read_processor, str, sees_context=True)]
-OptionalText = Annotated[str | None, _Rule(values.optional_text, str | None)]
+OptionalText = Annotated[str | None, _Rule(validators.optional_text, str | None)]
 Path = Annotated[
     PurePosixPath,
-    _Rule(_path_reader(values.path), str, core_schema.to_string_ser_schema(), sees_context=True),
+    _Rule(
+        _path_reader(validators.path), str, core_schema.to_string_ser_schema(), sees_context=True
+    ),
 ]
 OptionalPath = Annotated[
     PurePosixPath | None,
     _Rule(
-        _path_reader(values.optional_path),
+        _path_reader(validators.optional_path),
         str | None,
         core_schema.to_string_ser_schema(),
         sees_context=True,
     ),
 ]
-Flag = Annotated[bool, _Rule(values.flag, bool)]
+Flag = Annotated[bool, _Rule(validators.flag, bool)]
 Bucket = Annotated[str | None, _Rule(_read_bucket, str | None, sees_context=True)]
-SubjectId = Annotated[str, _Rule(values.subject_id, str | int)]
+SubjectId = Annotated[str, _Rule(validators.subject_id, str | int)]
 AcqDatetime = Annotated[datetime, _Rule(_read_time, datetime, sees_context=True)]
 Compression = Annotated[bool, _Rule(_compress, bool | None, sees_context=True)]
 Settings = dict[str, Any] | str | None
 ExtraConfigs = Annotated[
-    Settings, _Rule(_path_reader(values.extra_configs), Settings, sees_context=True)
+    Settings, _Rule(_path_reader(validators.extra_configs), Settings, sees_context=True)
 ]
-LogLevel = Annotated[str, _Rule(values.log_level, Literal[values.LOG_LEVELS])]
+LogLevel = Annotated[str, _Rule(validators.log_level, Literal[validators.LOG_LEVELS])]
 
 
 class _Model(BaseModel):
@@ -194,8 +197,8 @@ class _Model(BaseModel):
             return handler(data)
         except ValidationError as error:
             context: ReadingContext = info.context or ReadingContext()
-            most = context.get("most_errors", problems.MOST_JOB_ERRORS)
-            raise problems.reworded(error, cls.model_fields, most) from error
+            most = context.get("most_errors", error_messages.MOST_JOB_ERRORS)
+            raise error_messages.reworded(error, cls.model_fields, most) from error
 
 
 class ModalityConfigs(_Model):
@@ -211,7 +214,7 @@ class ModalityConfigs(_Model):
     """More settings for this kind of data: a JSON object, or the path of a file that holds one."""
     skip_staging: Flag = False
     """Kept for older scripts: data go straight from the source to the destination in any case."""
-    number: int = Field(default=0, ge=0, le=values.MAX_MODALITIES)
+    number: int = Field(default=0, ge=0, le=validators.MAX_MODALITIES)
     """Which one of its kind in the asset, from 0. The job counts anew, whatever is given."""
 
     former_field: ClassVar[str] = ""
@@ -309,7 +312,7 @@ class BasicUploadJobConfigs(_Model):
                 modalities = [*modalities, behavior]
         return list(_numbered(modalities))
 
-    def paths(self) -> Iterator[tuple[problems.Location, str]]:
+    def paths(self) -> Iterator[tuple[error_messages.Location, str]]:
         """Return every path that the job names, each with its place in the request."""
         for number, modality in enumerate(self.modalities):
             former = modality.former_field
@@ -348,7 +351,7 @@ class BasicUploadJobConfigs(_Model):
 
 def path_warnings(
     config: BasicUploadJobConfigs, read_paths: Mapping[str, str]
-) -> Iterator[tuple[problems.Location, str]]:
+) -> Iterator[tuple[error_messages.Location, str]]:
     """Return a warning for each path of a job that was read as another.
 
     Parameters

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Self
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-from aind_data_transfer_service.configs import plain_text
+from aind_data_transfer_service import plain_text
 from aind_data_transfer_service.configs.vocabulary_file import Entry, read_entries
 
 _SHOWN = 60

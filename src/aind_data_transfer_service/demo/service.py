@@ -15,10 +15,10 @@ import httpx
 from tzlocal import get_localzone_name
 
 from aind_data_transfer_service.errors import TransferServiceError
+from aind_data_transfer_service.settings.env_policy import shared_variables
 from aind_data_transfer_service.settings.service import ServiceSettings
-from aind_data_transfer_service.settings.unknown import OWN_PREFIXES
+from aind_data_transfer_service.settings.unknown_variables import OWN_PREFIXES
 from aind_data_transfer_service.settings.upload import UploadSettings
-from aind_data_transfer_service.settings.variables import shared_variables
 
 DEFAULT_PORT = 5000
 SETTINGS = "settings.toml"

@@ -7,8 +7,8 @@ cluster, and an object of hundreds of levels cannot be copied.
 import json
 from typing import Any
 
-from aind_data_transfer_service.configs.plain_text import first_wrong_places, is_deeper
-from aind_data_transfer_service.configs.spreadsheet_limits import MAX_JOB_CHARACTERS
+from aind_data_transfer_service.configs.limits import MAX_JOB_CHARACTERS
+from aind_data_transfer_service.plain_text import first_wrong_places, is_deeper
 
 MOST_CHARACTERS = MAX_JOB_CHARACTERS
 MOST_LEVELS = 16

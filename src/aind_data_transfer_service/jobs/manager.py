@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from aind_data_transfer_service.configs.problems import first_and_count
-from aind_data_transfer_service.configs.spreadsheet_limits import MAX_ERRORS
+from aind_data_transfer_service.configs.error_messages import first_and_count
+from aind_data_transfer_service.configs.limits import MAX_ERRORS
 from aind_data_transfer_service.errors import (
     ExecutorError,
     InFlightError,
@@ -36,37 +36,34 @@ from aind_data_transfer_service.executors.base import (
     Others,
     Started,
 )
-from aind_data_transfer_service.executors.callbacks import Callbacks
-from aind_data_transfer_service.executors.choose import choose_executor
-from aind_data_transfer_service.executors.local import LocalExecutor
-from aind_data_transfer_service.jobs.afterwards import AfterwardsKeeper
-from aind_data_transfer_service.jobs.checks import Checks, in_flight_error
-from aind_data_transfer_service.jobs.evidence import Destinations, Evidence, Patience
-from aind_data_transfer_service.jobs.feed import Feed
-from aind_data_transfer_service.jobs.findings import CheckResult, ToCheck
-from aind_data_transfer_service.jobs.handover import Handover
-from aind_data_transfer_service.jobs.heartbeat import Loop
-from aind_data_transfer_service.jobs.inbox import Inbox
-from aind_data_transfer_service.jobs.job_logs import Brought
-from aind_data_transfer_service.jobs.leader import Candidate, Duties, Leader, LeaseTiming
-from aind_data_transfer_service.jobs.liveness import LivenessFile
-from aind_data_transfer_service.jobs.monitor import Monitor
-from aind_data_transfer_service.jobs.pace import Pace
+from aind_data_transfer_service.executors.callback_tokens import Callbacks
+from aind_data_transfer_service.executors.local.executor import LocalExecutor
+from aind_data_transfer_service.executors.registry import choose_executor
+from aind_data_transfer_service.jobs.broadcast import Feed
+from aind_data_transfer_service.jobs.completion_evidence import Destinations, Evidence, Patience
+from aind_data_transfer_service.jobs.dispatcher import Handover
+from aind_data_transfer_service.jobs.event_ingest import Inbox
+from aind_data_transfer_service.jobs.leader_election import Candidate, Duties, Leader, LeaseTiming
+from aind_data_transfer_service.jobs.liveness_file import LivenessFile
+from aind_data_transfer_service.jobs.loop_health import Loop
+from aind_data_transfer_service.jobs.models import Job, JobEvent
+from aind_data_transfer_service.jobs.polling import Pace
+from aind_data_transfer_service.jobs.post_upload_worker import AfterwardsKeeper
 from aind_data_transfer_service.jobs.private_files import make_private_folder
-from aind_data_transfer_service.jobs.record import Job, JobEvent
-from aind_data_transfer_service.jobs.replicas import Replicas
+from aind_data_transfer_service.jobs.reconciler import Monitor
+from aind_data_transfer_service.jobs.replica_sync import Replicas
 from aind_data_transfer_service.jobs.resubmission import (
     changed_settings,
     former_limits,
     stated_settings,
 )
 from aind_data_transfer_service.jobs.retention import Retention
-from aind_data_transfer_service.jobs.spreadsheet_worker import ReadReply
-from aind_data_transfer_service.jobs.spreadsheets import SpreadsheetReader
 from aind_data_transfer_service.jobs.states import ENDED, JobState
-from aind_data_transfer_service.jobs.store import JobPage, JobQuery, JobStore
-from aind_data_transfer_service.jobs.store_threads import LONG_WRITE_SECONDS
-from aind_data_transfer_service.jobs.submission import (
+from aind_data_transfer_service.jobs.store.job_logs import Brought
+from aind_data_transfer_service.jobs.store.job_store import JobPage, JobQuery, JobStore
+from aind_data_transfer_service.jobs.store.threads import LONG_WRITE_SECONDS
+from aind_data_transfer_service.jobs.validation.checks import Checks, in_flight_error
+from aind_data_transfer_service.jobs.validation.requests import (
     Draft,
     Drafts,
     HpcJobRequest,
@@ -74,9 +71,12 @@ from aind_data_transfer_service.jobs.submission import (
     draft_hpc,
     make_jobs,
 )
+from aind_data_transfer_service.jobs.validation.results import CheckResult, ToCheck
 from aind_data_transfer_service.notifications.notifier import Notifier
 from aind_data_transfer_service.redaction import redact, redact_all
 from aind_data_transfer_service.settings.service import ServiceSettings
+from aind_data_transfer_service.spreadsheets.worker import ReadReply
+from aind_data_transfer_service.spreadsheets.worker_pool import SpreadsheetReader
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from aind_data_transfer_service.executors.slurm_properties import setting_errors, site_defaults
-from aind_data_transfer_service.hpc.properties import read_properties
+from aind_data_transfer_service.executors.slurm.job_properties import setting_errors, site_defaults
 from aind_data_transfer_service.jobs.json_text import read_object
-from aind_data_transfer_service.jobs.record import Job
+from aind_data_transfer_service.jobs.models import Job
 from aind_data_transfer_service.jobs.states import JobState
-from aind_data_transfer_service.settings.hpc import MEMORY, HpcSettings
+from aind_data_transfer_service.settings.slurm import MEMORY, HpcSettings
+from aind_data_transfer_service.slurmrest.job_properties import read_properties
 
 _OUT_OF_MEMORY = "ran out of memory"
 _GIVEN_MEMORY = re.compile(rf"{_OUT_OF_MEMORY} \((\d{{1,9}}) MB( per CPU)?\)")

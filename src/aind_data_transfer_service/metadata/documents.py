@@ -19,7 +19,7 @@ from aind_data_transfer_service.metadata import second_generation, terms
 from aind_data_transfer_service.metadata.people import investigators_of, people_of
 from aind_data_transfer_service.metadata.schemas import KINDS, RECORD, Generation, version_of
 from aind_data_transfer_service.metadata.terms import modality, platform, registry
-from aind_data_transfer_service.metadata.validity import (
+from aind_data_transfer_service.metadata.validation import (
     MOST_PROBLEMS,
     Status,
     problems_of,

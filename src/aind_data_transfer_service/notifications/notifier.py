@@ -8,22 +8,22 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
-from aind_data_transfer_service.beside import Pool
+from aind_data_transfer_service.concurrency.daemon_thread import Pool
 from aind_data_transfer_service.errors import LeaseLostError
 from aind_data_transfer_service.executors.base import Guard, unguarded
-from aind_data_transfer_service.jobs.heartbeat import Heartbeat
-from aind_data_transfer_service.jobs.outbox import GIVE_UP, Notice
-from aind_data_transfer_service.jobs.record import Job, utc_now
-from aind_data_transfer_service.jobs.store import JobStore
-from aind_data_transfer_service.notifications.channel import Channel, Refused, Unreachable
-from aind_data_transfer_service.notifications.mail import MailChannel
-from aind_data_transfer_service.notifications.message import (
+from aind_data_transfer_service.jobs.loop_health import Heartbeat
+from aind_data_transfer_service.jobs.models import Job, utc_now
+from aind_data_transfer_service.jobs.notification_events import Occasion, is_wanted, occasion_of
+from aind_data_transfer_service.jobs.store.job_store import JobStore
+from aind_data_transfer_service.jobs.store.outbox import GIVE_UP, Notice
+from aind_data_transfer_service.notifications.base import Channel, Refused, Unreachable
+from aind_data_transfer_service.notifications.email import MailChannel
+from aind_data_transfer_service.notifications.messages import (
     NAMED_IN_DIGEST,
     Message,
     compose,
     compose_digest,
 )
-from aind_data_transfer_service.notifications.occasion import Occasion, is_wanted, occasion_of
 from aind_data_transfer_service.notifications.webhook import WebhookChannel
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 

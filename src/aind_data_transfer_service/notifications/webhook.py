@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from aind_data_transfer_service.notifications.channel import Refused, Unreachable
-from aind_data_transfer_service.notifications.message import Message
+from aind_data_transfer_service.notifications.base import Refused, Unreachable
+from aind_data_transfer_service.notifications.messages import Message
 
 TIMEOUT = 20.0
 _LATER = frozenset({408, 425, 429})

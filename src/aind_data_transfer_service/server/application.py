@@ -10,37 +10,37 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 import aind_data_transfer_service
-from aind_data_transfer_service.configs.spreadsheet_limits import MAX_FILE_BYTES
+from aind_data_transfer_service.configs.limits import MAX_FILE_BYTES
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.redaction import protect_logs
-from aind_data_transfer_service.server import failures, pagework
-from aind_data_transfer_service.server.connections import (
+from aind_data_transfer_service.server import exception_handlers, templating
+from aind_data_transfer_service.server.connection_limits import (
     ConnectionLimits,
     Connections,
     limited,
     process_limits,
 )
-from aind_data_transfer_service.server.guards import (
+from aind_data_transfer_service.server.metrics import Metrics, RequestTimer
+from aind_data_transfer_service.server.middleware import (
     BodyLimit,
     CrossSiteGuard,
     HostGuard,
     SecurityHeaders,
 )
-from aind_data_transfer_service.server.hosts import ServedHosts
-from aind_data_transfer_service.server.metrics import Metrics, RequestTimer
 from aind_data_transfer_service.server.root_path import RootPath
-from aind_data_transfer_service.server.routes import (
-    callback,
+from aind_data_transfer_service.server.routers import (
     docs,
     health,
+    job_events,
     jobs,
     pages,
+    spreadsheets,
     stream,
     submission,
-    validation,
 )
 from aind_data_transfer_service.server.shutdown import ended_in_time
 from aind_data_transfer_service.server.startup import ReadableStartup
+from aind_data_transfer_service.server.trusted_hosts import ServedHosts
 from aind_data_transfer_service.server.upload_queue import UploadQueue
 from aind_data_transfer_service.settings.service import ServiceSettings
 
@@ -104,13 +104,13 @@ def create_app(
     app.state.connections = Connections(limits or process_limits())
     assets = Path(fastapi_offline.__file__).parent / "static"
     app.mount("/static-offline-docs", StaticFiles(directory=assets), name="static-offline-docs")
-    pagework.install(app)
-    failures.install(app)
-    for module in (validation, submission, stream, callback, jobs, health, docs, pages):
+    templating.install(app)
+    exception_handlers.install(app)
+    for module in (spreadsheets, submission, stream, job_events, jobs, health, docs, pages):
         app.include_router(module.router)
     hosts = ServedHosts(settings.allowed_hosts, settings.own_addresses)
     # The last one added sees a request first.
-    app.add_middleware(failures.Failsafe)
+    app.add_middleware(exception_handlers.Failsafe)
     app.add_middleware(BodyLimit, file_bytes=MAX_FILE_BYTES)
     app.add_middleware(UploadQueue, max_file=MAX_FILE_BYTES)
     app.add_middleware(CrossSiteGuard, hosts=hosts)
@@ -118,7 +118,7 @@ def create_app(
     app.add_middleware(RequestTimer, metrics=app.state.metrics)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RootPath, root_path=settings.root_path or "")
-    app.add_middleware(failures.RequestId)
+    app.add_middleware(exception_handlers.RequestId)
     app.add_middleware(ReadableStartup)
     return app
 

@@ -18,9 +18,9 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from aind_data_transfer_service.configs.problems import MOST_ERRORS
-from aind_data_transfer_service.configs.spreadsheet_limits import MAX_JOBS
-from aind_data_transfer_service.server.answers import failure
+from aind_data_transfer_service.configs.error_messages import MOST_ERRORS
+from aind_data_transfer_service.configs.limits import MAX_JOBS
+from aind_data_transfer_service.server.responses import failure
 
 MOST_LEVELS = 32
 """Of a body. A job that is sent as an object rather than as text is still understood and named."""

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from aind_data_transfer_service import redaction
-from aind_data_transfer_service.settings.unknown import secret_variables
+from aind_data_transfer_service.settings.unknown_variables import secret_variables
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from aind_data_transfer_service.beside import start_thread
+from aind_data_transfer_service.concurrency.daemon_thread import start_thread
 
 logger = logging.getLogger(__name__)
 

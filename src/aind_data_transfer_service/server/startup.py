@@ -16,19 +16,19 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aind_data_transfer_service.configs.bucket_words import BUCKET_WORDS
-from aind_data_transfer_service.configs.values import bucket_problem
+from aind_data_transfer_service.configs.bucket_aliases import BUCKET_WORDS
+from aind_data_transfer_service.configs.validators import bucket_problem
 from aind_data_transfer_service.errors import TransferServiceError
-from aind_data_transfer_service.hpc.units import two_part_time
-from aind_data_transfer_service.jobs.database import resolve_url
+from aind_data_transfer_service.jobs.store.engine import resolve_url
 from aind_data_transfer_service.logging_config import configured_from_environment, escape
-from aind_data_transfer_service.settings.environment import given_variables, read_settings
-from aind_data_transfer_service.settings.file import DEFAULT, SettingsFile, apply_settings_file
-from aind_data_transfer_service.settings.kinds import refuse_special_file
-from aind_data_transfer_service.settings.objects import read_object
+from aind_data_transfer_service.settings.base import given_variables, read_settings
+from aind_data_transfer_service.settings.json_objects import read_object
 from aind_data_transfer_service.settings.service import ServiceSettings
-from aind_data_transfer_service.settings.unknown import check_names
+from aind_data_transfer_service.settings.toml_file import DEFAULT, SettingsFile, apply_settings_file
+from aind_data_transfer_service.settings.types import refuse_special_file
+from aind_data_transfer_service.settings.unknown_variables import check_names
 from aind_data_transfer_service.settings.upload import UploadSettings
+from aind_data_transfer_service.slurmrest.units import two_part_time
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aind_data_transfer_service.server.answers import failure
-from aind_data_transfer_service.server.failures import RETRY_AFTER
+from aind_data_transfer_service.server.exception_handlers import RETRY_AFTER
+from aind_data_transfer_service.server.responses import failure
 
 logger = logging.getLogger(__name__)
 

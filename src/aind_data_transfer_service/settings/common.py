@@ -7,11 +7,13 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 from tzlocal import get_localzone_name
 
-from aind_data_transfer_service import excluded_names
-from aind_data_transfer_service.configs.bucket_words import BUCKET_WORDS
+from aind_data_transfer_service.configs.bucket_aliases import BUCKET_WORDS
 from aind_data_transfer_service.metadata.schemas import Generation
-from aind_data_transfer_service.settings.environment import EnvironmentSettings
-from aind_data_transfer_service.settings.kinds import (
+from aind_data_transfer_service.settings.base import EnvironmentSettings
+from aind_data_transfer_service.settings.metadata import LabSettings
+from aind_data_transfer_service.settings.paths import NamePatterns, PathMappings
+from aind_data_transfer_service.settings.s3 import S3Settings
+from aind_data_transfer_service.settings.types import (
     BrokenLinks,
     BucketName,
     BucketPatterns,
@@ -23,9 +25,7 @@ from aind_data_transfer_service.settings.kinds import (
     ZoneName,
     default_data_dir,
 )
-from aind_data_transfer_service.settings.metadata import LabSettings
-from aind_data_transfer_service.settings.paths import NamePatterns, PathMappings
-from aind_data_transfer_service.settings.s3 import S3Settings
+from aind_data_transfer_service.source_paths import excluded_names
 
 LOCAL_BUCKET = "data"
 """The sub-folder of a local destination that stands for the bucket if nothing names one."""

@@ -17,9 +17,9 @@ from pydantic import (
 
 from aind_data_transfer_service.configs.vocabulary import limited_hints, nearest, quoted
 from aind_data_transfer_service.metadata.schemas import Generation
-from aind_data_transfer_service.settings.environment import EnvironmentSettings
-from aind_data_transfer_service.settings.objects import MOST_LISTED, read_object, refuse
-from aind_data_transfer_service.settings.sources import (
+from aind_data_transfer_service.settings.base import EnvironmentSettings
+from aind_data_transfer_service.settings.json_objects import MOST_LISTED, read_object, refuse
+from aind_data_transfer_service.settings.metadata_sources import (
     LabtracksSettings,
     SharePointSettings,
     SlimsSettings,

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from aind_data_transfer_service.settings.environment import EnvironmentSettings
-from aind_data_transfer_service.settings.kinds import HostName, Names, WebAddress
+from aind_data_transfer_service.settings.base import EnvironmentSettings
+from aind_data_transfer_service.settings.types import HostName, Names, WebAddress
 
 _ADDRESS = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+")
 _OCCASIONS = ("BEGIN", "END", "FAIL", "REQUEUE", "ALL")

@@ -5,15 +5,15 @@ from typing import Annotated, Any
 
 from pydantic import PlainValidator
 
-from aind_data_transfer_service.configs.values import path
+from aind_data_transfer_service.configs.validators import path
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.configs.windows_paths import (
     is_windows_path,
     mapping_key,
     normal_form,
 )
-from aind_data_transfer_service.excluded_names import ExcludedNames
-from aind_data_transfer_service.settings.objects import read_object, refuse
+from aind_data_transfer_service.settings.json_objects import read_object, refuse
+from aind_data_transfer_service.source_paths.excluded_names import ExcludedNames
 
 _ORDINARY = (
     ("a", "0", "Probe-7_x", "data bin", "~x"),

@@ -6,8 +6,8 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from pydantic import AfterValidator, Field, model_validator
 
-from aind_data_transfer_service.settings.environment import EnvironmentSettings
-from aind_data_transfer_service.settings.kinds import WebAddress
+from aind_data_transfer_service.settings.base import EnvironmentSettings
+from aind_data_transfer_service.settings.types import WebAddress
 
 _MOST_TAGS = 10
 """S3's limit of tags of one object."""

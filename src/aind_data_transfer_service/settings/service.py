@@ -9,14 +9,16 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from pydantic import Field, PrivateAttr, Secret, SecretStr, model_validator
 
 from aind_data_transfer_service import redaction
-from aind_data_transfer_service.host_names import DEFAULT_PORTS, Authority, parse_pattern
+from aind_data_transfer_service.network.host_names import DEFAULT_PORTS, Authority, parse_pattern
 from aind_data_transfer_service.redaction import Redactor
-from aind_data_transfer_service.settings.accounts import S3Accounts, account_of
-from aind_data_transfer_service.settings.afterwards import AfterwardsSettings
+from aind_data_transfer_service.settings.base import SETTINGS_FILE
 from aind_data_transfer_service.settings.common import CommonSettings
-from aind_data_transfer_service.settings.environment import SETTINGS_FILE
-from aind_data_transfer_service.settings.hpc import HpcSettings
-from aind_data_transfer_service.settings.kinds import (
+from aind_data_transfer_service.settings.env_policy import SECRETS_OF_AWS, inherited_variables
+from aind_data_transfer_service.settings.notifications import NotificationSettings
+from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.s3_accounts import S3Accounts, account_of
+from aind_data_transfer_service.settings.slurm import HpcSettings
+from aind_data_transfer_service.settings.types import (
     HostPatterns,
     RootPath,
     WebAddress,
@@ -25,9 +27,7 @@ from aind_data_transfer_service.settings.kinds import (
     refuse_special_file,
     sqlite_files,
 )
-from aind_data_transfer_service.settings.notifications import NotificationSettings
-from aind_data_transfer_service.settings.variables import SECRETS_OF_AWS, inherited_variables
-from aind_data_transfer_service.source_roots import is_under
+from aind_data_transfer_service.source_paths.roots import is_under
 
 
 class ServiceSettings(CommonSettings):

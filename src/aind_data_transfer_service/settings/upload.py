@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from aind_data_transfer_service.settings.common import CommonSettings
-from aind_data_transfer_service.settings.kinds import (
+from aind_data_transfer_service.settings.types import (
     ByteCount,
     ByteRate,
     Folders,

@@ -10,7 +10,7 @@ if __name__ == "__main__":
 
 gc.disable()  # what is loaded now stays: to look for garbage in it takes a fifth of the start
 
-from aind_data_transfer_service.upload.program import main  # noqa: E402
+from aind_data_transfer_service.upload.cli.upload import main  # noqa: E402
 
 gc.freeze()
 gc.set_threshold(50000, 50, 100)

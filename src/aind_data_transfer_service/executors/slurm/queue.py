@@ -1,0 +1,227 @@
+"""What Slurm lists, asked for as seldom as will do.
+
+A list of all jobs is expensive for slurmrestd, which writes some kilobytes for each job of every
+user: with thousands of jobs, seconds of CPU time. So after each list there is a rest that grows
+with the time that the list took; meanwhile jobs are asked for one by one, some at each look.
+"""
+
+import asyncio
+import heapq
+import time
+from collections.abc import Callable, Collection, Container, Mapping
+from datetime import UTC, datetime, timedelta
+
+from aind_data_transfer_service.executors.slurm.job_array import (
+    SHARDS,
+    array_number,
+    shards_id,
+)
+from aind_data_transfer_service.slurmrest.client import SlurmClient
+from aind_data_transfer_service.slurmrest.models import JobList, SlurmJob
+
+FEW = 16
+"""Up to so many jobs are asked for one by one, rather than with those of all users."""
+WHOLE_SECONDS = 60.0
+"""How old the list of all jobs may be while jobs are asked for one by one."""
+SHARE = 0.04
+"""How much of the time slurmrestd may spend on lists, as long as one takes less than 5 seconds."""
+_LEAST_OTHERS = 4
+"""Of the jobs that are asked for one by one, so many are left for those without news."""
+LONGEST_REST = 120.0
+"""Seconds between two lists of all jobs at most, however long a list takes."""
+_SECONDS_PER_JOB = 0.0005
+"""CPU time of slurmrestd for each job in a list: 0.2 ms with Slurm 22.05, 0.5 ms with 26.05. An
+answer that takes longer was waited for, because the machine is busy, say."""
+_REMEMBERED = 1000
+"""Of so many jobs that are not followed any more it is remembered when they were asked for."""
+_SKEW = timedelta(seconds=120)
+"""How far our clock may be ahead of Slurm's, where Slurm does not date its list."""
+_TRUST_SECONDS = 300.0
+"""How long Slurm is believed that nothing has changed, where it does not date its list."""
+
+
+class Listing:
+    """Asks Slurm for jobs.
+
+    Parameters
+    ----------
+    client : SlurmClient
+        Who speaks to slurmrestd.
+    clock : Callable
+        Seconds that only grow.
+    """
+
+    def __init__(self, client: SlurmClient, clock: Callable[[], float] = time.monotonic):
+        self._client = client
+        self._clock = clock
+        self._as_of: datetime | None = None
+        self._trusted_until = 0.0
+        self._read_at: float | None = None
+        self._rests_until = 0.0
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether the list of all jobs was read less than a minute ago."""
+        return self._read_at is not None and self._clock() - self._read_at < WHOLE_SECONDS
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the list of all jobs is better not read now, because it was expensive."""
+        return self._clock() < self._rests_until
+
+    @property
+    def rest_left(self) -> float:
+        """How many seconds the rest after the last list still takes."""
+        return max(0.0, self._rests_until - self._clock())
+
+    def expire(self) -> None:
+        """Have the list of all jobs read, after its rest, before jobs are asked for one by one."""
+        self._read_at = None
+
+    async def all(self) -> list[SlurmJob]:
+        """List all jobs of all users, whatever that takes."""
+        asked, moment = self._clock(), datetime.now(UTC)
+        found = await self._ask()
+        self._read_at = asked
+        dated = found.as_of if isinstance(found, JobList) else None
+        self._as_of = dated or moment - _SKEW
+        self._trusted_until = float("inf") if dated else asked + _TRUST_SECONDS
+        return found
+
+    async def changes(self) -> list[SlurmJob] | None:
+        """List all jobs of all users, or return None if none has changed since the last list."""
+        if self._as_of is None or self._clock() >= self._trusted_until:
+            return await self.all()
+        asked = self._clock()
+        found = await self._ask(self._as_of)
+        if isinstance(found, JobList) and found.is_unchanged:
+            self._read_at = asked
+            return None
+        if isinstance(found, JobList) and found.as_of:
+            self._as_of = found.as_of
+        else:
+            self._as_of = datetime.now(UTC) - _SKEW
+        self._read_at = asked
+        return found
+
+    async def _ask(self, since: datetime | None = None) -> list[SlurmJob]:
+        """Ask for a list, and begin the rest after it; one that fails is as expensive."""
+        asked, most = self._clock(), float("inf")
+        try:
+            found = await self._client.jobs(since)
+            total = found.total if isinstance(found, JobList) else len(found)
+            most = _SECONDS_PER_JOB * total
+            return found
+        finally:
+            now = self._clock()
+            cost = min(now - asked, most)
+            if most:  # else no job has changed
+                self._rests_until = now + min(cost / SHARE, LONGEST_REST)
+
+    async def each(
+        self, numbers: Mapping[str, int], id_of: Callable[[SlurmJob], str]
+    ) -> dict[str, list[SlurmJob]]:
+        """Ask for jobs and arrays one by one, by our own ids; what is not as it was is left out."""
+        turns = asyncio.Semaphore(FEW)
+
+        async def ask(job_id: str, number: int) -> list[SlurmJob]:
+            """Ask for a job, or for the tasks of an array."""
+            async with turns:
+                if job_id.endswith(SHARDS):
+                    return await self._client.tasks(number)
+                job = await self._client.job(number)
+            return [job] if job is not None and job.job_id == number else []
+
+        found = await asyncio.gather(*(ask(*pair) for pair in numbers.items()))
+        return {
+            job_id: jobs
+            for (job_id, number), jobs in zip(numbers.items(), found)
+            if jobs and all(array_number(job) == number and id_of(job) == job_id for job in jobs)
+        }
+
+
+class Turns:
+    """Chooses which jobs are asked for one by one while the list of all jobs rests.
+
+    Jobs with news go first, then those that were not listed yet, the newest before the others, then
+    those that were asked for least recently.
+
+    Parameters
+    ----------
+    known : mapping of str to int
+        Slurm's numbers of jobs and arrays as they are known now, by our own ids.
+    is_new : Callable
+        Returns whether a job or array, by our own id, was submitted a moment ago.
+    """
+
+    def __init__(self, known: Mapping[str, int], is_new: Callable[[str], bool]):
+        self._known, self._is_new = known, is_new
+        self._with_news: Collection[str] = ()
+        self._asked: dict[str, int] = {}
+        self._turn = 0
+        self._odd: set[str] = set()
+
+    def put_first(self, job_ids: Collection[str]) -> None:
+        """Note which jobs have news, such as their own word that they began; replaces the last."""
+        self._with_news = frozenset(job_ids)
+
+    def note_odd(self, job_ids: Collection[str]) -> None:
+        """Note jobs that were not told by their numbers, so that only lists tell of them."""
+        self._odd |= set(job_ids)
+
+    def odd(self, job_ids: Collection[str]) -> set[str]:
+        """Return which jobs were not told by their numbers the last time."""
+        return self._odd.intersection(job_ids)
+
+    def note_sent(self, job_id: str) -> None:
+        """Note that a job is submitted, and gets a new number."""
+        self._odd.discard(job_id)
+
+    def see(self, listed: Container[str]) -> None:
+        """Forget what is no longer listed."""
+        self._odd = {one for one in self._odd if one in listed}
+
+    def numbers(
+        self, job_ids: Collection[str], listed: Mapping[str, list[SlurmJob]]
+    ) -> dict[str, int]:
+        """Return the numbers of jobs whose turn it is, and of their arrays of shards.
+
+        Parameters
+        ----------
+        job_ids : collection of str
+            The jobs that are followed.
+        listed : mapping of str to list of SlurmJob
+            What Slurm told of them last.
+        """
+        turns = self._take([one for one in job_ids if self._is_live(one, listed)], listed)
+        arrays = [one for one in map(shards_id, turns) if self._is_live(one, listed)]
+        return {one: self._known[one] for one in turns + arrays}
+
+    def _is_live(self, job_id: str, listed: Mapping[str, list[SlurmJob]]) -> bool:
+        """Return whether a job or array has not ended, and can be asked for by its number."""
+        if job_id not in self._known or job_id in self._odd:
+            return False
+        jobs = listed.get(job_id)
+        if not jobs:
+            return self._is_new(job_id)
+        is_one = all(array_number(job) == self._known[job_id] for job in jobs)
+        return is_one and not all(job.has_ended for job in jobs)
+
+    def _take(self, job_ids: Collection[str], listed: Container[str]) -> list[str]:
+        """Choose among jobs that can be asked for."""
+
+        def rank(job_id: str) -> tuple[bool, int]:
+            """Return what sorts those that were asked for least recently first."""
+            return job_id in listed, self._asked.get(job_id, 0)
+
+        newest = sorted(job_ids, reverse=True)
+        news = [one for one in newest if one in self._with_news]
+        first = heapq.nsmallest(FEW - _LEAST_OTHERS, news, rank)
+        chosen = set(first)
+        others = (one for one in newest if one not in chosen)
+        taken = first + heapq.nsmallest(FEW - len(first), others, rank)
+        self._turn += 1
+        self._asked |= dict.fromkeys(taken, self._turn)
+        if len(self._asked) > len(newest) + _REMEMBERED:
+            self._asked = {one: self._asked[one] for one in newest if one in self._asked}
+        return taken

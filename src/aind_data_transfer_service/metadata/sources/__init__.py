@@ -1,0 +1,1 @@
+"""Metadata sources, one module or package per system."""

@@ -1,0 +1,1 @@
+"""LabTracks: subjects and procedures."""

@@ -1,0 +1,1 @@
+"""SharePoint lists of surgery requests."""

@@ -1,0 +1,196 @@
+"""Whether a document is valid, by the JSON Schema of the generation that is chosen.
+
+A document that says by its `schema_version` that it is of another generation is not valid for the
+chosen one.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from functools import cache
+from typing import Any
+
+from aind_data_transfer_service.configs.vocabulary import quoted
+from aind_data_transfer_service.metadata.schema_formats import FORMATS
+from aind_data_transfer_service.metadata.schemas import (
+    KINDS,
+    Generation,
+    read_schema,
+    version_of,
+)
+
+MOST_PROBLEMS = 5
+"""How many problems of one document are listed."""
+_LONGEST = 200
+_LONGEST_LIST = 1000
+"""How many entries of a list are looked into for several problems."""
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+class Status(StrEnum):
+    """What is known of a document."""
+
+    VALID = "Valid"
+    INVALID = "Invalid"
+    MISSING = "Missing"
+    UNKNOWN = "Unknown"
+    """It is there, and there is no schema for it."""
+
+
+def status_of(
+    kind: str, content: Mapping[str, Any], generation: Generation = Generation.V0
+) -> Status:
+    """Return whether a document is valid for a generation of the schema."""
+    validator, content, problems = _judge(kind, content, generation)
+    if problems is None:
+        return Status.UNKNOWN
+    if validator is None:
+        return Status.INVALID
+    try:
+        return Status.VALID if validator.is_valid(_clean(content)) else Status.INVALID
+    except (ValueError, RecursionError):  # nested too deeply
+        return Status.INVALID
+
+
+def problems_of(
+    kind: str, content: Mapping[str, Any], generation: Generation = Generation.V0
+) -> list[str] | None:
+    """List the first problems of a document, each as `place: what is wrong`.
+
+    None if there is no schema for it: another kind of document, or another release of 0.34. Of many
+    problems, the list ends with a line that says so.
+    """
+    validator, content, problems = _judge(kind, content, generation)
+    if validator is None:
+        return problems
+    try:
+        return _first(
+            line for error in _errors(validator, _clean(content)) for line in _lines(error)
+        )
+    except (ValueError, RecursionError) as error:
+        return _first([f"the document is nested too deeply: {error}"])
+
+
+def _judge(
+    kind: str, content: Mapping[str, Any], generation: Generation
+) -> tuple[Any, Mapping[str, Any], list[str] | None]:
+    """Return the validator and what it is given; or None, and the problems known without it."""
+    if read_schema(generation, kind) is None:
+        is_older = kind in KINDS[Generation.V0]
+        without = [f"generation {generation} of the schema has no {kind}.json"]
+        return None, content, without if is_older else None
+    written, release = content.get("schema_version"), version_of(generation, kind)
+    if written is not None and written != release:
+        if generation_of(content) != generation:
+            return None, content, [_other_generation(content, generation)]
+        if generation == Generation.V0:  # its models accept their own release alone
+            return None, content, None
+        content = {**content, "schema_version": release}
+    return _validator(generation, kind), content, []
+
+
+def _errors(validator: Any, content: Any) -> Iterator[Any]:
+    """Find errors; the validator collects all, so that long lists are looked into in part first."""
+    short = _shortened(content)
+    if not validator.is_valid(short):
+        yield from validator.iter_errors(short)
+        return
+    from jsonschema_rs import ValidationError
+
+    try:
+        validator.validate(content)
+    except ValidationError as error:  # the first alone, behind many entries without any
+        yield error
+
+
+def _shortened(value: Any) -> Any:
+    """Cut long lists."""
+    if isinstance(value, Mapping):
+        return {key: _shortened(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shortened(one) for one in value[:_LONGEST_LIST]]
+    return value
+
+
+def generation_of(content: Mapping[str, Any]) -> Generation | None:
+    """Return the generation that a document's `schema_version` is of; None if it is of none."""
+    major = str(content.get("schema_version")).partition(".")[0]
+    return next((one for one in Generation if one.partition(".")[0] == major), None)
+
+
+def _other_generation(content: Mapping[str, Any], generation: Generation) -> str:
+    """Say that a document is of another generation than the chosen one."""
+    written, found = content["schema_version"], generation_of(content)
+    belongs = f"of generation {found} of the schema" if found else "of no known generation"
+    return f"schema_version: {quoted(written)} is {belongs}, and METADATA_SCHEMA is {generation}"
+
+
+@cache
+def _validator(generation: Generation, kind: str) -> Any:
+    """Compile a schema; this takes up to some tens of milliseconds, so it is done when needed."""
+    from jsonschema_rs import Draft202012Validator  # loads a large library
+
+    schema = read_schema(generation, kind) or {}
+    return Draft202012Validator(schema, formats=FORMATS, validate_formats=True)
+
+
+def _clean(content: Mapping[str, Any]) -> Any:
+    """Replace halves of characters, which the validator cannot read; no rule depends on them."""
+    text = json.dumps(content, ensure_ascii=False)
+    return json.loads(_HALF.sub("\ufffd", text)) if _HALF.search(text) else content
+
+
+def _lines(error: Any) -> Iterator[str]:
+    """Describe an error of the validator: `place: what is wrong`, a line a field."""
+    kind, place = error.kind, [str(part) for part in error.instance_path]
+    if kind.name == "required":
+        yield f"{_dotted([*place, kind.property])}: missing"
+    elif kind.name == "additionalProperties":
+        for name in kind.unexpected:
+            yield f"{_dotted([*place, name])}: not a field of this document"
+    elif kind.name == "anyOf":
+        yield from _nearest(kind.context)
+    else:
+        yield f"{_dotted(place)}: {quoted(error.instance)} {_expected(kind)}"
+
+
+def _nearest(variants: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """Describe the errors of the variant that a value comes closest to."""
+    deepest = [max(len(error.instance_path) for error in errors) for errors in variants]
+    best = min(range(len(variants)), key=lambda place: (-deepest[place], len(variants[place])))
+    for error in variants[best]:
+        yield from _lines(error)
+
+
+def _dotted(place: Sequence[str]) -> str:
+    return ".".join(place) or "the document"
+
+
+def _expected(kind: Any) -> str:
+    """Say what a value would have to be."""
+    match kind.name:
+        case "type":
+            return f"is not of type {' or '.join(kind.types)}"
+        case "enum":
+            return f"is not one of {', '.join(map(quoted, kind.options))}"
+        case "const":
+            return f"is not {quoted(kind.expected_value)}"
+        case "format":
+            return f"is not a {kind.format}"
+        case "pattern":
+            return f"does not match {kind.pattern}"
+        case name:
+            limit = getattr(kind, "limit", "")
+            return f"does not comply with {name} {limit}".rstrip()
+
+
+def _first(problems: Iterable[str]) -> list[str]:
+    """Keep the first different problems, each on one short line."""
+    found: dict[str, None] = {}
+    for problem in problems:
+        line = " ".join(problem.split())
+        found[line if len(line) <= _LONGEST else f"{line[:_LONGEST - 1]}…"] = None
+        if len(found) > MOST_PROBLEMS:
+            return [*[*found][:MOST_PROBLEMS], "and more"]
+    return [*found]

@@ -1,0 +1,1 @@
+"""Which files a job may read: source roots, links, and names that are never uploaded."""

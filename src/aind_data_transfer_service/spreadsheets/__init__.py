@@ -1,0 +1,1 @@
+"""Spreadsheets of jobs: .csv and .xlsx to job models, and the template."""

@@ -1,0 +1,122 @@
+"""Reading the sheets of an Excel workbook (.xlsx).
+
+Formulas count with the values that were stored with them. A hidden sheet is left alone; hidden rows
+and columns are read, as they would be after saving as CSV.
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aind_data_transfer_service.errors import SpreadsheetError
+from aind_data_transfer_service.spreadsheets import xlsx_sanitizer
+from aind_data_transfer_service.spreadsheets.rows import Cell, Row, is_filled
+
+
+class Unusable(str):
+    """A cell without a value of use: its text says why."""
+
+
+ERROR_CELL = Unusable("the cell holds an error such as #REF! or #N/A; correct its formula")
+UNSAVED_FORMULA = Unusable(
+    "the formula has no stored value; open the file in Excel or LibreOffice and save it again"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One sheet that a person can see or has hidden."""
+
+    name: str
+    hidden: bool
+    rows: tuple[Row, ...]
+    """Its rows that are filled: neither blank nor check boxes and copied formulas alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheets:
+    """The sheets of a workbook in their order."""
+
+    sheets: tuple[Sheet, ...]
+    date1904: bool
+
+
+def read_sheets(data: bytes, max_unpacked: int) -> Sheets:
+    """Read a workbook.
+
+    Parameters
+    ----------
+    data : bytes
+        The .xlsx file.
+    max_unpacked : int
+        How many bytes its parts may have in all once they are unpacked.
+
+    Raises
+    ------
+    SpreadsheetError
+        Where it cannot be read at all.
+    """
+    from python_calamine import CalamineError  # imported late: clients never read workbooks
+
+    safe = xlsx_sanitizer.unpack(data, max_unpacked)
+    try:
+        return Sheets(tuple(_sheets(safe)), safe.date1904)
+    except (CalamineError, ValueError, KeyError, OSError) as error:
+        raise SpreadsheetError(
+            "the file is damaged and cannot be read as a workbook; save it again as .xlsx"
+        ) from error
+    except BaseException as error:
+        if not isinstance(error, OverflowError) and type(error).__name__ != "PanicException":
+            raise  # the library's panics stand outside Exception and have no importable name
+        raise SpreadsheetError(
+            "the file is damaged, or a cell with a date format holds a number that is no date; "
+            "correct it and save the file again as .xlsx"
+        ) from error
+
+
+def _sheets(safe: xlsx_sanitizer.Workbook) -> Iterator[Sheet]:
+    """Read each sheet of cells."""
+    from python_calamine import CalamineWorkbook
+
+    with CalamineWorkbook.from_filelike(io.BytesIO(safe.data)) as workbook:
+        for number, sheet in enumerate(safe.sheets):
+            table = workbook.get_sheet_by_index(number).to_python(skip_empty_area=False)
+            yield Sheet(sheet.name, sheet.is_hidden, _rows(table, sheet.part))
+
+
+def _rows(table: list[list[Cell]], part: xlsx_sanitizer.Part) -> tuple[Row, ...]:
+    """Return the filled rows with their numbers; cells without a usable value are marked."""
+    for row, column in part.formulas:
+        if row < len(table) and column < len(table[row]) and table[row][column] == "":
+            table[row][column] = UNSAVED_FORMULA
+    for row, column in part.errors:
+        table.extend([] for _ in range(row + 1 - len(table)))
+        table[row].extend([""] * (column + 1 - len(table[row])))
+        table[row][column] = ERROR_CELL
+    rows = tuple(
+        Row(number, cells)
+        for number, cells in enumerate(table, start=1)
+        if any(
+            is_filled(cell) and not _is_copied_down(cell, (number - 1, column), part)
+            for column, cell in enumerate(cells)
+        )
+    )
+    for (row, column), width in part.padded.items():
+        if row < len(table) and column < len(table[row]):
+            table[row][column] = _padded(table[row][column], width)
+    return rows
+
+
+def _padded(cell: Cell, width: int) -> Cell:
+    """Return a whole number as its number format shows it, with zeros before it."""
+    if isinstance(cell, float) and cell.is_integer() and 0 <= cell < 1e15:
+        return str(int(cell)).zfill(width)
+    return cell
+
+
+def _is_copied_down(cell: Cell, place: xlsx_sanitizer.Place, part: xlsx_sanitizer.Part) -> bool:
+    """Return whether a cell may be a formula that was copied down below the last job.
+
+    A number or a date that a formula gives does not make its row a job; a text or an error does.
+    """
+    return place in part.formulas and not isinstance(cell, str)

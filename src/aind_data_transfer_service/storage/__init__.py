@@ -1,0 +1,1 @@
+"""Where assets are stored: a local folder or an S3 bucket."""

@@ -1,0 +1,559 @@
+"""Connections to one server, kept open and used in turn, and single exchanges over them.
+
+A body is sent from the buffer that it lies in. A time-out holds for each step, not for the whole:
+an exchange is alive as long as bytes move. A response must in addition keep to a lowest rate.
+Every way in which an exchange can break is a `Fault`.
+
+A connection is used again only if nothing but the response to the last request has arrived on it.
+"""
+
+import itertools
+import logging
+import os
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from aind_data_transfer_service.concurrency.daemon_thread import beside
+from aind_data_transfer_service.errors import CancelledError
+from aind_data_transfer_service.storage.base import Buffer, Guard, GuardSlot
+from aind_data_transfer_service.storage.s3.http_response import Reply, ResponseReader
+from aind_data_transfer_service.storage.s3.proxy import (
+    Link,
+    NestedTls,
+    Proxy,
+    find_proxy,
+    open_tunnel,
+    secured,
+)
+from aind_data_transfer_service.storage.s3.retry import Fault, Kind
+from aind_data_transfer_service.upload.source.file_parts import Stretch
+from aind_data_transfer_service.upload.transfer.budget import TokenBucket
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+_READ_ONLY = ("GET", "HEAD")
+MOST_READ = 1 << 24
+"""Bytes of a response that are read at most, unless asked otherwise: a page of a list with 1000
+keys of 1024 bytes, each byte encoded as three, has some 4 MB."""
+_LOWEST_RATE = 1024
+"""Bytes per second. A response that arrives more slowly, on average over the time without any byte
+after which an exchange is broken off, has stalled."""
+_LONG_WORK = 10
+"""POST completes uploads: for minutes the server may send nothing but a space now and then. Its
+response may stay below the lowest rate so many times longer."""
+_TICK = 1.0
+"""Seconds between two looks at whether the transfer was stopped."""
+_TLS_PIECE = 1 << 20
+"""What is encrypted counts as sent only when all of it is: a slow link is to be seen moving."""
+_SMOOTH_PIECE = 1 << 16
+_WITH_HEAD = 1 << 16
+"""Bodies up to this size go out together with their head."""
+_READ = 1 << 18
+_SHORT_READ = 1 << 14
+_JUST_USED = 0.005
+"""Seconds after its last response for which a connection is taken to be clean in a row of requests
+whose responses are verified later. To ask the kernel takes 3 to 5 % of the time of a small file."""
+_LONG_OPENING = 0.005
+"""Connections are made ahead where one takes more than so many seconds."""
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
+"""What OpenSSL makes of an answer that is none of TLS."""
+
+
+class Wire:
+    """The connections to one server. May be used from several threads at once.
+
+    Parameters
+    ----------
+    address : str
+        `http://` or `https://`, the server's name and its port. Whether there is a proxy before
+        it follows from the environment.
+    stall : float
+        Seconds without a byte moving after which an exchange is broken off.
+    connect : float
+        Seconds that a connection may take to be made.
+    bandwidth : TokenBucket | None
+        Bytes per second that may be sent.
+    awaits_server : bool
+        Whether a server that refuses connections, or whose name is unknown, may come up later; if
+        not, the first such failure is final.
+    slot : GuardSlot | None
+        Holds the guard that is asked before each request that changes anything.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        stall: float,
+        connect: float,
+        bandwidth: TokenBucket | None = None,
+        awaits_server: bool = True,
+        slot: GuardSlot | None = None,
+    ):
+        self.address = address
+        parts = urlsplit(address)
+        self._tls = parts.scheme == "https"
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if self._tls else 80)
+        self.netloc = parts.netloc.rpartition("@")[2]
+        """Host and port as they are written in the address."""
+        self._proxy = find_proxy(parts.scheme, self.host, self.port)
+        self.forwarder = None if self._tls else self._proxy
+        """The proxy to which requests are sent as a whole."""
+        self.prefix = f"http://{self.netloc}" if self.forwarder else ""
+        """What comes before the path in the first line of a request."""
+        self.lines = self.forwarder.lines if self.forwarder else ""
+        """Header lines of each request that are not the server's business."""
+        self._stall, self._connect, self._bandwidth = stall, connect, bandwidth
+        self._awaits_server = awaits_server
+        self._context: ssl.SSLContext | None = None
+        self._idle: list[_Connection] = []
+        weakref.finalize(self, _close, self._idle)
+        self._lock = threading.Lock()
+        self._open = self._wanted = 0
+        self._opening = 0.0
+        """How many seconds the last connection took to be made."""
+        self._warned_of_surplus = False
+        self._slot = slot or GuardSlot()
+
+    @contextmanager
+    def ready(self, count: int) -> Iterator[None]:
+        """Have so many connections for whoever sends now, besides those that others have.
+
+        Where it takes its time to make one, as over TLS and a long way, they are made beside, all
+        at once. Whoever needs one and finds none makes it, and hears why it cannot be made.
+        """
+        with self._lock:
+            self._wanted += count
+            missing = self._wanted - self._open if self._opening > _LONG_OPENING else 0
+            self._open += max(0, missing)
+        for _ in range(missing):
+            beside(self._prepare, "connection")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wanted -= count
+
+    def exchange(
+        self, head: bytes, body: Buffer | Stretch, method: str, halt: threading.Event | None = None
+    ) -> Reply:
+        """Send one request and read its reply.
+
+        Raises
+        ------
+        Fault
+            Where no whole reply came.
+        CancelledError
+            Where `halt` was set meanwhile.
+        """
+        return self.begin(head, body, method, halt).reply()
+
+    def begin(
+        self,
+        head: bytes,
+        body: Buffer | Stretch,
+        method: str,
+        halt: threading.Event | None = None,
+        fresh: bool = False,
+        in_row: bool = False,
+    ) -> "Exchange":
+        """Send one request, whose reply is read later: meanwhile others can be sent.
+
+        With `fresh`, it is sent over a new connection. With `in_row`, it is one of many whose
+        responses are verified later, and a connection used a moment ago is not examined before.
+
+        Raises
+        ------
+        Fault
+            Where no connection can be made.
+        CancelledError
+            Where `halt` was set meanwhile.
+        """
+        connection, used = self._take(fresh, in_row)
+        try:
+            if not used and halt is not None and halt.is_set():  # to connect may take seconds
+                raise CancelledError("the transfer was stopped")
+            if method in _READ_ONLY:
+                connection.send(head, body, halt)
+            else:
+                guard = self._slot.guard
+                guard.check()
+                connection.send(head, body, halt, guard)
+        except BaseException:
+            self.close(connection)
+            raise
+        return Exchange(self, connection, used, head, body, method, halt)
+
+    def keep(self, connection: "_Connection") -> None:
+        """Take a connection back, to be used once more."""
+        with self._lock:
+            self._idle.append(connection)
+
+    def warn_of_surplus(self) -> None:
+        """Log, once, that the server sends what no request asked for."""
+        if not self._warned_of_surplus:
+            self._warned_of_surplus = True
+            logger.warning(
+                "%s sent bytes that no request asked for; a connection on which that happens is "
+                "closed",
+                self.address,
+            )
+
+    def close(self, connection: "_Connection") -> None:
+        """Close a connection that cannot be used once more."""
+        connection.close()
+        with self._lock:
+            self._open -= 1
+
+    def _take(self, fresh: bool, in_row: bool) -> tuple["_Connection", bool]:
+        """Take a connection, a used one if there is one that is clean and it may be used."""
+        while True:
+            with self._lock:
+                if fresh or not self._idle:
+                    self._open += 1
+                    break
+                connection = self._idle.pop()
+            if connection.is_clean(in_row):
+                return connection, True
+            if connection.has_surplus:
+                self.warn_of_surplus()
+            self.close(connection)
+        return self._make(), False
+
+    def _prepare(self) -> None:
+        """Make a connection for whoever needs one."""
+        self.keep(self._make())
+
+    def _make(self) -> "_Connection":
+        """Make a connection that was counted already."""
+        began = time.monotonic()
+        try:
+            connection = _Connection(self._connected(), self._stall, self._bandwidth)
+        except BaseException:
+            with self._lock:
+                self._open -= 1
+            raise
+        self._opening = time.monotonic() - began
+        return connection
+
+    def _connected(self) -> Link:
+        """Connect, through a proxy if there is one for this server."""
+        proxy = self._proxy
+        near: Proxy | Wire = proxy or self
+        is_near_tls = proxy.is_encrypted if proxy else self._tls
+        context = self._trust() if self._tls or is_near_tls else None
+        name = f"the proxy {proxy.address}" if proxy else self.address
+        with self._explaining(name):
+            link = socket.create_connection((near.host, near.port), timeout=self._connect)
+        try:
+            with self._explaining(name):
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if context and is_near_tls:
+                    link = context.wrap_socket(link, server_hostname=near.host)
+                if proxy and self._tls:
+                    open_tunnel(link, proxy, self.host, self.port, self._connect)
+            secure: Link = link
+            if context and proxy and self._tls:
+                with self._explaining(self.address):
+                    secure = secured(link, context, self.host)
+            self._look_up(secure, min(_TICK, self._stall))
+        except BaseException:
+            link.close()
+            raise
+        return secure
+
+    @contextmanager
+    def _explaining(self, name: str) -> Iterator[None]:
+        """Raise a fault that says why the server or proxy of that name cannot be reached."""
+        try:
+            yield
+        except ssl.SSLCertVerificationError as error:
+            words = (
+                f"{name} is not trusted: {error.verify_message}; if it is yours, name in "
+                "AWS_CA_BUNDLE a file of the certificates that vouch for it"
+            )
+            raise Fault(Kind.FINAL, words) from error
+        except OSError as error:
+            if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+                words = f"{name} does not speak TLS; write http:// if it is meant so"
+                raise Fault(Kind.FINAL, words) from error
+            is_final = not self._awaits_server and _is_absent(error)
+            words = f"no answer from {name}: {_reason(error)}"
+            raise Fault(Kind.FINAL if is_final else Kind.PASSING, words) from error
+
+    def _look_up(self, link: Link, seconds: float) -> None:
+        """Let no step of a connection take longer than that.
+
+        Where the kernel can do so, it does: Python would ask `poll` before each step.
+        """
+        if isinstance(link, ssl.SSLSocket | NestedTls):
+            link.settimeout(seconds)
+            return
+        link.settimeout(None)
+        whole = int(seconds)
+        moment = struct.pack("@ll", whole, int((seconds - whole) * 1e6) or int(not whole))
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, moment)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, moment)
+
+    def _trust(self) -> ssl.SSLContext:
+        """Load, once, the authorities that are trusted: the machine's, or `AWS_CA_BUNDLE`."""
+        with self._lock:
+            if self._context is None:
+                bundle = os.environ.get("AWS_CA_BUNDLE") or None
+                try:
+                    self._context = ssl.create_default_context(cafile=bundle)
+                except OSError as error:
+                    words = f"AWS_CA_BUNDLE is {bundle!r}, which cannot be used: {_reason(error)}"
+                    raise Fault(Kind.FINAL, words) from error
+            return self._context
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request that was sent, and whose reply is awaited."""
+
+    _wire: Wire
+    _connection: "_Connection"
+    _used: bool
+    _head: bytes
+    _body: Buffer | Stretch
+    _method: str
+    _halt: threading.Event | None
+
+    def reply(self, limit: int = MOST_READ) -> Reply:
+        """Read the reply; raises as `Wire.exchange` does.
+
+        Parameters
+        ----------
+        limit : int
+            Bytes of its body that are read at most.
+        """
+        connection = self._connection
+        reply: Reply | None = None
+        try:
+            reply = connection.receive(self._method, self._halt, limit)
+        except _Unanswered as error:
+            self._wire.close(connection)
+            if not self._used:
+                raise error.fault from error
+        except BaseException:
+            self._wire.close(connection)
+            raise
+        if reply is None:  # the server had closed an idle connection: once more, over a new one
+            request = self._head, self._body, self._method, self._halt
+            return self._wire.begin(*request, fresh=True).reply(limit)
+        if connection.has_surplus:
+            self._wire.warn_of_surplus()
+        if connection.stays:
+            self._wire.keep(connection)
+        else:
+            self._wire.close(connection)
+        return reply
+
+    def drop(self) -> None:
+        """Await no reply any more."""
+        self._wire.close(self._connection)
+
+
+class _Unanswered(Exception):
+    """A connection broke before any of the reply came."""
+
+    def __init__(self, fault: Fault):
+        super().__init__(fault.words)
+        self.fault = fault
+
+
+class _Connection:
+    """One connection."""
+
+    def __init__(self, link: Link, stall: float, bandwidth: TokenBucket | None):
+        self._link, self._stall, self._bandwidth = link, stall, bandwidth
+        self._tick = link.gettimeout()
+        self._halt: threading.Event | None = None
+        self._broken: OSError | None = None
+        self._moved = 0.0
+        self._reader: ResponseReader | None = None
+        self._poll = select.poll()
+        self._poll.register(link.fileno(), select.POLLIN)
+        self.stays = False
+        """Whether it can be used once more."""
+        self.has_surplus = False
+        """Whether the server sent more than the reply."""
+
+    def is_clean(self, in_row: bool) -> bool:
+        """Return whether an idle connection is open, and nothing has arrived on it."""
+        if in_row and time.monotonic() - self._moved < _JUST_USED:
+            return True
+        link = self._link
+        pending = link.pending() if isinstance(link, ssl.SSLSocket | NestedTls) else 0
+        if not self._poll.poll(0) and not pending:
+            return True
+        try:
+            link.settimeout(0)
+            self.has_surplus = link.recv(1) != b""
+        except ssl.SSLWantReadError:  # TLS itself had something to say: a session ticket
+            link.settimeout(self._tick)
+            return True
+        except OSError:  # it was reset
+            self.has_surplus = False
+        return False
+
+    def close(self) -> None:
+        """Close it."""
+        self._link.close()
+
+    def send(
+        self,
+        head: bytes,
+        body: Buffer | Stretch,
+        halt: threading.Event | None,
+        guard: Guard | None = None,
+    ) -> None:
+        """Send one request; break off where the guard says that its right to be sent expired."""
+        self._halt, self._broken = halt, None
+        self._moved = time.monotonic()
+        try:
+            if not isinstance(body, Stretch) and len(body) <= _WITH_HEAD and not self._bandwidth:
+                head, body = self._send_whole(head + body), b""
+            if head or body:
+                self._send_all(head, body, guard or Guard())
+        except OSError as error:  # a server that refuses may have answered before it closed
+            self._broken = error
+
+    def receive(self, method: str, halt: threading.Event | None, limit: int = MOST_READ) -> Reply:
+        """Read the reply to what was sent last."""
+        self._halt, broken = halt, self._broken
+        self.stays = False
+        reader, self._reader = self._reader or ResponseReader(), None
+        reader.begin(method == "HEAD", limit)
+        size = _READ if method == "GET" else _SHORT_READ
+        try:
+            data = self._receive(size)
+            if not reader.feed(data):
+                self._receive_rest(reader, size, len(data), _LONG_WORK if method == "POST" else 1)
+        except OSError as error:
+            fault = Fault(Kind.PASSING, f"the connection broke: {_reason(broken or error)}")
+            if reader.is_begun:
+                fault = Fault(Kind.PASSING, "the reply was cut off")
+                raise fault from error
+            raise _Unanswered(fault) from error
+        self.has_surplus = reader.has_surplus
+        self.stays = reader.is_reusable and broken is None
+        if self.stays and method != "HEAD":
+            self._reader = reader
+        return reader.reply()
+
+    def _receive_rest(self, reader: ResponseReader, size: int, count: int, periods: int) -> None:
+        """Read a reply that did not come in one piece, at the lowest rate or faster.
+
+        Parameters
+        ----------
+        reader : ResponseReader
+            Has read what came so far.
+        size : int
+            Bytes that are read at once.
+        count : int
+            Bytes that came so far.
+        periods : int
+            How much longer than usual it may take.
+        """
+        seconds, since = self._stall * periods, self._moved
+        last, is_complete = count, False
+        while not is_complete:
+            if not last:
+                if reader.ends_with_connection:
+                    return
+                raise ConnectionResetError("the server closed the connection")
+            data = self._receive(size)
+            is_complete, last = reader.feed(data), len(data)
+            count += last
+            passed = self._moved - since
+            if passed < seconds or is_complete:
+                continue
+            if count < _LOWEST_RATE * passed:
+                words = f"only {count:,} bytes of the reply came in {passed:.0f} s"
+                raise Fault(Kind.PASSING, words)
+            since, count = self._moved, 0
+
+    def _receive(self, size: int) -> bytes:
+        """Read what came, which is there at once most often."""
+        try:
+            data = self._link.recv(size)
+            self._moved = time.monotonic()
+            return data
+        except (TimeoutError, BlockingIOError):
+            return self._step(lambda: self._link.recv(size))
+
+    def _send_whole(self, data: bytes) -> bytes:
+        """Send what most often goes out in one step, and give what did not."""
+        try:
+            sent = self._link.send(data)
+        except (TimeoutError, BlockingIOError):
+            return data
+        return data[sent:]
+
+    def _send_all(self, head: bytes, body: Buffer | Stretch, guard: Guard) -> None:
+        """Send head and body."""
+        if isinstance(body, Stretch):
+            pieces: Iterable[memoryview] = itertools.chain([memoryview(head)], body.pieces())
+        elif len(body) <= _WITH_HEAD:
+            pieces = [memoryview(head + body)]
+        else:
+            pieces = [memoryview(head), memoryview(body)]
+        tls = _TLS_PIECE if isinstance(self._link, ssl.SSLSocket | NestedTls) else None
+        most = _SMOOTH_PIECE if self._bandwidth else tls
+        for piece in pieces:
+            while piece:
+                if guard.is_expired():
+                    raise Fault(Kind.PASSING, "the lease has to be renewed first")
+                part = piece[:most]
+                sent = self._step(lambda: self._link.send(part))
+                if self._bandwidth:
+                    self._bandwidth.take(sent, self._halt)
+                    self._moved = time.monotonic()
+                piece = piece[sent:]
+
+    def _step(self, move: Callable[[], T]) -> T:
+        """Do one step, for which the connection may have to wait."""
+        while True:
+            if self._halt is not None and self._halt.is_set():
+                raise CancelledError("the transfer was stopped")
+            try:
+                done = move()
+                self._moved = time.monotonic()
+                return done
+            except (TimeoutError, BlockingIOError):
+                if time.monotonic() - self._moved >= self._stall:
+                    words = f"no byte moved for {self._stall:.0f} s"
+                    raise Fault(Kind.PASSING, words) from None
+
+
+def _close(connections: "list[_Connection]") -> None:
+    """Close what was kept open."""
+    for connection in connections:
+        connection.close()
+
+
+def _is_absent(error: Exception) -> bool:
+    """Return whether no server listens there, or no host has that name."""
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_NONAME
+    return isinstance(error, ConnectionRefusedError)
+
+
+def _reason(error: BaseException) -> str:
+    """Say, briefly, why a connection failed."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,1 @@
+"""The manifest of an asset, and the journal it is written from."""

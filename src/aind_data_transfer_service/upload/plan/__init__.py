@@ -1,0 +1,1 @@
+"""The transfer plan: what will be sent, in which parts and shards."""

@@ -1,0 +1,1 @@
+"""Locks, leases and the state that an interrupted job resumes from."""

@@ -1,1 +1,0 @@
-"""What follows a verified upload."""

@@ -1,0 +1,1 @@
+"""Tests of source roots, links and excluded names."""
