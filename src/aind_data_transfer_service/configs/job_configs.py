@@ -28,7 +28,6 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PrivateAttr,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -267,15 +266,6 @@ class BasicUploadJobConfigs(_Model):
     _names_platform: bool = PrivateAttr(default=True)
     _asset_name: str = PrivateAttr(default="")
 
-    @model_validator(mode="after")
-    def _remember_naming(self, info: ValidationInfo) -> Self:
-        """Keep how the service names assets."""
-        context: ReadingContext = info.context or ReadingContext()
-        if not context.get("names_platform", True):
-            self._names_platform = False
-        self._asset_name = context.get("asset_name", "")
-        return self
-
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="wrap")
@@ -283,17 +273,22 @@ class BasicUploadJobConfigs(_Model):
     def _without_former_fields(
         cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: core_schema.ValidationInfo
     ) -> Self:
-        """Take out the fields that only clients of earlier releases send."""
-        if not isinstance(data, Mapping):
-            return handler(data)
-        fields, warnings = without_former_fields(data)
+        """Remove fields that only clients of earlier releases send; keep how assets are named."""
         context: ReadingContext = info.context or ReadingContext()
-        if context.get("processor_optional"):
-            fields.setdefault("processor_full_name", None)
-        config = handler(fields)
+        warnings: list[str] = []
+        if isinstance(data, Mapping):
+            data, warnings = without_former_fields(data)
+            if context.get("processor_optional"):
+                data.setdefault("processor_full_name", None)
+        config = handler(data)
         if config.behavior_dir is not None:
             warnings = [*config._behavior_warnings(config.behavior_dir), *warnings]
-        config._warnings = tuple(warnings)
+        if warnings:
+            config._warnings = tuple(warnings)
+        if not context.get("names_platform", True):
+            config._names_platform = False
+        if name := context.get("asset_name"):
+            config._asset_name = name
         return config
 
     @field_validator("modalities", mode="after")
@@ -361,7 +356,7 @@ def path_warnings(
     read_paths : Mapping[str, str]
         How paths were written (`ReadingContext`).
     """
-    for location, path in config.paths():
+    for location, path in config.paths() if read_paths else ():
         if written := read_paths.get(path):
             yield location, f"{quoted(written)} was read as {path}"
 

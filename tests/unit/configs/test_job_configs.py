@@ -94,14 +94,19 @@ class ImportTest(unittest.TestCase):
     @slow
     def test_importing_the_models_takes_no_server_and_no_spreadsheet_library(self):
         code = (
-            "import sys, aind_data_transfer_service.configs.job_configs as m\n"
+            "import sys, aind_data_transfer_service.MODULE as m\n"
             "heavy = {'fastapi', 'starlette', 'sqlalchemy', 'awscrt', 'openpyxl', "
             "'python_calamine', 'boto3', 'asyncio', 'aind_data_schema'}\n"
             "print(sorted(heavy & set(sys.modules)))"
         )
-        for name in ("job_configs", "requests", "spreadsheet", "template"):
+        for name in (
+            "configs.job_configs",
+            "configs.job_requests",
+            "spreadsheets.reader",
+            "spreadsheets.template",
+        ):
             run = subprocess.run(
-                [sys.executable, "-c", code.replace("job_configs", name)],
+                [sys.executable, "-c", code.replace("MODULE", name)],
                 capture_output=True,
                 text=True,
                 check=True,
