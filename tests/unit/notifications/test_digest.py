@@ -38,7 +38,7 @@ from aind_data_transfer_service.notifications.notifier import Notifier
 from aind_data_transfer_service.notifications.webhook import WebhookChannel
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from datetime import timedelta
-from aind_data_transfer_service.jobs import outbox
+from aind_data_transfer_service.jobs.store import outbox
 
 class Deadly(WebhookChannel):
     def send(self, message, address):

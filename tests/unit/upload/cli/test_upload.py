@@ -341,14 +341,15 @@ class TestProgram(TransferTestCase):
         code = (
             "import os, signal, sys, threading\n"
             "from functools import partial\n"
-            "from aind_data_transfer_service.upload import job, program, shutdown\n"
+            "from aind_data_transfer_service.upload.cli import shutdown, upload\n"
+            "from aind_data_transfer_service.upload.job import job\n"
             "def hang(*_):\n"
             "    signal.pthread_sigmask(signal.SIG_BLOCK, shutdown.SIGNALS)\n"
             "    os.kill(os.getpid(), signal.SIGTERM)\n"
             "    threading.Event().wait()\n"
             "job.check_sources = hang\n"
-            "program.Shutdown = partial(program.Shutdown, deadline=0.1)\n"
-            "program.main(sys.argv[1:])\n"
+            "upload.Shutdown = partial(upload.Shutdown, deadline=0.1)\n"
+            "upload.main(sys.argv[1:])\n"
         )
         ended = subprocess.run(
             [sys.executable, "-c", code, "--json-args", self.config().model_dump_json()],
@@ -369,12 +370,12 @@ class TestProgram(TransferTestCase):
         code = (
             "import os, resource, sys\n"
             # what is read only when needed is unreadable for it
-            "from aind_data_transfer_service.upload import local_store\n"
-            "from aind_data_transfer_service.metadata import schemas, validity\n"
+            "from aind_data_transfer_service.storage import local_store\n"
+            "from aind_data_transfer_service.metadata import schemas, validation\n"
             "from aind_data_transfer_service.upload.cli.upload import main\n"
             "schemas.read_terms(schemas.Generation.V0)\n"
             "for kind in ('data_description', 'processing', 'metadata'):\n"
-            "    validity.problems_of(kind, {})\n"
+            "    validation.problems_of(kind, {})\n"
             f"resource.setrlimit(resource.RLIMIT_NPROC, ({most}, {most}))\n"
             f"os.setgid({user}), os.setuid({user})\n"
             "os._exit(main(sys.argv[1:]))\n"
