@@ -57,7 +57,7 @@ class ProcessPool:
     Parameters
     ----------
     module : str
-        The module that a worker runs; it calls `worker_process.serve`.
+        The module that a worker runs; it calls `concurrency.worker_process.serve`.
     size : int
         The number of workers.
     memory : int

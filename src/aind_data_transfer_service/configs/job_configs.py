@@ -11,7 +11,7 @@ The service hands two of its settings to the models as pydantic's validation con
     )
 
 With `lab_timezone`, `acq_datetime` is the lab's wall clock without a zone. It has an offset only if
-the wall clock shows this time twice; see `configs.times`.
+the wall clock shows this time twice; see `configs.datetimes`.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -97,7 +97,7 @@ class _Rule:
 
 
 def _read_time(value: object, info: core_schema.ValidationInfo) -> datetime:
-    """Read a time by the rules of `configs.times`, with the settings in the context."""
+    """Read a time by the rules of `configs.datetimes`, with the settings in the context."""
     context: ReadingContext = info.context or ReadingContext()
     return parse_acq_datetime(value, context.get("date_order", "MDY"), context.get("lab_timezone"))
 

@@ -1,6 +1,6 @@
 """Being, or waiting to become, the process that runs the jobs.
 
-One process at a time holds the lease of the database (`jobs.service_lease`) and runs the loops that
+One process at a time holds the lease of the database (`jobs.store.service_lease`) and runs the loops that
 start and follow jobs. The others stand by: they serve pages and record submissions, and take over
 when the lease is released or expires.
 

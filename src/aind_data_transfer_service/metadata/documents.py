@@ -1,7 +1,7 @@
 """The documents that describe an asset, and how those of our own are composed.
 
 A document that someone else wrote is kept byte for byte. Whether it is valid is asked of the JSON
-Schema of aind-data-schema (`metadata.validity`).
+Schema of aind-data-schema (`metadata.validation`).
 """
 
 import json

@@ -70,7 +70,7 @@ class SlurmClient:
     """Asks slurmrestd, in whichever dialect it speaks, and gives the internal form.
 
     May be used by many tasks at once; connections are pooled. Every method raises what
-    `hpc.errors` draws, and nothing else.
+    `slurmrest.errors` draws, and nothing else.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """The folder of one local job: all that outlives the service.
 
-What the files mean is told in `executors.supervisor`, which writes half of them.
+What the files mean is told in `executors.local.supervisor`, which writes half of them.
 """
 
 import contextlib

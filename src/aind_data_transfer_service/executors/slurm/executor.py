@@ -1,6 +1,6 @@
 """Jobs on a Slurm cluster, through slurmrestd.
 
-Each job has marks by which it is found again (`executors.slurm_identity`): after an answer that was
+Each job has marks by which it is found again (`executors.slurm.job_matching`): after an answer that was
 lost, and after a restart of the service.
 """
 

@@ -1,6 +1,6 @@
 """What jobs on the cluster leave in the folder of logs, as the service reads it.
 
-A user's script can write there: see `executors.plain_files`.
+A user's script can write there: see `executors.job_files`.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Where jobs are recorded. All that the database does stands here and in `jobs.database`.
+"""Where jobs are recorded. All that the database does stands here and in `jobs.store.engine`.
 
 The store is called from threads and may be shared by several processes. Every change of a state is
 checked in the transaction that makes it.

@@ -1,6 +1,6 @@
 """The data transfer job, from the request to the verified asset.
 
-`UploadJob.run` is the list of its steps. It tells what it does by events (`upload.events`), and
+`UploadJob.run` is the list of its steps. It tells what it does by events (`upload.job.events`), and
 raises what stops it.
 """
 

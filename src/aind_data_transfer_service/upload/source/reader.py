@@ -2,7 +2,7 @@
 
 Size and time of writing decide whether a file is the one that was found. The number of its inode
 does not: clients of network drives invent those. What else can tell of a change, its change time,
-is looked at once all is sent (`upload.second_look`).
+is looked at once all is sent (`upload.job.source_recheck`).
 """
 
 import os
