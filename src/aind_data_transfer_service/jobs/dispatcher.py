@@ -4,8 +4,9 @@ A job is recorded before this, and its reference after it. A service that is kil
 the job over again when it is back; the executor knows it by its id and does not start it twice.
 
 A job can be cancelled for good until it is sent. The database decides who is first: a job is
-claimed there before it is sent (`jobs.store.dispatch_claims`), and a final cancellation is recorded only if it is
-not. The process that claimed a job can still cancel it for good until right before its request.
+claimed there before it is sent (`jobs.store.dispatch_claims`), and a final cancellation is recorded
+only if it is not. The process that claimed a job can still cancel it for good until right before
+its request.
 """
 
 import json

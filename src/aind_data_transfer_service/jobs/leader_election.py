@@ -1,8 +1,8 @@
 """Being, or waiting to become, the process that runs the jobs.
 
-One process at a time holds the lease of the database (`jobs.store.service_lease`) and runs the loops that
-start and follow jobs. The others stand by: they serve pages and record submissions, and take over
-when the lease is released or expires.
+One process at a time holds the lease of the database (`jobs.store.service_lease`) and runs the
+loops that start and follow jobs. The others stand by: they serve pages and record submissions, and
+take over when the lease is released or expires.
 
 Times here are counted on a clock that also runs while the process, or the machine, is suspended. So
 a process that was suspended for longer than its lease knows that before it does anything else.

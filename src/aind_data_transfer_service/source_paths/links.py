@@ -1,7 +1,7 @@
 """Links in sources: where they lead, and whether a job may follow them.
 
-A link is followed if it leads to something that jobs may read (`source_paths.roots`), over however many
-other links. One that leads nowhere, or to a folder that contains it, is broken.
+A link is followed if it leads to something that jobs may read (`source_paths.roots`), over however
+many other links. One that leads nowhere, or to a folder that contains it, is broken.
 """
 
 import errno

@@ -1,8 +1,8 @@
 """The worker process that reads spreadsheets for the service, and what it exchanges with it.
 
 It runs as `python -m aind_data_transfer_service.spreadsheets.worker`, started by
-`spreadsheets.worker_pool`. The messages are typed and carry data only, so that a worker that a file has
-broken cannot do anything to the service.
+`spreadsheets.worker_pool`. The messages are typed and carry data only, so that a worker that a file
+has broken cannot do anything to the service.
 """
 
 import traceback

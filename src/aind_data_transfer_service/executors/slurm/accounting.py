@@ -1,7 +1,8 @@
 """Jobs that Slurm's controller has forgotten (MinJobAge), as slurmdbd remembers them.
 
 Slurm counts its jobs from one again after it was reinstalled, so a number alone proves nothing: see
-`executors.slurm.job_matching`. slurmdbd does not store comments unless AccountingStoreFlags says so.
+`executors.slurm.job_matching`. slurmdbd does not store comments unless AccountingStoreFlags says
+so.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Jobs on a Slurm cluster, through slurmrestd.
 
-Each job has marks by which it is found again (`executors.slurm.job_matching`): after an answer that was
-lost, and after a restart of the service.
+Each job has marks by which it is found again (`executors.slurm.job_matching`): after an answer that
+was lost, and after a restart of the service.
 """
 
 import asyncio

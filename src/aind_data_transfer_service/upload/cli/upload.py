@@ -1,8 +1,8 @@
 """The data transfer job as a program: its request, its exit code, its last words.
 
 ``python -m aind_data_transfer_service.upload --json-args '{…}'`` runs one job. It tells what it
-does by events (`upload.job.events`), ends with an `ExitCode`, and the last line of its standard error
-is the reason where it failed.
+does by events (`upload.job.events`), ends with an `ExitCode`, and the last line of its standard
+error is the reason where it failed.
 """
 
 import argparse
