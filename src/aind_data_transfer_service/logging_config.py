@@ -40,7 +40,7 @@ _PLAIN_VALUE = re.compile(r"[\w.:/@+-]+", re.ASCII)
 _INDENT = "    "
 
 
-class StderrHandler(logging.StreamHandler):
+class StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to the standard error of the moment.
 
     While a terminal shows a progress bar, `sys.stderr` puts each line above the bar.

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 from aind_data_transfer_service.concurrency.deadline_gather import Answer, Inquiry, procedures_of
 from aind_data_transfer_service.errors import ExitCode, MetadataError, RequestError
 from aind_data_transfer_service.metadata.base import Found, Funding
-from aind_data_transfer_service.metadata.documents import Document, Status, status_of
+from aind_data_transfer_service.metadata.documents import Document
 from aind_data_transfer_service.metadata.merge_procedures import merge_procedures
 from aind_data_transfer_service.metadata.registry import Lab, open_lab
 from aind_data_transfer_service.metadata.schemas import Generation
+from aind_data_transfer_service.metadata.validation import Status, status_of
 from aind_data_transfer_service.settings.base import explain_settings
 from aind_data_transfer_service.settings.metadata import ENRICHES, Policy
 from aind_data_transfer_service.settings.upload import UploadSettings

@@ -60,7 +60,7 @@ def beside(work: Callable[[], T], name: str) -> "Future[T]":
     return answer
 
 
-def _settle(answer: Future, work: Callable[[], Any]) -> None:
+def _settle(answer: Future[Any], work: Callable[[], Any]) -> None:
     """Do something, and keep its result or its error for who looks at the answer."""
     try:
         answer.set_result(work())
@@ -68,7 +68,7 @@ def _settle(answer: Future, work: Callable[[], Any]) -> None:
         answer.set_exception(error)
 
 
-def _raise_interrupt(answer: Future) -> None:
+def _raise_interrupt(answer: Future[Any]) -> None:
     """Raise what interrupted this thread in some work, and was no error of the work."""
     error = answer.exception()
     if error is not None and not isinstance(error, Exception):
@@ -93,7 +93,7 @@ class Pool:
     def __init__(self, size: int, name: str, in_caller: bool = True):
         self._size, self._name, self._in_caller = size, name, in_caller
         self._changed = threading.Condition()
-        self._queue: deque[tuple[Future, Callable[[], Any]]] = deque()
+        self._queue: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._threads = self._idle = self._unfinished = 0
         self._closed = False
 
@@ -157,7 +157,7 @@ class Pool:
             self._run(*call)
             del call
 
-    def _run_here(self, calls: list[tuple[Future, Callable[[], Any]]]) -> None:
+    def _run_here(self, calls: list[tuple[Future[Any], Callable[[], Any]]]) -> None:
         """Do several pieces of work in this thread, until it is interrupted."""
         for number, call in enumerate(calls, 1):
             self._run(*call)
@@ -167,7 +167,7 @@ class Pool:
                 self._drop(calls[number:])
                 raise
 
-    def _drop(self, calls: list[tuple[Future, Callable[[], Any]]]) -> None:
+    def _drop(self, calls: list[tuple[Future[Any], Callable[[], Any]]]) -> None:
         """Cancel what has not begun and is in the queue no more."""
         with self._changed:
             self._unfinished -= len(calls)
@@ -175,7 +175,7 @@ class Pool:
         for answer, _ in calls:
             answer.cancel()
 
-    def _run(self, answer: Future, work: Callable[[], Any]) -> None:
+    def _run(self, answer: Future[Any], work: Callable[[], Any]) -> None:
         """Do one piece of work, unless nobody waits for it any more."""
         try:
             if answer.set_running_or_notify_cancel():

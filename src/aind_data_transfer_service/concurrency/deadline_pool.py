@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from aind_data_transfer_service.concurrency.daemon_thread import Pool
 
@@ -93,7 +93,7 @@ class _Batch(Generic[Q, A]):
                 if not self._open:
                     self.done.set()
 
-    def give_up_if_dropped(self, work: Future) -> None:
+    def give_up_if_dropped(self, work: Future[Any]) -> None:
         """Wait no longer where no thread will do the work."""
         if work.cancelled():
             self.done.set()

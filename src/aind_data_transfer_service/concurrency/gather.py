@@ -8,7 +8,7 @@ from typing import Any
 from aind_data_transfer_service.concurrency.daemon_thread import beside
 
 
-def ask_together(questions: Sequence[Callable[[], Any]], at_once: int) -> list[Future]:
+def ask_together(questions: Sequence[Callable[[], Any]], at_once: int) -> list[Future[Any]]:
     """Ask, and give the answers in the order of the questions, when all are there.
 
     Parameters
@@ -18,7 +18,7 @@ def ask_together(questions: Sequence[Callable[[], Any]], at_once: int) -> list[F
     at_once : int
         How many questions are under way at the same time.
     """
-    answers: list[Future] = [Future() for _ in questions]
+    answers: list[Future[Any]] = [Future() for _ in questions]
     left, lock = iter(list(zip(questions, answers))), threading.Lock()
 
     def work() -> None:

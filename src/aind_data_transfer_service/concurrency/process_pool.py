@@ -286,5 +286,5 @@ def _is_complete(received: bytearray) -> bool:
     """Return whether a whole frame has arrived."""
     if len(received) < HEADER.size:
         return False
-    (length,) = HEADER.unpack_from(received)
+    length: int = HEADER.unpack_from(received)[0]
     return len(received) >= HEADER.size + length

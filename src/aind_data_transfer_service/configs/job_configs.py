@@ -189,7 +189,7 @@ class _Model(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _in_plain_words(
-        cls, data: Any, handler: ModelWrapValidatorHandler, info: core_schema.ValidationInfo
+        cls, data: Any, handler: ModelWrapValidatorHandler[Any], info: core_schema.ValidationInfo
     ) -> Any:
         """Say what is wrong in the words of this product rather than in pydantic's."""
         try:

@@ -136,13 +136,14 @@ class _Term:
         ValueError
             Where it stands for none; the text names the nearest known term and lists all of them.
         """
-        if type(value) is str and (term := cls._by_spelling.get(value)) is not None:
+        known: dict[str, Self] = cls._by_spelling
+        if type(value) is str and (term := known.get(value)) is not None:
             return term
         if isinstance(value, cls):
             return value
         spellings = [s for s in _spellings(value) if isinstance(s, str) and plain_text.trim(s)]
         for spelling in spellings:
-            term = cls._by_spelling.get(spelling) or cls._by_spelling.get(folded(spelling))
+            term = known.get(spelling) or known.get(folded(spelling))
             if term is not None:
                 return term
         if not spellings:

@@ -24,18 +24,19 @@ class JobView:
     @property
     def ended(self) -> bool:
         """Whether nothing more is going to happen."""
-        return self.job["state"] in _ENDED
+        return bool(self.job["state"] in _ENDED)
 
     @property
     def completed(self) -> bool:
         """Whether the asset arrived and was verified."""
-        return self.job["state"] == "COMPLETED"
+        return bool(self.job["state"] == "COMPLETED")
 
     def figures(self, step: str) -> dict[str, Any]:
         """Give the figures with which a step ended; empty where it has not."""
         for event in reversed(self.events):
             if event["step"] == step and event["kind"] == "end":
-                return event["figures"]
+                figures: dict[str, Any] = event["figures"]
+                return figures
         return {}
 
     @property
@@ -65,7 +66,7 @@ class ServiceClient:
     def knows(self, name: str) -> bool:
         """Tell whether the service has a job of this name."""
         answer = self._ask("GET", "/api/jobs", params={"text": name, "page_size": 1})
-        return answer["total"] > 0
+        return int(answer["total"]) > 0
 
     def validate(self, filename: str, data: bytes) -> dict[str, Any]:
         """Have a spreadsheet checked, and give its jobs, errors and warnings."""
@@ -105,7 +106,8 @@ class ServiceClient:
             raise DemoError(f"{method} {path}: the service does not answer ({error})") from error
         try:
             envelope = response.json()
-            message, data = envelope["message"], envelope["data"]
+            message: str = envelope["message"]
+            data: dict[str, Any] = envelope["data"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DemoError(
                 f"{method} {path}: answer {response.status_code} is not the service's own"

@@ -12,7 +12,7 @@ _NPY_TYPES = {"h": "<i2", "q": "<i8", "Q": "<u8", "d": "<f8"}
 _FRAME_INDEX_FLAG = 0x10  # AVIIF_KEYFRAME: every frame stands for itself
 
 
-def write_npy(path: Path, values: array) -> None:
+def write_npy(path: Path, values: "array[Any]") -> None:
     """Write a one-dimensional array as NumPy's own file format, version 1.0."""
     header = f"{{'descr': '{_NPY_TYPES[values.typecode]}', 'fortran_order': False, "
     header += f"'shape': ({len(values)},), }}"
@@ -214,5 +214,5 @@ def write_open_ephys(
     )
 
 
-def _clock(samples: Iterable[int], sample_rate: int) -> array:
+def _clock(samples: Iterable[int], sample_rate: int) -> "array[float]":
     return array("d", (sample / sample_rate for sample in samples))

@@ -46,7 +46,7 @@ def choose_port(wanted: int | None = None) -> int:
         with socket.socket() as listener, suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((_HOST, port))
-            return listener.getsockname()[1]
+            return int(listener.getsockname()[1])
     raise DemoError(f"port {wanted} is not free; choose another, or leave --port out")
 
 

@@ -129,7 +129,7 @@ def _spike(channel: int) -> list[int]:
 _SPIKES = [_spike(channel) for channel in range(16)]
 
 
-def _add_spike(block: array, recording: Recording, channel: int, start: int) -> None:
+def _add_spike(block: "array[int]", recording: Recording, channel: int, start: int) -> None:
     for offset, level in enumerate(_SPIKES[channel % len(_SPIKES)]):
         block[(start + offset) * recording.channels + channel] += level
 

@@ -90,7 +90,7 @@ class FileReads:
                 f"the drive with the files of the jobs did not answer for {seconds:g} s"
             ) from None
 
-    def _note_return(self, _: asyncio.Future) -> None:
+    def _note_return(self, _: asyncio.Future[Any]) -> None:
         """Note that a read that hung has ended."""
         self._hanging -= 1
 
@@ -99,7 +99,7 @@ class FileReads:
         self._pool.close()
 
 
-def _take_error(answer: asyncio.Future) -> None:
+def _take_error(answer: asyncio.Future[Any]) -> None:
     """Take the error of an answer, so that asyncio does not log it as forgotten."""
     if not answer.cancelled():
         answer.exception()

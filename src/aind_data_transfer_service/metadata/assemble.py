@@ -17,10 +17,8 @@ from aind_data_transfer_service.metadata.base import Found, Funding
 from aind_data_transfer_service.metadata.documents import (
     Document,
     Facts,
-    Status,
     check_processing,
     data_description,
-    status_of,
     statuses_of,
 )
 from aind_data_transfer_service.metadata.merge_procedures import LISTS, merge_procedures
@@ -28,7 +26,7 @@ from aind_data_transfer_service.metadata.people import doubts_about
 from aind_data_transfer_service.metadata.registry import SHOWN, Lab
 from aind_data_transfer_service.metadata.schemas import KINDS, Generation
 from aind_data_transfer_service.metadata.sources.folder import Folder
-from aind_data_transfer_service.metadata.validation import generation_of
+from aind_data_transfer_service.metadata.validation import Status, generation_of, status_of
 from aind_data_transfer_service.plain_text import listed
 from aind_data_transfer_service.settings.metadata import Policy
 

@@ -258,7 +258,8 @@ def _is_flat(content: Mapping[str, Any]) -> bool:
 def processes_of(content: Mapping[str, Any]) -> list[Any] | None:
     """Return the list of what was done that a `processing.json` holds; None if it holds none."""
     if _is_flat(content):
-        return content["data_processes"]
+        processes: list[Any] = content["data_processes"]
+        return processes
     pipeline = content.get("processing_pipeline")
     found = pipeline.get("data_processes") if isinstance(pipeline, Mapping) else None
     return found if isinstance(found, list) else None

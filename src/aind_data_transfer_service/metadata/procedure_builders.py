@@ -203,7 +203,7 @@ def reagent(name: str, lot: str | None, concentration: float, unit: str) -> dict
 
 def _injection(
     spot: Spot,
-    materials: Sequence[dict],
+    materials: Sequence[dict[str, Any]],
     sitting: Sitting,
     instrument: str | None,
     minutes: float | None,
@@ -233,7 +233,7 @@ def _injection(
 
 def nanoject(
     spot: Spot,
-    materials: Sequence[dict],
+    materials: Sequence[dict[str, Any]],
     sitting: Sitting,
     instrument: str | None,
     volumes: Sequence[float],
@@ -250,7 +250,7 @@ def nanoject(
 
 def iontophoresis(
     spot: Spot,
-    materials: Sequence[dict],
+    materials: Sequence[dict[str, Any]],
     sitting: Sitting,
     instrument: str | None,
     current: float | None,

@@ -32,7 +32,7 @@ SHOWN = {
 _ATTEMPTS = 3
 
 
-class Lab(AbstractContextManager):
+class Lab(AbstractContextManager["Lab", None]):
     """The sources that are configured.
 
     Parameters
@@ -142,7 +142,8 @@ class Lab(AbstractContextManager):
         if ENRICHES in self._broken:
             raise MetadataError(self._broken[ENRICHES])
         source: Any = self._sources[ENRICHES]
-        return source.enrich(procedures)
+        found: Found = source.enrich(procedures)
+        return found
 
 
 def open_lab(

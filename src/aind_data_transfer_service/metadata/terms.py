@@ -1,6 +1,6 @@
 """Modalities, platforms, organizations and registries, as a generation writes them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -161,7 +161,8 @@ def _term(generation: Generation, kind: str, names: tuple[str, ...]) -> Mapping[
     """Find a term by its abbreviation or, if that is nobody's, by its name."""
     wanted = {folded(name) for name in names}
     for key in ("abbreviation", "name"):
-        for term in read_terms(generation)[kind]:
+        terms: Sequence[Mapping[str, Any]] = read_terms(generation)[kind]
+        for term in terms:
             if folded(term[key]) in wanted:
                 return term
     return None

@@ -11,17 +11,20 @@ from aind_data_transfer_service.settings.service import ServiceSettings
 
 def the_manager(request: Request) -> JobManager:
     """Give a route the keeper of the jobs."""
-    return request.app.state.manager
+    manager: JobManager = request.app.state.manager
+    return manager
 
 
 def the_metrics(request: Request) -> Metrics:
     """Give a route the figures of the service."""
-    return request.app.state.metrics
+    metrics: Metrics = request.app.state.metrics
+    return metrics
 
 
 def the_settings(request: Request) -> ServiceSettings:
     """Give a route the settings of the service."""
-    return request.app.state.settings
+    settings: ServiceSettings = request.app.state.settings
+    return settings
 
 
 Manager = Annotated[JobManager, Depends(the_manager)]

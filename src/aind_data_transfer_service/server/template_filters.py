@@ -126,8 +126,10 @@ def share(job: Mapping[str, Any]) -> float | None:
     if not job.get("files_total"):
         return None
     if job.get("bytes_total"):
-        return min(1.0, (job["bytes_done"] or 0) / job["bytes_total"])
-    return min(1.0, (job["files_done"] or 0) / job["files_total"])
+        part: float = (job["bytes_done"] or 0) / job["bytes_total"]
+    else:
+        part = (job["files_done"] or 0) / job["files_total"]
+    return min(1.0, part)
 
 
 def progress_heading(state: str) -> str:

@@ -18,6 +18,7 @@ Each message says what was found and what to do next, on one line, and never hol
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from aind_data_transfer_service.errors import ExecutorError
 
@@ -79,7 +80,7 @@ class Refused(SlurmError):
         message: str,
         complaints: tuple[SlurmComplaint, ...] = (),
         status: int = 0,
-        answer: dict | None = None,
+        answer: dict[str, Any] | None = None,
     ):
         """Keep what Slurm said beside our own words for it."""
         super().__init__(message)
@@ -101,7 +102,7 @@ class Unconfirmed(Refused):
         What the errors mean if the job was not accepted.
     """
 
-    def __init__(self, meaning: SlurmError, status: int, answer: dict):
+    def __init__(self, meaning: SlurmError, status: int, answer: dict[str, Any]):
         """Keep the answer and what it means."""
         complaints = meaning.complaints if isinstance(meaning, Refused) else ()
         super().__init__(str(meaning), complaints, status, answer)

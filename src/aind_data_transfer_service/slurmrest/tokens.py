@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from aind_data_transfer_service import redaction
 from aind_data_transfer_service.slurmrest.errors import TokenUnavailable
@@ -246,7 +246,7 @@ def _checked(text: str, source: str) -> str:
     return token
 
 
-def _payload(token: str) -> dict | None:
+def _payload(token: str) -> dict[str, Any] | None:
     """Read what a JWT says of itself, without checking whether it is genuine."""
     parts = token.split(".")
     if len(parts) != 3:

@@ -24,11 +24,12 @@ import subprocess
 import sys
 import threading
 import time
+from types import FrameType
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def write_json(path, document):
+def write_json(path: str | os.PathLike[str], document: object) -> None:
     """Write a document so that a reader sees all of it or nothing."""
     partial = f"{path}.{os.getpid()}.tmp"
     with open(partial, "w", encoding="utf-8") as file:
@@ -51,21 +52,21 @@ class Supervisor:
         Seconds that a job has to stop by itself once it was asked to.
     """
 
-    def __init__(self, folder, command, grace):
+    def __init__(self, folder: str, command: list[str], grace: float):
         self.folder = folder
         self.command = command
         self.grace = grace
-        self._stop_signal = None
+        self._stop_signal: int | None = None
         self._ended = threading.Event()
         self._wake_end, self._wake = os.pipe()
 
-    def request_stop(self, number, _frame=None):
+    def request_stop(self, number: int, _frame: FrameType | None = None) -> None:
         """Remember that the job is to stop; a signal handler, which does no more than that."""
         if self._stop_signal is None:
             self._stop_signal = number
             os.write(self._wake, b"!")
 
-    def run(self):
+    def run(self) -> None:
         """Run the job, unless somebody else has, or nobody wants it any more."""
         lock = os.open(self._path("lock"), os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -81,7 +82,7 @@ class Supervisor:
             for descriptor in (lock, self._wake, self._wake_end):
                 os.close(descriptor)
 
-    def _supervise(self):
+    def _supervise(self) -> None:
         """Start the job, wait for its end, stop what it leaves behind, write down how it ended."""
         try:
             process = self._start()
@@ -99,7 +100,7 @@ class Supervisor:
         _signal_group(process.pid, signal.SIGKILL)
         self._record_end(process.wait(), stopped=stopped)
 
-    def _start(self):
+    def _start(self) -> subprocess.Popen[bytes]:
         """Start the job as the leader of a process group of its own."""
         with (
             open(self._path("stdout.log"), "ab") as stdout,
@@ -114,15 +115,15 @@ class Supervisor:
                 process_group=0,
             )
 
-    def _pass_on_stop(self, group):
+    def _pass_on_stop(self, group: int) -> None:
         """Wait for a request to stop; ask the job, and insist when the grace is over."""
         os.read(self._wake_end, 1)
-        if not self._ended.is_set():
+        if self._stop_signal is not None and not self._ended.is_set():
             _signal_group(group, self._stop_signal)
             if not self._ended.wait(self.grace):
                 _signal_group(group, signal.SIGKILL)
 
-    def _record_end(self, return_code, stopped=False, error=""):
+    def _record_end(self, return_code: int | None, stopped: bool = False, error: str = "") -> None:
         """Write down how the job ended."""
         ended = {
             "exit_code": return_code if return_code is None or return_code >= 0 else None,
@@ -133,12 +134,12 @@ class Supervisor:
         }
         write_json(self._path("exit.json"), ended)
 
-    def _path(self, name):
+    def _path(self, name: str) -> str:
         """Name a file in the job's folder."""
         return os.path.join(self.folder, name)
 
 
-def _signal_group(group, number):
+def _signal_group(group: int, number: int) -> None:
     """Send a signal to whatever is left of a process group."""
     try:
         os.killpg(group, number)
@@ -146,7 +147,7 @@ def _signal_group(group, number):
         return  # nothing is left
 
 
-def main(arguments):
+def main(arguments: list[str]) -> None:
     """Run the job whose folder, grace and command the arguments name."""
     folder, grace, *command = arguments
     supervisor = Supervisor(folder, command, float(grace))

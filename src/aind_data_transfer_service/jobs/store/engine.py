@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -181,7 +181,7 @@ def _postgresql_engine(url: sa.URL) -> sa.Engine:
     options = str(url.query.get("options", ""))
 
     @sa.event.listens_for(engine, "connect")
-    def _limit(connection, _record):
+    def _limit(connection: Any, _record: object) -> None:
         for name, seconds in limits.items():
             if name not in options:
                 connection.execute(f"SET {name} = {int(seconds * 1000)}")
@@ -197,13 +197,13 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
 
     @sa.event.listens_for(engine, "connect")
-    def _prepare(connection, _record):
+    def _prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions begin where we say so
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA mmap_size=1073741824")
 
     @sa.event.listens_for(engine, "begin")
-    def _begin(connection):
+    def _begin(connection: sa.Connection) -> None:
         write = connection.get_execution_options().get("write")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 

@@ -475,20 +475,20 @@ def _insert_events(connection: sa.Connection, seq: int, events: Sequence[JobEven
         )
 
 
-def _row_job(row: sa.Row) -> Job:
+def _row_job(row: sa.Row[*tuple[Any, ...]]) -> Job:
     """Read a job without its long fields, from a row that begins with `_ROW_COLUMNS`."""
     values = dict(zip(_ROW_FIELDS, row))
     values["state"] = JobState(values["state"])
     return Job(**values)
 
 
-def _whole_job(row: sa.Row) -> Job:
+def _whole_job(row: sa.Row[*tuple[Any, ...]]) -> Job:
     """Read a job with its long fields."""
     long_fields = {name: getattr(row, name) for name in REQUEST_FIELDS}
     return replace(_row_job(row), **long_fields, warnings=tuple(json.loads(row.warnings)))
 
 
-def _event(row: sa.Row) -> JobEvent:
+def _event(row: sa.Row[*tuple[Any, ...]]) -> JobEvent:
     """Read an event."""
     return JobEvent(
         time=row.time,

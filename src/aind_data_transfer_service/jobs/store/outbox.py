@@ -145,7 +145,7 @@ class Outbox:
             return connection.scalar(sa.select(sa.func.count()).select_from(tables.notices)) or 0
 
 
-def _notices() -> sa.Select:
+def _notices() -> sa.Select[*tuple[Any, ...]]:
     """Compose the question for notices, the oldest first; those that are being taken are left."""
     table = tables.notices
     return (
@@ -196,7 +196,7 @@ def _row(
     }
 
 
-def _notice(row: sa.Row) -> Notice:
+def _notice(row: sa.Row[*tuple[Any, ...]]) -> Notice:
     """Read a row."""
     return Notice(
         seq=row.seq,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -54,7 +55,7 @@ class JobQuery:
             raise ValueError(f"pages count from 1, and hold 1 to {MAX_PAGE_SIZE} jobs")
 
 
-def count_statement(query: JobQuery, is_sqlite: bool) -> sa.Select:
+def count_statement(query: JobQuery, is_sqlite: bool) -> sa.Select[*tuple[Any, ...]]:
     """Compose the question of how many jobs the whole list has."""
     return (
         sa.select(sa.func.count())
@@ -64,8 +65,8 @@ def count_statement(query: JobQuery, is_sqlite: bool) -> sa.Select:
 
 
 def page_statement(
-    query: JobQuery, columns: Sequence[sa.ColumnElement], total: int, is_sqlite: bool
-) -> sa.Select:
+    query: JobQuery, columns: Sequence[sa.ColumnElement[bool]], total: int, is_sqlite: bool
+) -> sa.Select[*tuple[Any, ...]]:
     """Compose the question for one page of a list of `total` jobs.
 
     The page's rows are found along an index alone and fetched afterwards; a page in the second half
@@ -116,14 +117,14 @@ def _conditions(query: JobQuery, is_sqlite: bool, indexed: bool) -> list[sa.Colu
         conditions.append(columns.submitted_at < query.until)
     position = sa.func.instr if is_sqlite else sa.func.strpos
     for word in storable(query.text).casefold().split():
-        text: sa.ColumnElement = columns.search
+        text: sa.ColumnElement[bool] = columns.search
         if len(word) < _SHORTEST_ID_WORD:
             text = sa.func.substr(text, ID_LENGTH + 2)
         conditions.append(position(text, word) > 0)
     return conditions
 
 
-def _order(sort: str, descending: bool, is_sqlite: bool) -> list[sa.ColumnElement]:
+def _order(sort: str, descending: bool, is_sqlite: bool) -> list[sa.ColumnElement[bool]]:
     """Sort by a column, then by age; jobs without a value count as the lowest."""
     column, seq = tables.jobs.c[sort], tables.jobs.c.seq
     first = column.desc() if descending else column.asc()
@@ -132,7 +133,7 @@ def _order(sort: str, descending: bool, is_sqlite: bool) -> list[sa.ColumnElemen
     return [first, seq.desc() if descending else seq.asc()]
 
 
-def _column(name: str, is_sqlite: bool, indexed: bool) -> sa.ColumnElement:
+def _column(name: str, is_sqlite: bool, indexed: bool) -> sa.ColumnElement[bool]:
     """Name a column; where SQLite had better not use its index, with the plus that says so.
 
     Every other index carries the state along, so that a filter by it costs next to nothing there.

@@ -31,7 +31,8 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         """Give back in UTC."""
         if value is None:
             return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        stored: datetime = value
+        return stored.replace(tzinfo=UTC) if stored.tzinfo is None else stored.astimezone(UTC)
 
 
 def _text(name: str) -> sa.Column[str]:

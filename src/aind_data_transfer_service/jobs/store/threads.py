@@ -7,7 +7,7 @@ must not wait behind the pages.
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from aind_data_transfer_service.concurrency.daemon_thread import Pool
 from aind_data_transfer_service.errors import StoreUnavailable
@@ -74,7 +74,7 @@ class StoreThreads:
             pool.close()
 
 
-def _take_error(answer: asyncio.Future) -> None:
+def _take_error(answer: asyncio.Future[Any]) -> None:
     """Take the error of an answer, so that asyncio does not log it as forgotten."""
     if not answer.cancelled():
         answer.exception()

@@ -66,7 +66,7 @@ class HpcJobRequest:
     def is_bare_script(self) -> bool:
         """Whether no asset is uploaded by the data transfer job's settings."""
         try:
-            return json.loads(self.upload_job_settings.strip() or "{}") == {}
+            return bool(json.loads(self.upload_job_settings.strip() or "{}") == {})
         except (ValueError, RecursionError):
             return False
 

@@ -53,7 +53,8 @@ def read_terms(generation: Generation) -> dict[str, list[Any]]:
 def version_of(generation: Generation, kind: str) -> str:
     """Return the `schema_version` of a kind of document."""
     schema = read_schema(generation, kind) or {}
-    return schema["properties"]["schema_version"]["const"]
+    version: str = schema["properties"]["schema_version"]["const"]
+    return version
 
 
 def file_name(generation: Generation, content: str) -> str:

@@ -10,12 +10,9 @@ from typing import Any
 
 from aind_data_transfer_service.errors import MetadataError, SourceError
 from aind_data_transfer_service.metadata.base import Found, SourceBase
-from aind_data_transfer_service.metadata.documents import (
-    RECORD_NAME,
-    Document,
-    status_of,
-)
+from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document
 from aind_data_transfer_service.metadata.schemas import Generation
+from aind_data_transfer_service.metadata.validation import status_of
 from aind_data_transfer_service.source_paths.excluded_names import LEFT_BY_PROGRAMS, ExcludedNames
 from aind_data_transfer_service.source_paths.links import REPAIR, BrokenLinkError, follow_link
 from aind_data_transfer_service.source_paths.roots import SourceRoots

@@ -211,7 +211,8 @@ class TarsSource(SourceBase):
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
             raise MetadataError(f"{self._web.at(url)} answered without a list of data")
-        return answer
+        found: dict[str, Any] = answer
+        return found
 
 
 def _read_lot(lot: str, told: Mapping[str, Any]) -> Material:
@@ -307,7 +308,7 @@ def _inner(thing: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return inner if isinstance(inner, dict) else {}
 
 
-def _viruses(content: Mapping[str, Any]) -> Iterator[tuple[dict, dict, str]]:
+def _viruses(content: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:
     """Find the viruses that name a lot: the surgery, the material and the lot of each."""
     for part in _dicts(content.get("subject_procedures")):
         for procedure in _dicts(part.get("procedures")):

@@ -10,6 +10,7 @@ Facts: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html (`
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from aind_data_transfer_service.concurrency.daemon_thread import Pool
 from aind_data_transfer_service.storage.base import StoredObject
@@ -113,7 +114,7 @@ def in_pieces(pages: Callable[[str], Pages], cuts: Sequence[str]) -> Iterator[St
         yield from itertools.chain.from_iterable(pages(""))
         return
     starts, ends = iter(("", *cuts)), iter((*cuts, None))
-    waiting: deque = deque()
+    waiting: deque[Any] = deque()
     with Pool(_AT_ONCE, "listing") as pool:
         for end in ends:
             while len(waiting) < _AT_ONCE and (start := next(starts, None)) is not None:

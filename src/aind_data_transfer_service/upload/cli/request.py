@@ -46,7 +46,7 @@ def find_request(arguments: argparse.Namespace, settings: UploadSettings) -> str
         Where there is none.
     """
     if arguments.json_args is not None:
-        return arguments.json_args
+        return str(arguments.json_args)
     if arguments.json_file is not None:
         try:
             return Path(arguments.json_file).read_text("utf-8")

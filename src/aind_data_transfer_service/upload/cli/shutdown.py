@@ -226,7 +226,7 @@ class Shutdown:
                 if byte in _HEARD or byte == _STOPPED[0]:
                     return byte
             elif pending := signal.sigpending() & set(SIGNALS):
-                return min(pending)
+                return int(min(pending))
 
     def _reason(self, number: int) -> UploadError:
         """Say whether a user cancelled the job, or what terminated it."""

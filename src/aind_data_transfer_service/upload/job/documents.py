@@ -13,14 +13,13 @@ from aind_data_transfer_service.metadata.documents import (
     Document,
     Facts,
     Process,
-    Status,
     check_processing,
     processes_of,
     processing,
     record,
-    status_of,
 )
 from aind_data_transfer_service.metadata.schemas import RECORD, Generation
+from aind_data_transfer_service.metadata.validation import Status, status_of
 from aind_data_transfer_service.storage.base import AssetStore
 from aind_data_transfer_service.upload.plan.plan import Plan
 

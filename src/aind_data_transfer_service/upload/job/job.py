@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -499,7 +500,7 @@ class UploadJob:
         """Where this machine keeps what it knows of this asset's transfer."""
         return self._settings.state_dir / str(self._config.s3_bucket) / self._prefix
 
-    def _claim(self, state: AssetState):
+    def _claim(self, state: AssetState) -> AbstractContextManager[Claim]:
         """Take the right to write the asset."""
         return claim_asset(
             self._store,

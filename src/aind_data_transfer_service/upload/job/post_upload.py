@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 from aind_data_transfer_service.concurrency.cancellation import Halt
@@ -157,7 +158,7 @@ class Afterwards:
             logger.exception("the analysis failed in a way that was not foreseen")
             return Analysis(AnalysisState.FAILED, f"unexpected {type(error).__name__}")
 
-    def _tell(self, figures: dict, values: dict[str, str], name: str) -> None:
+    def _tell(self, figures: dict[str, Any], values: dict[str, str], name: str) -> None:
         """Tell how it went."""
         state, reason = values[name], values[f"{name}_reason"]
         if state == "FAILED":

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aind_data_transfer_service.concurrency.cancellation import Halt
 from aind_data_transfer_service.errors import (
@@ -251,7 +252,7 @@ class Delivery:
         for item in itertools.compress(plan.items, there) if any(there) else ():
             files, size = files + item.file_count, size + item.source_size
 
-        def tell(figures: dict) -> None:
+        def tell(figures: dict[str, Any]) -> None:
             self._tell_progress(figures | more)
 
         with Progress(plan.files_total, plan.bytes_total, tell, self._prefix) as progress:
@@ -368,7 +369,7 @@ class Delivery:
             there, others = arrivals.confirm(listing, skip, plan.documents)
         return there, others
 
-    def _tell_progress(self, figures: dict) -> None:
+    def _tell_progress(self, figures: dict[str, Any]) -> None:
         """Tell how far it is."""
         done, total = figures["files_done"], figures["files_total"]
         self._events.emit(Kind.PROGRESS, f"{done:,} of {total:,} files", **figures)

@@ -491,7 +491,7 @@ class Journal:
         """Append lines, and tell where they begin."""
         with self._lock:
             try:
-                offset = self._output.tell()
+                offset: int = self._output.tell()
                 self._output.write(data)
                 self._output.flush()
             except OSError as error:

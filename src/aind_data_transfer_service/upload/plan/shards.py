@@ -58,7 +58,7 @@ def cost(item: Item) -> int:
     return item.source_size + FILE_COST * item.file_count
 
 
-def cut(items: Sequence[Item], shards: int) -> list[array]:
+def cut(items: Sequence[Item], shards: int) -> list["array[int]"]:
     """Share items out: each is in exactly one shard, and all shards have about the same to do.
 
     The same items give the same shards. The largest come first, each to the shard that has the
@@ -96,7 +96,7 @@ def worth(size: int, most: int, least_bytes: int | None) -> int:
     return max(1, min(most, -(-size // least_bytes)))
 
 
-def places_of(items: Sequence[Item], shard: Shard, least_bytes: int | None = None) -> array:
+def places_of(items: Sequence[Item], shard: Shard, least_bytes: int | None = None) -> "array[int]":
     """Tell the places of one shard's items in a plan; none where fewer shards are enough."""
     shards = worth(sum(item.source_size for item in items), shard.of, least_bytes)
     return cut(items, shards)[shard.number - 1] if shard.number <= shards else array("Q")

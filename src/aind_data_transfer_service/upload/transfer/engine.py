@@ -322,7 +322,7 @@ class Transfer:
         """Tell how many items a thread takes: few at first, and few where few are left."""
         window = self._store.window
         fair = max(window, queue.left // (4 * self._crew.size))
-        return min(_TAKEN, window * 2 ** min(turn + 1, 9), fair)
+        return min(_TAKEN, window << min(turn + 1, 9), fair)
 
     def _break_off(self, grace: float) -> None:
         """Stop all threads, and note what has arrived for those that do not end in time."""

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -258,7 +259,7 @@ def read_back(
         return found
 
     pool = Pool(readers, "reading back")
-    waiting: deque = deque()
+    waiting: deque[Any] = deque()
     try:
         for entry in entries:
             waiting.append(pool.submit(prove, entry))

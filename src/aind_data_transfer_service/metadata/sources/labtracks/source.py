@@ -16,10 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from aind_data_transfer_service.concurrency.daemon_thread import beside
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.base import Found, SourceBase
-from aind_data_transfer_service.metadata.documents import Status, status_of
 from aind_data_transfer_service.metadata.sources.labtracks.errors import Failure, too_late
 from aind_data_transfer_service.metadata.sources.labtracks.procedures import read_tasks
 from aind_data_transfer_service.metadata.sources.labtracks.rows import Row, read_subject
+from aind_data_transfer_service.metadata.validation import Status, status_of
 from aind_data_transfer_service.settings.metadata_sources import LabtracksSettings
 
 QUERY = """

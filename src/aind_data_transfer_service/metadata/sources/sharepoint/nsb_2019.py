@@ -126,6 +126,10 @@ _DOI = re.compile(r"10\.17504/protocols\.io\.\w+", re.IGNORECASE)
 """A protocol on protocols.io."""
 
 
+_Columns = tuple[Any, ...]
+"""Arguments of the readers of `Item`."""
+
+
 class Sittings(dict[str, Sitting]):
     """The surgeries of an item, each read once something that was done in it is asked for.
 
@@ -142,7 +146,9 @@ class Sittings(dict[str, Sitting]):
         Who operates, if no surgeon is named.
     """
 
-    def __init__(self, item: Item, zone: tzinfo, columns: Mapping[str, tuple], group: str = GROUP):
+    def __init__(
+        self, item: Item, zone: tzinfo, columns: Mapping[str, tuple[Any, ...]], group: str = GROUP
+    ):
         super().__init__()
         self._item, self._zone, self._columns, self._group = item, zone, columns, group
 
@@ -151,7 +157,7 @@ class Sittings(dict[str, Sitting]):
         return self[name]
 
     def _read(
-        self, date: str, surgeons: tuple, weights: tuple, gas: tuple, place: tuple
+        self, date: str, surgeons: _Columns, weights: _Columns, gas: _Columns, place: _Columns
     ) -> Sitting:
         """Read when, by whom and how a surgery was done."""
         item = self._item
@@ -254,12 +260,14 @@ def compose(
 
 def dura_removed(item: Item, *columns: str) -> bool | None:
     """Read whether the dura was removed: completely, or not at all."""
-    return item.choice(_DURA, *columns)
+    removed: bool | None = item.choice(_DURA, *columns)
+    return removed
 
 
 def side(item: Item, column: str) -> str | None:
     """Read a hemisphere."""
-    return item.choice(_SIDES, column)
+    found: str | None = item.choice(_SIDES, column)
+    return found
 
 
 def coordinates(

@@ -176,7 +176,8 @@ class SharePointSource(SourceBase):
         items = page.get("value") if isinstance(page, dict) else None
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise MetadataError(f"{where}: the answer holds no list of items")
-        return page
+        found: dict[str, Any] = page
+        return found
 
     def _next(self, page: Mapping[str, Any]) -> str:
         """Give the address of the next page; the token goes to no other host."""
