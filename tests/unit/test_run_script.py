@@ -1,11 +1,15 @@
 """The door to everything: `./run`, up to where it needs a network."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import tempfile
 import unittest
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ("bash", "cat", "cksum", "dirname", "id")
@@ -32,6 +36,15 @@ class RunScript(unittest.TestCase):
             for usage in ("./run demo [--exit]", "./run lint", "./run test quick [PATH...]"):
                 self.assertIn(usage, done.stderr)
         self.assertEqual(0, run("--help").returncode)
+
+    def test_pre_commit_runs_the_same_linters(self) -> None:
+        [linters] = re.findall(r"LINTERS=\((.*)\)", (ROOT / "run").read_text())
+        names = [words.split()[0] for words in shlex.split(linters)]
+        config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+        hooks = [hook for repository in config["repos"] for hook in repository["hooks"]]
+        self.assertEqual(names, [hook["entry"].split()[0].split("/")[-1] for hook in hooks])
+        for hook in hooks:
+            self.assertTrue(hook["entry"].startswith(".venv/bin/"), hook)
 
     def test_a_path_without_tests_is_refused(self) -> None:
         for path in ("uplaod", "src/aind_data_transfer_service/nothing"):
