@@ -20,8 +20,9 @@
     │   └── NotNow              it may fare better later
     └── UploadError             a data transfer job has to stop; carries its exit code
         ├── RequestError        the job's request or settings cannot be read
-        ├── SourceError         a source folder or file is missing, unreadable or of no use
-        ├── SourceChangedError  a file changed while it was read
+        ├── InputError          the data to be stored cannot be read
+        │   ├── SourceError         a source folder or file is missing, unreadable or of no use
+        │   └── SourceChangedError  a file changed while it was read
         ├── MetadataError       the metadata contradict the request, or are missing
         ├── DestinationError    the destination cannot be reached or written
         ├── DestinationExistsError  the asset is there already
@@ -182,15 +183,24 @@ class RequestError(UploadError):
     exit_code = ExitCode.REQUEST
 
 
-class SourceError(UploadError):
+class InputError(UploadError):
+    """The data to be stored cannot be read."""
+
+    is_changed = False
+    """Whether the data are not what they were when the upload began: parts sent so far are useless.
+    """
+
+
+class SourceError(InputError):
     """A source folder or file is missing, unreadable or of no use."""
 
     exit_code = ExitCode.SOURCE
 
 
-class SourceChangedError(UploadError):
+class SourceChangedError(InputError):
     """A file changed while it was read."""
 
+    is_changed = True
     exit_code = ExitCode.SOURCE_CHANGED
 
 

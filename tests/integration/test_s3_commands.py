@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import ExitCode
-from aind_data_transfer_service.storage.base import mark_key
+from aind_data_transfer_service.storage.layout import mark_key
 from aind_data_transfer_service.upload.manifest.manifest import Journal
 from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from tests.support import seaweedfs
@@ -104,7 +104,9 @@ class TestClean(S3CommandTestCase):
         asset, _, path = key.partition("/")
         state = self.folder / "data" / "transfers" / self.bucket / asset
         with Journal(state / "journal.jsonl") as journal:
-            Ledger(journal).page(path, "source").begin(upload_id, 5 * 1024**2, "CRC64NVME")
+            Ledger(journal).checkpoint_for(path, "source").start(
+                upload_id, 5 * 1024**2, "CRC64NVME"
+            )
 
     def test_unfinished_uploads_are_told_and_removed_when_they_are_old_enough(self):
         client = _server.client

@@ -19,12 +19,9 @@ from aind_data_transfer_service.errors import (
     ExitCode,
     TransferError,
 )
-from aind_data_transfer_service.storage.base import (
-    AssetState,
-    PreconditionFailed,
-    Unfinished,
-    mark_key,
-)
+from aind_data_transfer_service.storage.base import AssetState, PreconditionFailed
+from aind_data_transfer_service.storage.layout import mark_key
+from aind_data_transfer_service.storage.s3.model import Unfinished
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.job.job import UploadJob
 from aind_data_transfer_service.upload.job.preflight import check_conditions

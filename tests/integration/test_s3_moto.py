@@ -9,7 +9,9 @@ from unittest.mock import patch
 import boto3
 
 from aind_data_transfer_service.errors import DestinationError
-from aind_data_transfer_service.storage.base import AssetStore, Window, open_store
+from aind_data_transfer_service.storage.base import AssetStore, BufferBody
+from aind_data_transfer_service.storage.open import open_store
+from aind_data_transfer_service.storage.s3.model import Window
 from aind_data_transfer_service.upload.job.preflight import check_conditions, probe
 from tests.support import free_port, missing
 
@@ -85,7 +87,7 @@ class TestAmazon(unittest.TestCase):
             store = self.open()
         store.put("asset/document.json", b"{}")
         list(store.put_all([("asset/x.csv", b"1")], Window()))
-        store.put_parts("asset/large.json", iter([b"1" * (5 << 20), b"2"]), 5 << 20)
+        store.put_parts("asset/large.json", map(BufferBody, [b"1" * (5 << 20), b"2"]), 5 << 20)
         client = boto3.client("s3", endpoint_url=self.url)
         for key, stored_as, kind in (
             ("asset/document.json", None, "application/json"),
@@ -136,7 +138,7 @@ class TestAmazon(unittest.TestCase):
         store = open_store("s3://", "locked", self.url)
         probe(store, "asset")
         list(store.put_all([("asset/x.csv", b"1")], Window()))
-        store.put_parts("asset/large", iter([b"1" * (5 << 20), b"2"]), 5 << 20)
+        store.put_parts("asset/large", map(BufferBody, [b"1" * (5 << 20), b"2"]), 5 << 20)
         self.assertEqual(store.get("asset/x.csv"), b"1")
         found = client.head_object(Bucket="locked", Key="asset/x.csv")
         self.assertEqual(found["ObjectLockMode"], "GOVERNANCE")
@@ -178,7 +180,7 @@ class TestAmazon(unittest.TestCase):
         for call in (
             lambda: store.get("a"),
             lambda: store.put("a", b""),
-            lambda: store.put_parts("a", iter([b"x"]), 5 << 20),
+            lambda: store.put_parts("a", iter([BufferBody(b"x")]), 5 << 20),
             lambda: store.delete(["a"]),
             lambda: store.folders(),
         ):

@@ -345,7 +345,7 @@ class TestResumeOfHugeFiles(TestResume):
         self.enterContext(patch.object(engine, "_LONGEST_READ", MEBI))
 
     def test_a_byte_that_changed_between_hashing_and_sending_is_refused_by_the_server(self):
-        status, first = self.large.stat(), Stretch.first
+        status, first = self.large.stat(), Stretch.read_and_hash
         other = bytes([self.large.read_bytes()[0] ^ 1])
 
         def changed(stretch):
@@ -354,7 +354,7 @@ class TestResumeOfHugeFiles(TestResume):
                 file.write(other)
             os.utime(self.large, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-        with patch.object(Stretch, "first", changed):
+        with patch.object(Stretch, "read_and_hash", changed):
             with self.assertRaisesRegex(TransferError, "what arrived was not what was sent"):
                 self.run_job()
         self.assertIsNone(self.store.get(f"{PREFIX}/behavior/large.bin"))

@@ -10,11 +10,8 @@ import boto3
 
 from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import DestinationExistsError, ExitCode, VerificationError
-from aind_data_transfer_service.storage.base import (
-    AssetState,
-    former_manifest_key,
-    manifest_key,
-)
+from aind_data_transfer_service.storage.base import AssetState
+from aind_data_transfer_service.storage.layout import former_manifest_key, manifest_key
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
 from aind_data_transfer_service.storage.s3.client import S3Client
 from aind_data_transfer_service.upload.job import preflight

@@ -17,15 +17,11 @@ from aind_data_transfer_service.errors import (
     TransferError,
     VerificationError,
 )
-from aind_data_transfer_service.storage.base import (
-    AssetState,
-    StoredObject,
-    Window,
-    manifest_key,
-    mark_key,
-    open_store,
-)
+from aind_data_transfer_service.storage.base import AssetState, BufferBody
+from aind_data_transfer_service.storage.layout import manifest_key, mark_key
+from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
+from aind_data_transfer_service.storage.s3.model import StoredObject, Window
 from aind_data_transfer_service.storage.s3_store import S3AssetStore
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from tests.support import free_port, seaweedfs, wait_until
@@ -139,7 +135,7 @@ class TestUpload(S3TestCase):
         other = _server.client.create_multipart_upload(Bucket=self.bucket, Key="a/x.bin.2")
 
         def parts():
-            yield from [os.urandom(8 * 1024**2)] * 4
+            yield from [BufferBody(os.urandom(8 * 1024**2))] * 4
             raise SourceChangedError("it changed")
 
         with self.assertRaisesRegex(SourceChangedError, "it changed"):
@@ -201,15 +197,15 @@ class TestUpload(S3TestCase):
         for algorithm in Algorithm:
             with patch.dict(os.environ, {"AWS_CHECKSUM_ALGORITHM": algorithm.value}):
                 store = self.store
-            right = Algorithm.of
-            wrong = lambda found, data: right(found, b"other bytes")  # noqa: E731
+            right = Algorithm.of_chunks
+            wrong = lambda found, chunks: right(found, (b"other bytes",))  # noqa: E731
             for name, send in (
                 ("put", lambda: store.put("x", b"damaged")),
                 ("put_all", lambda: list(store.put_all([("x", b"damaged")], window))),
-                ("put_parts", lambda: store.put_parts("x", parts, 5 * 1024**2)),
+                ("put_parts", lambda: store.put_parts("x", map(BufferBody, parts), 5 * 1024**2)),
             ):
                 with self.subTest(name, algorithm=algorithm):
-                    with patch.object(Algorithm, "of", wrong):
+                    with patch.object(Algorithm, "of_chunks", wrong):
                         with self.assertRaisesRegex(
                             TransferError, "3 times: the network or the server damages data"
                         ):

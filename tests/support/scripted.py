@@ -34,6 +34,8 @@ class Scripted:
             replies = lambda line: next(waiting, OK)  # noqa: E731
         self._reply, self._by_head, self._tls = replies, by_head, tls
         self.requests: list[bytes] = []
+        self.bodies: list[bytes] = []
+        """What came with each of them."""
         self.connections = 0
         """How many were taken."""
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -68,7 +70,7 @@ class Scripted:
         with contextlib.suppress(ConnectionError), link, link.makefile("rb") as file:
             while lines := list(iter(lambda: file.readline().rstrip(b"\r\n"), b"")):
                 sizes = [x for x in lines if x.lower().startswith(b"content-length:")]
-                file.read(int(sizes[0].split(b":")[1]) if sizes else 0)
+                self.bodies.append(file.read(int(sizes[0].split(b":")[1]) if sizes else 0))
                 head = b"\n".join(lines)
                 self.requests.append(head)
                 answer = self._reply(head if self._by_head else lines[0])

@@ -13,7 +13,8 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.settings.upload import UploadSettings
-from aind_data_transfer_service.storage.base import AssetStore, open_store
+from aind_data_transfer_service.storage.base import AssetStore
+from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.upload.job.events import Events, Kind, Step
 from aind_data_transfer_service.upload.job.job import Outcome, UploadJob
 from aind_data_transfer_service.upload.manifest.manifest import Entry, read_manifest

@@ -3,51 +3,116 @@
 An asset is everything beneath `<prefix>/` in its bucket. Beside the assets, beneath
 `.transfer/<prefix>/`, lies what is known of each: a mark while its transfer is unfinished, and
 its manifest once it is verified.
-
-Keys are used as they are: a name that a store would change (control characters, the two that no
-XML can hold, empty or dotted parts, backslashes) is refused, see `key_problem`.
 """
 
 import json
 import logging
-import os
-import re
 import threading
 import time
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import Any, Protocol
 
 from aind_data_transfer_service.concurrency.daemon_thread import beside
+from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import TransferError
-from aind_data_transfer_service.upload.transfer.budget import Traffic
-
-if TYPE_CHECKING:
-    from aind_data_transfer_service.upload.resume.multipart_state import Page
-    from aind_data_transfer_service.upload.source.file_parts import Stretch
+from aind_data_transfer_service.storage.layout import (
+    RECORDS,
+    fence_of,
+    former_manifest_key,
+    manifest_key,
+    mark_key,
+    record_folder,
+)
+from aind_data_transfer_service.storage.s3.model import (
+    Begun,
+    Buffer,
+    Part,
+    StoredObject,
+    Unfinished,
+    Window,
+)
 
 logger = logging.getLogger(__name__)
 
-Buffer = bytes | bytearray | memoryview
 OnPart = Callable[[int, int, bool], None]
 """Takes the number and the size of a part that the store has, and whether it was sent just now."""
 
-RECORDS = ".transfer"
-"""The folder of a bucket that holds what is known of its assets."""
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ufffe\uffff]")
-_PROCESS = uuid.uuid4().hex[:16]
-"""Begins the names of this process's probes."""
 _FEW = 16
 _ASKED_AT_ONCE = 8
 _HEADER_PIECE = 1 << 16
+
+
+class Body(Protocol):
+    """Bytes that are sent as one request or part.
+
+    They are read once to be hashed and then sent, perhaps several times.
+    """
+
+    def __len__(self) -> int:
+        """Return the number of bytes."""
+        ...
+
+    def read_and_hash(self) -> Iterable[memoryview]:
+        """Read the bytes for the first time, chunk by chunk, and update the hash of the object.
+
+        Called once, before `chunks`, and in the order of the parts of an object.
+        """
+        ...
+
+    def chunks(self) -> Iterable[memoryview]:
+        """Return the bytes again, as chunks that are valid until the next one is requested."""
+        ...
+
+    def release(self) -> None:
+        """Free the memory: the bytes are not needed any more."""
+        ...
+
+
+class BufferBody:
+    """A body that is in memory.
+
+    Parameters
+    ----------
+    data : Buffer
+        Its bytes.
+    """
+
+    __slots__ = ("_view",)
+
+    def __init__(self, data: Buffer):
+        self._view = memoryview(data)
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def read_and_hash(self) -> tuple[memoryview]:
+        """Return the bytes; nothing is hashed."""
+        return (self._view,)
+
+    chunks = read_and_hash
+
+    def release(self) -> None:
+        """Do nothing: the memory is freed with the body."""
+
+
+class MultipartCheckpoint(Protocol):
+    """Remembers the multipart upload of one object, so that a later job can resume it."""
+
+    def state(self) -> Begun | None:
+        """Return the upload that can be resumed, if there is one."""
+        ...
+
+    def start(self, upload_id: str, part_size: int, algorithm: str) -> Any:
+        """Record that an upload was created."""
+        ...
+
+    def add_part(self, upload_id: str, part: Part) -> None:
+        """Record that the store has a part."""
+        ...
 
 
 class AssetState(StrEnum):
@@ -81,54 +146,6 @@ class GuardSlot:
     guard: Guard = field(default_factory=Guard)
 
 
-class StoredObject(msgspec.Struct, frozen=True, gc=False):
-    """One object, as the store itself lists it."""
-
-    key: str
-    size: int
-    etag: str
-    modified: datetime | None = None
-    """When it was last written, by the store's own clock."""
-
-    def is_like(self, other: "StoredObject") -> bool:
-        """Return whether another entry of a list names the same content."""
-        return self.size == other.size and same_etag(self.etag, other.etag)
-
-
-def same_etag(one: str, other: str) -> bool:
-    """Return whether two ETags name the same content.
-
-    Servers write one ETag in several ways: with or without quotes, as a weak one, in upper case.
-    """
-    return one == other or bare_etag(one) == bare_etag(other)
-
-
-def bare_etag(etag: str) -> str:
-    """Return an ETag without what differs between a server's answers."""
-    return etag.strip('"').removeprefix("W/").strip('"').lower()
-
-
-@dataclass(slots=True)
-class Window:
-    """What one thread may have on its way, and for how long it waited for answers."""
-
-    size: int = 1
-    """How many objects may be on their way at once."""
-    waited: float = 0.0
-    """Seconds for which the link and the store's answers were waited for. What a fault takes does
-    not count: more on their way would be no help."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """An upload in parts that was never completed: parts that cost, and that no list shows."""
-
-    key: str
-    upload_id: str
-    started: datetime | None = None
-    """When it was begun, as the store says."""
-
-
 @dataclass(frozen=True)
 class Conduct:
     """How a store treats the server that it talks to."""
@@ -139,100 +156,6 @@ class Conduct:
     """Bytes per second that may be sent."""
     tell: Callable[[str], None] = logger.warning
     """Takes what whoever asked for the job should know."""
-
-
-@dataclass(frozen=True)
-class S3Keys:
-    """Credentials for S3 that do not come from the environment."""
-
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-    session_token: str | None = field(default=None, repr=False)
-    region: str | None = None
-
-
-def record_folder(prefix: str) -> str:
-    """Tell where the records of an asset lie."""
-    return f"{RECORDS}/{prefix}"
-
-
-def mark_key(prefix: str) -> str:
-    """Tell the key of the mark of an unfinished transfer."""
-    return f"{record_folder(prefix)}/in-progress.json"
-
-
-def manifest_key(prefix: str) -> str:
-    """Tell the key of the manifest of a verified asset."""
-    return f"{record_folder(prefix)}/manifest.jsonl"
-
-
-def former_manifest_key(prefix: str) -> str:
-    """Return the key of the copy of a manifest that is being replaced; empty if there was none.
-
-    As long as it is there, what is at `manifest_key` may be damaged: see `write_manifest`.
-    """
-    return f"{record_folder(prefix)}/manifest-before.jsonl"
-
-
-def probe_key(prefix: str) -> str:
-    """Return a new key for an object that is written for a moment, to try the store."""
-    return f"{_probes(prefix)}{_PROCESS}{uuid.uuid4().hex}"
-
-
-def is_probe(prefix: str, key: str) -> bool:
-    """Return whether a record of an asset is a probe."""
-    return key.startswith(_probes(prefix))
-
-
-def is_own_probe(prefix: str, key: str) -> bool:
-    """Return whether a record of an asset is a probe that this process wrote."""
-    return key.startswith(f"{_probes(prefix)}{_PROCESS}")
-
-
-def _probes(prefix: str) -> str:
-    """Return how the keys of an asset's probes begin."""
-    return f"{record_folder(prefix)}/probe-"
-
-
-def _renew_process() -> None:
-    """Take another name after a fork: the child is another process."""
-    global _PROCESS
-    _PROCESS = uuid.uuid4().hex[:16]
-
-
-os.register_at_fork(after_in_child=_renew_process)
-
-
-def fence_of(record: Mapping[str, Any]) -> int:
-    """Return the fencing number of a lease or manifest header; 0 if it has none."""
-    fence = record.get("fence")
-    return fence if isinstance(fence, int) and fence > 0 else 0
-
-
-def key_problem(key: str, limit: int) -> str | None:
-    """Tell, in words, why a key cannot be used as it is; None where it can.
-
-    Parameters
-    ----------
-    key : str
-        The whole key, the asset's prefix included.
-    limit : int
-        How many bytes a key may have at this store.
-    """
-    try:
-        length = len(key.encode("utf-8"))
-    except UnicodeEncodeError:
-        return "the name is not valid UTF-8"
-    if ("\\" in key or not key.isprintable()) and _UNSAFE.search(key):
-        return (
-            "the name holds a control character, a backslash or one that is none (U+FFFE, U+FFFF)"
-        )
-    framed = f"/{key}/"
-    if "//" in framed or "/./" in framed or "/../" in framed:
-        return "the name has an empty or dotted part"
-    if length > limit:
-        return f"its place at the destination would be {length} bytes long, of {limit} possible"
-    return None
 
 
 class AssetStore(ABC):
@@ -344,30 +267,33 @@ class AssetStore(ABC):
     def put_parts(
         self,
         key: str,
-        parts: "Iterable[Buffer | Stretch]",
+        parts: Iterable[Body],
         part_size: int,
         traffic: Traffic | None = None,
-        page: "Page | None" = None,
+        checkpoint: MultipartCheckpoint | None = None,
         on_part: OnPart | None = None,
+        memory_cost: int | None = None,
     ) -> str:
-        """Store one object from parts as they come, and give its ETag.
+        """Store one object from parts as they come, and return its ETag.
 
-        It appears whole or not at all.
+        The object appears complete or not at all.
 
         Parameters
         ----------
         key : str
             Its place.
-        parts : Iterable[Buffer | Stretch]
-            Its bytes, or stretches of a file, in pieces of `part_size`; the last may be smaller.
+        parts : Iterable[Body]
+            Its bytes, in parts of `part_size`; the last may be smaller.
         part_size : int
             How many bytes a part has.
         traffic : Traffic | None
             What may be on its way; by default two parts.
-        page : Page | None
-            What the job remembers of it, so that it can go on where an earlier one stopped.
+        checkpoint : MultipartCheckpoint | None
+            Remembers the upload, so that a later job can resume it.
         on_part : OnPart | None
             Called once for each part that the store has acknowledged, from several threads.
+        memory_cost : int | None
+            Bytes of memory that each part takes; by default `part_size`.
         """
 
     @abstractmethod
@@ -532,37 +458,3 @@ def _json(data: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def open_store(
-    destination_root: str,
-    bucket: str,
-    endpoint_url: str | None = None,
-    quick: bool = False,
-    keys: S3Keys | None = None,
-    conduct: Conduct = Conduct(),
-) -> AssetStore:
-    """Open a bucket. Nothing is asked or created yet.
-
-    Parameters
-    ----------
-    destination_root : str
-        `s3://`, or the absolute path of the folder that holds the buckets.
-    bucket : str
-        Name of the bucket.
-    endpoint_url : str | None
-        Address of an S3 server other than Amazon's.
-    quick : bool
-        Give up after seconds rather than minutes: for checks that a person waits for.
-    keys : S3Keys | None
-        Credentials other than those of the environment.
-    conduct : Conduct
-        How the server is treated.
-    """
-    if destination_root == "s3://":
-        from aind_data_transfer_service.storage.s3_store import S3AssetStore
-
-        return S3AssetStore(bucket, endpoint_url, quick, keys, conduct)
-    from aind_data_transfer_service.storage.local_store import LocalAssetStore
-
-    return LocalAssetStore(Path(destination_root) / bucket, conduct.bandwidth)

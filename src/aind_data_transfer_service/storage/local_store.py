@@ -24,21 +24,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
+from aind_data_transfer_service.concurrency.rate_limit import TokenBucket
+from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.storage import page_cache
 from aind_data_transfer_service.storage.base import (
-    RECORDS,
     AssetStore,
-    Buffer,
+    Body,
+    MultipartCheckpoint,
     OnPart,
     PreconditionFailed,
-    StoredObject,
-    Unfinished,
 )
+from aind_data_transfer_service.storage.layout import RECORDS
+from aind_data_transfer_service.storage.s3.model import Buffer, StoredObject, Unfinished
 from aind_data_transfer_service.storage.system_calls import has_no_locks, rename_new
-from aind_data_transfer_service.upload.resume.multipart_state import Page
-from aind_data_transfer_service.upload.source.file_parts import Stretch
-from aind_data_transfer_service.upload.transfer.budget import TokenBucket, Traffic
 
 _PATH_LIMIT = 4095
 _MOVES = 50
@@ -141,13 +140,14 @@ class LocalAssetStore(AssetStore):
     def put_parts(
         self,
         key: str,
-        parts: Iterable[Buffer | Stretch],
+        parts: Iterable[Body],
         part_size: int,
         traffic: Traffic | None = None,
-        page: Page | None = None,
+        checkpoint: MultipartCheckpoint | None = None,
         on_part: OnPart | None = None,
+        memory_cost: int | None = None,
     ) -> str:
-        """Write parts one after another and move the file into place; nothing is gone on with."""
+        """Write parts one after another and move the file into place; nothing is resumed."""
         with (traffic or Traffic(1, _AT_HAND * part_size)).memory(_AT_HAND * part_size):
             return self._write(key, _pieces(parts, on_part), False)
 
@@ -372,14 +372,11 @@ class LocalAssetStore(AssetStore):
         return is_hole
 
 
-def _pieces(parts: Iterable[Buffer | Stretch], on_part: OnPart | None = None) -> Iterator[Buffer]:
-    """Give the bytes of parts, stretches piece by piece; one that is asked on has been written."""
+def _pieces(parts: Iterable[Body], on_part: OnPart | None = None) -> Iterator[Buffer]:
+    """Yield the chunks of parts; a part is written once the next chunk is requested."""
     for number, part in enumerate(parts, 1):
-        if isinstance(part, Stretch):
-            yield from part.first()
-            part.forget()
-        else:
-            yield part
+        yield from part.read_and_hash()
+        part.release()
         if on_part is not None:
             on_part(number, len(part), True)
 

@@ -1,10 +1,10 @@
 """Sending one object in parts, and going on with an upload that was broken off.
 
-Whoever calls reads and hashes, and sends what it has read; where it would wait for the link, or
-leave a core idle, other threads send while it reads on. A job that goes on reads the file from its
-start, for its hash takes every byte, and sends only what is missing: a part that arrived counts
-where the journal and the server's own list agree on its size and ETag, and where its checksum is
-that of the bytes just read.
+The calling thread reads, hashes and sends each part. If it would wait for the link, or leave a core
+idle, other threads send while it reads on. A job that resumes an upload reads the file from its
+start, because the hash needs every byte, and sends only the missing parts: a part counts as stored
+if the checkpoint and the server's list agree on its size and ETag, and its checksum is that of the
+bytes just read.
 """
 
 import hashlib
@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from aind_data_transfer_service.concurrency.daemon_thread import Pool
-from aind_data_transfer_service.errors import CancelledError, SourceChangedError
-from aind_data_transfer_service.storage.base import Buffer, OnPart, same_etag
+from aind_data_transfer_service.concurrency.transfer_budget import Lane, Traffic
+from aind_data_transfer_service.errors import CancelledError, InputError
+from aind_data_transfer_service.storage.base import Body, MultipartCheckpoint, OnPart
 from aind_data_transfer_service.storage.s3.client import S3Client
+from aind_data_transfer_service.storage.s3.model import Begun, Buffer, Part, same_etag
 from aind_data_transfer_service.storage.s3.retry import Fault, Kind
-from aind_data_transfer_service.upload.resume.multipart_state import Begun, Page, Part
-from aind_data_transfer_service.upload.source.file_parts import Stretch, Stretches
-from aind_data_transfer_service.upload.transfer.budget import Lane, Traffic
 
 _COMPLETED = 3
 """How often the server is asked to make the object, where it does not know its own upload."""
@@ -39,12 +38,14 @@ class PartsUpload:
         The size of every part but the last.
     traffic : Traffic
         What may be on its way.
-    page : Page | None
-        What the job remembers of it; without one nothing can go on later.
+    checkpoint : MultipartCheckpoint | None
+        Remembers the upload; without one it cannot be resumed.
     tell : Callable
         Takes what whoever asked for the job should know.
     on_part : OnPart | None
         Called once for each part that the server has acknowledged, now or to an earlier job.
+    memory_cost : int | None
+        Bytes of memory that each part takes; by default `part_size`.
     """
 
     def __init__(
@@ -53,13 +54,14 @@ class PartsUpload:
         key: str,
         part_size: int,
         traffic: Traffic,
-        page: Page | None,
+        checkpoint: MultipartCheckpoint | None,
         tell: Callable[[str], None],
         on_part: OnPart | None = None,
+        memory_cost: int | None = None,
     ):
         self._client, self._key, self._size = client, key, part_size
-        self._traffic, self._page, self._tell = traffic, page, tell
-        self._on_part = on_part
+        self._traffic, self._checkpoint, self._tell = traffic, checkpoint, tell
+        self._on_part, self._memory_cost = on_part, memory_cost or part_size
         self._lock = threading.Lock()
         self._done: dict[int, Part] = {}
         self._noted: dict[int, Part] = {}
@@ -67,7 +69,7 @@ class PartsUpload:
         self._upload_id = ""
         self._is_complete = False
 
-    def run(self, pieces: Iterable[Buffer | Stretch]) -> str:
+    def run(self, pieces: Iterable[Body]) -> str:
         """Send what is missing and give the object's ETag.
 
         Raises
@@ -80,7 +82,7 @@ class PartsUpload:
         try:
             self._send_all(pieces, known)
         except BaseException as error:
-            if self._page is None or isinstance(error, SourceChangedError):
+            if self._checkpoint is None or _is_changed(error):
                 self.abort()  # no later job can use the parts
             raise
         parts = [self._done[number] for number in sorted(self._done)]
@@ -96,13 +98,13 @@ class PartsUpload:
     def _begin(self) -> Mapping[int, Part]:
         """Begin anew."""
         self._upload_id = self._client.create_upload(self._key)
-        if self._page is not None:
-            self._page.begin(self._upload_id, self._size, self._client.algorithm.value)
+        if self._checkpoint is not None:
+            self._checkpoint.start(self._upload_id, self._size, self._client.algorithm.value)
         return {}
 
     def _go_on(self) -> Mapping[int, Part] | None:
         """Find what an earlier job left, if it can be gone on with."""
-        begun = self._page.begun() if self._page is not None else None
+        begun = self._checkpoint.state() if self._checkpoint is not None else None
         if begun is None:
             return None
         if (begun.part_size, begun.algorithm) != (self._size, self._client.algorithm.value):
@@ -116,30 +118,23 @@ class PartsUpload:
         self._is_complete = bool(parts) and self._find(parts) is not None
         return begun.parts if self._is_complete else None
 
-    def _send_all(self, pieces: Iterable[Buffer | Stretch], known: Mapping[int, Part]) -> None:
+    def _send_all(self, pieces: Iterable[Body], known: Mapping[int, Part]) -> None:
         """Read every piece, and send those that are missing."""
         source = iter(pieces)
-        most = pieces.held if isinstance(pieces, Stretches) else self._size
         with Pool(self._traffic.connections, "parts") as pool:
             try:
-                self._send_each(source, known, most, pool)
+                self._send_each(source, known, pool)
             finally:
                 pool.join()
         if self._failure is not None:
             raise self._failure
 
-    def _send_each(
-        self,
-        source: Iterator[Buffer | Stretch],
-        known: Mapping[int, Part],
-        most: int,
-        pool: Pool,
-    ) -> None:
+    def _send_each(self, source: Iterator[Body], known: Mapping[int, Part], pool: Pool) -> None:
         """Read every piece, and have those sent that are missing."""
         number = 0
         while self._failure is None:
             try:
-                held = self._traffic.take(most)
+                held = self._traffic.take(self._memory_cost)
             except CancelledError:
                 if self._failure is None:
                     raise
@@ -149,7 +144,7 @@ class PartsUpload:
                 self._traffic.give(held)
                 break
             number += 1
-            checksum = self._client.algorithm.of(piece)
+            checksum = self._client.algorithm.of_chunks(piece.read_and_hash())
             if self._is_there(known.get(number), piece, checksum):
                 self._keep(replace(known[number], checksum=checksum), is_new=False)
                 self._let_go(piece, held)
@@ -159,12 +154,12 @@ class PartsUpload:
                 self._send(number, piece, checksum, held)
             del piece
 
-    def _is_there(self, part: Part | None, piece: Buffer | Stretch, checksum: str) -> bool:
+    def _is_there(self, part: Part | None, piece: Body, checksum: str) -> bool:
         """Tell whether a part need not be sent."""
         if part is None:
             return False
         if not part.checksum:
-            return part.size == len(piece) and part.etag.strip('"') == _md5(piece)
+            return part.size == len(piece) and part.etag.strip('"') == _md5(piece.chunks())
         if (part.size, part.checksum) == (len(piece), checksum):
             return True
         self._tell(
@@ -175,7 +170,7 @@ class PartsUpload:
             raise Fault(Kind.FINAL, "the source is not what was sent earlier; submit again")
         return False
 
-    def _send(self, number: int, piece: Buffer | Stretch, checksum: str, held: int) -> None:
+    def _send(self, number: int, piece: Body, checksum: str, held: int) -> None:
         """Send one part."""
         begun = self._key, self._upload_id
         try:
@@ -200,17 +195,16 @@ class PartsUpload:
         One that an earlier job sent and did not live to note counts too: by the parts it knows of,
         a job that comes after this one recognises the object.
         """
-        if self._page is not None and self._noted.get(part.number) != part:
-            self._page.add(self._upload_id, part)
+        if self._checkpoint is not None and self._noted.get(part.number) != part:
+            self._checkpoint.add_part(self._upload_id, part)
         with self._lock:
             self._done[part.number] = part
         if self._on_part is not None:
             self._on_part(part.number, part.size, is_new)
 
-    def _let_go(self, piece: Buffer | Stretch, held: int) -> None:
+    def _let_go(self, piece: Body, held: int) -> None:
         """Give back what a part took."""
-        if isinstance(piece, Stretch):
-            piece.forget()
+        piece.release()
         self._traffic.give(held)
 
     def _complete(self, parts: Sequence[Part]) -> str:
@@ -272,12 +266,17 @@ def composite_etag(parts: Sequence[Part]) -> str:
         sums = b"".join(bytes.fromhex(part.etag.strip('"')) for part in parts)
     except ValueError:
         return ""
-    return f"{_md5(sums)}-{len(parts)}"
+    return f"{_md5((sums,))}-{len(parts)}"
 
 
-def _md5(data: Buffer | Stretch) -> str:
-    """Compute an MD5 sum: no proof of anything but what ETags are made of."""
+def _md5(chunks: Iterable[Buffer]) -> str:
+    """Compute an MD5 sum, of which ETags are made; it proves nothing else."""
     digest = hashlib.md5(usedforsecurity=False)
-    for piece in data.pieces() if isinstance(data, Stretch) else (data,):
-        digest.update(piece)
+    for chunk in chunks:
+        digest.update(chunk)
     return digest.hexdigest()
+
+
+def _is_changed(error: BaseException) -> bool:
+    """Return whether the bytes to be sent changed, so that the parts sent so far are useless."""
+    return isinstance(error, InputError) and error.is_changed

@@ -8,20 +8,19 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from aind_data_transfer_service.concurrency.daemon_thread import Pool
+from aind_data_transfer_service.concurrency.rate_limit import TokenBucket
+from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.storage.base import (
     AssetStore,
-    Buffer,
+    Body,
     Conduct,
     Guard,
     GuardSlot,
+    MultipartCheckpoint,
     OnPart,
     PreconditionFailed,
-    S3Keys,
-    StoredObject,
-    Unfinished,
-    Window,
 )
 from aind_data_transfer_service.storage.multipart import PartsUpload
 from aind_data_transfer_service.storage.s3.aws_config import read_aws_config
@@ -30,12 +29,16 @@ from aind_data_transfer_service.storage.s3.client import S3Client
 from aind_data_transfer_service.storage.s3.credentials import Credentials
 from aind_data_transfer_service.storage.s3.endpoint import Routes, resolve
 from aind_data_transfer_service.storage.s3.http import Wire
+from aind_data_transfer_service.storage.s3.model import (
+    Buffer,
+    S3Keys,
+    StoredObject,
+    Unfinished,
+    Window,
+)
 from aind_data_transfer_service.storage.s3.object_headers import Headers
 from aind_data_transfer_service.storage.s3.responses import quoted
 from aind_data_transfer_service.storage.s3.retry import Fault, Kind, Patience, Repeats
-from aind_data_transfer_service.upload.resume.multipart_state import Page
-from aind_data_transfer_service.upload.source.file_parts import Stretch
-from aind_data_transfer_service.upload.transfer.budget import TokenBucket, Traffic
 
 _KEY_LIMIT = 1024
 _OBJECT_LIMIT = 10_000 * 5 * 1024**3
@@ -204,16 +207,19 @@ class S3AssetStore(AssetStore):
     def put_parts(
         self,
         key: str,
-        parts: Iterable[Buffer | Stretch],
+        parts: Iterable[Body],
         part_size: int,
         traffic: Traffic | None = None,
-        page: Page | None = None,
+        checkpoint: MultipartCheckpoint | None = None,
         on_part: OnPart | None = None,
+        memory_cost: int | None = None,
     ) -> str:
-        """Send an object by a multipart upload, or go on with one."""
+        """Send an object as a multipart upload, or resume one."""
         traffic = traffic or Traffic(_AT_ONCE, _AT_ONCE * part_size)
         try:
-            upload = PartsUpload(self._client, key, part_size, traffic, page, self.tell, on_part)
+            upload = PartsUpload(
+                self._client, key, part_size, traffic, checkpoint, self.tell, on_part, memory_cost
+            )
             return upload.run(parts)
         except Fault as fault:
             raise TransferError(self._words("write", key, fault)) from fault
@@ -380,8 +386,7 @@ class S3AssetStore(AssetStore):
     def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
         """List uploads beneath `prefix/`, or in the whole bucket, that were never completed."""
         try:
-            for upload in self._client.uploads(f"{prefix}/" if prefix else ""):
-                yield Unfinished(upload.key, upload.upload_id, upload.started)
+            yield from self._client.uploads(f"{prefix}/" if prefix else "")
         except Fault as fault:
             words = self._words("list unfinished uploads of", prefix, fault)
             raise DestinationError(words) from fault

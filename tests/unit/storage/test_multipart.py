@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from aind_data_transfer_service.concurrency.cancellation import Halt
 from aind_data_transfer_service.concurrency.daemon_thread import beside
+from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import (
     DestinationError,
     SourceChangedError,
@@ -29,8 +30,10 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.logging_config import StderrHandler
 from aind_data_transfer_service.plain_text import listed
-from aind_data_transfer_service.storage.base import AssetStore, manifest_key, open_store
+from aind_data_transfer_service.storage.base import AssetStore, BufferBody
+from aind_data_transfer_service.storage.layout import manifest_key
 from aind_data_transfer_service.storage.multipart import PartsUpload
+from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
 from aind_data_transfer_service.storage.s3_store import S3AssetStore
 from aind_data_transfer_service.upload.cli.shutdown import Halted
@@ -48,7 +51,6 @@ from aind_data_transfer_service.upload.source.file_table import Files, SourceFil
 from aind_data_transfer_service.upload.source.reader import read_source
 from aind_data_transfer_service.upload.source.scan import scan
 from aind_data_transfer_service.upload.transfer import engine as module
-from aind_data_transfer_service.upload.transfer.budget import Traffic
 from aind_data_transfer_service.upload.transfer.engine import Transfer, gathered
 from aind_data_transfer_service.upload.transfer.progress import Progress
 from aind_data_transfer_service.upload.verify.compare import verify
@@ -129,7 +131,7 @@ class TestUnfinishedUploads(unittest.TestCase):
         client = Mock(**{"create_upload.return_value": "u"})
 
         def pieces():
-            yield b"x" * 10
+            yield BufferBody(b"x" * 10)
             raise error
 
         upload = PartsUpload(client, "k", 10, Traffic(4, 100), page, self.fail)
@@ -138,7 +140,7 @@ class TestUnfinishedUploads(unittest.TestCase):
         return client.abort_upload.called
 
     def test_only_parts_that_no_later_job_can_use_are_removed(self):
-        page = Mock(**{"begun.return_value": None})
+        page = Mock(**{"state.return_value": None})
         for error in (SourceError("EIO"), TransferError("full"), Halted(TerminatedError("t"))):
             with self.subTest(error):
                 self.assertFalse(self.is_aborted(error, page))
@@ -270,11 +272,11 @@ class SlowStore:
             self._now -= 1
         return "etag"
 
-    def put_parts(self, key, parts, part_size, traffic, page, on_part):
+    def put_parts(self, key, parts, part_size, traffic, checkpoint, on_part, memory_cost):
         """Store an object in parts, each of which is hashed."""
         for part in parts:
-            Algorithm.CRC64NVME.of(part)
-            part.forget()
+            Algorithm.CRC64NVME.of_chunks(part.read_and_hash())
+            part.release()
         return self.put(key, b"", traffic.halt)
 
 

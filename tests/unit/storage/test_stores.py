@@ -15,13 +15,9 @@ from aind_data_transfer_service.errors import (
     TransferError,
 )
 from aind_data_transfer_service.storage import local_store, system_calls
-from aind_data_transfer_service.storage.base import (
-    AssetState,
-    key_problem,
-    manifest_key,
-    mark_key,
-    open_store,
-)
+from aind_data_transfer_service.storage.base import AssetState, BufferBody
+from aind_data_transfer_service.storage.layout import key_problem, manifest_key, mark_key
+from aind_data_transfer_service.storage.open import open_store
 from tests.support import slow
 from tests.support.transfer import PREFIX, TransferTestCase, as_an_ordinary_user
 
@@ -100,7 +96,7 @@ class TestLocalStore(TransferTestCase):
 
     def test_parts_that_fail_leave_nothing(self):
         def parts():
-            yield b"1"
+            yield BufferBody(b"1")
             raise KeyError("mine")
 
         with self.assertRaises(KeyError):
@@ -269,7 +265,7 @@ class TestHoles(TransferTestCase):
         sizes = {"_LEAST_HOLE": 8, "_PIECE": 16, "_SAMPLES": 4, "_SAMPLE": 4}
         with patch.multiple(local_store, **sizes):
             self.store.put("a/x", data)
-            self.store.put_parts("a/y", parts, part)
+            self.store.put_parts("a/y", map(BufferBody, parts), part)
         self.assertEqual((self.store.get("a/x"), self.store.get("a/y")), (data, data))
 
 

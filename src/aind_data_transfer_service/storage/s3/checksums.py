@@ -3,13 +3,12 @@
 import base64
 import hashlib
 from binascii import b2a_base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from awscrt import checksums
 
-from aind_data_transfer_service.storage.base import Buffer
-from aind_data_transfer_service.upload.source.file_parts import Stretch
+from aind_data_transfer_service.storage.s3.model import Buffer
 
 
 class Algorithm(StrEnum):
@@ -28,17 +27,20 @@ class Algorithm(StrEnum):
         """The XML element that carries it."""
         return f"Checksum{self.value}"
 
-    def of(self, data: Buffer | Stretch) -> str:
-        """Compute the checksum as S3 writes it; of a stretch as it is read for the first time."""
-        pieces = data.first() if isinstance(data, Stretch) else (data,)
+    def of(self, data: Buffer) -> str:
+        """Compute the checksum of bytes in memory, as S3 writes it."""
+        return self.of_chunks((data,))
+
+    def of_chunks(self, chunks: Iterable[Buffer]) -> str:
+        """Compute the checksum of consecutive chunks, as S3 writes it."""
         if self is Algorithm.SHA256:
             digest = hashlib.sha256()
-            for piece in pieces:
-                digest.update(piece)
+            for chunk in chunks:
+                digest.update(chunk)
             return base64.b64encode(digest.digest()).decode()
         value = 0
-        for piece in pieces:
-            value = checksums.crc64nvme(piece, value)
+        for chunk in chunks:
+            value = checksums.crc64nvme(chunk, value)
         return b2a_base64(value.to_bytes(8, "big"), newline=False).decode()
 
     def of_whole(self, parts: Sequence[tuple[str, int]]) -> str | None:

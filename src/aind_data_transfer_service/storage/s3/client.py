@@ -12,26 +12,28 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
 
-from aind_data_transfer_service.errors import SourceChangedError, SourceError
-from aind_data_transfer_service.storage.base import (
-    Buffer,
-    PreconditionFailed,
-    StoredObject,
-    Window,
-)
+from aind_data_transfer_service.concurrency.rate_limit import REQUESTS_PER_SECOND, TokenBucket
+from aind_data_transfer_service.errors import InputError
+from aind_data_transfer_service.storage.base import Body, BufferBody, PreconditionFailed
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
 from aind_data_transfer_service.storage.s3.credentials import Credentials
 from aind_data_transfer_service.storage.s3.endpoint import Route, Routes
 from aind_data_transfer_service.storage.s3.http import MOST_READ, Exchange
 from aind_data_transfer_service.storage.s3.http_response import Reply
+from aind_data_transfer_service.storage.s3.model import (
+    Buffer,
+    Keys,
+    Part,
+    StoredObject,
+    Unfinished,
+    Window,
+)
 from aind_data_transfer_service.storage.s3.object_headers import Headers
 from aind_data_transfer_service.storage.s3.parallel_list import PageGuard, Pages, in_pieces
 from aind_data_transfer_service.storage.s3.proxy import refusal
@@ -58,14 +60,10 @@ from aind_data_transfer_service.storage.s3.sigv4 import (
     EMPTY,
     UNSIGNED,
     Clock,
-    Keys,
     encode_path,
     encode_query,
     sign,
 )
-from aind_data_transfer_service.upload.resume.multipart_state import Part
-from aind_data_transfer_service.upload.source.file_parts import Stretch
-from aind_data_transfer_service.upload.transfer.budget import REQUESTS_PER_SECOND, TokenBucket
 
 T = TypeVar("T")
 _READ_ONLY = ("GET", "HEAD")
@@ -88,15 +86,7 @@ _ASKED = 3
 """How often it is asked at most, if it fails."""
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _WITH_CHECKSUM = {"x-amz-checksum-mode": "ENABLED"}
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """An upload in parts that is not completed."""
-
-    key: str
-    upload_id: str
-    started: datetime | None
+_NO_BODY = BufferBody(b"")
 
 
 class S3Client:
@@ -165,7 +155,9 @@ class S3Client:
         if if_match is not None:
             headers["if-match"] = if_match
         try:
-            return self._ask("PUT", key, headers=headers, body=data, halt=halt, read=read_etag)
+            return self._ask(
+                "PUT", key, headers=headers, body=BufferBody(data), halt=halt, read=read_etag
+            )
         except Fault as fault:
             is_refused = fault.status == 412 or (if_match is not None and _is_absent(fault))
             if not is_refused or not (new or if_match is not None):
@@ -214,15 +206,16 @@ class S3Client:
                     key, data = next(source)
                 except StopIteration:
                     break
-                except (SourceError, SourceChangedError) as error:
-                    failure = error  # what is on its way shall not have been so in vain
+                except InputError as error:
+                    failure = error  # raised once the requests in flight are answered
                     break
                 if len(waiting) >= window.size:
                     yield first()
                 headers = self._headers.of_object(key, is_data=True)
                 headers[_ALGORITHM] = algorithm
                 headers[header] = self.algorithm.of(data)
-                send = partial(self._begin, "PUT", key, _NOTHING, headers, data, halt, in_row=True)
+                body = BufferBody(data)
+                send = partial(self._begin, "PUT", key, _NOTHING, headers, body, halt, in_row=True)
                 began = time.monotonic()
                 waiting.append(Pending(self, send, read_etag, halt))
                 if len(data) > _LONG_BODY:
@@ -324,7 +317,7 @@ class S3Client:
         digest = hashlib.md5(body, usedforsecurity=False).digest()
         headers = {"content-md5": base64.b64encode(digest).decode()}
         read = partial(see_deleted, set(keys))
-        self._ask("POST", "", {"delete": ""}, headers, body, read=read)
+        self._ask("POST", "", {"delete": ""}, headers, BufferBody(body), read=read)
 
     def _delete_one_by_one(self, keys: Sequence[str]) -> None:
         """Delete objects in a request each, several of them in flight."""
@@ -341,7 +334,9 @@ class S3Client:
             for key in keys:
                 if len(waiting) >= _DELETES_IN_FLIGHT:
                     finish_first()
-                waiting.append(self._send("DELETE", key, _NOTHING, _NOTHING, b"", None, _as_it_is))
+                waiting.append(
+                    self._send("DELETE", key, _NOTHING, _NOTHING, _NO_BODY, None, _as_it_is)
+                )
             while waiting:
                 finish_first()
         finally:
@@ -369,7 +364,8 @@ class S3Client:
         def attempt() -> bool:
             nonlocal failures, keys, route
             try:
-                sent = self._begin("PUT", key, query, headers, b"what is sent", None)
+                body = BufferBody(b"what is sent")
+                sent = self._begin("PUT", key, query, headers, body, None)
                 exchange, keys, route = sent
                 self.checked(exchange.reply(), route)
             except Fault as fault:
@@ -410,15 +406,15 @@ class S3Client:
         key: str,
         upload_id: str,
         number: int,
-        data: Buffer | Stretch,
+        body: Body,
         checksum: str,
         halt: threading.Event | None = None,
     ) -> "Pending[Part]":
         """Send one part, and do not wait for the answer."""
         query = {"partNumber": str(number), "uploadId": upload_id}
         headers = {_ALGORITHM: self.algorithm.value, self.algorithm.header: checksum}
-        read = lambda reply: Part(number, len(data), read_etag(reply), checksum)  # noqa: E731
-        return self._send("PUT", key, query, headers, data, halt, read)
+        read = lambda reply: Part(number, len(body), read_etag(reply), checksum)  # noqa: E731
+        return self._send("PUT", key, query, headers, body, halt, read)
 
     def parts(self, key: str, upload_id: str) -> dict[int, Part] | None:
         """List, by number, the parts that have arrived; None where there is no such upload."""
@@ -453,7 +449,7 @@ class S3Client:
         if whole:
             headers = {self.algorithm.header: whole, "x-amz-checksum-type": "FULL_OBJECT"}
         read = lambda reply: quoted(text_of(read_xml(reply), "ETag", needed=True))  # noqa: E731
-        return self._ask("POST", key, {"uploadId": upload_id}, headers, body, read=read)
+        return self._ask("POST", key, {"uploadId": upload_id}, headers, BufferBody(body), read=read)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Give an upload up; one that is not there is no error."""
@@ -463,7 +459,7 @@ class S3Client:
             if fault.status != 404:
                 raise
 
-    def uploads(self, start: str) -> Iterator[Upload]:
+    def uploads(self, start: str) -> Iterator[Unfinished]:
         """List uploads that are not completed and whose keys start in this way.
 
         Their keys are not asked for encoded: SeaweedFS says that they are, and does not encode.
@@ -501,7 +497,7 @@ class S3Client:
         key: str,
         query: Mapping[str, str] = _NOTHING,
         headers: Mapping[str, str] = _NOTHING,
-        body: Buffer | Stretch = b"",
+        body: Body = _NO_BODY,
         halt: threading.Event | None = None,
         *,
         read: Callable[[Reply], T],
@@ -516,7 +512,7 @@ class S3Client:
         key: str,
         query: Mapping[str, str],
         headers: Mapping[str, str],
-        body: Buffer | Stretch,
+        body: Body,
         halt: threading.Event | None,
         read: Callable[[Reply], T],
         limit: int = MOST_READ,
@@ -540,7 +536,7 @@ class S3Client:
         key: str,
         query: Mapping[str, str],
         headers: Mapping[str, str],
-        body: Buffer | Stretch,
+        body: Body,
         halt: threading.Event | None,
         in_row: bool = False,
     ) -> "Sent":
@@ -635,12 +631,12 @@ Sent = tuple[Exchange, Keys, Route]
 """A request in flight, the keys that it was signed with, and the way that it went."""
 
 
-def _payload(method: str, headers: Mapping[str, str], body: Buffer | Stretch) -> str:
+def _payload(method: str, headers: Mapping[str, str], body: Body) -> str:
     """Return what the signature says of a body: its SHA-256, unless only a further pass has it."""
     if not len(body):
         return EMPTY
-    if method == "POST" and not isinstance(body, Stretch):
-        return hashlib.sha256(body).hexdigest()
+    if method == "POST":  # always short, and in memory
+        return hashlib.sha256(b"".join(body.chunks())).hexdigest()
     checksum = headers.get(_SHA256)
     return base64.b64decode(checksum).hex() if checksum else UNSIGNED
 
@@ -747,7 +743,7 @@ class Pending(Generic[T]):
         return self._client.mend(fault, self._keys, self._route)
 
 
-def _read_upload(fields: Mapping[str, str], decode: Decode) -> Upload:
+def _read_upload(fields: Mapping[str, str], decode: Decode) -> Unfinished:
     """Read an upload of a list."""
     started = moment_of(fields.get("Initiated", ""))
-    return Upload(decode(fields["Key"]), fields["UploadId"], started)
+    return Unfinished(decode(fields["Key"]), fields["UploadId"], started)

@@ -24,8 +24,9 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from aind_data_transfer_service.concurrency.daemon_thread import beside
+from aind_data_transfer_service.concurrency.rate_limit import TokenBucket
 from aind_data_transfer_service.errors import CancelledError
-from aind_data_transfer_service.storage.base import Buffer, Guard, GuardSlot
+from aind_data_transfer_service.storage.base import Body, Guard, GuardSlot
 from aind_data_transfer_service.storage.s3.http_response import Reply, ResponseReader
 from aind_data_transfer_service.storage.s3.proxy import (
     Link,
@@ -36,8 +37,6 @@ from aind_data_transfer_service.storage.s3.proxy import (
     secured,
 )
 from aind_data_transfer_service.storage.s3.retry import Fault, Kind
-from aind_data_transfer_service.upload.source.file_parts import Stretch
-from aind_data_transfer_service.upload.transfer.budget import TokenBucket
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -146,7 +145,7 @@ class Wire:
                 self._wanted -= count
 
     def exchange(
-        self, head: bytes, body: Buffer | Stretch, method: str, halt: threading.Event | None = None
+        self, head: bytes, body: Body, method: str, halt: threading.Event | None = None
     ) -> Reply:
         """Send one request and read its reply.
 
@@ -162,7 +161,7 @@ class Wire:
     def begin(
         self,
         head: bytes,
-        body: Buffer | Stretch,
+        body: Body,
         method: str,
         halt: threading.Event | None = None,
         fresh: bool = False,
@@ -327,7 +326,7 @@ class Exchange:
     _connection: "_Connection"
     _used: bool
     _head: bytes
-    _body: Buffer | Stretch
+    _body: Body
     _method: str
     _halt: threading.Event | None
 
@@ -416,7 +415,7 @@ class _Connection:
     def send(
         self,
         head: bytes,
-        body: Buffer | Stretch,
+        body: Body,
         halt: threading.Event | None,
         guard: Guard | None = None,
     ) -> None:
@@ -424,10 +423,17 @@ class _Connection:
         self._halt, self._broken = halt, None
         self._moved = time.monotonic()
         try:
-            if not isinstance(body, Stretch) and len(body) <= _WITH_HEAD and not self._bandwidth:
-                head, body = self._send_whole(head + body), b""
-            if head or body:
-                self._send_all(head, body, guard or Guard())
+            if len(body) > _WITH_HEAD:
+                chunks = itertools.chain((memoryview(head),), body.chunks())
+                self._send_all(chunks, guard or Guard())
+                return
+            data = head
+            for chunk in body.chunks():
+                data += chunk
+            if not self._bandwidth:
+                data = self._send_whole(data)
+            if data:
+                self._send_all((memoryview(data),), guard or Guard())
         except OSError as error:  # a server that refuses may have answered before it closed
             self._broken = error
 
@@ -503,17 +509,11 @@ class _Connection:
             return data
         return data[sent:]
 
-    def _send_all(self, head: bytes, body: Buffer | Stretch, guard: Guard) -> None:
-        """Send head and body."""
-        if isinstance(body, Stretch):
-            pieces: Iterable[memoryview] = itertools.chain([memoryview(head)], body.pieces())
-        elif len(body) <= _WITH_HEAD:
-            pieces = [memoryview(head + body)]
-        else:
-            pieces = [memoryview(head), memoryview(body)]
+    def _send_all(self, chunks: Iterable[memoryview], guard: Guard) -> None:
+        """Send all chunks, in as many steps as it takes."""
         tls = _TLS_PIECE if isinstance(self._link, ssl.SSLSocket | NestedTls) else None
         most = _SMOOTH_PIECE if self._bandwidth else tls
-        for piece in pieces:
+        for piece in chunks:
             while piece:
                 if guard.is_expired():
                     raise Fault(Kind.PASSING, "the lease has to be renewed first")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from aind_data_transfer_service.settings.s3 import S3Settings
-from aind_data_transfer_service.storage.base import RECORDS
+from aind_data_transfer_service.storage.layout import RECORDS
 
 _TYPES = mimetypes.MimeTypes(filenames=())
 """Python's own table: the machine's would make objects differ from node to node."""

@@ -11,25 +11,17 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from urllib.parse import quote
+
+from aind_data_transfer_service.storage.s3.model import Keys
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
 EMPTY = hashlib.sha256().hexdigest()
 """What the signature of a request without a body says of it."""
 _PLAIN = re.compile(r"[\w/.~-]*", re.ASCII)
 _ALGORITHM = "AWS4-HMAC-SHA256"
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Credentials, as they are at one moment."""
-
-    access_key: str
-    secret_key: str = field(repr=False)
-    token: str | None = field(default=None, repr=False)
 
 
 class Clock:

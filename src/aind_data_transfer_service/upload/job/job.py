@@ -42,13 +42,9 @@ from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.source_paths.excluded_names import ExcludedNames
 from aind_data_transfer_service.source_paths.roots import SourceRoots
-from aind_data_transfer_service.storage.base import (
-    AssetState,
-    AssetStore,
-    Conduct,
-    key_problem,
-    open_store,
-)
+from aind_data_transfer_service.storage.base import AssetState, AssetStore, Conduct
+from aind_data_transfer_service.storage.layout import key_problem
+from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.upload.cli.request import find_bucket
 from aind_data_transfer_service.upload.job import preflight
 from aind_data_transfer_service.upload.job.documents import (

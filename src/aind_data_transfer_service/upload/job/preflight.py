@@ -21,12 +21,8 @@ from aind_data_transfer_service.errors import (
     TransferError,
 )
 from aind_data_transfer_service.plain_text import listed
-from aind_data_transfer_service.storage.base import (
-    AssetState,
-    AssetStore,
-    PreconditionFailed,
-    probe_key,
-)
+from aind_data_transfer_service.storage.base import AssetState, AssetStore, PreconditionFailed
+from aind_data_transfer_service.storage.layout import probe_key
 from aind_data_transfer_service.upload.manifest.manifest import Manifest
 from aind_data_transfer_service.upload.source.scan import Scan, shown
 

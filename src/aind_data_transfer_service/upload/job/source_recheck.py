@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 
 from aind_data_transfer_service.concurrency.daemon_thread import Pool
+from aind_data_transfer_service.concurrency.transfer_budget import cores
 from aind_data_transfer_service.errors import SourceChangedError
 from aind_data_transfer_service.upload.plan.items import FileItems, Item, ZipItem, sha256_of
 from aind_data_transfer_service.upload.plan.plan import Series
 from aind_data_transfer_service.upload.resume.sent_files import Arrivals
 from aind_data_transfer_service.upload.source.file_table import Files, Tree
-from aind_data_transfer_service.upload.transfer.budget import cores
 
 _BATCH = 1000
 """How many files are queued at once; there may be a million."""

@@ -23,15 +23,14 @@ import msgspec
 
 from aind_data_transfer_service.concurrency.daemon_thread import beside
 from aind_data_transfer_service.errors import DestinationError, TransferError, VerificationError
-from aind_data_transfer_service.storage.base import (
-    AssetStore,
-    StoredObject,
+from aind_data_transfer_service.storage.base import AssetStore, BufferBody
+from aind_data_transfer_service.storage.layout import (
     former_manifest_key,
     key_problem,
     manifest_key,
     record_folder,
-    same_etag,
 )
+from aind_data_transfer_service.storage.s3.model import StoredObject, same_etag
 from aind_data_transfer_service.upload.manifest.unlisted import Left
 
 T = TypeVar("T")
@@ -248,7 +247,7 @@ def write_lines(store: AssetStore, key: str, lines: Iterable[Content]) -> None:
         store.put(key, first)
     else:
         parts = itertools.chain((first, rest), pieces)
-        store.put_parts(key, parts, _PIECE)
+        store.put_parts(key, map(BufferBody, parts), _PIECE)
 
 
 def read_lines(store: AssetStore, key: str) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from aind_data_transfer_service.storage.base import StoredObject, bare_etag, same_etag
+from aind_data_transfer_service.storage.s3.model import StoredObject, bare_etag, same_etag
 from aind_data_transfer_service.upload.source.scan import shown
 
 _MOST = 1000

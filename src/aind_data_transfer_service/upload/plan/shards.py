@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-from aind_data_transfer_service.storage.base import AssetStore, StoredObject, record_folder
+from aind_data_transfer_service.storage.base import AssetStore
+from aind_data_transfer_service.storage.layout import record_folder
+from aind_data_transfer_service.storage.s3.model import StoredObject
 from aind_data_transfer_service.upload.manifest.manifest import (
     Content,
     Entry,

@@ -24,11 +24,8 @@ from aind_data_transfer_service.errors import (
     DestinationExistsError,
     TransferError,
 )
-from aind_data_transfer_service.storage.base import (
-    AssetState,
-    AssetStore,
-    StoredObject,
-    Unfinished,
+from aind_data_transfer_service.storage.base import AssetState, AssetStore
+from aind_data_transfer_service.storage.layout import (
     fence_of,
     former_manifest_key,
     is_own_probe,
@@ -37,6 +34,7 @@ from aind_data_transfer_service.storage.base import (
     mark_key,
     record_folder,
 )
+from aind_data_transfer_service.storage.s3.model import StoredObject, Unfinished
 from aind_data_transfer_service.storage.system_calls import has_no_locks
 from aind_data_transfer_service.upload.manifest.manifest import READ_BACK, Entry, Journal, Manifest
 from aind_data_transfer_service.upload.plan.shards import (

@@ -18,17 +18,15 @@ from pathlib import Path
 
 from aind_data_transfer_service.errors import DestinationError, RequestError, UploadError
 from aind_data_transfer_service.plain_text import listed
-from aind_data_transfer_service.storage.base import (
+from aind_data_transfer_service.storage.base import AssetState, AssetStore
+from aind_data_transfer_service.storage.layout import (
     RECORDS,
-    AssetState,
-    AssetStore,
-    StoredObject,
-    Unfinished,
     former_manifest_key,
     is_probe,
     manifest_key,
     mark_key,
 )
+from aind_data_transfer_service.storage.s3.model import StoredObject, Unfinished
 from aind_data_transfer_service.upload.job.preflight import check_conditions
 from aind_data_transfer_service.upload.plan.shards import transfer_journals
 from aind_data_transfer_service.upload.resume.asset_lock import (

@@ -31,12 +31,8 @@ from aind_data_transfer_service.errors import (
     TransferError,
     UploadError,
 )
-from aind_data_transfer_service.storage.base import (
-    AssetStore,
-    Guard,
-    PreconditionFailed,
-    fence_of,
-)
+from aind_data_transfer_service.storage.base import AssetStore, Guard, PreconditionFailed
+from aind_data_transfer_service.storage.layout import fence_of
 
 logger = logging.getLogger(__name__)
 

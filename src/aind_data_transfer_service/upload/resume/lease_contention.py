@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aind_data_transfer_service.errors import DestinationExistsError
-from aind_data_transfer_service.storage.base import AssetStore, probe_key, record_folder
+from aind_data_transfer_service.storage.base import AssetStore
+from aind_data_transfer_service.storage.layout import probe_key, record_folder
 from aind_data_transfer_service.upload.resume.lease import (
     Found,
     Record,

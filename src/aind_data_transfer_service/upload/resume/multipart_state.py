@@ -7,37 +7,14 @@ ends the job, the next one knows which parts it need not send.
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import msgspec
 
+from aind_data_transfer_service.storage.s3.model import Begun, Part
 from aind_data_transfer_service.upload.manifest.manifest import Forgotten, Journal
 from aind_data_transfer_service.upload.plan.plan import Series
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of an object that the server has."""
-
-    number: int
-    size: int
-    etag: str
-    checksum: str
-    """As S3 writes it; empty where the server does not tell."""
-
-
-@dataclass(frozen=True)
-class Begun:
-    """An upload in parts, as it was begun, and what of it has arrived."""
-
-    upload_id: str
-    part_size: int
-    algorithm: str
-    """How the parts are guarded."""
-    source: str
-    """What changes when the source does."""
-    parts: dict[int, Part] = field(default_factory=dict)
 
 
 class _Opened(msgspec.Struct, frozen=True, tag_field="note", tag="upload"):
@@ -117,9 +94,9 @@ class Ledger:
             if place is not None and items[place].fingerprint == begun.source
         }
 
-    def page(self, path: str, source: str) -> "Page":
-        """Open what is noted of one file."""
-        return Page(self, path, source)
+    def checkpoint_for(self, path: str, source: str) -> "FileCheckpoint":
+        """Return the checkpoint of one file."""
+        return FileCheckpoint(self, path, source)
 
     def begun(self, path: str, source: str) -> Begun | None:
         """Tell of the upload of a file that is still what it was."""
@@ -156,27 +133,27 @@ def noted_ids(journals: Iterable[Journal]) -> set[str]:
 
 
 @dataclass(frozen=True)
-class Page:
-    """What is noted of one file."""
+class FileCheckpoint:
+    """Remembers the multipart upload of one file."""
 
     ledger: Ledger
     path: str
     source: str
 
-    def begun(self) -> Begun | None:
-        """Tell what has begun of it."""
+    def state(self) -> Begun | None:
+        """Return the upload that can be resumed, if there is one."""
         return self.ledger.begun(self.path, self.source)
 
-    def begin(self, upload_id: str, part_size: int, algorithm: str) -> Self:
-        """Note that an upload begins."""
+    def start(self, upload_id: str, part_size: int, algorithm: str) -> Self:
+        """Record that an upload was created."""
         begun = Begun(upload_id, part_size, algorithm, self.source)
         self.ledger.note(_Opened(self.path, begun))
         return self
 
-    def add(self, upload_id: str, part: Part) -> None:
-        """Note that a part has arrived."""
+    def add_part(self, upload_id: str, part: Part) -> None:
+        """Record that the store has a part."""
         self.ledger.note(_Arrived(self.path, upload_id, part))
 
-    def close(self) -> None:
-        """Forget the upload: it is completed."""
+    def complete(self) -> None:
+        """Discard the state of the upload: it is completed."""
         self.ledger.close(self.path)

@@ -117,10 +117,10 @@ class Stretch:
     def __len__(self) -> int:
         return self._size
 
-    def first(self) -> Iterator[memoryview]:
-        """Read it for the first time: once, and after the one before it."""
+    def read_and_hash(self) -> Iterator[memoryview]:
+        """Read it for the first time: once, and after the part before it."""
         if self._buffers is None:
-            read = self.pieces()
+            read = self.chunks()
         else:
             self._kept = self._buffers.take(self._size)
             read = self._handle.fill(memoryview(self._kept)[: self._size], self._start)
@@ -128,14 +128,14 @@ class Stretch:
             self._on_piece(piece)
             yield piece
 
-    def pieces(self) -> Iterator[memoryview]:
-        """Give it once more."""
+    def chunks(self) -> Iterator[memoryview]:
+        """Return it again: from memory, or read once more."""
         if self._kept is not None:
             return iter([memoryview(self._kept)[: self._size]])
         return self._handle.pieces(self._start, self._size)
 
-    def forget(self) -> None:
-        """Note that nobody will read it any more."""
+    def release(self) -> None:
+        """Free its buffer, or its pages in the system's cache."""
         if self._buffers is None:
             self._handle.forget(self._start, self._size)
         elif self._kept is not None:

@@ -42,7 +42,7 @@ from aind_data_transfer_service.source_paths.roots import (
     keys_problem,
 )
 from aind_data_transfer_service.source_paths.similar import similar_hint
-from aind_data_transfer_service.storage.base import key_problem
+from aind_data_transfer_service.storage.layout import key_problem
 from aind_data_transfer_service.storage.system_calls import fresh_status, may_cache_attributes
 from aind_data_transfer_service.upload.source.confined_open import LED_AWAY, SourceReader
 from aind_data_transfer_service.upload.source.drive_retry import Drive, reason

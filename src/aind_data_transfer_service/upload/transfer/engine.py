@@ -17,15 +17,16 @@ from itertools import count
 
 from aind_data_transfer_service.concurrency.cancellation import Halt
 from aind_data_transfer_service.concurrency.daemon_thread import NO_THREAD, beside, start_thread
+from aind_data_transfer_service.concurrency.transfer_budget import Lane, Traffic, cores
 from aind_data_transfer_service.errors import CancelledError, TransferError, UploadError
-from aind_data_transfer_service.storage.base import AssetStore, Buffer, Unfinished, Window
+from aind_data_transfer_service.storage.base import AssetStore, Body, BufferBody
+from aind_data_transfer_service.storage.s3.model import Begun, Buffer, Unfinished, Window
 from aind_data_transfer_service.upload.manifest.manifest import Entry, utc
 from aind_data_transfer_service.upload.plan.items import Item, ZipItem
 from aind_data_transfer_service.upload.plan.plan import MEBI, PART_SIZE, in_order, part_size
-from aind_data_transfer_service.upload.resume.multipart_state import Begun, Ledger
+from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from aind_data_transfer_service.upload.source.file_parts import Buffers, Stretches
 from aind_data_transfer_service.upload.transfer.autoscaler import Crew
-from aind_data_transfer_service.upload.transfer.budget import Lane, Traffic, cores
 from aind_data_transfer_service.upload.transfer.progress import Progress
 
 MEMORY = 256 * MEBI
@@ -162,12 +163,15 @@ class Transfer:
         began, busy = time.monotonic(), time.thread_time()
         key, digest = f"{self._prefix}/{item.key}", _Digest()
         size = part_size(item.largest_size)
-        page = self._ledger.page(item.key, item.fingerprint) if self._ledger else None
+        ledger = self._ledger
+        checkpoint = ledger.checkpoint_for(item.key, item.fingerprint) if ledger else None
         pieces = self._parts(item, size, digest)
         on_part = partial(self._note_part, pieces)
-        etag = self._store.put_parts(key, pieces, size, self._traffic, page, on_part)
-        if page is not None:
-            page.close()
+        etag = self._store.put_parts(
+            key, pieces, size, self._traffic, checkpoint, on_part, pieces.held
+        )
+        if checkpoint is not None:
+            checkpoint.complete()
         moment = utc(item.mtime_ns)
         version, target = item.version, item.target
         entry = Entry(item.key, digest.size, digest.sha256, moment, etag, version, target)
@@ -376,7 +380,7 @@ def gathered(pieces: Iterable[bytes], size: int) -> Iterator[memoryview]:
         yield memoryview(buffer)[:used]
 
 
-class _Archive(Iterable[Buffer]):
+class _Archive(Iterable[Body]):
     """The parts of an archive that is made on the way, and what each has of the source.
 
     Parameters
@@ -395,14 +399,19 @@ class _Archive(Iterable[Buffer]):
         self.source_sizes: list[int] = []
         """How many bytes of the source were read for each part that was given."""
 
-    def __iter__(self) -> Iterator[Buffer]:
+    @property
+    def held(self) -> int:
+        """What each counts for in memory."""
+        return self._size
+
+    def __iter__(self) -> Iterator[Body]:
         """Give the parts in their order."""
         pieces = self._pieces(min(self._size, _LONGEST_READ), self._note_read)
         parts = pieces if self._size <= _LONGEST_READ else gathered(pieces, self._size)
         for part in parts:
             self.source_sizes.append(self._read)
             self._read = 0
-            yield part
+            yield BufferBody(part)
 
     def _note_read(self, size: int) -> None:
         """Count bytes of the source."""

@@ -23,14 +23,14 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.plain_text import listed
 from aind_data_transfer_service.settings.upload import UploadSettings
-from aind_data_transfer_service.storage.base import (
-    AssetStore,
+from aind_data_transfer_service.storage.base import AssetStore
+from aind_data_transfer_service.storage.layout import (
     former_manifest_key,
     manifest_key,
     mark_key,
-    open_store,
     record_folder,
 )
+from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3.parallel_list import APART
 from aind_data_transfer_service.upload.cli.runner import as_program
 from aind_data_transfer_service.upload.manifest.manifest import DOCUMENT, READ_BACK, Entry, Manifest

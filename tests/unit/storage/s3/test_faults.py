@@ -8,21 +8,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
+from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import CancelledError, DestinationError, TransferError
-from aind_data_transfer_service.storage.base import (
-    Conduct,
-    Guard,
-    PreconditionFailed,
-    S3Keys,
-    open_store,
-)
+from aind_data_transfer_service.storage.base import BufferBody, Conduct, Guard, PreconditionFailed
 from aind_data_transfer_service.storage.multipart import agreed, composite_etag
+from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3 import http
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
+from aind_data_transfer_service.storage.s3.model import Begun, Part, S3Keys
 from aind_data_transfer_service.upload.job.preflight import check_conditions
 from aind_data_transfer_service.upload.manifest.manifest import Journal
-from aind_data_transfer_service.upload.resume.multipart_state import Begun, Ledger, Part
-from aind_data_transfer_service.upload.transfer.budget import Traffic
+from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from tests.support import free_port, slow
 from tests.support.scripted import OK, Scripted, refusal, reply
 
@@ -396,7 +392,7 @@ class TestParts(FaultTest):
     def put(self, *replies, parts=(b"1" * MEBI, b"2")):
         """Send an object of two parts, one after the other."""
         store = self.open(self.BEGUN, *replies)
-        return store.put_parts("a/x", iter(parts), MEBI, Traffic(1, 4 * MEBI))
+        return store.put_parts("a/x", map(BufferBody, parts), MEBI, Traffic(1, 4 * MEBI))
 
     def methods(self):
         """Tell what was asked."""
@@ -433,11 +429,13 @@ class TestParts(FaultTest):
         head = (f"HTTP/1.1 200 OK\r\n{lines}\r\n\r\n".encode(),)
         store = self.open(refusal(404, "NoSuchUpload"), head, head)
         folder = self.enterContext(TemporaryDirectory())
-        page = Ledger(self.enterContext(Journal(Path(folder) / "journal"))).page("x", "v1")
-        page.begin("u", MEBI, "CRC64NVME")
+        page = Ledger(self.enterContext(Journal(Path(folder) / "journal"))).checkpoint_for(
+            "x", "v1"
+        )
+        page.start("u", MEBI, "CRC64NVME")
         for part in parts:
-            page.add("u", part)
-        pieces = iter((b"1" * MEBI, b"2"))
+            page.add_part("u", part)
+        pieces = map(BufferBody, (b"1" * MEBI, b"2"))
         found = store.put_parts("a/x", pieces, MEBI, Traffic(1, 4 * MEBI), page)
         self.assertEqual(found, f'"{etag}"')
         self.assertEqual(self.methods(), ["GET", "HEAD", "HEAD"])

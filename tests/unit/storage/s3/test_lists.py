@@ -8,12 +8,13 @@ from xml.sax.saxutils import escape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import DestinationError, TransferError
+from aind_data_transfer_service.storage.base import BufferBody
 from aind_data_transfer_service.storage.s3.http_response import Reply
 from aind_data_transfer_service.storage.s3.parallel_list import PageGuard
 from aind_data_transfer_service.storage.s3.responses import read_objects
 from aind_data_transfer_service.storage.s3.retry import Fault
-from aind_data_transfer_service.upload.transfer.budget import Traffic
 from tests.support import slow
 from tests.support.scripted import OK, refusal, reply
 from tests.unit.storage.s3.test_faults import MEBI, FaultTest
@@ -168,7 +169,7 @@ class TestLists(FaultTest):
         gone = refusal(404, "NoSuchUpload")
         store = self.open(begun, OK, gone, reply(404), parts, parts)
         with self.assertRaisesRegex(TransferError, "the list does not end"):
-            store.put_parts("a", [b"1"], MEBI, Traffic(1, 4 * MEBI))
+            store.put_parts("a", [BufferBody(b"1")], MEBI, Traffic(1, 4 * MEBI))
 
     def test_keys_that_are_listed_twice_are_listed_once(self):
         first = page_of(entry_of("a/1"), entry_of("a/2"), entry_of("a/1"), token="t")
@@ -200,10 +201,12 @@ class TestLists(FaultTest):
         for before in (b" \n " * 50, b"\xef\xbb\xbf", b"\n\xef\xbb\xbf ", b"<!-- a\nb -->\n"):
             with self.subTest(before=before):
                 store = self.open(begun, OK, reply(200, before + made))
-                self.assertEqual(store.put_parts("a", [b"1"], MEBI, Traffic(1, MEBI)), '"w"')
+                self.assertEqual(
+                    store.put_parts("a", [BufferBody(b"1")], MEBI, Traffic(1, MEBI)), '"w"'
+                )
                 self.assertEqual(self.told, [])
                 error = b'<?xml version="1.0"?><Error><Code>InvalidPart</Code></Error>'
                 store = self.open(begun, OK, reply(200, before + error), reply(204))
                 with self.assertRaisesRegex(TransferError, "InvalidPart"):
-                    store.put_parts("a", [b"1"], MEBI, Traffic(1, MEBI))
+                    store.put_parts("a", [BufferBody(b"1")], MEBI, Traffic(1, MEBI))
                 self.told.clear()

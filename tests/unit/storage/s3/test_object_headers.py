@@ -7,15 +7,17 @@ from unittest.mock import patch
 
 from pydantic import ValidationError
 
+from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import DestinationError
 from aind_data_transfer_service.settings.env_policy import is_administrators, shared_variables
 from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.settings.upload import UploadSettings
-from aind_data_transfer_service.storage.base import Conduct, S3Keys, Window, open_store
+from aind_data_transfer_service.storage.base import BufferBody, Conduct
+from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3.http import Reply, Wire
+from aind_data_transfer_service.storage.s3.model import S3Keys, Window
 from aind_data_transfer_service.storage.s3.object_headers import content_type
 from aind_data_transfer_service.upload.job.preflight import probe
-from aind_data_transfer_service.upload.transfer.budget import Traffic
 from tests.support.scripted import OK, Scripted, refusal, reply
 
 KEYS = S3Keys("key", "secret", region="us-east-1")
@@ -99,8 +101,10 @@ class TestWhere(HeadersTest):
         store = self.open(answer, **ALL)
         store.put("a/doc.json", b"{}")
         list(store.put_all([("a/b/movie.avi", b"1")], Window()))
-        store.put_parts("a/large.tiff", iter([b"1"]), 1 << 20, Traffic(1, 4 << 20))
-        store.put_parts(".transfer/a/manifest.jsonl", iter([b"1"]), 1 << 20, Traffic(1, 4 << 20))
+        store.put_parts("a/large.tiff", [BufferBody(b"1")], 1 << 20, Traffic(1, 4 << 20))
+        store.put_parts(
+            ".transfer/a/manifest.jsonl", [BufferBody(b"1")], 1 << 20, Traffic(1, 4 << 20)
+        )
         store.get("a/x")
         list(store.objects("a"))
         list(store.unfinished("a"))
@@ -136,7 +140,7 @@ class TestWhere(HeadersTest):
         answers = iter((OK, begun, OK, done))
         store = self.open(lambda head: next(answers))
         store.put("a/x", b"1")
-        store.put_parts("a/y", iter([b"1"]), 1 << 20, Traffic(1, 4 << 20))
+        store.put_parts("a/y", [BufferBody(b"1")], 1 << 20, Traffic(1, 4 << 20))
         for head in (self.server.requests[0], self.server.requests[2]):
             self.assertIn(b"\nx-amz-sdk-checksum-algorithm: CRC64NVME\n", head)
             self.assertIn(b"\nx-amz-checksum-crc64nvme: ", head)

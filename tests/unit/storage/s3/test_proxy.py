@@ -5,10 +5,12 @@ import os
 import unittest
 from unittest.mock import patch
 
+from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import DestinationError, TransferError
-from aind_data_transfer_service.storage.base import Conduct, S3Keys, open_store
+from aind_data_transfer_service.storage.base import BufferBody, Conduct
+from aind_data_transfer_service.storage.open import open_store
+from aind_data_transfer_service.storage.s3.model import S3Keys
 from aind_data_transfer_service.storage.s3.proxy import find_proxy, is_excluded
-from aind_data_transfer_service.upload.transfer.budget import Traffic
 from tests.support import free_port, slow
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.https import ca_file, server_context
@@ -228,5 +230,5 @@ class TestTunnels(ProxyTest):
         with ForwardProxy(self.server.port, tls=server_context()) as proxy:
             parts = [os.urandom(1 << 20) for _ in range(3)]
             store = self.through(proxy)
-            etag = store.put_parts("a/x", iter(parts), 1 << 20, Traffic(2, 4 << 20))
+            etag = store.put_parts("a/x", map(BufferBody, parts), 1 << 20, Traffic(2, 4 << 20))
         self.assertEqual(etag, '"whole"')

@@ -8,11 +8,12 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import DestinationError, TerminatedError, TransferError
+from aind_data_transfer_service.storage.base import BufferBody
 from aind_data_transfer_service.storage.s3 import client
 from aind_data_transfer_service.storage.s3.http_response import ResponseReader
 from aind_data_transfer_service.upload.cli.shutdown import Halted
-from aind_data_transfer_service.upload.transfer.budget import Traffic
 from tests.support import slow
 from tests.support.scripted import OK, reply
 from tests.unit.storage.s3.test_faults import MEBI, FaultTest
@@ -317,7 +318,9 @@ class TestWithoutEnd(FaultTest):
 
         begun = reply(200, b"<R><UploadId>u</UploadId></R>")
         store = self.open(begun, OK, slowly, seconds=1.0)
-        self.assertEqual(store.put_parts("a", [b"1"], MEBI, Traffic(1, 4 * MEBI)), '"whole"')
+        self.assertEqual(
+            store.put_parts("a", [BufferBody(b"1")], MEBI, Traffic(1, 4 * MEBI)), '"whole"'
+        )
         self.assertEqual(self.told, [])
 
     def test_a_head_without_end_is_broken_off(self):

@@ -10,7 +10,8 @@ from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aind_data_transfer_service.storage.s3.sigv4 import Clock, Keys, encode_path, encode_query, sign
+from aind_data_transfer_service.storage.s3.model import Keys
+from aind_data_transfer_service.storage.s3.sigv4 import Clock, encode_path, encode_query, sign
 
 MOMENT = 1_790_000_000
 NAMES = st.text("aZ09 ü~+&=%/'()*!@:;,?#", max_size=12)

@@ -12,6 +12,7 @@ import weakref
 from unittest.mock import patch
 
 from aind_data_transfer_service.concurrency.cancellation import Halt
+from aind_data_transfer_service.concurrency.transfer_budget import Lane, Traffic
 from aind_data_transfer_service.errors import (
     CancelledError,
     DestinationExistsError,
@@ -21,7 +22,6 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.upload.cli import shutdown as module
 from aind_data_transfer_service.upload.cli.shutdown import SIGNALS, Halted, Shutdown
-from aind_data_transfer_service.upload.transfer.budget import Lane, Traffic
 from tests.support import slow
 from tests.support.threads import limit_threads
 

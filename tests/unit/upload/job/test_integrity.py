@@ -16,7 +16,7 @@ from aind_data_transfer_service.errors import (
     TransferError,
     VerificationError,
 )
-from aind_data_transfer_service.storage.base import manifest_key, mark_key, record_folder
+from aind_data_transfer_service.storage.layout import manifest_key, mark_key, record_folder
 from aind_data_transfer_service.storage.local_store import LocalAssetStore
 from aind_data_transfer_service.upload.job import job
 from aind_data_transfer_service.upload.job.events import Events, Kind, Step

@@ -24,7 +24,7 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.metadata.schemas import RECORD
 from aind_data_transfer_service.metadata.validation import problems_of
-from aind_data_transfer_service.storage.base import mark_key
+from aind_data_transfer_service.storage.layout import mark_key
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.job.job import UploadJob
 from aind_data_transfer_service.upload.job.preflight import check_session

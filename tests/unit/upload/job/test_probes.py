@@ -7,8 +7,9 @@ import uuid
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import DestinationExistsError
-from aind_data_transfer_service.storage import base as store_module
-from aind_data_transfer_service.storage.base import AssetStore, record_folder
+from aind_data_transfer_service.storage import layout as store_module
+from aind_data_transfer_service.storage.base import AssetStore
+from aind_data_transfer_service.storage.layout import record_folder
 from aind_data_transfer_service.storage.local_store import LocalAssetStore
 from aind_data_transfer_service.upload.job.job import UploadJob
 from aind_data_transfer_service.upload.resume.lease_contention import silent_for

@@ -13,7 +13,8 @@ from aind_data_transfer_service.errors import (
     SourceChangedError,
     TransferError,
 )
-from aind_data_transfer_service.storage.base import manifest_key
+from aind_data_transfer_service.storage.layout import manifest_key
+from aind_data_transfer_service.storage.s3.model import Part
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.manifest.manifest import (
     Entry,
@@ -22,7 +23,7 @@ from aind_data_transfer_service.upload.manifest.manifest import (
     write_manifest,
 )
 from aind_data_transfer_service.upload.plan.shards import Shard, ShardRecords, write_record
-from aind_data_transfer_service.upload.resume.multipart_state import Ledger, Part
+from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from tests.support.transfer import PREFIX, TransferTestCase
 from tests.unit.upload.verify.test_audit import AuditTestCase
 
@@ -116,9 +117,9 @@ class TestDamagedNotes(TransferTestCase):
         super().setUp()
         self.file = self.folder / "journal"
         self.journal = self.enterContext(Journal(self.file))
-        page = Ledger(self.journal).page("a", "v1").begin("id", 8, "CRC64NVME")
+        page = Ledger(self.journal).checkpoint_for("a", "v1").start("id", 8, "CRC64NVME")
         for number in (1, 2, 3):
-            page.add("id", Part(number, 8, '"e"', "c"))
+            page.add_part("id", Part(number, 8, '"e"', "c"))
 
     def test_a_damaged_line_has_one_part_sent_again(self):
         lines = self.file.read_bytes().splitlines(keepends=True)

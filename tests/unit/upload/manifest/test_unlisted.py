@@ -13,13 +13,13 @@ from aind_data_transfer_service.errors import (
     TransferError,
     VerificationError,
 )
-from aind_data_transfer_service.storage.base import (
-    StoredObject,
+from aind_data_transfer_service.storage.layout import (
     former_manifest_key,
     manifest_key,
     record_folder,
 )
 from aind_data_transfer_service.storage.local_store import LocalAssetStore
+from aind_data_transfer_service.storage.s3.model import StoredObject
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.manifest import unlisted
 from aind_data_transfer_service.upload.manifest.manifest import (

@@ -22,7 +22,8 @@ from aind_data_transfer_service.errors import (
     VerificationError,
 )
 from aind_data_transfer_service.settings.upload import UploadSettings
-from aind_data_transfer_service.storage.base import AssetState, mark_key, record_folder
+from aind_data_transfer_service.storage.base import AssetState
+from aind_data_transfer_service.storage.layout import mark_key, record_folder
 from aind_data_transfer_service.upload.job.job import UploadJob
 from aind_data_transfer_service.upload.plan.items import FileItem
 from aind_data_transfer_service.upload.plan.shards import (

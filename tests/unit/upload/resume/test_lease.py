@@ -22,14 +22,10 @@ from aind_data_transfer_service.errors import (
     TransferError,
 )
 from aind_data_transfer_service.jobs.event_parser import read_events
-from aind_data_transfer_service.storage.base import (
-    AssetState,
-    Unfinished,
-    manifest_key,
-    mark_key,
-    record_folder,
-)
+from aind_data_transfer_service.storage.base import AssetState, BufferBody
+from aind_data_transfer_service.storage.layout import manifest_key, mark_key, record_folder
 from aind_data_transfer_service.storage.local_store import LocalAssetStore
+from aind_data_transfer_service.storage.s3.model import Unfinished
 from aind_data_transfer_service.upload.job.events import Events, Kind, Step
 from aind_data_transfer_service.upload.job.job import UploadJob
 from aind_data_transfer_service.upload.resume import lease, lease_contention
@@ -392,7 +388,7 @@ class TestLease(LeaseTestCase):
             for change in (
                 held.check,
                 lambda: store.put(f"{PREFIX}/a", b"x"),
-                lambda: store.put_parts(f"{PREFIX}/a", [b"x"], 1),
+                lambda: store.put_parts(f"{PREFIX}/a", [BufferBody(b"x")], 1),
                 lambda: store.delete([KEY]),
                 lambda: store.delete_matching({KEY: read_lease(store, KEY).etag}),
                 lambda: store.abort(Unfinished(PREFIX, f"{PREFIX}~1")),

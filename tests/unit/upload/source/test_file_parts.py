@@ -41,11 +41,11 @@ class TestStretches(TransferTestCase):
         buffers = Buffers(kept) if kept else None
         with patch.object(file_parts, "_PIECE", piece):
             for part in self.cut(data, size, lambda each: told.append(bytes(each)), buffers):
-                checksum = Algorithm.CRC64NVME.of(part)
-                again = b"".join(map(bytes, part.pieces()))
+                checksum = Algorithm.CRC64NVME.of_chunks(part.read_and_hash())
+                again = b"".join(map(bytes, part.chunks()))
                 self.assertEqual(len(part), len(again))
                 self.assertEqual(checksum, Algorithm.CRC64NVME.of(again))
-                part.forget()
+                part.release()
                 parts.append(again)
         self.assertEqual((b"".join(told), b"".join(parts)), (data, data))
         self.assertTrue(all(len(each) == size for each in parts[:-1]))
@@ -64,23 +64,25 @@ class TestStretches(TransferTestCase):
         buffers = Buffers(60)
         first, second, third = self.cut(b"x" * 180, 60, buffers=buffers)
         kept = [
-            memoryview(next(part.pieces())).obj for part in (first, second) if list(part.first())
+            memoryview(next(part.chunks())).obj
+            for part in (first, second)
+            if list(part.read_and_hash())
         ]
         self.assertIsNot(kept[0], kept[1])
-        first.forget()
-        list(third.first())
-        self.assertIs(next(third.pieces()).obj, kept[0])
+        first.release()
+        list(third.read_and_hash())
+        self.assertIs(next(third.chunks()).obj, kept[0])
 
     def test_what_becomes_shorter_is_told(self):
         part = next(iter(self.cut(b"x" * 100, 60)))
         os.truncate(self.path, 30)
         with self.assertRaisesRegex(SourceChangedError, "became shorter"):
-            list(part.first())
+            list(part.read_and_hash())
 
     def test_what_vanishes_or_cannot_be_read_is_told(self):
         whole = self.cut(b"x" * 100, 60)
         parts = iter(whole)
-        list(next(parts).first()), next(parts)
+        list(next(parts).read_and_hash()), next(parts)
         self.path.unlink()
         with self.assertRaisesRegex(SourceChangedError, "vanished while it was read"):
             next(parts)
@@ -90,7 +92,7 @@ class TestStretches(TransferTestCase):
         fault = patch("os.preadv", side_effect=OSError(5, "Input/output error"))
         with fault, patch.object(drive_retry, "DELAYS", (0.0, 0.0)):
             with self.assertRaisesRegex(SourceError, "cannot be read: Input/output error"):
-                list(part.pieces())
+                list(part.chunks())
 
 
 class TestJob(TransferTestCase):

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import SourceChangedError, TransferError
-from aind_data_transfer_service.storage.base import StoredObject
+from aind_data_transfer_service.storage.s3.model import StoredObject
 from aind_data_transfer_service.upload.manifest.manifest import Entry, Journal
 from aind_data_transfer_service.upload.plan.estimate import estimate
 from aind_data_transfer_service.upload.plan.items import FileItem, FileItems, ZipItem, items_of

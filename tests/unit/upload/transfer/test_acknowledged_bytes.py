@@ -5,15 +5,17 @@ import threading
 from unittest.mock import patch
 
 from aind_data_transfer_service.concurrency.daemon_thread import beside
+from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import TransferError
-from aind_data_transfer_service.storage.base import Conduct, S3Keys, open_store
+from aind_data_transfer_service.storage.base import BufferBody, Conduct
+from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
+from aind_data_transfer_service.storage.s3.model import Part, S3Keys
 from aind_data_transfer_service.upload.manifest.manifest import Journal
 from aind_data_transfer_service.upload.plan.items import FileItem, ZipItem
 from aind_data_transfer_service.upload.plan.plan import MEBI, PART_SIZE
-from aind_data_transfer_service.upload.resume.multipart_state import Ledger, Part
+from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from aind_data_transfer_service.upload.source.scan import scan
-from aind_data_transfer_service.upload.transfer.budget import Traffic
 from aind_data_transfer_service.upload.transfer.engine import Transfer
 from aind_data_transfer_service.upload.transfer.progress import Progress
 from tests.support import wait_until
@@ -149,14 +151,16 @@ class TestAcknowledged(TransferTestCase):
         )
         answers = [reply(200, f"<R>{listed}</R>".encode()), OK, DONE]
         store = self.open(answers)
-        page = Ledger(self.enterContext(Journal(self.folder / "journal"))).page("x", "v1")
-        page.begin("u", MEBI, "CRC64NVME")
+        page = Ledger(self.enterContext(Journal(self.folder / "journal"))).checkpoint_for("x", "v1")
+        page.start("u", MEBI, "CRC64NVME")
         for number in (1, 2):
             checksum = Algorithm.CRC64NVME.of(pieces[number - 1])
-            page.add("u", Part(number, MEBI, '"e"', checksum))
+            page.add_part("u", Part(number, MEBI, '"e"', checksum))
         told = []
         traffic = Traffic(1, 4 * MEBI)
-        store.put_parts("p/x", pieces, MEBI, traffic, page, lambda *part: told.append(part))
+        store.put_parts(
+            "p/x", map(BufferBody, pieces), MEBI, traffic, page, lambda *part: told.append(part)
+        )
         self.assertEqual(told, [(1, MEBI, False), (2, MEBI, False), (3, 1, True)])
         progress = Progress(1, 100, lambda figures: None, bar=False, clock=lambda: self.seconds)
         progress.already(0, 60)
@@ -208,7 +212,7 @@ class TestAcknowledged(TransferTestCase):
         def parts():
             for data in (b"12", b"3"):
                 seen.append(list(told))
-                yield data
+                yield BufferBody(data)
 
         store.put_parts("p/x", parts(), 2, on_part=lambda *part: told.append(part))
         self.assertEqual(seen, [[], [(1, 2, True)]])

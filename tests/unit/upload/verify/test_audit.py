@@ -11,13 +11,9 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import DestinationError, ExitCode, RequestError
-from aind_data_transfer_service.storage.base import (
-    StoredObject,
-    former_manifest_key,
-    manifest_key,
-    mark_key,
-)
+from aind_data_transfer_service.storage.layout import former_manifest_key, manifest_key, mark_key
 from aind_data_transfer_service.storage.local_store import LocalAssetStore
+from aind_data_transfer_service.storage.s3.model import StoredObject
 from aind_data_transfer_service.upload.manifest.manifest import Entry, Manifest, write_manifest
 from aind_data_transfer_service.upload.verify import audit
 from aind_data_transfer_service.upload.verify.compare import differences

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.concurrency.cancellation import Halt
+from aind_data_transfer_service.concurrency.rate_limit import TokenBucket
+from aind_data_transfer_service.concurrency.transfer_budget import Lane, Traffic, cores
 from aind_data_transfer_service.configs.units import byte_count, bytes_per_second
 from aind_data_transfer_service.errors import CancelledError, TimeLimitError
-from aind_data_transfer_service.upload.transfer.budget import Lane, TokenBucket, Traffic, cores
 
 
 class TestQuantities(unittest.TestCase):

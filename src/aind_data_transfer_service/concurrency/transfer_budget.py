@@ -6,7 +6,6 @@ and connections are shared out between the small files and the parts of large on
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -14,11 +13,6 @@ from enum import StrEnum
 from aind_data_transfer_service.concurrency.cancellation import Halt
 from aind_data_transfer_service.errors import CancelledError
 
-REQUESTS_PER_SECOND = 3500
-"""What Amazon takes of writing requests beneath one prefix (its guide, "Optimizing Amazon S3
-performance"). Other servers say so when they have enough, and are obeyed."""
-_SMOOTH = 0.05
-"""Seconds' worth of tokens that may gather: more would come as a burst."""
 _SLOW_LINK, _SLOW_ANSWER = 800e6, 0.002
 """Whoever sends parts waits for the link where fewer bytes than this go out each second, or for the
 store where its answer takes longer than so many seconds."""
@@ -31,38 +25,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-class TokenBucket:
-    """Lets through so many a second, from all threads together.
-
-    Parameters
-    ----------
-    rate : float
-        How many a second.
-    clock, sleep : Callable
-        Seconds that only grow, and a way to spend some.
-    """
-
-    def __init__(
-        self,
-        rate: float,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ):
-        self.rate = rate
-        self._clock, self._sleep = clock, sleep
-        self._lock = threading.Lock()
-        self._next = clock()
-
-    def take(self, count: float = 1, halt: threading.Event | None = None) -> None:
-        """Wait until so many may go, or until `halt` is set."""
-        with self._lock:
-            now = self._clock()
-            begin = max(self._next, now - _SMOOTH)
-            self._next = begin + count / self.rate
-        if begin > now:
-            (self._sleep if halt is None else halt.wait)(begin - now)
 
 
 class Lane(StrEnum):
