@@ -16,9 +16,8 @@ napoleon_use_ivar = True
 autodoc_default_options = {"ignore-module-all": True, "show-inheritance": True}
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
-exclude_patterns = [
-    "aind_data_transfer_service.jobs.store.migrations*"
-]  # run by Alembic, not imported
+# Migrations are run by Alembic, not imported.
+exclude_patterns = ["aind_data_transfer_service.jobs.store.migrations*"]
 suppress_warnings = ["toc.excluded", "ref.python", "ref.ref"]
 
 html_theme = "furo"

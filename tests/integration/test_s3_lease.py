@@ -14,11 +14,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from aind_data_transfer_service.cli import main
-from aind_data_transfer_service.errors import (
-    DestinationExistsError,
-    ExitCode,
-    TransferError,
-)
+from aind_data_transfer_service.errors import DestinationExistsError, ExitCode, TransferError
 from aind_data_transfer_service.storage.base import AssetState, PreconditionFailed
 from aind_data_transfer_service.storage.layout import mark_key
 from aind_data_transfer_service.storage.s3.model import Unfinished

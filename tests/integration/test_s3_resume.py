@@ -12,12 +12,7 @@ import time
 import uuid
 from unittest.mock import patch
 
-from aind_data_transfer_service.errors import (
-    ExitCode,
-    SourceError,
-    TerminatedError,
-    TransferError,
-)
+from aind_data_transfer_service.errors import ExitCode, SourceError, TerminatedError, TransferError
 from aind_data_transfer_service.storage.s3.client import S3Client
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.job.send_and_verify import Delivery

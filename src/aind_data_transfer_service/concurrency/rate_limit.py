@@ -7,7 +7,6 @@ from collections.abc import Callable
 REQUESTS_PER_SECOND = 3500
 """What Amazon takes of writing requests beneath one prefix (its guide, "Optimizing Amazon S3
 performance"). Other servers say so when they have enough, and are obeyed."""
-
 _SMOOTH = 0.05
 """Seconds' worth of tokens that may gather: more would come as a burst."""
 

@@ -12,9 +12,7 @@ from typing import Any
 
 RECORDS = ".transfer"
 """The folder of a bucket that holds what is known of its assets."""
-
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ufffe\uffff]")
-
 _PROCESS = uuid.uuid4().hex[:16]
 """Begins the names of this process's probes."""
 

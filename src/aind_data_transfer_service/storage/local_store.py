@@ -5,13 +5,8 @@ so that nothing half-written ever bears an asset's name. An ETag is made of size
 writing, which no drive invents as it may invent inode numbers. Zeros are left out as holes.
 """
 
-import contextlib
-import ctypes
-import errno
-import fcntl
 import itertools
 import os
-import random
 import shutil
 import threading
 import time
@@ -19,10 +14,8 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import IO
 
 from aind_data_transfer_service.concurrency.rate_limit import TokenBucket
 from aind_data_transfer_service.concurrency.transfer_budget import Traffic
@@ -36,29 +29,22 @@ from aind_data_transfer_service.storage.base import (
     PreconditionFailed,
 )
 from aind_data_transfer_service.storage.layout import RECORDS
+from aind_data_transfer_service.storage.local_files import (
+    LOCK_PAUSE,
+    etag_from,
+    lock_file,
+    modified_at,
+    move_file,
+    settle_record,
+    status_of,
+    sync_disk,
+    write_all,
+)
 from aind_data_transfer_service.storage.s3.model import Buffer, StoredObject, Unfinished
-from aind_data_transfer_service.storage.system_calls import has_no_locks, rename_new
 
 _PATH_LIMIT = 4095
-_MOVES = 50
 _AT_HAND = 2
 """Parts in memory while one is written: that and the next."""
-_SMOOTH_PIECE = 1 << 16
-_PIECE = 1 << 20
-"""What is written in one go at most: for more, Linux looked for huge pages, at three times the
-cost."""
-_ZEROS = bytes(_PIECE)
-_LEAST_HOLE = 1 << 16
-"""Shorter pieces are written even if they are zeros."""
-_SAMPLES, _SAMPLE = 16, 1 << 12
-"""Bytes across a piece, and then at its start, that are looked at before all of it is compared."""
-_NO_LINKS = frozenset(
-    {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EMLINK, errno.EACCES}
-)
-"""What a file system without hard links says."""
-_TENTH_NS = 100_000_000
-_LONGEST_LOCK, _LOCK_PAUSE = 10.0, 0.01
-"""Seconds that another process may hold the lock of a bucket, and between two attempts."""
 _LONGEST_HOLD = 0.1
 """Seconds for which the lock of a bucket is held to delete files, before others may have it."""
 _OWNED = "~"  # stands in no asset's name
@@ -104,7 +90,10 @@ class LocalAssetStore(AssetStore):
                         else:
                             status = entry.stat(follow_symlinks=False)
                             yield StoredObject(
-                                entry.path[root:], status.st_size, _etag(status), _modified(status)
+                                entry.path[root:],
+                                status.st_size,
+                                etag_from(status),
+                                modified_at(status),
                             )
             except (FileNotFoundError, NotADirectoryError):
                 continue
@@ -155,7 +144,7 @@ class LocalAssetStore(AssetStore):
         """Read a file and its ETag."""
         try:
             with open(self._path(key), "rb") as file:
-                return file.read(), _etag(os.fstat(file.fileno()))
+                return file.read(), etag_from(os.fstat(file.fileno()))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -205,7 +194,7 @@ class LocalAssetStore(AssetStore):
             with self._exclusive():
                 others += self._delete_some(waiting)
             if waiting:
-                time.sleep(2 * _LOCK_PAUSE)  # a process that waits for the lock tries it meanwhile
+                time.sleep(2 * LOCK_PAUSE)  # a process that waits for the lock tries it meanwhile
         return others
 
     def _delete_some(self, waiting: deque[tuple[str, str]]) -> Iterator[str]:
@@ -224,7 +213,7 @@ class LocalAssetStore(AssetStore):
     def _etag_of(self, key: str) -> str | None:
         """Return the ETag of a file; None if there is none."""
         try:
-            return _etag(_status(self._path(key)))
+            return etag_from(status_of(self._path(key)))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -241,7 +230,7 @@ class LocalAssetStore(AssetStore):
         except OSError as error:
             raise TransferError(f"{path} cannot be written: {error.strerror}") from error
         with lock:
-            self.conditional = _lock(lock, path)
+            self.conditional = lock_file(lock, path)
             yield
 
     def delete(self, keys: Sequence[str]) -> None:
@@ -281,7 +270,7 @@ class LocalAssetStore(AssetStore):
         """Have the system write this disk, and no other; nothing is coming in any more."""
         self.clear_unfinished(prefix)
         try:
-            _sync(self._folder)
+            sync_disk(self._folder)
         except OSError as error:
             raise TransferError(f"{self._folder} cannot be written: {error.strerror}") from error
 
@@ -331,45 +320,23 @@ class LocalAssetStore(AssetStore):
                 with open(incoming, "xb", buffering=0) as file:
                     ends_in_hole = False
                     for part in parts:
-                        ends_in_hole = self._write_all(file.fileno(), part)
+                        ends_in_hole = write_all(file.fileno(), part, self._bandwidth)
                     if ends_in_hole:
                         os.ftruncate(file.fileno(), os.lseek(file.fileno(), 0, os.SEEK_CUR))
                     if is_record:
-                        _settle_record(file.fileno())
+                        settle_record(file.fileno())
                 self.guard.check()
-                _move(incoming, path, new)
+                move_file(incoming, path, new)
             except BaseException:
                 incoming.unlink(missing_ok=True)
                 raise
-            return _etag(os.stat(path))
+            return etag_from(os.stat(path))
         except FileExistsError:
             if new:
                 raise
             raise TransferError(f"{path} cannot be written: a file is where a folder must be")
         except OSError as error:
             raise TransferError(f"{path} cannot be written: {error.strerror}")
-
-    def _write_all(self, descriptor: int, data: Buffer) -> bool:
-        """Write every byte, however little the system takes at a time, and seek over zeros.
-
-        Returns
-        -------
-        bool
-            Whether the end was left out, so that the file still has to be given its size.
-        """
-        view, is_hole = memoryview(data), False
-        while view:
-            piece = view[: _SMOOTH_PIECE if self._bandwidth else _PIECE]
-            is_hole = len(piece) >= _LEAST_HOLE and _is_zero(piece)
-            if is_hole:
-                os.lseek(descriptor, len(piece), os.SEEK_CUR)
-                view = view[len(piece) :]
-                continue
-            count = os.write(descriptor, piece)
-            if self._bandwidth:
-                self._bandwidth.take(count)
-            view = view[count:]
-        return is_hole
 
 
 def _pieces(parts: Iterable[Body], on_part: OnPart | None = None) -> Iterator[Buffer]:
@@ -379,133 +346,3 @@ def _pieces(parts: Iterable[Body], on_part: OnPart | None = None) -> Iterator[Bu
         part.release()
         if on_part is not None:
             on_part(number, len(part), True)
-
-
-def _move(incoming: Path, path: Path, new: bool) -> None:
-    """Give a file its name; try again where another job removes the empty folder just then."""
-    for attempts_left in reversed(range(_MOVES)):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, FileNotFoundError):
-            if not attempts_left:
-                raise
-            continue
-        try:
-            if new:
-                _move_new(incoming, path)
-            else:
-                os.replace(incoming, path)
-            return
-        except FileNotFoundError:
-            if not attempts_left:
-                raise
-
-
-def _move_new(incoming: Path, path: Path) -> None:
-    """Give a file a name that is not taken, by what the file system offers for that.
-
-    The last way is for drives such as exFAT and FUSE mounts of buckets: for a moment the name
-    belongs to an empty file.
-
-    Raises
-    ------
-    FileExistsError
-        If the name is taken.
-    """
-    if rename_new(incoming, path):
-        return
-    try:
-        os.link(incoming, path)
-        os.unlink(incoming)
-        return
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
-    try:
-        os.replace(incoming, path)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _settle_record(descriptor: int) -> None:
-    """Have a record outlive a power cut, and give it a time that no other record has.
-
-    The drive's own time of writing moves on every few milliseconds only. It stays the time of the
-    drive's clock, less at most a tenth of a second.
-    """
-    moment = os.fstat(descriptor).st_mtime_ns - random.randrange(_TENTH_NS)
-    with contextlib.suppress(OSError):  # a drive that sets no times keeps its own
-        os.utime(descriptor, ns=(moment, moment))
-    os.fsync(descriptor)
-
-
-def _is_zero(piece: memoryview) -> bool:
-    """Return whether a piece is all zeros; of other data, hardly anything is looked at."""
-    if any(piece[:: len(piece) // _SAMPLES]) or bytes(piece[:_SAMPLE]) != _ZEROS[:_SAMPLE]:
-        return False
-    return bytes(piece) == _ZEROS[: len(piece)]
-
-
-def _lock(file: IO[bytes], path: Path) -> bool:
-    """Lock a file; return False if its file system knows no locks.
-
-    Raises
-    ------
-    TransferError
-        If another process holds the lock for too long.
-    """
-    deadline = time.monotonic() + _LONGEST_LOCK
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError as error:
-            if has_no_locks(error):
-                return False
-            if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
-                raise TransferError(f"{path} cannot be locked: {error.strerror}") from error
-        if time.monotonic() > deadline:
-            raise TransferError(f"{path} has been locked for {_LONGEST_LOCK:.0f} s; try again")
-        time.sleep(_LOCK_PAUSE)
-
-
-def _sync(folder: Path) -> None:
-    """Have the system write the disk that a folder is on; see syncfs(2)."""
-    try:
-        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
-    except AttributeError:  # not Linux: then every disk
-        os.sync()
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if syncfs(descriptor) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-    finally:
-        os.close(descriptor)
-
-
-def _status(path: Path) -> os.stat_result:
-    """Look at a file: opened first, so that NFS asks its server and not a cache."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except OSError:  # a symbolic link, or a file that may not be read
-        return os.stat(path, follow_symlinks=False)
-    try:
-        return os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _modified(status: os.stat_result) -> datetime:
-    """Tell when a file was last written."""
-    return datetime.fromtimestamp(status.st_mtime, UTC)
-
-
-def _etag(status: os.stat_result) -> str:
-    """Make an ETag of what changes when a file does."""
-    return f"{status.st_size:x}-{status.st_mtime_ns:x}"

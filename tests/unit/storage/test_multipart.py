@@ -40,13 +40,7 @@ from aind_data_transfer_service.upload.cli.shutdown import Halted
 from aind_data_transfer_service.upload.job.events import Events, Step
 from aind_data_transfer_service.upload.manifest.manifest import Entry, Journal, read_manifest, utc
 from aind_data_transfer_service.upload.plan.items import FileItem, FileItems, ZipItem
-from aind_data_transfer_service.upload.plan.plan import (
-    MEBI,
-    PART_SIZE,
-    Plan,
-    Series,
-    part_size,
-)
+from aind_data_transfer_service.upload.plan.plan import MEBI, PART_SIZE, Plan, Series, part_size
 from aind_data_transfer_service.upload.source.file_table import Files, SourceFile, Tree
 from aind_data_transfer_service.upload.source.reader import read_source
 from aind_data_transfer_service.upload.source.scan import scan

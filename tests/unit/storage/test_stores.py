@@ -14,7 +14,7 @@ from aind_data_transfer_service.errors import (
     DestinationExistsError,
     TransferError,
 )
-from aind_data_transfer_service.storage import local_store, system_calls
+from aind_data_transfer_service.storage import local_files, local_store, system_calls
 from aind_data_transfer_service.storage.base import AssetState, BufferBody
 from aind_data_transfer_service.storage.layout import key_problem, manifest_key, mark_key
 from aind_data_transfer_service.storage.open import open_store
@@ -74,16 +74,16 @@ class TestLocalStore(TransferTestCase):
         """Only the system can say that what it took did not reach the disk."""
         self.store.put("a/x", b"1")
         self.store.settle("a")
-        with patch.object(local_store.ctypes, "CDLL") as library:
+        with patch.object(local_files.ctypes, "CDLL") as library:
             library.return_value.syncfs.return_value = -1
-            with patch.object(local_store.ctypes, "get_errno", lambda: errno.EIO):
+            with patch.object(local_files.ctypes, "get_errno", lambda: errno.EIO):
                 with self.assertRaisesRegex(TransferError, "cannot be written: Input/output"):
                     self.store.settle("a")
 
     def test_where_one_disk_cannot_be_named_all_are_written(self):
         self.store.put("a/x", b"1")
         library = type("Library", (), {})()
-        with patch.object(local_store.ctypes, "CDLL", lambda *_, **__: library):
+        with patch.object(local_files.ctypes, "CDLL", lambda *_, **__: library):
             with patch("os.sync") as sync:
                 self.store.settle("a")
         sync.assert_called_once_with()
@@ -146,13 +146,13 @@ class TestLocalStore(TransferTestCase):
         self.assertEqual({item.key for item in store.objects("a")}, {"a/1", "a/2"})
 
     def test_records_that_are_being_written_are_not_taken_for_left_over(self):
-        real, store = local_store._settle_record, self.store
+        real, store = local_store.settle_record, self.store
 
         def settle(descriptor: int) -> None:
             store.settle("a")
             real(descriptor)
 
-        with patch.object(local_store, "_settle_record", settle):
+        with patch.object(local_store, "settle_record", settle):
             store.put(mark_key("a"), b"{}")
         self.assertEqual(store.get(mark_key("a")), b"{}")
 
@@ -201,7 +201,7 @@ class TestDrivesWithoutHardLinks(TransferTestCase):
         fault = OSError(code, os.strerror(code))
         self.enterContext(patch("os.link", side_effect=fault))
         if not renames:
-            self.enterContext(patch.object(local_store, "rename_new", lambda old, new: False))
+            self.enterContext(patch.object(local_files, "rename_new", lambda old, new: False))
 
     def test_a_job_works_as_ever(self):
         self.write("a.txt")
@@ -263,7 +263,7 @@ class TestHoles(TransferTestCase):
         data = b"".join(runs)
         parts = [data[start : start + part] for start in range(0, len(data), part)]
         sizes = {"_LEAST_HOLE": 8, "_PIECE": 16, "_SAMPLES": 4, "_SAMPLE": 4}
-        with patch.multiple(local_store, **sizes):
+        with patch.multiple(local_files, **sizes):
             self.store.put("a/x", data)
             self.store.put_parts("a/y", map(BufferBody, parts), part)
         self.assertEqual((self.store.get("a/x"), self.store.get("a/y")), (data, data))

@@ -1,4 +1,4 @@
-"""The language of S3: each operation as one function, tried again where that helps.
+"""The operations of S3, each as one method.
 
 Written against Amazon's API reference of S3 (version 2006-03-01). Bodies carry a checksum of their
 own, CRC64NVME or (`AWS_CHECKSUM_ALGORITHM=SHA256`) SHA-256, so that the server itself refuses a
@@ -7,76 +7,43 @@ damaged one.
 
 import base64
 import hashlib
-import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from types import MappingProxyType
-from typing import Generic, TypeVar
-from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
 
-from aind_data_transfer_service.concurrency.rate_limit import REQUESTS_PER_SECOND, TokenBucket
 from aind_data_transfer_service.errors import InputError
-from aind_data_transfer_service.storage.base import Body, BufferBody, PreconditionFailed
-from aind_data_transfer_service.storage.s3.checksums import Algorithm
-from aind_data_transfer_service.storage.s3.credentials import Credentials
-from aind_data_transfer_service.storage.s3.endpoint import Route, Routes
-from aind_data_transfer_service.storage.s3.http import MOST_READ, Exchange
+from aind_data_transfer_service.storage.base import BufferBody, PreconditionFailed
 from aind_data_transfer_service.storage.s3.http_response import Reply
-from aind_data_transfer_service.storage.s3.model import (
-    Buffer,
-    Keys,
-    Part,
-    StoredObject,
-    Unfinished,
-    Window,
-)
-from aind_data_transfer_service.storage.s3.object_headers import Headers
-from aind_data_transfer_service.storage.s3.parallel_list import PageGuard, Pages, in_pieces
-from aind_data_transfer_service.storage.s3.proxy import refusal
+from aind_data_transfer_service.storage.s3.model import Buffer, StoredObject, Window
+from aind_data_transfer_service.storage.s3.multipart_operations import MultipartOperations
+from aind_data_transfer_service.storage.s3.parallel_list import Pages, in_pieces
 from aind_data_transfer_service.storage.s3.responses import (
-    Decode,
-    ListPage,
-    moment_of,
     quoted,
     read_body,
-    read_error,
     read_etag,
     read_objects,
     read_page,
     read_range,
-    read_region,
-    read_retry_after,
-    read_words,
-    read_xml,
     see_deleted,
-    text_of,
 )
-from aind_data_transfer_service.storage.s3.retry import Fault, Kind, Patience, Repeats, judge
-from aind_data_transfer_service.storage.s3.sigv4 import (
-    EMPTY,
-    UNSIGNED,
-    Clock,
-    encode_path,
-    encode_query,
-    sign,
+from aind_data_transfer_service.storage.s3.retry import Fault, Kind
+from aind_data_transfer_service.storage.s3.session import (
+    CHECKSUM_ALGORITHM,
+    NO_BODY,
+    NOTHING,
+    Pending,
+    unread,
 )
 
-T = TypeVar("T")
-_READ_ONLY = ("GET", "HEAD")
 _LONG_BODY = 1 << 16
 """Shorter bodies never wait for the link: the system takes them whole."""
-_SHA256 = Algorithm.SHA256.header
-_ALGORITHM = "x-amz-sdk-checksum-algorithm"
-"""Names the checksum; buckets with Object Lock may demand it besides the checksum itself."""
 _PAGE = 1000
 _DELETES_IN_FLIGHT = 16
 _NOT_IMPLEMENTED = (400, 405, 501)
 """What stores without DeleteObjects answer to it. Google Cloud Storage answers 400."""
-_AMAZON = re.compile(r"(.+\.)?amazonaws\.(com|com\.cn|eu)")
 _LIST = {"list-type": "2", "encoding-type": "url"}
 _LARGEST_DOCUMENT = 1 << 28
 """Bytes of an object that is read whole: a record or a document."""
@@ -84,51 +51,16 @@ _REFUSED = (400, 409, 412, 422)
 """How a server refuses a body that its checksum does not fit."""
 _ASKED = 3
 """How often it is asked at most, if it fails."""
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 _WITH_CHECKSUM = {"x-amz-checksum-mode": "ENABLED"}
-_NO_BODY = BufferBody(b"")
 
 
-class S3Client:
-    """One bucket. May be used from several threads at once.
+class S3Client(MultipartOperations):
+    """The operations of S3 on one bucket. May be used from several threads at once."""
 
-    Parameters
-    ----------
-    routes : Routes
-        The way to it, and its region.
-    credentials : Credentials
-        Who asks.
-    patience : Patience
-        How long faults are borne.
-    algorithm : Algorithm
-        How bodies are guarded.
-    repeats : Repeats
-        Is told of each repetition.
-    headers : Headers
-        What settings add to requests.
-    """
-
-    def __init__(
-        self,
-        routes: Routes,
-        credentials: Credentials,
-        patience: Patience,
-        algorithm: Algorithm,
-        repeats: Repeats,
-        headers: Headers,
-    ):
-        self._routes, self._credentials = routes, credentials
-        self._patience, self._repeats, self._headers = patience, repeats, headers
-        self.algorithm = algorithm
-        self.clock = Clock()
-        address = routes.current.wire.address
-        is_amazon = _AMAZON.fullmatch(urlsplit(address).hostname or "")
-        self.rate = TokenBucket(REQUESTS_PER_SECOND) if is_amazon else None
-        """Writing requests per second; None where no number is known."""
-        self._is_known = False
-        self._has_delete_objects = True
-        self._knows_ranges = True
-        """Whether the server gives pieces of objects, as far as is known."""
+    _has_delete_objects = True
+    """Whether the server deletes many objects in one request, as far as is known."""
+    _knows_ranges = True
+    """Whether the server gives pieces of objects, as far as is known."""
 
     def put(
         self,
@@ -148,7 +80,7 @@ class S3Client:
             With `if_match`, if there is another one, or none.
         """
         headers = self._headers.of_object(key, is_data=False)
-        headers[_ALGORITHM] = self.algorithm.value
+        headers[CHECKSUM_ALGORITHM] = self.algorithm.value
         headers[self.algorithm.header] = self.algorithm.of(data)
         if new:
             headers["if-none-match"] = "*"
@@ -212,10 +144,10 @@ class S3Client:
                 if len(waiting) >= window.size:
                     yield first()
                 headers = self._headers.of_object(key, is_data=True)
-                headers[_ALGORITHM] = algorithm
+                headers[CHECKSUM_ALGORITHM] = algorithm
                 headers[header] = self.algorithm.of(data)
                 body = BufferBody(data)
-                send = partial(self._begin, "PUT", key, _NOTHING, headers, body, halt, in_row=True)
+                send = partial(self._begin, "PUT", key, NOTHING, headers, body, halt, in_row=True)
                 began = time.monotonic()
                 waiting.append(Pending(self, send, read_etag, halt))
                 if len(data) > _LONG_BODY:
@@ -259,7 +191,7 @@ class S3Client:
     def head(self, key: str) -> dict[str, str] | None:
         """Read an object's headers, its checksum among them; None where there is none."""
         try:
-            return self._ask("HEAD", key, headers=_WITH_CHECKSUM, read=_as_it_is).headers
+            return self._ask("HEAD", key, headers=_WITH_CHECKSUM, read=unread).headers
         except Fault as fault:
             if fault.status == 404:
                 return None
@@ -334,9 +266,7 @@ class S3Client:
             for key in keys:
                 if len(waiting) >= _DELETES_IN_FLIGHT:
                     finish_first()
-                waiting.append(
-                    self._send("DELETE", key, _NOTHING, _NOTHING, _NO_BODY, None, _as_it_is)
-                )
+                waiting.append(self._send("DELETE", key, NOTHING, NOTHING, NO_BODY, None, unread))
             while waiting:
                 finish_first()
         finally:
@@ -356,7 +286,7 @@ class S3Client:
         upload_id : str
             The multipart upload whose first part it is; empty for an object of its own.
         """
-        query = {"partNumber": "1", "uploadId": upload_id} if upload_id else _NOTHING
+        query = {"partNumber": "1", "uploadId": upload_id} if upload_id else NOTHING
         headers = {} if upload_id else self._headers.of_object(key, is_data=False)
         headers[self.algorithm.header] = self.algorithm.of(b"what is not sent")
         failures, keys, route = 0, None, None
@@ -384,266 +314,13 @@ class S3Client:
     def delete_matching(self, key: str, etag: str) -> bool:
         """Delete an object that has this ETag; return whether it is gone."""
         try:
-            self._ask("DELETE", key, headers={"if-match": etag}, read=_as_it_is)
+            self._ask("DELETE", key, headers={"if-match": etag}, read=unread)
         except Fault as fault:
             if fault.status == 412:  # some servers say so where there is nothing, too
                 return self.head(key) is None
             if not _is_absent(fault):
                 raise
         return True
-
-    def create_upload(self, key: str) -> str:
-        """Begin an upload in parts and give its id."""
-        headers = self._headers.of_object(key, is_data=True)
-        headers["x-amz-checksum-algorithm"] = self.algorithm.value
-        if self.algorithm is Algorithm.CRC64NVME:
-            headers["x-amz-checksum-type"] = "FULL_OBJECT"
-        read = lambda reply: text_of(read_xml(reply), "UploadId", needed=True)  # noqa: E731
-        return self._ask("POST", key, {"uploads": ""}, headers, read=read)
-
-    def send_part(
-        self,
-        key: str,
-        upload_id: str,
-        number: int,
-        body: Body,
-        checksum: str,
-        halt: threading.Event | None = None,
-    ) -> "Pending[Part]":
-        """Send one part, and do not wait for the answer."""
-        query = {"partNumber": str(number), "uploadId": upload_id}
-        headers = {_ALGORITHM: self.algorithm.value, self.algorithm.header: checksum}
-        read = lambda reply: Part(number, len(body), read_etag(reply), checksum)  # noqa: E731
-        return self._send("PUT", key, query, headers, body, halt, read)
-
-    def parts(self, key: str, upload_id: str) -> dict[int, Part] | None:
-        """List, by number, the parts that have arrived; None where there is no such upload."""
-        read = partial(read_page, tag="Part", markers=("part-number-marker",), read=self._read_part)
-        found: dict[int, Part] = {}
-        try:
-            for page in self._pages(key, {"uploadId": upload_id}, read):
-                found |= {part.number: part for part in page.items}
-        except Fault as fault:
-            if fault.code == "NoSuchUpload" or fault.status == 404:
-                return None
-            raise
-        return found
-
-    def _read_part(self, fields: Mapping[str, str], _: Decode) -> Part:
-        """Read a part of a list."""
-        checksum = fields.get(self.algorithm.element, "")
-        number, size = int(fields["PartNumber"]), int(fields["Size"])
-        return Part(number, size, quoted(fields.get("ETag", "")), checksum)
-
-    def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> str:
-        """Make an object of parts and give its ETag."""
-        element = self.algorithm.element
-        items = "".join(
-            f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag>"
-            f"<{element}>{part.checksum}</{element}></Part>"
-            for part in parts
-        )
-        body = f"<CompleteMultipartUpload>{items}</CompleteMultipartUpload>".encode()
-        headers = {}
-        whole = self.algorithm.of_whole([(part.checksum, part.size) for part in parts])
-        if whole:
-            headers = {self.algorithm.header: whole, "x-amz-checksum-type": "FULL_OBJECT"}
-        read = lambda reply: quoted(text_of(read_xml(reply), "ETag", needed=True))  # noqa: E731
-        return self._ask("POST", key, {"uploadId": upload_id}, headers, BufferBody(body), read=read)
-
-    def abort_upload(self, key: str, upload_id: str) -> None:
-        """Give an upload up; one that is not there is no error."""
-        try:
-            self._ask("DELETE", key, {"uploadId": upload_id}, read=_as_it_is)
-        except Fault as fault:
-            if fault.status != 404:
-                raise
-
-    def uploads(self, start: str) -> Iterator[Unfinished]:
-        """List uploads that are not completed and whose keys start in this way.
-
-        Their keys are not asked for encoded: SeaweedFS says that they are, and does not encode.
-        """
-        query = {"uploads": "", "prefix": start}
-        markers = ("key-marker", "upload-id-marker")
-        read = partial(read_page, tag="Upload", markers=markers, read=_read_upload)
-        try:
-            for page in self._pages("", query, read):
-                yield from page.items
-        except Fault as fault:
-            if fault.code != "NoSuchUpload":  # what some servers say where there are none at all
-                raise
-
-    def tell_rest(self) -> None:
-        """Tell of repetitions that have not been told yet."""
-        self._repeats.flush()
-
-    def _pages(
-        self, key: str, query: Mapping[str, str], read: Callable[[Reply], ListPage[T]]
-    ) -> Iterator[ListPage[T]]:
-        """Ask for a list, page by page."""
-        query, guard = dict(query), PageGuard()
-        while True:
-            page = self._ask("GET", key, query, read=read)
-            guard.check(page.identity, page.next)
-            yield page
-            if page.next is None:
-                return
-            query |= page.next
-
-    def _ask(
-        self,
-        method: str,
-        key: str,
-        query: Mapping[str, str] = _NOTHING,
-        headers: Mapping[str, str] = _NOTHING,
-        body: Body = _NO_BODY,
-        halt: threading.Event | None = None,
-        *,
-        read: Callable[[Reply], T],
-        limit: int = MOST_READ,
-    ) -> T:
-        """Ask until there is an answer, of at most so many bytes, and read it."""
-        return self._send(method, key, query, headers, body, halt, read, limit).result()
-
-    def _send(
-        self,
-        method: str,
-        key: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: Body,
-        halt: threading.Event | None,
-        read: Callable[[Reply], T],
-        limit: int = MOST_READ,
-    ) -> "Pending[T]":
-        """Send a request whose answer is read later."""
-        begin = partial(self._begin, method, key, query, headers, body, halt)
-        return Pending(self, begin, read, halt, limit)
-
-    def patiently(
-        self,
-        attempt: Callable[[], T],
-        mend: Callable[[Fault], bool],
-        halt: threading.Event | None,
-    ) -> T:
-        """Try until it is done."""
-        return self._patience.run(attempt, self._repeats, mend, halt)
-
-    def _begin(
-        self,
-        method: str,
-        key: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: Body,
-        halt: threading.Event | None,
-        in_row: bool = False,
-    ) -> "Sent":
-        """Send a request; `in_row` is explained at `Wire.begin`."""
-        if self.rate is not None and method not in _READ_ONLY:
-            self.rate.take()
-        route = self._routes.current
-        wire = route.wire
-        path = encode_path(f"{route.root}/{key}" if key else route.root or "/")
-        text = encode_query(query)
-        keys = self._credentials.keys()
-        signed = sign(
-            keys,
-            route.region,
-            self.clock.stamp(),
-            method,
-            path,
-            text,
-            {**self._headers.every, **headers, "host": wire.netloc},
-            _payload(method, headers, body),
-        )
-        target = f"{path}?{text}" if text else path
-        lines = "".join([f"{name}: {value}\r\n" for name, value in signed.items()])
-        head = (
-            f"{method} {wire.prefix}{target} HTTP/1.1\r\n{lines}{wire.lines}"
-            f"content-length: {len(body)}\r\n\r\n"
-        )
-        return wire.begin(head.encode("latin-1"), body, method, halt, in_row=in_row), keys, route
-
-    def checked(self, reply: Reply, route: Route) -> Reply:
-        """See that a reply to a request that went that way is no refusal."""
-        if not 200 <= reply.status < 300:
-            raise self._refusal(reply, route)
-        self._is_known = True
-        return reply
-
-    def _refusal(self, reply: Reply, route: Route) -> Fault:
-        """Read why a server refuses."""
-        code, message = read_error(reply)
-        forwarder = route.wire.forwarder
-        if forwarder and reply.status == 407:
-            return refusal(forwarder, reply.status, "the request")
-        kind = judge(reply.status, code)
-        if code == "SignatureDoesNotMatch" and self._is_known:
-            kind = Kind.DAMAGED  # the keys are right: the request came in otherwise
-        if kind is Kind.DAMAGED and not code and not self._is_known:
-            kind = Kind.FINAL  # it never understood us: it is no S3 server, or speaks TLS
-        words = ": ".join(word for word in (code, message) if word)
-        server = f"the proxy {forwarder.address} or the server" if forwarder else "the server"
-        words = words or f"{server} answered {reply.status}{read_words(reply)}"
-        region = read_region(reply)
-        if region and region != route.region:
-            kind = Kind.MOVED
-            words = f"the bucket is in {region}, not in {route.region}"
-        fault = Fault(kind, words, reply.status, code, reply.headers.get("date", ""))
-        fault.region, fault.retry_after = region, read_retry_after(reply)
-        return fault
-
-    def mend(self, fault: Fault, keys: Keys | None, route: Route | None) -> bool:
-        """Get other credentials, go to another region, or set the clock.
-
-        Parameters
-        ----------
-        fault : Fault
-            Why a request was refused.
-        keys : Keys | None
-            The keys that it was signed with, if it was sent.
-        route : Route | None
-            The way that it went.
-
-        Returns
-        -------
-        bool
-            Whether it makes sense to send the request again.
-
-        Raises
-        ------
-        Fault
-            If no credentials can be fetched at present.
-        """
-        if fault.kind in (Kind.EXPIRED, Kind.UNKNOWN_KEY):
-            try:
-                return keys is not None and self._credentials.renew(keys)
-            except Fault as error:
-                raise Fault(error.kind, f"{fault.words}; {error.words}") from error
-        if fault.kind is Kind.MOVED:
-            return route is not None and self._routes.follow(fault.region, route)
-        return self.clock.follow(fault.date)
-
-
-Sent = tuple[Exchange, Keys, Route]
-"""A request in flight, the keys that it was signed with, and the way that it went."""
-
-
-def _payload(method: str, headers: Mapping[str, str], body: Body) -> str:
-    """Return what the signature says of a body: its SHA-256, unless only a further pass has it."""
-    if not len(body):
-        return EMPTY
-    if method == "POST":  # always short, and in memory
-        return hashlib.sha256(b"".join(body.chunks())).hexdigest()
-    checksum = headers.get(_SHA256)
-    return base64.b64decode(checksum).hex() if checksum else UNSIGNED
-
-
-def _as_it_is(reply: Reply) -> Reply:
-    """Return a reply of which nothing is read."""
-    return reply
 
 
 def _body_and_etag(reply: Reply) -> tuple[bytes, str]:
@@ -654,96 +331,3 @@ def _body_and_etag(reply: Reply) -> tuple[bytes, str]:
 def _is_absent(fault: Fault) -> bool:
     """Return whether a fault says that there is no such object."""
     return fault.code == "NoSuchKey" or (fault.status == 404 and not fault.code)
-
-
-class Pending(Generic[T]):
-    """A request that was sent, and whose answer is read when it is asked for.
-
-    Parameters
-    ----------
-    client : S3Client
-        Whose it is.
-    send : Callable
-        Sends it: at once, and again where that did not help.
-    read : Callable
-        Reads the answer.
-    halt : threading.Event | None
-        Breaks off once it is set.
-    limit : int
-        Bytes of the answer that are read at most.
-    """
-
-    __slots__ = (
-        "_client",
-        "_fault",
-        "_halt",
-        "_keys",
-        "_limit",
-        "_read",
-        "_route",
-        "_send",
-        "_sent",
-        "waited",
-    )
-
-    def __init__(
-        self,
-        client: S3Client,
-        send: Callable[[], Sent],
-        read: Callable[[Reply], T],
-        halt: threading.Event | None,
-        limit: int = MOST_READ,
-    ):
-        self._client, self._send, self._read, self._halt = client, send, read, halt
-        self._limit = limit
-        self._sent: Sent | None = None
-        self._keys: Keys | None = None
-        self._route: Route | None = None
-        self._fault: Fault | None = None
-        self.waited = 0.0
-        """For how many seconds the first answer had to be waited for, if it was no fault."""
-        try:
-            self._sent = send()
-        except Fault as fault:  # what is before it on the way has its turn first
-            self._fault = fault
-
-    def result(self) -> T:
-        """Give the answer, for which it may be sent again.
-
-        Raises
-        ------
-        Fault
-            Where it is given up.
-        CancelledError
-            Where the transfer was stopped.
-        """
-        return self._client.patiently(self._attempt, self._mend, self._halt)
-
-    def drop(self) -> None:
-        """Await no answer any more."""
-        if self._sent is not None:
-            self._sent[0].drop()
-
-    def _attempt(self) -> T:
-        """Read the answer to what was sent, or to what is sent again now."""
-        sent, fault, self._sent, self._fault = self._sent, self._fault, None, None
-        if fault is not None:
-            raise fault
-        if sent is None:
-            exchange, self._keys, self._route = self._send()
-            return self._read(self._client.checked(exchange.reply(self._limit), self._route))
-        exchange, self._keys, self._route = sent
-        began = time.monotonic()
-        reply = self._client.checked(exchange.reply(self._limit), self._route)
-        self.waited = time.monotonic() - began
-        return self._read(reply)
-
-    def _mend(self, fault: Fault) -> bool:
-        """Do what helps against a fault; return whether to send the request again."""
-        return self._client.mend(fault, self._keys, self._route)
-
-
-def _read_upload(fields: Mapping[str, str], decode: Decode) -> Unfinished:
-    """Read an upload of a list."""
-    started = moment_of(fields.get("Initiated", ""))
-    return Unfinished(decode(fields["Key"]), fields["UploadId"], started)

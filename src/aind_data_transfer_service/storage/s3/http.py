@@ -7,27 +7,31 @@ Every way in which an exchange can break is a `Fault`.
 A connection is used again only if nothing but the response to the last request has arrived on it.
 """
 
-import itertools
 import logging
 import os
-import select
 import socket
 import ssl
 import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 from aind_data_transfer_service.concurrency.daemon_thread import beside
 from aind_data_transfer_service.concurrency.rate_limit import TokenBucket
 from aind_data_transfer_service.errors import CancelledError
-from aind_data_transfer_service.storage.base import Body, Guard, GuardSlot
-from aind_data_transfer_service.storage.s3.http_response import Reply, ResponseReader
+from aind_data_transfer_service.storage.base import Body, GuardSlot
+from aind_data_transfer_service.storage.s3.connection import (
+    MOST_READ,
+    TICK,
+    Connection,
+    Unanswered,
+    reason_of,
+)
+from aind_data_transfer_service.storage.s3.http_response import Reply
 from aind_data_transfer_service.storage.s3.proxy import (
     Link,
     NestedTls,
@@ -38,31 +42,9 @@ from aind_data_transfer_service.storage.s3.proxy import (
 )
 from aind_data_transfer_service.storage.s3.retry import Fault, Kind
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _READ_ONLY = ("GET", "HEAD")
-MOST_READ = 1 << 24
-"""Bytes of a response that are read at most, unless asked otherwise: a page of a list with 1000
-keys of 1024 bytes, each byte encoded as three, has some 4 MB."""
-_LOWEST_RATE = 1024
-"""Bytes per second. A response that arrives more slowly, on average over the time without any byte
-after which an exchange is broken off, has stalled."""
-_LONG_WORK = 10
-"""POST completes uploads: for minutes the server may send nothing but a space now and then. Its
-response may stay below the lowest rate so many times longer."""
-_TICK = 1.0
-"""Seconds between two looks at whether the transfer was stopped."""
-_TLS_PIECE = 1 << 20
-"""What is encrypted counts as sent only when all of it is: a slow link is to be seen moving."""
-_SMOOTH_PIECE = 1 << 16
-_WITH_HEAD = 1 << 16
-"""Bodies up to this size go out together with their head."""
-_READ = 1 << 18
-_SHORT_READ = 1 << 14
-_JUST_USED = 0.005
-"""Seconds after its last response for which a connection is taken to be clean in a row of requests
-whose responses are verified later. To ask the kernel takes 3 to 5 % of the time of a small file."""
 _LONG_OPENING = 0.005
 """Connections are made ahead where one takes more than so many seconds."""
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
@@ -116,7 +98,7 @@ class Wire:
         self._stall, self._connect, self._bandwidth = stall, connect, bandwidth
         self._awaits_server = awaits_server
         self._context: ssl.SSLContext | None = None
-        self._idle: list[_Connection] = []
+        self._idle: list[Connection] = []
         weakref.finalize(self, _close, self._idle)
         self._lock = threading.Lock()
         self._open = self._wanted = 0
@@ -194,7 +176,7 @@ class Wire:
             raise
         return Exchange(self, connection, used, head, body, method, halt)
 
-    def keep(self, connection: "_Connection") -> None:
+    def keep(self, connection: "Connection") -> None:
         """Take a connection back, to be used once more."""
         with self._lock:
             self._idle.append(connection)
@@ -209,13 +191,13 @@ class Wire:
                 self.address,
             )
 
-    def close(self, connection: "_Connection") -> None:
+    def close(self, connection: "Connection") -> None:
         """Close a connection that cannot be used once more."""
         connection.close()
         with self._lock:
             self._open -= 1
 
-    def _take(self, fresh: bool, in_row: bool) -> tuple["_Connection", bool]:
+    def _take(self, fresh: bool, in_row: bool) -> tuple["Connection", bool]:
         """Take a connection, a used one if there is one that is clean and it may be used."""
         while True:
             with self._lock:
@@ -234,11 +216,11 @@ class Wire:
         """Make a connection for whoever needs one."""
         self.keep(self._make())
 
-    def _make(self) -> "_Connection":
+    def _make(self) -> "Connection":
         """Make a connection that was counted already."""
         began = time.monotonic()
         try:
-            connection = _Connection(self._connected(), self._stall, self._bandwidth)
+            connection = Connection(self._connected(), self._stall, self._bandwidth)
         except BaseException:
             with self._lock:
                 self._open -= 1
@@ -266,7 +248,7 @@ class Wire:
             if context and proxy and self._tls:
                 with self._explaining(self.address):
                     secure = secured(link, context, self.host)
-            self._look_up(secure, min(_TICK, self._stall))
+            self._look_up(secure, min(TICK, self._stall))
         except BaseException:
             link.close()
             raise
@@ -288,7 +270,7 @@ class Wire:
                 words = f"{name} does not speak TLS; write http:// if it is meant so"
                 raise Fault(Kind.FINAL, words) from error
             is_final = not self._awaits_server and _is_absent(error)
-            words = f"no answer from {name}: {_reason(error)}"
+            words = f"no answer from {name}: {reason_of(error)}"
             raise Fault(Kind.FINAL if is_final else Kind.PASSING, words) from error
 
     def _look_up(self, link: Link, seconds: float) -> None:
@@ -313,7 +295,7 @@ class Wire:
                 try:
                     self._context = ssl.create_default_context(cafile=bundle)
                 except OSError as error:
-                    words = f"AWS_CA_BUNDLE is {bundle!r}, which cannot be used: {_reason(error)}"
+                    words = f"AWS_CA_BUNDLE is {bundle!r}, which cannot be used: {reason_of(error)}"
                     raise Fault(Kind.FINAL, words) from error
             return self._context
 
@@ -323,7 +305,7 @@ class Exchange:
     """A request that was sent, and whose reply is awaited."""
 
     _wire: Wire
-    _connection: "_Connection"
+    _connection: "Connection"
     _used: bool
     _head: bytes
     _body: Body
@@ -342,7 +324,7 @@ class Exchange:
         reply: Reply | None = None
         try:
             reply = connection.receive(self._method, self._halt, limit)
-        except _Unanswered as error:
+        except Unanswered as error:
             self._wire.close(connection)
             if not self._used:
                 raise error.fault from error
@@ -365,181 +347,7 @@ class Exchange:
         self._wire.close(self._connection)
 
 
-class _Unanswered(Exception):
-    """A connection broke before any of the reply came."""
-
-    def __init__(self, fault: Fault):
-        super().__init__(fault.words)
-        self.fault = fault
-
-
-class _Connection:
-    """One connection."""
-
-    def __init__(self, link: Link, stall: float, bandwidth: TokenBucket | None):
-        self._link, self._stall, self._bandwidth = link, stall, bandwidth
-        self._tick = link.gettimeout()
-        self._halt: threading.Event | None = None
-        self._broken: OSError | None = None
-        self._moved = 0.0
-        self._reader: ResponseReader | None = None
-        self._poll = select.poll()
-        self._poll.register(link.fileno(), select.POLLIN)
-        self.stays = False
-        """Whether it can be used once more."""
-        self.has_surplus = False
-        """Whether the server sent more than the reply."""
-
-    def is_clean(self, in_row: bool) -> bool:
-        """Return whether an idle connection is open, and nothing has arrived on it."""
-        if in_row and time.monotonic() - self._moved < _JUST_USED:
-            return True
-        link = self._link
-        pending = link.pending() if isinstance(link, ssl.SSLSocket | NestedTls) else 0
-        if not self._poll.poll(0) and not pending:
-            return True
-        try:
-            link.settimeout(0)
-            self.has_surplus = link.recv(1) != b""
-        except ssl.SSLWantReadError:  # TLS itself had something to say: a session ticket
-            link.settimeout(self._tick)
-            return True
-        except OSError:  # it was reset
-            self.has_surplus = False
-        return False
-
-    def close(self) -> None:
-        """Close it."""
-        self._link.close()
-
-    def send(
-        self,
-        head: bytes,
-        body: Body,
-        halt: threading.Event | None,
-        guard: Guard | None = None,
-    ) -> None:
-        """Send one request; break off where the guard says that its right to be sent expired."""
-        self._halt, self._broken = halt, None
-        self._moved = time.monotonic()
-        try:
-            if len(body) > _WITH_HEAD:
-                chunks = itertools.chain((memoryview(head),), body.chunks())
-                self._send_all(chunks, guard or Guard())
-                return
-            data = head
-            for chunk in body.chunks():
-                data += chunk
-            if not self._bandwidth:
-                data = self._send_whole(data)
-            if data:
-                self._send_all((memoryview(data),), guard or Guard())
-        except OSError as error:  # a server that refuses may have answered before it closed
-            self._broken = error
-
-    def receive(self, method: str, halt: threading.Event | None, limit: int = MOST_READ) -> Reply:
-        """Read the reply to what was sent last."""
-        self._halt, broken = halt, self._broken
-        self.stays = False
-        reader, self._reader = self._reader or ResponseReader(), None
-        reader.begin(method == "HEAD", limit)
-        size = _READ if method == "GET" else _SHORT_READ
-        try:
-            data = self._receive(size)
-            if not reader.feed(data):
-                self._receive_rest(reader, size, len(data), _LONG_WORK if method == "POST" else 1)
-        except OSError as error:
-            fault = Fault(Kind.PASSING, f"the connection broke: {_reason(broken or error)}")
-            if reader.is_begun:
-                fault = Fault(Kind.PASSING, "the reply was cut off")
-                raise fault from error
-            raise _Unanswered(fault) from error
-        self.has_surplus = reader.has_surplus
-        self.stays = reader.is_reusable and broken is None
-        if self.stays and method != "HEAD":
-            self._reader = reader
-        return reader.reply()
-
-    def _receive_rest(self, reader: ResponseReader, size: int, count: int, periods: int) -> None:
-        """Read a reply that did not come in one piece, at the lowest rate or faster.
-
-        Parameters
-        ----------
-        reader : ResponseReader
-            Has read what came so far.
-        size : int
-            Bytes that are read at once.
-        count : int
-            Bytes that came so far.
-        periods : int
-            How much longer than usual it may take.
-        """
-        seconds, since = self._stall * periods, self._moved
-        last, is_complete = count, False
-        while not is_complete:
-            if not last:
-                if reader.ends_with_connection:
-                    return
-                raise ConnectionResetError("the server closed the connection")
-            data = self._receive(size)
-            is_complete, last = reader.feed(data), len(data)
-            count += last
-            passed = self._moved - since
-            if passed < seconds or is_complete:
-                continue
-            if count < _LOWEST_RATE * passed:
-                words = f"only {count:,} bytes of the reply came in {passed:.0f} s"
-                raise Fault(Kind.PASSING, words)
-            since, count = self._moved, 0
-
-    def _receive(self, size: int) -> bytes:
-        """Read what came, which is there at once most often."""
-        try:
-            data = self._link.recv(size)
-            self._moved = time.monotonic()
-            return data
-        except (TimeoutError, BlockingIOError):
-            return self._step(lambda: self._link.recv(size))
-
-    def _send_whole(self, data: bytes) -> bytes:
-        """Send what most often goes out in one step, and give what did not."""
-        try:
-            sent = self._link.send(data)
-        except (TimeoutError, BlockingIOError):
-            return data
-        return data[sent:]
-
-    def _send_all(self, chunks: Iterable[memoryview], guard: Guard) -> None:
-        """Send all chunks, in as many steps as it takes."""
-        tls = _TLS_PIECE if isinstance(self._link, ssl.SSLSocket | NestedTls) else None
-        most = _SMOOTH_PIECE if self._bandwidth else tls
-        for piece in chunks:
-            while piece:
-                if guard.is_expired():
-                    raise Fault(Kind.PASSING, "the lease has to be renewed first")
-                part = piece[:most]
-                sent = self._step(lambda: self._link.send(part))
-                if self._bandwidth:
-                    self._bandwidth.take(sent, self._halt)
-                    self._moved = time.monotonic()
-                piece = piece[sent:]
-
-    def _step(self, move: Callable[[], T]) -> T:
-        """Do one step, for which the connection may have to wait."""
-        while True:
-            if self._halt is not None and self._halt.is_set():
-                raise CancelledError("the transfer was stopped")
-            try:
-                done = move()
-                self._moved = time.monotonic()
-                return done
-            except (TimeoutError, BlockingIOError):
-                if time.monotonic() - self._moved >= self._stall:
-                    words = f"no byte moved for {self._stall:.0f} s"
-                    raise Fault(Kind.PASSING, words) from None
-
-
-def _close(connections: "list[_Connection]") -> None:
+def _close(connections: "list[Connection]") -> None:
     """Close what was kept open."""
     for connection in connections:
         connection.close()
@@ -550,10 +358,3 @@ def _is_absent(error: Exception) -> bool:
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_NONAME
     return isinstance(error, ConnectionRefusedError)
-
-
-def _reason(error: BaseException) -> str:
-    """Say, briefly, why a connection failed."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

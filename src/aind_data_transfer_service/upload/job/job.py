@@ -69,12 +69,7 @@ from aind_data_transfer_service.upload.manifest.manifest import (
 from aind_data_transfer_service.upload.plan.estimate import estimate
 from aind_data_transfer_service.upload.plan.items import FileItems, Item, items_of
 from aind_data_transfer_service.upload.plan.plan import Picked, Plan, Series
-from aind_data_transfer_service.upload.plan.shards import (
-    Shard,
-    places_of,
-    unlike,
-    write_record,
-)
+from aind_data_transfer_service.upload.plan.shards import Shard, places_of, unlike, write_record
 from aind_data_transfer_service.upload.resume.asset_lock import (
     Claim,
     abort_noted_uploads,

@@ -13,7 +13,7 @@ from aind_data_transfer_service.errors import CancelledError, DestinationError, 
 from aind_data_transfer_service.storage.base import BufferBody, Conduct, Guard, PreconditionFailed
 from aind_data_transfer_service.storage.multipart import agreed, composite_etag
 from aind_data_transfer_service.storage.open import open_store
-from aind_data_transfer_service.storage.s3 import http
+from aind_data_transfer_service.storage.s3 import connection
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
 from aind_data_transfer_service.storage.s3.model import Begun, Part, S3Keys
 from aind_data_transfer_service.upload.job.preflight import check_conditions
@@ -64,8 +64,8 @@ class TestOneRequest(FaultTest):
         for caller in callers:
             caller.join(20)
         self.server._reply = lambda line: OK if self.server.connections > 8 else (b"",)
-        sent, send = [], http._Connection.send
-        with patch.object(http._Connection, "send", lambda *a: (sent.append(a), send(*a))[1]):
+        sent, send = [], connection.Connection.send
+        with patch.object(connection.Connection, "send", lambda *a: (sent.append(a), send(*a))[1]):
             self.assertEqual(store.put("a/x", b"1"), '"e"')
         self.assertEqual((len(sent), self.server.connections), (2, 9))
         self.assertEqual(self.told, [])

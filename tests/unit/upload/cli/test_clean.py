@@ -142,7 +142,7 @@ class TestClean(CleaningTestCase):
             return real(store, key, data, halt=halt)
 
         with (
-            patch("aind_data_transfer_service.storage.local_store._lock", lambda *_: False),
+            patch("aind_data_transfer_service.storage.local_store.lock_file", lambda *_: False),
             patch.object(LocalAssetStore, "put", put),
         ):
             code, out, err = self.clean(self.bucket, "--remove-unfinished", PREFIX)

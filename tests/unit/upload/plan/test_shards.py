@@ -35,11 +35,7 @@ from aind_data_transfer_service.upload.plan.shards import (
     worth,
 )
 from aind_data_transfer_service.upload.resume.asset_lock import claim_asset, claim_shard
-from aind_data_transfer_service.upload.resume.lease import (
-    new_record,
-    read_lease,
-    write_lease,
-)
+from aind_data_transfer_service.upload.resume.lease import new_record, read_lease, write_lease
 from aind_data_transfer_service.upload.resume.lease_contention import Contender
 from aind_data_transfer_service.upload.source.file_table import SourceFile, Tree
 from tests.support import slow, wait_until
@@ -465,7 +461,7 @@ class FolderTest(ShardTestCase):
             patcher.stop()
             return os.replace(source, target)
 
-        patcher = patch("aind_data_transfer_service.storage.local_store.os.replace", vanishing)
+        patcher = patch("aind_data_transfer_service.storage.local_files.os.replace", vanishing)
         patcher.start()
         self.store.put("a/b", b"data")
         self.assertEqual(self.store.get("a/b"), b"data")
@@ -474,7 +470,7 @@ class FolderTest(ShardTestCase):
         self.store.put("a", b"a file")
         with self.assertRaisesRegex(TransferError, "a file is where a folder must be"):
             self.store.put("a/b", b"data")
-        replace = "aind_data_transfer_service.storage.local_store.os.replace"
+        replace = "aind_data_transfer_service.storage.local_files.os.replace"
         with patch(replace, side_effect=FileNotFoundError(2, "gone")):
             with self.assertRaisesRegex(TransferError, "cannot be written: gone"):
                 self.store.put("b/c", b"data")
