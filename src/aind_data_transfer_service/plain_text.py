@@ -290,3 +290,8 @@ def listed(names: Sequence[str], limit: int = 10, separator: str = "; ") -> str:
     """
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return separator.join(names[:limit]) + more
+
+
+def shown(name: str) -> str:
+    """Write a name so that it stands on one line and can be read."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)

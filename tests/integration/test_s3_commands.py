@@ -10,7 +10,7 @@ from unittest.mock import patch
 from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.storage.layout import mark_key
-from aind_data_transfer_service.upload.manifest.manifest import Journal
+from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from tests.support import seaweedfs
 from tests.support.transfer import PREFIX, TransferTestCase

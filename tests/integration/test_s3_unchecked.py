@@ -16,7 +16,8 @@ from aind_data_transfer_service.storage.s3.checksums import Algorithm
 from aind_data_transfer_service.storage.s3.client import S3Client
 from aind_data_transfer_service.upload.job import preflight
 from aind_data_transfer_service.upload.manifest import manifest
-from aind_data_transfer_service.upload.manifest.manifest import Manifest, write_lines
+from aind_data_transfer_service.upload.manifest.json_lines import write_lines
+from aind_data_transfer_service.upload.manifest.manifest import Manifest
 from tests.support import missing, seaweedfs
 from tests.support.fault_proxy import Asked, FaultProxy, Trouble, nothing
 from tests.support.transfer import PREFIX, TransferTestCase

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import SourceError
-from aind_data_transfer_service.upload.manifest.manifest import read_manifest, utc
+from aind_data_transfer_service.upload.manifest.entry import utc
+from aind_data_transfer_service.upload.manifest.manifest import read_manifest
 from aind_data_transfer_service.upload.plan.plan import PART_SIZE
 from tests.support import campaign, seaweedfs
 from tests.support.transfer import TransferTestCase

@@ -17,7 +17,8 @@ from aind_data_transfer_service.storage.base import AssetStore
 from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.upload.job.events import Events, Kind, Step
 from aind_data_transfer_service.upload.job.job import Outcome, UploadJob
-from aind_data_transfer_service.upload.manifest.manifest import Entry, read_manifest
+from aind_data_transfer_service.upload.manifest.entry import Entry
+from aind_data_transfer_service.upload.manifest.manifest import read_manifest
 
 BUCKET = "test-bucket"
 PREFIX = "behavior_690165_2024-02-19_11-25-17"

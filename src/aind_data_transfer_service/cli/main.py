@@ -116,7 +116,7 @@ def _upload(arguments: Sequence[str]) -> int:
 
 
 def _verify(arguments: Sequence[str]) -> int:
-    from aind_data_transfer_service.upload.verify.audit import main as verify
+    from aind_data_transfer_service.upload.cli.verify import main as verify
 
     return verify(arguments)
 

@@ -38,7 +38,9 @@ from aind_data_transfer_service.storage.s3.checksums import Algorithm
 from aind_data_transfer_service.storage.s3_store import S3AssetStore
 from aind_data_transfer_service.upload.cli.shutdown import Halted
 from aind_data_transfer_service.upload.job.events import Events, Step
-from aind_data_transfer_service.upload.manifest.manifest import Entry, Journal, read_manifest, utc
+from aind_data_transfer_service.upload.manifest.entry import Entry, utc
+from aind_data_transfer_service.upload.manifest.journal import Journal
+from aind_data_transfer_service.upload.manifest.manifest import read_manifest
 from aind_data_transfer_service.upload.plan.items import FileItem, FileItems, ZipItem
 from aind_data_transfer_service.upload.plan.plan import MEBI, PART_SIZE, Plan, Series, part_size
 from aind_data_transfer_service.upload.source.file_table import Files, SourceFile, Tree

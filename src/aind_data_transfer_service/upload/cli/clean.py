@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from aind_data_transfer_service.errors import DestinationError, RequestError, UploadError
+from aind_data_transfer_service.plain_text import shown
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.storage.base import AssetStore
 from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.upload.cli.runner import as_program
 from aind_data_transfer_service.upload.resume.garbage import Finding, Leftovers, read_age
-from aind_data_transfer_service.upload.source.scan import shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,7 +37,7 @@ from aind_data_transfer_service.metadata.assemble import gather, provenance
 from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document, Facts
 from aind_data_transfer_service.metadata.registry import open_lab
 from aind_data_transfer_service.metadata.sources.folder import Folder, read_folder
-from aind_data_transfer_service.plain_text import listed
+from aind_data_transfer_service.plain_text import listed, shown
 from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.source_paths.excluded_names import ExcludedNames
@@ -57,19 +57,19 @@ from aind_data_transfer_service.upload.job.events import Events, Kind, Step
 from aind_data_transfer_service.upload.job.post_upload import Afterwards
 from aind_data_transfer_service.upload.job.send_and_verify import Delivery, Kept
 from aind_data_transfer_service.upload.job.source_recheck import changed_since_sent
+from aind_data_transfer_service.upload.manifest.entry import Entry, utc
 from aind_data_transfer_service.upload.manifest.manifest import (
     CHECKSUMS,
     DOCUMENT,
     READ_BACK,
-    Entry,
     Manifest,
-    utc,
     write_manifest,
 )
+from aind_data_transfer_service.upload.manifest.shard_records import unlike, write_record
 from aind_data_transfer_service.upload.plan.estimate import estimate
 from aind_data_transfer_service.upload.plan.items import FileItems, Item, items_of
 from aind_data_transfer_service.upload.plan.plan import Picked, Plan, Series
-from aind_data_transfer_service.upload.plan.shards import Shard, places_of, unlike, write_record
+from aind_data_transfer_service.upload.plan.shards import Shard, places_of
 from aind_data_transfer_service.upload.resume.asset_lock import (
     Claim,
     abort_noted_uploads,
@@ -80,17 +80,11 @@ from aind_data_transfer_service.upload.resume.asset_lock import (
 )
 from aind_data_transfer_service.upload.resume.lease import Timing
 from aind_data_transfer_service.upload.resume.sent_files import Arrivals
+from aind_data_transfer_service.upload.source.changes import changes_between, check_still
+from aind_data_transfer_service.upload.source.check import check_sources
 from aind_data_transfer_service.upload.source.drive_retry import Drive
 from aind_data_transfer_service.upload.source.sample import Sample
-from aind_data_transfer_service.upload.source.scan import (
-    Rules,
-    Scan,
-    changes_between,
-    check_sources,
-    check_still,
-    scan,
-    shown,
-)
+from aind_data_transfer_service.upload.source.scan import Rules, Scan, scan
 
 _DOCUMENTS_AT_ONCE = 8
 _PUBLISH_GRACE = 3.0

@@ -20,11 +20,11 @@ from aind_data_transfer_service.errors import (
     SourceError,
     TransferError,
 )
-from aind_data_transfer_service.plain_text import listed
+from aind_data_transfer_service.plain_text import listed, shown
 from aind_data_transfer_service.storage.base import AssetState, AssetStore, PreconditionFailed
 from aind_data_transfer_service.storage.layout import probe_key
 from aind_data_transfer_service.upload.manifest.manifest import Manifest
-from aind_data_transfer_service.upload.source.scan import Scan, shown
+from aind_data_transfer_service.upload.source.scan import Scan
 
 _PROBLEMS = 50
 """How many problems of sources are named."""

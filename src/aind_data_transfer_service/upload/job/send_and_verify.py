@@ -12,19 +12,19 @@ from aind_data_transfer_service.errors import (
     UploadError,
     VerificationError,
 )
-from aind_data_transfer_service.plain_text import listed
+from aind_data_transfer_service.plain_text import listed, shown
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.storage.base import AssetStore
 from aind_data_transfer_service.storage.s3.model import StoredObject, Unfinished
 from aind_data_transfer_service.upload.job.events import Events, Kind, Step
-from aind_data_transfer_service.upload.manifest.manifest import DOCUMENT, Entry
+from aind_data_transfer_service.upload.manifest.entry import Entry
+from aind_data_transfer_service.upload.manifest.manifest import DOCUMENT
+from aind_data_transfer_service.upload.manifest.shard_records import records_there
 from aind_data_transfer_service.upload.manifest.unlisted import Left
 from aind_data_transfer_service.upload.plan.plan import Plan
-from aind_data_transfer_service.upload.plan.shards import records_there
 from aind_data_transfer_service.upload.resume.asset_lock import Claim
 from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from aind_data_transfer_service.upload.resume.sent_files import Arrivals, missing
-from aind_data_transfer_service.upload.source.scan import shown
 from aind_data_transfer_service.upload.transfer.engine import Transfer
 from aind_data_transfer_service.upload.transfer.progress import Progress
 from aind_data_transfer_service.upload.verify.compare import read_back, verify

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from aind_data_transfer_service.plain_text import shown
 from aind_data_transfer_service.storage.s3.model import StoredObject, bare_etag, same_etag
-from aind_data_transfer_service.upload.source.scan import shown
 
 _MOST = 1000
 """How many objects, or folders, are listed each."""

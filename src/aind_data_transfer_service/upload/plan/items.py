@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from aind_data_transfer_service.plain_text import shown
 from aind_data_transfer_service.upload.source.file_table import Files, SourceFile
 from aind_data_transfer_service.upload.source.reader import read_source, read_whole
-from aind_data_transfer_service.upload.source.scan import Scan, shown
+from aind_data_transfer_service.upload.source.scan import Scan
 
 _READ_SIZE = 1 << 20
 _LEVEL = 3

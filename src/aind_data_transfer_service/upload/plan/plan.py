@@ -9,10 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from aind_data_transfer_service.errors import SourceError
-from aind_data_transfer_service.plain_text import listed
+from aind_data_transfer_service.plain_text import listed, shown
 from aind_data_transfer_service.upload.plan.items import FileItems, Item, ZipItem
 from aind_data_transfer_service.upload.source.sample import Sample
-from aind_data_transfer_service.upload.source.scan import shown
 
 MEBI = 1024**2
 PART_SIZE = 8 * MEBI

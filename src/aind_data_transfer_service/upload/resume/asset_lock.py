@@ -36,10 +36,11 @@ from aind_data_transfer_service.storage.layout import (
 )
 from aind_data_transfer_service.storage.s3.model import StoredObject, Unfinished
 from aind_data_transfer_service.storage.system_calls import has_no_locks
-from aind_data_transfer_service.upload.manifest.manifest import READ_BACK, Entry, Journal, Manifest
-from aind_data_transfer_service.upload.plan.shards import (
+from aind_data_transfer_service.upload.manifest.entry import Entry
+from aind_data_transfer_service.upload.manifest.journal import Journal
+from aind_data_transfer_service.upload.manifest.manifest import READ_BACK, Manifest
+from aind_data_transfer_service.upload.manifest.shard_records import (
     JOURNAL,
-    Shard,
     ShardRecords,
     shard_folder,
     shard_journal,
@@ -47,6 +48,7 @@ from aind_data_transfer_service.upload.plan.shards import (
     shard_leases,
     shard_records,
 )
+from aind_data_transfer_service.upload.plan.shards import Shard
 from aind_data_transfer_service.upload.resume.lease import (
     Found,
     Holding,

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from aind_data_transfer_service.errors import DestinationError, RequestError, UploadError
-from aind_data_transfer_service.plain_text import listed
+from aind_data_transfer_service.plain_text import listed, shown
 from aind_data_transfer_service.storage.base import AssetState, AssetStore
 from aind_data_transfer_service.storage.layout import (
     RECORDS,
@@ -28,7 +28,7 @@ from aind_data_transfer_service.storage.layout import (
 )
 from aind_data_transfer_service.storage.s3.model import StoredObject, Unfinished
 from aind_data_transfer_service.upload.job.preflight import check_conditions
-from aind_data_transfer_service.upload.plan.shards import transfer_journals
+from aind_data_transfer_service.upload.manifest.shard_records import transfer_journals
 from aind_data_transfer_service.upload.resume.asset_lock import (
     PROBE_LIFE,
     claim_asset,
@@ -39,7 +39,6 @@ from aind_data_transfer_service.upload.resume.asset_lock import (
 from aind_data_transfer_service.upload.resume.lease import is_ended, read_lease, ttl_of
 from aind_data_transfer_service.upload.resume.lease_contention import store_time
 from aind_data_transfer_service.upload.resume.multipart_state import noted_ids
-from aind_data_transfer_service.upload.source.scan import shown
 
 _CLOCK = ".clock"
 """Under `.transfer`: an object is written there briefly, to read the time of the store's clock."""

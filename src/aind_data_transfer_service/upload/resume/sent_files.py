@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from aind_data_transfer_service.storage.s3.model import StoredObject
 from aind_data_transfer_service.storage.s3.parallel_list import APART
-from aind_data_transfer_service.upload.manifest.manifest import Entry, Journal
+from aind_data_transfer_service.upload.manifest.entry import Entry
+from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.plan.items import Item, is_what_was_sent
 from aind_data_transfer_service.upload.plan.plan import Picked, Series
 

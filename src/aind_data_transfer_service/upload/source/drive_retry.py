@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from aind_data_transfer_service.plain_text import shown
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -111,3 +113,8 @@ def reason(error: OSError) -> str:
     """Return what an error says, with its name: `Stale file handle (ESTALE)`."""
     name = errno.errorcode.get(error.errno or 0)
     return f"{error.strerror} ({name})" if name else str(error.strerror or error)
+
+
+def unreadable(path: str, error: OSError) -> str:
+    """Return the message that a path cannot be read, with the reason."""
+    return f"{shown(path)} cannot be read: {reason(error)}"

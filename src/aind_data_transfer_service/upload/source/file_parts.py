@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 from aind_data_transfer_service.errors import SourceChangedError
+from aind_data_transfer_service.plain_text import shown
 from aind_data_transfer_service.upload.source.file_table import SourceFile
 from aind_data_transfer_service.upload.source.reader import OpenFile
-from aind_data_transfer_service.upload.source.scan import shown
 
 _PIECE = 1 << 21
 """So much is read, hashed and sent while a processor's own cache holds it."""

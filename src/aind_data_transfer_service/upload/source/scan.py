@@ -26,30 +26,23 @@ import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import PurePosixPath
 
-from aind_data_transfer_service.errors import SourceChangedError, SourceError
-from aind_data_transfer_service.plain_text import listed
+from aind_data_transfer_service.errors import SourceError
+from aind_data_transfer_service.plain_text import shown
 from aind_data_transfer_service.source_paths.excluded_names import LEFT_BY_PROGRAMS, ExcludedNames
 from aind_data_transfer_service.source_paths.links import REPAIR, BrokenLinkError, follow_link
-from aind_data_transfer_service.source_paths.roots import (
-    READ_ONLY,
-    SourceRoots,
-    holds_keys,
-    keys_problem,
-)
-from aind_data_transfer_service.source_paths.similar import similar_hint
+from aind_data_transfer_service.source_paths.roots import SourceRoots, holds_keys, keys_problem
 from aind_data_transfer_service.storage.layout import key_problem
 from aind_data_transfer_service.storage.system_calls import fresh_status, may_cache_attributes
+from aind_data_transfer_service.upload.source.check import EFFECTIVE_IDS
 from aind_data_transfer_service.upload.source.confined_open import LED_AWAY, SourceReader
-from aind_data_transfer_service.upload.source.drive_retry import Drive, reason
-from aind_data_transfer_service.upload.source.file_table import Files, SourceFile, Status, Tree
+from aind_data_transfer_service.upload.source.drive_retry import Drive, unreadable
+from aind_data_transfer_service.upload.source.file_table import Files, Status, Tree
 from aind_data_transfer_service.upload.source.sample import Sample
 
-_EFFECTIVE = os.access in os.supports_effective_ids
 _READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 """The owner of a file with these can read it. For others an ACL may say otherwise."""
 _UNSETTLED_NS = 60 * 1_000_000_000
@@ -62,7 +55,6 @@ are a thousand folders."""
 MOST_REPEATS = 1_000
 """How often one folder is reached over links in linked folders. Such links multiply what is sent:
 twelve folders, each with two links to the next, are 4,096 times the last."""
-_MISSING = "does not exist"
 
 
 @dataclass(frozen=True)
@@ -124,55 +116,6 @@ class Scan:
     def size(self) -> int:
         """How many bytes were found."""
         return self.files.size
-
-
-def shown(name: str) -> str:
-    """Write a name so that it stands on one line and can be read."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
-
-
-def unreadable(path: str, error: OSError) -> str:
-    """Return the message that a path cannot be read, with the reason."""
-    return f"{shown(path)} cannot be read: {reason(error)}"
-
-
-def check_sources(
-    sources: list[tuple[str, PurePosixPath]],
-    drive: Drive | None = None,
-    roots: SourceRoots | None = None,
-    others: Sequence[tuple[str, str]] = (),
-) -> None:
-    """Make sure that every source may be uploaded, is there and can be read.
-
-    Parameters
-    ----------
-    sources : list[tuple[str, PurePosixPath]]
-        What each is of, for people, and where it is.
-    drive : Drive | None
-        Retries what fails.
-    roots : SourceRoots | None
-        The folders that may be uploaded; by default all but private ones.
-    others : Sequence[tuple[str, str]]
-        What else the request names: it may be missing, but must be in these folders.
-
-    Raises
-    ------
-    SourceError
-        Where any is not, naming all of those.
-    """
-    problems, drive, roots = [], drive or Drive(), roots or SourceRoots()
-    for label, path in sources:
-        if refused := roots.problem(str(path)):
-            problems.append(f"{label}: {refused}")
-        elif problem := _root_problem(str(path), drive):
-            if problem == _MISSING:
-                problem += similar_hint(str(path), lambda similar: not roots.problem(similar))
-            problems.append(f"{label}: {shown(str(path))} {problem}")
-    for label, other in others:
-        if refused := roots.problem(other):
-            problems.append(f"{label}: {refused}")
-    if problems:
-        raise SourceError(listed(problems))
 
 
 def scan(
@@ -243,109 +186,6 @@ def scan(
         found.problems.append(unreadable(root, error))
     reader.let_go()
     return found
-
-
-def check_still(before: Sequence[Scan], later: Sequence[Scan]) -> None:
-    """Make sure that the sources are what they were when the job began.
-
-    Parameters
-    ----------
-    before, later : Sequence[Scan]
-        What each of them held then, and what it holds at present.
-
-    Raises
-    ------
-    SourceError
-        If the last look met a fault of the drive, or anything else that would have stopped the
-        first look.
-    SourceChangedError
-        Where anything came, went or changed: the asset would be neither the one nor the other.
-    """
-    if problems := [problem for now in later for problem in now.problems]:
-        raise SourceError(listed(problems))
-    if changed := changes_between(before, later):
-        raise SourceChangedError(
-            f"the source changed while the job ran: {listed(changed)}; wait until nothing "
-            "writes to it and submit again"
-        )
-
-
-def changes_between(before: Sequence[Scan], later: Sequence[Scan]) -> list[str]:
-    """Return what came, went or changed in the sources."""
-    changed: list[str] = []
-    for found, now in zip(before, later):
-        changed += _changes(found.files, now.files)
-        changed += _link_changes(found, now)
-    return sorted(changed)
-
-
-def _root_problem(path: str, drive: Drive) -> str | None:
-    """Tell what is wrong with a source itself."""
-    try:
-        status = drive.run(shown(path), lambda: os.stat(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return _MISSING
-    except OSError as error:
-        return f"cannot be read: {reason(error)}"
-    if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
-        return "is neither a folder nor a file"
-    is_folder = stat.S_ISDIR(status.st_mode)
-    needed = os.R_OK | (os.X_OK if is_folder else 0)
-    if os.access(path, needed, effective_ids=_EFFECTIVE):
-        return None
-    try:
-        drive.run(shown(path), partial(_open_once, f"{path}/." if is_folder else path))
-    except PermissionError:
-        return "may not be read"
-    except OSError as error:
-        return f"cannot be read: {reason(error)}"
-    return None
-
-
-def _open_once(path: str) -> None:
-    """Open a file or a folder for reading, and close it."""
-    os.close(os.open(path, READ_ONLY))
-
-
-def _changes(before: Files, after: Files) -> Iterator[str]:
-    """Say which files came, went or changed."""
-    if before.is_same(after):
-        return
-    left, right = iter(before), iter(after)
-    old, new = next(left, None), next(right, None)
-    while old is not None or new is not None:
-        if old is not None and (new is None or _order(old) < _order(new)):
-            yield f"{shown(old.path)} vanished"
-            old = next(left, None)
-        elif new is not None and (old is None or _order(new) < _order(old)):
-            yield f"{shown(new.path)} appeared"
-            new = next(right, None)
-        elif old is not None and new is not None:
-            if (old.size, old.mtime_ns) != (new.size, new.mtime_ns):
-                yield f"{shown(old.path)} changed"
-            old, new = next(left, None), next(right, None)
-
-
-def _link_changes(before: Scan, after: Scan) -> Iterator[str]:
-    """Say which links lead elsewhere: what they lead to may have the same sizes and times."""
-    was_at, is_at = before.tree.reader.real, after.tree.reader.real
-    if was_at != is_at:
-        root = shown(before.tree.root)
-        yield f"{root} led to {shown(was_at)} and now leads to {shown(is_at)}"
-    old, new = before.tree.reader.links, after.tree.reader.links
-    for name in sorted(old.keys() | new.keys()) if old != new else ():
-        path, was, now = shown(f"{before.tree.root}/{name}"), old.get(name), new.get(name)
-        if was is None and now is not None:
-            yield f"{path} became a link to {shown(now)}"
-        elif was is not None and now is None:
-            yield f"{path} is no longer a link to {shown(was)}"
-        elif was is not None and now is not None and was != now:
-            yield f"{path} was a link to {shown(was)} and now leads to {shown(now)}"
-
-
-def _order(file: SourceFile) -> bytes:
-    """Tell by what files are in order."""
-    return os.fsencode(file.name)
 
 
 def _walk(found: Scan, prefix: str, key_limit: int) -> None:
@@ -550,7 +390,7 @@ def _check_readable(found: Scan, name: str, path: str, status: Status) -> None:
     """
     if status.st_uid == found.user and status.st_mode & _READABLE == _READABLE:
         return
-    if os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
+    if os.access(path, os.R_OK, effective_ids=EFFECTIVE_IDS):
         return
     try:
         found.tree.drive.run(shown(path), lambda: os.close(found.tree.reader.open(name)))

@@ -17,7 +17,7 @@ from aind_data_transfer_service.storage.s3 import connection
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
 from aind_data_transfer_service.storage.s3.model import Begun, Part, S3Keys
 from aind_data_transfer_service.upload.job.preflight import check_conditions
-from aind_data_transfer_service.upload.manifest.manifest import Journal
+from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from tests.support import free_port, slow
 from tests.support.scripted import OK, Scripted, refusal, reply

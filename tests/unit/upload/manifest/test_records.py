@@ -16,13 +16,11 @@ from aind_data_transfer_service.errors import (
 from aind_data_transfer_service.storage.layout import manifest_key
 from aind_data_transfer_service.storage.s3.model import Part
 from aind_data_transfer_service.upload.job.events import Kind, Step
-from aind_data_transfer_service.upload.manifest.manifest import (
-    Entry,
-    Journal,
-    Manifest,
-    write_manifest,
-)
-from aind_data_transfer_service.upload.plan.shards import Shard, ShardRecords, write_record
+from aind_data_transfer_service.upload.manifest.entry import Entry
+from aind_data_transfer_service.upload.manifest.journal import Journal
+from aind_data_transfer_service.upload.manifest.manifest import Manifest, write_manifest
+from aind_data_transfer_service.upload.manifest.shard_records import ShardRecords, write_record
+from aind_data_transfer_service.upload.plan.shards import Shard
 from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from tests.support.transfer import PREFIX, TransferTestCase
 from tests.unit.upload.verify.test_audit import AuditTestCase

@@ -22,11 +22,8 @@ from aind_data_transfer_service.storage.local_store import LocalAssetStore
 from aind_data_transfer_service.storage.s3.model import StoredObject
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.manifest import unlisted
-from aind_data_transfer_service.upload.manifest.manifest import (
-    Manifest,
-    write_lines,
-    write_manifest,
-)
+from aind_data_transfer_service.upload.manifest.json_lines import write_lines
+from aind_data_transfer_service.upload.manifest.manifest import Manifest, write_manifest
 from aind_data_transfer_service.upload.manifest.unlisted import Left
 from tests.support import slow
 from tests.support.transfer import PREFIX, TransferTestCase

@@ -25,15 +25,9 @@ from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.storage.base import AssetState
 from aind_data_transfer_service.storage.layout import mark_key, record_folder
 from aind_data_transfer_service.upload.job.job import UploadJob
+from aind_data_transfer_service.upload.manifest.shard_records import shard_lease_key
 from aind_data_transfer_service.upload.plan.items import FileItem
-from aind_data_transfer_service.upload.plan.shards import (
-    Shard,
-    cost,
-    cut,
-    places_of,
-    shard_lease_key,
-    worth,
-)
+from aind_data_transfer_service.upload.plan.shards import Shard, cost, cut, places_of, worth
 from aind_data_transfer_service.upload.resume.asset_lock import claim_asset, claim_shard
 from aind_data_transfer_service.upload.resume.lease import new_record, read_lease, write_lease
 from aind_data_transfer_service.upload.resume.lease_contention import Contender

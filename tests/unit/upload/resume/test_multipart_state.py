@@ -5,7 +5,7 @@ import unittest
 from pathlib import Path
 
 from aind_data_transfer_service.storage.s3.model import Part
-from aind_data_transfer_service.upload.manifest.manifest import Journal
+from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 
 

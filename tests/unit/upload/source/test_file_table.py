@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import SourceChangedError, TransferError
 from aind_data_transfer_service.storage.s3.model import StoredObject
-from aind_data_transfer_service.upload.manifest.manifest import Entry, Journal
+from aind_data_transfer_service.upload.manifest.entry import Entry
+from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.plan.estimate import estimate
 from aind_data_transfer_service.upload.plan.items import FileItem, FileItems, ZipItem, items_of
 from aind_data_transfer_service.upload.plan.plan import Plan, Series, in_order, part_size
 from aind_data_transfer_service.upload.resume.sent_files import Arrivals, missing
 from aind_data_transfer_service.upload.source import scan as source_scan
+from aind_data_transfer_service.upload.source.changes import check_still
 from aind_data_transfer_service.upload.source.file_table import Files, SourceFile, Tree
-from aind_data_transfer_service.upload.source.scan import check_still, scan
+from aind_data_transfer_service.upload.source.scan import scan
 from tests.support import campaign, slow
 from tests.support.transfer import TransferTestCase
 

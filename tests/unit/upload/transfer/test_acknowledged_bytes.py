@@ -11,7 +11,7 @@ from aind_data_transfer_service.storage.base import BufferBody, Conduct
 from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
 from aind_data_transfer_service.storage.s3.model import Part, S3Keys
-from aind_data_transfer_service.upload.manifest.manifest import Journal
+from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.plan.items import FileItem, ZipItem
 from aind_data_transfer_service.upload.plan.plan import MEBI, PART_SIZE
 from aind_data_transfer_service.upload.resume.multipart_state import Ledger

@@ -14,7 +14,9 @@ from aind_data_transfer_service.errors import DestinationError, ExitCode, Reques
 from aind_data_transfer_service.storage.layout import former_manifest_key, manifest_key, mark_key
 from aind_data_transfer_service.storage.local_store import LocalAssetStore
 from aind_data_transfer_service.storage.s3.model import StoredObject
-from aind_data_transfer_service.upload.manifest.manifest import Entry, Manifest, write_manifest
+from aind_data_transfer_service.upload.cli import verify
+from aind_data_transfer_service.upload.manifest.entry import Entry
+from aind_data_transfer_service.upload.manifest.manifest import Manifest, write_manifest
 from aind_data_transfer_service.upload.verify import audit
 from aind_data_transfer_service.upload.verify.compare import differences
 from tests.support import slow
@@ -153,10 +155,10 @@ class TestVerify(AuditTestCase):
             code, _, err = self.verify(text)
             self.assertEqual(code, ExitCode.REQUEST, text)
             self.assertIn("write s3://bucket/asset", err)
-        place = audit.place_of("s3://b/a/", None, "/root")
-        self.assertEqual(place, audit.Place("s3://", "b", "a"))
+        place = verify.place_of("s3://b/a/", None, "/root")
+        self.assertEqual(place, verify.Place("s3://", "b", "a"))
         with self.assertRaises(RequestError):
-            audit.place_of("b/a", "bucket", "/root")
+            verify.place_of("b/a", "bucket", "/root")
 
     def test_a_wrong_setting_is_one_line(self):
         with patch.dict(os.environ, {"LAB_TIMEZONE": "Moon"}):
@@ -169,7 +171,7 @@ class TestVerify(AuditTestCase):
             (RuntimeError("odd"), ExitCode.UNEXPECTED),
             (KeyboardInterrupt(), ExitCode.CANCELLED),
         ):
-            with patch.object(audit, "audit", side_effect=error):
+            with patch.object(verify, "audit", side_effect=error):
                 self.assertEqual(self.verify(self.asset)[0], code)
 
     def test_a_reader_that_has_heard_enough_is_no_error_of_ours(self):

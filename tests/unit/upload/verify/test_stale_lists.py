@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.errors import VerificationError
 from aind_data_transfer_service.storage.s3_store import S3AssetStore
-from aind_data_transfer_service.upload.manifest.manifest import Entry
+from aind_data_transfer_service.upload.manifest.entry import Entry
 from aind_data_transfer_service.upload.verify.compare import verify
 from tests.support.scripted import reply
 from tests.unit.storage.s3.test_faults import FaultTest
