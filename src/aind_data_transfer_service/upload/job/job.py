@@ -70,16 +70,16 @@ from aind_data_transfer_service.upload.plan.estimate import estimate
 from aind_data_transfer_service.upload.plan.items import FileItems, Item, items_of
 from aind_data_transfer_service.upload.plan.plan import Picked, Plan, Series
 from aind_data_transfer_service.upload.plan.shards import Shard, places_of
-from aind_data_transfer_service.upload.resume.asset_lock import (
-    Claim,
+from aind_data_transfer_service.upload.resume.asset_lock import claim_asset
+from aind_data_transfer_service.upload.resume.claim import Claim
+from aind_data_transfer_service.upload.resume.lease import Timing
+from aind_data_transfer_service.upload.resume.sent_files import Arrivals
+from aind_data_transfer_service.upload.resume.shard_lock import claim_shard
+from aind_data_transfer_service.upload.resume.state_removal import (
     abort_noted_uploads,
-    claim_asset,
-    claim_shard,
     release,
     remove_lease,
 )
-from aind_data_transfer_service.upload.resume.lease import Timing
-from aind_data_transfer_service.upload.resume.sent_files import Arrivals
 from aind_data_transfer_service.upload.source.changes import changes_between, check_still
 from aind_data_transfer_service.upload.source.check import check_sources
 from aind_data_transfer_service.upload.source.drive_retry import Drive

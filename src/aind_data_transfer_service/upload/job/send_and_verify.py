@@ -22,7 +22,7 @@ from aind_data_transfer_service.upload.manifest.manifest import DOCUMENT
 from aind_data_transfer_service.upload.manifest.shard_records import records_there
 from aind_data_transfer_service.upload.manifest.unlisted import Left
 from aind_data_transfer_service.upload.plan.plan import Plan
-from aind_data_transfer_service.upload.resume.asset_lock import Claim
+from aind_data_transfer_service.upload.resume.claim import Claim
 from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from aind_data_transfer_service.upload.resume.sent_files import Arrivals, missing
 from aind_data_transfer_service.upload.transfer.engine import Transfer

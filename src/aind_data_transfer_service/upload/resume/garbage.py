@@ -29,16 +29,12 @@ from aind_data_transfer_service.storage.layout import (
 from aind_data_transfer_service.storage.s3.model import StoredObject, Unfinished
 from aind_data_transfer_service.upload.job.preflight import check_conditions
 from aind_data_transfer_service.upload.manifest.shard_records import transfer_journals
-from aind_data_transfer_service.upload.resume.asset_lock import (
-    PROBE_LIFE,
-    claim_asset,
-    forget,
-    release,
-    remove_lease,
-)
+from aind_data_transfer_service.upload.resume.asset_lock import claim_asset
+from aind_data_transfer_service.upload.resume.host_lock import forget
 from aind_data_transfer_service.upload.resume.lease import is_ended, read_lease, ttl_of
 from aind_data_transfer_service.upload.resume.lease_contention import store_time
 from aind_data_transfer_service.upload.resume.multipart_state import noted_ids
+from aind_data_transfer_service.upload.resume.state_removal import PROBE_LIFE, release, remove_lease
 
 _CLOCK = ".clock"
 """Under `.transfer`: an object is written there briefly, to read the time of the store's clock."""

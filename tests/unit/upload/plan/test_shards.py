@@ -28,15 +28,17 @@ from aind_data_transfer_service.upload.job.job import UploadJob
 from aind_data_transfer_service.upload.manifest.shard_records import shard_lease_key
 from aind_data_transfer_service.upload.plan.items import FileItem
 from aind_data_transfer_service.upload.plan.shards import Shard, cost, cut, places_of, worth
-from aind_data_transfer_service.upload.resume.asset_lock import claim_asset, claim_shard
+from aind_data_transfer_service.upload.resume.asset_lock import claim_asset
 from aind_data_transfer_service.upload.resume.lease import new_record, read_lease, write_lease
 from aind_data_transfer_service.upload.resume.lease_contention import Contender
+from aind_data_transfer_service.upload.resume.shard_lock import claim_shard
 from aind_data_transfer_service.upload.source.file_table import SourceFile, Tree
 from tests.support import slow, wait_until
 from tests.support.transfer import PREFIX, Told, TransferTestCase
 
 MEBI = 1024**2
 CONTENDER = "aind_data_transfer_service.upload.resume.asset_lock.Contender"
+SHARD_CONTENDER = "aind_data_transfer_service.upload.resume.shard_lock.Contender"
 SHARDS = 4
 SIZES = st.lists(
     st.one_of(st.integers(0, 5000), st.integers(0, 500 * 1024**3)), min_size=0, max_size=120
@@ -410,7 +412,7 @@ class CollisionTest(ShardTestCase):
         def renew(seconds: float) -> None:
             write_lease(self.store, key, record | {"nonce": "new"}, read_lease(self.store, key))
 
-        with patch(CONTENDER, partial(Contender, wait=renew)):
+        with patch(SHARD_CONTENDER, partial(Contender, wait=renew)):
             with self.assertRaisesRegex(DestinationExistsError, "is sending"):
                 self.claim(1, "one").__enter__()
         with self.claim(2, "one"):

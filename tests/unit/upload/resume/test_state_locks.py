@@ -10,7 +10,7 @@ from aind_data_transfer_service.errors import DestinationExistsError, TransferEr
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from tests.support.transfer import PREFIX, TransferTestCase
 
-LOGGER = "aind_data_transfer_service.upload.resume.asset_lock"
+LOGGER = "aind_data_transfer_service.upload.resume.host_lock"
 
 
 class TestStateLocks(TransferTestCase):
