@@ -162,10 +162,14 @@ def data_description(
     write_funding = second_generation.funding if second else _funding
     sources = [write_funding(item, generation) for item in paid]
     if default_funder and not sources:
-        funder = _organization(terms.funder(generation, default_funder))
+        funder = _organization(terms.organization(generation, "funders", default_funder))
         sources = [write_funding({"funder": funder}, generation)]
     people = investigators_of(funding)
-    located = _organization(terms.institution(generation, institution)) if institution else None
+    located = (
+        _organization(terms.organization(generation, "institutions", institution))
+        if institution
+        else None
+    )
     write = second_generation.data_description if second else _description
     content = write(facts, sources, people, located)
     content = _headed("data_description", content, generation)
@@ -382,7 +386,7 @@ def _funding(item: Mapping[str, Any], generation: Generation) -> dict[str, Any]:
     found = {key: item[key] for key in ("funder", "grant_number", "fundee") if key in item}
     if not isinstance(found.get("fundee"), str | None):
         found["fundee"] = ", ".join(str(one["name"]) for one in people_of(found["fundee"])) or None
-    return found | {"funder": terms.funder(generation, item["funder"])}
+    return found | {"funder": terms.organization(generation, "funders", item["funder"])}
 
 
 def _process(item: Process) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aind_data_transfer_service.metadata.people import people_of
 from aind_data_transfer_service.metadata.schemas import RECORD, Generation
-from aind_data_transfer_service.metadata.terms import funder, modality, registry
+from aind_data_transfer_service.metadata.terms import modality, organization, registry
 
 if TYPE_CHECKING:
     from aind_data_transfer_service.metadata.documents import Facts, Process
@@ -50,7 +50,8 @@ def data_description(
 
 def funding(item: Mapping[str, Any], generation: Generation) -> dict[str, Any]:
     """Write a source of funding, with those funded as persons."""
-    found = {"object_type": "Funding", "funder": funder(generation, item["funder"])}
+    funder = organization(generation, "funders", item["funder"])
+    found = {"object_type": "Funding", "funder": funder}
     if "grant_number" in item:
         found["grant_number"] = item["grant_number"]
     funded = people_of(item.get("fundee"))

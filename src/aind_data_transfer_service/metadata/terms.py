@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from aind_data_transfer_service.configs.vocabulary import Modality, Platform, folded, quoted
 from aind_data_transfer_service.metadata.schemas import Generation, read_terms
+
+Role = Literal["funders", "institutions"]
+"""The lists of organizations that a generation has."""
 
 
 def modality(generation: Generation, abbreviation: str) -> dict[str, Any]:
@@ -41,30 +44,34 @@ def missing_terms(generation: Generation, platform: str, modalities: Iterable[st
     ]
 
 
-def funder(generation: Generation, stated: Any) -> Any:
-    """Complete a funder with what the generation lists of it.
+def organization(generation: Generation, role: Role | None, stated: Any) -> Any:
+    """Complete an organization with what the generation lists of it.
+
+    What is stated is never replaced: if a value contradicts the list, nothing is added.
 
     Parameters
     ----------
     generation : Generation
-        Whose list of funders is searched.
+        Whose list of organizations is searched.
+    role : str | None
+        What the organization does: an abbreviation has to be one of an organization of this role.
+        Without a role, only names are searched.
     stated : Any
         A name, an abbreviation, or an organization as a generation of the schema writes it.
     """
-    return _organization(generation, "funders", stated)
-
-
-def institution(generation: Generation, stated: Any) -> Any:
-    """Complete an institution with what the generation lists of it.
-
-    Parameters
-    ----------
-    generation : Generation
-        Whose list of institutions is searched.
-    stated : Any
-        A name, an abbreviation, or an organization as a generation of the schema writes it.
-    """
-    return _organization(generation, "institutions", stated)
+    given = {"name": stated} if isinstance(stated, str) else stated
+    name = given.get("name") if isinstance(given, Mapping) else None
+    found = _listed(generation, role, name) if isinstance(name, str) else None
+    if found is None:
+        return stated
+    if isinstance(stated, str):
+        return found
+    values = {key: value for key, value in stated.items() if value is not None and key != "name"}
+    if "registry" in values:
+        values["registry"] = registry(generation, values["registry"]) or values["registry"]
+    if any(key in found and found[key] != value for key, value in values.items()):
+        return stated
+    return {**found, **values, "name": name}
 
 
 def registry(generation: Generation, value: Any) -> Any:
@@ -95,33 +102,15 @@ def _spellings(stated: Any) -> set[str]:
     return {folded(one) for one in found if isinstance(one, str) and one.strip()}
 
 
-def _organization(generation: Generation, role: str, stated: Any) -> Any:
-    """Return the organization that is stated, with what the generation lists of it besides.
-
-    What is stated is never replaced: if a value contradicts the list, nothing is added.
-    """
-    given = {"name": stated} if isinstance(stated, str) else stated
-    name = given.get("name") if isinstance(given, Mapping) else None
-    found = _listed(generation, role, name) if isinstance(name, str) else None
-    if found is None:
-        return stated
-    if isinstance(stated, str):
-        return found
-    values = {key: value for key, value in stated.items() if value is not None and key != "name"}
-    if "registry" in values:
-        values["registry"] = registry(generation, values["registry"]) or values["registry"]
-    if any(key in found and found[key] != value for key, value in values.items()):
-        return stated
-    return {**found, **values, "name": name}
-
-
-def _listed(generation: Generation, role: str, name: str) -> dict[str, Any] | None:
+def _listed(generation: Generation, role: Role | None, name: str) -> dict[str, Any] | None:
     """Find an organization of a role by its name or, if it is nobody's, by its abbreviation.
 
     Generation 2 accepts every organization in each role. Abbreviations, which organizations share
     with others that no schema lists, are compared with those of the role in generation 1.
     """
     known = read_terms(generation)["organizations"]
+    if role is None:
+        return next((dict(one) for one in known if folded(one["name"]) == folded(name)), None)
     roles = read_terms(generation)[role] or read_terms(Generation.V1)[role]
     in_role = [one for one in known if one["name"] in roles]
     by_name = in_role if read_terms(generation)[role] else known

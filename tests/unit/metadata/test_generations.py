@@ -18,7 +18,7 @@ from aind_data_transfer_service.metadata.documents import (
     processing,
 )
 from aind_data_transfer_service.metadata.schemas import RECORD, Generation
-from aind_data_transfer_service.metadata.terms import institution, missing_terms, modality
+from aind_data_transfer_service.metadata.terms import missing_terms, modality, organization
 from aind_data_transfer_service.metadata.validation import problems_of
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -97,9 +97,9 @@ class Terms(unittest.TestCase):
         self.assertEqual([8, 7, 0], counts)
 
     def test_an_organization_of_one_generation_is_found_in_another(self) -> None:
-        old = institution(Generation.V0, "AIND")
+        old = organization(Generation.V0, "institutions", "AIND")
         self.assertEqual("ROR", old["registry"]["abbreviation"])
-        new = institution(Generation.V2, old)
+        new = organization(Generation.V2, "institutions", old)
         self.assertEqual("Research Organization Registry (ROR)", new["registry"])
         self.assertEqual(old["registry_identifier"], new["registry_identifier"])
 
