@@ -14,6 +14,7 @@ from aind_data_transfer_service.errors import RequestError
 from aind_data_transfer_service.settings.aws_parameters import add_parameters, read_parameters
 from aind_data_transfer_service.settings.env_policy import shared_variables
 from aind_data_transfer_service.settings.metadata import MetadataSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.cli.upload import main
 from tests.support import parameters
@@ -244,15 +245,25 @@ class TestParameters(TransferTestCase):
     def test_the_environment_wins_for_each_kind_of_document(self):
         name = "METADATA_SOURCES"
         subject, rig = "METADATA_POLICY_SUBJECT", {"if_missing": "require"}
-        for given, stored, kind, policy in (
-            ({name: {"subject": ["folder"]}}, {name: {"rig": rig}}, "rig", "require"),
-            ({name: {"rig": ["folder"]}}, {name: {"rig": rig}}, "rig", "require"),
-            ({name: {"Rig": {"if_missing": "ignore"}}}, {name: {"rig": rig}}, "rig", "ignore"),
-            ({name: {"subject": {"if_missing": "warn"}}}, {subject: "require"}, "subject", "warn"),
-            ({subject: "ignore"}, {name: {"subject": rig}}, "subject", "ignore"),
-            ({subject: "ignore"}, {name: {"subject": rig, "rig": rig}}, "rig", "require"),
-            ({subject: "ignore"}, {subject: "require"}, "subject", "ignore"),
-            ({}, {subject: "require"}, "subject", "require"),
+        ignored = {"Rig": {"if_missing": "ignore"}}
+        warned = {"subject": {"if_missing": "warn"}}
+        for given, stored, kind, policy, without_effect in (
+            ({name: {"subject": ["folder"]}}, {name: {"rig": rig}}, "rig", "require", []),
+            ({name: {"rig": ["folder"]}}, {name: {"rig": rig}}, "rig", "require", []),
+            ({name: ignored}, {name: {"rig": rig}}, "rig", "ignore", [f"{name}.rig"]),
+            ({name: {"rig": rig}}, {name: {"rig": rig}}, "rig", "require", []),
+            ({name: warned}, {subject: "require"}, "subject", "warn", [subject]),
+            ({subject: "ignore"}, {name: {"subject": rig}}, "subject", "ignore", [f"{name}.subj"]),
+            (
+                {subject: "ignore"},
+                {name: {"subject": rig, "rig": rig}},
+                "rig",
+                "require",
+                [f"{name}.subject"],
+            ),
+            ({subject: "ignore"}, {subject: "require"}, "subject", "ignore", [subject]),
+            ({subject: "ignore"}, {subject: "ignore"}, "subject", "ignore", []),
+            ({}, {subject: "require"}, "subject", "require", []),
         ):
             with self.subTest(given=given, stored=stored):
                 self.put(stored)
@@ -261,8 +272,40 @@ class TestParameters(TransferTestCase):
                     for key, value in given.items()
                 }
                 with patch.dict(os.environ, {"AWS_PARAM_STORE_NAME": NAME, **written}):
-                    add_parameters(UploadSettings(), self.fail)
+                    warnings: list[str] = []
+                    add_parameters(UploadSettings(), warnings.append)
+                    self.assertEqual(len(without_effect), len(warnings), warnings)
+                    for words in without_effect:
+                        self.assertIn(words, warnings[0])
                     self.assertEqual(policy, MetadataSettings().policy_of(kind, False))
+
+    def test_settings_that_a_job_gets_from_the_service_are_named_all_at_once(self):
+        stored = {
+            "metadata-schema": "2",
+            "LAB_TIMEZONE": "Europe/Zurich",
+            "EXCLUDE": ["*.tmp"],
+            "DESTINATION": os.environ["DESTINATION"],
+            "METADATA_TIMEOUT": 7,
+            "UPLOAD_CONNECTIONS": 8,
+            "METADATA_SERVICE_URL": "http://a:hunter2@b",
+        }
+        self.put(stored)
+        with patch.dict(os.environ, {"EXCLUDE": '["*.bak"]', "METADATA_SCHEMA": "1"}):
+            environment = ServiceSettings().job_environment()
+        environment |= {"AWS_PARAM_STORE_NAME": NAME, "METADATA_SERVICE_URL": "http://a:hunter3@b"}
+        environment |= {name: self.server.url for name in os.environ if "URL_S" in name}
+        warnings: list[str] = []
+        with patch.dict(os.environ, environment, clear=True):
+            settings = UploadSettings()
+            found = add_parameters(settings, warnings.append)
+        self.assertEqual(("1", 8), (found.generation.value, found.upload_connections))
+        [warning] = warnings
+        names = "EXCLUDE, LAB_TIMEZONE, METADATA_SCHEMA, METADATA_SERVICE_URL, METADATA_TIMEOUT"
+        self.assertIn(
+            f"({NAME}): ignored, because the job's environment sets them: {names}. ", warning
+        )
+        self.assertIn("change them in its settings", warning)
+        self.assertNotIn("hunter", warning)
 
     def test_a_job_uses_them_and_its_environment_wins(self):
         self.write("a.txt")

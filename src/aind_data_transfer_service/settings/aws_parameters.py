@@ -35,7 +35,12 @@ from aind_data_transfer_service.concurrency.daemon_thread import beside
 from aind_data_transfer_service.errors import RequestError
 from aind_data_transfer_service.settings.base import explain_settings, given_variables
 from aind_data_transfer_service.settings.env_policy import shared_variables
-from aind_data_transfer_service.settings.metadata import CHOICES, TABLE, joined_choices
+from aind_data_transfer_service.settings.metadata import (
+    CHOICES,
+    TABLE,
+    joined_choices,
+    overridden_choices,
+)
 from aind_data_transfer_service.settings.upload import UploadSettings
 
 logger = logging.getLogger(__name__)
@@ -73,7 +78,8 @@ def add_parameters(settings: UploadSettings, warn: Callable[[str], None]) -> Upl
     settings : UploadSettings
         Those of the environment, which name the parameter.
     warn : Callable
-        Told of names that are no settings of a job.
+        Receives a warning about the names that have no effect: those that are not settings of a
+        job, and those that the job's environment sets already.
 
     Raises
     ------
@@ -88,6 +94,12 @@ def add_parameters(settings: UploadSettings, warn: Callable[[str], None]) -> Upl
         names = ", ".join(map(_replaced, parameters.unknown[:10]))
         warn(f"AWS_PARAM_STORE_NAME ({name}): not settings of a job: {names}")
     given = given_variables(os.environ)
+    if ignored := _ignored(given, parameters.values):
+        warn(
+            f"AWS_PARAM_STORE_NAME ({name}): ignored, because the job's environment sets them: "
+            f"{', '.join(ignored)}. Jobs of the service get these settings from the service: "
+            "change them in its settings, and remove them from the parameter store"
+        )
     new = parameters.values.keys() - given.keys() - CHOICES
     added = {variable: parameters.values[variable] for variable in new}
     added |= joined_choices(given, parameters.values)
@@ -99,6 +111,12 @@ def add_parameters(settings: UploadSettings, warn: Callable[[str], None]) -> Upl
     except ValidationError as error:
         reasons = "; ".join(explain_settings(error, hidden=added))
         raise RequestError(f"AWS_PARAM_STORE_NAME ({name}): {reasons}") from None
+
+
+def _ignored(given: Mapping[str, str], stored: Mapping[str, str]) -> list[str]:
+    """Name the settings that the environment sets otherwise than the store; it wins."""
+    names = [name for name in stored.keys() & given.keys() - CHOICES if stored[name] != given[name]]
+    return sorted([*names, *overridden_choices(given, stored)])
 
 
 def _replaced(name: str) -> str:

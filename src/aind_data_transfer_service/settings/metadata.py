@@ -244,6 +244,40 @@ def joined_choices(given: Mapping[str, str], stored: Mapping[str, str]) -> dict[
     return found
 
 
+def overridden_choices(given: Mapping[str, str], stored: Mapping[str, str]) -> list[str]:
+    """Name what a parameter store says of `CHOICES` in vain, because the environment wins.
+
+    Parameters
+    ----------
+    given : Mapping[str, str]
+        The environment.
+    stored : Mapping[str, str]
+        What the store says, by variable.
+
+    Returns
+    -------
+    list of str
+        Variables, and kinds of documents as `METADATA_SOURCES.rig`.
+    """
+    joined = joined_choices(given, stored)
+    in_vain = CHOICES & stored.keys() - joined.keys()
+    names = [name for name in in_vain if stored[name] != given.get(name)]
+    try:
+        theirs = _read_table(stored.get(TABLE, "{}"))
+        counts = _read_table(joined.get(TABLE, "{}"))
+    except ValueError:  # the settings themselves say what is wrong
+        return names
+    if TABLE not in joined:
+        return names
+    differing = (kind for kind, choice in theirs.items() if not _is_part(choice, counts.get(kind)))
+    return names + [f"{TABLE}.{kind}" for kind in differing]
+
+
+def _is_part(choice: Mapping[str, Any], whole: Mapping[str, Any] | None) -> bool:
+    """Return whether all that a choice says is part of another one."""
+    return choice.items() <= (whole or {}).items()
+
+
 class LabSettings(EnvironmentSettings):
     """All that is known of the systems that metadata come from."""
 
