@@ -15,6 +15,7 @@ from aind_data_transfer_service.concurrency.deadline_gather import Answer, Inqui
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.base import Found, Funding
 from aind_data_transfer_service.metadata.documents import (
+    COMPOSED,
     Document,
     Facts,
     check_processing,
@@ -276,7 +277,7 @@ class _Gathering:
             if document.status == Status.INVALID:
                 self.result.warnings.append(
                     f"{document.file_name} from {document.source} is not valid: "
-                    + "; ".join(document.problems)
+                    + f"{'; '.join(document.problems)}. {_advice(document)}"
                 )
         name = self.result.documents["data_description"].content.get("name")
         if name != self._facts.asset:
@@ -336,6 +337,18 @@ def _without(procedures: Found, failed: Sequence[Answer]) -> Found:
     lines = [f"{SHOWN[answer.source]}: no answer, so its part is missing" for answer in failed]
     notes = "\n".join([*str(procedures.document.get("notes") or "").splitlines(), *lines])
     return replace(procedures, document={**procedures.document, "notes": notes}, complete=False)
+
+
+def _advice(document: Document) -> str:
+    """Say what to do about an invalid document."""
+    if document.raw is not None:
+        return "Correct this file"
+    if document.source.startswith(COMPOSED):
+        return "Enter the missing values where they come from: the settings, and the funding"
+    return (
+        f"Have it corrected there, or put a valid {document.file_name} into metadata_dir and set "
+        "metadata_dir_force"
+    )
 
 
 def _failure(answer: Answer) -> str:

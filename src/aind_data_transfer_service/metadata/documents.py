@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from aind_data_transfer_service.configs.vocabulary import quoted
@@ -26,6 +27,8 @@ from aind_data_transfer_service.metadata.validation import (
     status_of,
 )
 
+COMPOSED = "composed here"
+"""The source of documents that the job itself writes."""
 RECORD_NAME = f"{RECORD}.json"
 """The one file that repeats all of them."""
 _HALF = re.compile("[\ud800-\udfff]")
@@ -67,9 +70,12 @@ class Document:
         """The bytes that are stored."""
         return self.raw if self.raw is not None else to_json(self.content)
 
-    @property
+    @cached_property
     def problems(self) -> list[str]:
-        """List the first problems of an invalid document, each as ``place: what is wrong``."""
+        """List the first problems of an invalid document, each as ``place: what is wrong``.
+
+        They are found once: a document does not change.
+        """
         if self.status != Status.INVALID:
             return []
         found = problems_of(self.kind, self.content, self.generation)
@@ -230,7 +236,7 @@ def processing(
         content = _headed(
             "processing", _new_processing(generation, processor_full_name), generation
         )
-        source = "composed here"
+        source = COMPOSED
     else:
         check_processing(earlier)
         content, source = json.loads(json.dumps(earlier.content)), earlier.source
@@ -314,6 +320,21 @@ def record(
     return _headed(RECORD, content, generation) | parts
 
 
+def invalid_parts(documents: Mapping[str, Document]) -> list[str]:
+    """Name the invalid documents that the record repeats, each with its first problem."""
+    return [
+        f"{kind} is not valid: {_first_of(document.problems)}; see {document.file_name}"
+        for kind, document in documents.items()
+        if document.status == Status.INVALID
+    ]
+
+
+def _first_of(problems: Sequence[str]) -> str:
+    """Return the first problem, and how many others are listed."""
+    more = len(problems) - 1
+    return problems[0] + (f" (and {more} more)" if more else "")
+
+
 def _headed(kind: str, content: Mapping[str, Any], generation: Generation) -> dict[str, Any]:
     """Begin a document with what says of which kind and release it is."""
     head = {
@@ -327,7 +348,7 @@ def _headed(kind: str, content: Mapping[str, Any], generation: Generation) -> di
 def _composed(kind: str, content: Mapping[str, Any], generation: Generation) -> Document:
     """Make a document of what was composed."""
     status = status_of(kind, content, generation)
-    return Document(kind, content, status, "composed here", generation=generation)
+    return Document(kind, content, status, COMPOSED, generation=generation)
 
 
 def statuses_of(

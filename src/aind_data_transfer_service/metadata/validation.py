@@ -25,6 +25,9 @@ MOST_PROBLEMS = 5
 _LONGEST = 200
 _LONGEST_LIST = 1000
 """How many entries of a list are looked into for several problems."""
+_TYPES = ("object_type", "procedure_type", "device_type", "material_type")
+"""The fields in which parts of documents name their type."""
+_LONGEST_PART = 60
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -58,6 +61,9 @@ def problems_of(
 ) -> list[str] | None:
     """List the first problems of a document, each as `place: what is wrong`.
 
+    If the place is within a part that names its type, such as a surgery, the part follows the
+    place: `subject_procedures.0.start_date (Surgery): missing`.
+
     None if there is no schema for it: another kind of document, or another release of 0.34. Of many
     problems, the list ends with a line that says so.
     """
@@ -66,7 +72,7 @@ def problems_of(
         return problems
     try:
         return _first(
-            line for error in _errors(validator, _clean(content)) for line in _lines(error)
+            line for error in _errors(validator, _clean(content)) for line in _lines(error, content)
         )
     except (ValueError, RecursionError) as error:
         return _first([f"the document is nested too deeply: {error}"])
@@ -141,48 +147,71 @@ def _clean(content: Mapping[str, Any]) -> Any:
     return json.loads(_HALF.sub("\ufffd", text)) if _HALF.search(text) else content
 
 
-def _lines(error: Any) -> Iterator[str]:
+def _lines(error: Any, content: Mapping[str, Any]) -> Iterator[str]:
     """Describe an error of the validator: `place: what is wrong`, a line a field."""
-    kind, place = error.kind, [str(part) for part in error.instance_path]
+    kind, place = error.kind, [*error.instance_path]
     if kind.name == "required":
-        yield f"{_dotted([*place, kind.property])}: missing"
+        yield f"{_named([*place, kind.property], content)}: missing"
     elif kind.name == "additionalProperties":
         for name in kind.unexpected:
-            yield f"{_dotted([*place, name])}: not a field of this document"
+            yield f"{_named([*place, name], content)}: not a field of this document"
     elif kind.name == "anyOf":
-        yield from _nearest(kind.context)
+        yield from _nearest(kind.context, content)
     else:
-        yield f"{_dotted(place)}: {quoted(error.instance)} {_expected(kind)}"
+        yield f"{_named(place, content)}: {_found(error.instance, kind)}"
 
 
-def _nearest(variants: Sequence[Sequence[Any]]) -> Iterator[str]:
+def _nearest(variants: Sequence[Sequence[Any]], content: Mapping[str, Any]) -> Iterator[str]:
     """Describe the errors of the variant that a value comes closest to."""
     deepest = [max(len(error.instance_path) for error in errors) for errors in variants]
     best = min(range(len(variants)), key=lambda place: (-deepest[place], len(variants[place])))
     for error in variants[best]:
-        yield from _lines(error)
+        yield from _lines(error, content)
 
 
-def _dotted(place: Sequence[str]) -> str:
-    return ".".join(place) or "the document"
+def _named(place: Sequence[str | int], content: Any) -> str:
+    """Write a place, with the parts of the document that it is in."""
+    parts = []
+    for step in place[: -2 if place and place[-1] in _TYPES else -1]:
+        try:
+            content = content[step]
+        except (LookupError, TypeError):
+            break
+        if isinstance(step, int) and isinstance(content, Mapping) and (part := _part(content)):
+            parts.append(part)
+    named = f" ({', '.join(reversed(parts))})" if parts else ""
+    return (".".join(map(str, place)) or "the document") + named
 
 
-def _expected(kind: Any) -> str:
-    """Say what a value would have to be."""
+def _part(content: Mapping[str, Any]) -> str:
+    """Name a part of a list by its type, and by its name or day; empty if it states no type."""
+    kind = next((content[key] for key in _TYPES if isinstance(content.get(key), str)), "")
+    name, day = content.get("name"), content.get("start_date")
+    if isinstance(name, str) and kind:
+        kind = f"{kind} {name}"
+    elif isinstance(day, str) and kind:
+        kind = f"{kind} of {day}"
+    return kind[:_LONGEST_PART]
+
+
+def _found(value: Any, kind: Any) -> str:
+    """Say what was found, and what it would have to be."""
     match kind.name:
+        case "minItems":
+            return f"has {len(value)} entries, at least {kind.limit} needed"
         case "type":
-            return f"is not of type {' or '.join(kind.types)}"
+            expected = f"is not of type {' or '.join(kind.types)}"
         case "enum":
-            return f"is not one of {', '.join(map(quoted, kind.options))}"
+            expected = f"is not one of {', '.join(map(quoted, kind.options))}"
         case "const":
-            return f"is not {quoted(kind.expected_value)}"
+            expected = f"is not {quoted(kind.expected_value)}"
         case "format":
-            return f"is not a {kind.format}"
+            expected = f"is not a {kind.format}"
         case "pattern":
-            return f"does not match {kind.pattern}"
+            expected = f"does not match {kind.pattern}"
         case name:
-            limit = getattr(kind, "limit", "")
-            return f"does not comply with {name} {limit}".rstrip()
+            expected = f"does not comply with {name} {getattr(kind, 'limit', '')}".rstrip()
+    return f"{quoted(value)} {expected}"
 
 
 def _first(problems: Iterable[str]) -> list[str]:

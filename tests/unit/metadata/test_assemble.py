@@ -7,6 +7,7 @@ import unittest
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.assemble import gather
@@ -25,6 +26,7 @@ from aind_data_transfer_service.metadata.registry import Lab
 from aind_data_transfer_service.metadata.schemas import KINDS, Generation
 from aind_data_transfer_service.metadata.sources.folder import FolderSource, read_folder
 from aind_data_transfer_service.metadata.sources.metadata_service import MetadataService
+from aind_data_transfer_service.metadata.validation import problems_of
 from tests.support.metadata import MetadataServer
 
 MOMENT = datetime(2024, 2, 19, 19, 25, 17, tzinfo=UTC)
@@ -256,6 +258,22 @@ class TestDescription(GatherTestCase):
         text = " ".join(gathered.warnings)
         self.assertRegex(text, "data_description.json .*is not valid: .*institution")
         self.assertIn("data_description.json names no funder", text)
+
+    def test_the_problems_of_a_document_are_found_once(self):
+        with patch(
+            "aind_data_transfer_service.metadata.documents.problems_of", wraps=problems_of
+        ) as found:
+            document = data_description(FACTS)
+            self.assertEqual([document.problems] * 3, [document.problems for _ in range(3)])
+        self.assertEqual(1, found.call_count)
+
+    def test_an_invalid_document_says_where_it_is_to_be_corrected(self):
+        self.write("rig", rig_id=5)
+        self.server.says("/subject/690165", {"subject_id": "690165"})
+        text = "\n".join(self.gather(institution=None).warnings)
+        self.assertRegex(text, 'rig.json .* is not valid: .*"5" is not .* Correct this file')
+        self.assertRegex(text, "subject.json .* put a valid subject.json into metadata_dir and set")
+        self.assertRegex(text, "data_description.json .* Enter the missing values where they come")
 
     def test_the_labs_institution_and_usual_funder_are_named(self):
         people = [{"investigators": "Bo Bee"}]

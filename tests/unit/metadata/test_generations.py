@@ -17,7 +17,7 @@ from aind_data_transfer_service.metadata.documents import (
     data_description,
     processing,
 )
-from aind_data_transfer_service.metadata.schemas import RECORD, Generation
+from aind_data_transfer_service.metadata.schemas import RECORD, Generation, version_of
 from aind_data_transfer_service.metadata.terms import missing_terms, modality, organization
 from aind_data_transfer_service.metadata.validation import problems_of
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -310,6 +310,34 @@ class Jobs(TransferTestCase):
         )
         words = "subject.json .* is not valid: .* is of generation 0.34 of the schema"
         self.assertRegex("\n".join(self.told.warnings()), words)
+
+    def test_a_record_of_generation_2_names_its_invalid_parts(self) -> None:
+        self.write("a.txt")
+        folder = self.folder / "metadata"
+        injection = {"object_type": "Brain injection", "coordinate_system_name": "B"}
+        surgery = {"object_type": "Surgery", "start_date": "2024-01-01", "procedures": [injection]}
+        procedures = {
+            "object_type": "Procedures",
+            "schema_version": version_of(Generation.V2, "procedures"),
+            "subject_id": "690165",
+            "subject_procedures": [surgery],
+        }
+        acquisition = {"schema_version": "2.0.0", "subject_id": "690165", "data_streams": 5}
+        self.write("procedures.json", json.dumps(procedures), root=folder)
+        self.write("acquisition.json", json.dumps(acquisition), root=folder)
+        with patch.dict(os.environ, {"METADATA_SCHEMA": "2", "INSTITUTION": "NYU"}):
+            settings = self.settings()
+            text = self.config(metadata_dir=str(folder)).model_dump_json()
+            UploadJob(read_request(text, settings), settings, self.told).run()
+        [*_, told] = [f["documents"] for *_, f in self.told.all if "documents" in f]
+        rows = {row["name"]: row for row in told}
+        place = "subject_procedures.0.procedures.0.injection_materials"
+        line = f"{place} (Brain injection, Surgery of 2024-01-01): missing"
+        self.assertEqual(line, rows["procedures.json"]["problems"][0])
+        notes = " ".join(rows["metadata.nd.json"]["notes"])
+        self.assertIn(f"procedures is not valid: {line}", notes)
+        self.assertIn("acquisition is not valid: ", notes)
+        self.assertIn("see acquisition.json", notes)
 
     def test_a_job_with_two_modalities_states_both_sources_as_they_are(self) -> None:
         other = self.folder / "videos"

@@ -78,8 +78,32 @@ class Validity(unittest.TestCase):
             "procedures": [{"procedure_type": "Nanoject injection", "injection_materials": []}],
         }
         problems = problems_of("procedures", document)
-        self.assertIn('subject_procedures.0.start_date: "None" is not of type string', problems)
-        self.assertIn("subject_procedures.0.procedures.0.protocol_id: missing", problems)
+        self.assertIn(
+            'subject_procedures.0.start_date (Surgery): "None" is not of type string', problems
+        )
+        place = "subject_procedures.0.procedures.0.protocol_id"
+        self.assertIn(f"{place} (Nanoject injection, Surgery): missing", problems)
+
+    def test_a_problem_names_the_part_that_it_is_in(self) -> None:
+        generation = Generation.V2
+        surgery = {"object_type": "Surgery", "start_date": "2024-01-01"}
+        injection = {"object_type": "Brain injection", "injection_materials": []}
+        frame = {"object_type": "Headframe", "headframe_type": 5}
+        parts = [{**surgery, "procedures": [frame, injection]}, {"object_type": "Nap"}]
+        document = {"subject_id": "1", "subject_procedures": parts}
+        problems = problems_of("procedures", document, generation)
+        for line in (
+            "subject_procedures.0.procedures.0.headframe_type (Headframe, Surgery of 2024-01-01): "
+            '"5" is not of type string',
+            "subject_procedures.0.procedures.1.injection_materials (Brain injection, Surgery of "
+            "2024-01-01): has 0 entries, at least 1 needed",
+            "subject_procedures.0.procedures.1.dynamics (Brain injection, Surgery of 2024-01-01): "
+            "missing",
+        ):
+            self.assertIn(line, problems)
+        stream = {"object_type": "Data stream", "configurations": [{"object_type": "Nap"}]}
+        problems = problems_of("acquisition", {"data_streams": [stream]}, generation)
+        self.assertIn("data_streams.0.stream_start_time (Data stream): missing", problems)
 
     def test_a_term_that_the_schema_does_not_list_is_a_problem(self) -> None:
         document = sample("subject")

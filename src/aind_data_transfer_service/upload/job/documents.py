@@ -10,10 +10,12 @@ from aind_data_transfer_service import __version__
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.documents import (
+    COMPOSED,
     Document,
     Facts,
     Process,
     check_processing,
+    invalid_parts,
     processes_of,
     processing,
     record,
@@ -88,7 +90,14 @@ def complete(
     everything = {**documents, "processing": written}
     repeated = record(facts, everything, started, ended)
     status = status_of(RECORD, repeated, facts.generation)
-    mine = Document(RECORD, repeated, status, "composed here", generation=facts.generation)
+    mine = Document(
+        RECORD,
+        repeated,
+        status,
+        COMPOSED,
+        notes=tuple(invalid_parts(everything)),
+        generation=facts.generation,
+    )
     return {**everything, RECORD: mine}
 
 
