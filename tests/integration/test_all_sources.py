@@ -4,6 +4,8 @@ Nothing stands in for a client: the job speaks TDS through pymssql to LabTracks,
 ID, Graph, TARS and SLIMS, each on loopback.
 """
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -11,15 +13,21 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from unittest.mock import patch
+from zoneinfo import ZoneInfo
 
 import httpx
 
-from aind_data_transfer_service.metadata.documents import RECORD_NAME
-from aind_data_transfer_service.metadata.schemas import RECORD
+from aind_data_transfer_service.cli.metadata import main as ask_sources
+from aind_data_transfer_service.metadata.assemble import gather
+from aind_data_transfer_service.metadata.documents import RECORD_NAME, Facts
+from aind_data_transfer_service.metadata.registry import open_lab
+from aind_data_transfer_service.metadata.schemas import RECORD, Generation, version_of
 from aind_data_transfer_service.metadata.validation import problems_of
+from aind_data_transfer_service.settings.upload import UploadSettings
 from tests.support import entra, labtracks, slims, tars, wait_until
 from tests.support.entra import GraphServer, ListOnGraph
 from tests.support.https import Reply, ca_file
@@ -49,11 +57,11 @@ def sample(kind: str) -> dict:
     return json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
 
 
-class AllSources(unittest.TestCase):
-    """One session, described by six systems."""
+class SixSystems(unittest.TestCase):
+    """The systems that metadata come from."""
 
     def setUp(self) -> None:
-        """Start all of them, and a service that knows them."""
+        """Start all of them."""
         self.folder = Path(tempfile.mkdtemp(prefix="all-sources-"))
         self.addCleanup(shutil.rmtree, self.folder)
         self.source, self.metadata = self.folder / "Behavior", self.folder / "Metadata"
@@ -75,16 +83,6 @@ class AllSources(unittest.TestCase):
         self.api.says("/funding/Ephys%20Platform", [{"funder": FUNDER, "investigators": "Bo Bee"}])
         self.variables = self.settings()
         self.enterContext(patch.dict(os.environ, self.variables))
-        self.service = self.enterContext(
-            Service(
-                destination=str(self.folder / "store"),
-                default_s3_bucket="recordings",
-                institution="NYU",
-            )
-        )
-        self.client = self.enterContext(
-            httpx.Client(base_url=self.service.url, trust_env=False, timeout=60)
-        )
 
     def write(self, path: Path, content: dict) -> None:
         """Write a document."""
@@ -128,6 +126,24 @@ class AllSources(unittest.TestCase):
             "SLIMS_PASSWORD": slims.PASSWORD,
             "CA_FILE": str(ca_file()),
         }
+
+
+class AllSources(SixSystems):
+    """One session, described by six systems."""
+
+    def setUp(self) -> None:
+        """Start a service that knows them."""
+        super().setUp()
+        self.service = self.enterContext(
+            Service(
+                destination=str(self.folder / "store"),
+                default_s3_bucket="recordings",
+                institution="NYU",
+            )
+        )
+        self.client = self.enterContext(
+            httpx.Client(base_url=self.service.url, trust_env=False, timeout=60)
+        )
 
     def run_job(self) -> dict:
         """Submit the session, and give the job at its end."""
@@ -270,3 +286,40 @@ class AllSources(unittest.TestCase):
             self.assertRegex(done.stdout, words)
         for secret in SECRETS:
             self.assertNotIn(secret, done.stdout)
+
+
+class Generations(SixSystems):
+    """The same session, in the later generations of the schema."""
+
+    def test_what_the_systems_state_is_valid_in_each_generation(self) -> None:
+        zone = ZoneInfo("America/Los_Angeles")
+        acquired = datetime(2024, 2, 19, 11, 25, 17, tzinfo=zone)
+        frame = ("s3://b/a", ID, "Ephys Platform", "behavior", ["behavior"], acquired)
+        for generation in (Generation.V1, Generation.V2):
+            variables = {"METADATA_SCHEMA": generation.value, "INSTITUTION": "NYU"}
+            variables["METADATA_SOURCES"] = '{"procedures": ["sharepoint", "labtracks", "tars"]}'
+            with (
+                self.subTest(generation=generation),
+                patch.dict(os.environ, variables),
+                open_lab(UploadSettings()) as lab,
+            ):
+                gathered = gather(Facts(ASSET, *frame, generation), None, lab)
+                for kind in ("subject", "procedures", "data_description"):
+                    document = gathered.documents[kind]
+                    self.assertEqual((kind, []), (kind, document.problems))
+                    self.assertEqual("Valid", document.status)
+                    self.assertEqual(
+                        version_of(generation, kind), document.content["schema_version"]
+                    )
+                procedures = json.dumps(gathered.documents["procedures"].content)
+                for words in ("AiV300024", "AiP300001", "source: SharePoint, NSB 2023 (New)"):
+                    self.assertIn(words, procedures)
+                out = io.StringIO()
+                with contextlib.redirect_stdout(out):
+                    ask_sources([ID])
+                self.assertRegex(out.getvalue(), r"labtracks +found, Valid")
+                self.assertRegex(out.getvalue(), r"sharepoint +found, Valid")
+
+
+if __name__ == "__main__":
+    unittest.main()

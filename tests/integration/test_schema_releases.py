@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from aind_data_transfer_service.configs.vocabulary import Modality, Platform
+from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata import schemas
+from aind_data_transfer_service.metadata.base import Found
+from aind_data_transfer_service.metadata.conversion import in_generation
 from aind_data_transfer_service.metadata.documents import (
     Document,
     Facts,
@@ -19,10 +22,11 @@ from aind_data_transfer_service.metadata.documents import (
     data_description,
     processing,
     record,
+    status_of,
 )
 from aind_data_transfer_service.metadata.schemas import Generation, read_terms
 from aind_data_transfer_service.metadata.terms import missing_terms
-from tests.support import slow
+from tests.support import lab_documents, slow
 from tests.support.schema_changes import changes
 from tests.support.schema_releases import ask
 from tests.unit.metadata.test_validation import sample
@@ -70,8 +74,23 @@ class SchemaReleases:
         pairs = [(one.abbreviation, "behavior") for one in Modality.known()]
         pairs += [("behavior", one.abbreviation) for one in Platform.known()]
         cls.described = [cls.describe(*pair) for pair in pairs]
+        cls.of_lab = cls.converted()
+        given += [(kind, found.document) for _, kind, found in cls.of_lab]
         given += [("data_description", content) for _, content, _ in cls.described]
         cls.answer = ask(cls.generation, given)
+
+    @classmethod
+    def converted(cls) -> list[tuple[str, str, Found]]:
+        """Compose documents of lab systems, except those that the generation does not have."""
+        drafts = [(name, "procedures", found) for name, found in lab_documents.drafts()]
+        drafts += [(name, "subject", found) for name, found in lab_documents.subjects()]
+        written = []
+        for name, kind, found in drafts:
+            try:
+                written.append((name, kind, in_generation(kind, found, cls.generation)))
+            except MetadataError:
+                continue
+        return written
 
     @classmethod
     def describe(cls, modality: str, platform: str) -> tuple[str, Mapping[str, Any], bool]:
@@ -139,6 +158,19 @@ class SchemaReleases:
         for (label, _, is_valid), problems in zip(self.described, answers, strict=True):
             with self.subTest(label):
                 self.assertEqual(is_valid, not problems, problems)
+
+    @slow
+    def test_the_models_accept_what_is_composed_of_lab_systems(self) -> None:
+        first = len(self.documents) + len(self.changed)
+        answers = self.answer.problems[first : first + len(self.of_lab)]
+        for (name, kind, found), problems in zip(self.of_lab, answers, strict=True):
+            with self.subTest(name, kind=kind):
+                status = status_of(kind, found.document, self.generation)
+                self.assertEqual(status != Status.VALID, bool(problems), problems)
+                if kind == "procedures" and self.generation != Generation.V0:
+                    self.assertEqual([], problems)
+                elif found.valid:
+                    self.assertEqual([], problems)
 
     @slow
     def test_the_schemas_that_are_shipped_are_those_of_the_release(self) -> None:

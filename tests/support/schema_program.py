@@ -194,7 +194,7 @@ def _references(schema: Any) -> set[str]:
 
 
 def terms() -> dict[str, Any]:
-    """Write the terms of this release: modalities, platforms, organizations, registries.
+    """Write the terms of this release: modalities, platforms, organizations, registries, animals.
 
     All in full, but of those organizations that may fund and that may collect data the names.
     """
@@ -205,7 +205,20 @@ def terms() -> dict[str, Any]:
         "funders": _names_of("FUNDERS"),
         "institutions": _names_of("RESEARCH_INSTITUTIONS"),
         "registries": _registries(),
+        "species": _terms("species", "Species"),
+        "strains": _terms("species", "Strain"),
     }
+
+
+def structures() -> list[Any]:
+    """Write the structures of the brain that this release has, in full."""
+    try:
+        module = _module("brain_atlas")
+    except ModuleNotFoundError:  # as of generation 1
+        return []
+    known = getattr(module, "CCFStructure", None) or module.CCFv3
+    found = [one for one in vars(known).values() if hasattr(one, "acronym")]
+    return [json.loads(one.model_dump_json()) for one in found]
 
 
 def _module(name: str) -> Any:
@@ -218,7 +231,7 @@ def _module(name: str) -> Any:
 def _terms(module: str, name: str) -> list[Any]:
     try:
         known = getattr(_module(module), name)
-    except ModuleNotFoundError:  # as of generation 2 there are no platforms
+    except (ModuleNotFoundError, AttributeError):  # platforms until generation 1, strains since 2
         return []
     terms = [one() if isinstance(one, type) else one for one in _every(known)]
     return [json.loads(one.model_dump_json()) for one in terms]
@@ -263,7 +276,8 @@ def main() -> None:
     All at once, because importing a release can take ten seconds.
     """
     wrong = [problems(one["kind"], one["content"]) for one in json.load(sys.stdin)]
-    json.dump({"schemas": schemas(), "terms": terms(), "problems": wrong}, sys.stdout)
+    given = {"schemas": schemas(), "terms": terms(), "structures": structures()}
+    json.dump({**given, "problems": wrong}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -83,8 +83,8 @@ def ask(generation: Generation, documents: Sequence[tuple[str, Mapping[str, Any]
     if done.returncode:
         raise AssertionError(f"aind-data-schema {RELEASES[generation]}: {done.stderr[-2000:]}")
     answer = json.loads(done.stdout)
-    contents = {**answer["schemas"], "terms": answer["terms"]}
-    files = {file_name(generation, kind): _written(one) for kind, one in contents.items()}
+    contents = {**answer["schemas"], "terms": answer["terms"], "structures": answer["structures"]}
+    files = {file_name(generation, kind): _written(one) for kind, one in contents.items() if one}
     return Answer(files, answer["problems"])
 
 

@@ -12,9 +12,15 @@ from enum import StrEnum
 
 from pydantic import ValidationError
 
-from aind_data_transfer_service.concurrency.deadline_gather import Answer, Inquiry, procedures_of
+from aind_data_transfer_service.concurrency.deadline_gather import (
+    Answer,
+    Inquiry,
+    procedures_of,
+    subject_of,
+)
 from aind_data_transfer_service.errors import ExitCode, MetadataError, RequestError
 from aind_data_transfer_service.metadata.base import Found, Funding
+from aind_data_transfer_service.metadata.conversion import in_generation
 from aind_data_transfer_service.metadata.documents import Document
 from aind_data_transfer_service.metadata.merge_procedures import merge_procedures
 from aind_data_transfer_service.metadata.registry import Lab, open_lab
@@ -151,6 +157,8 @@ def _settings() -> UploadSettings:
 def _row(kind: str, identifier: str, answer: Answer, generation: Generation) -> Row:
     """Say what a source answered."""
     frame = (kind, identifier, answer.source)
+    if kind == "subject":
+        answer = subject_of(answer, generation)
     if answer.problem:
         return Row(*frame, Outcome.FAILED, answer.seconds, answer.problem)
     if isinstance(answer.value, Found):
@@ -168,6 +176,8 @@ def _found(
     kind: str, identifier: str, source: str, found: Found, seconds: float, generation: Generation
 ) -> Row:
     """Say how a document is."""
+    if kind == "procedures":
+        found = in_generation(kind, found, generation)
     is_valid = status_of(kind, found.document, generation)
     status = is_valid if found.valid else Status.INVALID
     document = Document(
@@ -183,18 +193,19 @@ def _found(
         status.value,
         found.complete,
         tuple(document.problems),
-        found.notes,
+        document.remarks,
     )
 
 
 def _enriched(lab: Lab, identifier: str, answers: Sequence[Answer], inquiry: Inquiry) -> Row:
     """Say what TARS adds to the procedures that were found."""
-    found = procedures_of([answer for answer in answers if answer.value is not None])
+    there = [answer for answer in answers if answer.value is not None]
+    found = procedures_of(there, lab.generation)
     frame = ("procedures", identifier, ENRICHES)
     if not found:
         return Row(*frame, Outcome.NOT_FOUND, origin="there is nothing to complete")
     try:
-        merged = merge_procedures(identifier, found)
+        merged = merge_procedures(identifier, found, lab.generation)
     except MetadataError as error:
         return Row(*frame, Outcome.FAILED, origin=str(error))
     inquiry.ask("procedures", ENRICHES, lambda: lab.enrich(merged))

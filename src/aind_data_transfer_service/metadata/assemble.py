@@ -11,7 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aind_data_transfer_service.concurrency.deadline_gather import Answer, Inquiry, procedures_of
+from aind_data_transfer_service.concurrency.deadline_gather import (
+    Answer,
+    Inquiry,
+    procedures_of,
+    subject_of,
+)
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.base import Found, Funding
 from aind_data_transfer_service.metadata.documents import (
@@ -112,6 +117,8 @@ class _Gathering:
         failed: list[Answer] = []
         for name in self._lab.chosen(kind):
             answer = inquiry.answer(kind, name)
+            if kind == "subject":
+                answer = subject_of(answer, self._facts.generation)
             if answer.problem:
                 failed.append(answer)
             elif answer.value is not None:
@@ -131,7 +138,9 @@ class _Gathering:
             self._miss("procedures", failed)
             return
         try:
-            found = merge_procedures(self._facts.subject_id, procedures_of(there))
+            generation = self._facts.generation
+            parts = procedures_of(there, generation)
+            found = merge_procedures(self._facts.subject_id, parts, generation)
         except MetadataError as error:
             self._problems.append(str(error))
             return
@@ -322,7 +331,7 @@ def provenance(
             "seconds": document.seconds,
             "complete": document.complete,
             "problems": document.problems,
-            "notes": [note[:_LONGEST] for note in document.notes[:_MOST_NOTES]],
+            "notes": [note[:_LONGEST] for note in document.remarks[:_MOST_NOTES]],
         }
         for kind, document in documents.items()
     }

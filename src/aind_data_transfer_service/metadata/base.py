@@ -23,6 +23,9 @@ class Found:
     """Whether this is all that the source ought to have."""
     notes: tuple[str, ...] = ()
     """What is amiss, in words, a line each."""
+    is_draft: bool = False
+    """Whether it was composed here of a lab system's values, in the shape of generation 0.34;
+    `conversion.in_generation` writes it in the generation of the asset."""
 
 
 class Funding(list[dict[str, Any]]):

@@ -22,7 +22,9 @@ from aind_data_transfer_service.metadata.schemas import KINDS, RECORD, Generatio
 from aind_data_transfer_service.metadata.terms import modality, platform, registry
 from aind_data_transfer_service.metadata.validation import (
     MOST_PROBLEMS,
+    Match,
     Status,
+    check_version,
     problems_of,
     status_of,
 )
@@ -69,6 +71,14 @@ class Document:
     def data(self) -> bytes:
         """The bytes that are stored."""
         return self.raw if self.raw is not None else to_json(self.content)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return the notes, and what is to be said about the release that the document follows."""
+        version = check_version(self.kind, self.content, self.generation)
+        return (
+            (*self.notes, version.message) if version.match == Match.OTHER_RELEASE else self.notes
+        )
 
     @cached_property
     def problems(self) -> list[str]:

@@ -7,20 +7,26 @@ from typing import Any
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.base import Found
+from aind_data_transfer_service.metadata.schemas import Generation
+from aind_data_transfer_service.metadata.validation import Match, check_version, generation_of
 
 ORIGIN = "source: "
 """Begins the line of a part's notes that tells where it came from."""
 LISTS = ("subject_procedures", "specimen_procedures")
-_WITHOUT_NOTES = frozenset({"Water restriction"})
-"""Kinds of procedures to which the schema gives no notes."""
+_WITHOUT_NOTES = frozenset({"Water restriction", "Injection"})
+"""Types of procedures to which the schema gives no notes, by `procedure_type` or `object_type`."""
+_ORDER = [*Match]
+"""Which document the fields of the whole are taken from, the best first."""
 
 
-def merge_procedures(subject_id: str, found: Sequence[Found]) -> Found:
+def merge_procedures(
+    subject_id: str, found: Sequence[Found], generation: Generation = Generation.V0
+) -> Found:
     """Make one document of what several sources know of a subject.
 
     Each part keeps the order of its source and is marked with it in its notes; a part that two
-    sources tell alike is kept once, marked with both. The result is valid and complete where all
-    of them are.
+    sources tell alike is kept once, marked with both. The result is complete where all of them are,
+    and valid where all of them are and follow the same generation of the schema.
 
     Parameters
     ----------
@@ -28,6 +34,8 @@ def merge_procedures(subject_id: str, found: Sequence[Found]) -> Found:
         Whom all the documents have to speak of.
     found : Sequence of Found
         What the sources answered: one answer at least.
+    generation : Generation
+        The generation of the asset.
 
     Raises
     ------
@@ -38,7 +46,8 @@ def merge_procedures(subject_id: str, found: Sequence[Found]) -> Found:
         raise ValueError("there is nothing to merge")
     for one in found:
         _check(subject_id, one)
-    first = found[0].document
+    checks = [check_version("procedures", one.document, generation) for one in found]
+    first = min(zip(checks, found), key=lambda pair: _ORDER.index(pair[0].match))[1].document
     content: dict[str, Any] = {
         **first,
         "subject_id": subject_id,
@@ -46,20 +55,28 @@ def merge_procedures(subject_id: str, found: Sequence[Found]) -> Found:
         "notes": _notes(found),
     }
     notes = [_said(one, note, found) for one in found for note in one.notes]
-    versions = {str(one.document.get("schema_version")) for one in found}
-    if len(versions) > 1:
-        notes.append(
-            f"the sources follow different schemas ({', '.join(sorted(versions))}): the document "
-            "is not valid by any one of them"
-        )
+    is_mixed = len({_generation(one, generation) for one in found}) > 1
+    if is_mixed:
+        notes += [
+            f"{one.source}: {check.message}"
+            for one, check in zip(found, checks)
+            if check.match == Match.OTHER_GENERATION
+        ]
     sources = list(dict.fromkeys(one.source for one in found))
     return Found(
         content,
-        valid=len(versions) == 1 and all(one.valid for one in found),
+        valid=not is_mixed and all(one.valid for one in found),
         source=" and ".join(sources),
         complete=all(one.complete for one in found),
         notes=tuple(notes),
+        is_draft=all(one.is_draft for one in found),
     )
+
+
+def _generation(found: Found, usual: Generation) -> Generation | None:
+    """Return the generation of a document; the usual one if it states none."""
+    stated = found.document.get("schema_version")
+    return usual if stated is None else generation_of(found.document)
 
 
 def _check(subject_id: str, found: Found) -> None:
@@ -100,7 +117,7 @@ def _both_notes(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
 
 def _marked(part: dict[str, Any], origins: Sequence[str]) -> dict[str, Any]:
     """Write a part's origin into its notes, where it does not stand there and may."""
-    if part.get("procedure_type") in _WITHOUT_NOTES:
+    if {part.get("procedure_type"), part.get("object_type")} & _WITHOUT_NOTES:
         return part
     lines = str(part.get("notes") or "").splitlines()
     marks = [f"{ORIGIN}{origin}" for origin in dict.fromkeys(origins)]

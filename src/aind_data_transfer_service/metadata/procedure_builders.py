@@ -7,7 +7,7 @@ missing.
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -385,8 +385,8 @@ def document(
         "specimen_procedures": [],
         "notes": "\n".join(remarks) or None,
     }
-    lacking = [line for item in surgeries for line in _lacking(item)]
-    return Found(content, not lacking, source, notes=tuple(lacking))
+    lacking = lacking_lines(surgeries)
+    return Found(content, not lacking, source, notes=tuple(lacking), is_draft=True)
 
 
 def with_notes(found: Found, notes: Sequence[str], complete: bool = True) -> Found:
@@ -394,20 +394,26 @@ def with_notes(found: Found, notes: Sequence[str], complete: bool = True) -> Fou
     return replace(found, notes=(*found.notes, *notes), complete=found.complete and complete)
 
 
-def _lacking(part: dict[str, Any]) -> Iterator[str]:
-    """List what the schema needs of a surgery and nobody wrote down, a line a procedure."""
-    day = part["start_date"] or "no date"
-    for item in [part, *part["procedures"]]:
-        names = [name for name in _NEEDED.get(item["procedure_type"], ()) if item[name] is None]
-        lists = _NEEDED_LISTS.get(item["procedure_type"], ())
-        names += [name for name in lists if not item[name]]
-        depths = len(item.get("injection_coordinate_depth", ()))
-        volumes = len(item["injection_volume"]) if depths and "injection_volume" in item else 0
-        if depths and volumes and depths != volumes:
-            names.append(f"an injection_volume for each of {depths} depths")
-        for probe in item.get("probes", ()):
-            names += [name for name in _NEEDED_PROBE if probe[name] is None]
-            names += [name for name in _NEEDED_FIBRE if probe["ophys_probe"][name] is None]
-        if names:
-            unique = ", ".join(dict.fromkeys(names))
-            yield f"{item['procedure_type']} ({day}) lacks {unique}"
+def missing_values(item: Mapping[str, Any]) -> list[str]:
+    """Name the fields that the schema needs of a surgery or procedure and that have no value."""
+    names = [name for name in _NEEDED.get(item["procedure_type"], ()) if item[name] is None]
+    lists = _NEEDED_LISTS.get(item["procedure_type"], ())
+    names += [name for name in lists if not item[name]]
+    depths = len(item.get("injection_coordinate_depth", ()))
+    volumes = len(item["injection_volume"]) if depths and "injection_volume" in item else 0
+    if depths and volumes and depths != volumes:
+        names.append(f"an injection_volume for each of {depths} depths")
+    for probe in item.get("probes", ()):
+        names += [name for name in _NEEDED_PROBE if probe[name] is None]
+        names += [name for name in _NEEDED_FIBRE if probe["ophys_probe"][name] is None]
+    return list(dict.fromkeys(names))
+
+
+def lacking_lines(surgeries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List what the schema needs of surgeries and nobody wrote down, a line a procedure."""
+    return [
+        f"{item['procedure_type']} ({part['start_date'] or 'no date'}) lacks {', '.join(names)}"
+        for part in surgeries
+        for item in [part, *part["procedures"]]
+        if (names := missing_values(item))
+    ]

@@ -5,7 +5,11 @@ from functools import cache
 from typing import Any, Literal
 
 from aind_data_transfer_service.configs.vocabulary import Modality, Platform, folded, quoted
-from aind_data_transfer_service.metadata.schemas import Generation, read_terms
+from aind_data_transfer_service.metadata.schemas import (
+    Generation,
+    read_structures,
+    read_terms,
+)
 
 Role = Literal["funders", "institutions"]
 """The lists of organizations that a generation has."""
@@ -74,6 +78,25 @@ def organization(generation: Generation, role: Role | None, stated: Any) -> Any:
     return {**found, **values, "name": name}
 
 
+def species(generation: Generation, name: str) -> dict[str, Any] | None:
+    """Return a species as the generation writes it, by its Latin name; None if it lists none."""
+    return _by_name(generation, "species", name)
+
+
+def strain(generation: Generation, name: str) -> dict[str, Any] | None:
+    """Return a background strain as the generation writes it; None if it lists none."""
+    return _by_name(generation, "strains", name)
+
+
+def structure(generation: Generation, acronym: str) -> dict[str, Any] | None:
+    """Return a structure of the brain as the generation writes it; None if it lists none.
+
+    Acronyms differ in case alone (`VI`, `vi`), so that the case counts.
+    """
+    found = read_structures(generation).get(acronym)
+    return dict(found) if found else None
+
+
 def registry(generation: Generation, value: Any) -> Any:
     """Return a registry, such as ORCID, as the generation writes it; None if it lists none.
 
@@ -88,6 +111,12 @@ def registry(generation: Generation, value: Any) -> Any:
     wanted = _spellings(value)
     known = read_terms(generation)["registries"]
     return next((one for one in known if _spellings(one) & wanted), None)
+
+
+def _by_name(generation: Generation, kind: str, name: str) -> dict[str, Any] | None:
+    """Return a term by its exact name."""
+    known = read_terms(generation)[kind]
+    return next((dict(one) for one in known if one["name"] == name), None)
 
 
 def _spellings(stated: Any) -> set[str]:

@@ -1,12 +1,12 @@
 """Whether a document is valid, by the JSON Schema of the generation that is chosen.
 
-A document that says by its `schema_version` that it is of another generation is not valid for the
-chosen one.
+A document of another generation, by its `schema_version`, is not valid (`check_version`).
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any
@@ -86,14 +86,77 @@ def _judge(
         is_older = kind in KINDS[Generation.V0]
         without = [f"generation {generation} of the schema has no {kind}.json"]
         return None, content, without if is_older else None
-    written, release = content.get("schema_version"), version_of(generation, kind)
-    if written is not None and written != release:
-        if generation_of(content) != generation:
-            return None, content, [_other_generation(content, generation)]
-        if generation == Generation.V0:  # its models accept their own release alone
+    version = check_version(kind, content, generation)
+    if version.match == Match.OTHER_GENERATION:
+        return None, content, [version.message]
+    if version.match == Match.OTHER_RELEASE:
+        if not _judges_releases(generation):
             return None, content, None
-        content = {**content, "schema_version": release}
+        content = {**content, "schema_version": version_of(generation, kind)}
     return _validator(generation, kind), content, []
+
+
+class Match(StrEnum):
+    """How the `schema_version` of a document relates to the generation of the asset."""
+
+    SAME = "same"
+    """It is that of the release whose schemas are used, or the document states none."""
+    OTHER_RELEASE = "other release"
+    OTHER_GENERATION = "other generation"
+
+
+@dataclass(frozen=True)
+class VersionCheck:
+    """What is to be said about the `schema_version` of a document."""
+
+    match: Match
+    message: str = ""
+    """What was found, what becomes of the document, and what to do; empty if it is the same."""
+
+
+def check_version(kind: str, content: Mapping[str, Any], generation: Generation) -> VersionCheck:
+    """Compare the `schema_version` of a document with the generation of the asset.
+
+    This is the one rule for all documents that are not composed here, wherever they come from: they
+    are stored unchanged. One of another generation is invalid. One of another release of the same
+    generation is judged by the schema that is used for it, in generations 1 and 2, and is unknown
+    in 0.34, whose models accept their own release alone.
+
+    Parameters
+    ----------
+    kind : str
+        The kind of document.
+    content : Mapping
+        The document.
+    generation : Generation
+        The generation of the asset.
+    """
+    written = content.get("schema_version")
+    if written is None or read_schema(generation, kind) is None:
+        return VersionCheck(Match.SAME)
+    release = version_of(generation, kind)
+    if written == release:
+        return VersionCheck(Match.SAME)
+    found = generation_of(content)
+    if found != generation:
+        belongs = f"of generation {found} of the schema" if found else "of no known generation"
+        return VersionCheck(
+            Match.OTHER_GENERATION,
+            f"schema_version: {quoted(written)} is {belongs}, and METADATA_SCHEMA is {generation}; "
+            f"the document is stored unchanged: provide one of generation {generation} "
+            f"({release}), or change METADATA_SCHEMA",
+        )
+    judged = f"checked by {release}" if _judges_releases(generation) else "not checked"
+    return VersionCheck(
+        Match.OTHER_RELEASE,
+        f"schema_version: {quoted(written)} is another release of generation {generation} than "
+        f"{release}; the document is stored unchanged, and {judged}",
+    )
+
+
+def _judges_releases(generation: Generation) -> bool:
+    """Return whether the models of a generation accept documents of its other releases."""
+    return generation != Generation.V0
 
 
 def _errors(validator: Any, content: Any) -> Iterator[Any]:
@@ -123,13 +186,6 @@ def generation_of(content: Mapping[str, Any]) -> Generation | None:
     """Return the generation that a document's `schema_version` is of; None if it is of none."""
     major = str(content.get("schema_version")).partition(".")[0]
     return next((one for one in Generation if one.partition(".")[0] == major), None)
-
-
-def _other_generation(content: Mapping[str, Any], generation: Generation) -> str:
-    """Say that a document is of another generation than the chosen one."""
-    written, found = content["schema_version"], generation_of(content)
-    belongs = f"of generation {found} of the schema" if found else "of no known generation"
-    return f"schema_version: {quoted(written)} is {belongs}, and METADATA_SCHEMA is {generation}"
 
 
 @cache

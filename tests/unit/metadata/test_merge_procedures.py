@@ -91,7 +91,7 @@ class Merging(unittest.TestCase):
         later = found("B", document={"schema_version": "2.0"})
         merged = merge_procedures("7", [found("A"), later])
         self.assertFalse(merged.valid)
-        self.assertIn("different schemas (0.13.7, 2.0)", merged.notes[0])
+        self.assertIn('B: schema_version: "2.0" is of generation 2 of the schema', merged.notes[0])
 
     def test_what_cannot_be_merged_is_refused_by_name(self) -> None:
         for document, words in (

@@ -6,6 +6,8 @@ from typing import Any
 from aind_data_transfer_service.concurrency.deadline_pool import Workers
 from aind_data_transfer_service.configs.vocabulary import nearest
 from aind_data_transfer_service.jobs.validation.results import LATE, CheckResult, ToCheck, said
+from aind_data_transfer_service.metadata.base import Found
+from aind_data_transfer_service.metadata.conversion import in_generation
 from aind_data_transfer_service.metadata.registry import SHOWN, open_lab
 from aind_data_transfer_service.settings.metadata import Policy
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -38,7 +40,7 @@ class Known:
             return result
         ids = dict.fromkeys(job.config.subject_id for job in jobs)
         answers = self._documents.ask(
-            lambda asked: self._lab.ask(asked[0], "subject", asked[1]),
+            lambda asked: self._subject(*asked),
             [(name, subject_id) for name in chosen for subject_id in ids],
             self._seconds,
         )
@@ -63,6 +65,11 @@ class Known:
             else:
                 result.warnings[job.label].append(unknown)
         return result
+
+    def _subject(self, name: str, subject_id: str) -> Found | None:
+        """Ask a source for a subject, and see that its document exists in the generation."""
+        found = self._lab.ask(name, "subject", subject_id)
+        return in_generation("subject", found, self._lab.generation) if found else None
 
     def projects(self, jobs: Sequence[ToCheck]) -> CheckResult:
         """See that one of the sources of metadata lists the projects."""

@@ -46,8 +46,15 @@ def read_schema(generation: Generation, kind: str) -> dict[str, Any] | None:
 
 @cache
 def read_terms(generation: Generation) -> dict[str, list[Any]]:
-    """Return the modalities, platforms, organizations and registries of a generation."""
+    """Return the modalities, platforms, organizations, registries and animals of a generation."""
     return _read(file_name(generation, "terms")) or {}
+
+
+@cache
+def read_structures(generation: Generation) -> dict[str, dict[str, Any]]:
+    """Return the structures of the brain that a generation lists, by acronym."""
+    found = _read(file_name(generation, "structures")) or []
+    return {one["acronym"]: one for one in found}
 
 
 def version_of(generation: Generation, kind: str) -> str:

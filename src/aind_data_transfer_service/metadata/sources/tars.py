@@ -15,10 +15,11 @@ from typing import Any
 
 from aind_data_transfer_service.concurrency.gather import ask_together
 from aind_data_transfer_service.errors import MetadataError
-from aind_data_transfer_service.metadata import procedure_builders
+from aind_data_transfer_service.metadata import procedure_builders, terms
 from aind_data_transfer_service.metadata.base import Found, SourceBase
 from aind_data_transfer_service.metadata.entra_auth import Application, EntraAuth
 from aind_data_transfer_service.metadata.http import Patience, Web, client
+from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.settings.metadata_sources import TarsSettings
 
 _PAGE_SIZE = 50
@@ -311,11 +312,17 @@ def _inner(thing: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _viruses(content: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:
     """Find the viruses that name a lot: the surgery, the material and the lot of each."""
     for part in _dicts(content.get("subject_procedures")):
-        for procedure in _dicts(part.get("procedures")):
+        for procedure in [*_dicts(part.get("procedures")), *_dicts(part.get("injections"))]:
             for material in _dicts(procedure.get("injection_materials")):
                 lot = _inner(material, "tars_identifiers").get("prep_lot_number")
-                if material.get("material_type") == "Virus" and isinstance(lot, str) and lot:
+                is_virus = material.get("material_type") == "Virus" or _is_second(material)
+                if is_virus and isinstance(lot, str) and lot:
                     yield part, material, lot
+
+
+def _is_second(material: Mapping[str, Any]) -> bool:
+    """Return whether a material is a virus as generation 2 of the schema writes it."""
+    return material.get("object_type") == "Viral material"
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
@@ -327,9 +334,12 @@ def _complete(part: dict[str, Any], virus: dict[str, Any], known: Material) -> N
     called = virus.get("name")
     lines = str(part.get("notes") or "").splitlines()
     lines += [note for note in known.notes if note not in lines]
+    plasmids = [known.plasmid] if known.plasmid else None
+    second = _is_second(virus)
     virus["tars_identifiers"] = {
+        **({"object_type": "Tars virus identifiers"} if second else {}),
         "virus_tars_id": known.virus,
-        "plasmid_tars_alias": known.plasmid,
+        "plasmid_tars_alias": plasmids if second else known.plasmid,
         "prep_lot_number": known.lot,
         "prep_date": known.prepared,
         "prep_type": known.preparation,
@@ -341,7 +351,7 @@ def _complete(part: dict[str, Any], virus: dict[str, Any], known: Material) -> N
         virus["addgene_id"] = {
             "name": known.name or known.plasmid or known.addgene_id,
             "abbreviation": None,
-            "registry": {"name": "Addgene", "abbreviation": "ADDGENE"},
+            "registry": terms.registry(Generation.V2 if second else Generation.V0, "Addgene"),
             "registry_identifier": known.addgene_id,
         }
     if known.name and known.name != called:

@@ -4,6 +4,7 @@ A task of the colony is a perfusion or a retro-orbital injection by the name of 
 done if its status is F (finished). Tasks of other types, such as tattoos, are no procedures.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -25,6 +26,8 @@ _KINDS = {
 _NEARLY = re.compile(r"perfus|\br ?o\b|retro ?orbital|\broinj")
 _DENIED = re.compile(r"\b(cancel\w*|abort\w*|fail\w*|not?|never|void\w*|skip\w*|pending)\b")
 _BETWEEN = re.compile("[-_.\\s\u2010-\u2015\u2212]+")
+_INNER = ("procedures", "injections")
+"""The lists of procedures in a part of a document; the second is of generation 2."""
 _GROUP = "LAS"
 """Laboratory Animal Services do the tasks of the colony."""
 _NOTED = {
@@ -119,10 +122,22 @@ def _kinds_and_days(document: Mapping[str, Any]) -> Iterator[tuple[str, str | No
         if not isinstance(part, dict):
             continue
         day = part.get("start_date")
-        inner = part.get("procedures")
-        for one in [part, *(inner if isinstance(inner, list) else [])]:
-            if isinstance(one, dict) and isinstance(kind := one.get("procedure_type"), str):
+        inner = [one for name in _INNER if isinstance(part.get(name), list) for one in part[name]]
+        for one in [part, *inner]:
+            if isinstance(one, dict) and isinstance(kind := _kind_of(one, part), str):
                 yield kind, str(day)[:10] if day else None
+
+
+def _kind_of(procedure: Mapping[str, Any], whole: Mapping[str, Any]) -> Any:
+    """Return the type of a procedure, as generation 0.34 calls it.
+
+    In generation 2 all injections outside of the brain are of one type; one is behind an eye if it
+    or the notes of the surgery say so.
+    """
+    if procedure.get("object_type") != "Injection":
+        return procedure.get("procedure_type") or procedure.get("object_type")
+    said = json.dumps([procedure, whole.get("notes")], default=str).lower()
+    return "Retro-orbital injection" if "orbital" in said else "Injection"
 
 
 def _kind(row: TaskRow) -> str | None:

@@ -99,6 +99,7 @@ def _read(row: Row) -> Reading:
     """Read one row."""
     reading = Reading()
     breeding = _breeding(row, reading)
+    strain, described = _strain(row, reading)
     values: dict[str, Any] = {
         "describedBy": f"{_SCHEMA_URL}aind_data_schema/core/subject.py",
         "schema_version": "0.5.6",
@@ -108,14 +109,14 @@ def _read(row: Row) -> Reading:
         "genotype": _own_genotype(row, reading),
         "species": _species(row, reading),
         "alleles": [],
-        "background_strain": _strain(row, reading),
+        "background_strain": strain,
         "breeding_info": breeding,
         "source": _BRED_HERE if breeding else _SOURCE_UNKNOWN,
         "rrid": None,
         "restrictions": None,
         "wellness_reports": [],
         "housing": _housing(row),
-        "notes": None,
+        "notes": None if strain or not described else f"background strain: {described}",
     }
     needed = ("sex", "date_of_birth", "species")
     reading.document = {
@@ -158,16 +159,22 @@ def _species(row: Row, reading: Reading) -> dict[str, Any] | None:
     }
 
 
-def _strain(row: Row, reading: Reading) -> str | None:
-    """Read the background strain: the description of the animal's group, or else of the dam's."""
+def _strain(row: Row, reading: Reading) -> tuple[str | None, str | None]:
+    """Read the background strain: the description of the animal's group, or else of the dam's.
+
+    Returns
+    -------
+    tuple
+        The strain, if the schema has it, and the description.
+    """
     value = as_text(row["group_description"]) or as_text(row["breeding_description"])
     strain = _STRAINS.get((value or "").lower())
     if value and strain is None:
         reading.notes.append(
-            f"background strain is left out: {quoted(value)}, as the group is described, is none "
-            "of the schema's"
+            f"background strain is in the notes: {quoted(value)}, as the group is described, is "
+            "none of the schema's"
         )
-    return strain
+    return strain, value
 
 
 def _place(value: Any) -> str | None:

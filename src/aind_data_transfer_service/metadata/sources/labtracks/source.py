@@ -135,6 +135,7 @@ class LabtracksSource(SourceBase):
             f"{self._place}, {self._settings.database}, ANIMALS_COMMON {subject_id}",
             reading.complete,
             tuple(reading.notes),
+            is_draft=True,
         )
 
     def procedures(self, subject_id: str) -> Found | None:

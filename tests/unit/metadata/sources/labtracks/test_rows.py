@@ -111,7 +111,8 @@ class Fields(unittest.TestCase):
                 self.assertEqual(strain.value, document["background_strain"])
         other = read(group_description="CD-1")
         self.assertIsNone(other.document["background_strain"])
-        self.assertRegex(other.notes[0], 'left out: "CD-1", as the group is described')
+        self.assertEqual("background strain: CD-1", other.document["notes"])
+        self.assertRegex(other.notes[0], 'in the notes: "CD-1", as the group is described')
         self.assertTrue(other.complete)
         self.assertEqual([], read(group_description=None).notes)
 
