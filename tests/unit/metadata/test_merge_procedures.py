@@ -87,6 +87,12 @@ class Merging(unittest.TestCase):
         merge_procedures("7", [found("A", part), found("B", surgery("2023-01-01"))])
         self.assertIsNone(part["notes"])
 
+    def test_parts_of_generation_2_that_have_no_notes_get_none(self) -> None:
+        for kind in ("Water restriction", "Injection"):
+            part = {"object_type": kind, "start_date": "2023-01-01"}
+            merged = merge_procedures("7", [found("A", part)])
+            self.assertEqual([part], merged.document["subject_procedures"])
+
     def test_different_schemas_make_no_valid_document(self) -> None:
         later = found("B", document={"schema_version": "2.0"})
         merged = merge_procedures("7", [found("A"), later])

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -20,6 +21,7 @@ from aind_data_transfer_service.metadata.assemble import gather, provenance
 from aind_data_transfer_service.metadata.base import Found, SourceBase
 from aind_data_transfer_service.metadata.documents import Status
 from aind_data_transfer_service.metadata.registry import Lab, open_lab
+from aind_data_transfer_service.metadata.schemas import Generation, version_of
 from aind_data_transfer_service.metadata.sources.folder import FolderSource, read_folder
 from aind_data_transfer_service.settings.base import explain_settings
 from aind_data_transfer_service.settings.env_policy import shared_variables
@@ -228,6 +230,74 @@ class Policies(ChooseTest):
             gathered = self.gather(variables=variables, slims=Known())
             found = [text for text in gathered.warnings if "no rig.json of rig 1: SLIMS" in text]
             self.assertEqual(told, len(found), gathered.warnings)
+
+
+class OtherVersions(ChooseTest):
+    """Documents of another `schema_version` than the release of the chosen generation."""
+
+    def test_one_rule_holds_wherever_a_document_comes_from(self) -> None:
+        self.write("session.json", {"subject_id": ID, "rig_id": "rig 1"})
+        self.write("lab/subject/690165.json", {"subject_id": ID, "schema_version": "2.0.0"})
+        rig = {"rig_id": "rig 1", "schema_version": "2.0.0"}
+        self.write("rig.json", rig)
+        of_service = Known(
+            subject=Found({"subject_id": ID, "schema_version": "2.0.0"}, True, "the service")
+        )
+        lab = FolderSource(self.folder / "lab")
+        slims = Known(rig=Found(rig, True, "SLIMS"))
+        for kind, sources in (
+            ("subject", {"service": of_service}),
+            ("subject", {"folder": lab}),
+            ("rig", {"slims": slims}),
+            ("rig", {}),
+        ):
+            variables = {"METADATA_POLICY_SUBJECT": "ignore"}
+            gathered = self.gather(variables=variables, **sources)
+            document = gathered.documents[kind]
+            with self.subTest(kind, source=document.source):
+                self.assertEqual(Status.INVALID, document.status)
+                words = (
+                    'schema_version: "2.0.0" is of generation 2 of the schema, and METADATA_SCHEMA '
+                    "is 0.34; the document is stored unchanged: provide one of generation 0.34 ("
+                )
+                [problem] = document.problems
+                self.assertIn(words, problem)
+                self.assertIn(words, " ".join(gathered.warnings))
+
+    def test_another_release_is_named_on_the_page(self) -> None:
+        for generation, version, status, words in (
+            (Generation.V0, "0.5.0", Status.UNKNOWN, "and not checked"),
+            (Generation.V2, "2.0.1", Status.INVALID, "and checked by 2."),
+        ):
+            content = {"subject_id": ID, "schema_version": version}
+            service = Known(subject=Found(content, True, "the service"))
+            lab = Lab({"service": service}, settings(METADATA_SCHEMA=generation.value))
+            facts = replace(FACTS, generation=generation)
+            documents = gather(facts, None, lab).documents
+            self.assertEqual(status, documents["subject"].status)
+            rows = {row["name"]: row for row in provenance(documents, generation)}
+            [note] = rows["subject.json"]["notes"]
+            self.assertIn(f'"{version}" is another release of generation {generation} than', note)
+            self.assertIn(words, note)
+
+    def test_procedures_of_two_generations_are_not_valid_and_name_their_source(self) -> None:
+        surgery = {"object_type": "Surgery", "start_date": "2024-01-01"}
+        part = {**surgery, "procedures": [{"object_type": "Perfusion", "output_specimen_ids": []}]}
+        version = version_of(Generation.V2, "procedures")
+        second = Found({"schema_version": version, "subject_procedures": [part]}, True, "the new")
+        facts = replace(FACTS, generation=Generation.V2)
+        choice = {"METADATA_POLICY_SUBJECT": "ignore"}
+        lab = Lab(
+            {
+                "service": Known(procedures=procedures("the old")),
+                "folder": Known(procedures=second),
+            },
+            settings(**choice),
+        )
+        document = gather(facts, None, lab).documents["procedures"]
+        self.assertEqual(version, document.content["schema_version"])
+        self.assertEqual(Status.INVALID, document.status)
+        self.assertIn('the old: schema_version: "0.13.7" is of generation 0.34', document.notes[0])
 
 
 class Together(ChooseTest):

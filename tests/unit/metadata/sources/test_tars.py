@@ -14,8 +14,10 @@ from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.base import Found
 from aind_data_transfer_service.metadata.http import Patience
 from aind_data_transfer_service.metadata.merge_procedures import merge_procedures
+from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.sources.sharepoint.source import SharePointSource
 from aind_data_transfer_service.metadata.sources.tars import Material, TarsSource
+from aind_data_transfer_service.metadata.validation import problems_of
 from aind_data_transfer_service.settings.metadata_sources import SharePointSettings, TarsSettings
 from tests.support import campaign, slow
 from tests.support.clock import Clock
@@ -316,6 +318,39 @@ class Enriching(Case):
         )
         unchanged = procedures(virus("two in one", "VT3214g", 7), virus("plain", None))
         self.assertEqual(unchanged, before)
+
+    def test_a_virus_of_generation_2_is_completed_in_its_shape(self) -> None:
+        material = {
+            "object_type": "Viral material",
+            "name": "VT3214g",
+            "tars_identifiers": {"prep_lot_number": "VT3214g"},
+        }
+        injection = {
+            "object_type": "Injection",
+            "injection_materials": [material],
+            "dynamics": [
+                {
+                    "object_type": "Injection dynamics",
+                    "profile": "Bolus",
+                    "volume": 90,
+                    "volume_unit": "microliter",
+                }
+            ],
+        }
+        surgery = {"object_type": "Surgery", "start_date": "2024-01-01", "procedures": [injection]}
+        outside = {
+            "object_type": "Non surgical injection",
+            "start_date": "2024-01-01",
+            "ethics_review_id": "2115",
+            "injections": [injection],
+        }
+        content = {"subject_id": "7", "subject_procedures": [surgery, outside]}
+        found = self.source().enrich(Found(content, True, "the service")).document
+        self.assertEqual([], problems_of("procedures", found, Generation.V2))
+        for part, inner in zip(found["subject_procedures"], ("procedures", "injections")):
+            [one] = part[inner][0]["injection_materials"]
+            self.assertEqual(["AiP300001"], one["tars_identifiers"]["plasmid_tars_alias"])
+            self.assertEqual("Addgene (ADDGENE)", one["addgene_id"]["registry"])
 
     def test_each_lot_is_asked_for_once(self) -> None:
         self.server.lots.append(lot("VT1"))

@@ -15,6 +15,7 @@ from aind_data_transfer_service.metadata.assemble import gather
 from aind_data_transfer_service.metadata.base import Found, SourceBase
 from aind_data_transfer_service.metadata.documents import Facts
 from aind_data_transfer_service.metadata.registry import Lab
+from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.sources.labtracks.procedures import read_tasks
 from aind_data_transfer_service.metadata.sources.labtracks.rows import read_subject
 from aind_data_transfer_service.settings.metadata import MetadataSettings, Policy
@@ -22,6 +23,7 @@ from tests.support import campaign, slow
 from tests.unit.metadata.sources.labtracks.test_rows import row
 
 MOMENT = datetime(2024, 2, 19, tzinfo=UTC)
+FACTS_OF_7 = ("a", "s3://b/a", "7", "p", "behavior", [], MOMENT)
 VALUES = (
     st.none()
     | st.text()
@@ -81,7 +83,7 @@ class BesideOtherSources(unittest.TestCase):
             {"service": other, "labtracks": Known(tasks)},
             MetadataSettings(sources={"procedures": {"if_missing": Policy.REQUIRE}}),
         )
-        gathered = gather(Facts("a", "s3://b/a", "7", "p", "behavior", [], MOMENT), None, lab)
+        gathered = gather(Facts(*FACTS_OF_7), None, lab)
         content = gathered.documents["procedures"].content
         [row] = [row for row in survey(lab, {"procedures": "7"}) if row.source == "labtracks"]
         self.assertEqual("failed" if isinstance(tasks, MetadataError) else "found", row.outcome)
@@ -106,6 +108,32 @@ class BesideOtherSources(unittest.TestCase):
                     self.assertIn("task: 2356051; task type", content["notes"])
                     self.assertIn("service has it", content["notes"])
                     self.assertIn("task 2 ", content["notes"])
+
+    def test_generation_2_names_procedures_otherwise(self) -> None:
+        orbit = {"object_type": "Injection", "targeted_structure": {"name": "retro-orbital sinus"}}
+        for name, done, parts in (
+            ("Perfusion Gel", {"object_type": "Perfusion"}, 1),
+            ("RO Injection VGT", orbit, 1),
+            ("RO Injection VGT", {"object_type": "Injection", "notes": "in the belly"}, 2),
+            ("Perfusion Gel", orbit, 2),
+        ):
+            for inner, kind in (
+                ("procedures", "Surgery"),
+                ("injections", "Non surgical injection"),
+            ):
+                part = {"object_type": kind, "start_date": "2022-10-11", inner: [done]}
+                content = {"schema_version": "2.2.3", "subject_procedures": [part]}
+                lab = Lab(
+                    {
+                        "service": Known(Found(content, True, "service")),
+                        "labtracks": Known(read_tasks("7", [task(type_name=name)], "LabTracks")),
+                    }
+                )
+                facts = Facts(*FACTS_OF_7, Generation.V2)
+                found = gather(facts, None, lab).documents["procedures"].content
+                with self.subTest(name, done=done, kind=kind):
+                    self.assertEqual(parts, len(found["subject_procedures"]))
+                    self.assertIn("as asked", json.dumps(found))
 
     def test_what_no_other_source_has_is_kept(self) -> None:
         for other in (service("Perfusion", "2022-10-12"), service("Craniotomy", "2022-10-11")):
