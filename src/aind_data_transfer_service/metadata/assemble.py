@@ -17,6 +17,7 @@ from aind_data_transfer_service.concurrency.deadline_gather import (
     procedures_of,
     subject_of,
 )
+from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.base import Found, Funding
 from aind_data_transfer_service.metadata.documents import (
@@ -288,11 +289,27 @@ class _Gathering:
                     f"{document.file_name} from {document.source} is not valid: "
                     + f"{'; '.join(document.problems)}. {_advice(document)}"
                 )
+        self.result.warnings += self._other_devices()
         name = self.result.documents["data_description"].content.get("name")
         if name != self._facts.asset:
             self.result.warnings.append(
                 f"data_description.json speaks of {name}, not of {self._facts.asset}"
             )
+
+    def _other_devices(self) -> list[str]:
+        """Name the rig and the instrument that are not those of the session or acquisition."""
+        warnings = []
+        for kind, (named_in, name) in _NAMED_BY.items():
+            document, wanted = self.result.documents.get(kind), self._ids.get(kind)
+            if document is None or wanted is None:
+                continue
+            named = document.content.get(name)
+            if named != wanted:
+                warnings.append(
+                    f"{document.file_name} from {document.source} has the {name} {quoted(named)}, "
+                    f"{named_in}.json has {quoted(wanted)}: correct the one that is wrong"
+                )
+        return warnings
 
     def _other_subjects(self) -> list[str]:
         """Name the documents that speak of another subject."""

@@ -25,6 +25,8 @@ _LEVELS = (1, 5)
 """The least and the greatest level of an anaesthetic, in percent, that the schema takes."""
 _LOT = re.compile(r"\bVT\d{3,}[A-Za-z]?\b")
 """A lot of the viral core, as people write it among other words."""
+_STANDARD = re.compile(r"standard( fib(er|re))?\s*(\(provided by nsb\))?", re.IGNORECASE)
+"""How the form calls that fibre; one that is provided by others may be of any make."""
 _STANDARD_FIBRE = {
     "manufacturer": {
         "name": "Neurophotometrics",
@@ -310,7 +312,7 @@ def other(description: str, notes: str | None) -> dict[str, Any]:
 
 def fibre(spot: Spot, length: float | None, kind: str | None) -> dict[str, Any]:
     """Describe an implanted fibre; `implants` names it."""
-    make = _STANDARD_FIBRE if (kind or "").lower().startswith("standard") else {}
+    make = _STANDARD_FIBRE if _STANDARD.fullmatch(kind or "") else {}
     return {
         "ophys_probe": {
             "device_type": "Fiber optic probe",

@@ -32,7 +32,6 @@ def data_description(
 ) -> dict[str, Any]:
     """Write `data_description.json`; what nobody has stated is absent."""
     content: dict[str, Any] = {
-        "license": "CC-BY-4.0",
         "subject_id": facts.subject_id,
         "creation_time": facts.acquired.isoformat(),
         "name": facts.asset,

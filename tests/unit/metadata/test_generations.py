@@ -190,6 +190,7 @@ class SecondGeneration(unittest.TestCase):
         content = document.content
         self.assertEqual((Status.VALID, []), (document.status, document.problems))
         self.assertNotIn("platform", content)
+        self.assertNotIn("license", content)  # the schema has several, and nobody states one
         self.assertEqual("Data description", content["object_type"])
         self.assertEqual(
             ["behavior", "behavior-videos"], [m["abbreviation"] for m in content["modalities"]]

@@ -232,6 +232,25 @@ class Policies(ChooseTest):
             self.assertEqual(told, len(found), gathered.warnings)
 
 
+class OtherDevices(ChooseTest):
+    """A rig or instrument that is not that of the session or acquisition."""
+
+    def test_a_rig_of_another_name_is_a_warning_wherever_it_comes_from(self) -> None:
+        self.write("session.json", {"subject_id": ID, "rig_id": "rig 1"})
+        self.write("acquisition.json", {"subject_id": ID, "instrument_id": "scope"})
+        self.write("instrument.json", {"instrument_id": "scope"})
+        variables = {"METADATA_POLICY_SUBJECT": "ignore"}
+        for named, told in (("rig 2", 1), (None, 1), ("rig 1", 0)):
+            rig = Found({"rig_id": named}, True, "SLIMS")
+            warnings = self.gather(variables=variables, slims=Known(rig=rig)).warnings
+            words = [text for text in warnings if "rig.json from SLIMS has the rig_id" in text]
+            self.assertEqual(told, len(words), warnings)
+            self.assertFalse([text for text in warnings if "instrument_id" in text])
+        self.write("rig.json", {"rig_id": "rig 3"})
+        text = " ".join(self.gather(variables=variables).warnings)
+        self.assertIn('has the rig_id "rig 3", session.json has "rig 1": correct the one', text)
+
+
 class OtherVersions(ChooseTest):
     """Documents of another `schema_version` than the release of the chosen generation."""
 

@@ -19,6 +19,7 @@ from aind_data_transfer_service.metadata import procedure_builders, terms
 from aind_data_transfer_service.metadata.base import Found, SourceBase
 from aind_data_transfer_service.metadata.entra_auth import Application, EntraAuth
 from aind_data_transfer_service.metadata.http import Patience, Web, client
+from aind_data_transfer_service.metadata.plausible_dates import is_plausible
 from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.settings.metadata_sources import TarsSettings
 
@@ -222,7 +223,9 @@ def _read_lot(lot: str, told: Mapping[str, Any]) -> Material:
     type_name = " ".join(str(_inner(preparation, "viralPrepType").get("name") or "").split())
     kind, protocol = _preparation(type_name)
     aliases = _aliases(_inner(preparation, "virus"))
-    unknown = f'lot {lot}: TARS\'s type of preparation is "{type_name}"'
+    titer, notes = _titer(told)
+    if type_name and not (kind or protocol):
+        notes.append(f'TARS\'s type of preparation is "{type_name}"')
     return Material(
         lot=lot,
         virus=_matching(_VIRUS, aliases),
@@ -231,8 +234,8 @@ def _read_lot(lot: str, told: Mapping[str, Any]) -> Material:
         prepared=_day(told.get("datePrepped")),
         preparation=kind,
         protocol=protocol,
-        titer=_titer(told),
-        notes=(unknown,) if type_name and not (kind or protocol) else (),
+        titer=titer,
+        notes=tuple(f"lot {lot}: {note}" for note in notes),
     )
 
 
@@ -289,19 +292,30 @@ def _aliases(thing: Mapping[str, Any]) -> list[str]:
 def _day(words: Any) -> str | None:
     """Read the day of `2023-02-04T00:00:00Z`, which TARS keeps as a day of no zone."""
     try:
-        return date.fromisoformat(str(words)[:10]).isoformat()
+        day = date.fromisoformat(str(words)[:10])
     except ValueError:
         return None
+    return day.isoformat() if is_plausible(day) else None
 
 
-def _titer(lot: Mapping[str, Any]) -> int | None:
-    """Take the titer that is preferred, or else the first."""
+def _titer(lot: Mapping[str, Any]) -> tuple[int | None, list[str]]:
+    """Take the titer that is preferred; without one, the one that all measurements agree on.
+
+    Returns
+    -------
+    tuple
+        The titer, and a note if measurements differ and none is preferred.
+    """
     told = lot.get("titers")
     titers = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
-    titers.sort(key=lambda one: one.get("isPreferred") is not True)
-    results: list[Any] = [one.get("result") for one in titers]
-    numbers = [one for one in results if type(one) in (int, float) and 0 < one < 1e30]
-    return round(numbers[0]) if numbers else None
+    preferred = [one for one in titers if one.get("isPreferred") is True] or titers
+    results: list[Any] = [one.get("result") for one in preferred]
+    numbers = [round(one) for one in results if type(one) in (int, float) and 0 < one < 1e30]
+    different = list(dict.fromkeys(numbers))
+    if len(different) > 1:
+        shown = ", ".join(f"{one:.3g}" for one in different)
+        return None, [f"TARS has the titers {shown}, and none or several are preferred"]
+    return (different[0] if different else None), []
 
 
 def _inner(thing: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -336,14 +350,19 @@ def _complete(part: dict[str, Any], virus: dict[str, Any], known: Material) -> N
     lines += [note for note in known.notes if note not in lines]
     plasmids = [known.plasmid] if known.plasmid else None
     second = _is_second(virus)
-    virus["tars_identifiers"] = {
-        **({"object_type": "Tars virus identifiers"} if second else {}),
+    earlier = virus["tars_identifiers"]
+    of_tars = {
         "virus_tars_id": known.virus,
         "plasmid_tars_alias": plasmids if second else known.plasmid,
         "prep_lot_number": known.lot,
         "prep_date": known.prepared,
         "prep_type": known.preparation,
         "prep_protocol": known.protocol,
+    }
+    virus["tars_identifiers"] = {
+        **({"object_type": "Tars virus identifiers"} if second else {}),
+        **earlier,
+        **{key: earlier.get(key) if value is None else value for key, value in of_tars.items()},
     }
     if virus.get("titer") is None:
         virus["titer"] = known.titer

@@ -129,6 +129,26 @@ class Lots(Case):
         self.assertEqual("2024-01-01", found.prepared)
         self.assertEqual(("TARS has 2 lots VT3214g; the one prepared last is taken",), found.notes)
 
+    def test_a_titer_that_nobody_prefers_is_taken_if_all_agree(self) -> None:
+        for titers, expected, words in (
+            ([(None, 3e13), (None, 3e13)], 30000000000000, ""),
+            ([(False, 3e13), (None, 4e13)], None, "TARS has the titers 3e+13, 4e+13"),
+            ([(True, 3e13), (True, 4e13)], None, "TARS has the titers 3e+13, 4e+13"),
+            ([(True, 3e13), (False, 4e13)], 30000000000000, ""),
+            ([], None, ""),
+        ):
+            told = [{"isPreferred": preferred, "result": one} for preferred, one in titers]
+            self.server.lots = [lot(titers=told)]
+            with self.subTest(titers):
+                found = self.source().material("VT3214g")
+                self.assertEqual(expected, found.titer)
+                self.assertIn(words, " ".join(found.notes))
+
+    def test_an_empty_date_is_no_date(self) -> None:
+        for words in ("0001-01-01T00:00:00Z", "1900-01-01T00:00:00", None):
+            self.server.lots = [lot(datePrepped=words)]
+            self.assertIsNone(self.source().material("VT3214g").prepared)
+
     def test_a_lot_that_says_little_is_of_use_too(self) -> None:
         for told, expected in (
             ({"viralPrep": None, "titers": None, "datePrepped": None}, Material("VT3214g")),
@@ -351,6 +371,15 @@ class Enriching(Case):
             [one] = part[inner][0]["injection_materials"]
             self.assertEqual(["AiP300001"], one["tars_identifiers"]["plasmid_tars_alias"])
             self.assertEqual("Addgene (ADDGENE)", one["addgene_id"]["registry"])
+
+    def test_identifiers_that_tars_does_not_have_stay(self) -> None:
+        self.server.lots = [lot(datePrepped=None, viralPrep=None)]
+        material = virus("a", "VT3214g")
+        material["tars_identifiers"] |= {"virus_tars_id": "AiV1", "prep_date": "2022-01-02"}
+        [part] = self.source().enrich(procedures(material)).document["subject_procedures"]
+        [found] = part["procedures"][0]["injection_materials"]
+        self.assertEqual("AiV1", found["tars_identifiers"]["virus_tars_id"])
+        self.assertEqual("2022-01-02", found["tars_identifiers"]["prep_date"])
 
     def test_each_lot_is_asked_for_once(self) -> None:
         self.server.lots.append(lot("VT1"))

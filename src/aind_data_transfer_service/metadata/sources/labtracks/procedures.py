@@ -12,6 +12,7 @@ from typing import Any
 
 from aind_data_transfer_service.metadata import procedure_builders
 from aind_data_transfer_service.metadata.base import Found
+from aind_data_transfer_service.metadata.plausible_dates import is_plausible
 from aind_data_transfer_service.metadata.sources.labtracks.rows import as_text
 
 TaskRow = Mapping[str, Any]
@@ -152,8 +153,9 @@ def _kind(row: TaskRow) -> str | None:
 def _surgery(subject_id: str, row: TaskRow, kind: str) -> dict[str, Any]:
     """Describe a finished task."""
     started, who = row["date_start"], as_text(row["investigator_id"])
+    day = date.fromisoformat(started.isoformat()[:10]) if isinstance(started, date) else None
     sitting = procedure_builders.Sitting(
-        start=date.fromisoformat(started.isoformat()[:10]) if isinstance(started, date) else None,
+        start=day if day and is_plausible(day) else None,
         experimenter=f"{_GROUP}-{who}" if who else _GROUP,
     )
     procedure = (
@@ -162,6 +164,7 @@ def _surgery(subject_id: str, row: TaskRow, kind: str) -> dict[str, Any]:
         else procedure_builders.retro_orbital([])
     )
     notes = [f"task: {as_text(row['id'])}"]
+    notes += [f"started: {day}, which is not plausible"] if day and not sitting.start else []
     notes += [
         f"{label}: {' '.join(words.split())}"
         for name, label in _NOTED.items()

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.plausible_dates import is_plausible
 
 Row = Mapping[str, Any]
 """A row that the query of `labtracks.py` gives, by its names of columns."""
@@ -46,6 +47,8 @@ _SOURCE_UNKNOWN = {
     "registry": None,
     "registry_identifier": None,
 }
+_NO_GENOTYPE = frozenset({"-", "?", "n/a", "na", "none", "unknown", "pending", "tbd"})
+"""What people write in the place of a genotype that is not known."""
 _NEGATIVE = re.compile(r"-\s*\d+(\.\d+)?")
 _PARENTS = (("maternal", "dam"), ("paternal", "sire"))
 _MAY_DIFFER = frozenset({"background_strain", "housing", "notes"})
@@ -139,6 +142,9 @@ def _birth(row: Row, reading: Reading) -> str | None:
     value = row["birth_date"]
     if not isinstance(value, date):
         reading.lacks("date of birth is not known")
+        return None
+    if not is_plausible(value):
+        reading.lacks(f"date of birth is not known: {value.isoformat()[:10]} is not plausible")
         return None
     return value.isoformat()[:10]
 
@@ -237,6 +243,8 @@ def _genotype(class_values: Any) -> tuple[str | None, str]:
     for element in root.iter():
         if element.tag.rpartition("}")[2].lower() == "full_genotype":
             genotype = as_text("".join(element.itertext()))
+            if genotype and genotype.lower() in _NO_GENOTYPE:
+                return None, f"Full_Genotype in CLASS_VALUES is {quoted(genotype)}"
             return genotype, "Full_Genotype in CLASS_VALUES is empty"
     return None, "CLASS_VALUES has no Full_Genotype"
 

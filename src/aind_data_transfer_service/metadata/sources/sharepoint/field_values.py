@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from typing import Any
 
+from aind_data_transfer_service.metadata.plausible_dates import is_plausible
+
 _SAYS_NOTHING = frozenset(
     {"", "-", "n/a", "na", "none", "false", "select...", "select if applicable..."}
 )
@@ -191,10 +193,14 @@ class Item:
             return None
         try:
             when = datetime.fromisoformat(words)
-            return when.astimezone(zone).date() if when.tzinfo else when.date()
+            day = when.astimezone(zone).date() if when.tzinfo else when.date()
         except (ValueError, OverflowError):  # what is left empty by some programs is the year 1
             self.problem(columns, words, "is no date")
             return None
+        if not is_plausible(day):
+            self.problem(columns, words, "is not plausible as a date")
+            return None
+        return day
 
     def problem(self, columns: tuple[str, ...], words: str, what: str) -> None:
         """Note a cell that cannot be used, in full."""

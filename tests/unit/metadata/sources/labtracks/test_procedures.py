@@ -166,6 +166,14 @@ class Tasks(unittest.TestCase):
             surgery["notes"].splitlines(),
         )
 
+    def test_a_date_that_stands_for_none_is_no_date(self) -> None:
+        for empty in (datetime(1900, 1, 1), datetime(1753, 1, 1)):
+            [surgery] = read_tasks("7", [task(date_start=empty)], "here").document[
+                "subject_procedures"
+            ]
+            self.assertIsNone(surgery["start_date"])
+            self.assertIn(f"started: {empty.date()}, which is not plausible", surgery["notes"])
+
     def test_only_what_was_finished_counts(self) -> None:
         for status in ("S", "C", "D", "A", "L", "f", "", None):
             with self.subTest(status):

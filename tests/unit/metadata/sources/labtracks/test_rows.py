@@ -81,7 +81,16 @@ class Fields(unittest.TestCase):
     def test_dates_of_birth(self) -> None:
         for value in (datetime(2023, 8, 14, 23, 59), date(2023, 8, 14)):
             self.assertEqual("2023-08-14", read(birth_date=value).document["date_of_birth"])
-        self.assertEqual("0987-01-02", read(birth_date=date(987, 1, 2)).document["date_of_birth"])
+        for empty in (
+            datetime(1900, 1, 1),
+            datetime(1753, 1, 1),
+            date(1, 1, 1),
+            date(1899, 12, 30),
+        ):
+            reading = read(birth_date=empty)
+            self.assertNotIn("date_of_birth", reading.document)
+            self.assertIn(f"{empty.isoformat()[:10]} is not plausible", reading.notes[0])
+            self.assertFalse(reading.complete)
         for value in (None, "yesterday"):
             reading = read(birth_date=value)
             self.assertNotIn("date_of_birth", reading.document)
@@ -103,6 +112,13 @@ class Fields(unittest.TestCase):
             reading = read(species_name=value)
             self.assertNotIn("species", reading.document)
             self.assertIn(words, reading.notes[0])
+
+    def test_words_for_no_genotype_are_none(self) -> None:
+        for words in ("N/A", "unknown", " TBD ", "-"):
+            reading = read(class_values=xml(words), maternal_class_values=xml(words))
+            self.assertIsNone(reading.document["genotype"])
+            self.assertIsNone(reading.document["breeding_info"]["maternal_genotype"])
+            self.assertIn(f'Full_Genotype in CLASS_VALUES is "{words.strip()}"', reading.notes[0])
 
     def test_background_strains(self) -> None:
         for strain in BackgroundStrain:

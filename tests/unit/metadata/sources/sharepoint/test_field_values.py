@@ -261,6 +261,12 @@ class Items(unittest.TestCase):
         self.assertIsNone(item.day(ZoneInfo("Asia/Tokyo"), "U"))
         self.assertEqual(2, len(item.problems))
 
+    def test_a_date_of_another_century_is_no_date(self) -> None:
+        for words in ("0001-01-01T12:00:00", "1900-01-01", "1899-12-30T00:00:00Z", "2202-12-06"):
+            item = Item({"D": words})
+            self.assertIsNone(item.day(ZoneInfo("UTC"), "D"))
+            self.assertEqual([f'D: "{words}" is not plausible as a date'], item.problems)
+
     def test_a_day_is_that_of_the_place(self) -> None:
         for words, zone, expected in (
             ("2022-12-06T08:00:00Z", "America/Los_Angeles", date(2022, 12, 6)),

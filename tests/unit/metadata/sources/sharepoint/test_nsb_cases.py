@@ -239,6 +239,22 @@ class Details(unittest.TestCase):
         [made], _ = read(nsb_2023, case("nsb2023_dhc") | {"LongRequestorComments": address})
         self.assertEqual("https://dx.doi.org/10.17504/protocols.io.kqdg3b", made["protocol_id"])
 
+    def test_only_the_fibre_of_the_group_is_of_its_make(self) -> None:
+        for words, is_known in (
+            ("Standard (provided by NSB)", True),
+            ("standard fiber", True),
+            ("Standard (provided by investigator)", False),
+            ("standard length, custom core", False),
+            ("Custom", False),
+            (None, False),
+        ):
+            item = item_2023(**{"Burr_x0020_1_x0020_Fiber_x0020_t": words})
+            [implant] = parts(read(nsb_2023, item)[0], "Fiber implant")
+            probe = implant["probes"][0]["ophys_probe"]
+            with self.subTest(words):
+                self.assertEqual(200 if is_known else None, probe["core_diameter"])
+                self.assertEqual(is_known, probe["manufacturer"] is not None)
+
     def test_standard_fibres_are_named_from_front_to_back_in_each_surgery(self) -> None:
         made, _ = read(nsb_2023, case("nsb2023_fibres"))
         self.assertEqual(
