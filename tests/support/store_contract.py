@@ -351,6 +351,8 @@ class StoreContract:
         self.assertEqual("slurm", self.store.get(free.id).executor)
         self.assertEqual({free.id, wished.id}, self.store.claims.give_back(ids))
         self.assertEqual(("", "slurm"), tuple(self.store.get(x.id).executor for x in (free, taken)))
+        self.store.update(free.id, state=JobState.FAILED, executor="slurm", executor_ref="8")
+        self.assertEqual(["7", "8"], sorted(self.store.claims.references()))
 
     @slow
     def test_either_a_claim_or_a_cancellation_comes_first(self):

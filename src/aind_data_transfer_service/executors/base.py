@@ -59,6 +59,10 @@ async def _never() -> bool:
     return False
 
 
+async def _no_references() -> Collection[str]:
+    return ()
+
+
 @dataclass(frozen=True)
 class JobSpec:
     """What an executor needs in order to run a job.
@@ -86,6 +90,11 @@ class JobSpec:
     has_reported: Callable[[], Awaitable[bool]] = field(default=_never, compare=False, repr=False)
     """Asked before a job is sent again that whatever runs the jobs has lost. True means that the
     service has received events or a log of it, so that it began."""
+    references: Callable[[], Awaitable[Collection[str]]] = field(
+        default=_no_references, compare=False, repr=False
+    )
+    """Asked if it is not known whether the job was sent: the references of the other jobs that are
+    recorded, the newest of them, so that none of these is taken for this job."""
 
 
 @dataclass(frozen=True)

@@ -243,6 +243,10 @@ class Handover:
             return True
         return await self._store.in_thread(self._store.logs.has_any, job_id)
 
+    async def _references(self) -> list[str]:
+        """Return the executor's references of the newest jobs."""
+        return await self._store.in_thread(self._store.claims.references)
+
     async def _start(self, specs: list[JobSpec]) -> list[Started]:
         """Have jobs started; one that the executor cannot deal with fails alone."""
         try:
@@ -288,6 +292,7 @@ class Handover:
             recorded_at=job.submitted_at,
             is_wanted=partial(self._may_send, job.id),
             has_reported=partial(self._has_reported, job.id),
+            references=self._references,
         )
 
 

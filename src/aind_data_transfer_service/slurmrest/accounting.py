@@ -9,6 +9,7 @@ slurmdbd. Seen on real ones: Slurm 22.05 (v0.0.36 to v0.0.38), 24.11 (v0.0.40 to
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from aind_data_transfer_service.slurmrest.api_versions import FIRST_WITH_STRUCTS, NEWEST, OLDEST
@@ -24,6 +25,8 @@ NOTHING_FOUND = 9003
 """What Slurm up to 22.05 complains of where it knows none of the jobs; later ones list none."""
 _PER_CPU = 2**63
 """Slurm's own mark on an amount of memory that is meant for each CPU."""
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+"""Names that a filter takes as they are: at a comma, say, slurmrestd would split them."""
 _PATH = re.compile(r"(?P<path>/slurmdb/v0\.0\.(?P<version>\d+)/jobs/?)")
 
 
@@ -54,6 +57,14 @@ class PastDialect:
         if self.version < FIRST_WITH_STRUCTS:
             words = [",".join(words)]
         return [("skip_steps", "true"), *(("step", word) for word in words)]
+
+    def query_since(self, since: datetime, name: str) -> list[tuple[str, str]]:
+        """Ask for the jobs that existed at a time or later, of a name if it can be a filter.
+
+        `uts` marks seconds since 1970: v0.0.41 and earlier do not read a bare number as a time.
+        """
+        query = [("skip_steps", "true"), ("start_time", f"uts{int(since.timestamp())}")]
+        return [*query, ("job_name", name)] if _PLAIN_NAME.fullmatch(name) else query
 
 
 def read_past_jobs(answer: Mapping[str, Any]) -> list[SlurmJob]:

@@ -224,14 +224,36 @@ class SlurmClient:
         found: list[SlurmJob] = []
         for start in range(0, len(job_ids), _PAST_AT_ONCE):
             query = past.query(job_ids[start : start + _PAST_AT_ONCE])
-            try:
-                found += await self._ask_for(
-                    read_past_jobs, Exchange("GET", past.path), params=query
-                )
-            except Refused as error:
-                if all(complaint.number != NOTHING_FOUND for complaint in error.complaints):
-                    raise
+            found += await self._ask_accounting(past, query)
         return found
+
+    async def past_jobs_since(self, since: datetime, name: str) -> list[SlurmJob] | None:
+        """Ask slurmdbd for the jobs since a time, whatever their numbers; None if there is none.
+
+        Parameters
+        ----------
+        since : datetime
+            Jobs that ended before it are left out.
+        name : str
+            The name of the jobs; jobs of other names may be listed too.
+        """
+        past = PastDialect.among(await self._offered())
+        if past is None:
+            return None
+        return await self._ask_accounting(past, past.query_since(since, name))
+
+    async def _ask_accounting(
+        self, past: PastDialect, query: Sequence[tuple[str, str]]
+    ) -> list[SlurmJob]:
+        """Send one query to slurmdbd."""
+        try:
+            return await self._ask_for(
+                read_past_jobs, Exchange("GET", past.path), params=list(query)
+            )
+        except Refused as error:
+            if all(complaint.number != NOTHING_FOUND for complaint in error.complaints):
+                raise
+            return []
 
     async def cancel(self, job_id: int, signal: str | None = None) -> bool:
         """Cancel a job, or send it a signal (`SIGTERM`).

@@ -2,7 +2,9 @@
 
 import json
 import unittest
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from aind_data_transfer_service.slurmrest.accounting import PastDialect, read_past_jobs
 from aind_data_transfer_service.slurmrest.client import SlurmClient
@@ -86,6 +88,27 @@ class Asking(unittest.IsolatedAsyncioTestCase):
         async with FaultyServer(self.offering("/slurmdb/v0.0.38/jobs"), nothing, nothing) as server:
             self.assertEqual([], await self.a_client(server).past_jobs(range(1, 302)))
             self.assertEqual(3, len(server.seen))
+
+    async def test_jobs_without_a_number_are_asked_for_by_time_and_name(self) -> None:
+        since = datetime.fromtimestamp(1796075286.9, UTC)
+        row = {"job_id": 5, "name": "a, b", "state": {"current": "RUNNING"}}
+        for path in ("/slurmdb/v0.0.38/jobs", "/slurmdb/v0.0.42/jobs/"):
+            for name, filters in (("a_b-1.c", ["a_b-1.c"]), ("a, b", [])):
+                replies = [self.offering(path), Reply(body={"jobs": [row]})]
+                async with FaultyServer(*replies) as server:
+                    found = await self.a_client(server).past_jobs_since(since, name)
+                    asked = parse_qs(urlsplit(server.seen[-1].path).query)
+                self.assertEqual([5], [job.job_id for job in found])
+                self.assertEqual(["uts1796075286"], asked["start_time"])
+                self.assertEqual(filters, asked.get("job_name", []))
+
+    async def test_a_cluster_without_slurmdbd_has_no_jobs_since_a_time(self) -> None:
+        now = datetime.now(UTC)
+        async with FaultyServer(self.offering("/slurm/v0.0.38/job/submit")) as server:
+            self.assertIsNone(await self.a_client(server).past_jobs_since(now, "x"))
+        nothing = Reply(body=self.NOTHING)
+        async with FaultyServer(self.offering("/slurmdb/v0.0.38/jobs"), nothing) as server:
+            self.assertEqual([], await self.a_client(server).past_jobs_since(now, "x"))
 
     async def test_a_slurmdbd_that_is_away_and_another_complaint_are_told_apart(self) -> None:
         for number, error in ((7000, Unreachable), (9000, Refused)):

@@ -41,7 +41,7 @@ FILES: dict[str, str] = {
     "events": "events.jsonl",
 }
 VANISHED = "the job's process vanished: the machine was restarted, or the process was killed"
-_NOT_RECORDED = ("has_reported", "is_wanted", "recorded_at")
+_NOT_RECORDED = ("has_reported", "is_wanted", "recorded_at", "references")
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 

@@ -99,6 +99,35 @@ class PastJobs:
         unclear = self._awaited.keys() - self._pending.keys()
         return {job_id for job_id in missing if job_id in ended or job_id in unclear}
 
+    async def find_sent(self, job_id: str) -> list[SlurmJob] | None:
+        """Return what slurmdbd has that may be a job which was sent and got no number.
+
+        Returns
+        -------
+        list[SlurmJob] | None
+            The jobs that began or ended, the newest first; None if there is no slurmdbd, or
+            nothing by which it could be asked.
+
+        Raises
+        ------
+        SlurmError
+            If it does not answer now.
+        """
+        sent = self._identity.sent(job_id)
+        if sent is None:
+            return None
+        name, since = sent
+        found = await self._client.past_jobs_since(since, name)
+        if found is None:
+            return None
+        ours = [
+            job
+            for job in found
+            if self._identity.may_be_sent(job_id, job)
+            and (job.state != "PENDING" or job.restarts)  # else it is not known to have begun
+        ]
+        return sorted(ours, key=lambda job: (job.submitted or since, job.job_id), reverse=True)
+
     async def _ask(self, jobs: Mapping[str, int]) -> None:
         """Ask for jobs, and sort what comes."""
         now = time.monotonic()

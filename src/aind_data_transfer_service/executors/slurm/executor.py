@@ -40,6 +40,7 @@ from aind_data_transfer_service.executors.slurm.job_array import (
     ArraySpec,
     array_number,
     array_of,
+    choose_duplicate,
     is_cut,
     last_of,
     shard_id,
@@ -185,6 +186,7 @@ class SlurmExecutor:
         self._known: dict[str, int] = {}
         self._singles = Turns(self._known, self._is_new)
         self._lost: dict[str, float] = {}
+        self._inherited: set[str] = set()
         self._fresh = FreshJobs(self._folder, self._files, self._past, keep, grace, clock)
         self._giving_again = asyncio.Lock()
         self._refused_again: dict[str, str] = {}
@@ -221,6 +223,7 @@ class SlurmExecutor:
         for job_id in in_doubt:
             self._identity.expect(job_id)
             self._lost |= {job_id: doubt, shards_id(job_id): doubt}
+            self._inherited |= {job_id, shards_id(job_id)}
         try:
             is_there = await self._files.read(self._folder.is_there, seconds=_LONGEST_WORD)
         except ExecutorError:
@@ -257,6 +260,7 @@ class SlurmExecutor:
         arrays = {spec.job_id: shards_id(spec.job_id) for spec in specs}
         for spec in specs:
             self._expect(spec)
+        await self._expect_others(specs)
         unsent = arrays.keys() - self._known.keys()
         begun = {arrays[one] for one in unsent if not self._backoff.reason(one)}
         begun &= self._known.keys()
@@ -483,6 +487,8 @@ class SlurmExecutor:
 
     def _count_shards(self, job_id: str) -> int:
         """Count the shards of a job, from the first one on, that have left a file in the folder."""
+        if not self._folder.is_there():
+            return 0
         begun = (self._folder.has_begun(shard_id(job_id, number)) for number in itertools.count(1))
         return sum(1 for _ in itertools.takewhile(bool, begun))
 
@@ -604,6 +610,22 @@ class SlurmExecutor:
         if is_in_doubt and spec.recorded_at is not None:
             properties = job_properties(spec, self._hpc_for(spec.bucket))
             self._identity.note_sent(spec.job_id, properties, spec.recorded_at)
+
+    async def _expect_others(self, specs: Sequence[JobSpec]) -> None:
+        """Note the numbers of the other jobs, so that none is taken for one whose answer was lost.
+
+        After a restart nothing else is known of those that have ended and that Slurm still lists.
+        """
+        spec = next((one for one in specs if one.job_id in self._lost), None)
+        if spec is None:
+            return
+        try:
+            refs = await spec.references()
+        except Exception as error:
+            logger.warning("slurm: the references of the jobs cannot be read: %s", error)
+            raise ExecutorError("the record of the jobs cannot be read; see the log") from error
+        for ref in filter(is_ours, refs):
+            self._expect_ref(ref)
 
     def _expect_ref(self, ref: str) -> None:
         """Note what a reference says of a job."""
@@ -769,8 +791,8 @@ class SlurmExecutor:
                 continue
             try:
                 claimed = await self._files.read(partial(self._folder.claim, job_id))
-                kept = claimed or self._known[job_id]
-                await self._arrays.end(job for job in jobs if job.job_id != kept)
+                _, surplus = choose_duplicate(jobs, claimed, self._known[job_id])
+                await self._arrays.end(surplus)
             except ExecutorError as error:  # the other jobs are none the worse for it
                 logger.warning("slurm: job %s was sent twice: %s", job_id, error)
 
@@ -819,13 +841,14 @@ class SlurmExecutor:
             try:
                 number = await self._files.read(partial(self._folder.claim, job_id))
             except ExecutorError as error:
-                return Started(job_id, error=str(error), again=True)
+                return Started(job_id, error=str(error), again=True, in_doubt=job_id in self._lost)
             if number is not None:
                 return self._started(job_id, number)
             if halt.reason:
                 if self._backoff.is_active:
                     self._backoff.hold(job_id)
-                return Started(job_id, error=halt.reason, again=True)
+                is_in_doubt = job_id in self._lost
+                return Started(job_id, error=halt.reason, again=True, in_doubt=is_in_doubt)
             if job_id in self._lost and (started := await self._doubt(spec)):
                 return started
             hpc = await self._checks.fit(self._hpc_for(spec.bucket), spec)
@@ -838,12 +861,19 @@ class SlurmExecutor:
         job_id, reason = spec.job_id, ""
         if self._clock() < self._lost[job_id]:
             reason = "the cluster's answer was lost; whether it has the job shows in a moment"
+        elif job := self._identity.possible(job_id):
+            reason = _UNCLEAR.format(number=job.job_id, name=redact(job.name), action=_WAITED_FOR)
         else:
+            reports = self._brings_events and not spec.script
+            has_listened = job_id not in self._inherited
             try:
-                if await self._fresh.has_signs(spec):
-                    return self._started(job_id, 0)  # it began, and Slurm has forgotten it
+                number = await self._fresh.number_if_begun(spec, reports, has_listened)
             except ExecutorError as error:
                 reason = str(error)
+            else:
+                if number is not None:
+                    return self._started(job_id, number)  # it began, and Slurm has forgotten it
+                self._inherited.discard(job_id)
         return Started(job_id, error=reason, again=True, in_doubt=True) if reason else None
 
     async def _send(self, spec: JobSpec, hpc: HpcSettings, halt: "_Halt") -> Started:

@@ -25,6 +25,7 @@ from aind_data_transfer_service.executors.slurm.job_properties import (
 )
 from aind_data_transfer_service.executors.slurm.log_directory import LogFolder
 from aind_data_transfer_service.executors.slurm.partition_limits import cpus_per_node
+from aind_data_transfer_service.executors.slurm.states import has_begun
 from aind_data_transfer_service.settings.slurm import HpcSettings
 from aind_data_transfer_service.slurmrest.client import SlurmClient
 from aind_data_transfer_service.slurmrest.errors import Refused
@@ -155,6 +156,36 @@ def array_number(job: SlurmJob) -> int:
     return job.array_job_id or job.job_id
 
 
+def choose_duplicate(
+    jobs: Sequence[SlurmJob], claimed: int | None, known: int
+) -> tuple[int, list[SlurmJob]]:
+    """Decide which submission counts of a job, or of an array, that was sent more than once.
+
+    If the service sees no claim, the folder of logs may not be mounted here. What has begun is
+    never cancelled then: it may have left its claim.
+
+    Parameters
+    ----------
+    jobs : sequence of SlurmJob
+        What Slurm lists of them.
+    claimed : int | None
+        Slurm's number of the one that does the work, if that is known.
+    known : int
+        Slurm's number of the one that is followed.
+
+    Returns
+    -------
+    tuple[int, list[SlurmJob]]
+        Slurm's number of the one that counts, and the jobs that have no use.
+    """
+    begun = sorted({array_number(job) for job in jobs if has_begun(job)})
+    if claimed or not begun:
+        number = claimed or known
+        return number, [job for job in jobs if array_number(job) != number]
+    number = known if known in begun else begun[0]
+    return number, [job for job in jobs if array_number(job) not in begun]
+
+
 def was_cancelled(tasks: Sequence[SlurmJob]) -> bool:
     """Tell whether an array was cancelled as a whole, or all that was left of it.
 
@@ -229,9 +260,10 @@ class ArrayKeeper:
         if len({array_number(task) for task in tasks}) < 2:
             return tasks
         claimed = await self._files.read(lambda: self._folder.claim(shards_id(job_id)))
-        number = claimed or known
-        logger.warning("slurm: the shards of job %s came twice; array %d stays", job_id, number)
-        await self.end([task for task in tasks if array_number(task) != number])
+        number, surplus = choose_duplicate(tasks, claimed, known)
+        if any(not task.has_ended for task in surplus):
+            logger.warning("slurm: the shards of job %s came twice; array %d stays", job_id, number)
+        await self.end(surplus)
         return [task for task in tasks if array_number(task) == number]
 
 

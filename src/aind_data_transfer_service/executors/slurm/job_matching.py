@@ -74,6 +74,7 @@ class Identity:
         self._records: dict[str, _Record] = {}
         self._by_number: dict[int, str] = {}
         self._by_name: dict[str, set[str]] = {}
+        self._possible: dict[str, SlurmJob] = {}
 
     def expect(
         self,
@@ -109,7 +110,13 @@ class Identity:
 
     def clear(self) -> None:
         """Forget everything: another process may give jobs other numbers."""
-        for memory in (self._records, self._by_number, self._by_name):
+        memories: tuple[dict[Any, Any], ...] = (
+            self._records,
+            self._by_number,
+            self._by_name,
+            self._possible,
+        )
+        for memory in memories:
             memory.clear()
         self._user_id = None
 
@@ -130,6 +137,9 @@ class Identity:
                 rest.append(job)
         for job_id, jobs in spare.items():
             (rest if job_id in listed else listed.setdefault(job_id, [])).extend(jobs)
+        for job_id, job in self._match_names(rest, listed).items():
+            listed[job_id] = [job]
+            rest.remove(job)
         for job_id, jobs in listed.items():
             if len(jobs) > 1:
                 ours = without_copies(jobs, self._record(job_id).number)
@@ -157,7 +167,7 @@ class Identity:
             return known
         if marked and self._may_have_mark(marked, in_paths, job):
             return marked
-        return "" if in_paths or known else self._id_by_name(job)
+        return ""
 
     def is_ended(self, job_id: str, job: SlurmJob) -> bool:
         """Return whether a row of slurmdbd with a job's number is about that job."""
@@ -172,6 +182,30 @@ class Identity:
             return False  # slurmdbd also remembers jobs from before Slurm restarted its count
         is_named = record.name in (None, job.name)
         return is_named and self._fits(record, job)
+
+    def sent(self, job_id: str) -> tuple[str, datetime] | None:
+        """Return the name of a job that got no number, and the earliest time of its submission."""
+        record = self._records.get(job_id)
+        if record is None or record.number or not record.name or record.since is None:
+            return None
+        return record.name, record.since - _SKEW
+
+    def may_be_sent(self, job_id: str, job: SlurmJob) -> bool:
+        """Return whether a row of slurmdbd may be a job of ours that was sent and got no number."""
+        record = self._records.get(job_id)
+        if record is None or record.since is None or not self._is_our_users(job):
+            return False
+        if job.submitted is None or job.submitted < record.since - _SKEW:
+            return False
+        if marked := marked_id(job.comment) or self._id_in_paths(job):
+            return marked == job_id
+        is_array = bool(job.array_job_id)
+        is_kind = is_array == job_id.endswith(SHARDS) and job.name == record.name
+        return is_kind and not self._is_claimed(job)
+
+    def possible(self, job_id: str) -> SlurmJob | None:
+        """Return a listed job that may be one of ours which was sent and got no number."""
+        return self._possible.get(job_id)
 
     def unclear(self, found: Iterable[SlurmJob], listed: Mapping[str, Any]) -> dict[str, SlurmJob]:
         """Return the jobs that may be ours by their numbers alone, by our own ids.
@@ -311,18 +345,59 @@ class Identity:
         is_ours = bool(in_paths) and self._is_our_users(job)
         return in_paths if is_ours and self._may_have_mark(in_paths, in_paths, job) else ""
 
-    def _id_by_name(self, job: SlurmJob) -> str:
-        """Return the id of the only job of unknown number that was sent with such properties."""
-        ids = self._by_name.get(job.name, ())
-        fitting = [one for one in ids if self._is_as_sent(self._records[one], job)]
-        return fitting[0] if len(fitting) == 1 else ""
+    def _match_names(
+        self, jobs: Iterable[SlurmJob], listed: Mapping[str, Any]
+    ) -> dict[str, SlurmJob]:
+        """Match jobs without any mark to those of ours that were sent and got no number.
 
-    def _is_as_sent(self, record: _Record, job: SlurmJob) -> bool:
-        """Return whether a job of our name may be one that was sent and got no number."""
+        Of several that fit the newest counts: the others are earlier jobs of the same name. One
+        that is older than ours by the clocks at hand is taken for it in no case, but as the clocks
+        may differ, ours is not sent again while it is listed (`possible`). The same holds if
+        several jobs of ours fit: once one of them begins, its claim tells which it is.
+        """
+        self._possible = {}
+        spare = [job for job in jobs if job.name in self._by_name and self._is_spare(job)]
+        spare.sort(key=_age)
+        matched: dict[str, SlurmJob] = {}
+        for name in {job.name for job in spare}:
+            fitting: dict[str, SlurmJob] = {}
+            for job_id in self._by_name[name] - listed.keys():
+                record = self._records[job_id]
+                if fits := [job for job in spare if self._is_as_sent(record, job)]:
+                    fitting[job_id] = fits[-1]
+            for job_id, newest in fitting.items():
+                is_certain = len(fitting) == 1 and self._is_newer(self._records[job_id], newest)
+                (matched if is_certain else self._possible)[job_id] = newest
+        return matched
+
+    @staticmethod
+    def _is_newer(record: _Record, job: SlurmJob) -> bool:
+        """Return whether a job was submitted after ours was recorded; Slurm counts seconds."""
+        if record.since is None or job.submitted is None:
+            return False
+        return job.submitted >= record.since.replace(microsecond=0)
+
+    def _is_spare(self, job: SlurmJob) -> bool:
+        """Return whether a listed job may be one of ours, and is claimed by none of them."""
+        if job.array_job_id or job.submitted is None or marked_id(job.comment):
+            return False
+        return self._is_our_users(job) and not self._id_in_paths(job) and not self._is_claimed(job)
+
+    def _is_claimed(self, job: SlurmJob) -> bool:
+        """Return whether a job has the number of one of ours, and may be that one."""
+        record = self._records.get(self._by_number.get(array_number(job), ""))
+        if record is None:
+            return False
+        return record.submitted in (None, job.submitted) or bool(job.restarts)
+
+    @staticmethod
+    def _is_as_sent(record: _Record, job: SlurmJob) -> bool:
+        """Return whether a job of our user may be one that was sent and got no number."""
         if job.submitted is None or record.since is None or len(record.paths) < 2:
             return False
-        listed = (job.standard_output, job.standard_error)
-        return job.submitted >= record.since - _SKEW and all(map(_fits_path, record.paths, listed))
+        if job.name != record.name or job.submitted < record.since - _SKEW:
+            return False
+        return all(map(_fits_path, record.paths, (job.standard_output, job.standard_error)))
 
     def _may_have_mark(self, marked: str, in_paths: str, job: SlurmJob) -> bool:
         """Return whether a job that has our comment is ours by what else is known of both.
@@ -361,6 +436,11 @@ class Identity:
             return False
         listed = (job.standard_output, job.standard_error)
         return job.name == record.name or any(map(_fits_path, record.paths, listed))
+
+
+def _age(job: SlurmJob) -> tuple[float, int]:
+    """Return what sorts older submissions before newer ones."""
+    return job.submitted.timestamp() if job.submitted else 0.0, job.job_id
 
 
 def _is_about_when_sent(record: _Record, job: SlurmJob) -> bool:

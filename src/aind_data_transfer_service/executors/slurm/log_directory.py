@@ -127,12 +127,28 @@ class LogFolder:
         Raises
         ------
         ExecutorError
+            If that cannot be found out: the folder cannot be seen, or does not answer.
+        """
+        try:
+            found = any(self._has(job_id, ending) for ending in (CLAIM, *ENDINGS.values()))
+        except OSError as error:
+            raise unreadable(f"the files of job {job_id} in {self.path}", error) from error
+        if not found and (problem := self.problem()):
+            raise ExecutorError(problem)
+        return found
+
+    def is_empty(self) -> bool:
+        """Return whether no job has left anything here, as in a mount point without its mount.
+
+        Raises
+        ------
+        ExecutorError
             If that cannot be found out this time.
         """
         try:
-            return any(self._has(job_id, ending) for ending in (CLAIM, *ENDINGS.values()))
+            return not self.is_shared()
         except OSError as error:
-            raise unreadable(f"the files of job {job_id} in {self.path}", error) from error
+            raise unreadable(f"{self.path}", error) from error
 
     def _file_problem(self, job_id: str, endings: Iterable[str] = _FILES) -> str:
         """Return which of a job's files cannot be read, and what to do; empty if all can."""

@@ -3,7 +3,9 @@
 Slurm's controller can die before it has written a job down, and comes back without it. A job that
 may have begun must not be submitted again, and each of these signs says so: Slurm listed it as
 begun, it left a file, the service heard of it, slurmdbd knows it as begun. If one of them cannot be
-asked for, the job is not submitted again either.
+asked for, the job is not submitted again either. A job whose answer was lost is judged by the same
+signs. A folder of logs that cannot be read is not one without files, and a folder without a file of
+any job may be a mount point whose drive is not mounted.
 """
 
 import asyncio
@@ -11,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,8 +23,8 @@ from aind_data_transfer_service.executors.job_files import FileReads
 from aind_data_transfer_service.executors.slurm.accounting import PastJobs
 from aind_data_transfer_service.executors.slurm.job_array import array_number
 from aind_data_transfer_service.executors.slurm.log_directory import LogFolder
+from aind_data_transfer_service.executors.slurm.states import has_begun
 from aind_data_transfer_service.executors.slurm.status import Listed
-from aind_data_transfer_service.slurmrest.models import SlurmJob
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,10 +39,14 @@ _READ_AT_ONCE = 100
 _READ_SECONDS = 2.0
 _ASKED_AT_ONCE = 16
 """Of how many jobs the service's record is asked at a time."""
-_MAY_NOT_HAVE_BEGUN = frozenset(
-    {"PENDING", "CANCELLED", "BOOT_FAIL", "DEADLINE", "NODE_FAIL", "UNKNOWN"}
+_UNCERTAIN = (
+    "the cluster's answer was lost, and whether the job ran cannot be found out now, so it is not "
+    "submitted again: {}; if it surely never ran, cancel it and submit it again"
 )
-"""The states of Slurm in which a job may not have begun."""
+_EMPTY = (
+    "{} has no file of any job, so its drive may not be mounted; mount it, or correct "
+    "HPC_LOGGING_DIRECTORY"
+)
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,7 @@ class FreshJobs:
         for job_id, jobs in listed.items():
             if job_id in self._begun:
                 continue
-            if any(map(_has_begun, jobs)):
+            if any(map(has_begun, jobs)):
                 self._begun[job_id] = now
                 self.discard(job_id)
             elif job_id not in self._jobs:
@@ -183,21 +190,61 @@ class FreshJobs:
         )
         return (left.keys() - heard - begun) & self._jobs.keys()  # not if cancelled meanwhile
 
-    async def has_signs(self, spec: JobSpec) -> bool:
-        """Return whether a job whose answer was lost left files, or the service has heard of it.
+    async def number_if_begun(self, spec: JobSpec, reports: bool, has_listened: bool) -> int | None:
+        """Return Slurm's number of a job whose answer was lost and which Slurm does not list.
+
+        It is zero if the job began under a number that is not known, and None if no sign says that
+        it began: it was never taken then, and can be sent again.
+
+        Parameters
+        ----------
+        spec : JobSpec
+            The job.
+        reports : bool
+            Whether the job brings its events to the service, so that the folder of logs may be one
+            that the service never sees.
+        has_listened : bool
+            Whether this process has received events ever since it sent the job.
 
         Raises
         ------
         ExecutorError
-            If that cannot be found out now.
+            If that cannot be found out now, because one of the signs cannot be asked for.
         """
-        if await self._find_with_files([spec.job_id]):
-            return True
+        obstacle, is_empty = "", False
+        try:
+            if await self._find_with_files([spec.job_id]):
+                return 0
+            is_empty = await self._read(self._folder.is_empty)
+        except ExecutorError as error:
+            obstacle = str(error)
+        if await self._has_reported(spec):
+            return 0
+        past = await self._past.find_sent(spec.job_id)
+        if past:
+            return array_number(past[0])
+        if obstacle and not reports:
+            raise ExecutorError(_UNCERTAIN.format(obstacle))
+        is_sure = past is not None or (reports and has_listened) or self._was_sent_lately(spec)
+        if (obstacle or is_empty) and not is_sure:
+            raise ExecutorError(_UNCERTAIN.format(obstacle or _EMPTY.format(self._folder.path)))
+        return None
+
+    async def _has_reported(self, spec: JobSpec) -> bool:
+        """Return whether the service has heard of a job; raise an error if that is not known."""
         try:
             return await spec.has_reported()
         except Exception as error:
             logger.warning("slurm: the record of job %s cannot be read: %s", spec.job_id, error)
             raise ExecutorError("the job's record cannot be read; see the service's log") from error
+
+    def _was_sent_lately(self, spec: JobSpec) -> bool:
+        """Return whether Slurm would still list a job, had it taken it, even if it has ended."""
+        if job := self._jobs.get(spec.job_id):
+            return self._clock() - job.since < self._keep
+        if spec.recorded_at is None:
+            return False
+        return (datetime.now(UTC) - spec.recorded_at).total_seconds() < self._keep
 
     async def _read(self, work: Callable[[], T]) -> T:
         return await self._files.read(work, seconds=_READ_SECONDS)
@@ -254,11 +301,6 @@ class FreshJobs:
             self.discard(job_id)
             self._withheld[job_id] = None
         _trim(self._withheld)
-
-
-def _has_begun(job: SlurmJob) -> bool:
-    """Return whether a job began, as far as Slurm's list tells."""
-    return bool(job.restarts) or job.state not in _MAY_NOT_HAVE_BEGUN
 
 
 def _trim(memory: dict[str, Any]) -> None:

@@ -17,7 +17,16 @@ _HELD_AGAIN = "job requeued in held state"
 _DECISIVE = frozenset({"BOOT_FAIL", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"})
 _NO_OUTPUT = 53
 """The signal that slurmd tells of where a job's output cannot be opened; seen of Slurm 22.05."""
+_MAY_NOT_HAVE_BEGUN = frozenset(
+    {"PENDING", "CANCELLED", "BOOT_FAIL", "DEADLINE", "NODE_FAIL", "UNKNOWN"}
+)
+"""The states of Slurm in which a job may not have begun."""
 _PLAIN = frozenset({"", "None", "NonZeroExitCode", "JobLaunchFailure"})
+
+
+def has_begun(job: SlurmJob) -> bool:
+    """Return whether a job began, as far as Slurm's list tells."""
+    return bool(job.restarts) or job.state not in _MAY_NOT_HAVE_BEGUN
 
 
 def run_status(ref: str, job: SlurmJob, cancelled: bool = False) -> RunStatus:

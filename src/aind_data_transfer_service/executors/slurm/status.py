@@ -18,7 +18,7 @@ from aind_data_transfer_service.executors.base import EndRecord, RunState, RunSt
 from aind_data_transfer_service.executors.job_files import FileReads
 from aind_data_transfer_service.executors.slurm.accounting import UNTOLD, PastJobs
 from aind_data_transfer_service.executors.slurm.array_status import whole_status
-from aind_data_transfer_service.executors.slurm.job_array import shards_id
+from aind_data_transfer_service.executors.slurm.job_array import choose_duplicate, shards_id
 from aind_data_transfer_service.executors.slurm.job_matching import Identity
 from aind_data_transfer_service.executors.slurm.job_properties import marked_shards
 from aind_data_transfer_service.executors.slurm.log_directory import (
@@ -138,7 +138,8 @@ class Standing:
         if not jobs:
             return self._told_end(ref, job_id)
         if len(jobs) > 1:  # only one of them does the work
-            number = self._folder.claim(job_id) or self._numbers.get(job_id, number)
+            known = self._numbers.get(job_id, number)
+            number, _ = choose_duplicate(jobs, self._folder.claim(job_id), known)
         job = next((job for job in jobs if job.job_id == number), jobs[0])
         if job.job_id:  # else it is on its way anew, and its number is not known yet
             ref = self._current_ref(ref, job_id, job)

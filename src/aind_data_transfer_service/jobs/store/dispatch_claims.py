@@ -14,6 +14,9 @@ from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import tables
 from aind_data_transfer_service.jobs.store.engine import Database, chunks
 
+MOST_REFERENCES = 5000
+"""How many references are returned at most."""
+
 
 class Claims:
     """Claims jobs for an executor, and gives them back.
@@ -35,6 +38,18 @@ class Claims:
     def give_back(self, job_ids: Collection[str]) -> set[str]:
         """Record that jobs were not sent; return the ids of those to which that applies."""
         return self._change(job_ids, "", sa.true())
+
+    def references(self) -> list[str]:
+        """Return the executor's references of the newest jobs that have one."""
+        jobs = tables.jobs
+        query = (
+            sa.select(jobs.c.executor_ref)
+            .where(jobs.c.executor_ref != "")
+            .order_by(jobs.c.seq.desc())
+            .limit(MOST_REFERENCES)
+        )
+        with self._database.reading() as connection:
+            return list(connection.scalars(query))
 
     def _change(
         self, job_ids: Collection[str], executor: str, condition: sa.ColumnElement[bool]
