@@ -5,8 +5,12 @@ else terminated it, stops all work (`Halt`), and then interrupts the main thread
 waits there breaks off and cleans up. The signal that announces a time limit lets requests in
 flight end first. What hangs all the same, such as a read from a drive that is
 gone, ends with the process: at the deadline the watchdog has the last word said, and exits.
+
+The watchdog itself must not wait for anything without a deadline. What may hang runs in threads
+that are started with it, because the system may refuse another one when it is needed.
 """
 
+import logging
 import os
 import select
 import signal
@@ -14,17 +18,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Protocol, Self
+from queue import SimpleQueue
+from typing import Any, Protocol, Self
 
 from aind_data_transfer_service.concurrency.cancellation import Halt
-from aind_data_transfer_service.concurrency.daemon_thread import beside
 from aind_data_transfer_service.errors import (
     CancelledError,
     TerminatedError,
     TimeLimitError,
     UploadError,
 )
+
+logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Each ends the job; SIGINT, that is Ctrl-C, is a user's cancellation."""
@@ -77,6 +84,45 @@ class LastWord(Protocol):
         ...
 
 
+class _Standby:
+    """A thread that runs calls one after the other, and is there before the first of them.
+
+    Parameters
+    ----------
+    name : str
+        What the thread is called.
+    """
+
+    def __init__(self, name: str):
+        self._calls: SimpleQueue[tuple[Callable[[], Any], threading.Event] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; raise a `RuntimeError` if the system refuses it."""
+        self._thread.start()
+
+    def run(self, call: Callable[[], Any]) -> threading.Event:
+        """Have something called, and return what is set once that has ended."""
+        has_ended = threading.Event()
+        self._calls.put((call, has_ended))
+        return has_ended
+
+    def end(self) -> None:
+        """Let the thread end after its calls; it is not waited for."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # those are for the main thread
+        while (item := self._calls.get()) is not None:
+            call, has_ended = item
+            try:
+                call()
+            except Exception as error:  # the job ends all the same
+                logger.error("the shutdown of the job failed: %s", error, exc_info=error)
+            finally:
+                has_ended.set()
+
+
 class Shutdown:
     """Ends a job on a signal, or when its `Halt` is set, within a bounded time.
 
@@ -108,6 +154,7 @@ class Shutdown:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._is_protected = self._is_broken_off = False
+        self._wind_down, self._speaker = _Standby("wind down"), _Standby("last word")
 
     def __enter__(self) -> Self:
         """Install the handlers.
@@ -115,7 +162,7 @@ class Shutdown:
         Raises
         ------
         RuntimeError
-            If no thread can be started.
+            If the threads cannot be started.
         Halted
             If work has to stop already.
         """
@@ -131,8 +178,11 @@ class Shutdown:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # nohup
         }
         try:
+            self._wind_down.start()
+            self._speaker.start()
             self._thread.start()
         except RuntimeError:
+            self._end_standbys()
             self._restore()
             raise
         try:
@@ -146,13 +196,24 @@ class Shutdown:
         self.protect()
         with self._lock:
             self._closed.set()
-        os.write(self._wake, _CLOSED)
+        self._rouse(_CLOSED)
         self._thread.join()
+        self._end_standbys()
         self._restore()
 
     def protect(self) -> None:
         """Interrupt the main thread no more: the outcome of the job is certain."""
         self._is_protected = True
+
+    def _rouse(self, byte: bytes) -> None:
+        """Wake the watchdog; it is awake already if the pipe is full, as of a flood of signals."""
+        with suppress(BlockingIOError):
+            os.write(self._wake, byte)
+
+    def _end_standbys(self) -> None:
+        """Let the threads end that wait for something to do."""
+        self._wind_down.end()
+        self._speaker.end()
 
     def _restore(self) -> None:
         """Restore the former handlers."""
@@ -180,7 +241,7 @@ class Shutdown:
         """Wake the watchdog, and have the main thread break off."""
         with self._lock:
             if not self._closed.is_set():
-                os.write(self._wake, _STOPPED)
+                self._rouse(_STOPPED)
         self._knock()
 
     def _knock(self) -> None:
@@ -194,22 +255,28 @@ class Shutdown:
         signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # those are for the main thread
         while (number := self._next_signal()) == TIME_LIMIT_SIGNAL:
             limit = TimeLimitError("stopped before its time limit; submit again with a longer one")
-            beside(partial(self._halt.wind_down, limit, _WIND_DOWN), "wind down")
+            self._wind_down.run(partial(self._halt.wind_down, limit, _WIND_DOWN))
         if number is None:
             return
         end = time.monotonic() + self._deadline
-        reason = self._halt.stop(self._halt.reason or self._reason(number))
+        reason = self._stop(number)
         while (left := end - time.monotonic()) > 0:
             if self._closed.wait(min(left, _KNOCK_EVERY)):
                 return
             self._knock()
-        said = threading.Event()
-        answer = beside(lambda: self._last_word.overdue(reason), "last word")
-        answer.add_done_callback(lambda _: said.set())
-        said.wait(_LAST_WORD)
+        self._speaker.run(partial(self._last_word.overdue, reason)).wait(_LAST_WORD)
         with self._lock:
             if not self._closed.is_set():
                 self._leave(self._last_word.code)
+
+    def _stop(self, number: int) -> UploadError:
+        """Stop all work, and return why; a listener that fails does not keep the job alive."""
+        reason = self._halt.reason or self._reason(number)
+        try:
+            return self._halt.stop(reason)
+        except Exception as error:
+            logger.error("the job could not be stopped in order: %s", error, exc_info=error)
+            return self._halt.reason or reason
 
     def _next_signal(self) -> int | None:
         """Wait for a signal, or for the halt; return None once the job is over.
@@ -218,7 +285,7 @@ class Shutdown:
         """
         poll = select.poll()
         poll.register(self._wakeup, select.POLLIN)
-        while True:
+        while not self._closed.is_set():
             if poll.poll(_LOOK_EVERY * 1000):
                 [byte] = os.read(self._wakeup, 1)
                 if byte == _CLOSED[0]:
@@ -227,12 +294,21 @@ class Shutdown:
                     return byte
             elif pending := signal.sigpending() & set(SIGNALS):
                 return int(min(pending))
+        return None
 
     def _reason(self, number: int) -> UploadError:
         """Say whether a user cancelled the job, or what terminated it."""
-        if number == signal.SIGINT or self.is_cancelled():
+        if number == signal.SIGINT or self._was_cancelled():
             return CancelledError("cancelled")
         return TerminatedError(
             f"terminated by {signal.Signals(number).name} (time limit, preemption or shutdown); "
             "what was sent is kept: resubmit the job to resume it"
         )
+
+    def _was_cancelled(self) -> bool:
+        """Return whether a user cancelled the job; not if that cannot be found out."""
+        try:
+            return self.is_cancelled()
+        except Exception as error:
+            logger.warning("whether the job was cancelled cannot be found out: %s", error)
+            return False

@@ -254,6 +254,79 @@ class ShutdownTest(unittest.TestCase):
                     self.assertTrue(self.left.wait(20))
         self.assertEqual(self.codes, [ExitCode.DESTINATION_EXISTS])
 
+    def test_the_process_ends_though_the_last_word_hangs_and_no_thread_can_be_started(self):
+        self.word.hangs = threading.Event()
+        self.addCleanup(self.word.hangs.set)
+        with patch.object(module, "_LAST_WORD", 0.05):
+            with self.assertRaises(Halted), self.shutdown(0.05), limit_threads(0):
+                try:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    threading.Event().wait(20)
+                finally:
+                    self.assertTrue(self.left.wait(20))
+        self.assertEqual(self.codes, [ExitCode.TERMINATED])
+
+    def test_the_last_word_is_said_though_no_thread_can_be_started(self):
+        with self.assertRaises(Halted), self.shutdown(0.05), limit_threads(0):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                threading.Event().wait(20)
+            finally:
+                self.assertTrue(self.left.wait(20))
+        self.assertIsInstance(self.word.reason, TerminatedError)
+
+    def test_a_signal_counts_while_requests_wind_down_and_no_thread_can_be_started(self):
+        asked, go = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+        self.halt.on_wind_down(lambda _: asked.set() or go.wait(20))
+        with self.assertRaises(Halted), self.shutdown(), limit_threads(0):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            self.assertTrue(asked.wait(20))
+            os.kill(os.getpid(), signal.SIGTERM)
+            self.assertTrue(self.halt.wait(5))
+            threading.Event().wait(20)
+        self.assertIsInstance(self.halt.reason, TerminatedError)
+
+    def test_who_fails_to_hear_of_the_end_does_not_keep_the_process_alive(self):
+        def fail(*_):
+            raise OSError("broken")
+
+        for where in ("listener", "is_cancelled", "last word"):
+            with self.subTest(where), self.assertLogs(module.logger, "WARNING"):
+                self.setUp()
+                with contextlib.suppress(Halted), self.shutdown(0.05) as shutdown:
+                    if where == "listener":
+                        self.halt.listen(fail)
+                    elif where == "is_cancelled":
+                        shutdown.is_cancelled = fail
+                    else:
+                        self.word.overdue = fail
+                    try:
+                        os.kill(os.getpid(), signal.SIGTERM)
+                        threading.Event().wait(20)
+                    finally:
+                        self.assertTrue(self.left.wait(20))
+                self.assertIsInstance(self.halt.reason, TerminatedError)
+
+    def test_a_flood_of_signals_that_fills_the_pipe_breaks_nothing(self):
+        look, go = Shutdown._next_signal, threading.Event()
+
+        def look_late(shutdown):
+            go.wait(20)
+            return look(shutdown)
+
+        self.enterContext(patch.object(Shutdown, "_next_signal", look_late))
+        with self.assertRaises(Halted), self.shutdown() as shutdown:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(shutdown._wake, b"\x11" * 4096)
+            try:
+                self.halt.stop(LOST)
+                threading.Event().wait(20)
+            finally:
+                go.set()
+        self.assertIs(self.halt.reason, LOST)
+
     def test_a_signal_that_a_user_asked_for_is_a_cancellation(self):
         with self.assertRaises(Halted), self.shutdown() as shutdown:
             shutdown.is_cancelled = lambda: True
