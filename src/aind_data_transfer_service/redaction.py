@@ -8,7 +8,11 @@ is the last barrier.
 A secret is found in plain text, percent-encoded, escaped for JSON, HTML or Python, and within
 base64, as in an `Authorization: Basic` header. Secrets shorter than `SHORTEST` characters, and
 those of examples (`password`), are left alone: common words would vanish from messages. Passwords
-in addresses, JSON web tokens and the callback tokens of jobs are found by their form, known or not.
+in addresses, JSON web tokens, the callback tokens of jobs and private keys (PEM) are found by their
+form, known or not.
+
+A secret of several lines may be cut between two pieces of a log. So its longer lines are secrets
+themselves, and a piece that begins or ends within one is redacted with `is_cut`.
 """
 
 import base64
@@ -41,6 +45,21 @@ _FORMS = re.compile(
     rf"|{JOB_TOKEN}[0-9a-f]{{8,64}}"
     r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?"
 )
+_LONG_LINE = 16
+"""Characters from which a line of a longer secret is searched for by itself, and"""
+_MOST_LINES = 500
+_KEY_LINE = re.compile(rf"[A-Za-z0-9+/=]{{{SHORTEST},}}")
+"""the lines of a private key for which this holds whatever their length."""
+_LONGEST_KEY = 16 * 1024
+"""Characters of the longest private key that is found by its form."""
+_KEY_MARK = "PRIVATE KEY"
+_KEY_MARKS = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_BODY = re.compile(
+    r"(?:\[hidden\]|[A-Za-z0-9+/=\s\\]"
+    r"|(?:Proc-Type|DEK-Info|Version|Comment|Charset|Hash):[^\n\\]*)*"
+)
+"""What a private key has between its first and its last line, also if some of it is hidden."""
+_KEY_SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\\ \t\r\n"
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-%")
 _URL_SAFE = {"+": "-", "/": "_"}
 _NAMED = {
@@ -72,6 +91,7 @@ class Redactor:
         self._known: dict[str, tuple[_Needle, ...]] = {}
         self._renewed: deque[str] = deque()
         self._needles: tuple[_Needle, ...] = ()
+        self._of_lines: tuple[list[str], ...] = ()
 
     def learn(self, *secrets: str | None, renewed: bool = False) -> None:
         """Register secrets.
@@ -97,6 +117,8 @@ class Redactor:
                 del self._known[self._renewed.popleft()]
             found = sorted(self._known, key=len, reverse=True)  # one may be a part of another
             self._needles = tuple(needle for one in found for needle in self._known[one])
+            lines = (one.strip("\r\n").splitlines() for one in found)
+            self._of_lines = tuple(some for some in lines if len(some) > 1)
 
     def learn_setting(self, value: str) -> None:
         """Register a setting that is secret; of an address, the parts that are."""
@@ -139,11 +161,20 @@ class Redactor:
             one.core in text and one.pattern.search(text) for one in self._needles
         )
 
-    def redact(self, text: str) -> str:
-        """Return a text without secrets."""
-        return self.redact_range(text, 0, len(text))
+    def redact(self, text: str, is_cut: bool = False) -> str:
+        """Return a text without secrets.
 
-    def redact_range(self, text: str, start: int, end: int) -> str:
+        Parameters
+        ----------
+        text : str
+            The text.
+        is_cut : bool
+            Whether the text is a piece of whole lines, so that a secret of several lines may be
+            continued in the next piece, or have begun in an earlier one.
+        """
+        return self.redact_range(text, 0, len(text), is_cut)
+
+    def redact_range(self, text: str, start: int, end: int, is_cut: bool = False) -> str:
         """Return a range of a text without secrets, even those that cross an end of the range.
 
         Parameters
@@ -154,9 +185,11 @@ class Redactor:
             Where the range begins. A secret that begins before it is left out.
         end : int
             Where the range ends.
+        is_cut : bool
+            Whether the text itself may begin or end within a secret of several lines.
         """
         pieces, place = [], start
-        for first, last in self._places(text):
+        for first, last in self._places(text, is_cut):
             if last <= start or first >= end:
                 continue
             pieces.append(text[place : max(first, place)])
@@ -165,7 +198,7 @@ class Redactor:
             place = min(last, end)
         return "".join([*pieces, text[place:end]])
 
-    def _places(self, text: str) -> list[tuple[int, int]]:
+    def _places(self, text: str, is_cut: bool) -> list[tuple[int, int]]:
         """Return where secrets are, in order; those that overlap are one."""
         found: list[tuple[int, int]] = []
         for needle in self._needles:
@@ -174,6 +207,11 @@ class Redactor:
         if any(mark in text for mark in _MARKS):
             forms = _FORMS.finditer(text)
             found += [(max(one.start(), one.end("login")), one.end()) for one in forms]
+        if _KEY_MARK in text:
+            found += [place for place in _private_keys(text) if place[0] < place[1]]
+        if is_cut:
+            for lines in self._of_lines:
+                found += _cut_secrets(text, lines)
         places: list[tuple[int, int]] = []
         for first, last in sorted(found):
             if places and first < places[-1][1]:
@@ -181,6 +219,45 @@ class Redactor:
             else:
                 places.append((first, last))
         return places
+
+
+def _private_keys(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where private keys are, without their first and last lines; either may be missing."""
+    place, begun = 0, None
+    for mark in _KEY_MARKS.finditer(text):
+        is_end, start = mark[1] == "END", mark.start()
+        is_whole = is_end and begun is not None and start - begun <= _LONGEST_KEY
+        if begun is not None:
+            yield begun, start if is_whole else _end_of_body(text, begun, start)
+        if is_end and not is_whole:
+            near = text[max(place, start - _LONGEST_KEY) : start]
+            yield start - len(near) + len(near.rstrip(_KEY_SIGNS)), start
+        place, begun = mark.end(), None if is_end else mark.end()
+    if begun is not None:
+        yield begun, _end_of_body(text, begun, len(text))
+
+
+def _end_of_body(text: str, start: int, end: int) -> int:
+    """Return where the body of a private key ends whose last line is missing."""
+    body = _KEY_BODY.match(text, start, end)
+    return body.end() if body else start
+
+
+def _cut_secrets(text: str, lines: list[str]) -> Iterator[tuple[int, int]]:
+    """Yield where a text ends with the first lines of a secret, or begins with the last."""
+    first, last = len(text) - len(text.lstrip("\r\n")), len(text.rstrip("\r\n"))
+    inner = text[first:last]
+    if len(inner) >= SHORTEST and f"\n{inner}\n" in "\n".join(["", *lines, ""]):
+        yield first, last
+        return
+    heads = ("\n".join(lines[:count]) for count in range(len(lines) - 1, 0, -1))
+    tails = ("\n".join(lines[count:]) for count in range(1, len(lines)))
+    head = next((one for one in heads if inner.endswith(one)), "")
+    tail = next((one for one in tails if inner.startswith(one)), "")
+    if len(head) >= SHORTEST:
+        yield last - len(head), last
+    if len(tail) >= SHORTEST:
+        yield first, first + len(tail)
 
 
 def _guarded_path(address: str) -> str | None:
@@ -191,8 +268,13 @@ def _guarded_path(address: str) -> str | None:
 
 
 def _needles(secret: str) -> Iterator[_Needle]:
-    """Return what to search for because of a secret: itself, and its three places in base64."""
+    """Return what to search for because of a secret: itself, its lines, and it in base64."""
     yield _needle(secret)
+    is_key = _KEY_MARK in secret
+    for line in dict.fromkeys(map(str.strip, secret.splitlines()[:_MOST_LINES])):
+        is_long = len(line) >= _LONG_LINE or (is_key and _KEY_LINE.fullmatch(line))
+        if line != secret.strip() and is_long and not line.startswith("-----"):
+            yield _needle(line)
     data = secret.encode("utf-8", "surrogatepass")
     for shift in range(3):
         text = base64.b64encode(b"\0" * shift + data).decode()

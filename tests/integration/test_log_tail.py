@@ -151,6 +151,26 @@ class LogTailTest(unittest.IsolatedAsyncioTestCase):
         tail.send(self.client)
         self.assertEqual("[hidden]\nafter\n", self.stored()[-15:])
 
+    def test_no_part_of_a_key_is_stored_though_each_line_comes_in_a_piece_of_its_own(self) -> None:
+        known = ["shared secret", *(f"line{number}of/a+known=key" for number in range(4)), "short1"]
+        redaction.learn("\n".join(known))
+        rows = [f"MIIE{number}/ofAnUnknownKey=" for number in range(4)]
+        key = ["-----BEGIN OPENSSH PRIVATE KEY-----", *rows, "-----END OPENSSH PRIVATE KEY-----"]
+        for together in (1, 2, 3):
+            with self.subTest(together=together):
+                self.begin()
+                err = self.log(f"by {together}")
+                tail = self.tail(stderr=err)
+                lines = ["one: 1", *known, "two: 2", *key, "three: 3"]
+                for start in range(0, len(lines), together):
+                    os.write(err, "".join(f"{x}\n" for x in lines[start:][:together]).encode())
+                    tail.send(self.client)
+                text = self.stored()
+                for line in (*known, *rows):
+                    self.assertNotIn(line, text)
+                for line in ("one: 1\n", "two: 2\n", "three: 3\n"):
+                    self.assertIn(line, text)
+
     def test_a_line_longer_than_a_piece_is_left_out(self) -> None:
         err = self.log()
         tail = self.tail(stderr=err)

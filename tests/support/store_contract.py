@@ -317,6 +317,25 @@ class StoreContract:
         self.assertEqual(0, logs.read(other.id, "stderr", 0, 1000).size)
         self.assertFalse(logs.append("nowhere", "stderr", 0, 1, "x").is_taken)
 
+    def test_a_private_key_that_comes_line_by_line_is_not_stored(self):
+        job, rows = a_job(), [f"MIIE{number:02}/abcdefghijklmnop" for number in range(5)]
+        self.store.add([job])
+        key = ["-----BEGIN EC PRIVATE KEY-----", *rows, "-----END EC PRIVATE KEY-----"]
+        place = 0
+        for line in ("one: 1", *key, "two words", *key, "three: 3"):
+            self.store.logs.append(job.id, "stderr", place, len(line) + 1, f"{line}\n")
+            place += len(line) + 1
+        text = self.store.logs.read(job.id, "stderr", 0, 10**6).data.decode()
+        for row in rows:
+            self.assertNotIn(row[6:], text)
+        self.assertRegex(
+            text, r"(?s)^one: 1\n-----BEGIN.*END.*\ntwo words\n-----BEGIN.*three: 3\n$"
+        )
+        self.store.logs.append(job.id, "stdout", 0, 9, f"{key[0]}\n")
+        self.store.logs.append(job.id, "stdout", 999, 9, f"lost\n{rows[0]}\n{key[-1]}\n")
+        text = self.store.logs.read(job.id, "stdout", 0, 10**6).data.decode()
+        self.assertNotIn(rows[0][6:], text)
+
     def test_of_a_long_log_the_end_is_stored_and_its_places_stay_the_same(self):
         job = a_job()
         self.store.add([job])

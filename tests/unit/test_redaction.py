@@ -145,6 +145,89 @@ class Spellings(unittest.TestCase):
         self.assertIn(HIDDEN, json.dumps(redaction.redact_all(deep)))
 
 
+KEY_LINES = [
+    f"MIIE{number:02}x/+abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOP" for number in range(9)
+]
+KEY_LINES.append("tail+9==")
+
+
+def private_key(kind: str = "RSA ", *headers: str) -> str:
+    """Write a private key as PEM."""
+    head = [*headers, ""] if headers else []
+    ends = (f"-----BEGIN {kind}PRIVATE KEY-----", f"-----END {kind}PRIVATE KEY-----")
+    return "\n".join([ends[0], *head, *KEY_LINES, ends[1]])
+
+
+def pieces_of(text: str, cuts: set[int]) -> list[str]:
+    """Cut a text after some of its lines."""
+    lines = text.splitlines(keepends=True)
+    places = [0, *sorted(cut for cut in cuts if 0 < cut < len(lines)), len(lines)]
+    return ["".join(lines[one:other]) for one, other in zip(places, places[1:])]
+
+
+class SeveralLines(unittest.TestCase):
+    """Secrets of several lines, which a log may have in pieces."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True), min_size=2, max_size=5),
+        st.sets(st.integers(1, 6)),
+    )
+    def test_no_piece_shows_the_part_of_a_known_secret_that_it_has(self, lines, cuts) -> None:
+        secret = "\n".join(lines)
+        redactor = learned(secret)
+        begin = len("one\nKEY=")
+        text, place = f"one\nKEY={secret}\ntwo\n", 0
+        for piece in pieces_of(text, cuts):
+            held = text[max(place, begin) : min(place + len(piece), begin + len(secret))]
+            place += len(piece)
+            shown = redactor.redact(piece, is_cut=True)
+            if len(held.strip("\n")) >= 6:
+                self.assertNotIn(held.strip("\n"), shown)
+
+    def test_a_long_line_is_hidden_whatever_is_around_it(self) -> None:
+        redactor = learned(private_key())
+        for line in KEY_LINES:
+            self.assertEqual(f"12:00 | {HIDDEN}.", redactor.redact(f"12:00 | {line}."))
+        for words in ("PRIVATE KEY", "-----BEGIN RSA PRIVATE KEY-----"):
+            self.assertEqual(words, redactor.redact(words))
+
+    def test_a_private_key_need_not_be_known(self) -> None:
+        redactor = Redactor()
+        for headers in ((), ("Proc-Type: 4,ENCRYPTED", "DEK-Info: AES-128-CBC,0F")):
+            for kind in ("", "RSA ", "EC ", "OPENSSH ", "ENCRYPTED "):
+                key = private_key(kind, *headers)
+                for text in (key, json.dumps(key), key.replace("\n", "\r\n")):
+                    with self.subTest(kind=kind, headers=headers, text=text[:30]):
+                        shown = redactor.redact(f"one, {text}\ntwo: 2-3\n")
+                        self.assertRegex(
+                            shown, r"^one, \"?-----BEGIN [A-Z ]*-----\[hidden\]-----END"
+                        )
+                        self.assertIn("two: 2-3\n", shown)
+
+    def test_a_certificate_is_no_secret(self) -> None:
+        text = private_key().replace("PRIVATE KEY", "CERTIFICATE")
+        self.assertEqual(text, Redactor().redact(text))
+
+    def test_no_part_of_a_private_key_is_shown_by_the_piece_that_begins_or_ends_within(
+        self,
+    ) -> None:
+        redactor, text = Redactor(), f"one: 1\n{private_key()}\ntwo: 2\n"
+        for cut in range(1, 14):
+            shown = "".join(redactor.redact(one, is_cut=True) for one in pieces_of(text, {cut}))
+            for line in KEY_LINES:
+                self.assertNotIn(line, shown, cut)
+            self.assertTrue(shown.startswith("one: 1\n") and shown.endswith("two: 2\n"), shown)
+
+    def test_hostile_keys_take_no_time(self) -> None:
+        redactor = Redactor()
+        begin, end = "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"
+        for text in (begin * 20_000, end * 20_000, "A" * 500_000 + end, f"{begin}A" * 20_000):
+            started = time.process_time()
+            redactor.redact(text, is_cut=True)
+            self.assertLess(time.process_time() - started, 1.0, text[:40])
+
+
 class WhereSecretsComeFrom(unittest.TestCase):
     """Whoever reads a secret registers it."""
 

@@ -564,7 +564,7 @@ class JobManager:
             return Brought(False, offset)
         if (await self._read(job, stream, 0, 1, shard)).size:
             return None
-        text = await asyncio.to_thread(redact, data.decode("utf-8", "replace"))
+        text = await asyncio.to_thread(redact, data.decode("utf-8", "replace"), is_cut=True)
         append = partial(self.store.logs.append, job.id, stream, offset, len(data), text, shard)
         return await self.store.in_thread(append)
 

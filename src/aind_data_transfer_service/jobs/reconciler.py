@@ -45,6 +45,7 @@ from aind_data_transfer_service.jobs.polling import Pace
 from aind_data_transfer_service.jobs.states import ENDED, JobState, job_state
 from aind_data_transfer_service.jobs.store.job_store import Applied, JobChange, JobStore, recorded
 from aind_data_transfer_service.jobs.store.threads import LONG_WRITE_SECONDS
+from aind_data_transfer_service.redaction import redact
 
 T = TypeVar("T")
 
@@ -441,7 +442,10 @@ class Monitor:
                     chunk = await self._executor.read(
                         job.executor_ref, "stderr", -_LAST_WORDS, _LAST_WORDS
                     )
-                last_words = chunk.data.decode("utf-8", "replace")
+                text = chunk.data.decode("utf-8", "replace")
+                if chunk.offset:  # its first line lacks its beginning, and may have half a secret
+                    text = text.partition("\n")[2]
+                last_words = redact(text, is_cut=True)
             except ExecutorError as error:  # its end is known without them
                 self._complain(error, job.id)
         return job_state(status.state), reason_of_end(status, failure, last_words)

@@ -76,7 +76,8 @@ def _piece(chunk: FileChunk, start: int, end: int, has_ended: bool) -> LogPiece:
     text = data.decode("utf-8", "surrogateescape")
     start, first = _boundary(data, text, min(start, len(data)))
     end, last = _boundary(data, text, max(start, min(end, len(data))))
-    shown = _INVALID.sub("\N{REPLACEMENT CHARACTER}", redact_range(text, first, last))
+    redacted = redact_range(text, first, last, is_cut=True)
+    shown = _INVALID.sub("\N{REPLACEMENT CHARACTER}", redacted)
     size, problem = chunk.size, redact(chunk.problem)
     return LogPiece(shown, chunk.offset + start, chunk.offset + end, size, problem)
 

@@ -209,6 +209,27 @@ class OneJobTest(JobsTest):
         piece, _ = await self.read_log(job, offset, 1000)
         self.assertEqual("three", piece)
 
+    async def test_no_range_of_a_log_shows_a_line_of_a_key(self) -> None:
+        known = [f"{letter}nownKeyLine/of+the=mail" for letter in "abcdk"]
+        found = [f"{letter}oundKeyLine/of+a=stranger" for letter in "efghf"]
+        learn("\n".join(known))
+        job = await self.submit()
+        key = ["-----BEGIN PRIVATE KEY-----", *found, "-----END PRIVATE KEY-----"]
+        lines = ["one: 1", *known, "two: 2", *key, "three: 3"]
+        text = "".join(f"{line}\n" for line in lines)
+        read, offset = "", 0
+        for end in range(len(lines) + 1):  # the log grows line by line
+            grown = "".join(f"{line}\n" for line in lines[:end])
+            self.executor.files[job, "stderr"] = grown.encode()
+            piece, offset = await self.read_log(job, offset, 1000)
+            read += piece
+        self.executor.files[job, "stderr"] = text.encode()
+        for start in range(0, len(text), 7):
+            read += (await self.read_log(job, start, 20))[0]
+        for part in (line[3:12] for line in [*known, *found]):
+            self.assertNotIn(part, read)
+        self.assertIn("three: 3\n", read)
+
     @slow
     async def test_without_an_offset_the_end_of_the_log_is_read(self) -> None:
         job = await self.submit()

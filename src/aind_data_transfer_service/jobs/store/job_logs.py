@@ -12,11 +12,14 @@ from aind_data_transfer_service.executors.base import FileChunk, JobFile
 from aind_data_transfer_service.jobs.models import storable
 from aind_data_transfer_service.jobs.store import tables
 from aind_data_transfer_service.jobs.store.engine import Database
+from aind_data_transfer_service.redaction import redact_range
 
 LOG_TAIL_BYTES = 64 * 1024
 """Bytes of each stream that are stored, and"""
 SHARD_TAIL_BYTES = 16 * 1024
 """those of each stream of a shard: a job may be cut into hundreds."""
+_CONTEXT = 20 * 1024
+"""Characters of the stored text with which a piece is redacted: it may go on with a private key."""
 _GAP = "[…]\n"
 """Written where lines are left out."""
 
@@ -48,7 +51,7 @@ class JobLogs:
         """Store a piece after what is stored already; refuse one that was stored before.
 
         Of a piece that does not follow on what is stored, the text up to the first line break is
-        dropped.
+        dropped. A private key that began in an earlier piece is removed up to its end.
 
         Parameters
         ----------
@@ -59,7 +62,7 @@ class JobLogs:
         offset, size : int
             Where in the job's file the piece begins, and how long it is there, in bytes.
         text : str
-            The piece, without secrets.
+            The piece, without the secrets that it has by itself.
         shard : int
             Which shard of the job wrote it; 0 for the job itself.
         """
@@ -78,6 +81,8 @@ class JobLogs:
             is_gap = offset > (found.position if found is not None else 0)
             if is_gap:  # the first line may lack its beginning, and have half a secret
                 text = text.partition("\n")[2]
+            before = stored[-_CONTEXT:]
+            text = redact_range(before + text, len(before), len(before) + len(text), is_cut=True)
             data = f"{stored}{_GAP if is_gap else ''}{storable(text)}".encode()
             most = SHARD_TAIL_BYTES if shard else LOG_TAIL_BYTES
             kept = data[-most:].decode("utf-8", "ignore")

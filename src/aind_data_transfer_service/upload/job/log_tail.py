@@ -1,9 +1,9 @@
 """Bringing the end of a job's log to the service, where that cannot read it.
 
 The log is what the job writes to its standard output and standard error, if these are files. Only
-whole lines are sent, because the service removes secrets from each piece alone: half a secret would
-not be found. Of much text the last lines are sent, and a line that is longer than a piece is left
-out. The service says at once which of the two it does not want.
+whole lines are sent: of a secret within a line the service would not find half. Of a secret of
+several lines it hides the part that a piece has. Of much text the last lines are sent, and a line
+that is longer than a piece is left out. The service says at once which of the two it does not want.
 """
 
 import os
