@@ -241,6 +241,18 @@ class ReadsFiles(Protocol):
 
 
 @runtime_checkable
+class LeavesOutDefaults(Protocol):
+    """An executor that sends a job without a default which the place where it runs may refuse."""
+
+    def left_out(self, settings: Mapping[str, Any]) -> Collection[str]:
+        """Return which limits of the site a job with some settings is sent without; never waits.
+
+        A limit of which that is not known now is among them.
+        """
+        ...
+
+
+@runtime_checkable
 class ChecksJobs(Protocol):
     """An executor that can tell in advance which jobs it cannot run."""
 

@@ -33,6 +33,7 @@ from aind_data_transfer_service.executors.base import (
     FileChunk,
     JobFile,
     JobSpec,
+    LeavesOutDefaults,
     Others,
     Started,
 )
@@ -53,6 +54,7 @@ from aind_data_transfer_service.jobs.private_files import make_private_folder
 from aind_data_transfer_service.jobs.reconciler import Monitor
 from aind_data_transfer_service.jobs.replica_sync import Replicas
 from aind_data_transfer_service.jobs.resubmission import (
+    asked_limits,
     changed_settings,
     former_limits,
     stated_settings,
@@ -503,6 +505,14 @@ class JobManager:
         if submission.stage == "executor":
             raise ExecutorError(" ".join(submission.errors))
         return await self.get(submission.responses[0]["job_id"])
+
+    def asked_limits(self, job: Job) -> dict[str, int] | None:
+        """Return the limits with which a job was sent, as far as is known; see `asked_limits`."""
+        asked = asked_limits(job, self.settings.hpc)
+        if not asked or not isinstance(self.executor, LeavesOutDefaults):
+            return asked
+        left_out = self.executor.left_out(stated_settings(job))
+        return {name: value for name, value in asked.items() if name not in left_out}
 
     async def cap_limits(
         self, job: Job, limits: Mapping[str, int | None], asked: Mapping[str, int]

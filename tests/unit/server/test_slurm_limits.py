@@ -8,10 +8,12 @@ from typing import Any
 
 import httpx
 
+from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.server import create_app
 from tests.support import slow
+from tests.support.jobs import a_job
 from tests.support.mock_cluster import SCRIPT, ClusterServiceTest
 from tests.support.slurm_faults import FaultyServer, Reply, Seen
 
@@ -204,6 +206,33 @@ class LimitsOfTheClusterTest(ClusterServiceTest):
             self.assertEqual(2 * minutes, found["suggested_limits"]["time_limit"], partition)
             self.assertEqual(["time_limit"] if said else [], list(found["limit_notes"]))
             self.assertIn(said, found["limit_notes"].get("time_limit", ""))
+
+    async def test_memory_that_the_job_was_sent_without_is_not_stated(self):
+        parts = self.cluster.partitions
+        for megabytes, partitions, hpc, stated in (
+            (64_000, parts, {}, {"memory_per_node": 1024}),
+            (512, parts, {}, {}),
+            (64_000, None, {}, {}),  # not told: sent without
+            (512, parts, {"transfer_memory": 800}, {"memory_per_node": 800}),
+        ):
+            with self.subTest(megabytes=megabytes, told=bool(partitions), hpc=hpc):
+                self.cluster.partitions = partitions
+                self.cluster.memory_mb = megabytes
+                manager = await self.start(monitor_interval=None, **hpc)
+                job = a_job(
+                    state=JobState.FAILED,
+                    executor="slurm",
+                    executor_ref="7:x",
+                    upload_job_settings="{}",
+                )
+                manager.store.add([job])
+                if partitions:
+                    await manager.executor.check([JobSpec("x", "x", "{}")], 5)
+                shown = await self.client(manager).get(f"/api/jobs/{job.id}")
+                self.assertEqual(stated, shown.json()["data"]["asked_limits"])
+                suggested = shown.json()["data"]["suggested_limits"]
+                memory = {name: n for name, n in suggested.items() if n and name != "time_limit"}
+                self.assertEqual(stated, memory)
 
     @slow
     async def test_a_faulty_answer_about_limits_refuses_no_job(self):

@@ -40,6 +40,11 @@ class KnownLimits:
         """Seconds since the cluster was asked."""
         return self._clock() - self._asked_at
 
+    @property
+    def latest(self) -> ClusterLimits:
+        """The latest answer, however old it is; empty if there was none."""
+        return self._limits
+
     async def get(self, seconds: float, max_age: float = LONGEST_AGE) -> ClusterLimits:
         """Return what the cluster allows; whatever it does not say in time is empty.
 

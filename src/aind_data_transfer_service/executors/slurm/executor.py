@@ -384,6 +384,10 @@ class SlurmExecutor:
         """Lower a time limit and memory to what the cluster's partitions allow."""
         return await self._checks.cap(limits, settings, had, seconds)
 
+    def left_out(self, settings: Mapping[str, Any]) -> Collection[str]:
+        """Return which limits of the site a job is sent without, as far as is known."""
+        return self._checks.left_out(settings)
+
     def default_problems(self) -> Sequence[str]:
         """Return which of the site's defaults of jobs the cluster does not take."""
         return self._checks.default_problems()

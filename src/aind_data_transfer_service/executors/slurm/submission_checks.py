@@ -147,6 +147,14 @@ class JobChecks:
         asked, _ = read_properties(spec.settings)
         return _fitted(hpc, asked, cluster, is_known=cluster.are_nodes_told)
 
+    def left_out(self, settings: Mapping[str, Any]) -> frozenset[str]:
+        """Return which limits a job is sent without, by what is known of the cluster now."""
+        asked, _ = read_properties(settings)
+        cluster = self._limits.latest
+        fitted = _fitted(self._hpc, asked, cluster, is_known=cluster.are_nodes_told)
+        names = site_defaults(asked, self._hpc).keys() - site_defaults(asked, fitted).keys()
+        return frozenset(names)
+
     def default_problems(self) -> tuple[str, ...]:
         """Return what is wrong with the site's defaults, as far as is known; never waits.
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInf
 from pydantic_core import PydanticCustomError
 
 from aind_data_transfer_service.jobs.models import event_to_json, job_to_json, others_to_json
-from aind_data_transfer_service.jobs.resubmission import asked_limits, suggested_limits
+from aind_data_transfer_service.jobs.resubmission import suggested_limits
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store.job_store import JobQuery
 from aind_data_transfer_service.jobs.store.tables import SORTABLE
@@ -130,7 +130,8 @@ async def get_job(job_id: str, manager: Manager, settings: Settings) -> Envelope
     an ended job of a cluster again: as before, or twice what it ran out of, but not more than its
     partitions allow. Null is the default. `limit_notes` has a sentence for each of the two of which
     a partition allows less than that: what it allows. `asked_limits` has those that the job asked
-    for, or that the site set for it.
+    for, or that the site set for it; default memory only if the cluster is known to take it: the
+    job is sent without it otherwise.
     """
     job = await manager.store.in_thread(manager.store.get, job_id)
     events = await manager.store.in_thread(manager.store.events, job_id)
@@ -142,7 +143,7 @@ async def get_job(job_id: str, manager: Manager, settings: Settings) -> Envelope
         "limit_notes": {},
     }
     if settings.on_cluster and job.state in ENDED:
-        asked = asked_limits(job, settings.hpc)
+        asked = manager.asked_limits(job)
         if asked is not None:
             limits = suggested_limits(job, asked, settings.hpc)
             capped = await manager.cap_limits(job, limits, asked)

@@ -114,7 +114,10 @@ class NodesTest(SlurmTest):
         self.assertIsNone(started.error)
         await executor.close()
         properties = self.client.submissions[-1].properties
-        return {name: value for name, value in properties.items() if name in MEMORY}
+        sent = {name: value for name, value in properties.items() if name in MEMORY}
+        stated = {} if executor.left_out(spec.settings) else USUAL
+        self.assertIn(sent, (stated, {"memory_per_node": spec.settings.get("memory_per_node")}))
+        return sent
 
     async def test_a_transfer_runs_on_nodes_without_real_memory(self) -> None:
         self.assertEqual({}, await self.sent(1, 1))
