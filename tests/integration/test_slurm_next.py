@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import unittest
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from aind_data_transfer_service.slurmrest.client import SlurmClient
@@ -127,10 +128,41 @@ class EveryDialect(OnSlurm):
             self.assertEqual([], await client.jobs(now + timedelta(hours=1)))
             self.assertTrue(await client.jobs(now - timedelta(hours=1)))
 
+    async def test_states_change_whenever_a_job_begins_or_ends(self) -> None:
+        begun = await self.client.submit(a_submission("exec sleep 60"))
+        array = await self.client.submit(a_submission("exec sleep 60", array="1-2", hold=True))
+        numbers = (begun.slurm_id, array.slurm_id)
+        clients = [self.a_client(self.token, endpoint) for endpoint in self.ENDPOINTS]
+        await self.reach(numbers, "RUNNING", "PENDING")
+        before = [await client.states() for client in clients]
+        self.assertEqual(before[:1] * len(before), before)
+        self.assertEqual({f"{begun.slurm_id} RUNNING"}, before[0][begun.slurm_id])
+        tasks = {f"{array.slurm_id}_{task} PENDING" for task in (1, 2)}
+        self.assertEqual(tasks, before[0][array.slurm_id])
+        for number in numbers:
+            await self.client.cancel(number)
+        await self.reach(numbers, "CANCELLED", "CANCELLED")
+        for client in clients:
+            after = await client.states()
+            for number in numbers:
+                self.assertNotEqual(before[0][number], after[number])
+
+    async def reach(self, numbers: Sequence[int], *states: str) -> None:
+        """Wait until jobs are in some states and nothing of them is on its way."""
+        async with asyncio.timeout(60):
+            while True:
+                jobs = [(await self.client.tasks(number))[0] for number in numbers]
+                if [job.state for job in jobs] == list(states) and not any(
+                    job.flags for job in jobs
+                ):
+                    return
+                await asyncio.sleep(0.05)
+
     async def test_a_token_of_another_cluster_is_not_accepted(self) -> None:
         for endpoint in self.ENDPOINTS:
             client = self.a_client(self.token[:-6] + "abcdef", endpoint)
-            asked = (client.jobs, client.nodes, lambda: client.job(1), lambda: client.cancel(1))
+            asked = (client.jobs, client.states, client.nodes)
+            asked += (lambda: client.job(1), lambda: client.cancel(1))
             asked += (lambda: client.submit(a_submission("exit 0")),)
             for ask in asked:
                 with self.assertRaises(Unauthorised):
@@ -167,7 +199,7 @@ class EveryDialect(OnSlurm):
     async def nobody_answers(self, endpoint: str, job_id: int) -> None:
         """Ask for everything in vain."""
         client = self.a_client(self.token, endpoint)
-        asked = (client.jobs, client.nodes, lambda: client.job(job_id))
+        asked = (client.jobs, client.states, client.nodes, lambda: client.job(job_id))
         asked += (lambda: client.cancel(job_id), lambda: client.submit(a_submission("exit 0")))
         results = await asyncio.gather(*(ask() for ask in asked), return_exceptions=True)
         for result in results:

@@ -329,7 +329,10 @@ class Executor(Protocol):
         ...
 
     async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
-        """Tell how the named jobs stand; one that is not known is `LOST`."""
+        """Return how the named jobs are; one that does not exist is `LOST`.
+
+        Jobs of which the executor does not know it yet, as after a start, are left out.
+        """
         ...
 
     async def cancel(self, ref: str) -> None:

@@ -320,7 +320,11 @@ class Monitor:
             self._refreshed |= {job.id for job in jobs}
         else:
             self.heartbeat.beat()
-        found = [(self._inbox.newer(job), statuses[job.executor_ref]) for job in jobs]
+        found = [
+            (self._inbox.newer(job), statuses[job.executor_ref])
+            for job in jobs
+            if job.executor_ref in statuses
+        ]
         found = [(job, status) for job, status in found if not _still_waits(job, status)]
         changes = await asyncio.gather(
             *(self._change(job, status) for job, status in found), return_exceptions=True

@@ -83,6 +83,11 @@ class Dialect:
         return self.version > OLDEST
 
     @property
+    def may_list_states(self) -> bool:
+        """Whether servers of this version may list the states of all jobs by themselves."""
+        return self.version > FIRST_WITH_STRUCTS
+
+    @property
     def everything(self) -> dict[str, str]:
         """The query by which a list has also what Slurm hides; up to v0.0.38 it always has."""
         return {"flags": "ALL"} if self.version > FIRST_WITH_STRUCTS else {}

@@ -29,6 +29,7 @@ from aind_data_transfer_service.slurmrest.errors import (
 )
 from aind_data_transfer_service.slurmrest.models import (
     JobList,
+    JobStates,
     Pinged,
     SlurmJob,
     SlurmNode,
@@ -182,6 +183,21 @@ class SlurmClient:
             query = {"update_time": dialect.time(updated_since)}
         read = partial(parsing.read_job_list, username=self._username)
         return await self._ask_for(read, what, params=query)
+
+    async def states(self) -> JobStates | None:
+        """Return the states of all jobs; None if the server cannot list them by themselves.
+
+        slurmrestd needs a fiftieth of the time and memory that a list of the same jobs takes. It
+        has them in v0.0.40 and newer from Slurm 24.05 on. It can be asked for some of the jobs, but
+        Slurm 24.11 and 26.05 refuse the numbers as their documentation has them, with commas.
+        """
+        dialect = await self.dialect()
+        path = dialect.path("jobs", "state")
+        if not dialect.may_list_states or f"{path}/" not in await self._offered():
+            return None
+        return await self._ask_for(
+            parsing.read_job_states, Exchange("GET", f"{path}/", lists_states=True)
+        )
 
     async def partitions(self) -> list[SlurmPartition]:
         """List the partitions, those included that Slurm hides from our user."""

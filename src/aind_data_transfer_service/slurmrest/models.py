@@ -127,6 +127,11 @@ class JobList(list[SlurmJob]):
     total: int = 0
 
 
+JobStates = dict[int, frozenset[str]]
+"""The states of all jobs by Slurm's numbers. Those of an array's tasks that have not begun are
+under the number of the array. Two of them are only compared: they are not a job's base state."""
+
+
 @dataclass(frozen=True)
 class SlurmNode:
     """A node as Slurm lists it."""

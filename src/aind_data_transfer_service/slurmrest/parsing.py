@@ -4,6 +4,7 @@ Numbers come bare, as text, or as `{"set", "infinite", "number"}`; states as a w
 keys come and go from one release to the next. What is missing stays at its default.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from aind_data_transfer_service.slurmrest.errors import SlurmComplaint
 from aind_data_transfer_service.slurmrest.models import (
     BASE_STATES,
     JobList,
+    JobStates,
     Pinged,
     SlurmJob,
     SlurmNode,
@@ -61,6 +63,7 @@ class _Listing(msgspec.Struct):
 
 
 _NO_CHANGES = "no job changes"
+_JOB_NUMBER = re.compile("[0-9]{1,18}")
 _LISTING = msgspec.json.Decoder(_Listing)
 
 
@@ -202,6 +205,17 @@ def read_job_list(answer: Mapping[str, Any], username: str = "") -> JobList:
     found.is_unchanged = "jobs" not in answer or (not jobs and _NO_CHANGES in warnings.lower())
     found.as_of = read_time(answer.get("last_update"))
     return found
+
+
+def read_job_states(answer: Mapping[str, Any]) -> JobStates:
+    """Read the states of all jobs; `6001_4` is the fourth task of the array 6001."""
+    states: dict[int, list[str]] = {}
+    for raw in _records(answer.get("jobs")):
+        name = str(raw.get("job_id"))
+        if found := _JOB_NUMBER.match(name):
+            words = " ".join(map(str, _listed(raw.get("state"))))
+            states.setdefault(int(found[0]), []).append(f"{name} {words}")
+    return {number: frozenset(found) for number, found in states.items()}
 
 
 def read_nodes(answer: Mapping[str, Any]) -> list[SlurmNode]:

@@ -95,6 +95,8 @@ class Exchange:
     """The job that it is about."""
     lists_jobs: bool = False
     """Whether the answer is a list of jobs, which may be long."""
+    lists_states: bool = False
+    """Whether the answer is a list of jobs with nothing but their states."""
     username: str = ""
     """In whose name it is asked."""
     sent: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -156,7 +158,8 @@ def judge(answer: Answer, what: Exchange, place: str, token: str) -> None:
     if what.changes and parsing.read_slurm_id(answer.body):
         return  # accepted: Slurm gives an id to nothing else; what it complains of is advice
     if 200 <= answer.status < 300 and not complaints:
-        if what.lists_jobs and not isinstance(answer.body.get("jobs"), list):
+        is_list = what.lists_jobs or what.lists_states
+        if is_list and not isinstance(answer.body.get("jobs"), list):
             raise NotSlurm(f"{place} answered {answer.status} without a list of jobs. {_CHECK}")
         return
     try:

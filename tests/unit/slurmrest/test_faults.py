@@ -435,6 +435,25 @@ class Dialects(_WithServer):
         await client.jobs()
         self.assertEqual("/jobs", self.server.seen[-1].path)
 
+    async def test_states_are_asked_for_if_the_server_lists_them(self) -> None:
+        paths = ["/slurm/v0.0.42/job/submit", "/slurm/v0.0.42/jobs/state/"]
+        states = [{"job_id": "7", "state": ["RUNNING", "COMPLETING"]}]
+        answers = (Reply(body={"jobs": states}), Reply(body={"errors": []}))
+        listed = Reply(body={"paths": dict.fromkeys(paths, {})})
+        client = await self.talk(listed, *answers, dialect=None)
+        self.assertEqual({7: {"7 RUNNING COMPLETING"}}, await client.states())
+        self.assertEqual("/slurm/v0.0.42/jobs/state/", self.server.seen[-1].path)
+        with self.assertRaisesRegex(NotSlurm, "without a list of jobs"):
+            await client.states()
+
+    async def test_states_are_not_asked_for_if_the_server_does_not_list_them(self) -> None:
+        for path, questions in (("slurm/v0.0.40", 1), ("slurm/v0.0.38", 0)):
+            listed = Reply(body={"paths": {f"/{path}/jobs/": {}}})
+            client = await self.talk(listed, dialect=path)
+            self.assertIsNone(await client.states())
+            self.assertIsNone(await client.states())
+            self.assertEqual(questions, len(self.server.seen))
+
     async def test_a_server_that_is_down_is_asked_again_later(self) -> None:
         listed = Reply(body={"paths": {"/slurm/v0.0.38/job/submit": {}}})
         client = await self.talk(Fault.CLOSE, Fault.CLOSE, listed, Reply(), dialect=None)

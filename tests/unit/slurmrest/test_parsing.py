@@ -31,6 +31,31 @@ def a_job(**fields) -> SlurmJob:
     return parsing.read_job({"job_id": 7} | fields)
 
 
+class JobStatesTest(unittest.TestCase):
+    """Lists that have nothing but the states of jobs."""
+
+    def read(self, *states: tuple[object, object]) -> dict:
+        """Read such a list."""
+        jobs = [{"job_id": number, "state": words} for number, words in states]
+        return parsing.read_job_states({"jobs": jobs})
+
+    def test_tasks_that_have_not_begun_are_under_the_number_of_their_array(self) -> None:
+        found = self.read(("6001_4", ["PENDING"]), ("6001_5", ["PENDING"]), ("6005_1", ["RUNNING"]))
+        self.assertEqual(
+            {6001: {"6001_4 PENDING", "6001_5 PENDING"}, 6005: {"6005_1 RUNNING"}}, found
+        )
+
+    def test_the_order_of_tasks_is_no_change(self) -> None:
+        tasks = [("6001_4", ["PENDING"]), ("6001_5", ["CANCELLED"])]
+        self.assertEqual(self.read(*tasks), self.read(*reversed(tasks)))
+
+    def test_flags_are_changes(self) -> None:
+        self.assertNotEqual(self.read((7, ["RUNNING"])), self.read((7, ["RUNNING", "COMPLETING"])))
+
+    def test_what_has_no_number_is_left_out(self) -> None:
+        self.assertEqual({7: {"7 "}}, self.read((None, []), ("x_1", []), (7, None)))
+
+
 class Recorded(unittest.TestCase):
     """The same job, that ended with exit code 3, as each dialect tells of it."""
 

@@ -54,7 +54,12 @@ from aind_data_transfer_service.executors.slurm.job_properties import (
     marked_shards,
 )
 from aind_data_transfer_service.executors.slurm.log_directory import LogFolder
-from aind_data_transfer_service.executors.slurm.queue import FEW, Listing, Turns
+from aind_data_transfer_service.executors.slurm.queue import (
+    FEW,
+    LONG_QUEUE,
+    Listing,
+    Turns,
+)
 from aind_data_transfer_service.executors.slurm.recent_submissions import FreshJobs
 from aind_data_transfer_service.executors.slurm.state_reasons import LOST_BY_CLUSTER
 from aind_data_transfer_service.executors.slurm.status import (
@@ -138,6 +143,8 @@ class SlurmExecutor:
         When jobs are sent again that the cluster could not take.
     clock : Callable
         Returns seconds that only grow.
+    long_queue : int
+        Above how many jobs only their states are listed, if Slurm can do that.
     """
 
     name = "slurm"
@@ -156,6 +163,7 @@ class SlurmExecutor:
         guard: Guard = unguarded,
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
+        long_queue: int = LONG_QUEUE,
     ):
         self._client = client
         self._hpc = hpc
@@ -175,7 +183,7 @@ class SlurmExecutor:
         self._others = Others()
         self._checks = JobChecks(client, hpc)
         self._clock = clock
-        self._listing = Listing(client, clock)
+        self._listing = Listing(client, clock, _submits_as(hpc), long_queue)
         self._listed: dict[str, list[SlurmJob]] = {}
         self._unclear: dict[str, SlurmJob] = {}
         self._identity = Identity(hpc.logging_directory, _submits_as(hpc), hpc.shards)
@@ -247,7 +255,7 @@ class SlurmExecutor:
         self._unclear = {}
         self._absent = set()
         self._has_looked = False
-        self._listing.expire()
+        self._listing.forget()
 
     async def start(self, specs: Sequence[JobSpec]) -> list[Started]:
         """Submit jobs, several at a time, each once; look first where one may be there already.
@@ -288,7 +296,8 @@ class SlurmExecutor:
     async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
         """Tell how the named jobs stand; one question to Slurm for all of them, or one for each.
 
-        And one to slurmdbd, where there is one and jobs of theirs went missing.
+        And one to slurmdbd, where there is one and jobs of theirs went missing. After a start with
+        a long queue, jobs that were not read yet are left out.
         """
         if not refs:
             await self._ping()
@@ -300,7 +309,10 @@ class SlurmExecutor:
         for ref in refs:
             self._expect_ref(ref)
         began = self._clock()
-        listed = await self._look_for_changes(ids)
+        listed = await self._look_for_changes(ids, {parts(ref)[0] for ref in refs})
+        if not self._listing.is_complete:  # they are as they were, as far as is known
+            ids &= listed.keys() | self._unclear.keys()
+            refs = [ref for ref in refs if parts(ref)[1] in ids]
         await self._end_duplicates(refs, listed)
         for job_id in ids:
             await self._mind_array(job_id, listed)
@@ -562,22 +574,28 @@ class SlurmExecutor:
                 f"slurmrestd answers, but no controller of the cluster does: {names}"
             )
 
-    async def _look_for_changes(self, ids: set[str]) -> dict[str, list[SlurmJob]]:
-        """Ask for certain jobs as cheaply as will do; what is not listed then is not there."""
+    async def _look_for_changes(
+        self, ids: set[str], numbers: Collection[int] = ()
+    ) -> dict[str, list[SlurmJob]]:
+        """Ask for certain jobs, and their numbers, as cheaply as will do.
+
+        What is not listed then is not there, if the listing is complete.
+        """
         odd = self._singles.odd(ids)
         if not odd and ids.isdisjoint(self._absent):
             if (listed := await self._look_at_few(ids)) is not None:
                 return listed
-        is_resting = self._has_looked and self._listing.is_resting
+        is_resting = self._listing.is_resting and (self._has_looked or self._listing.is_long)
         if is_resting and self._singles.odd(ids) == odd:
             if (listed := await self._look_at_some(ids)) is not None:
                 return listed
         began = self._clock()
-        found = await self._listing.changes() if self._has_looked else await self._listing.all()
+        found = await self._listing.changes(numbers)
         listed = dict(self._listed) if found is None else await self._take(found)
-        if found is None and not ids <= self._listed.keys():
+        if found is None and not self._listing.is_long and not ids <= self._listed.keys():
             listed = await self._look()
-        self._listed_at = began
+        if self._listing.is_complete:
+            self._listed_at = began
         self._absent = ids - listed.keys()
         return listed
 
@@ -687,7 +705,7 @@ class SlurmExecutor:
         self._fresh.see(listed)
         self._fresh.see({job_id: [job] for job_id, job in self._unclear.items()})
         self._past.see(listed)
-        self._has_looked = True
+        self._has_looked = self._has_looked or self._listing.is_complete
         self._singles.see(listed)
         self._listed = listed
         for job_id in self._withdrawn.keys() & listed.keys():  # it turned up after all

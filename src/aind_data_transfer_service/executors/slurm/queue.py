@@ -3,21 +3,24 @@
 A list of all jobs is expensive for slurmrestd, which writes some kilobytes for each job of every
 user: with thousands of jobs, seconds of CPU time. So after each list there is a rest that grows
 with the time that the list took; meanwhile jobs are asked for one by one, some at each look.
+
+If Slurm can list the states of jobs alone, a long queue is never listed: see `job_cache`.
 """
 
 import asyncio
 import heapq
 import time
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping
 from datetime import UTC, datetime, timedelta
 
+from aind_data_transfer_service.executors.slurm import job_cache
 from aind_data_transfer_service.executors.slurm.job_array import (
     SHARDS,
     array_number,
     shards_id,
 )
 from aind_data_transfer_service.slurmrest.client import SlurmClient
-from aind_data_transfer_service.slurmrest.models import JobList, SlurmJob
+from aind_data_transfer_service.slurmrest.models import JobList, JobStates, SlurmJob
 
 FEW = 16
 """Up to so many jobs are asked for one by one, rather than with those of all users."""
@@ -27,6 +30,9 @@ SHARE = 0.04
 """How much of the time slurmrestd may spend on lists, as long as one takes less than 5 seconds."""
 _LEAST_OTHERS = 4
 """Of the jobs that are asked for one by one, so many are left for those without news."""
+LONG_QUEUE = 1000
+"""Of more jobs than this only the states are listed, until half of them are left. A list of so many
+takes 150 MB of slurmrestd's memory with Slurm 24.11 and 26.05."""
 LONGEST_REST = 120.0
 """Seconds between two lists of all jobs at most, however long a list takes."""
 _SECONDS_PER_JOB = 0.0005
@@ -49,11 +55,24 @@ class Listing:
         Who speaks to slurmrestd.
     clock : Callable
         Seconds that only grow.
+    username : str
+        Whose jobs ours are; empty if a job can be submitted for another user.
+    long_queue : int
+        Above how many jobs only their states are listed, if Slurm can do that.
     """
 
-    def __init__(self, client: SlurmClient, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        client: SlurmClient,
+        clock: Callable[[], float] = time.monotonic,
+        username: str = "",
+        long_queue: int = LONG_QUEUE,
+    ):
         self._client = client
         self._clock = clock
+        self._cache = job_cache.JobCache(client, username, clock)
+        self._long_queue = long_queue
+        self._is_long = False
         self._as_of: datetime | None = None
         self._trusted_until = 0.0
         self._read_at: float | None = None
@@ -74,6 +93,21 @@ class Listing:
         """How many seconds the rest after the last list still takes."""
         return max(0.0, self._rests_until - self._clock())
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether what the last look did not bring does not exist."""
+        return self._cache.is_complete or not self._is_long
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the queue is so long that only the states of its jobs are listed."""
+        return self._is_long
+
+    def forget(self) -> None:
+        """Begin again, as after a start."""
+        self._as_of = self._read_at = None
+        self._cache.clear()
+
     def expire(self) -> None:
         """Have the list of all jobs read, after its rest, before jobs are asked for one by one."""
         self._read_at = None
@@ -81,6 +115,9 @@ class Listing:
     async def all(self) -> list[SlurmJob]:
         """List all jobs of all users, whatever that takes."""
         asked, moment = self._clock(), datetime.now(UTC)
+        if (states := await self._states_if_long()) is not None:
+            await self._read(states, self._cache.complete(states))
+            return self._cache.jobs()
         found = await self._ask()
         self._read_at = asked
         dated = found.as_of if isinstance(found, JobList) else None
@@ -88,8 +125,15 @@ class Listing:
         self._trusted_until = float("inf") if dated else asked + _TRUST_SECONDS
         return found
 
-    async def changes(self) -> list[SlurmJob] | None:
-        """List all jobs of all users, or return None if none has changed since the last list."""
+    async def changes(self, first: Collection[int] = ()) -> list[SlurmJob] | None:
+        """List all jobs of all users, or return None if none has changed since the last list.
+
+        Of a long queue some jobs may not have been read yet; `is_complete` says so. The numbers in
+        `first` are read before others.
+        """
+        if (states := await self._states_if_long()) is not None:
+            await self._read(states, self._cache.update(states, first))
+            return self._cache.changes()
         if self._as_of is None or self._clock() >= self._trusted_until:
             return await self.all()
         asked = self._clock()
@@ -104,6 +148,29 @@ class Listing:
         self._read_at = asked
         return found
 
+    async def _states_if_long(self) -> JobStates | None:
+        """Return the states of all jobs if the queue is long and Slurm lists them, else None."""
+        states = await self._client.states()
+        longest = self._long_queue // 2 if self._is_long else self._long_queue
+        was_long, self._is_long = self._is_long, states is not None and len(states) > longest
+        if was_long and not self._is_long:
+            self.forget()
+        return states if self._is_long else None
+
+    async def _read(self, states: JobStates, reading: Awaitable[int]) -> None:
+        """Wait until jobs of a long queue were read, and begin the rest after that."""
+        asked, count = self._clock(), job_cache.MOST_READ
+        try:
+            count = await reading
+            self._read_at = asked
+        finally:
+            cost = job_cache.SECONDS_PER_STATE * len(states) + job_cache.SECONDS_PER_READ * count
+            self._rest(min(self._clock() - asked, cost))
+
+    def _rest(self, cost: float) -> None:
+        """Begin a rest after something that took slurmrestd some seconds."""
+        self._rests_until = self._clock() + min(cost / SHARE, LONGEST_REST)
+
     async def _ask(self, since: datetime | None = None) -> list[SlurmJob]:
         """Ask for a list, and begin the rest after it; one that fails is as expensive."""
         asked, most = self._clock(), float("inf")
@@ -113,10 +180,8 @@ class Listing:
             most = _SECONDS_PER_JOB * total
             return found
         finally:
-            now = self._clock()
-            cost = min(now - asked, most)
             if most:  # else no job has changed
-                self._rests_until = now + min(cost / SHARE, LONGEST_REST)
+                self._rest(min(self._clock() - asked, most))
 
     async def each(
         self, numbers: Mapping[str, int], id_of: Callable[[SlurmJob], str]
@@ -128,9 +193,14 @@ class Listing:
             """Ask for a job, or for the tasks of an array."""
             async with turns:
                 if job_id.endswith(SHARDS):
-                    return await self._client.tasks(number)
+                    tasks = await self._client.tasks(number)
+                    self._cache.note(number, tasks)
+                    return tasks
                 job = await self._client.job(number)
-            return [job] if job is not None and job.job_id == number else []
+            if job is None or job.job_id != number:
+                return []
+            self._cache.note(number, [job])
+            return [job]
 
         found = await asyncio.gather(*(ask(*pair) for pair in numbers.items()))
         return {

@@ -15,6 +15,7 @@ from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import EndRecord, JobSpec, RunState
 from aind_data_transfer_service.executors.callback_tokens import Callbacks
 from aind_data_transfer_service.executors.slurm.executor import SlurmExecutor
+from aind_data_transfer_service.executors.slurm.queue import LONG_QUEUE
 from aind_data_transfer_service.settings.slurm import HpcSettings
 from aind_data_transfer_service.slurmrest.api_versions import Dialect
 from aind_data_transfer_service.slurmrest.errors import (
@@ -23,7 +24,13 @@ from aind_data_transfer_service.slurmrest.errors import (
     SlurmComplaint,
     Unreachable,
 )
-from aind_data_transfer_service.slurmrest.models import Pinged, SlurmJob, Submission, Submitted
+from aind_data_transfer_service.slurmrest.models import (
+    JobStates,
+    Pinged,
+    SlurmJob,
+    Submission,
+    Submitted,
+)
 from tests.support.transfer import as_an_ordinary_user
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -48,6 +55,7 @@ class FakeClient:
         self.past: list[SlurmJob] | Exception | None = None
         self.past_questions: list[list[int]] = []
         self.refusal: Refused | None = None
+        self.lists_states = False
 
     async def dialect(self) -> Dialect:
         """Return the API version; it is away while the service starts."""
@@ -99,6 +107,14 @@ class FakeClient:
         if fault:
             raise fault
         return Submitted(number, {"job_id": number, "step_id": "BATCH"})
+
+    async def states(self) -> JobStates | None:
+        """List the states of all jobs, if it is new enough."""
+        if self.down:
+            raise self.down
+        if not self.lists_states:
+            return None
+        return {number: frozenset({job.state, *job.flags}) for number, job in self.listed.items()}
 
     async def jobs(self, updated_since=None) -> list[SlurmJob]:
         """List the jobs."""
@@ -161,6 +177,7 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
         backoff=None,
         grace: float = 60.0,
         clock=monotonic,
+        long_queue: int = LONG_QUEUE,
         **values,
     ) -> SlurmExecutor:
         """Make an executor."""
@@ -181,6 +198,7 @@ class SlurmTest(unittest.IsolatedAsyncioTestCase):
             callbacks=callbacks,
             backoff=backoff,
             clock=clock,
+            long_queue=long_queue,
         )
 
     async def begin(self, *ids: str) -> list[str]:
