@@ -59,8 +59,6 @@ class ReadingContext(TypedDict, total=False):
     """Whether `processor_full_name` may be absent."""
     path_mappings: Mapping[str, str] | None
     """Where the cluster has network names and drives of Windows; None where nobody knows."""
-    read_paths: dict[str, str]
-    """Receives the paths that were read as others: how each was written, by what it is now."""
     most_errors: int
     """How many errors of one job are kept."""
     names_platform: bool
@@ -128,17 +126,11 @@ def _read_processor(value: object, info: core_schema.ValidationInfo) -> str | No
 
 
 def _path_reader(rule: Callable[..., Any]) -> Callable[[object, core_schema.ValidationInfo], Any]:
-    """Return a rule that reads a path by the mappings in the context, and notes it if it did."""
+    """Return a rule that reads a path by the mappings in the context."""
 
     def read(value: object, info: core_schema.ValidationInfo) -> Any:
         context: ReadingContext = info.context or ReadingContext()
-        mappings = context.get("path_mappings")
-        found = rule(value, mappings)
-        if mappings is not None and isinstance(found, str | PurePosixPath):
-            written = plain_text.trim(validators.written_path(value))
-            if windows_paths.is_windows_path(written):
-                context.get("read_paths", {})[str(found)] = written
-        return found
+        return rule(value, context.get("path_mappings"))
 
     return read
 
@@ -307,15 +299,17 @@ class BasicUploadJobConfigs(_Model):
                 modalities = [*modalities, behavior]
         return list(_numbered(modalities))
 
-    def paths(self) -> Iterator[tuple[error_messages.Location, str]]:
+    def paths(self) -> Iterator[tuple[error_messages.Location, str | PurePosixPath]]:
         """Return every path that the job names, each with its place in the request."""
         for number, modality in enumerate(self.modalities):
-            former = modality.former_field
-            yield ((former,) if former else ("modalities", number, "source")), str(modality.source)
+            if not modality.former_field:
+                yield ("modalities", number, "source"), modality.source
             if isinstance(modality.extra_configs, str):
                 yield ("modalities", number, "extra_configs"), modality.extra_configs
+        if self.behavior_dir is not None:
+            yield (BEHAVIOR_DIR,), self.behavior_dir
         if self.metadata_dir is not None:
-            yield ("metadata_dir",), str(self.metadata_dir)
+            yield ("metadata_dir",), self.metadata_dir
 
     def _behavior_warnings(self, folder: PurePosixPath) -> Iterable[str]:
         """Say what becomes of `behavior_dir`."""
@@ -345,7 +339,7 @@ class BasicUploadJobConfigs(_Model):
 
 
 def path_warnings(
-    config: BasicUploadJobConfigs, read_paths: Mapping[str, str]
+    config: BasicUploadJobConfigs, given: Mapping[str, Any]
 ) -> Iterator[tuple[error_messages.Location, str]]:
     """Return a warning for each path of a job that was read as another.
 
@@ -353,12 +347,23 @@ def path_warnings(
     ----------
     config : BasicUploadJobConfigs
         The job.
-    read_paths : Mapping[str, str]
-        How paths were written (`ReadingContext`).
+    given : Mapping[str, Any]
+        The fields from which it was read.
     """
-    for location, path in config.paths() if read_paths else ():
-        if written := read_paths.get(path):
+    for location, path in config.paths():
+        written = _value_at(given, location)
+        if not isinstance(written, str):
+            continue
+        written = plain_text.trim(written)
+        if windows_paths.is_windows_path(written) and not windows_paths.is_windows_path(str(path)):
             yield location, f"{quoted(written)} was read as {path}"
+
+
+def _value_at(given: Any, location: error_messages.Location) -> Any:
+    """Return what a request has at a place."""
+    for step in location:
+        given = given[step]
+    return given
 
 
 def _numbered(modalities: Iterable[ModalityConfigs]) -> Iterable[ModalityConfigs]:

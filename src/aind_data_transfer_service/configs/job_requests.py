@@ -91,9 +91,8 @@ def parse_jobs(
         if len(errors) >= MAX_COUNTED_ERRORS:
             errors.insert(0, stopped(number))
             break
-        read_paths: dict[str, str] = {}
         recorded = (asset_names or {}).get(number, "")
-        found = _parse(text, {**context, "read_paths": read_paths, "asset_name": recorded})
+        found = _parse(text, {**context, "asset_name": recorded})
         if isinstance(found, list):
             errors.extend(f"job {number}{line}" for line in found)
             continue
@@ -101,7 +100,7 @@ def parse_jobs(
             errors.append(f"job {number}: {problem}")
             continue
         configs.append(found)
-        for at, words in path_warnings(found, read_paths):
+        for at, words in path_warnings(found, json.loads(text)):
             warn(number, f"job {number}, {error_messages.dotted(at)}: {words}")
     return ParsedJobs(configs, errors)
 

@@ -47,8 +47,6 @@ class Draft:
         self._take_modalities()
         self._require()
         self._job["modalities"] = self._modalities
-        read_paths: dict[str, str] = {}
-        context = {**context, "read_paths": read_paths}
         try:
             config = BasicUploadJobConfigs.model_validate(self._job, context=context)
         except ValidationError as error:
@@ -57,7 +55,7 @@ class Draft:
             return None
         self.warnings += (
             f"row {self._row.number}, {self._column(location)}: {words}"
-            for location, words in path_warnings(config, read_paths)
+            for location, words in path_warnings(config, self._job)
         )
         return None if self._wrong else config
 

@@ -164,8 +164,9 @@ class FormerFieldsTest(unittest.TestCase):
             [config] = found.configs
             self.assertEqual(count, len(config.modalities))
             self.assertEqual(f"/vast/share/{name}", str(config.modalities[-1].source))
-            place = "behavior_dir" if count == 2 else "modalities.0.source"
-            self.assertRegex(warnings[0], f"^job 1, {place}: .* was read as /vast/share/{name}$")
+            self.assertRegex(
+                warnings[0], f"^job 1, behavior_dir: .* was read as /vast/share/{name}$"
+            )
         found = read_csv([row(behavior_dir="//server/share/rig")], path_mappings={})
         self.assertIn("row 2, behavior_dir: ", " ".join(found.warnings))
 

@@ -1,6 +1,7 @@
 """Paths as Windows writes them: network names and drives."""
 
 import json
+import re
 import unittest
 from pathlib import PurePosixPath, PureWindowsPath
 
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ModalityConfigs
 from aind_data_transfer_service.configs.job_requests import parse_jobs
+from aind_data_transfer_service.configs.vocabulary import quoted
 from tests.unit.configs.builders import job, read_csv, read_xlsx, row
 
 MAPPINGS = {
@@ -144,9 +146,56 @@ class ServiceTest(unittest.TestCase):
         )
         self.assertIsInstance(config, BasicUploadJobConfigs)
 
+    def test_each_field_is_named_as_it_was_written(self):
+        for first, second in (
+            (r"\\server\share\x", "//SERVER/Share/x"),
+            (r"Z:\x", "/vast/lab/x"),
+            ("/vast/lab/x", r"Z:\x"),
+            ("/vast/share/x", "//server/share/x"),
+            (r"\\?\Z:\x", "z:/x"),
+        ):
+            modalities = [
+                {"modality": name, "source": path}
+                for name, path in (("behavior", first), ("fib", second))
+            ]
+            warnings: list[str] = []
+            parse_jobs(
+                [json.dumps(job(modalities=modalities, metadata_dir=first))],
+                path_mappings=MAPPINGS,
+                warn=lambda number, text: warnings.append(text),
+            )
+            written = (("modalities.0.source", first), ("modalities.1.source", second))
+            expected = [
+                f"job 1, {place}: {quoted(path)} was read as "
+                for place, path in (*written, ("metadata_dir", first))
+                if not path.startswith("/vast")
+            ]
+            with self.subTest(first=first, second=second):
+                self.assertEqual(expected, [re.sub(r"/vast/.*", "", text) for text in warnings])
+
 
 class SpreadsheetTest(unittest.TestCase):
     """Cells with such paths."""
+
+    def test_each_cell_is_named_as_it_was_written(self):
+        table = [
+            row(
+                modality0__source=r"Z:\x",
+                modality2="fib",
+                modality2__source="/vast/lab/x",
+                modality3="fib",
+                modality3__source="z:/x",
+            )
+        ]
+        del table[0]["modality1"], table[0]["modality1.source"]
+        for read in (read_csv, read_xlsx):
+            self.assertEqual(
+                [
+                    'row 2, modality0.source: "Z:\\x" was read as /vast/lab/x',
+                    'row 2, modality3.source: "z:/x" was read as /vast/lab/x',
+                ],
+                read(table, path_mappings=MAPPINGS).warnings,
+            )
 
     def test_the_job_has_the_path_of_the_cluster_and_a_warning_names_the_cell(self):
         table = [row(modality0__source=r"\\server\share\x", metadata_dir="Z:/meta")]

@@ -1,6 +1,7 @@
 """Reading a job's request: from the command line, a file or the environment."""
 
 import argparse
+import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,14 +77,12 @@ def read_request(
     RequestError
         Where it cannot be read, with everything that is wrong.
     """
-    read_paths: dict[str, str] = {}
     context: dict[str, Any] = {
         "lab_timezone": ZoneInfo(settings.lab_timezone),
         "date_order": "MDY",
         "allowed_buckets": settings.allowed_buckets,
         "processor_optional": True,  # whether it is, the service has decided
         "path_mappings": settings.path_mappings,
-        "read_paths": read_paths,
         "names_platform": settings.names_platform,
     }
     if settings.upload_asset is not None:
@@ -94,7 +93,7 @@ def read_request(
         config = read_config(text, context)
     except ValidationError as error:
         raise RequestError("; ".join(explain(error))) from error
-    for location, words in path_warnings(config, read_paths):
+    for location, words in path_warnings(config, json.loads(text)):
         warn(f"{dotted(location)}: {words}")
     return config
 
