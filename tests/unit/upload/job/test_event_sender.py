@@ -12,12 +12,13 @@ from aind_data_transfer_service.jobs.models import Job
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.upload.job.event_sender import PIECE, Callback
 from aind_data_transfer_service.upload.job.events import Events, Kind
-from tests.support import free_port, wait_until
+from tests.support import free_port, slow, wait_until
 from tests.support.jobs import a_job, event_line
 from tests.support.service import Service
 from tests.support.slurm_faults import Fault, FaultyServer, Reply
 
 
+@slow
 class CallbackTest(unittest.TestCase):
     """A service that cannot see the job's folder, and a job with a file of events."""
 
@@ -194,6 +195,7 @@ class CallbackTest(unittest.TestCase):
             self.assertEqual(["all there"], self.told(service))
 
 
+@slow
 class FaultsTest(unittest.IsolatedAsyncioTestCase):
     """What lies between a job and the service does its worst."""
 

@@ -17,7 +17,7 @@ from aind_data_transfer_service.settings.metadata import MetadataSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.cli.upload import main
-from tests.support import parameters
+from tests.support import parameters, slow
 from tests.support.metadata import MetadataServer
 from tests.support.raw import RawServer
 from tests.support.transfer import TransferTestCase
@@ -26,6 +26,7 @@ NAME = "/lab/transfer"
 PASSWORD = 'o\'Brien "hunter2"'
 
 
+@slow
 class TestParameters(TransferTestCase):
     """The store of parameters is asked at a job's start."""
 

@@ -13,13 +13,14 @@ from aind_data_transfer_service import redaction
 from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.upload.job.log_tail import PIECE, LogTail
-from tests.support import free_port
+from tests.support import free_port, slow
 from tests.support.application import HandExecutor
 from tests.support.jobs import a_job
 from tests.support.service import Service
 from tests.support.slurm_faults import Fault, FaultyServer
 
 
+@slow
 class LogTailTest(unittest.IsolatedAsyncioTestCase):
     """A service that sees no file of the job, and a job that writes a log."""
 
