@@ -22,10 +22,10 @@ from aind_data_transfer_service.metadata.documents import (
     data_description,
     processing,
     record,
-    status_of,
 )
 from aind_data_transfer_service.metadata.schemas import Generation, read_terms
 from aind_data_transfer_service.metadata.terms import missing_terms
+from aind_data_transfer_service.metadata.validation import status_of
 from tests.support import lab_documents, slow
 from tests.support.schema_changes import changes
 from tests.support.schema_releases import ask
