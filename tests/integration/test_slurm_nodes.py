@@ -41,7 +41,9 @@ class SpreadTest(ClusterTest):
         lines = self.cluster.run("squeue", "-h", "-r", "-t", "R", "-o", "%N %k").splitlines()
         return sorted(line.split()[0] for line in lines if f":{job_id}.shards" in line)
 
-    async def run_two(self, version: int, settings: dict, **values) -> tuple[list[str], str]:
+    async def run_two(
+        self, version: int, settings: dict, wait_for: int = 2, **values
+    ) -> tuple[list[str], str]:
         """Run a job in two shards; return the nodes of the shards, and what the service says."""
         hpc = self.hpc(
             shards=2, python=str(self.python), api_endpoint=f"slurm/v0.0.{version}", **values
@@ -53,7 +55,9 @@ class SpreadTest(ClusterTest):
         [started] = await executor.start([JobSpec(job_id, "a name", "{}", settings=settings)])
         self.assertIsNone(started.error)
         ref = started.ref
-        await asyncio.to_thread(wait_until, lambda: len(self.nodes(job_id)) == 2, 90, "two shards")
+        await asyncio.to_thread(
+            wait_until, lambda: len(self.nodes(job_id)) == wait_for, 90, "the shards"
+        )
         nodes = self.nodes(job_id)
         told = (await executor.statuses([ref]))[ref].node
         (self.folder / "wait").unlink()
@@ -84,6 +88,11 @@ class SpreadTest(ClusterTest):
                 settings = {"memory_per_cpu": 1000, "cpus_per_task": cpus}
                 nodes, _ = await self.run_two(self.versions[-1], settings)
                 self.assertEqual(["node1", "node2"], nodes)
+
+    async def test_tasks_of_a_shard_that_do_not_fit_on_one_node_run_all_the_same(self):
+        settings = {"memory_per_cpu": 1000, "tasks": 4}
+        nodes, _ = await self.run_two(self.versions[-1], settings, wait_for=1)
+        self.assertEqual(["node[1-2]"], nodes)
 
     async def test_a_partition_that_limits_the_cpus_on_a_node_takes_shards(self):
         nodes, _ = await self.run_two(self.versions[-1], {"partition": "few"})

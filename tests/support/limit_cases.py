@@ -29,6 +29,13 @@ GOOD: tuple[dict[str, Any], ...] = (
     {"gpus": "0"},
     {"gpus_per_node": "0"},
     {"gres": "gpu:0"},
+    {"exclusive": "true", "memory_per_cpu": 8000},
+    {"exclusive": "true", "memory_per_node": 64_000},
+    {"exclusive": "user", "memory_per_cpu": 8001},
+    {"partition": "memory", "exclusive": "true", "memory_per_cpu": 1250},
+    {"partition": "cpus", "exclusive": "false"},
+    {"nodes": [1, 1], "tasks": 8, "memory_per_cpu": 8000},
+    {"partition": "memory", "nodes": [1, 1], "tasks": 8, "memory_per_cpu": 1250},
 )
 """Jobs that run."""
 BAD: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -68,5 +75,14 @@ BAD: tuple[tuple[str, dict[str, Any]], ...] = (
     ("partition", {"partition": "part,nowhere"}),
     ("time_minimum", {"time_limit": 5, "time_minimum": 10}),
     ("gres", {"gres": "gpu:1"}),
+    ("memory_per_cpu", {"exclusive": "true", "memory_per_cpu": 8001}),
+    ("memory_per_cpu", {"partition": "memory", "exclusive": "true", "memory_per_cpu": 1251}),
+    ("exclusive", {"partition": "cpus", "exclusive": "true"}),
+    ("memory_per_cpu", {"nodes": [1, 1], "tasks": 8, "memory_per_cpu": 8001}),
+    (
+        "memory_per_cpu",
+        {"partition": "memory", "nodes": [1, 1], "tasks": 8, "memory_per_cpu": 1251},
+    ),
+    ("tasks_per_node", {"tasks_per_node": 3, "cpus_per_task": 3}),
 )
 """Jobs that never run, and the property that is to blame."""

@@ -24,7 +24,7 @@ from aind_data_transfer_service.executors.slurm.job_properties import (
     pattern,
 )
 from aind_data_transfer_service.executors.slurm.log_directory import LogFolder
-from aind_data_transfer_service.executors.slurm.partition_limits import cpus_per_node
+from aind_data_transfer_service.executors.slurm.partition_limits import exclusive_memory
 from aind_data_transfer_service.executors.slurm.states import has_begun
 from aind_data_transfer_service.settings.slurm import HpcSettings
 from aind_data_transfer_service.slurmrest.client import SlurmClient
@@ -133,11 +133,8 @@ def _exclusive(properties: dict[str, Any]) -> dict[str, Any]:
     For an exclusive job Slurm counts `memory_per_cpu` for each CPU of the node.
     """
     kept = {name: value for name, value in properties.items() if name != "memory_per_cpu"}
-    if (per_cpu := properties.get("memory_per_cpu")) is not None:
-        cpus = cpus_per_node(properties)
-        if (properties.get("nodes") or [1])[-1] == 1:  # all tasks are on one node
-            cpus = max(cpus, properties.get("cpus_per_task", 1) * properties.get("tasks", 1))
-        kept["memory_per_node"] = per_cpu * cpus
+    if (megabytes := exclusive_memory(properties)) is not None:
+        kept["memory_per_node"] = megabytes
     return kept | {"exclusive": "true"}
 
 

@@ -20,7 +20,7 @@ _NAMED = 10
 _GPUS = ("gpus", "gpus_per_node", "gpus_per_socket", "gpus_per_task", "cpus_per_gpu")
 CHECKED = frozenset(
     {
-        *("account", "cpus_per_task", "gres", "memory_per_cpu", "memory_per_node"),
+        *("account", "cpus_per_task", "exclusive", "gres", "memory_per_cpu", "memory_per_node"),
         *("minimum_cpus_per_node", "nodes", "partition", "qos", "tasks", "tasks_per_node"),
         *("time_limit", "time_minimum", *_GPUS),
     }
@@ -160,9 +160,10 @@ def takes_memory(megabytes: int, properties: Mapping[str, Any], cluster: Cluster
 
 
 def takes_exclusive(properties: Mapping[str, Any], cluster: ClusterLimits) -> bool:
-    """Return whether no partition of a job limits the CPUs on a node, as far as is known.
+    """Return whether each partition of a job gives it nodes of its own, as far as is known.
 
-    A job with a node of its own would get all CPUs of the node, and Slurm refuses that there.
+    It would get all CPUs of a node, which Slurm refuses where a partition limits them. The memory
+    for all of its tasks has to fit on a node.
 
     Parameters
     ----------
@@ -172,7 +173,24 @@ def takes_exclusive(properties: Mapping[str, Any], cluster: ClusterLimits) -> bo
         What the cluster said of itself.
     """
     candidates = _candidates(properties, cluster)[0] if cluster.partitions else []
-    return not any(one.max_cpus_per_node for one in candidates)
+    megabytes = exclusive_memory(properties) or 0
+    return not any(
+        one.max_cpus_per_node or not _has_memory(megabytes, one, cluster) for one in candidates
+    )
+
+
+def exclusive_memory(properties: Mapping[str, Any]) -> int | None:
+    """Return the memory on a node for a job with nodes of its own, if it states it per CPU.
+
+    Slurm would count `memory_per_cpu` for each CPU of the node. It puts all tasks on one node if
+    they fit and the job asks for no more nodes.
+    """
+    if (per_cpu := properties.get("memory_per_cpu")) is None:
+        return None
+    cpus = cpus_per_node(properties)
+    if not properties.get("nodes"):
+        cpus = max(cpus, properties.get("cpus_per_task", 1) * properties.get("tasks", 1))
+    return per_cpu * cpus
 
 
 def _has_memory(megabytes: int, partition: SlurmPartition, cluster: ClusterLimits) -> bool:
@@ -231,6 +249,8 @@ def cpus_per_node(properties: Mapping[str, Any]) -> int:
     """Return how many CPUs a job gets at least on one of its nodes."""
     each = properties.get("cpus_per_task") or 1
     tasks = properties.get("tasks_per_node") or 1
+    if (properties.get("nodes") or [2])[-1] == 1:  # all of them are on one node
+        tasks = max(tasks, properties.get("tasks") or 1)
     return max(each * tasks, properties.get("minimum_cpus_per_node") or 1)
 
 
@@ -344,6 +364,7 @@ def _excesses(
         *_cpus(properties, partition),
         *_memory(properties, partition),
         *_largest_node(properties, partition, cluster),
+        *_whole_node(properties, partition, cluster),
         *_refused_qos(properties, partition, cluster),
     ]
 
@@ -422,6 +443,13 @@ def _largest_node(
         return
     cpus = _largest([node.cpus for node in nodes])
     memory = _largest([node.memory_mb for node in nodes])
+    need = cpus_per_node(properties)
+    tasks = properties.get("tasks_per_node") or properties.get("tasks") or 1
+    if cpus and tasks <= cpus < need and properties.get("cpus_per_task", 1) <= cpus:
+        name = "tasks_per_node" if properties.get("tasks_per_node") else "tasks"
+        if need > (properties.get("minimum_cpus_per_node") or 0):
+            found = f"{need:,} CPUs on a node"
+            yield _Excess(name, found, _NO_LARGER_NODE.format(cpus, "CPUs"))
     for name, most, unit in (
         ("minimum_cpus_per_node", cpus, "CPUs"),
         ("cpus_per_task", cpus, "CPUs"),
@@ -434,6 +462,33 @@ def _largest_node(
         if value and most and value * each > most:
             found = _per_cpu(value, each) if unit == "MB" else f"{value:,}"
             yield _Excess(name, found, _NO_LARGER_NODE.format(most, unit))
+
+
+def _whole_node(
+    properties: Mapping[str, Any], partition: SlurmPartition, cluster: ClusterLimits
+) -> Iterator[_Excess]:
+    """Compare a job that itself asks for nodes of its own with all nodes, if they are listed.
+
+    Such a job gets all CPUs of a node, and `memory_per_cpu` for each of them.
+    """
+    nodes = _nodes_of(partition, cluster)
+    is_listed = bool(nodes) and len(nodes) == partition.total_nodes
+    if properties.get("exclusive") != "true" or not is_listed:
+        return
+    sizes = [(node.cpus, node.memory_mb) for node in nodes if node.cpus and node.memory_mb]
+    if len(sizes) < len(nodes):
+        return
+    if (most := partition.max_cpus_per_node) and all(cpus > most for cpus, _ in sizes):
+        allowed = (
+            f"allows at most {most:,} CPUs on a node (MaxCPUsPerNode), and its nodes have more"
+        )
+        yield _Excess("exclusive", '"true"', allowed)
+    per_cpu, cap = properties.get("memory_per_cpu") or 0, partition.max_memory_per_node_mb
+    share = max(min(memory, cap or memory) // cpus for cpus, memory in sizes)
+    if per_cpu > share:
+        found = f"{per_cpu:,} MB for each CPU of a node (exclusive)"
+        allowed = f"has at most {share:,} MB for each; use memory_per_node"
+        yield _Excess("memory_per_cpu", found, allowed)
 
 
 def _refused_qos(

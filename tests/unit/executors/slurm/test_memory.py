@@ -143,6 +143,35 @@ class NodesTest(SlurmTest):
                 kept = await self.sent_unchecked(transfer_memory=1024)
                 self.assertEqual(USUAL, kept)
 
+    async def test_a_shard_asks_for_a_node_of_its_own_only_if_its_tasks_have_memory_there(
+        self,
+    ) -> None:
+        for megabytes, asked, expected in (
+            (4000, {"memory_per_cpu": 1000, "tasks": 4}, {"memory_per_node": 4000}),
+            (3500, {"memory_per_cpu": 1000, "tasks": 4}, {"memory_per_cpu": 1000}),
+            (3500, {"memory_per_cpu": 1000, "tasks": 2, "cpus_per_task": 2}, None),
+            (
+                3500,
+                {"memory_per_cpu": 1000, "tasks": 4, "nodes": [2, 2]},
+                {"memory_per_node": 1000},
+            ),
+            (3500, {"memory_per_node": 3500, "tasks": 4}, {"memory_per_node": 3500}),
+        ):
+            with self.subTest(megabytes=megabytes, asked=asked):
+                self.client = Nodes(megabytes, megabytes)
+                executor = self.make(shards=2)
+                settings = asked | {"partition": "short"}
+                [started] = await executor.start([a_job("j1", settings=settings)])
+                self.assertIsNone(started.error)
+                await executor.close()
+                array, last = (one.properties for one in self.client.submissions)
+                sent = {name: value for name, value in array.items() if name in MEMORY}
+                own = {name: value for name, value in asked.items() if name in MEMORY}
+                self.assertEqual(expected or own, sent)
+                is_exclusive = megabytes == 4000 or "nodes" in asked or "memory_per_node" in asked
+                self.assertEqual("true" if is_exclusive else None, array.get("exclusive"))
+                self.assertEqual(own, {k: v for k, v in last.items() if k in MEMORY})
+
     async def test_the_partitions_of_the_job_decide(self) -> None:
         first, second = "short", "dev"
         both = f"{first},{second}"

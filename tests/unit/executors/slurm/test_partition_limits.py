@@ -40,6 +40,9 @@ BY_NODES = frozenset(
         *("minimum_cpus_per_node=9", "tasks_per_node=9", "gres=gpu:1"),
         *("memory_per_node=64001", "memory_per_cpu=64001"),
         *("memory_per_cpu=8001,cpus_per_task=8", "memory_per_cpu=8001,tasks_per_node=8"),
+        *("exclusive=true,memory_per_cpu=8001", "partition=cpus,exclusive=true"),
+        "partition=memory,exclusive=true,memory_per_cpu=1251",
+        *("nodes=[1, 1],tasks=8,memory_per_cpu=8001", "tasks_per_node=3,cpus_per_task=3"),
     }
 )
 """What only nodes tell; v0.0.36 does not say which partition a node belongs to."""
