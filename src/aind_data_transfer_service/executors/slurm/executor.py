@@ -414,10 +414,13 @@ class SlurmExecutor:
     async def _find(self, job_id: str, listed: Listed) -> Started:
         """Look for one job; shards without a last job are cancelled."""
         number = self._known.get(job_id)
-        if number is None:
-            number = await self._files.read(partial(self._folder.claim, job_id))
-        if number is not None:
-            return self._started(job_id, number)
+        try:
+            if number is None:
+                number = await self._files.read(partial(self._folder.claim, job_id))
+            if number is not None:
+                return self._started(job_id, number)
+        except ExecutorError as error:  # the other jobs are none the worse for it
+            return Started(job_id, error=str(error), again=True, in_doubt=True)
         array, now = shards_id(job_id), self._clock()
         if shards := [task for task in listed.get(array, []) if not task.has_ended]:
             await self._arrays.end(shards)
@@ -425,9 +428,29 @@ class SlurmExecutor:
         if shards or now < due or {job_id, array} & self._under_way.keys():
             reason = "whether the cluster has the job shows in a moment"
             return Started(job_id, error=reason, again=True, in_doubt=True)
+        if found := await self._find_signs(job_id):
+            return found
         for one in (job_id, array):
+            self._identity.note_unsent(one)
             _remember(self._withdrawn, one, None)
         return Started(job_id, error=CANCELLED_BEFORE)
+
+    async def _find_signs(self, job_id: str) -> Started | None:
+        """Say of a job that Slurm does not list if it ran, or may be there; None if it is not.
+
+        Jobs that report themselves may use a folder of logs that the service never sees.
+        """
+        if job := self._identity.possible(job_id):
+            name = redact(job.name)
+            reason = _UNCLEAR.format(number=job.job_id, name=name, action=_NOT_CANCELLED)
+            return Started(job_id, error=reason, again=True, in_doubt=True)
+        try:
+            if await self._files.read(partial(self._folder.has_begun, job_id)):
+                return self._started(job_id, 0)  # how it ended shows in its files
+        except ExecutorError as error:
+            if not self._brings_events:
+                return Started(job_id, error=str(error), again=True, in_doubt=True)
+        return None
 
     async def cancel(self, ref: str) -> None:
         """Cancel a job."""
@@ -699,6 +722,7 @@ class SlurmExecutor:
         self._others = self._picked.among(found)
         for job_id, jobs in listed.items():
             self._lost.pop(job_id, None)
+            self._inherited.discard(job_id)
             numbers = {array_number(job) for job in jobs}
             if len(numbers) > 1 or self._known.get(job_id) not in numbers:
                 _remember(self._known, job_id, min(numbers))
@@ -934,6 +958,8 @@ class SlurmExecutor:
     def _unsent(self, spec: JobSpec, halt: "_Halt", error: ExecutorError) -> Started:
         """Say what becomes of a job that got no number."""
         job_id, reason = spec.job_id, str(error)
+        if not isinstance(error, AnswerLost):
+            self._identity.note_unsent(job_id)
         if isinstance(error, Refused) and not isinstance(error, Busy):
             self._backoff.forget(job_id)
             return Started(job_id, error=reason, answer=error.answer)

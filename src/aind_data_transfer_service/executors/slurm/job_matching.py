@@ -108,6 +108,12 @@ class Identity:
         elif not record.number:
             self._by_name.setdefault(record.name, set()).add(job_id)
 
+    def note_unsent(self, job_id: str) -> None:
+        """Note that a job was surely not taken, so that none is recognised as it by its name."""
+        if (record := self._records.get(job_id)) and not record.number:
+            self._forget_name(job_id, record)
+            self._possible.pop(job_id, None)
+
     def clear(self) -> None:
         """Forget everything: another process may give jobs other numbers."""
         memories: tuple[dict[Any, Any], ...] = (

@@ -41,8 +41,9 @@ _ASKED_AT_ONCE = 16
 """Of how many jobs the service's record is asked at a time."""
 _UNCERTAIN = (
     "the cluster's answer was lost, and whether the job ran cannot be found out now, so it is not "
-    "submitted again: {}; if it surely never ran, cancel it and submit it again"
+    "submitted again: {}"
 )
+_CANCEL = "; if the job surely never ran, cancel it and submit it again"
 _EMPTY = (
     "{} has no file of any job, so its drive may not be mounted; mount it, or correct "
     "HPC_LOGGING_DIRECTORY"
@@ -227,7 +228,8 @@ class FreshJobs:
             raise ExecutorError(_UNCERTAIN.format(obstacle))
         is_sure = past is not None or (reports and has_listened) or self._was_sent_lately(spec)
         if (obstacle or is_empty) and not is_sure:
-            raise ExecutorError(_UNCERTAIN.format(obstacle or _EMPTY.format(self._folder.path)))
+            obstacle = obstacle or _EMPTY.format(self._folder.path)
+            raise ExecutorError(_UNCERTAIN.format(obstacle) + _CANCEL)
         return None
 
     async def _has_reported(self, spec: JobSpec) -> bool:

@@ -15,7 +15,7 @@ from aind_data_transfer_service.executors.base import RunState, Started
 from aind_data_transfer_service.executors.callback_tokens import Callbacks
 from aind_data_transfer_service.executors.slurm import recent_submissions
 from aind_data_transfer_service.executors.slurm.job_matching import Identity
-from aind_data_transfer_service.slurmrest.errors import Unreachable
+from aind_data_transfer_service.slurmrest.errors import Refused, Unreachable
 from aind_data_transfer_service.slurmrest.models import SlurmJob
 from tests.support.transfer import as_an_ordinary_user
 from tests.unit.executors.slurm.test_executor import LOST, SlurmTest, a_job
@@ -194,6 +194,32 @@ class DoubtTest(SlurmTest):
         [started] = await self.executor.start([self.job()])
         self.assertEqual("101:j1", started.ref)
 
+    async def find(self, **values) -> Started:
+        """Start the service again, and look for the job, which a user has cancelled."""
+        self.executor = self.make(**({"settle": 0} | values))
+        await self.executor.open(["j1"])
+        [found] = await self.executor.find(["j1"])
+        return found
+
+    async def test_a_job_that_left_files_was_not_cancelled_before_it_was_sent(self):
+        (self.folder / "j1.out").touch()
+        self.assertEqual("0:j1", (await self.find()).ref)
+
+    async def test_a_cancelled_job_is_in_doubt_while_its_files_cannot_be_looked_for(self):
+        self.assertTrue((await self.find(logging_directory="/nowhere/logs")).in_doubt)
+        logs = {"logging_directory": "/nowhere/logs", "callbacks": self.callbacks}
+        self.assertFalse((await self.find(**logs)).in_doubt)
+        self.assertFalse((await self.find()).in_doubt)
+
+    async def test_a_claim_that_cannot_be_read_keeps_no_other_job_from_being_cancelled(self):
+        self.leave_files("j1")
+        (self.folder / "j1.claim").chmod(0)
+        self.folder.chmod(0o755)
+        self.executor = self.make(settle=0)
+        with as_an_ordinary_user():
+            found = await self.executor.find(["j1", "j2"])
+        self.assertEqual([True, False], [one.in_doubt for one in found])
+
 
 class TwiceTest(SlurmTest):
     """A job that Slurm has twice, and a folder that does not say which of them does the work."""
@@ -286,6 +312,27 @@ class NamesakesTest(SlurmTest):
         [started] = await self.executor.start([job])
         self.assertEqual("102:j2", started.ref)
 
+    async def test_a_cancelled_job_is_in_doubt_while_one_is_listed_that_may_be_it(self):
+        self.executor = self.make(settle=0)
+        earlier = datetime.now(UTC) - timedelta(seconds=60)
+        self.client.rewrites = CHANGED | {"submitted": earlier}
+        await self.submit("j2", LOST)
+        [found] = await self.executor.find(["j2"])
+        self.assertTrue(found.in_doubt)
+        self.assertIn("it is not cancelled", found.error)
+        self.client.listed.clear()
+        [found] = await self.executor.find(["j2"])
+        self.assertFalse(found.in_doubt)
+
+    async def test_one_that_was_refused_is_not_taken_for_the_next_of_its_name(self):
+        self.executor = self.make(settle=60)
+        self.client.faults = [Refused("Invalid account")]
+        [refused] = await self.executor.start([self.job("j1")])
+        self.assertIsNotNone(refused.error)
+        self.client.submissions.append(None)  # so that numbers go on
+        started = await self.submit("j2", LOST)
+        self.assertEqual("102:j2", started.ref)
+
     async def test_one_that_the_record_names_is_not_taken_and_holds_up_nothing(self):
         for past in (0, 60):
             with self.subTest(past=past):
@@ -314,8 +361,9 @@ class NamesakesTest(SlurmTest):
     async def test_of_two_in_doubt_none_is_sent_again_until_a_claim_tells_which_is_which(self):
         jobs = [self.job("j1"), self.job("j2")]
         self.executor = self.make(settle=60)
-        self.client.faults = [LOST, LOST]
-        await self.executor.start(jobs)
+        for job in jobs:
+            self.client.faults = [LOST]
+            await self.executor.start([job])
         found = await self.start_again(*jobs)
         self.assertEqual([True, True], [one.in_doubt for one in found])
         (self.folder / "j2.claim").write_text("102")
