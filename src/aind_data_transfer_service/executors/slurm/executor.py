@@ -717,7 +717,7 @@ class SlurmExecutor:
 
     async def _take(self, found: Sequence[SlurmJob]) -> dict[str, list[SlurmJob]]:
         """Remember our jobs of a list, by our own ids."""
-        listed, found = self._identity.sort(found)
+        listed, found = self._identity.sort(found, self._listing.is_complete)
         self._unclear = self._identity.unclear(found, listed)
         self._others = self._picked.among(found)
         for job_id, jobs in listed.items():

@@ -126,10 +126,20 @@ class Identity:
             memory.clear()
         self._user_id = None
 
-    def sort(self, found: Iterable[SlurmJob]) -> tuple[dict[str, list[SlurmJob]], list[SlurmJob]]:
+    def sort(
+        self, found: Iterable[SlurmJob], is_complete: bool = True
+    ) -> tuple[dict[str, list[SlurmJob]], list[SlurmJob]]:
         """Return our jobs by our own ids, and all jobs. In both, ours have our mark as comment.
 
         A job that has nothing but the paths of one of ours counts if the latter is not listed.
+
+        Parameters
+        ----------
+        found : iterable of SlurmJob
+            What Slurm lists.
+        is_complete : bool
+            Whether that is all; else no job is recognised by its name, since a newer one may be
+            missing.
         """
         listed: dict[str, list[SlurmJob]] = {}
         spare: dict[str, list[SlurmJob]] = {}
@@ -143,9 +153,10 @@ class Identity:
                 rest.append(job)
         for job_id, jobs in spare.items():
             (rest if job_id in listed else listed.setdefault(job_id, [])).extend(jobs)
-        for job_id, job in self._match_names(rest, listed).items():
-            listed[job_id] = [job]
-            rest.remove(job)
+        if is_complete:
+            for job_id, named in self._match_names(rest, listed).items():
+                listed[job_id] = [named]
+                rest = [job for job in rest if job is not named]
         for job_id, jobs in listed.items():
             if len(jobs) > 1:
                 ours = without_copies(jobs, self._record(job_id).number)

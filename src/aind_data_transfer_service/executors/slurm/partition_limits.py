@@ -190,7 +190,7 @@ def exclusive_memory(properties: Mapping[str, Any]) -> int | None:
     cpus = cpus_per_node(properties)
     if not properties.get("nodes"):
         cpus = max(cpus, properties.get("cpus_per_task", 1) * properties.get("tasks", 1))
-    return per_cpu * cpus
+    return int(per_cpu) * cpus
 
 
 def _has_memory(megabytes: int, partition: SlurmPartition, cluster: ClusterLimits) -> bool:

@@ -414,6 +414,25 @@ class OrderTest(TestCase):
         near = newest is not None and newest.submitted >= self.RECORDED - timedelta(seconds=120)
         self.assertEqual(near and not is_ours, identity.possible("j1") is not None)
 
+    def test_a_list_that_is_not_complete_decides_nothing(self):
+        identity = Identity("/logs", "svc")
+        sent = {"name": "n", "standard_out": "/a-%j", "standard_error": "/b-%j"}
+        identity.note_sent("j1", sent, self.RECORDED)
+        paths = {"standard_output": "/a-9", "standard_error": "/b-9"}
+        old = SlurmJob(9, "RUNNING", name="n", submitted=self.RECORDED - timedelta(60), **paths)
+        near = replace(old, submitted=self.RECORDED - timedelta(seconds=9))
+        new = replace(old, submitted=self.RECORDED)
+        for job, is_complete, is_possible in (
+            (new, False, False),
+            (near, True, True),
+            (old, False, True),
+            (old, True, False),
+        ):
+            listed, others = identity.sort([job], is_complete)
+            self.assertEqual(({}, [job]), (listed, others))
+            self.assertEqual(is_possible, identity.possible("j1") is not None)
+        self.assertEqual(["j1"], list(identity.sort([new])[0]))
+
     def test_all_orders_of_three(self):
         numbers = (101, 102, 103)
         for order in itertools.permutations(numbers):
