@@ -375,6 +375,25 @@ class FollowingTest(ManagerTest):
                 self.executor.tell(job_id, RunState.COMPLETED)
             await self.until(ids[-1], JobState.COMPLETED)
 
+    async def test_jobs_of_which_the_executor_knows_nothing_yet_stay_as_they_were(self):
+        told, untold = await self.submit(), await self.submit(subject_id="2")
+        for job_id in (told, untold):
+            self.executor.tell(job_id, RunState.RUNNING, node="n1")
+            await self.until(job_id, JobState.RUNNING)
+        statuses = self.executor.statuses
+
+        async def answer(refs):
+            found = await statuses(refs)
+            return {ref: status for ref, status in found.items() if ref != f"ref-{untold}"}
+
+        self.executor.statuses = answer
+        for job_id in (told, untold):
+            self.executor.tell(job_id, RunState.FAILED, exit_code=3, decisive=True)
+        await self.until(told, JobState.FAILED)
+        self.assertEqual(JobState.RUNNING, (await self.manager.get(untold)).state)
+        self.executor.statuses = statuses
+        await self.until(untold, JobState.FAILED)
+
     async def test_a_job_is_followed_to_its_end(self):
         job_id = await self.submit()
         self.executor.tell(job_id, RunState.RUNNING, started_at=NOON)

@@ -21,8 +21,8 @@ SECONDS_PER_READ = 0.00125
 """CPU time of slurmrestd for one job: 1.1 ms with Slurm 24.11, 1.3 ms with 26.05."""
 SECONDS_PER_STATE = 0.00001
 """CPU time of slurmrestd for each job in a list of states."""
-_REVIEW_SHARE = 0.02
-"""How much of the time slurmrestd may spend on jobs whose state is unchanged."""
+_REVIEW_SHARE = 0.0125
+"""How much of the time slurmrestd may spend on jobs whose state is unchanged: 10 in a second."""
 _LONGEST_UPDATE = 5.0
 """Seconds in which an update begins to ask for jobs: Slurm may limit the rate of requests."""
 
@@ -80,17 +80,15 @@ class JobCache:
     async def complete(self, states: JobStates) -> int:
         """Read every job that is new or whose state has changed, and return how many."""
         async with self._turn:
-            numbers = self._sort(states, ())
-            await self._read(numbers, float("inf"))
-            return len(numbers)
+            return await self._read(self._sort(states, ()), float("inf"))
 
     async def update(self, states: JobStates, first: Collection[int] = ()) -> int:
         """Read some of the jobs, and return how many.
 
         Those whose state has changed are read before those that were never read, and among the
-        latter the numbers in `first`, then the newest. What is left of the time is for the jobs
-        that were read least recently: requeued twice between two updates, or with another reason,
-        comment or limit, a job may have the same state.
+        latter the numbers in `first`, then those that do not wait, then the newest. What is left of
+        the time is for the jobs that were read least recently: with another reason, comment or
+        limit, or if it was requeued and began between two updates, a job has the same state.
         """
         async with self._turn:
             now = self._clock()
@@ -99,8 +97,7 @@ class JobCache:
                 review = _REVIEW_SHARE / SECONDS_PER_READ * (now - self._updated_at)
                 numbers += self._oldest(min(int(review), MOST_READ - len(numbers)), set(numbers))
             self._updated_at = now
-            await self._read(numbers, now + _LONGEST_UPDATE)
-            return len(numbers)
+            return await self._read(numbers, now + _LONGEST_UPDATE)
 
     def note(self, number: int, jobs: Sequence[SlurmJob]) -> None:
         """Note how a job, or the tasks of an array, are now."""
@@ -131,7 +128,12 @@ class JobCache:
         unread = states.keys() - self._entries.keys()
         self.is_complete = not unread
         wanted = unread.intersection(first)
-        return changed + sorted(wanted, reverse=True) + sorted(unread - wanted, reverse=True)
+
+        def urgency(number: int) -> tuple[bool, bool, int]:
+            """Return what sorts the most urgent first."""
+            return number not in wanted, _waits(states[number]), -number
+
+        return changed + sorted(unread, key=urgency)
 
     def _oldest(self, count: int, without: Collection[int]) -> list[int]:
         """Return the numbers of live jobs that were read least recently."""
@@ -142,14 +144,19 @@ class JobCache:
         )
         return heapq.nsmallest(count, live, lambda number: self._entries[number].read_at)
 
-    async def _read(self, numbers: Iterable[int], end: float) -> None:
-        """Read jobs, several at a time, until a time; what was read before an error is kept."""
-        left = iter(numbers)
+    async def _read(self, numbers: Iterable[int], end: float) -> int:
+        """Read jobs, several at a time, until a time, and return how many were read.
+
+        What was read before an error is kept.
+        """
+        left, count = iter(numbers), 0
 
         async def work() -> None:
+            nonlocal count
             for number in left:
                 if self._clock() > end:
                     return
+                count += 1
                 self._put(number, self._states[number], await self._client.tasks(number))
 
         try:
@@ -160,6 +167,7 @@ class JobCache:
             raise errors.exceptions[0] from None
         finally:
             self.is_complete = not self._states.keys() - self._entries.keys()
+        return count
 
     def _put(self, number: int, states: frozenset[str], jobs: Sequence[SlurmJob]) -> None:
         """Remember what was read under a number.
@@ -185,3 +193,8 @@ class JobCache:
     def _may_be_ours(self, job: SlurmJob) -> bool:
         """Return whether a job is our user's or has a comment, as the lists of the client do."""
         return bool(job.comment) or not self._username or job.user in ("", self._username)
+
+
+def _waits(states: frozenset[str]) -> bool:
+    """Return whether nothing of a job or array has begun or ended."""
+    return all(state.endswith(" PENDING") for state in states)

@@ -69,9 +69,11 @@ _STATES = {
 """Slurm's states of jobs, by what slurmstepd writes after `DUE TO` into the output of one that it
 stops."""
 _STOP_LINE = re.compile(
-    rb"^slurmstepd\S*: error: \*\*\* JOB ([0-9]{1,18}) ON (\S+) (.+) \*\*\*", re.MULTILINE
+    rb"^(?:slurmstepd\S*:|\[[0-9T:.-]+\]) error: \*\*\* JOB ([0-9]{1,18}) ON (\S+) (.+) \*\*\*",
+    re.MULTILINE,
 )
-"""What slurmstepd writes as it stops a job; of a step that `srun` started it writes `STEP`."""
+"""What slurmstepd writes as it stops a job; of a step that `srun` started it writes `STEP`. Slurm
+26.05 begins the line with a time instead of a name."""
 _CANCELLED = re.compile(rb"CANCELLED AT \S+(?: DUE TO ([A-Z ]+)(?:,.*)?)?")
 _LAST_OUTPUT = 8192
 _LONGEST_NUMBER = 32

@@ -114,7 +114,10 @@ class FakeClient:
             raise self.down
         if not self.lists_states:
             return None
-        return {number: frozenset({job.state, *job.flags}) for number, job in self.listed.items()}
+        return {
+            number: frozenset({" ".join([str(number), job.state, *sorted(job.flags)])})
+            for number, job in self.listed.items()
+        }
 
     async def jobs(self, updated_since=None) -> list[SlurmJob]:
         """List the jobs."""
@@ -510,13 +513,14 @@ class FollowingTest(SlurmTest):
                 (RunState.TIMEOUT, "stopped at its time limit"),
             ),
         ):
-            with self.subTest(lines):
-                said = "".join(f"slurmstepd: error: *** {line} ***\n" for line in lines)
-                (self.folder / "j1.claim").write_text("55")
-                (self.folder / "j1.err").write_text(said)
-                status = await self.status("55:j1")
-                self.assertEqual(state, status.state)
-                self.assertIn(reason, status.reason)
+            for start in ("slurmstepd:", "[2026-01-02T03:04:05.010]"):  # Slurm 22.05, 26.05
+                with self.subTest(lines, start=start):
+                    said = "".join(f"{start} error: *** {line} ***\n" for line in lines)
+                    (self.folder / "j1.claim").write_text("55")
+                    (self.folder / "j1.err").write_text(said)
+                    status = await self.status("55:j1")
+                    self.assertEqual(state, status.state)
+                    self.assertIn(reason, status.reason)
 
     async def test_a_forgotten_job_that_a_user_cancelled_is_cancelled(self):
         for name, text in (("claim", "55"), ("cancel", "")):
