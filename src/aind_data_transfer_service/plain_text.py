@@ -288,8 +288,51 @@ def listed(names: Sequence[str], limit: int = 10, separator: str = "; ") -> str:
     separator : str
         What stands between two of them.
     """
-    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return separator.join(names[:limit]) + more
+    rest = f" and {more(len(names) - limit)}" if len(names) > limit else ""
+    return separator.join(names[:limit]) + rest
+
+
+def first_lines(lines: Sequence[str], limit: int, noun: str, count: int | None = None) -> list[str]:
+    """Return the first of many lines, and a line that counts the others.
+
+    Parameters
+    ----------
+    lines : Sequence of str
+        All of them, or at least the first `limit`.
+    limit : int
+        How many are returned.
+    noun : str
+        What a line is, in the plural: `errors`.
+    count : int, optional
+        How many lines there are, if `lines` are not all of them.
+
+    Examples
+    --------
+    >>> first_lines(["a", "b", "c"], 2, "errors", 1_003)
+    ['a', 'b', '1,001 more errors']
+    """
+    rest = (len(lines) if count is None else count) - len(lines[:limit])
+    return [*lines[:limit], *([more(rest, noun)] if rest > 0 else [])]
+
+
+def more(count: int, noun: str = "") -> str:
+    """Return how a list counts what it leaves out.
+
+    Parameters
+    ----------
+    count : int
+        How many are left out.
+    noun : str
+        What they are, in the plural; empty where the list itself says it.
+
+    Examples
+    --------
+    >>> more(1_105, "errors"), more(1, "broken links"), more(3)
+    ('1,105 more errors', '1 more broken link', '3 more')
+    """
+    if count == 1:
+        noun = noun.removesuffix("s")
+    return f"{count:,} more {noun}".rstrip()
 
 
 def shown(name: str) -> str:

@@ -11,7 +11,7 @@ from aind_data_transfer_service.configs.error_messages import explain
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.configs.job_requests import parse_jobs
 from aind_data_transfer_service.jobs.json_text import read_object
-from aind_data_transfer_service.plain_text import wrong_character
+from aind_data_transfer_service.plain_text import first_lines, listed, wrong_character
 from tests.unit.configs.builders import job, read_csv, read_xlsx, row
 
 REFUSED = {
@@ -241,6 +241,21 @@ class Fields(unittest.TestCase):
         configs, [error] = parse_jobs([json.dumps(job(platform=platform))])
         self.assertEqual([], configs)
         self.assertIn("job 1", error)
+
+
+class CutLists(unittest.TestCase):
+    """Lists of which only the first entries are shown: one wording for what is left out."""
+
+    def test_on_one_line(self):
+        self.assertEqual("a; b", listed(["a", "b"], 2))
+        self.assertEqual("a; b and 1 more", listed(["a", "b", "c"], 2))
+        self.assertEqual("a and 1,200 more", listed(["a"] * 1201, 1, ", "))
+
+    def test_a_line_each(self):
+        self.assertEqual(["a", "b"], first_lines(["a", "b"], 2, "jobs"))
+        self.assertEqual(["a", "1 more broken link"], first_lines(["a", "b"], 1, "broken links"))
+        self.assertEqual(["a", "1,204 more jobs"], first_lines(["a"], 1, "jobs", 1205))
+        self.assertEqual(["2 more jobs"], first_lines([], 5, "jobs", 2))
 
 
 class Ends(unittest.TestCase):

@@ -8,6 +8,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from aind_data_transfer_service.configs.deprecated_fields import REFUSED, REPLACED
 from aind_data_transfer_service.configs.validators import MAX_MODALITIES, MISSING
 from aind_data_transfer_service.configs.vocabulary import nearest, quoted
+from aind_data_transfer_service.plain_text import more
 
 Location = tuple[int | str, ...]
 
@@ -56,7 +57,7 @@ def reworded(
         for details in found[:most]
     ]
     if len(found) > most:
-        words = f"{len(found) - most:,} more errors"
+        words = more(len(found) - most, "errors")
         kind = PydanticCustomError(_REWORDED, "{words}", {"words": words})
         lines.append(InitErrorDetails(type=kind, loc=(), input=None))
     return ValidationError.from_exception_data(error.title, lines)
@@ -74,7 +75,7 @@ def first_errors(texts: Sequence[str], noun: str = "errors", most: int = MOST_ER
     """
     if len(texts) <= most + 1:  # one of them may be a number of others already
         return list(map(_cut, texts))
-    return [*map(_cut, texts[:most]), f"{len(texts) - most:,} more {noun}"]
+    return [*map(_cut, texts[:most]), more(len(texts) - most, noun)]
 
 
 def _cut(text: str) -> str:
@@ -94,33 +95,6 @@ def explain(error: ValidationError) -> list[str]:
         place = dotted(location)
         lines.append(f"{place}: {words}" if place else words)
     return lines
-
-
-def first_and_count(lines: Sequence[str], count: int, noun: str, limit: int) -> list[str]:
-    """List the first lines, and how many more there are.
-
-    Parameters
-    ----------
-    lines : Sequence[str]
-        At least the first `limit` lines, if there are so many.
-    count : int
-        How many lines there are in all.
-    noun : str
-        What a line is: `errors`.
-    limit : int
-        How many are listed.
-
-    Examples
-    --------
-    >>> first_and_count(["a", "b", "c"], 1_003, "errors", 2)
-    ['a', 'b', '1,001 more errors are not listed; correct the listed ones first']
-    """
-    listed = list(lines[:limit])
-    if count > len(listed):
-        listed.append(
-            f"{count - len(listed):,} more {noun} are not listed; correct the listed ones first"
-        )
-    return listed
 
 
 def dotted(location: Sequence[int | str]) -> str:

@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from aind_data_transfer_service.configs.error_messages import first_and_count
 from aind_data_transfer_service.configs.limits import MAX_ERRORS
 from aind_data_transfer_service.errors import (
     ExecutorError,
@@ -75,6 +74,7 @@ from aind_data_transfer_service.jobs.validation.requests import (
 )
 from aind_data_transfer_service.jobs.validation.results import CheckResult, ToCheck
 from aind_data_transfer_service.notifications.notifier import Notifier
+from aind_data_transfer_service.plain_text import first_lines
 from aind_data_transfer_service.redaction import redact, redact_all
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.spreadsheets.worker import ReadReply
@@ -706,8 +706,8 @@ def _file_validation(read: ReadReply, found: CheckResult) -> FileValidation:
     good = [job for job in read.jobs if f"row {job.row}" not in found.errors]
     return FileValidation(
         jobs=[job.text for job in good],
-        errors=first_and_count([*read.errors, *errors], count, "errors", MAX_ERRORS),
-        warnings=first_and_count(warnings, len(warnings), "warnings", MAX_ERRORS),
+        errors=first_lines([*read.errors, *errors], MAX_ERRORS, "errors", count),
+        warnings=first_lines(warnings, MAX_ERRORS, "warnings"),
         rows=[job.row for job in good],
         assets=[job.s3_prefix for job in good],
         error_count=count,

@@ -28,6 +28,7 @@ from aind_data_transfer_service.metadata.validation import (
     problems_of,
     status_of,
 )
+from aind_data_transfer_service.plain_text import listed
 
 COMPOSED = "composed here"
 """The source of documents that the job itself writes."""
@@ -306,8 +307,7 @@ def check_processing(earlier: Document) -> None:
         if not isinstance(one, Mapping)
     ]
     if odd:
-        more = f"; and {len(odd) - MOST_PROBLEMS} more" if len(odd) > MOST_PROBLEMS else ""
-        raise MetadataError(f"{earlier.source}: {'; '.join(odd[:MOST_PROBLEMS])}{more}")
+        raise MetadataError(f"{earlier.source}: {listed(odd, MOST_PROBLEMS)}")
 
 
 def record(

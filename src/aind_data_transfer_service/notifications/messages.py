@@ -10,6 +10,7 @@ from aind_data_transfer_service.formatting import duration, number, size
 from aind_data_transfer_service.jobs.models import Job
 from aind_data_transfer_service.jobs.notification_events import Occasion
 from aind_data_transfer_service.jobs.states import JobState
+from aind_data_transfer_service.plain_text import more
 
 _HEADLINES = {
     JobState.COMPLETED: "The asset has arrived and is verified.",
@@ -148,8 +149,8 @@ def compose_digest(
         ("Submitted", _moment(first.submitted_at, zone)),
     ]
     facts += [(f"Job {place}", _in_digest(*one)) for place, one in enumerate(told, start=1)]
-    if (more := total - len(told)) > 0:
-        facts.append(("More", f"and {number(more)} more"))
+    if (others := total - len(told)) > 0:
+        facts.append(("More", more(others, "jobs")))
     states = ", ".join(one.value for one in counts)
     return Message(
         occasion=occasion,

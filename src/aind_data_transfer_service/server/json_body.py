@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from aind_data_transfer_service.configs.error_messages import MOST_ERRORS
 from aind_data_transfer_service.configs.limits import MAX_JOBS
+from aind_data_transfer_service.plain_text import more
 from aind_data_transfer_service.server.responses import failure
 
 MOST_LEVELS = 32
@@ -247,8 +248,8 @@ def _refused(kind: str, words: str, place: int | None = None) -> RequestValidati
     )
 
 
-def _count(more: int) -> list[Any]:
+def _count(count: int) -> list[Any]:
     """Say how many errors are not listed."""
-    if not more:
+    if not count:
         return []
-    return [{"type": "over_limit", "loc": ("body",), "msg": f"{more:,} more errors"}]
+    return [{"type": "over_limit", "loc": ("body",), "msg": more(count, "errors")}]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aind_data_transfer_service.configs.vocabulary import quoted
-from aind_data_transfer_service.plain_text import is_deeper
+from aind_data_transfer_service.plain_text import first_lines, is_deeper
 from aind_data_transfer_service.settings.base import SettingErrors
 
 MOST_LISTED = 20
@@ -30,9 +30,7 @@ def refuse(problems: Sequence[str], most: int = MOST_LISTED) -> None:
     """
     if not problems:
         return
-    more = len(problems) - most
-    count = [f"{more:,} further problems"] if more > 0 else []
-    raise SettingErrors([*problems[:most], *count])
+    raise SettingErrors(first_lines(problems, most, "problems"))
 
 
 def read_object(value: Any, example: str) -> tuple[dict[str, Any], list[str]]:

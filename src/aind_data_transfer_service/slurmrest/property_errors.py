@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aind_data_transfer_service.plain_text import listed
 from aind_data_transfer_service.redaction import on_a_line
 
 _LONGEST_VALUE, _MOST_NAMED = 80, 12
@@ -62,8 +63,7 @@ def describe_sent(errors: Any, numbers: frozenset[int] | set[int], sent: Mapping
     if not named and numbers & _PARSING:
         named = list(sent)
     shown = [f"{name} {_shown(sent[name])}" for name in named if name not in _NEVER_SHOWN]
-    more = ", …" if len(shown) > _MOST_NAMED else ""
-    return ", ".join(shown[:_MOST_NAMED]) + more
+    return listed(shown, _MOST_NAMED, ", ")
 
 
 def _texts(errors: Any) -> Iterator[str]:

@@ -22,6 +22,7 @@ from aind_data_transfer_service.configs.limits import (
 )
 from aind_data_transfer_service.configs.vocabulary import quoted, without_hints
 from aind_data_transfer_service.errors import SpreadsheetError
+from aind_data_transfer_service.plain_text import more
 from aind_data_transfer_service.spreadsheets import csv_reader, xlsx_reader
 from aind_data_transfer_service.spreadsheets.header import Header, count_known, read_header
 from aind_data_transfer_service.spreadsheets.row_parser import Draft
@@ -220,11 +221,8 @@ class _Reader:
                 )
                 break
         if self._read_paths > _MOST_READ_PATHS:
-            more = self._read_paths - _MOST_READ_PATHS
-            self._result.warnings.append(
-                f"{more:,} more paths of Windows were read as paths of the cluster; the rows show "
-                "the results"
-            )
+            others = more(self._read_paths - _MOST_READ_PATHS, "paths of Windows")
+            self._result.warnings.append(f"{others} read as paths of the cluster; see the rows")
         if header.errors:
             self._result.rows.clear()
         if end is not None:

@@ -540,7 +540,7 @@ class Settings(unittest.TestCase):
     def test_a_hundred_mistakes_are_counted(self) -> None:
         table = json.dumps({f"kind {number}": 1 for number in range(100)})
         lines = self.refused(METADATA_SOURCES=table)
-        self.assertEqual((21, "METADATA_SOURCES: 80 further problems"), (len(lines), lines[-1]))
+        self.assertEqual((21, "METADATA_SOURCES: 80 more problems"), (len(lines), lines[-1]))
 
     def test_two_different_policies_for_subjects_are_refused(self) -> None:
         table = {"METADATA_SOURCES": '{"subject": {"if_missing": "Warn"}}'}

@@ -124,7 +124,7 @@ class DigestTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(("40", "30", "10"), (facts["Jobs"], facts["FAILED"], facts["TIMEOUT"]))
         self.assertIn(jobs[0].name, facts["Job 1"])
         self.assertIn("no room", facts["Job 1"])
-        self.assertEqual("and 30 more", facts["More"])
+        self.assertEqual("30 more jobs", facts["More"])
         self.assertIn(jobs[9].name, self.box.letters[0].get_content())
         self.assertEqual(0, self.store.outbox.waiting())
 

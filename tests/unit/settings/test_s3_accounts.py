@@ -180,7 +180,7 @@ class Mistakes(unittest.TestCase):
 
     def test_so_many_mistakes_that_not_all_are_listed(self):
         _, problems = read({f"account {number}": [] for number in range(150)})
-        self.assertEqual((101, "S3_ACCOUNTS: 50 further problems"), (len(problems), problems[-1]))
+        self.assertEqual((101, "S3_ACCOUNTS: 50 more problems"), (len(problems), problems[-1]))
 
     def test_the_settings_of_one_account_of_earlier_releases_are_errors_that_name_this_one(self):
         keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")

@@ -132,11 +132,11 @@ class ExcludedTest(TransferTestCase):
 
     def test_many_are_counted(self):
         self.write("a.txt")
-        with patch.object(sample, "MOST", 3):
+        with patch.object(sample, "MOST_BYTES", 3 * len('"behavior/._0",')):
             for number in range(5):
                 self.write(f"._{number}")
             self.run_job(dry_run=True)
-            self.assertIn("  2 more are excluded by their names\n", self.printed.getvalue())
+            self.assertIn("  2 more excluded names\n", self.printed.getvalue())
             self.run_job()
         header = self.header()
         self.assertEqual([f"behavior/._{number}" for number in range(3)], header["excluded"])

@@ -29,7 +29,6 @@ from aind_data_transfer_service.errors import (
     VerificationError,
 )
 from aind_data_transfer_service.logging_config import StderrHandler
-from aind_data_transfer_service.plain_text import listed
 from aind_data_transfer_service.storage.base import AssetStore, BufferBody
 from aind_data_transfer_service.storage.layout import manifest_key
 from aind_data_transfer_service.storage.multipart import PartsUpload
@@ -114,9 +113,6 @@ class TestPlan(TransferTestCase):
                 Plan("p", "l", Series(parts), documents).check(None)
         parts = [files("behavior", "a", "b"), files("behavior1", "a", "b"), archive[:0]]
         Plan("p", "l", Series(parts), ["a", "processing.json"]).check(None)
-
-    def test_many_names_are_cut_short(self):
-        self.assertEqual(listed(["a", "b", "c"], 2), "a; b and 1 more")
 
 
 class TestUnfinishedUploads(unittest.TestCase):

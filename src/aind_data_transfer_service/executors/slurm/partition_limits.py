@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aind_data_transfer_service.executors.base import CappedLimits
+from aind_data_transfer_service.plain_text import listed
 from aind_data_transfer_service.slurmrest.models import SlurmNode
 from aind_data_transfer_service.slurmrest.partitions import SlurmPartition, SlurmQos
 
@@ -273,8 +274,8 @@ def _missing_gres(
     known = {name.casefold() for node in cluster.nodes for name in _gres_names(node.gres)}
     for name, resource in wanted:
         if resource.casefold() not in known:
-            listed = ", ".join(sorted(known)[:_NAMED]) or "none"
-            yield name, f'no node of this cluster has the resource "{resource}"; it has: {listed}'
+            names = listed(sorted(known), _NAMED, ", ") or "none"
+            yield name, f'no node of this cluster has the resource "{resource}"; it has: {names}'
 
 
 def _counted(text: str) -> list[str]:
@@ -307,8 +308,8 @@ def _unknown_qos(properties: Mapping[str, Any], cluster: ClusterLimits) -> Itera
     """Find a quality of service that slurmdbd does not have; not every cluster refuses it."""
     name, known = properties.get("qos"), [one.name for one in cluster.qos or ()]
     if name and known and name.casefold() not in map(str.casefold, known):
-        listed = ", ".join(sorted(known)[:_NAMED])
-        yield f'"{name}" is not a quality of service of this cluster; it has {listed}'
+        names = listed(sorted(known), _NAMED, ", ")
+        yield f'"{name}" is not a quality of service of this cluster; it has {names}'
 
 
 def _candidates(
@@ -346,10 +347,9 @@ def _alternate(partition: SlurmPartition, by_name: Mapping[str, SlurmPartition])
 
 def _missing(names: Sequence[str], place: Place, cluster: ClusterLimits) -> Iterator[str]:
     """Report partitions that do not exist."""
-    known = sorted(one.name for one in cluster.partitions)
-    listed = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
+    known = listed(sorted(one.name for one in cluster.partitions), _NAMED, ", ")
     for name in names:
-        text = f'"{name}" is not a partition of this cluster; use one of {listed}'
+        text = f'"{name}" is not a partition of this cluster; use one of {known}'
         yield f"{place('partition')}: {text}"
 
 
@@ -500,7 +500,7 @@ def _refused_qos(
         return
     allowed, denied = partition.allowed_qos, partition.denied_qos
     if allowed and name.casefold() not in allowed:
-        names = ", ".join(sorted(allowed)[:_NAMED])
+        names = listed(sorted(allowed), _NAMED, ", ")
         yield _Excess("qos", f'"{name}"', f"allows {names} (AllowQos)")
     elif not allowed and name.casefold() in denied:
         yield _Excess("qos", f'"{name}"', "does not allow it (DenyQos)")
@@ -546,12 +546,12 @@ def _sentences(
         for excess in excesses:
             by_name.setdefault(excess.name, {}).setdefault(label, excess)
     everywhere = {name: all_of for name, all_of in by_name.items() if len(all_of) == len(found)}
-    hint = f"; partitions that fit: {', '.join(fitting[:_NAMED])}" if fitting else ""
+    hint = f"; partitions that fit: {listed(fitting, _NAMED, ', ')}" if fitting else ""
     sentences = []
     for name, all_of in (everywhere or by_name).items():
         said = [f"partition {label} {one.allowed}" for label, one in all_of.items()]
         first = next(iter(all_of.values()))
-        sentences.append(f"{place(name)}: {first.found}; {', '.join(said[:_NAMED])}{hint}")
+        sentences.append(f"{place(name)}: {first.found}; {listed(said, _NAMED, ', ')}{hint}")
     return sentences
 
 
@@ -569,7 +569,7 @@ def _account_warnings(
     ]
     if len(refusing) == len(candidates):
         one = refusing[0]
-        names = ", ".join(sorted(one.allowed_accounts)[:_NAMED])
+        names = listed(sorted(one.allowed_accounts), _NAMED, ", ")
         why = f"lists {names} (AllowAccounts)" if names else "excludes it (DenyAccounts)"
         text = f'"{account}"; partition "{one.name}" {why}, so the job may wait for ever'
         yield f"{place('account')}: {text}"

@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.executors.base import ChecksJobs, ReadsFiles
 from aind_data_transfer_service.jobs.manager import JobManager
+from aind_data_transfer_service.plain_text import first_lines
 from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.server.dependencies import Figures, Manager
 from aind_data_transfer_service.server.responses import (
@@ -114,8 +115,7 @@ async def file_warnings(manager: JobManager) -> list[str]:
     if not isinstance(manager.executor, ReadsFiles):
         return []
     found = [redact(problem) for problem in await manager.executor.file_problems()]
-    more = len(found) - _MOST_WARNINGS
-    return found[:_MOST_WARNINGS] + ([f"and {more} more jobs"] if more > 0 else [])
+    return first_lines(found, _MOST_WARNINGS, "jobs")
 
 
 @router.get("/metrics", response_class=Response)

@@ -1,6 +1,6 @@
 // What the scripts of all pages share: asking the service, making elements, showing times.
 
-import { clock, inFull, when, zoneName } from "./format.js";
+import { clock, inFull, more, when, zoneName } from "./format.js";
 
 /** The folder that a proxy may serve us under. */
 export const ROOT = document.documentElement.dataset.root;
@@ -92,7 +92,7 @@ export function showTimes() {
 /** Show a message in a live region: title, a sentence of detail, a list, further elements. */
 export function tell(region, tone, title, { detail = "", list = [], extra = [] } = {}) {
   const shown = list.slice(0, 50);
-  if (list.length > shown.length) shown.push(`… and ${list.length - shown.length} more.`);
+  if (list.length > shown.length) shown.push(more(list.length - shown.length, "line", "lines"));
   const box = make("div", { "data-tone": tone }, make("p", { class: "message-title" }, title));
   if (detail) box.append(make("p", { class: "message-detail" }, detail));
   if (shown.length) box.append(make("ul", {}, ...shown.map((line) => make("li", {}, line))));

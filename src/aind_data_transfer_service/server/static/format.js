@@ -37,6 +37,9 @@ export function duration(seconds) {
 /** Write a number of things. */
 export const plural = (count, one, many) => `${number(count)} ${count === 1 ? one : many}`;
 
+/** Write how many things a list leaves out. */
+export const more = (count, one, many) => `${number(count)} more ${count === 1 ? one : many}`;
+
 /** Write how far a job is: bytes, files, rate, time left. */
 export function progressWords(job) {
   if (!job.files_total) return "";

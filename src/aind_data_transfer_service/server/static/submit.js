@@ -1,7 +1,7 @@
 // The submit page: a file is chosen or dropped, checked by the service, shown, and submitted.
 
 import { ask, make, post, Refusal, ROOT, say, tell } from "./common.js";
-import { plural, size } from "./format.js";
+import { more, plural, size } from "./format.js";
 
 const $ = (id) => document.getElementById(id);
 const ROWS_AT_ONCE = 200;
@@ -184,7 +184,7 @@ function notice(tone, title, lines) {
   const box = make("div", { class: "notice", "data-tone": tone }, make("h2", {}, title), list(lines.slice(0, 5)));
   if (lines.length > 5) {
     const rest = lines.slice(5, 500);
-    box.append(make("details", {}, make("summary", {}, `${lines.length - 5} more`), list(rest)));
+    box.append(make("details", {}, make("summary", {}, more(lines.length - 5, "line", "lines")), list(rest)));
   }
   return [box];
 }
@@ -272,7 +272,7 @@ const hpcJob = (text, settings) => ({
 function submitted(responses, warnings) {
   const link = (entry) => make("a", { href: `${ROOT}/jobs/${entry.job_id}` }, entry.name ?? String(entry.job_id));
   const links = responses.slice(0, 20).map((entry) => make("li", {}, link(entry)));
-  if (responses.length > 20) links.push(make("li", {}, `… and ${responses.length - 20} more.`));
+  if (responses.length > 20) links.push(make("li", {}, more(responses.length - 20, "job", "jobs")));
   tell(message, "good", "Successfuly submitted jobs", {
     detail: `${plural(responses.length, "job was", "jobs were")} accepted.`,
     list: warnings,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from aind_data_transfer_service.errors import DestinationError, RequestError, UploadError
-from aind_data_transfer_service.plain_text import shown
+from aind_data_transfer_service.plain_text import listed, shown
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.storage.base import AssetStore
 from aind_data_transfer_service.storage.open import open_store
@@ -75,8 +75,7 @@ def _clean(options: argparse.Namespace, settings: UploadSettings) -> None:
         jobs = settings.data_dir / "jobs"
         failed += _tell(str(jobs), leftovers.of_jobs(jobs), options)
     if failed:
-        more = f" (and {len(failed) - 1} more)" if failed[1:] else ""
-        raise DestinationError(f"{failed[0]}{more}")
+        raise DestinationError(listed(list(map(str, failed)), 1))
 
 
 def _tell(

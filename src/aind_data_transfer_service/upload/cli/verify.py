@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from aind_data_transfer_service.errors import ExitCode, RequestError, UploadError, VerificationError
-from aind_data_transfer_service.plain_text import shown
+from aind_data_transfer_service.plain_text import more, shown
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.upload.cli.runner import as_program
@@ -101,8 +101,8 @@ def _verify_all(options: argparse.Namespace, settings: UploadSettings) -> None:
             failed.append(VerificationError(f"{report.location} is not what was sent: {words[0]}"))
     if failed:
         gravest = max(failed, key=lambda error: error.exit_code)
-        more = f" (and {len(failed) - 1} more of {len(places)} assets)" if failed[1:] else ""
-        raise type(gravest)(f"{gravest}{more}")
+        rest = f" (and {more(len(failed) - 1)} of {len(places):,} assets)" if failed[1:] else ""
+        raise type(gravest)(f"{gravest}{rest}")
 
 
 def store_name(place: Place) -> str:

@@ -67,7 +67,7 @@ from aind_data_transfer_service.upload.manifest.manifest import (
 )
 from aind_data_transfer_service.upload.manifest.shard_records import unlike, write_record
 from aind_data_transfer_service.upload.plan.estimate import estimate
-from aind_data_transfer_service.upload.plan.items import FileItems, Item, items_of
+from aind_data_transfer_service.upload.plan.items import FileItems, Item, items_of, links_of
 from aind_data_transfer_service.upload.plan.plan import Picked, Plan, Series
 from aind_data_transfer_service.upload.plan.shards import Shard, places_of
 from aind_data_transfer_service.upload.resume.asset_lock import claim_asset
@@ -435,11 +435,12 @@ class UploadJob:
     ) -> Plan:
         """Decide for each modality what is sent."""
         parts: list[Sequence[Item]] = []
+        links: Sample[dict[str, str]] = Sample()
         for config, found in zip(self._config.modalities, scans):
             name = found.tree.folder
             with self._events.during(Step.MODALITY, f"{name} is planned") as figures:
                 chosen, warnings = items_of(
-                    found, config.modality.abbreviation, config.compress_raw_data
+                    found, config.modality.abbreviation, config.compress_raw_data, links
                 )
                 for warning in warnings:
                     self._events.warn(warning)
@@ -448,18 +449,20 @@ class UploadJob:
                 figures["message"] = f"{name}: {'as one zip' if zipped else 'as it is'}"
                 parts.append(chosen)
         excluded = Sample(f"metadata_dir/{shown(name)}" for name in folder.excluded)
-        for found in scans:
+        for found, part in zip(scans, parts):
             excluded.add(found.excluded)
+            if isinstance(part, FileItems):
+                links.add(links_of(found))
         names = {document.file_name for document in documents.values()}
         plan = Plan(
             self._prefix,
             self._location,
             Series(parts),
             sorted(names | {"processing.json", RECORD_NAME}),
-            [shown(name) for found in scans for name in found.empty_folders],
-            [shown(name) for found in scans for name in found.left_out],
+            Sample(shown(name) for found in scans for name in found.empty_folders),
+            Sample(shown(name) for found in scans for name in found.left_out),
             excluded,
-            Sample(line for found in scans for line in preflight.links_of(found)),
+            links,
             Sample([*_broken_links(scans), *folder.broken_links]),
         )
         plan.check(self._store.object_limit)
@@ -573,8 +576,8 @@ class UploadJob:
             "proof": READ_BACK if self._store.proves_by_reading else CHECKSUMS,
             "files": files,
             "bytes": size,
-            "empty_folders": plan.empty_folders,
-            "left_out": plan.left_out,
+            **plan.empty_folders.fields("empty_folders"),
+            **plan.left_out.fields("left_out"),
             **plan.excluded.fields("excluded"),
             **plan.links.fields("links"),
             **plan.broken_links.fields("broken_links"),

@@ -139,12 +139,6 @@ def _name_of(moment: datetime) -> str:
     return moment.isoformat()[:19]
 
 
-def links_of(found: Scan) -> Iterator[dict[str, str]]:
-    """Return the place of each link in the asset, and what it leads to."""
-    for name, target in sorted(found.tree.reader.links.items()):
-        yield {"path": shown(f"{found.tree.folder}/{name}"), "target": shown(target)}
-
-
 def link_targets(scans: Iterable[Scan]) -> Iterator[str]:
     """Return what links in the sources lead to."""
     return (target for found in scans for target in found.tree.reader.links.values())

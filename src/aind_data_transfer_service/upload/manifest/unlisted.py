@@ -1,9 +1,10 @@
 """Objects under an asset that are not of it, and stayed when it was published.
 
-The header of the manifest lists them, so that `verify` can tell them from what came later. Up to
-1,000 are listed each by path, size and ETag, in `left`. More are listed by their top folder, with
-one SHA-256 of all paths, sizes and ETags in it, in `left_folders`: an upload of other software may
-have any number of files, and the header is read whenever the state of the asset is asked for.
+The header of the manifest lists them, so that `verify` can tell them from what came later. Each is
+listed by path, size and ETag, in `left`, if there is room for all (`sample.MOST_BYTES`). Otherwise
+their top folders are listed, each with one SHA-256 of all paths, sizes and ETags in it, in
+`left_folders`: an upload of other software may have any number of files, and the header is read
+whenever the state of the asset is checked.
 """
 
 import hashlib
@@ -15,9 +16,8 @@ import msgspec
 
 from aind_data_transfer_service.plain_text import shown
 from aind_data_transfer_service.storage.s3.model import StoredObject, bare_etag, same_etag
+from aind_data_transfer_service.upload.source.sample import fits
 
-_MOST = 1000
-"""How many objects, or folders, are listed each."""
 _ROOT, _ALL = "./", "/"
 """What stands for objects that are in no folder, and for all objects if there are too many folders:
 neither can be the name of a folder, not even of the empty one that a key with `//` has."""
@@ -66,14 +66,13 @@ class Left(msgspec.Struct):
         objects = sorted(
             (_object(item.key[skip:], item) for item in stored), key=attrgetter("path")
         )
-        if len(objects) <= _MOST:
+        if fits(objects):
             return cls(objects)
         by_top: dict[str, list[LeftObject]] = {}
         for one in objects:
             by_top.setdefault(_top(one.path), []).append(one)
-        if len(by_top) > _MOST:
-            by_top = {_ALL: objects}
-        return cls([], [_folder(top, some) for top, some in by_top.items()])
+        folders = [_folder(top, some) for top, some in by_top.items()]
+        return cls([], folders if fits(folders) else [_folder(_ALL, objects)])
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of the header that say so: none if nothing stayed."""

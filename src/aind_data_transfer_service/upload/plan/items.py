@@ -18,6 +18,7 @@ from pathlib import PurePosixPath
 from aind_data_transfer_service.plain_text import shown
 from aind_data_transfer_service.upload.source.file_table import Files, SourceFile
 from aind_data_transfer_service.upload.source.reader import read_source, read_whole
+from aind_data_transfer_service.upload.source.sample import Sample
 from aind_data_transfer_service.upload.source.scan import Scan
 
 _READ_SIZE = 1 << 20
@@ -116,7 +117,7 @@ class ZipItem:
 
     @property
     def target(self) -> str:
-        """Its files may have many targets: the header of the manifest has them."""
+        """Its files may have many targets: the header of the manifest has all of them."""
         return ""
 
     @property
@@ -241,7 +242,15 @@ class FileItems(Sequence[Item]):
         return map(FileItem, self.files)
 
 
-def items_of(scan: Scan, abbreviation: str, compress: bool) -> tuple[Sequence[Item], list[str]]:
+def links_of(scan: Scan) -> Iterator[dict[str, str]]:
+    """Return the place of each link in the asset, and what it leads to."""
+    for name, target in sorted(scan.tree.reader.links.items()):
+        yield {"path": shown(f"{scan.tree.folder}/{name}"), "target": shown(target)}
+
+
+def items_of(
+    scan: Scan, abbreviation: str, compress: bool, zipped_links: Sample[dict[str, str]]
+) -> tuple[Sequence[Item], list[str]]:
     """Decide what is sent for a modality.
 
     Parameters
@@ -252,6 +261,9 @@ def items_of(scan: Scan, abbreviation: str, compress: bool) -> tuple[Sequence[It
         Which modality it is.
     compress : bool
         Whether the data were asked to be compressed.
+    zipped_links : Sample[dict[str, str]]
+        Receives the links in the source if it becomes a zip. All of them have to be listed, because
+        the manifest has one line for the zip and none for the files in it.
 
     Returns
     -------
@@ -262,23 +274,33 @@ def items_of(scan: Scan, abbreviation: str, compress: bool) -> tuple[Sequence[It
         warning = f"{scan.tree.folder}: ecephys data travel as they are, not compressed to Zarr"
         return FileItems(scan.files), [warning]
     if compress and scan.files:
-        problem = _zip_problem(scan.files)
+        links = Sample(links_of(scan))
+        problem = _zip_problem(scan.files, links, zipped_links)
         if problem is None:
+            zipped_links.add(links)
             return [ZipItem(f"{scan.tree.folder}/{scan.tree.folder}.zip", scan.files)], []
         return FileItems(scan.files), [f"{scan.tree.folder}: {problem}; they travel as they are"]
     return FileItems(scan.files), []
 
 
-def _zip_problem(files: Files) -> str | None:
-    """Tell why files cannot be one zip, if they cannot: it would take more memory than a job has.
+def _zip_problem(
+    files: Files, links: Sample[dict[str, str]], zipped_links: Sample[dict[str, str]]
+) -> str | None:
+    """Return why files cannot be one zip; None if they can.
 
-    A zip has a table of its files at its end, which is in memory until then; and an object of so
-    many bytes has parts so large that a few of them fill the memory.
+    It would take more memory than a job has: a zip has a table of its files at its end, which is in
+    memory until then; and an object of so many bytes has parts so large that a few of them fill the
+    memory. Or the manifest has no room for the targets of all links in it.
     """
     if len(files) > ZIP_FILES:
         return f"{len(files):,} files are too many for one zip ({ZIP_FILES:,} at most)"
     if files.size > ZIP_SIZE:
         return f"{files.size:,} bytes are too many for one zip ({ZIP_SIZE:,} at most)"
+    if not zipped_links.has_room_for(links):
+        return (
+            f"{links.total:,} links are too many for zips: the manifest has no room for the "
+            "targets of all of them"
+        )
     return None
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from aind_data_transfer_service.errors import SourceError
-from aind_data_transfer_service.plain_text import listed, shown
+from aind_data_transfer_service.plain_text import first_lines, listed, shown
 from aind_data_transfer_service.upload.plan.items import FileItems, Item, ZipItem
 from aind_data_transfer_service.upload.source.sample import Sample
 
@@ -134,8 +134,8 @@ class Plan:
     items: Series = field(default_factory=Series)
     documents: list[str] = field(default_factory=list)
     """Names of the metadata documents, at the root of the asset."""
-    empty_folders: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    empty_folders: Sample[str] = field(default_factory=Sample)
+    left_out: Sample[str] = field(default_factory=Sample)
     excluded: Sample[str] = field(default_factory=Sample)
     """Places of files and folders whose names are excluded."""
     links: Sample[dict[str, str]] = field(default_factory=Sample)
@@ -220,22 +220,11 @@ class Plan:
             yield f"  {item.key}  {item.source_size:,} bytes, {kind}"
         for name in self.documents:
             yield f"  {name}  document"
-        for name in self.empty_folders:
-            yield f"  {name}/  empty, left out"
-        for name in self.left_out:
-            yield f"  {name}  holds no data, left out"
-        for name in self.excluded.first:
-            yield f"  {name}  excluded by its name"
-        if self.excluded.others:
-            yield f"  {self.excluded.others:,} more are excluded by their names"
-        for link in self.links.first:
-            yield f"  {link['path']}  link to {link['target']}"
-        if self.links.others:
-            yield f"  {self.links.others:,} more links are followed"
-        for text in self.broken_links.first:
-            yield f"  left out: {text}"
-        if self.broken_links.others:
-            yield f"  {self.broken_links.others:,} more broken links are left out"
+        yield from _lines(self.empty_folders, "{}/  empty, left out", "empty folders")
+        yield from _lines(self.left_out, "{}  holds no data, left out", "files without data")
+        yield from _lines(self.excluded, "{}  excluded by its name", "excluded names")
+        yield from _lines(self.links, "{0[path]}  link to {0[target]}", "links")
+        yield from _lines(self.broken_links, "left out: {}", "broken links")
 
     def as_json(self) -> dict[str, Any]:
         """Write the plan for programs: all but the items, of which there may be a million."""
@@ -246,12 +235,18 @@ class Plan:
             "bytes": self.bytes_total,
             "objects": len(self.items) + len(self.documents),
             "documents": self.documents,
-            "empty_folders": self.empty_folders,
-            "left_out": self.left_out,
+            **self.empty_folders.fields("empty_folders"),
+            **self.left_out.fields("left_out"),
             **self.excluded.fields("excluded"),
             **self.links.fields("links"),
             **self.broken_links.fields("broken_links"),
         }
+
+
+def _lines(values: Sample[Any], layout: str, noun: str) -> Iterator[str]:
+    """Write the values that are listed, a line each, and how many more there are."""
+    lines = list(map(layout.format, values.first))
+    return (f"  {line}" for line in first_lines(lines, len(lines), noun, values.total))
 
 
 def part_size(largest_size: int) -> int:

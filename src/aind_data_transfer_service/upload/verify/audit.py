@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aind_data_transfer_service.errors import DestinationError
-from aind_data_transfer_service.plain_text import listed
+from aind_data_transfer_service.plain_text import listed, more
 from aind_data_transfer_service.storage.base import AssetStore
 from aind_data_transfer_service.storage.layout import (
     former_manifest_key,
@@ -87,7 +87,7 @@ class Report:
         for difference in self.differences:
             yield f"  {self.words(difference)}"
         if self.differences_total > len(self.differences):
-            yield f"  and {self.differences_total - len(self.differences):,} more"
+            yield f"  {more(self.differences_total - len(self.differences), 'differences')}"
         if not self.deep and self.proof == READ_BACK and not self.differences_total:
             yield (
                 f"  the store does not check data itself: the job read back every byte before "

@@ -214,6 +214,17 @@ class TestSources(TransferTestCase):
         header = self.store.get(f".transfer/{PREFIX}/manifest.jsonl").splitlines()[0]
         self.assertEqual(json.loads(header)["empty_folders"], ["behavior/nothing/here"])
 
+    def test_the_header_of_the_manifest_stays_small_whatever_it_lists(self):
+        self.write("a.txt")
+        for number in range(1500):
+            os.mkdir(self.source / f"{number} {'x' * 230}")
+        self.run_job()
+        header = self.store.get(f".transfer/{PREFIX}/manifest.jsonl").splitlines()[0]
+        self.assertLess(len(header), 270_000)
+        document = json.loads(header)
+        self.assertEqual(1500, document["empty_folders_total"])
+        self.assertLess(1000, len(document["empty_folders"]))
+
     def test_unreadable_files_and_folders_are_all_named(self):
         os.chmod(self.write("secret.txt"), 0)
         self.write("closed/x.txt")

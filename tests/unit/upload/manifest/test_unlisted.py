@@ -21,10 +21,10 @@ from aind_data_transfer_service.storage.layout import (
 from aind_data_transfer_service.storage.local_store import LocalAssetStore
 from aind_data_transfer_service.storage.s3.model import StoredObject
 from aind_data_transfer_service.upload.job.events import Kind, Step
-from aind_data_transfer_service.upload.manifest import unlisted
 from aind_data_transfer_service.upload.manifest.json_lines import write_lines
 from aind_data_transfer_service.upload.manifest.manifest import Manifest, write_manifest
 from aind_data_transfer_service.upload.manifest.unlisted import Left
+from aind_data_transfer_service.upload.source import sample
 from tests.support import slow
 from tests.support.transfer import PREFIX, TransferTestCase
 
@@ -108,8 +108,8 @@ class TestJobs(LeftTestCase):
         for name in (b"\xff", b"\xfe"):
             with open(os.path.join(path, name), "wb") as file:
                 file.write(name)
-        for most in (1000, 1):
-            with patch.object(unlisted, "_MOST", most):
+        for most in (sample.MOST_BYTES, 1):
+            with patch.object(sample, "MOST_BYTES", most):
                 self.run_job(force_cloud_sync=True)
             code, out = self.verify()
             self.assertEqual(code, 0)
@@ -213,7 +213,7 @@ class TestVerify(LeftTestCase):
         for top in ("other", "more"):
             for number in range(5):
                 self.put(f"{top}/deep/{number}")
-        self.enterContext(patch.object(unlisted, "_MOST", 4))
+        self.enterContext(patch.object(sample, "MOST_BYTES", 400))
         self.run_job(force_cloud_sync=True)
         found = Manifest(self.store, PREFIX).left
         folders = [(one.folder, one.files) for one in found.left_folders]
@@ -229,7 +229,7 @@ class TestVerify(LeftTestCase):
     def test_of_too_many_folders_only_the_whole_is_listed(self):
         for number in range(6):
             self.put(f"{number}/x")
-        self.enterContext(patch.object(unlisted, "_MOST", 4))
+        self.enterContext(patch.object(sample, "MOST_BYTES", 400))
         self.run_job(force_cloud_sync=True)
         self.assertEqual(self.verify()[0], 0)
         self.put("7/x")
@@ -246,7 +246,7 @@ class TestVerify(LeftTestCase):
     def test_a_folder_without_a_name_is_a_folder(self):
         stored = [StoredObject(f"p//{n}", n, f'"{n}"') for n in range(3)]
         stored += [StoredObject(f"p/./{n}", n, f'"{n}"') for n in range(3)]
-        stored += [StoredObject(f"p/z/{n}", n, f'"{n}"') for n in range(1200)]
+        stored += [StoredObject(f"p/z/{n}", n, f'"{n}"') for n in range(9000)]
         stored += [StoredObject("p/x", 1, '"x"')]
         known = Left.of(stored, 2)
         self.assertEqual(
@@ -254,7 +254,7 @@ class TestVerify(LeftTestCase):
             {
                 "": 3,
                 ".": 3,
-                "z": 1200,
+                "z": 9000,
                 "./": 1,
             },
         )
@@ -269,9 +269,10 @@ class TestVerify(LeftTestCase):
 
     @slow
     def test_the_order_and_spelling_of_a_list_do_not_matter(self):
-        stored = [StoredObject(f"p/{n}", n, f'"ab{n}"') for n in range(2000)]
+        stored = [StoredObject(f"p/{n}", n, f'"ab{n}"') for n in range(9000)]
         known = Left.of(stored, 2)
-        again = {str(n): StoredObject(f"p/{n}", n, f"AB{n}") for n in reversed(range(2000))}
+        again = {str(n): StoredObject(f"p/{n}", n, f"AB{n}") for n in reversed(range(9000))}
+        self.assertEqual([], known.left)
         same, different, changed = known.split(again)
         self.assertEqual((same, different, changed), (known.left_folders, [], []))
 

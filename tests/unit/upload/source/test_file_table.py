@@ -18,6 +18,7 @@ from aind_data_transfer_service.upload.resume.sent_files import Arrivals, missin
 from aind_data_transfer_service.upload.source import scan as source_scan
 from aind_data_transfer_service.upload.source.changes import check_still
 from aind_data_transfer_service.upload.source.file_table import Files, SourceFile, Tree
+from aind_data_transfer_service.upload.source.sample import Sample
 from aind_data_transfer_service.upload.source.scan import scan
 from tests.support import campaign, slow
 from tests.support.transfer import TransferTestCase
@@ -133,7 +134,7 @@ class TestWhatIsTooMuchForOneZip(TransferTestCase):
     def warning_of(self):
         """Tell what is said of the source; it is sent as it is."""
         found = scan(str(self.source), "behavior-videos", "p", 1024)
-        items, (warning,) = items_of(found, "behavior-videos", True)
+        items, (warning,) = items_of(found, "behavior-videos", True, Sample())
         self.assertIsInstance(items, FileItems)
         self.assertEqual(len(items), len(found.files))
         return warning
@@ -148,7 +149,7 @@ class TestWhatIsTooMuchForOneZip(TransferTestCase):
             self.write(name)
         with patch("aind_data_transfer_service.upload.plan.items.ZIP_FILES", 3):
             found = scan(str(self.source), "behavior", "p", 1024)
-            self.assertIsInstance(items_of(found, "behavior", True)[0][0], ZipItem)
+            self.assertIsInstance(items_of(found, "behavior", True, Sample())[0][0], ZipItem)
         with patch("aind_data_transfer_service.upload.plan.items.ZIP_FILES", 2):
             self.assertIn("3 files are too many for one zip (2 at most)", self.warning_of())
 
@@ -160,7 +161,7 @@ class TestOneFileOfTwoTerabytes(TransferTestCase):
         size = 2 * 1000**4
         os.truncate(self.write("large.dat", b""), size)
         found = scan(str(self.source), "behavior", "p", 1024)
-        items, _ = items_of(found, "behavior", False)
+        items, _ = items_of(found, "behavior", False, Sample())
         plan = Plan("p", "l", Series([items]))
         plan.check(5 * 1024**4)
         (item,), small = in_order(plan.items)

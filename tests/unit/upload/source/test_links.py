@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import unittest
 from unittest.mock import patch
@@ -166,9 +167,56 @@ class FollowedTest(LinkTestCase):
     def test_a_dry_run_counts_the_broken_links_that_it_does_not_list(self):
         for number in range(5):
             self.link(f"gone{number}", "nowhere")
-        with patch.object(sample, "MOST", 3):
-            self.run_job(self.strict(broken_links="warn"), dry_run=True)
-        self.assertIn("  2 more broken links are left out\n", self.printed.getvalue())
+        settings = self.strict(broken_links="warn")
+        self.run_job(settings, dry_run=True)
+        [first, *_] = re.findall("  left out: (.*)", self.printed.getvalue())
+        with patch.object(sample, "MOST_BYTES", 3 * len(f'"{first}",')):
+            self.run_job(settings, dry_run=True)
+        self.assertIn("  2 more broken links\n", self.printed.getvalue())
+
+    def zip_settings(self, *sources: str) -> list[dict]:
+        """Make modalities, of which all but the first become zips, with two links in each source.
+
+        The sources are folders beside the source of the test.
+        """
+        modalities = []
+        for number, name in enumerate(sources):
+            for link in "ab":
+                path = self.session / name / link
+                path.parent.mkdir(exist_ok=True)
+                path.symlink_to(self.raw / "one.bin")
+            source, compress = str(self.session / name), number > 0
+            modalities.append({"modality": "fib", "source": source, "compress_raw_data": compress})
+        return modalities
+
+    def test_the_links_in_a_zip_are_all_listed_before_those_of_which_each_file_names_its_target(
+        self,
+    ):
+        modalities = self.zip_settings("x", "y")
+        target = os.path.realpath(self.raw / "one.bin")
+        record = {"path": "fib1/a", "target": target}
+        with patch.object(sample, "MOST_BYTES", 2 * len(json.dumps(record) + ",")):
+            self.run_job(self.strict(), modalities=modalities)
+        header, files = read_manifest(self.store, PREFIX)
+        self.assertEqual(["fib1/a", "fib1/b"], [link["path"] for link in header["links"]])
+        self.assertEqual(4, header["links_total"])
+        self.assertEqual("", files["fib1/fib1.zip"].target)
+        self.assertEqual([target] * 2, [files[f"fib/{name}"].target for name in "ab"])
+
+    def test_files_whose_targets_have_no_room_in_the_manifest_are_not_zipped(self):
+        modalities = self.zip_settings("x", "y", "z")
+        target = os.path.realpath(self.raw / "one.bin")
+        record = {"path": "fib1/a", "target": target}
+        with patch.object(sample, "MOST_BYTES", 3 * len(json.dumps(record) + ",")):
+            self.run_job(self.strict(), modalities=modalities)
+        header, files = read_manifest(self.store, PREFIX)
+        self.assertEqual({"fib1/a", "fib1/b"}, {link["path"] for link in header["links"][:2]})
+        self.assertEqual([target] * 2, [files[f"fib2/{name}"].target for name in "ab"])
+        self.assertIn(
+            "fib2: 2 links are too many for zips: the manifest has no room for the targets of all "
+            "of them; they travel as they are",
+            self.told.warnings(),
+        )
 
     def test_verify_proves_such_an_asset(self):
         self.link("p", self.raw / "probe")
