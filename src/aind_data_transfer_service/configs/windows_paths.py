@@ -6,6 +6,7 @@ something else on each machine, so only a mapping says where it is.
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 
 from aind_data_transfer_service.configs.vocabulary import quoted
@@ -101,5 +102,5 @@ def posix_path(text: str, mappings: Mapping[str, str]) -> str:
 
 
 def mapping_key(path: str) -> str:
-    """Return the key of a path in its normal form."""
-    return path.lower()
+    """Return the key of a path in its normal form; accents are the same in NFC and in NFD."""
+    return unicodedata.normalize("NFC", path).lower()

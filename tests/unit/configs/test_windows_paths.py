@@ -1,15 +1,19 @@
 """Paths as Windows writes them: network names and drives."""
 
 import json
+import os
 import re
 import unittest
 from pathlib import PurePosixPath, PureWindowsPath
+from unicodedata import normalize
+from unittest.mock import patch
 
 from pydantic import ValidationError
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ModalityConfigs
 from aind_data_transfer_service.configs.job_requests import parse_jobs
 from aind_data_transfer_service.configs.vocabulary import quoted
+from aind_data_transfer_service.settings.upload import UploadSettings
 from tests.unit.configs.builders import job, read_csv, read_xlsx, row
 
 MAPPINGS = {
@@ -104,6 +108,14 @@ class ServiceTest(unittest.TestCase):
                 source, [warning] = self.read(given)
                 self.assertEqual(source, expected)
                 self.assertTrue(warning.endswith(f" was read as {expected}"), warning)
+
+    def test_accents_of_a_mapping_are_the_same_in_both_forms_of_unicode(self):
+        for form, other in (("NFC", "NFD"), ("NFD", "NFC")):
+            path = normalize(other, "//Server/Köln/é")
+            environment = {"PATH_MAPPINGS": json.dumps({normalize(form, "//server/köln"): "/vast"})}
+            with patch.dict(os.environ, environment):
+                source, _ = self.read(path, UploadSettings().path_mappings)
+            self.assertEqual(normalize(other, "/vast/é"), source)
 
     def test_a_drive_without_a_mapping_is_an_error_beside_the_others(self):
         _, errors = parse_jobs([request(r"Y:\x", platform="behaviour")], path_mappings=MAPPINGS)

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import unittest
+from unicodedata import normalize
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import SourceChangedError
@@ -47,6 +48,25 @@ class PatternsTest(unittest.TestCase):
                 self.assertTrue(match(name), (patterns, name))
             for name in others:
                 self.assertFalse(match(name), (patterns, name))
+
+    def test_accents_are_the_same_in_both_forms_of_unicode(self):
+        for pattern, excluded, others in (
+            ("Müll*", ("Müll", "Müller.txt"), ("Mull", "Muller", "müll")),
+            ("[äö].tmp", ("ä.tmp", "ö.tmp"), ("a.tmp", "ü.tmp")),
+            ("?.tmp", ("é.tmp", "e.tmp"), ("éé.tmp",)),
+            ("*é", ("é", "café"), ("cafe", "è")),
+            ("cafe*", ("cafe.txt",), ("café", "caféX")),
+            ("한글*", ("한글", "한글.txt"), ("한",)),
+            ("[!é]x", ("ax", "èx"), ("éx",)),
+        ):
+            for form in ("NFC", "NFD"):
+                match = ExcludedNames([normalize(form, pattern)]).match
+                for written in ("NFC", "NFD"):
+                    with self.subTest(pattern=pattern, form=form, written=written):
+                        for name in excluded:
+                            self.assertTrue(match(normalize(written, name)), name)
+                        for name in others:
+                            self.assertFalse(match(normalize(written, name)), name)
 
 
 class ExcludedTest(TransferTestCase):
@@ -141,6 +161,12 @@ class ExcludedTest(TransferTestCase):
         header = self.header()
         self.assertEqual([f"behavior/._{number}" for number in range(3)], header["excluded"])
         self.assertEqual(5, header["excluded_total"])
+
+    def test_a_name_as_macos_writes_it_is_excluded_by_its_name_as_people_type_it(self):
+        self.write("a.txt")
+        self.write(normalize("NFD", "Übersicht.tmp"))
+        self.run_job(self.settings(exclude=normalize("NFC", "Übersicht*")))
+        self.assertEqual({"a.txt"}, self.arrived())
 
     def test_the_setting_decides(self):
         for name in (".DS_Store", "a.tmp", "a.txt"):
