@@ -13,6 +13,7 @@ from aind_data_transfer_service.jobs.store.job_store import JobChange, JobQuery,
 from aind_data_transfer_service.jobs.store.tables import SORTABLE
 from tests.support import slow
 from tests.support.jobs import NOON, a_job, an_event
+from tests.support.older_database import write_older_database
 
 
 class StoreContract:
@@ -259,6 +260,29 @@ class StoreContract:
         self.store = JobStore(self.url)
         self.store.ping()
         self.assertEqual(self.store.get(job.id), job)
+
+    def test_bucket_words_that_an_earlier_release_recorded_are_marked(self):
+        texts = {
+            '{"s3_bucket": "private"}': True,
+            '{"subject_id": "1", "s3_bucket":"scratch"}': True,
+            '{"s3_bucket": "lab-private"}': False,
+            '{"s3_bucket": null, "project_name": "open"}': False,
+            '{"project_name": "private"}': False,
+            '["private"]': False,
+            '{"private"': False,
+            "": False,
+        }
+        jobs = [a_job(upload_job_settings=text) for text in texts]
+        self.store.close()
+        write_older_database(self.url, jobs, "0007")
+        self.store = JobStore(self.url)
+        found = self.store.get_many([job.id for job in jobs])
+        self.assertEqual(
+            list(texts.items()), [(job.upload_job_settings, job.has_bucket_word) for job in found]
+        )
+        new = a_job(upload_job_settings='{"s3_bucket": "private"}')
+        self.store.add([new])
+        self.assertFalse(self.store.get(new.id).has_bucket_word)
 
     def test_changes_of_interest_wait_in_the_outbox_for_one_taker(self):
         store = JobStore(self.url, keep_notices=True)

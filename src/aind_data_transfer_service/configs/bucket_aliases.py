@@ -13,6 +13,31 @@ BUCKET_WORDS: Mapping[str, str] = {
 """The setting with the bucket behind each word."""
 
 
+def word_problem(word: str, bucket_names: Mapping[str, str]) -> str:
+    """Return why a job of an earlier release cannot run, whose bucket is a word; empty if it can.
+
+    That release took the word for the name of a bucket, where the job's record says that the asset
+    goes. It is right if the bucket of the word is called so.
+
+    Parameters
+    ----------
+    word : str
+        The word.
+    bucket_names : Mapping[str, str]
+        The buckets that the settings name, by word.
+    """
+    bucket = bucket_names.get(word)
+    if bucket == word:
+        return ""
+    start = f"s3_bucket: an earlier release recorded {quoted(word)} as the name of a bucket"
+    if bucket is None:
+        return (
+            f"{start}, and this service does not know the bucket that it stands for; have the "
+            f"administrator set {BUCKET_WORDS[word]}, and resubmit the job"
+        )
+    return f"{start}, and it stands for {bucket}; resubmit the job to upload to {bucket}"
+
+
 def bucket_of(name: str, bucket_names: Mapping[str, str]) -> str:
     """Return the bucket that a name or a word stands for.
 

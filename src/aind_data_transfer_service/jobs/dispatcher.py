@@ -14,8 +14,10 @@ import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
+from aind_data_transfer_service.configs.bucket_aliases import word_problem
 from aind_data_transfer_service.errors import ExecutorError, LeaseLostError
 from aind_data_transfer_service.executors.base import (
     CANCELLED_BEFORE,
@@ -51,10 +53,20 @@ class Handover:
         Who is to hear of it.
     sends_mail : bool
         Whether this service sends the e-mails that jobs ask for, so that the executor need not.
+    bucket_names : Mapping[str, str]
+        The buckets behind words such as `private`.
     """
 
-    def __init__(self, store: JobStore, executor: Executor, feed: Feed, sends_mail: bool = False):
+    def __init__(
+        self,
+        store: JobStore,
+        executor: Executor,
+        feed: Feed,
+        sends_mail: bool = False,
+        bucket_names: Mapping[str, str] = MappingProxyType({}),
+    ):
         self._store = store
+        self._bucket_names = bucket_names
         self._executor = executor
         self._feed = feed
         self._sends_mail = sends_mail
@@ -262,6 +274,9 @@ class Handover:
         """Compose what the executor needs; a job of which that cannot be done has failed."""
         specs, failed = [], []
         for job in jobs:
+            if problem := self._word_problem(job):
+                failed.append(Started(job.id, error=problem))
+                continue
             try:
                 specs.append(self._spec(job))
             except ValueError as error:
@@ -269,6 +284,15 @@ class Handover:
             except Exception as error:  # an old record, or one that somebody edited
                 failed.append(_failed(job.id, error))
         return specs, failed
+
+    def _word_problem(self, job: Job) -> str:
+        """Return why a job must not be sent to the bucket that its request names; else empty.
+
+        A job that may have been sent already is sent as it was.
+        """
+        if not job.has_bucket_word or job.executor:
+            return ""
+        return word_problem(_bucket_of(job), self._bucket_names)
 
     def _change(self, started: Started) -> JobChange:
         """Decide what to record of one job."""
@@ -288,12 +312,17 @@ class Handover:
             request="" if job.script else job.upload_job_settings,
             script=job.script,
             settings=settings,
-            bucket=json.loads(job.upload_job_settings or "{}").get("s3_bucket") or "",
+            bucket=_bucket_of(job),
             recorded_at=job.submitted_at,
             is_wanted=partial(self._may_send, job.id),
             has_reported=partial(self._has_reported, job.id),
             references=self._references,
         )
+
+
+def _bucket_of(job: Job) -> str:
+    """Return the bucket that a job's request names."""
+    return json.loads(job.upload_job_settings or "{}").get("s3_bucket") or ""
 
 
 def _waiting(jobs: Sequence[Job], started: Sequence[Started]) -> list[JobChange]:

@@ -286,7 +286,9 @@ class JobManager:
         store, executor, feed, settings = self.store, self.executor, self.feed, self.settings
         await executor.open(await store.in_thread(store.requests.in_doubt))
         fenced = store.fenced(fencing)
-        handover = Handover(fenced, executor, feed, sends_mail=settings.sends_mail)
+        handover = Handover(
+            fenced, executor, feed, settings.sends_mail, bucket_names=settings.bucket_names
+        )
         inbox, pace = self._started.inbox, self._started.pace
         is_verified = self._started.destinations.is_verified
         evidence = Evidence(is_verified, pace.hasten, self._patience)
@@ -494,7 +496,7 @@ class JobManager:
             job.upload_job_settings,
             hpc_settings,
             job.script,
-            is_recorded=True,
+            is_recorded=not job.has_bucket_word,
             asset_name=job.name,
         )
         submission = await self._submit(

@@ -15,6 +15,8 @@ from aind_data_transfer_service.jobs.states import JobState, job_state
 
 REQUEST_FIELDS = ("upload_job_settings", "hpc_settings", "script")
 """The long fields: a list of jobs comes without them, one job comes with them."""
+INTERNAL_FIELDS = ("has_bucket_word",)
+"""Fields of the request that the API does not show."""
 
 
 def utc_now() -> datetime:
@@ -49,6 +51,9 @@ class Job:
     """JSON text of the settings for the cluster; empty in lists."""
     script: str = ""
     """The user's own script, where there is one; empty in lists."""
+    has_bucket_word: bool = False
+    """Whether its request, of an earlier release, names a bucket by a word such as `private`. False
+    in lists."""
     warnings: tuple[str, ...] = ()
     """What the checks at submission could not vouch for."""
     executor: str = ""
@@ -105,7 +110,7 @@ def job_to_json(job: Job, *, full: bool = False) -> dict[str, Any]:
     """Write a job as the API shows it; with `full`, the long fields too."""
     document: dict[str, Any] = {}
     for entry in fields(Job):
-        if entry.name in REQUEST_FIELDS and not full:
+        if entry.name in INTERNAL_FIELDS or (entry.name in REQUEST_FIELDS and not full):
             continue
         value = getattr(job, entry.name)
         if entry.name == "hpc_settings":

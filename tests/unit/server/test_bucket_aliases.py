@@ -1,11 +1,15 @@
 """Words in place of the names of buckets: `private`, `open`, `scratch` and `default`."""
 
+import asyncio
 import json
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 from aind_data_transfer_service.jobs.states import JobState
 from tests.support.application import ApplicationTest
 from tests.support.jobs import a_job
+from tests.support.older_database import write_older_database
 from tests.support.requests import HEADER, csv_row, upload_settings
 
 BASIC = "/api/submit_basic_jobs"
@@ -121,6 +125,96 @@ class WordsTest(ApplicationTest):
                 again = self.envelope(response)["job"]
                 self.assertEqual(location, again["location"])
                 self.assertEqual(word, self.executor.specs[again["id"]].bucket)
+
+
+class EarlierReleaseTest(ApplicationTest):
+    """An earlier release recorded words as they were written, and took them for names."""
+
+    settings = {
+        "private_bucket_name": "lab-data",
+        "scratch_bucket_name": "scratch",
+        "allow_custom_scripts": True,
+    }
+
+    async def asyncSetUp(self) -> None:
+        """Start this release on the database of that one."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.places = Path(folder.name)
+        url = f"sqlite:///{folder.name}/jobs.sqlite3"
+        self.jobs = {}
+        states = {
+            "unsent": JobState.SUBMITTED,
+            "sent": JobState.RUNNING,
+            "ended": JobState.FAILED,
+        }
+        data = self.places / "data"
+        data.mkdir()
+        for number, word in enumerate(("private", "open", "scratch", "lab-own")):
+            for place, (name, state) in enumerate(states.items()):
+                subject = f"{number}{place}"
+                asset = f"behavior_{subject}_2024-02-19_11-25-17"
+                text = upload_settings(data, subject_id=subject, s3_bucket=word)
+                job = a_job(name=asset, location=f"/old/{word}/{asset}", upload_job_settings=text)
+                sent = {} if name == "unsent" else {"executor": "hand", "executor_ref": job.id}
+                self.jobs[word, name] = replace(job, state=state, **sent)
+        write_older_database(url, list(self.jobs.values()), "0007")
+        self.settings = self.settings | {"database_url": url}
+        await super().asyncSetUp()
+
+    async def job(self, word: str, name: str) -> dict:
+        """Read a job of that release."""
+        response = await self.client.get(f"/api/jobs/{self.jobs[word, name].id}")
+        return self.envelope(response)["job"]
+
+    async def test_an_unsent_job_goes_to_no_bucket_that_nobody_meant(self) -> None:
+        for word, words in (
+            ("private", '"private" as the name .* stands for lab-data; resubmit .* to lab-data$'),
+            ("open", '"open" as the name .* have the administrator set OPEN_DATA_BUCKET_NAME'),
+        ):
+            job_id = self.jobs[word, "unsent"].id
+            async with asyncio.timeout(10):
+                while (job := await self.job(word, "unsent"))["state"] == "SUBMITTED":
+                    await asyncio.sleep(0.02)
+            self.assertEqual("FAILED", job["state"])
+            self.assertRegex(job["reason"], words)
+            self.assertNotIn(job_id, self.executor.specs)
+            self.assertNotIn("has_bucket_word", job)
+
+    async def test_an_unsent_job_of_a_bucket_that_is_called_so_is_sent(self) -> None:
+        for word in ("scratch", "lab-own"):
+            job_id = self.jobs[word, "unsent"].id
+            async with asyncio.timeout(10):
+                while job_id not in self.executor.specs:
+                    await asyncio.sleep(0.02)
+            self.assertEqual(word, self.executor.specs[job_id].bucket)
+
+    async def test_an_ended_job_that_is_submitted_again_goes_to_the_bucket_of_the_word(
+        self,
+    ) -> None:
+        for word, bucket in (("private", "lab-data"), ("scratch", "scratch"), ("lab-own",) * 2):
+            old = self.jobs[word, "ended"]
+            response = await self.client.post(f"/api/jobs/{old.id}/resubmit")
+            self.assertEqual(200, response.status_code, response.text)
+            job = self.envelope(response)["job"]
+            self.assertEqual(bucket, self.executor.specs[job["id"]].bucket)
+            self.assertIn(f"/{bucket}/{old.name}", job["location"])
+            warned = [text for text in job["warnings"] if "the new job uploads to lab-data" in text]
+            self.assertEqual(word == "private", bool(warned), job["warnings"])
+            again = self.manager.store.get(job["id"])
+            self.assertFalse(again.has_bucket_word)
+            self.assertEqual(old.location, (await self.job(word, "ended"))["location"])
+
+    async def test_a_word_without_a_bucket_is_refused_with_its_setting(self) -> None:
+        response = await self.client.post(f"/api/jobs/{self.jobs['open', 'ended'].id}/resubmit")
+        self.assertEqual(406, response.status_code, response.text)
+        [error] = self.envelope(response)["errors"]
+        self.assertIn("have the administrator set OPEN_DATA_BUCKET_NAME", error)
+
+    async def test_a_job_that_was_sent_is_left_alone(self) -> None:
+        for word in ("private", "open"):
+            job = await self.job(word, "sent")
+            self.assertEqual(self.jobs[word, "sent"].location, job["location"])
 
 
 class AllowedTest(ApplicationTest):

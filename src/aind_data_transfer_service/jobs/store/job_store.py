@@ -20,6 +20,7 @@ from aind_data_transfer_service.errors import (
     TransitionError,
 )
 from aind_data_transfer_service.jobs.models import (
+    INTERNAL_FIELDS,
     REQUEST_FIELDS,
     Job,
     JobEvent,
@@ -41,11 +42,10 @@ from aind_data_transfer_service.jobs.store.service_lease import ServiceLease
 from aind_data_transfer_service.jobs.store.threads import ANSWER_SECONDS, PoolName, StoreThreads
 from aind_data_transfer_service.redaction import redact, redact_all
 
-_ROW_FIELDS = tuple(
-    entry.name for entry in fields(Job) if entry.name not in (*REQUEST_FIELDS, "warnings")
-)
+_LONG_FIELDS = (*REQUEST_FIELDS, *INTERNAL_FIELDS, "warnings")
+_ROW_FIELDS = tuple(entry.name for entry in fields(Job) if entry.name not in _LONG_FIELDS)
 _ROW_COLUMNS = tuple(tables.jobs.c[name] for name in _ROW_FIELDS)
-_FIXED_FIELDS = frozenset({"id", "submitted_at", *REQUEST_FIELDS, "warnings"})
+_FIXED_FIELDS = frozenset({"id", "submitted_at", *_LONG_FIELDS})
 _FROM_OUTSIDE = (
     *("reason", "node", "analysis_reason", "registration_reason"),
     *("data_asset_link", "computation_link"),
@@ -357,7 +357,7 @@ class JobStore:
         self._database.close()
 
 
-_REQUEST_COLUMNS = tuple(tables.requests.c[name] for name in (*REQUEST_FIELDS, "warnings"))
+_REQUEST_COLUMNS = tuple(tables.requests.c[name] for name in _LONG_FIELDS)
 
 
 def _search_text(job: Job) -> str:
@@ -408,6 +408,7 @@ def _insert_jobs(connection: sa.Connection, jobs: Sequence[Job]) -> None:
                 {
                     "job_seq": seqs[job.id],
                     **{name: storable(getattr(job, name)) for name in REQUEST_FIELDS},
+                    **{name: getattr(job, name) for name in INTERNAL_FIELDS},
                     "warnings": json.dumps(list(job.warnings)),
                 }
                 for job in chunk
@@ -484,7 +485,7 @@ def _row_job(row: sa.Row[*tuple[Any, ...]]) -> Job:
 
 def _whole_job(row: sa.Row[*tuple[Any, ...]]) -> Job:
     """Read a job with its long fields."""
-    long_fields = {name: getattr(row, name) for name in REQUEST_FIELDS}
+    long_fields = {name: getattr(row, name) for name in (*REQUEST_FIELDS, *INTERNAL_FIELDS)}
     return replace(_row_job(row), **long_fields, warnings=tuple(json.loads(row.warnings)))
 
 

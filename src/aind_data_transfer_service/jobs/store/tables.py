@@ -94,6 +94,7 @@ requests = sa.Table(
     _text("hpc_settings"),
     _text("script"),
     _text("warnings"),
+    sa.Column("has_bucket_word", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 """The long texts of a job: what was asked for, and what could not be checked (a JSON list)."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from aind_data_transfer_service.configs.bucket_aliases import BUCKET_WORDS
 from aind_data_transfer_service.configs.error_messages import (
     MOST_ERRORS,
     MOST_JOB_ERRORS,
@@ -51,7 +52,7 @@ class HpcJobRequest:
     script : str
         Empty for the data transfer job.
     is_recorded : bool
-        Whether the texts are those of a recorded job: its bucket is a name and never a word.
+        Whether the bucket is recorded: then it is a name and never a word.
     asset_name : str
         The name under which the asset is recorded; empty if it is still to be given one.
     """
@@ -164,9 +165,22 @@ def _warnings(draft: Draft, settings: ServiceSettings) -> list[str]:
         for name in ("time_limit", "time_minimum"):
             if words := two_part_time(draft.hpc_settings.get(name)):
                 texts.append(f"hpc_settings.{name}: {words}")
+    if draft.request.asset_name and not draft.request.is_recorded:
+        texts += _word_warnings(draft)
     if draft.hpc_settings.get("mail_type") and not (settings.on_cluster or settings.sends_mail):
         texts.append(f"mail_type: {NO_MAIL}")
     return [f"{draft.label}, {text}" for text in texts]
+
+
+def _word_warnings(draft: Draft) -> list[str]:
+    """Warn that a repeated job goes to another bucket, which its request names by a word."""
+    bucket = draft.config.s3_bucket if draft.config is not None else None
+    if bucket is None or bucket in BUCKET_WORDS:
+        return []
+    return [
+        "s3_bucket: the earlier job names its bucket by a word, which the release that recorded it "
+        f"took for the bucket's name; the new job uploads to {bucket}"
+    ]
 
 
 def make_jobs(
