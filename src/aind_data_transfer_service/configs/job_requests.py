@@ -100,7 +100,8 @@ def parse_jobs(
             errors.append(f"job {number}: {problem}")
             continue
         configs.append(found)
-        for at, words in path_warnings(found, json.loads(text)):
+        renamed = () if path_mappings is None else path_warnings(found, json.loads(text))
+        for at, words in renamed:
             warn(number, f"job {number}, {error_messages.dotted(at)}: {words}")
     return ParsedJobs(configs, errors)
 

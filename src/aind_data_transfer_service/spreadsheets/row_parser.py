@@ -53,9 +53,11 @@ class Draft:
             for location, words in error_messages.listed(error):
                 self.note(self._column(location), words)
             return None
+        is_mapped = context.get("path_mappings") is not None
+        renamed = path_warnings(config, self._job) if is_mapped else ()
         self.warnings += (
             f"row {self._row.number}, {self._column(location)}: {words}"
-            for location, words in path_warnings(config, self._job)
+            for location, words in renamed
         )
         return None if self._wrong else config
 
