@@ -27,6 +27,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _ODD_BLANKS = re.compile(r"[\u00a0\u1680\u2000-\u200a\u202f\u205f]")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://?")
+_SCIENTIFIC = re.compile(r"\d+([.,]\d+)?E[+-]?\d+", re.A | re.I)
 _SUBJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 _WHOLE = re.compile(r"(\d{1,63})(?:\.0+)?", re.A)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
@@ -133,6 +134,11 @@ def subject_id(value: object) -> str:
         return found[1]
     if not _SUBJECT.fullmatch(stripped):
         plain_text.refuse(stripped, quoted(stripped))
+        if _SCIENTIFIC.fullmatch(stripped):
+            raise ValueError(
+                f"{quoted(stripped)} is no subject id; write the id once more, in a column that is "
+                "formatted as text: the spreadsheet program took it for a number"
+            )
         raise ValueError(
             f"{quoted(stripped)} is no subject id; write letters, digits, - and . only "
             "(it is a part of the asset's name), for example 690165"

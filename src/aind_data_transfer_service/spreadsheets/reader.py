@@ -22,7 +22,7 @@ from aind_data_transfer_service.configs.limits import (
 )
 from aind_data_transfer_service.configs.vocabulary import quoted, without_hints
 from aind_data_transfer_service.errors import SpreadsheetError
-from aind_data_transfer_service.plain_text import more
+from aind_data_transfer_service.plain_text import listed, more
 from aind_data_transfer_service.spreadsheets import csv_reader, xlsx_reader
 from aind_data_transfer_service.spreadsheets.header import Header, count_known, read_header
 from aind_data_transfer_service.spreadsheets.row_parser import Draft
@@ -141,7 +141,13 @@ def _open(
         return csv_reader.read_rows(data, warnings), False
     if ending == ".xlsx":
         sheets = xlsx_reader.read_sheets(data, MAX_UNPACKED_BYTES)
-        return iter(_sheet_of_jobs(sheets.sheets).rows), sheets.date1904
+        sheet = _sheet_of_jobs(sheets.sheets)
+        if hidden := [str(row.number) for row in sheet.rows[1:] if row.number in sheet.hidden_rows]:
+            warnings.append(
+                f"hidden rows are read like the others: {listed(hidden, separator=', ')}; delete "
+                "those that you do not want to submit"
+            )
+        return iter(sheet.rows), sheets.date1904
     if ending == ".xls":
         raise SpreadsheetError(
             f"{quoted(filename)} is in Excel's old .xls format; open it and save it as "

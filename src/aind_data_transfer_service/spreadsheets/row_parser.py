@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.configs import error_messages
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, path_warnings
-from aind_data_transfer_service.spreadsheets.cell_values import meant
+from aind_data_transfer_service.configs.vocabulary import quoted
+from aind_data_transfer_service.spreadsheets.cell_values import meant, text_problem
 from aind_data_transfer_service.spreadsheets.header import Header, Source
 from aind_data_transfer_service.spreadsheets.rows import Row, is_empty
 from aind_data_transfer_service.spreadsheets.schema import JOB_COLUMNS
@@ -82,8 +83,18 @@ class Draft:
         except IndexError:
             return
         if type(cell) is str:
-            if not is_empty(cell):
-                into[source.field] = cell
+            if is_empty(cell):
+                return
+            if problem := text_problem(cell):
+                self.note(source.column, problem)
+            into[source.field] = cell
+            return
+        if isinstance(cell, bool) and source.field == "subject_id":
+            self.note(
+                source.column,
+                f"{quoted(str(cell).upper())} is a check box or a truth value; format the cell as "
+                "text and write the subject's id, such as 690165",
+            )
             return
         try:
             into[source.field] = meant(cell, source.kind, self._date1904)

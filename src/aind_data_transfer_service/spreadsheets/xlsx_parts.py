@@ -22,6 +22,11 @@ from aind_data_transfer_service.configs.limits import (
 )
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import SpreadsheetError
+from aind_data_transfer_service.spreadsheets.number_formats import (
+    BUILT_IN,
+    Layout,
+    layout_of,
+)
 
 DAMAGED = "the file is damaged and cannot be read as a workbook; save it again as .xlsx"
 _NOT_XLSX = (
@@ -35,7 +40,6 @@ _ENCRYPTED = (
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCODING = re.compile(rb"""<\?xml[^>]*?\bencoding\s*=\s*["']([\w.-]+)["'][^>]*\?>""")
-_ZEROS = re.compile("0{2,20}")
 _MAIN = "sheet.main+xml"
 _OTHER_SHEETS = ("/chartsheet", "/dialogsheet", "/macrosheet", "/xlMacrosheet", "/xlIntlMacrosheet")
 
@@ -298,8 +302,8 @@ class _Workbook:
         self.sheets.append(_Sheet(title, state, next(ids, "")))
 
 
-def padded_widths(styles: bytes) -> dict[str, int]:
-    """Find the styles of cells whose number format shows zeros before a number, such as `000000`.
+def number_layouts(styles: bytes) -> dict[str, Layout]:
+    """Find the styles of cells whose number format shows more than the number, such as `000000`.
 
     Parameters
     ----------
@@ -309,9 +313,9 @@ def padded_widths(styles: bytes) -> dict[str, int]:
     Returns
     -------
     dict
-        The number of digits that are shown at least, by the index of the style as cells write it.
+        How a number is shown, by the index of the style as cells write it.
     """
-    formats: dict[str, str] = {}
+    formats: dict[str, str] = dict(BUILT_IN)
     used: list[str] = []
     is_of_cells = False
 
@@ -326,8 +330,9 @@ def padded_widths(styles: bytes) -> dict[str, int]:
             used.append(attributes.get("numFmtId", ""))
 
     parse(styles, start)
-    codes = enumerate(formats.get(name, "").partition(";")[0] for name in used)
-    return {str(index): len(code) for index, code in codes if _ZEROS.fullmatch(code)}
+    layouts = {name: layout_of(formats[name]) for name in set(used) & formats.keys()}
+    found = ((str(index), layouts.get(name)) for index, name in enumerate(used))
+    return {index: layout for index, layout in found if layout is not None}
 
 
 def resolved(base: str, target: str) -> str:

@@ -5,11 +5,12 @@ and columns are read, as they would be after saving as CSV.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from aind_data_transfer_service.errors import SpreadsheetError
 from aind_data_transfer_service.spreadsheets import xlsx_sanitizer
+from aind_data_transfer_service.spreadsheets.number_formats import Layout
 from aind_data_transfer_service.spreadsheets.rows import Cell, Row, is_filled
 
 
@@ -21,6 +22,10 @@ ERROR_CELL = Unusable("the cell holds an error such as #REF! or #N/A; correct it
 UNSAVED_FORMULA = Unusable(
     "the formula has no stored value; open the file in Excel or LibreOffice and save it again"
 )
+OTHER_FORMAT = Unusable(
+    "the number format of the cell shows something else than the number in it, such as 50% "
+    "for 0.5 or 5.00E+10 for an id 5E10; format the cell as text and retype the value"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class Sheet:
     hidden: bool
     rows: tuple[Row, ...]
     """Its rows that are filled: neither blank nor check boxes and copied formulas alone."""
+    hidden_rows: Set[int] = frozenset()
+    """The numbers of the rows that are hidden, those that are not filled included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,8 @@ def _sheets(safe: xlsx_sanitizer.Workbook) -> Iterator[Sheet]:
     with CalamineWorkbook.from_filelike(io.BytesIO(safe.data)) as workbook:
         for number, sheet in enumerate(safe.sheets):
             table = workbook.get_sheet_by_index(number).to_python(skip_empty_area=False)
-            yield Sheet(sheet.name, sheet.is_hidden, _rows(table, sheet.part))
+            rows = _rows(table, sheet.part)
+            yield Sheet(sheet.name, sheet.is_hidden, rows, sheet.part.hidden_rows)
 
 
 def _rows(table: list[list[Cell]], part: xlsx_sanitizer.Part) -> tuple[Row, ...]:
@@ -101,17 +109,20 @@ def _rows(table: list[list[Cell]], part: xlsx_sanitizer.Part) -> tuple[Row, ...]
             for column, cell in enumerate(cells)
         )
     )
-    for (row, column), width in part.padded.items():
+    for (row, column), layout in part.layouts.items():
         if row < len(table) and column < len(table[row]):
-            table[row][column] = _padded(table[row][column], width)
+            table[row][column] = _as_shown(table[row][column], layout)
     return rows
 
 
-def _padded(cell: Cell, width: int) -> Cell:
-    """Return a whole number as its number format shows it, with zeros before it."""
-    if isinstance(cell, float) and cell.is_integer() and 0 <= cell < 1e15:
-        return str(int(cell)).zfill(width)
-    return cell
+def _as_shown(cell: Cell, layout: Layout) -> Cell:
+    """Return a number as its number format shows it."""
+    if not isinstance(cell, float):
+        return cell
+    shown = layout.show(cell)
+    if shown is not None:
+        return shown
+    return OTHER_FORMAT if layout.has_literals else cell
 
 
 def _is_copied_down(cell: Cell, place: xlsx_sanitizer.Place, part: xlsx_sanitizer.Part) -> bool:

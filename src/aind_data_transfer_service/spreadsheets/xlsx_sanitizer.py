@@ -26,14 +26,15 @@ from aind_data_transfer_service.configs.limits import (
     MAX_SHEET_ROWS,
 )
 from aind_data_transfer_service.errors import SpreadsheetError
+from aind_data_transfer_service.spreadsheets.number_formats import Layout
 from aind_data_transfer_service.spreadsheets.rows import column_letters
 from aind_data_transfer_service.spreadsheets.xlsx_parts import (
     DAMAGED,
     Package,
     local,
     new_parser,
+    number_layouts,
     open_package,
-    padded_widths,
     parse,
 )
 
@@ -73,8 +74,10 @@ class Part:
     """Cells that hold an error such as `#REF!`, by row and column from 0."""
     formulas: set[Place] = field(default_factory=set)
     """Formulas whose result is not a text."""
-    padded: dict[Place, int] = field(default_factory=dict)
-    """Cells whose number format shows zeros before the number, with the digits that it shows."""
+    layouts: dict[Place, Layout] = field(default_factory=dict)
+    """Cells whose number format shows more than the number, as zeros before it."""
+    hidden_rows: set[int] = field(default_factory=set)
+    """Rows that are hidden, from 1."""
     shared: int = 0
     """How many cells refer to the table of shared texts."""
     edits: list[Edit] = field(default_factory=list)
@@ -121,10 +124,10 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
         package = open_package(data, max_unpacked)
         for content in filter(None, (package.shared_texts, package.styles)):
             _look_through(content)
-        widths = padded_widths(package.styles or b"<none/>")
+        layouts = number_layouts(package.styles or b"<none/>")
         parts: list[Part] = []
         for sheet in package.sheets:
-            parts.append(_look_through(sheet.content, widths))
+            parts.append(_look_through(sheet.content, layouts))
             _limit(parts)
     except (
         zipfile.BadZipFile,
@@ -145,9 +148,9 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
     return Workbook(_packed(package, parts), tuple(sheets), package.date1904)
 
 
-def _look_through(content: bytes, widths: Mapping[str, int] = MappingProxyType({})) -> Part:
+def _look_through(content: bytes, layouts: Mapping[str, Layout] = MappingProxyType({})) -> Part:
     """Read through one part for what its cells reach to, and what is wrong with them."""
-    return _Look(content, widths).part
+    return _Look(content, layouts).part
 
 
 class _Look:
@@ -157,14 +160,17 @@ class _Look:
     ----------
     content : bytes
         The part.
-    widths : Mapping
-        The digits that number formats show at least, by the style of a cell.
+    layouts : Mapping
+        How number formats show numbers, by the style of a cell.
     """
 
-    def __init__(self, content: bytes, widths: Mapping[str, int]) -> None:
+    def __init__(self, content: bytes, layouts: Mapping[str, Layout]) -> None:
         self.part = Part()
         self._content = content
-        self._widths = widths
+        self._layouts = layouts
+        self._rows: set[int] = set()
+        self._columns: set[int] = set()
+        self._filled_row = -1
         self._depth = self._cell_begin = self._value_begin = 0
         self._row = self._column = -1
         self._kind: str | None = None
@@ -200,6 +206,9 @@ class _Look:
             number = attributes.get("r", "")
             self._row = int(number) - 1 if _is_row_number(number) else self._row + 1
             self._column = -1
+            if attributes.get("hidden", "0") not in ("0", "false"):
+                self.part.hidden_rows.add(self._row + 1)
+                _limit_cells(len(self.part.hidden_rows))
         elif tag == "dimension":
             begin = self._parser.CurrentByteIndex
             end = self._tag_end(begin)
@@ -230,6 +239,7 @@ class _Look:
     def _reach(self) -> None:
         """See that a cell has a value, and note what it is besides."""
         part, place = self.part, (self._row, self._column)
+        self._refuse_twice()
         if self._row >= part.rows:
             part.rows = self._row + 1
         if self._column >= part.columns:
@@ -239,9 +249,26 @@ class _Look:
             _limit_cells(len(part.errors))
         elif self._kind not in _KINDS:
             self._make_text(self._cell_begin)
-        if self._style is not None and self._style in self._widths:
-            part.padded[place] = self._widths[self._style]
-            _limit_cells(len(part.padded))
+        if self._style is not None and self._style in self._layouts:
+            part.layouts[place] = self._layouts[self._style]
+            _limit_cells(len(part.layouts))
+
+    def _refuse_twice(self) -> None:
+        """Refuse a second value of one cell, of which the library would keep the last."""
+        row = self._row
+        if row != self._filled_row:
+            self._filled_row = row
+            self._columns = set()
+            is_repeated = row in self._rows
+            self._rows.add(row)
+        else:
+            is_repeated = self._column in self._columns
+        self._columns.add(self._column)
+        if is_repeated:
+            raise SpreadsheetError(
+                f"the workbook is damaged: it has row {row + 1} twice, or a cell in it, and one of "
+                "them would be lost; look whether all jobs are there, and save it again as .xlsx"
+            )
 
     def _value(self) -> None:
         """See the value of a cell begin."""

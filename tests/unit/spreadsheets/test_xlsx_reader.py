@@ -13,6 +13,8 @@ from aind_data_transfer_service.spreadsheets.reader import ReadOptions, read_job
 from tests.support import slow
 from tests.unit.configs.builders import (
     ACQUIRED,
+    ROW,
+    csv_file,
     header_of,
     read_csv,
     read_xlsx,
@@ -78,6 +80,88 @@ class CellsTest(unittest.TestCase):
                 result = read(saved(book_with("F2", value, number_format)))
                 self.assertEqual([], result.errors)
                 self.assertEqual(expected, result.rows[0].config.subject_id)
+
+    def test_numbers_that_are_shown_with_letters_and_marks(self):
+        for number_format, value, expected in (
+            ('"M"000000', 123, "M000123"),
+            ("\\M000000", 690165, "M690165"),
+            ("00-0000", 120003, "12-0003"),
+            ("00\\-0000", 3, "00-0003"),
+            ('"mouse-"General', 7, "mouse-7"),
+            ('"A;B"0', 7, None),
+            ('0"b";"neg"0', 12, "12b"),
+            ('[Red]"M"#', 5, "M5"),
+            ('"$"#,##0.00', 690165, "690165"),
+            ("[$€-407] #,##0", 690165, "690165"),
+            ("_(* #,##0_)", 690165, "690165"),
+            ("#,##0.00", 690165, "690165"),
+            ("0%", 0.5, None),
+            ("0.00%", 12, None),
+            ("0.00E+00", 5e10, None),
+            ("##0.0E+0", 690165, None),
+            ('0.0" days"', 1.5, None),
+            ('"M"000', 1.5, None),
+            ('"M"000', -5, None),
+        ):
+            with self.subTest(number_format=number_format, value=value):
+                result = read(saved(book_with("F2", value, number_format)))
+                if expected is None:
+                    [error] = result.errors
+                    self.assertRegex(error, "^row 2, subject_id: ")
+                    self.assertTrue("something else" in error or "is no subject id" in error)
+                else:
+                    self.assertEqual([], result.errors)
+                    self.assertEqual(expected, result.rows[0].config.subject_id)
+
+    def test_a_check_box_is_not_a_subject(self):
+        for value in (True, False):
+            [error] = read_xlsx([row(subject_id=value)]).errors
+            self.assertRegex(error, f'^row 2, subject_id: "{str(value).upper()}" is a check box')
+
+    def test_errors_and_formulas_that_were_saved_as_text(self):
+        for text, words in (
+            ("#N/A", "an error such as #REF!"),
+            ("#NAME?", "an error such as #REF!"),
+            ("#WERT!", "an error such as #REF!"),
+            (" #SPILL! ", "an error such as #REF!"),
+            ("Err:508", "an error such as #REF!"),
+            ("########", "the column was too narrow"),
+            ("=A2", '"=A2" is a formula that was saved as text'),
+            ("\u200b=VLOOKUP(A1)", "is a formula that was saved as text"),
+        ):
+            table = [row(project_name=text)]
+            quoted_csv = csv_file(table, quote=lambda one: f'"{one}"')
+            as_text = sheet_xml(
+                "<row>"
+                + "".join(text_cell(f"{chr(65 + n)}1", name) for n, name in enumerate(ROW))
+                + "</row><row>"
+                + "".join(
+                    text_cell(f"{chr(65 + n)}2", value)
+                    for n, value in enumerate(table[0].values())
+                    if value
+                )
+                + "</row>"
+            )
+            for name, data in (
+                ("a.csv", csv_file(table)),
+                ("b.csv", quoted_csv),
+                ("c.xlsx", as_text),
+            ):
+                with self.subTest(text, name=name):
+                    [error] = read_jobs(data, name).errors
+                    self.assertRegex(error, "^row 2, project_name: ")
+                    self.assertIn(words, error)
+
+    def test_values_that_only_begin_like_errors(self):
+        for text in ("#1 Ephys", "# 5", "Err: 5", "A=B", "#hello!", "#"):
+            with self.subTest(text):
+                result = read_xlsx([row(project_name=text)])
+                self.assertEqual(([], text), (result.errors, result.rows[0].config.project_name))
+
+    def test_an_id_in_scientific_notation_is_named_as_such(self):
+        for text in ("6.90165E+05", "6,90165E+05", "1.23457e+19"):
+            [error] = read_csv([row(subject_id=f'"{text}"')]).errors
+            self.assertIn("the spreadsheet program took it for a number", error)
 
     def test_numbers_in_columns_of_text(self):
         result = read_xlsx([row(project_name=7.0, processor_full_name=1.5)])
@@ -350,7 +434,23 @@ class SheetsTest(unittest.TestCase):
         book = workbook(Jobs=rows(2))
         book["Jobs"].row_dimensions[2].hidden = True
         book["Jobs"].column_dimensions["F"].hidden = True
-        self.assertEqual(len(read(saved(book)).rows), 2)
+        book["Jobs"].row_dimensions[9].hidden = True
+        result = read(saved(book))
+        self.assertEqual(len(result.rows), 2)
+        [warning] = result.warnings
+        self.assertIn("hidden rows are read like the others: 2; delete", warning)
+
+    def test_two_rows_of_one_number_are_not_read_as_one(self):
+        row_of = "<row r='{0}'>{1}</row>".format
+        first, second = text_cell("A2", "x"), text_cell("B2", "y")
+        for rows_of_two in (
+            row_of(2, first) + row_of(2, first),
+            row_of(2, first) + row_of(3, text_cell("A3", "z")) + row_of(2, second),
+            row_of(2, first + second + first),
+        ):
+            with self.subTest(rows_of_two):
+                [error] = read(sheet_xml(rows_of_two)).errors
+                self.assertIn("it has row 2 twice, or a cell in it", error)
 
     def test_more_than_one_sheet_with_jobs(self):
         [error] = read(saved(workbook(Monday=rows(1), Tuesday=rows(2)))).errors
