@@ -20,8 +20,8 @@ def variable_errors(settings: Mapping[str, Any]) -> list[str]:
     if not names:
         return []
     return [
-        f"hpc_settings.{NAME}: {', '.join(names)}: a name like this is a secret's, and what is "
-        "asked of a job is recorded; leave it out, and have the job read it from where it is kept"
+        f"hpc_settings.{NAME}: {', '.join(names)}: named like a secret, and the settings of a job "
+        "are recorded; leave it out, and have the script read the secret from a file"
     ]
 
 

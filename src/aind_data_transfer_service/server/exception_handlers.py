@@ -5,6 +5,7 @@ fault of our own is logged with an id, and only the id is shown.
 """
 
 import logging
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
@@ -172,6 +173,10 @@ def _unknown_field(place: Sequence[str | int]) -> str:
     return f"is not known; {hint} fields are {', '.join(_LIMITS)}"
 
 
+_OTHER_API = re.compile(r"/api/v\d+(/|$)")
+"""Routes of other services that clients of this one may know."""
+
+
 async def _refused(request: Request, error: HTTPException) -> Response:
     """Answer 404, 405, 413 and the like."""
     phrase = HTTPStatus(error.status_code).phrase
@@ -180,6 +185,11 @@ async def _refused(request: Request, error: HTTPException) -> Response:
         return _bad_jobs(request, message, [f"the request cannot be read: {detail}"])
     if error.status_code == 404 and detail == phrase:
         detail = f"There is nothing at {request.scope['path']}."
+        if _OTHER_API.match(request.scope["path"]):
+            detail += (
+                " This service has no versions of its API in the path: submit jobs to "
+                "/api/submit_basic_jobs or /api/submit_hpc_jobs; /docs lists all routes."
+            )
     headers = dict(error.headers or {})
     path = request.scope["path"]
     if error.status_code == 405:

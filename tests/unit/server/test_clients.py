@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -164,6 +165,26 @@ class ClientsTest(ClusterServiceTest):
         [sent] = self.cluster.jobs()
         self.assertEqual(128, sent.properties["tasks"])
         self.assertEqual(request["script"], job["script"])
+
+    async def test_errors_are_listed_job_by_job(self) -> None:
+        client = await self.client()
+        errors = await self.refused(client, HPC, body("malformed_hpc"))
+        numbers = [int(re.match(r"job (\d+), ", error)[1]) for error in errors]
+        self.assertEqual([1] * 7 + [2] * 7, numbers)
+        self.assertIn("job 1, script: does not begin", errors[6])
+        many = [{"upload_job_settings": json.dumps({}), "script": "x"} for _ in range(11)]
+        errors = await self.refused(client, HPC, {"jobs": many})
+        numbers = [int(re.match(r"job (\d+), ", error)[1]) for error in errors]
+        self.assertEqual(sorted(numbers), numbers)
+
+    async def test_a_client_of_another_api_hears_of_the_routes(self) -> None:
+        client = await self.client()
+        for path in ("/api/v1/submit_jobs", "/api/v2/submit_jobs", "/api/v2/parameters"):
+            response = await client.post(path, json={"upload_jobs": []})
+            self.assertEqual(404, response.status_code)
+            [error] = response.json()["data"]["errors"]
+            self.assertIn(f"nothing at {path}. ", error)
+            self.assertIn("/api/submit_basic_jobs or /api/submit_hpc_jobs", error)
 
     async def test_malformed_jobs(self) -> None:
         client = await self.client()

@@ -34,6 +34,7 @@ NO_MAIL = "no e-mails are sent for jobs that run on this machine"
 _MAIL_USER = re.compile(r"[\w.][\w.!#%&'*+/=?^`{|}~-]{0,63}(@[\w.-]{1,190})?")
 """What it begins with is no `-`, `|` or `/`: to a cluster's mailer that is an option, a command, a
 file."""
+_JOB = re.compile(r"job (\d{1,9})\b")
 _LONGEST_NAME = 256
 LONGEST_SCRIPT = 1024**2
 """In characters."""
@@ -147,7 +148,9 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
     flat = [f"job {number}, {text}" for number in numbers for text in errors[number]]
     if general or flat:
         asked = {f"job {number}": found for number, found in hpc.items()}
-        return Drafts(errors=(*general, *flat), asked=asked if count < MAX_COUNTED_ERRORS else {})
+        return Drafts(
+            errors=_by_job([*general, *flat]), asked=asked if count < MAX_COUNTED_ERRORS else {}
+        )
     drafts = [
         _one_draft(number, request, hpc[number], configs.get(number), settings)
         for number, request in zip(numbers, requests)
@@ -156,6 +159,16 @@ def _draft(requests: Sequence[HpcJobRequest], bare: set[int], settings: ServiceS
         if texts := _warnings(draft, settings):
             warnings.setdefault(draft.label, []).extend(texts)
     return Drafts(drafts=tuple(drafts), warnings=warnings)
+
+
+def _by_job(errors: list[str]) -> tuple[str, ...]:
+    """Return errors job by job, those of the request as a whole first."""
+
+    def number(error: str) -> int:
+        found = _JOB.match(error)
+        return int(found[1]) if found else 0
+
+    return tuple(sorted(errors, key=number))
 
 
 def _warnings(draft: Draft, settings: ServiceSettings) -> list[str]:
