@@ -17,6 +17,9 @@ from aind_data_transfer_service.spreadsheets.schema import Kind
 from aind_data_transfer_service.spreadsheets.xlsx_reader import ERROR_CELL, Unusable
 
 _LONGEST_CLOCK = timedelta(days=10_000)
+_NO_VALUE = frozenset({"nan", "none", "null", "n/a", "undefined", "-", "--", "\u2013", "\u2014"})
+"""What programs and people write into a cell that has no value, in lower case."""
+_LONGEST_NO_VALUE = 20
 _SUSPICIOUS = re.compile(r"\W*[=#]|\W*Err:")
 _ERROR = re.compile(r"#[A-ZÀ-Ý][A-ZÀ-Ý0-9_/]*[!?]|#N/A|#N/D|#NV|#GETTING_DATA|Err:\d{3}")
 """Errors of Excel, also of its German, French and Spanish versions, of Google and LibreOffice."""
@@ -60,7 +63,7 @@ def meant(cell: Cell, kind: Kind, date1904: bool = False) -> Any:
 
 
 def text_problem(text: str) -> str:
-    """Return why a text is not what was meant: an error, or a formula, that was saved as text.
+    """Return why a text is not what was meant: an error, a formula or no value, saved as text.
 
     Parameters
     ----------
@@ -72,6 +75,8 @@ def text_problem(text: str) -> str:
     >>> text_problem("Ephys Platform"), bool(text_problem("#N/A")), bool(text_problem("=A2"))
     ('', True, True)
     """
+    if len(text) <= _LONGEST_NO_VALUE and trim(text).lower() in _NO_VALUE:
+        return f"{quoted(trim(text))} is not a value; leave the cell empty, or write one"
     if not _SUSPICIOUS.match(text):
         return ""
     found = trim(text)

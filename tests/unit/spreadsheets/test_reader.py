@@ -25,6 +25,32 @@ from tests.unit.configs.builders import (
 )
 
 
+class NoValueTest(unittest.TestCase):
+    """Words that programs write where there is no value, as `pandas` does."""
+
+    def test_they_are_named_and_no_value(self):
+        columns = (
+            *("processor_full_name", "project_name", "subject_id", "process_capsule_id"),
+            *("s3_bucket", "metadata_dir", "force_cloud_sync", "modality0.extra_configs"),
+        )
+        for word in ("nan", "NaN", "None", "NULL", " null ", "n/a", "-", "\u2014", "undefined"):
+            for column in columns:
+                table = [row() | {column: word}]
+                for read in (read_csv, read_xlsx):
+                    with self.subTest(word, column=column, read=read.__name__):
+                        [error] = read(table).errors
+                        self.assertEqual(
+                            f'row 2, {column}: "{word.strip()}" is not a value; leave the cell '
+                            "empty, or write one",
+                            error,
+                        )
+
+    def test_longer_texts_with_them_are_values(self):
+        for name in ("Nanoscopy", "None of these", "A-B", "nan 2"):
+            result = read_csv([row(project_name=name)])
+            self.assertEqual(([], name), (result.errors, result.rows[0].config.project_name))
+
+
 class RowsTest(unittest.TestCase):
     """Good rows become jobs, with the numbers that the spreadsheet program shows."""
 
