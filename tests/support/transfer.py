@@ -13,6 +13,8 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.settings.upload import UploadSettings
+from aind_data_transfer_service.source_paths.excluded_names import LEFT_BY_PROGRAMS
+from aind_data_transfer_service.source_paths.roots import holds_keys
 from aind_data_transfer_service.storage.base import AssetStore
 from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.upload.job.events import Events, Kind, Step
@@ -23,6 +25,13 @@ from aind_data_transfer_service.upload.manifest.manifest import read_manifest
 BUCKET = "test-bucket"
 PREFIX = "behavior_690165_2024-02-19_11-25-17"
 NOBODY = 65534
+
+
+def is_uploaded(name: str) -> bool:
+    """Return whether a file of this name is uploaded: not excluded, and not named like keys."""
+    return not (
+        name in (".", "..") or LEFT_BY_PROGRAMS.match(name) or holds_keys("/home/.config", name)
+    )
 
 
 class Told(Events):

@@ -29,12 +29,12 @@ from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.job.job import UploadJob
 from aind_data_transfer_service.upload.job.preflight import check_session
 from tests.support import campaign, slow
-from tests.support.transfer import PREFIX, TransferTestCase, as_an_ordinary_user
+from tests.support.transfer import PREFIX, TransferTestCase, as_an_ordinary_user, is_uploaded
 
 DOCUMENTS = {"data_description.json", "metadata.nd.json", "processing.json"}
 NAMES = st.text(
     st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/\\\ufffe\uffff"), min_size=1
-).filter(lambda name: name not in (".", "..") and len(name.encode()) < 200)
+).filter(lambda name: is_uploaded(name) and len(name.encode()) < 200)
 
 
 @slow
