@@ -43,8 +43,10 @@ class LongQueueTest(CountedTest):
 
     async def begin_many(self, count: int = FEW + 4) -> list[str]:
         """Begin more jobs than are asked for one by one, and have them read."""
-        jobs = [a_job(f"j{number}") for number in range(1, count + 1)]
-        refs = [one.ref for one in await self.executor.start(jobs)]
+        refs = []
+        for number in range(1, count + 1):  # one after the other: their numbers are in this order
+            [started] = await self.executor.start([a_job(f"j{number}")])
+            refs.append(started.ref)
         while len(await self.look(refs)) < count:
             self.now += 60
         self.read.clear()
