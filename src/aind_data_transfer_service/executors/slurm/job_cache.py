@@ -39,7 +39,7 @@ class _Entry:
 
 
 class JobCache:
-    """Remembers the jobs of a long queue.
+    """Remembers the jobs of a long queue; one caller at a time may have it read jobs.
 
     Parameters
     ----------
@@ -67,7 +67,6 @@ class JobCache:
         self._states: JobStates = {}
         self._updated_at: float | None = None
         self._is_changed = False
-        self._turn = asyncio.Lock()
         self.is_complete = False
 
     def clear(self) -> None:
@@ -79,8 +78,7 @@ class JobCache:
 
     async def complete(self, states: JobStates) -> int:
         """Read every job that is new or whose state has changed, and return how many."""
-        async with self._turn:
-            return await self._read(self._sort(states, ()), float("inf"))
+        return await self._read(self._sort(states, ()), float("inf"))
 
     async def update(self, states: JobStates, first: Collection[int] = ()) -> int:
         """Read some of the jobs, and return how many.
@@ -90,14 +88,13 @@ class JobCache:
         the time is for the jobs that were read least recently: with another reason, comment or
         limit, or if it was requeued and began between two updates, a job has the same state.
         """
-        async with self._turn:
-            now = self._clock()
-            numbers = self._sort(states, first)[:MOST_READ]
-            if self._updated_at is not None:
-                review = _REVIEW_SHARE / SECONDS_PER_READ * (now - self._updated_at)
-                numbers += self._oldest(min(int(review), MOST_READ - len(numbers)), set(numbers))
-            self._updated_at = now
-            return await self._read(numbers, now + _LONGEST_UPDATE)
+        now = self._clock()
+        numbers = self._sort(states, first)[:MOST_READ]
+        if self._updated_at is not None:
+            review = _REVIEW_SHARE / SECONDS_PER_READ * (now - self._updated_at)
+            numbers += self._oldest(min(int(review), MOST_READ - len(numbers)), set(numbers))
+        self._updated_at = now
+        return await self._read(numbers, now + _LONGEST_UPDATE)
 
     def note(self, number: int, jobs: Sequence[SlurmJob]) -> None:
         """Note how a job, or the tasks of an array, are now."""
@@ -149,7 +146,7 @@ class JobCache:
 
         What was read before an error is kept.
         """
-        left, count = iter(numbers), 0
+        left, count, states = iter(numbers), 0, self._states
 
         async def work() -> None:
             nonlocal count
@@ -157,7 +154,10 @@ class JobCache:
                 if self._clock() > end:
                     return
                 count += 1
-                self._put(number, self._states[number], await self._client.tasks(number))
+                jobs = await self._client.tasks(number)
+                if self._states is not states:  # everything was forgotten meanwhile
+                    return
+                self._put(number, states[number], jobs)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -166,7 +166,8 @@ class JobCache:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:
-            self.is_complete = not self._states.keys() - self._entries.keys()
+            is_current = self._states is states
+            self.is_complete = is_current and not states.keys() - self._entries.keys()
         return count
 
     def _put(self, number: int, states: frozenset[str], jobs: Sequence[SlurmJob]) -> None:

@@ -73,6 +73,7 @@ class Listing:
         self._cache = job_cache.JobCache(client, username, clock)
         self._long_queue = long_queue
         self._is_long = False
+        self._turn = asyncio.Lock()
         self._as_of: datetime | None = None
         self._trusted_until = 0.0
         self._read_at: float | None = None
@@ -115,9 +116,10 @@ class Listing:
     async def all(self) -> list[SlurmJob]:
         """List all jobs of all users, whatever that takes."""
         asked, moment = self._clock(), datetime.now(UTC)
-        if (states := await self._states_if_long()) is not None:
-            await self._read(states, self._cache.complete(states))
-            return self._cache.jobs()
+        async with self._turn:
+            if (states := await self._states_if_long()) is not None:
+                await self._read(states, self._cache.complete(states))
+                return self._cache.jobs()
         found = await self._ask()
         self._read_at = asked
         dated = found.as_of if isinstance(found, JobList) else None
@@ -131,9 +133,10 @@ class Listing:
         Of a long queue some jobs may not have been read yet; `is_complete` says so. The numbers in
         `first` are read before others.
         """
-        if (states := await self._states_if_long()) is not None:
-            await self._read(states, self._cache.update(states, first))
-            return self._cache.changes()
+        async with self._turn:
+            if (states := await self._states_if_long()) is not None:
+                await self._read(states, self._cache.update(states, first))
+                return self._cache.changes()
         if self._as_of is None or self._clock() >= self._trusted_until:
             return await self.all()
         asked = self._clock()

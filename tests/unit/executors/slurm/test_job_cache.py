@@ -53,6 +53,14 @@ class LongQueueTest(CountedTest):
         self.client.looks = 0
         return refs
 
+    def number(self, ref: str) -> int:
+        """Return Slurm's number of a job."""
+        return int(ref.partition(":")[0])
+
+    def become(self, ref: str, **values) -> None:
+        """Change a job of ours."""
+        self.client.become(self.number(ref), **values)
+
     async def look(self, refs: list[str]) -> dict[str, RunState]:
         """Look at jobs after a while, as the service does."""
         self.now += 5
@@ -85,11 +93,11 @@ class FollowingTest(LongQueueTest):
 
     async def test_every_change_of_state_is_seen_at_the_next_look_without_a_list(self):
         refs = await self.begin_many()
-        for number in (101, 110, 120):
-            self.client.become(number, state="RUNNING")
+        for ref in (refs[0], refs[9], refs[19]):
+            self.become(ref, state="RUNNING")
         states = await self.look(refs)
         self.assertEqual(3, list(states.values()).count(RunState.RUNNING))
-        self.client.become(105, state="FAILED", exit_code=17)
+        self.become(refs[4], state="FAILED", exit_code=17)
         found = await self.executor.statuses(refs)
         self.now += 5
         found = await self.executor.statuses(refs)
@@ -98,8 +106,8 @@ class FollowingTest(LongQueueTest):
 
     async def test_a_change_that_leaves_the_state_is_seen_after_a_while(self):
         refs = await self.begin_many(100)
-        self.client.become(125, reason="JobHeldUser")
-        self.client.become(126, restarts=1)
+        self.become(refs[24], reason="JobHeldUser")
+        self.become(refs[25], restarts=1)
         for _ in range(3):  # at most 10 jobs a second
             self.read.clear()
             await self.look(refs)
@@ -120,22 +128,22 @@ class FollowingTest(LongQueueTest):
 
     async def test_a_comment_that_is_changed(self):
         refs = await self.begin_many()
-        self.client.become(101, comment="changed", state="RUNNING")
+        self.become(refs[0], comment="changed", state="RUNNING")
         self.assertEqual(RunState.RUNNING, (await self.look(refs))[refs[0]])
 
     async def test_a_job_that_slurm_forgot_ends_by_its_record(self):
         refs = await self.begin_many()
-        self.client.become(101, state="RUNNING")
+        self.become(refs[0], state="RUNNING")
         await self.look(refs)
-        del self.client.listed[101]
+        del self.client.listed[self.number(refs[0])]
         (self.folder / "j1.end").write_text(json.dumps({"exit_code": 0}))
         self.assertEqual(RunState.COMPLETED, (await self.look(refs))[refs[0]])
         self.assertEqual(0, self.client.looks)
 
     async def test_a_queue_that_becomes_short_is_listed_again(self):
         refs = await self.begin_many()
-        for number in range(101, 117):
-            del self.client.listed[number]
+        for ref in refs[:16]:
+            del self.client.listed[self.number(ref)]
         states = await self.look(refs[16:])
         self.assertEqual([RunState.PENDING] * 4, list(states.values()))
         self.now += 60
@@ -212,8 +220,8 @@ class StartTest(LongQueueTest):
         self.assertLess(max(self.read), 5000)
 
     async def test_jobs_that_began_or_ended_are_read_before_those_that_wait(self):
-        self.client.become(101, state="RUNNING")
-        self.client.become(102, state="FAILED", exit_code=1)
+        self.become(self.refs[0], state="RUNNING")
+        self.become(self.refs[1], state="FAILED", exit_code=1)
         states = await self.look(self.refs)
         self.assertEqual(RunState.RUNNING, states[self.refs[0]])
         self.assertEqual(RunState.FAILED, states[self.refs[1]])
@@ -228,9 +236,24 @@ class StartTest(LongQueueTest):
         await self.executor.open(["j1"])
         await self.look(self.refs)
         [found] = await self.executor.start([a_job("j1")])
-        self.assertEqual("101:j1", found.ref)
+        self.assertEqual(self.refs[0], found.ref)
         self.assertEqual(len(self.refs), len(self.client.submissions))
         self.assertEqual(0, self.client.looks)
+
+    async def test_another_process_takes_over_while_jobs_are_read(self):
+        tasks = self.client.tasks
+
+        async def suspend_after_some(number: int) -> list[SlurmJob]:
+            if len(self.read) == 10:
+                await self.executor.suspend()
+            return await tasks(number)
+
+        self.client.tasks = suspend_after_some
+        self.assertEqual({}, await self.look(self.refs))
+        self.assertLess(len(self.read), MOST_READ)
+        self.client.tasks = tasks
+        self.now += 120
+        self.assertEqual(MOST_READ, len(await self.look(self.refs)))
 
     async def test_what_was_read_before_an_error_is_kept(self):
         tasks = self.client.tasks
