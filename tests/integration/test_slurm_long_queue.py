@@ -39,9 +39,8 @@ class Following:
     """What is different if only states are listed."""
 
     async def test_a_reason_that_changes_without_the_state(self):
-        ref = await self.begin("exit 0", hold=True)
-        await self.until(ref, RunState.PENDING, reason="held by its user")
-        self.cluster.run("scontrol", "release", self.number(ref))
+        ref = await self.begin("exit 0", begin_time="2040-01-01T00:00:00")
+        await self.until(ref, RunState.PENDING, reason="waits for its begin time")
         self.cluster.run("scontrol", "hold", self.number(ref))
         await self.until(ref, RunState.PENDING, reason="held by an administrator")
         await self.executor.cancel(ref)
