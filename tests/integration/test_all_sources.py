@@ -23,10 +23,12 @@ import httpx
 
 from aind_data_transfer_service.cli.metadata import main as ask_sources
 from aind_data_transfer_service.metadata.assemble import gather
-from aind_data_transfer_service.metadata.documents import RECORD_NAME, Facts
+from aind_data_transfer_service.metadata.asset_facts import Facts
+from aind_data_transfer_service.metadata.documents import RECORD_NAME
 from aind_data_transfer_service.metadata.registry import open_lab
-from aind_data_transfer_service.metadata.schemas import RECORD, Generation, version_of
+from aind_data_transfer_service.metadata.schemas import RECORD, version_of
 from aind_data_transfer_service.metadata.validation import problems_of
+from aind_data_transfer_service.settings.schema_generation import Generation
 from aind_data_transfer_service.settings.upload import UploadSettings
 from tests.support import entra, labtracks, slims, tars, wait_until
 from tests.support.entra import GraphServer, ListOnGraph

@@ -17,10 +17,10 @@ from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import DestinationExistsError, ExitCode, TransferError
 from aind_data_transfer_service.storage.base import AssetState, PreconditionFailed
 from aind_data_transfer_service.storage.layout import mark_key
-from aind_data_transfer_service.storage.s3.model import Unfinished
+from aind_data_transfer_service.storage.model import Unfinished
+from aind_data_transfer_service.storage.probes import check_conditions
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.job.job import UploadJob
-from aind_data_transfer_service.upload.job.preflight import check_conditions
 from aind_data_transfer_service.upload.resume.asset_lock import claim_asset
 from aind_data_transfer_service.upload.resume.lease import (
     Timing,

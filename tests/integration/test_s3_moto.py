@@ -10,9 +10,9 @@ import boto3
 
 from aind_data_transfer_service.errors import DestinationError
 from aind_data_transfer_service.storage.base import AssetStore, BufferBody
+from aind_data_transfer_service.storage.model import Window
 from aind_data_transfer_service.storage.open import open_store
-from aind_data_transfer_service.storage.s3.model import Window
-from aind_data_transfer_service.upload.job.preflight import check_conditions, probe
+from aind_data_transfer_service.storage.probes import check_conditions, probe
 from tests.support import free_port, missing
 
 BUCKET = "test-bucket"

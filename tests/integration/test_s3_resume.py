@@ -13,12 +13,12 @@ import uuid
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import ExitCode, SourceError, TerminatedError, TransferError
+from aind_data_transfer_service.source_paths import drive_retry
 from aind_data_transfer_service.storage.s3.client import S3Client
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.job.send_and_verify import Delivery
 from aind_data_transfer_service.upload.plan.plan import MEBI, PART_SIZE
 from aind_data_transfer_service.upload.plan.shards import Shard
-from aind_data_transfer_service.upload.source import drive_retry
 from aind_data_transfer_service.upload.source.file_parts import Stretch
 from aind_data_transfer_service.upload.transfer import engine
 from tests.support import seaweedfs, wait_until

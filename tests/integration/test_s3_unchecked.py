@@ -10,11 +10,11 @@ import boto3
 
 from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import DestinationExistsError, ExitCode, VerificationError
+from aind_data_transfer_service.storage import probes
 from aind_data_transfer_service.storage.base import AssetState
 from aind_data_transfer_service.storage.layout import former_manifest_key, manifest_key
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
 from aind_data_transfer_service.storage.s3.client import S3Client
-from aind_data_transfer_service.upload.job import preflight
 from aind_data_transfer_service.upload.manifest import manifest
 from aind_data_transfer_service.upload.manifest.json_lines import write_lines
 from aind_data_transfer_service.upload.manifest.manifest import Manifest
@@ -139,7 +139,7 @@ class TestServerThatChecksNothing(UncheckedTestCase):
                 with patch.object(
                     S3Client, "refuses_damage", lambda _, key, i="": checked in (None, bool(i))
                 ):
-                    preflight.probe(store, PREFIX)
+                    probes.probe(store, PREFIX)
                 self.assertEqual(store.proves_by_reading, checked is not None)
         self.assert_nothing_is_left()
 

@@ -19,9 +19,9 @@ from aind_data_transfer_service.errors import (
 )
 from aind_data_transfer_service.storage.base import AssetState, BufferBody
 from aind_data_transfer_service.storage.layout import manifest_key, mark_key
+from aind_data_transfer_service.storage.model import StoredObject, Window
 from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
-from aind_data_transfer_service.storage.s3.model import StoredObject, Window
 from aind_data_transfer_service.storage.s3_store import S3AssetStore
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from tests.support import free_port, seaweedfs, wait_until

@@ -12,20 +12,20 @@ from typing import Any
 from aind_data_transfer_service.configs.vocabulary import Modality, Platform
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata import schemas
+from aind_data_transfer_service.metadata.asset_facts import Facts, Process
 from aind_data_transfer_service.metadata.base import Found
 from aind_data_transfer_service.metadata.conversion import in_generation
 from aind_data_transfer_service.metadata.documents import (
     Document,
-    Facts,
-    Process,
     Status,
     data_description,
     processing,
     record,
 )
-from aind_data_transfer_service.metadata.schemas import Generation, read_terms
+from aind_data_transfer_service.metadata.schemas import read_terms
 from aind_data_transfer_service.metadata.terms import missing_terms
 from aind_data_transfer_service.metadata.validation import status_of
+from aind_data_transfer_service.settings.schema_generation import Generation
 from tests.support import lab_documents, slow
 from tests.support.schema_changes import changes
 from tests.support.schema_releases import ask

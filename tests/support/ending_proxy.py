@@ -23,7 +23,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from aind_data_transfer_service.storage.s3.model import Keys
+from aind_data_transfer_service.storage.model import Keys
 from aind_data_transfer_service.storage.s3.sigv4 import Clock, sign
 from tests.support.fault_proxy import Asked, Body, FaultProxy, Trouble
 

@@ -42,12 +42,15 @@ class ManagerTest(unittest.IsolatedAsyncioTestCase):
             "monitor_interval": 0.01,
             "allow_custom_scripts": True,
         }
-        return JobManager(
+        return self.new_manager(
             ServiceSettings(**(usual | settings)),
             executor=self.executor,
             spreadsheets=shared_reader(),
             patience=self.patience,
         )
+
+    def new_manager(self, settings: ServiceSettings, **options) -> JobManager:
+        return JobManager(settings, **options)
 
     async def restart(self, **settings):
         await self.manager.stop()

@@ -125,13 +125,12 @@ def main(port: int, ttl: float) -> None:
     import uvicorn
 
     from aind_data_transfer_service.jobs.leader_election import LeaseTiming
-    from aind_data_transfer_service.jobs.manager import JobManager
-    from aind_data_transfer_service.server import create_app
+    from aind_data_transfer_service.server.application import create_app, create_manager
     from aind_data_transfer_service.settings.service import ServiceSettings
 
     settings = ServiceSettings()
     timing = LeaseTiming(ttl=ttl, interval=ttl / 10, margin=ttl / 5)
-    app = create_app(settings, JobManager(settings, timing=timing))
+    app = create_app(settings, create_manager(settings, timing=timing))
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 

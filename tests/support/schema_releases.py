@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from aind_data_transfer_service.metadata import schemas
-from aind_data_transfer_service.metadata.schemas import RELEASES, Generation, file_name
+from aind_data_transfer_service.metadata.schemas import RELEASES, file_name
+from aind_data_transfer_service.settings.schema_generation import Generation
 from tests.support import missing
 
 PACKAGES = {

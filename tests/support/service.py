@@ -9,8 +9,8 @@ from typing import Any, Self
 import uvicorn
 
 from aind_data_transfer_service.jobs.completion_evidence import Patience
-from aind_data_transfer_service.jobs.manager import JobManager
 from aind_data_transfer_service.server import create_app
+from aind_data_transfer_service.server.application import create_manager
 from aind_data_transfer_service.server.connection_limits import ConnectionLimits
 from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support import wait_until
@@ -49,7 +49,7 @@ class Service:
             "monitor_interval": 0.1,
         }
         self.settings = ServiceSettings(**(usual | settings))
-        self.manager = JobManager(self.settings, patience=patience)
+        self.manager = create_manager(self.settings, patience=patience)
         self.app = create_app(self.settings, self.manager, limits)
         config = uvicorn.Config(
             self.app,

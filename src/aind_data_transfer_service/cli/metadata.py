@@ -12,22 +12,18 @@ from enum import StrEnum
 
 from pydantic import ValidationError
 
-from aind_data_transfer_service.concurrency.deadline_gather import (
-    Answer,
-    Inquiry,
-    procedures_of,
-    subject_of,
-)
+from aind_data_transfer_service.concurrency.deadline_gather import Answer, Inquiry
 from aind_data_transfer_service.errors import ExitCode, MetadataError, RequestError
 from aind_data_transfer_service.metadata.base import Found, Funding
 from aind_data_transfer_service.metadata.conversion import in_generation
 from aind_data_transfer_service.metadata.documents import Document
 from aind_data_transfer_service.metadata.merge_procedures import merge_procedures
 from aind_data_transfer_service.metadata.registry import Lab, open_lab
-from aind_data_transfer_service.metadata.schemas import Generation
+from aind_data_transfer_service.metadata.source_procedures import procedures_of, subject_of
 from aind_data_transfer_service.metadata.validation import Status, status_of
 from aind_data_transfer_service.settings.base import explain_settings
 from aind_data_transfer_service.settings.metadata import ENRICHES, Policy
+from aind_data_transfer_service.settings.schema_generation import Generation
 from aind_data_transfer_service.settings.upload import UploadSettings
 
 

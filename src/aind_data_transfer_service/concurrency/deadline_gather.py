@@ -6,18 +6,14 @@ network drive may hold it for longer than anyone has patience.
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from aind_data_transfer_service.concurrency.daemon_thread import beside
 from aind_data_transfer_service.errors import MetadataError
-from aind_data_transfer_service.metadata.base import Found
-from aind_data_transfer_service.metadata.conversion import in_generation
-from aind_data_transfer_service.metadata.schemas import Generation
-from aind_data_transfer_service.metadata.sources.labtracks.procedures import without_repeats
 
 logger = logging.getLogger(__name__)
 _NAP_SECONDS = 0.2
@@ -74,34 +70,6 @@ def ask_all(questions: Mapping[tuple[str, str], Callable[[], Any]], seconds: flo
     for (kind, source), question in questions.items():
         inquiry.ask(kind, source, question)
     return inquiry
-
-
-def procedures_of(answers: Sequence[Answer], generation: Generation = Generation.V0) -> list[Found]:
-    """Return the procedures that sources know, without tasks of LabTracks that another has.
-
-    Parameters
-    ----------
-    answers : Sequence of Answer
-        The answers of those that know procedures.
-    generation : Generation
-        The generation of the schema in which those are written that are composed here.
-    """
-    found = []
-    for answer in answers:
-        others = [other.value for other in answers if other is not answer]
-        repeats = answer.source == "labtracks" and others
-        found.append(without_repeats(answer.value, others) if repeats else answer.value)
-    return [in_generation("procedures", one, generation) for one in found]
-
-
-def subject_of(answer: Answer, generation: Generation) -> Answer:
-    """Return an answer with its subject in a generation; with the problem if there is no such."""
-    if not isinstance(answer.value, Found):
-        return answer
-    try:
-        return replace(answer, value=in_generation("subject", answer.value, generation))
-    except MetadataError as error:
-        return replace(answer, value=None, problem=str(error))
 
 
 def _answer(source: str, question: Callable[[], Any]) -> Answer:

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from aind_data_transfer_service.concurrency.loop_health import Heartbeat
 from aind_data_transfer_service.errors import LeaseLostError, StoreUnavailable, TransferServiceError
-from aind_data_transfer_service.jobs.loop_health import Heartbeat
 from aind_data_transfer_service.jobs.store.job_store import JobStore
 from aind_data_transfer_service.jobs.store.service_lease import LOST, LeaseState
 

@@ -11,10 +11,10 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from aind_data_transfer_service.concurrency.loop_health import Loop
 from aind_data_transfer_service.configs.limits import MAX_ERRORS
 from aind_data_transfer_service.errors import (
     ExecutorError,
@@ -30,6 +30,7 @@ from aind_data_transfer_service.executors.base import (
     CutsJobs,
     Executor,
     FileChunk,
+    Guard,
     JobFile,
     JobSpec,
     LeavesOutDefaults,
@@ -45,7 +46,6 @@ from aind_data_transfer_service.jobs.dispatcher import Handover
 from aind_data_transfer_service.jobs.event_ingest import Inbox
 from aind_data_transfer_service.jobs.leader_election import Candidate, Duties, Leader, LeaseTiming
 from aind_data_transfer_service.jobs.liveness_file import LivenessFile
-from aind_data_transfer_service.jobs.loop_health import Loop
 from aind_data_transfer_service.jobs.models import Job, JobEvent
 from aind_data_transfer_service.jobs.polling import Pace
 from aind_data_transfer_service.jobs.post_upload_worker import AfterwardsKeeper
@@ -73,7 +73,6 @@ from aind_data_transfer_service.jobs.validation.requests import (
     make_jobs,
 )
 from aind_data_transfer_service.jobs.validation.results import CheckResult, ToCheck
-from aind_data_transfer_service.notifications.notifier import Notifier
 from aind_data_transfer_service.plain_text import first_lines
 from aind_data_transfer_service.redaction import redact, redact_all
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -90,6 +89,10 @@ _CAP_SECONDS = 2.0
 
 FILES_AT_ONCE = 3
 """Spreadsheets that are read or checked at the same time: two workers read, and one is checked."""
+
+NotifierFactory = Callable[[JobStore, Guard], Loop]
+"""Makes the loop that sends the notifications in the outbox of a store; it calls the guard before
+each message, which raises unless this process may send it."""
 
 _DRAFTS = ThreadPoolExecutor(1, "drafts")
 """One thread, so that large requests are read one after another and hold up nothing else."""
@@ -173,6 +176,8 @@ class JobManager:
         How long this process may run jobs without renewing its lease.
     patience : Patience
         How long evidence is waited for of an end that only a scheduler reports.
+    notifier : NotifierFactory, optional
+        Makes the loop that sends notifications; by default none are sent.
     """
 
     def __init__(
@@ -183,6 +188,7 @@ class JobManager:
         spreadsheets: SpreadsheetReader | None = None,
         timing: LeaseTiming = LeaseTiming(),
         patience: Patience = Patience(),
+        notifier: NotifierFactory | None = None,
     ):
         self.settings = settings
         self.feed = Feed()
@@ -192,6 +198,7 @@ class JobManager:
         )
         self._timing = timing
         self._patience = patience
+        self._make_notifier = notifier
         self._store = store
         self._brings_store = store is not None
         self._spreadsheets = spreadsheets
@@ -295,11 +302,8 @@ class JobManager:
         monitor = Monitor(fenced, executor, handover, feed, inbox, pace, evidence)
         afterwards = AfterwardsKeeper(settings, fenced, feed)
         loops: dict[str, Loop] = {"job monitor": monitor, "afterwards": afterwards}
-        if settings.notifications.is_on:
-            zone = ZoneInfo(settings.lab_timezone)
-            loops["notifier"] = Notifier(
-                fenced, settings.notifications, zone, guard=self._check_lease
-            )
+        if self._make_notifier is not None:
+            loops["notifier"] = self._make_notifier(fenced, self._check_lease)
         if settings.job_retention_days is not None:
             loops["retention"] = Retention(
                 fenced, settings.jobs_dir, settings.job_retention_days, self._check_lease

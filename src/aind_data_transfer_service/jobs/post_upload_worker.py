@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from aind_data_transfer_service.concurrency.loop_health import Heartbeat
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ReadingContext
 from aind_data_transfer_service.errors import AfterwardsError, JobError, UploadError
 from aind_data_transfer_service.jobs.broadcast import Feed
-from aind_data_transfer_service.jobs.loop_health import Heartbeat
 from aind_data_transfer_service.jobs.models import Job, utc_now
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store.job_store import JobStore

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from aind_data_transfer_service.concurrency.loop_health import Heartbeat
 from aind_data_transfer_service.errors import (
     EventsElsewhere,
     ExecutorError,
@@ -39,7 +40,6 @@ from aind_data_transfer_service.jobs.event_parser import (
     read_events,
     reason_of_end,
 )
-from aind_data_transfer_service.jobs.loop_health import Heartbeat
 from aind_data_transfer_service.jobs.models import Job, JobEvent, utc_now
 from aind_data_transfer_service.jobs.polling import Pace
 from aind_data_transfer_service.jobs.states import ENDED, JobState, job_state

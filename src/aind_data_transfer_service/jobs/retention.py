@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from aind_data_transfer_service.concurrency.loop_health import Heartbeat
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import Guard, unguarded
 from aind_data_transfer_service.executors.local.job_directory import JobFolder
-from aind_data_transfer_service.jobs.loop_health import Heartbeat
 from aind_data_transfer_service.jobs.models import utc_now
 from aind_data_transfer_service.jobs.store.job_store import JobStore
 

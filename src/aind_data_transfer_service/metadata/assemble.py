@@ -11,19 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aind_data_transfer_service.concurrency.deadline_gather import (
-    Answer,
-    Inquiry,
-    procedures_of,
-    subject_of,
-)
+from aind_data_transfer_service.concurrency.deadline_gather import Answer, Inquiry
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.asset_facts import Facts
 from aind_data_transfer_service.metadata.base import Found, Funding
 from aind_data_transfer_service.metadata.documents import (
     COMPOSED,
     Document,
-    Facts,
     check_processing,
     data_description,
     statuses_of,
@@ -31,11 +26,13 @@ from aind_data_transfer_service.metadata.documents import (
 from aind_data_transfer_service.metadata.merge_procedures import LISTS, merge_procedures
 from aind_data_transfer_service.metadata.people import doubts_about
 from aind_data_transfer_service.metadata.registry import SHOWN, Lab
-from aind_data_transfer_service.metadata.schemas import KINDS, Generation
+from aind_data_transfer_service.metadata.schemas import KINDS
+from aind_data_transfer_service.metadata.source_procedures import procedures_of, subject_of
 from aind_data_transfer_service.metadata.sources.folder import Folder
 from aind_data_transfer_service.metadata.validation import Status, generation_of, status_of
 from aind_data_transfer_service.plain_text import listed
 from aind_data_transfer_service.settings.metadata import Policy
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 _OF_THE_SUBJECT = ("subject", "procedures")
 _NAMES_THE_SUBJECT = (*_OF_THE_SUBJECT, "data_description", "session", "acquisition")

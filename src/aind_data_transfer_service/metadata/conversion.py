@@ -5,8 +5,8 @@ from dataclasses import replace
 from aind_data_transfer_service.metadata.base import Found
 from aind_data_transfer_service.metadata.convert_procedures import procedures_in
 from aind_data_transfer_service.metadata.convert_subject import subject_in
-from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.validation import Status, status_of
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 _WRITERS = {"subject": subject_in, "procedures": procedures_in}
 

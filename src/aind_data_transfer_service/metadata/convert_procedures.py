@@ -12,7 +12,8 @@ from typing import Any
 from aind_data_transfer_service.metadata import convert_procedures_second, procedure_builders, terms
 from aind_data_transfer_service.metadata.base import Found
 from aind_data_transfer_service.metadata.procedures_in_words import Lacking, in_words
-from aind_data_transfer_service.metadata.schemas import Generation, version_of
+from aind_data_transfer_service.metadata.schemas import version_of
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 
 def procedures_in(found: Found, generation: Generation) -> Found:

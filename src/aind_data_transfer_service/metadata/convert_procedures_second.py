@@ -13,7 +13,7 @@ from typing import Any
 from aind_data_transfer_service.metadata import terms
 from aind_data_transfer_service.metadata.procedure_builders import UNKNOWN
 from aind_data_transfer_service.metadata.procedures_in_words import Lacking, in_words
-from aind_data_transfer_service.metadata.schemas import Generation
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 _G = Generation.V2
 _SYSTEM = "BREGMA_ARD"

@@ -7,7 +7,8 @@ from typing import Any
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata import terms
 from aind_data_transfer_service.metadata.base import Found
-from aind_data_transfer_service.metadata.schemas import Generation, version_of
+from aind_data_transfer_service.metadata.schemas import version_of
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 _MOUSE = "Mus musculus"
 _MONKEYS = frozenset({"Macaca mulatta", "Callithrix jacchus"})

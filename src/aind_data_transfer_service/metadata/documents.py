@@ -17,8 +17,9 @@ from typing import Any
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata import second_generation, terms
+from aind_data_transfer_service.metadata.asset_facts import Facts, Process
 from aind_data_transfer_service.metadata.people import investigators_of, people_of
-from aind_data_transfer_service.metadata.schemas import KINDS, RECORD, Generation, version_of
+from aind_data_transfer_service.metadata.schemas import KINDS, RECORD, version_of
 from aind_data_transfer_service.metadata.terms import modality, platform, registry
 from aind_data_transfer_service.metadata.validation import (
     MOST_PROBLEMS,
@@ -29,6 +30,7 @@ from aind_data_transfer_service.metadata.validation import (
     status_of,
 )
 from aind_data_transfer_service.plain_text import listed
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 COMPOSED = "composed here"
 """The source of documents that the job itself writes."""
@@ -92,41 +94,6 @@ class Document:
         found = problems_of(self.kind, self.content, self.generation)
         found = found or list(self.notes[:MOST_PROBLEMS])
         return found or ["its source holds it to be invalid"]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the request for an upload says of the asset."""
-
-    asset: str
-    location: str
-    subject_id: str
-    project_name: str
-    platform: str
-    """Abbreviation of the platform."""
-    modalities: Sequence[str]
-    """Abbreviations of the modalities, each once."""
-    acquired: datetime
-    """With its zone."""
-    generation: Generation = Generation.V0
-    """The generation of the schema that the documents of the asset follow."""
-
-
-@dataclass(frozen=True)
-class Process:
-    """Something that was done to the data on their way."""
-
-    name: str
-    """One of aind-data-schema's names of processes."""
-    notes: str
-    started: datetime
-    ended: datetime
-    input_locations: Sequence[str]
-    """One for each source."""
-    output_location: str
-    software_version: str
-    parameters: Mapping[str, Any]
-    outputs: Mapping[str, Any]
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:

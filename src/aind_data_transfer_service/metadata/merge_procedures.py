@@ -7,8 +7,8 @@ from typing import Any
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.base import Found
-from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.validation import Match, check_version, generation_of
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 ORIGIN = "source: "
 """Begins the line of a part's notes that tells where it came from."""

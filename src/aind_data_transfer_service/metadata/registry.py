@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 from aind_data_transfer_service.concurrency.deadline_gather import Inquiry, ask_all
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.base import Found, Source
-from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.sources.folder import FolderSource
 from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.metadata import ENRICHES, MetadataSettings, Policy
@@ -19,6 +18,7 @@ from aind_data_transfer_service.settings.metadata_sources import (
     SlimsSettings,
     TarsSettings,
 )
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 SHOWN = {
     "service": "the metadata service",

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aind_data_transfer_service.metadata.people import people_of
-from aind_data_transfer_service.metadata.schemas import RECORD, Generation
+from aind_data_transfer_service.metadata.schemas import RECORD
 from aind_data_transfer_service.metadata.terms import modality, organization, registry
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 if TYPE_CHECKING:
-    from aind_data_transfer_service.metadata.documents import Facts, Process
+    from aind_data_transfer_service.metadata.asset_facts import Facts, Process
 
 TYPES = {
     "data_description": "Data description",

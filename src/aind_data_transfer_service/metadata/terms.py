@@ -5,11 +5,8 @@ from functools import cache
 from typing import Any, Literal
 
 from aind_data_transfer_service.configs.vocabulary import Modality, Platform, folded, quoted
-from aind_data_transfer_service.metadata.schemas import (
-    Generation,
-    read_structures,
-    read_terms,
-)
+from aind_data_transfer_service.metadata.schemas import read_structures, read_terms
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 Role = Literal["funders", "institutions"]
 """The lists of organizations that a generation has."""

@@ -13,12 +13,8 @@ from typing import Any
 
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.metadata.schema_formats import FORMATS
-from aind_data_transfer_service.metadata.schemas import (
-    KINDS,
-    Generation,
-    read_schema,
-    version_of,
-)
+from aind_data_transfer_service.metadata.schemas import KINDS, read_schema, version_of
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 MOST_PROBLEMS = 5
 """How many problems of one document are listed."""

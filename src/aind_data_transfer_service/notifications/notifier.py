@@ -9,9 +9,9 @@ from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service.concurrency.daemon_thread import Pool
+from aind_data_transfer_service.concurrency.loop_health import Heartbeat
 from aind_data_transfer_service.errors import LeaseLostError
 from aind_data_transfer_service.executors.base import Guard, unguarded
-from aind_data_transfer_service.jobs.loop_health import Heartbeat
 from aind_data_transfer_service.jobs.models import Job, utc_now
 from aind_data_transfer_service.jobs.notification_events import Occasion, is_wanted, occasion_of
 from aind_data_transfer_service.jobs.store.job_store import JobStore

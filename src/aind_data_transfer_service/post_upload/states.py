@@ -116,3 +116,7 @@ def _is_link(value: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and len(value) <= 2000
     except ValueError:
         return False
+
+
+NO_CODE_OCEAN = "no Code Ocean is named (CODEOCEAN_DOMAIN, CODEOCEAN_TOKEN)"
+NO_BUCKET = "the asset lies in a folder, and Code Ocean takes buckets alone"

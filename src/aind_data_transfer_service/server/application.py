@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import fastapi_offline
 from fastapi import FastAPI
@@ -10,8 +12,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 import aind_data_transfer_service
+from aind_data_transfer_service.concurrency.loop_health import Loop
 from aind_data_transfer_service.configs.limits import MAX_FILE_BYTES
+from aind_data_transfer_service.executors.base import Guard
 from aind_data_transfer_service.jobs.manager import JobManager
+from aind_data_transfer_service.jobs.store.job_store import JobStore
+from aind_data_transfer_service.notifications.notifier import Notifier
 from aind_data_transfer_service.redaction import protect_logs
 from aind_data_transfer_service.server import exception_handlers, templating
 from aind_data_transfer_service.server.connection_limits import (
@@ -64,6 +70,25 @@ class _Application(FastAPI):
             await super().__call__(scope, receive, send)
 
 
+def create_manager(settings: ServiceSettings, **options: Any) -> JobManager:
+    """Make the keeper of the jobs, with what sends the notifications that the settings ask for.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+        The settings of the service.
+    **options : Any
+        Further arguments of `JobManager`.
+    """
+    notifications, zone = settings.notifications, ZoneInfo(settings.lab_timezone)
+
+    def make_notifier(store: JobStore, guard: Guard) -> Loop:
+        return Notifier(store, notifications, zone, guard=guard)
+
+    notifier = make_notifier if notifications.is_on else None
+    return JobManager(settings, notifier=notifier, **options)
+
+
 def create_app(
     settings: ServiceSettings | None = None,
     manager: JobManager | None = None,
@@ -87,7 +112,7 @@ def create_app(
     """
     settings = settings or ServiceSettings()
     protect_logs()
-    manager = manager or JobManager(settings)
+    manager = manager or create_manager(settings)
     app = _Application(
         docs_url=None,
         redoc_url=None,

@@ -8,11 +8,11 @@ from pydantic import Field, field_validator, model_validator
 from tzlocal import get_localzone_name
 
 from aind_data_transfer_service.configs.bucket_aliases import BUCKET_WORDS
-from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.settings.base import EnvironmentSettings
 from aind_data_transfer_service.settings.metadata import LabSettings
 from aind_data_transfer_service.settings.paths import NamePatterns, PathMappings
 from aind_data_transfer_service.settings.s3 import S3Settings
+from aind_data_transfer_service.settings.schema_generation import Generation
 from aind_data_transfer_service.settings.types import (
     BrokenLinks,
     BucketName,

@@ -16,7 +16,6 @@ from pydantic import (
 )
 
 from aind_data_transfer_service.configs.vocabulary import limited_hints, nearest, quoted
-from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.settings.base import EnvironmentSettings
 from aind_data_transfer_service.settings.json_objects import MOST_LISTED, read_object, refuse
 from aind_data_transfer_service.settings.metadata_sources import (
@@ -25,6 +24,7 @@ from aind_data_transfer_service.settings.metadata_sources import (
     SlimsSettings,
     TarsSettings,
 )
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 SOURCES = {
     "subject": ("service", "labtracks", "folder"),

@@ -27,7 +27,7 @@ from aind_data_transfer_service.storage.layout import (
     mark_key,
     record_folder,
 )
-from aind_data_transfer_service.storage.s3.model import (
+from aind_data_transfer_service.storage.model import (
     Begun,
     Buffer,
     Part,

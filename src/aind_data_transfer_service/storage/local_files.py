@@ -13,7 +13,7 @@ from typing import IO
 
 from aind_data_transfer_service.concurrency.rate_limit import TokenBucket
 from aind_data_transfer_service.errors import TransferError
-from aind_data_transfer_service.storage.s3.model import Buffer
+from aind_data_transfer_service.storage.model import Buffer
 from aind_data_transfer_service.storage.system_calls import has_no_locks, rename_new
 
 _MOVES = 50

@@ -40,7 +40,7 @@ from aind_data_transfer_service.storage.local_files import (
     sync_disk,
     write_all,
 )
-from aind_data_transfer_service.storage.s3.model import Buffer, StoredObject, Unfinished
+from aind_data_transfer_service.storage.model import Buffer, StoredObject, Unfinished
 
 _PATH_LIMIT = 4095
 _AT_HAND = 2

@@ -17,8 +17,8 @@ from aind_data_transfer_service.concurrency.daemon_thread import Pool
 from aind_data_transfer_service.concurrency.transfer_budget import Lane, Traffic
 from aind_data_transfer_service.errors import CancelledError, InputError
 from aind_data_transfer_service.storage.base import Body, MultipartCheckpoint, OnPart
+from aind_data_transfer_service.storage.model import Begun, Buffer, Part, same_etag
 from aind_data_transfer_service.storage.s3.client import S3Client
-from aind_data_transfer_service.storage.s3.model import Begun, Buffer, Part, same_etag
 from aind_data_transfer_service.storage.s3.retry import Fault, Kind
 
 _COMPLETED = 3

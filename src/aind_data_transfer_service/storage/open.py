@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from aind_data_transfer_service.storage.base import AssetStore, Conduct
-from aind_data_transfer_service.storage.s3.model import S3Keys
+from aind_data_transfer_service.storage.model import S3Keys
 
 
 def open_store(

@@ -22,6 +22,13 @@ from aind_data_transfer_service.storage.base import (
     OnPart,
     PreconditionFailed,
 )
+from aind_data_transfer_service.storage.model import (
+    Buffer,
+    S3Keys,
+    StoredObject,
+    Unfinished,
+    Window,
+)
 from aind_data_transfer_service.storage.multipart import PartsUpload
 from aind_data_transfer_service.storage.s3.aws_config import read_aws_config
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
@@ -29,13 +36,6 @@ from aind_data_transfer_service.storage.s3.client import S3Client
 from aind_data_transfer_service.storage.s3.credentials import Credentials
 from aind_data_transfer_service.storage.s3.endpoint import Routes, resolve
 from aind_data_transfer_service.storage.s3.http import Wire
-from aind_data_transfer_service.storage.s3.model import (
-    Buffer,
-    S3Keys,
-    StoredObject,
-    Unfinished,
-    Window,
-)
 from aind_data_transfer_service.storage.s3.object_headers import Headers
 from aind_data_transfer_service.storage.s3.responses import quoted
 from aind_data_transfer_service.storage.s3.retry import Fault, Kind, Patience, Repeats

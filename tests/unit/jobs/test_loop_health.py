@@ -2,7 +2,7 @@
 
 import unittest
 
-from aind_data_transfer_service.jobs.loop_health import Heartbeat
+from aind_data_transfer_service.concurrency.loop_health import Heartbeat
 
 
 class HeartbeatTest(unittest.TestCase):

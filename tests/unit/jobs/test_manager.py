@@ -5,6 +5,7 @@ import json
 from itertools import count
 from unittest.mock import patch
 
+from aind_data_transfer_service.concurrency.loop_health import Heartbeat
 from aind_data_transfer_service.errors import (
     ExecutorError,
     JobError,
@@ -16,13 +17,14 @@ from aind_data_transfer_service.executors.base import FileChunk, RunState, RunSt
 from aind_data_transfer_service.executors.local.executor import LocalExecutor
 from aind_data_transfer_service.jobs import reconciler
 from aind_data_transfer_service.jobs.leader_election import LeaseTiming
-from aind_data_transfer_service.jobs.loop_health import Heartbeat
 from aind_data_transfer_service.jobs.manager import HpcJobRequest, JobManager
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store import threads
 from aind_data_transfer_service.jobs.store.job_store import JobQuery, JobStore
 from aind_data_transfer_service.redaction import learn
+from aind_data_transfer_service.server.application import create_manager
 from aind_data_transfer_service.settings.notifications import NotificationSettings
+from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.slurm import HpcSettings
 from tests.support import slow
 from tests.support.jobs import NOON, ToldExecutor, a_job, event_line
@@ -1014,6 +1016,9 @@ class TellingTest(ManagerTest):
             smtp_host="127.0.0.1", smtp_port=self.box.port, smtp_from="transfer@lab.org"
         )
         return super().make(notifications=told, **settings)
+
+    def new_manager(self, settings: ServiceSettings, **options) -> JobManager:
+        return create_manager(settings, **options)
 
     @slow
     async def test_a_job_that_fails_is_told_to_whom_it_names(self):

@@ -3,7 +3,7 @@
 import asyncio
 import unittest
 
-from aind_data_transfer_service.jobs.loop_health import Heartbeat
+from aind_data_transfer_service.concurrency.loop_health import Heartbeat
 from aind_data_transfer_service.jobs.polling import Pace
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.slurm import HpcSettings

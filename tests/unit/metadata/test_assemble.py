@@ -11,10 +11,9 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.assemble import gather
+from aind_data_transfer_service.metadata.asset_facts import Facts, Process
 from aind_data_transfer_service.metadata.documents import (
     Document,
-    Facts,
-    Process,
     Status,
     data_description,
     processing,
@@ -23,10 +22,11 @@ from aind_data_transfer_service.metadata.documents import (
     to_json,
 )
 from aind_data_transfer_service.metadata.registry import Lab
-from aind_data_transfer_service.metadata.schemas import KINDS, Generation
+from aind_data_transfer_service.metadata.schemas import KINDS
 from aind_data_transfer_service.metadata.sources.folder import FolderSource, read_folder
 from aind_data_transfer_service.metadata.sources.metadata_service import MetadataService
 from aind_data_transfer_service.metadata.validation import problems_of
+from aind_data_transfer_service.settings.schema_generation import Generation
 from tests.support.metadata import MetadataServer
 
 MOMENT = datetime(2024, 2, 19, 19, 25, 17, tzinfo=UTC)

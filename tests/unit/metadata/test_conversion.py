@@ -10,8 +10,8 @@ from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.base import Found
 from aind_data_transfer_service.metadata.conversion import in_generation
 from aind_data_transfer_service.metadata.merge_procedures import merge_procedures
-from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.validation import problems_of
+from aind_data_transfer_service.settings.schema_generation import Generation
 from tests.support import lab_documents
 
 LATER = (Generation.V1, Generation.V2)

@@ -10,16 +10,17 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.configs.vocabulary import Modality, Platform
 from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.asset_facts import Process
 from aind_data_transfer_service.metadata.documents import (
     Document,
-    Process,
     Status,
     data_description,
     processing,
 )
-from aind_data_transfer_service.metadata.schemas import RECORD, Generation, version_of
+from aind_data_transfer_service.metadata.schemas import RECORD, version_of
 from aind_data_transfer_service.metadata.terms import missing_terms, modality, organization
 from aind_data_transfer_service.metadata.validation import problems_of
+from aind_data_transfer_service.settings.schema_generation import Generation
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.cli.request import read_request

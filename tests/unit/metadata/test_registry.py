@@ -21,11 +21,12 @@ from aind_data_transfer_service.metadata.assemble import gather, provenance
 from aind_data_transfer_service.metadata.base import Found, SourceBase
 from aind_data_transfer_service.metadata.documents import Status
 from aind_data_transfer_service.metadata.registry import Lab, open_lab
-from aind_data_transfer_service.metadata.schemas import Generation, version_of
+from aind_data_transfer_service.metadata.schemas import version_of
 from aind_data_transfer_service.metadata.sources.folder import FolderSource, read_folder
 from aind_data_transfer_service.settings.base import explain_settings
 from aind_data_transfer_service.settings.env_policy import shared_variables
 from aind_data_transfer_service.settings.metadata import SOURCES, MetadataSettings, Policy
+from aind_data_transfer_service.settings.schema_generation import Generation
 from aind_data_transfer_service.settings.upload import UploadSettings
 from tests.support import slow
 from tests.unit.metadata.test_assemble import FACTS

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from aind_data_transfer_service.metadata import schemas
 from aind_data_transfer_service.metadata.schema_formats import FORMATS
-from aind_data_transfer_service.metadata.schemas import KINDS, RECORD, Generation, version_of
+from aind_data_transfer_service.metadata.schemas import KINDS, RECORD, version_of
 from aind_data_transfer_service.metadata.validation import Status, problems_of, status_of
+from aind_data_transfer_service.settings.schema_generation import Generation
 from tests.support import slow
 from tests.support.schema_changes import changes, sample
 

@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import anyio
 
+from aind_data_transfer_service.concurrency.loop_health import Heartbeat
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import RunState, RunStatus
-from aind_data_transfer_service.jobs.loop_health import Heartbeat
 from aind_data_transfer_service.jobs.models import Job, JobEvent, new_job_id
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.redaction import HIDDEN, learn, redact

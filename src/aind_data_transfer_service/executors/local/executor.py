@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from aind_data_transfer_service.concurrency.loop_health import Heartbeat
 from aind_data_transfer_service.errors import ExecutorError, LeaseLostError
 from aind_data_transfer_service.executors.base import (
     CANCELLED_BEFORE,
@@ -32,7 +33,6 @@ from aind_data_transfer_service.executors.base import (
 from aind_data_transfer_service.executors.job_files import READ_SECONDS, FileReads, unreadable
 from aind_data_transfer_service.executors.local import supervisor
 from aind_data_transfer_service.executors.local.job_directory import FILES, VANISHED, JobFolder
-from aind_data_transfer_service.jobs.loop_health import Heartbeat
 from aind_data_transfer_service.settings.env_policy import without_sources
 
 logger = logging.getLogger(__name__)

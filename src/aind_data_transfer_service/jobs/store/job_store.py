@@ -28,7 +28,6 @@ from aind_data_transfer_service.jobs.models import (
     storable,
     utc_now,
 )
-from aind_data_transfer_service.jobs.replica_sync import Requests
 from aind_data_transfer_service.jobs.states import ACTIVE, ENDED, JobState, check_transition
 from aind_data_transfer_service.jobs.store import tables
 from aind_data_transfer_service.jobs.store.dispatch_claims import Claims
@@ -38,6 +37,7 @@ from aind_data_transfer_service.jobs.store.old_jobs import OldJobs
 from aind_data_transfer_service.jobs.store.outbox import Outbox, note_change
 from aind_data_transfer_service.jobs.store.post_upload_queue import OpenEnds
 from aind_data_transfer_service.jobs.store.queries import JobQuery, count_statement, page_statement
+from aind_data_transfer_service.jobs.store.replica_queries import Requests
 from aind_data_transfer_service.jobs.store.service_lease import ServiceLease
 from aind_data_transfer_service.jobs.store.threads import ANSWER_SECONDS, PoolName, StoreThreads
 from aind_data_transfer_service.redaction import redact, redact_all

@@ -39,8 +39,8 @@ from aind_data_transfer_service.settings.slurm import HpcSettings
 from aind_data_transfer_service.source_paths.roots import SourceRoots, contained_keys, keys_problem
 from aind_data_transfer_service.source_paths.similar import similar_hint
 from aind_data_transfer_service.storage.base import AssetState, AssetStore
+from aind_data_transfer_service.storage.model import S3Keys
 from aind_data_transfer_service.storage.open import open_store
-from aind_data_transfer_service.storage.s3.model import S3Keys
 
 _CHECKS_AT_ONCE = 20  # threads of their own: a slow drive must not hold up the pages
 

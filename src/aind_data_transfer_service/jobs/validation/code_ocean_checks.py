@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 from aind_data_transfer_service.concurrency.deadline_pool import Workers
 from aind_data_transfer_service.errors import AfterwardsError
+from aind_data_transfer_service.post_upload.states import NO_BUCKET, NO_CODE_OCEAN
 from aind_data_transfer_service.settings.service import ServiceSettings
-from aind_data_transfer_service.upload.job.post_upload import NO_BUCKET, NO_CODE_OCEAN
 
 
 def capsule_warnings(

@@ -5,19 +5,11 @@ here imports aind-data-schema.
 """
 
 import json
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-
-class Generation(StrEnum):
-    """Which generation of aind-data-schema the documents of an asset follow."""
-
-    V0 = "0.34"
-    V1 = "1"
-    V2 = "2"
-
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 RELEASES = {Generation.V0: "0.34.4", Generation.V1: "1.4.0", Generation.V2: "2.9.2"}
 """The release whose schemas stand for a generation."""

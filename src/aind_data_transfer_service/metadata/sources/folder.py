@@ -11,12 +11,12 @@ from typing import Any
 from aind_data_transfer_service.errors import MetadataError, SourceError
 from aind_data_transfer_service.metadata.base import Found, SourceBase
 from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document
-from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.validation import status_of
+from aind_data_transfer_service.settings.schema_generation import Generation
+from aind_data_transfer_service.source_paths.drive_retry import DELAYS, Drive, reason
 from aind_data_transfer_service.source_paths.excluded_names import LEFT_BY_PROGRAMS, ExcludedNames
 from aind_data_transfer_service.source_paths.links import REPAIR, BrokenLinkError, follow_link
 from aind_data_transfer_service.source_paths.roots import SourceRoots
-from aind_data_transfer_service.upload.source.drive_retry import DELAYS, Drive, reason
 
 _PROJECTS = "project_names.json"
 _LARGEST = 256 * 1024**2

@@ -20,8 +20,8 @@ from aind_data_transfer_service.metadata.base import Found, SourceBase
 from aind_data_transfer_service.metadata.entra_auth import Application, EntraAuth
 from aind_data_transfer_service.metadata.http import Patience, Web, client
 from aind_data_transfer_service.metadata.plausible_dates import is_plausible
-from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.settings.metadata_sources import TarsSettings
+from aind_data_transfer_service.settings.schema_generation import Generation
 
 _PAGE_SIZE = 50
 _PAGES = 50

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from awscrt import checksums
 
-from aind_data_transfer_service.storage.s3.model import Buffer
+from aind_data_transfer_service.storage.model import Buffer
 
 
 class Algorithm(StrEnum):

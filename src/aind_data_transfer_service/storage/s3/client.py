@@ -16,8 +16,8 @@ from xml.sax.saxutils import escape
 
 from aind_data_transfer_service.errors import InputError
 from aind_data_transfer_service.storage.base import BufferBody, PreconditionFailed
+from aind_data_transfer_service.storage.model import Buffer, StoredObject, Window
 from aind_data_transfer_service.storage.s3.http_response import Reply
-from aind_data_transfer_service.storage.s3.model import Buffer, StoredObject, Window
 from aind_data_transfer_service.storage.s3.multipart_operations import MultipartOperations
 from aind_data_transfer_service.storage.s3.parallel_list import Pages, in_pieces
 from aind_data_transfer_service.storage.s3.responses import (

@@ -18,12 +18,12 @@ from typing import Any
 
 from aind_data_transfer_service.errors import DestinationError
 from aind_data_transfer_service.redaction import learn, redact
+from aind_data_transfer_service.storage.model import Keys, S3Keys
 from aind_data_transfer_service.storage.s3.aws_config import (
     KeySource,
     endpoint_of_environment,
     read_profile,
 )
-from aind_data_transfer_service.storage.s3.model import Keys, S3Keys
 from aind_data_transfer_service.storage.s3.retry import Fault, Kind, Patience, Repeats
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from functools import partial
 from xml.sax.saxutils import escape
 
 from aind_data_transfer_service.storage.base import Body, BufferBody
+from aind_data_transfer_service.storage.model import Part, Unfinished
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
-from aind_data_transfer_service.storage.s3.model import Part, Unfinished
 from aind_data_transfer_service.storage.s3.responses import (
     Decode,
     moment_of,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aind_data_transfer_service.concurrency.daemon_thread import Pool
-from aind_data_transfer_service.storage.s3.model import StoredObject
+from aind_data_transfer_service.storage.model import StoredObject
 from aind_data_transfer_service.storage.s3.retry import Fault, Kind
 
 Pages = Iterator[list[StoredObject]]

@@ -10,8 +10,8 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
 from aind_data_transfer_service.redaction import redact
+from aind_data_transfer_service.storage.model import StoredObject
 from aind_data_transfer_service.storage.s3.http_response import Reply
-from aind_data_transfer_service.storage.s3.model import StoredObject
 from aind_data_transfer_service.storage.s3.retry import Fault, Kind, judge
 
 T = TypeVar("T")

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 from aind_data_transfer_service.concurrency.rate_limit import REQUESTS_PER_SECOND, TokenBucket
 from aind_data_transfer_service.storage.base import Body, BufferBody
+from aind_data_transfer_service.storage.model import Keys
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
 from aind_data_transfer_service.storage.s3.connection import MOST_READ
 from aind_data_transfer_service.storage.s3.credentials import Credentials
 from aind_data_transfer_service.storage.s3.endpoint import Route, Routes
 from aind_data_transfer_service.storage.s3.http import Exchange
 from aind_data_transfer_service.storage.s3.http_response import Reply
-from aind_data_transfer_service.storage.s3.model import Keys
 from aind_data_transfer_service.storage.s3.object_headers import Headers
 from aind_data_transfer_service.storage.s3.parallel_list import PageGuard
 from aind_data_transfer_service.storage.s3.proxy import refusal

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from aind_data_transfer_service.configs.error_messages import dotted, explain
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, path_warnings
 from aind_data_transfer_service.configs.job_requests import read_config
-from aind_data_transfer_service.configs.validators import bucket_problem
 from aind_data_transfer_service.errors import RequestError
 from aind_data_transfer_service.settings.upload import UploadSettings
 
@@ -96,21 +95,3 @@ def read_request(
     for location, words in path_warnings(config, json.loads(text)):
         warn(f"{dotted(location)}: {words}")
     return config
-
-
-def find_bucket(config: BasicUploadJobConfigs, settings: UploadSettings) -> str:
-    """Return the bucket that a job uploads to.
-
-    Raises
-    ------
-    RequestError
-        If neither the request nor the settings name one, or if it is not allowed.
-    """
-    bucket = settings.bucket_for(config.s3_bucket)
-    if bucket is None:
-        raise RequestError(
-            "s3_bucket: missing; name the bucket to upload to, or set DEFAULT_S3_BUCKET"
-        )
-    if problem := bucket_problem(bucket, settings.allowed_buckets):
-        raise RequestError(f"s3_bucket: {problem}")
-    return bucket

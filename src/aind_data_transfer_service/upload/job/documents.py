@@ -9,19 +9,19 @@ from zoneinfo import ZoneInfo
 from aind_data_transfer_service import __version__
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import MetadataError
+from aind_data_transfer_service.metadata.asset_facts import Facts, Process
 from aind_data_transfer_service.metadata.documents import (
     COMPOSED,
     Document,
-    Facts,
-    Process,
     check_processing,
     invalid_parts,
     processes_of,
     processing,
     record,
 )
-from aind_data_transfer_service.metadata.schemas import RECORD, Generation
+from aind_data_transfer_service.metadata.schemas import RECORD
 from aind_data_transfer_service.metadata.validation import Status, status_of
+from aind_data_transfer_service.settings.schema_generation import Generation
 from aind_data_transfer_service.storage.base import AssetStore
 from aind_data_transfer_service.upload.plan.plan import Plan
 

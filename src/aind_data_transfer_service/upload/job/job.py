@@ -34,19 +34,22 @@ from aind_data_transfer_service.errors import (
     UploadError,
 )
 from aind_data_transfer_service.metadata.assemble import gather, provenance
-from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document, Facts
+from aind_data_transfer_service.metadata.asset_facts import Facts
+from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document
 from aind_data_transfer_service.metadata.registry import open_lab
 from aind_data_transfer_service.metadata.sources.folder import Folder, read_folder
 from aind_data_transfer_service.plain_text import listed, shown
 from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
+from aind_data_transfer_service.source_paths.drive_retry import Drive
 from aind_data_transfer_service.source_paths.excluded_names import ExcludedNames
 from aind_data_transfer_service.source_paths.roots import SourceRoots
 from aind_data_transfer_service.storage.base import AssetState, AssetStore, Conduct
 from aind_data_transfer_service.storage.layout import key_problem
 from aind_data_transfer_service.storage.open import open_store
-from aind_data_transfer_service.upload.cli.request import find_bucket
+from aind_data_transfer_service.storage.probes import check_writes
 from aind_data_transfer_service.upload.job import preflight
+from aind_data_transfer_service.upload.job.bucket import find_bucket
 from aind_data_transfer_service.upload.job.documents import (
     SOFTWARE,
     complete,
@@ -82,7 +85,6 @@ from aind_data_transfer_service.upload.resume.state_removal import (
 )
 from aind_data_transfer_service.upload.source.changes import changes_between, check_still
 from aind_data_transfer_service.upload.source.check import check_sources
-from aind_data_transfer_service.upload.source.drive_retry import Drive
 from aind_data_transfer_service.upload.source.sample import Sample
 from aind_data_transfer_service.upload.source.scan import Rules, Scan, scan
 
@@ -319,7 +321,7 @@ class UploadJob:
             figures.update(files=files, bytes=size)
             figures["message"] = f"{files:,} files, {size:,} bytes"
             if not self._config.dry_run:
-                for warning in preflight.check_writes(self._store, self._prefix):
+                for warning in check_writes(self._store, self._prefix):
                     self._events.warn(warning)
                 preflight.check_room(self._store, self._prefix, size)
         return scans, state

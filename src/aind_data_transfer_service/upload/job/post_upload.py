@@ -16,6 +16,8 @@ from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
 from aind_data_transfer_service.errors import AfterwardsError
 from aind_data_transfer_service.post_upload.registration import register
 from aind_data_transfer_service.post_upload.states import (
+    NO_BUCKET,
+    NO_CODE_OCEAN,
     Analysis,
     AnalysisState,
     Registration,
@@ -26,8 +28,6 @@ from aind_data_transfer_service.upload.job.events import Events, Step
 
 logger = logging.getLogger(__name__)
 
-NO_CODE_OCEAN = "no Code Ocean is named (CODEOCEAN_DOMAIN, CODEOCEAN_TOKEN)"
-NO_BUCKET = "the asset lies in a folder, and Code Ocean takes buckets alone"
 TERMINATED = "the job had to end before this was done; try it again from the job's page"
 _CHECK_SECONDS = 15.0
 _GRACE = 1.0

@@ -15,7 +15,7 @@ from aind_data_transfer_service.errors import (
 from aind_data_transfer_service.plain_text import listed, shown
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.storage.base import AssetStore
-from aind_data_transfer_service.storage.s3.model import StoredObject, Unfinished
+from aind_data_transfer_service.storage.model import StoredObject, Unfinished
 from aind_data_transfer_service.upload.job.events import Events, Kind, Step
 from aind_data_transfer_service.upload.manifest.entry import Entry
 from aind_data_transfer_service.upload.manifest.manifest import DOCUMENT

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from aind_data_transfer_service.storage.s3.model import StoredObject, same_etag
+from aind_data_transfer_service.storage.model import StoredObject, same_etag
 from aind_data_transfer_service.upload.manifest.json_lines import is_intact
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aind_data_transfer_service.storage.base import AssetStore
 from aind_data_transfer_service.storage.layout import record_folder
-from aind_data_transfer_service.storage.s3.model import StoredObject
+from aind_data_transfer_service.storage.model import StoredObject
 from aind_data_transfer_service.upload.manifest.entry import Entry, read_entry
 from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.manifest.json_lines import (

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 
 from aind_data_transfer_service.plain_text import shown
-from aind_data_transfer_service.storage.s3.model import StoredObject, bare_etag, same_etag
+from aind_data_transfer_service.storage.model import StoredObject, bare_etag, same_etag
 from aind_data_transfer_service.upload.source.sample import fits
 
 _ROOT, _ALL = "./", "/"

@@ -26,8 +26,8 @@ from aind_data_transfer_service.storage.layout import (
     manifest_key,
     mark_key,
 )
-from aind_data_transfer_service.storage.s3.model import StoredObject, Unfinished
-from aind_data_transfer_service.upload.job.preflight import check_conditions
+from aind_data_transfer_service.storage.model import StoredObject, Unfinished
+from aind_data_transfer_service.storage.probes import check_conditions
 from aind_data_transfer_service.upload.manifest.shard_records import transfer_journals
 from aind_data_transfer_service.upload.resume.asset_lock import claim_asset
 from aind_data_transfer_service.upload.resume.host_lock import forget

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from aind_data_transfer_service.errors import DestinationExistsError, TransferError
+from aind_data_transfer_service.source_paths.drive_retry import reason
 from aind_data_transfer_service.storage.system_calls import has_no_locks
 from aind_data_transfer_service.upload.manifest.shard_records import shard_folder
-from aind_data_transfer_service.upload.source.drive_retry import reason
 
 logger = logging.getLogger(__name__)
 

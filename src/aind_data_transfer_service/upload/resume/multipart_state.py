@@ -12,7 +12,7 @@ from typing import Self
 
 import msgspec
 
-from aind_data_transfer_service.storage.s3.model import Begun, Part
+from aind_data_transfer_service.storage.model import Begun, Part
 from aind_data_transfer_service.upload.manifest.journal import Forgotten, Journal
 from aind_data_transfer_service.upload.plan.plan import Series
 

@@ -13,7 +13,7 @@ from aind_data_transfer_service.storage.layout import (
     mark_key,
     record_folder,
 )
-from aind_data_transfer_service.storage.s3.model import StoredObject, Unfinished
+from aind_data_transfer_service.storage.model import StoredObject, Unfinished
 from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.manifest.shard_records import (
     JOURNAL,

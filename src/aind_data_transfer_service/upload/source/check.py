@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 
 from aind_data_transfer_service.errors import SourceError
 from aind_data_transfer_service.plain_text import listed, shown
+from aind_data_transfer_service.source_paths.drive_retry import Drive, reason
 from aind_data_transfer_service.source_paths.roots import READ_ONLY, SourceRoots
 from aind_data_transfer_service.source_paths.similar import similar_hint
-from aind_data_transfer_service.upload.source.drive_retry import Drive, reason
 
 EFFECTIVE_IDS = os.access in os.supports_effective_ids
 _MISSING = "does not exist"

@@ -10,8 +10,8 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
+from aind_data_transfer_service.source_paths.drive_retry import Drive
 from aind_data_transfer_service.upload.source.confined_open import SourceReader
-from aind_data_transfer_service.upload.source.drive_retry import Drive
 
 _BILLION = 1_000_000_000
 _UNKNOWN = -1

@@ -14,8 +14,8 @@ from typing import Self, TypeVar
 
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
 from aind_data_transfer_service.plain_text import shown
+from aind_data_transfer_service.source_paths.drive_retry import unreadable
 from aind_data_transfer_service.upload.source.confined_open import LED_AWAY
-from aind_data_transfer_service.upload.source.drive_retry import unreadable
 from aind_data_transfer_service.upload.source.file_table import SourceFile
 
 T = TypeVar("T")

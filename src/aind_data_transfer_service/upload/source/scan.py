@@ -32,6 +32,7 @@ from functools import partial
 
 from aind_data_transfer_service.errors import SourceError
 from aind_data_transfer_service.plain_text import shown
+from aind_data_transfer_service.source_paths.drive_retry import Drive, unreadable
 from aind_data_transfer_service.source_paths.excluded_names import LEFT_BY_PROGRAMS, ExcludedNames
 from aind_data_transfer_service.source_paths.links import REPAIR, BrokenLinkError, follow_link
 from aind_data_transfer_service.source_paths.roots import SourceRoots, holds_keys, keys_problem
@@ -39,7 +40,6 @@ from aind_data_transfer_service.storage.layout import key_problem
 from aind_data_transfer_service.storage.system_calls import fresh_status, may_cache_attributes
 from aind_data_transfer_service.upload.source.check import EFFECTIVE_IDS
 from aind_data_transfer_service.upload.source.confined_open import LED_AWAY, SourceReader
-from aind_data_transfer_service.upload.source.drive_retry import Drive, unreadable
 from aind_data_transfer_service.upload.source.file_table import Files, Status, Tree
 from aind_data_transfer_service.upload.source.sample import Sample
 

@@ -20,7 +20,7 @@ from aind_data_transfer_service.concurrency.daemon_thread import NO_THREAD, besi
 from aind_data_transfer_service.concurrency.transfer_budget import Lane, Traffic, cores
 from aind_data_transfer_service.errors import CancelledError, TransferError, UploadError
 from aind_data_transfer_service.storage.base import AssetStore, Body, BufferBody
-from aind_data_transfer_service.storage.s3.model import Begun, Buffer, Unfinished, Window
+from aind_data_transfer_service.storage.model import Begun, Buffer, Unfinished, Window
 from aind_data_transfer_service.upload.manifest.entry import Entry, utc
 from aind_data_transfer_service.upload.plan.items import Item, ZipItem
 from aind_data_transfer_service.upload.plan.plan import MEBI, PART_SIZE, in_order, part_size

@@ -26,7 +26,7 @@ from aind_data_transfer_service.concurrency.daemon_thread import Pool
 from aind_data_transfer_service.errors import VerificationError
 from aind_data_transfer_service.plain_text import listed, shown
 from aind_data_transfer_service.storage.base import AssetStore
-from aind_data_transfer_service.storage.s3.model import StoredObject
+from aind_data_transfer_service.storage.model import StoredObject
 from aind_data_transfer_service.storage.s3.parallel_list import once_each
 from aind_data_transfer_service.upload.manifest.entry import Entry
 

@@ -14,11 +14,11 @@ from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.base import Found
 from aind_data_transfer_service.metadata.http import Patience
 from aind_data_transfer_service.metadata.merge_procedures import merge_procedures
-from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.sources.sharepoint.source import SharePointSource
 from aind_data_transfer_service.metadata.sources.tars import Material, TarsSource
 from aind_data_transfer_service.metadata.validation import problems_of
 from aind_data_transfer_service.settings.metadata_sources import SharePointSettings, TarsSettings
+from aind_data_transfer_service.settings.schema_generation import Generation
 from tests.support import campaign, slow
 from tests.support.clock import Clock
 from tests.support.entra import CLIENT_ID, SECRET, TENANT, GraphServer, ListOnGraph

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.errors import DestinationError
 from aind_data_transfer_service.settings.upload import UploadSettings
+from aind_data_transfer_service.storage.model import Keys, S3Keys
 from aind_data_transfer_service.storage.s3.credentials import Credentials
-from aind_data_transfer_service.storage.s3.model import Keys, S3Keys
 
 
 class TestCredentials(unittest.TestCase):

@@ -18,9 +18,9 @@ from aind_data_transfer_service.jobs.validation.checks import job_keys
 from aind_data_transfer_service.settings.slurm import HpcSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.storage.base import Conduct
+from aind_data_transfer_service.storage.model import S3Keys, Window
 from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3.http import Reply, Wire
-from aind_data_transfer_service.storage.s3.model import S3Keys, Window
 from aind_data_transfer_service.storage.s3.retry import Fault, Kind
 from tests.support import slow
 from tests.support.scripted import OK, Scripted, refusal, reply

@@ -11,12 +11,12 @@ from unittest.mock import patch
 from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import CancelledError, DestinationError, TransferError
 from aind_data_transfer_service.storage.base import BufferBody, Conduct, Guard, PreconditionFailed
+from aind_data_transfer_service.storage.model import Begun, Part, S3Keys
 from aind_data_transfer_service.storage.multipart import agreed, composite_etag
 from aind_data_transfer_service.storage.open import open_store
+from aind_data_transfer_service.storage.probes import check_conditions
 from aind_data_transfer_service.storage.s3 import connection
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
-from aind_data_transfer_service.storage.s3.model import Begun, Part, S3Keys
-from aind_data_transfer_service.upload.job.preflight import check_conditions
 from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from tests.support import free_port, slow

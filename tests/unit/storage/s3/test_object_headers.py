@@ -13,11 +13,11 @@ from aind_data_transfer_service.settings.env_policy import is_administrators, sh
 from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.storage.base import BufferBody, Conduct
+from aind_data_transfer_service.storage.model import S3Keys, Window
 from aind_data_transfer_service.storage.open import open_store
+from aind_data_transfer_service.storage.probes import probe
 from aind_data_transfer_service.storage.s3.http import Reply, Wire
-from aind_data_transfer_service.storage.s3.model import S3Keys, Window
 from aind_data_transfer_service.storage.s3.object_headers import content_type
-from aind_data_transfer_service.upload.job.preflight import probe
 from tests.support.scripted import OK, Scripted, refusal, reply
 
 KEYS = S3Keys("key", "secret", region="us-east-1")

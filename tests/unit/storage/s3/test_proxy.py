@@ -8,8 +8,8 @@ from unittest.mock import patch
 from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import DestinationError, TransferError
 from aind_data_transfer_service.storage.base import BufferBody, Conduct
+from aind_data_transfer_service.storage.model import S3Keys
 from aind_data_transfer_service.storage.open import open_store
-from aind_data_transfer_service.storage.s3.model import S3Keys
 from aind_data_transfer_service.storage.s3.proxy import find_proxy, is_excluded
 from tests.support import free_port, slow
 from tests.support.forward_proxy import ForwardProxy

@@ -6,9 +6,9 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.errors import CancelledError, SourceError, TransferError
 from aind_data_transfer_service.storage.base import Conduct
+from aind_data_transfer_service.storage.model import Window
 from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3 import http
-from aind_data_transfer_service.storage.s3.model import Window
 from tests.support import free_port, slow, wait_until
 from tests.support.scripted import refusal, reply
 from tests.unit.storage.s3.test_faults import KEYS, FaultTest

@@ -14,9 +14,9 @@ from unittest.mock import patch
 
 from aind_data_transfer_service.errors import DestinationError, ExitCode, TransferError
 from aind_data_transfer_service.storage.base import Conduct
+from aind_data_transfer_service.storage.model import Window
 from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3.credentials import Credentials
-from aind_data_transfer_service.storage.s3.model import Window
 from tests.support import slow, wait_until
 from tests.support.scripted import OK, Scripted, refusal
 from tests.support.transfer import TransferTestCase

@@ -10,7 +10,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aind_data_transfer_service.storage.s3.model import Keys
+from aind_data_transfer_service.storage.model import Keys
 from aind_data_transfer_service.storage.s3.sigv4 import Clock, encode_path, encode_query, sign
 
 MOMENT = 1_790_000_000

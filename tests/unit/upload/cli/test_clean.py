@@ -23,7 +23,7 @@ from aind_data_transfer_service.storage.layout import (
     record_folder,
 )
 from aind_data_transfer_service.storage.local_store import LocalAssetStore
-from aind_data_transfer_service.storage.s3.model import StoredObject, Unfinished
+from aind_data_transfer_service.storage.model import StoredObject, Unfinished
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.resume.asset_lock import claim_asset
 from aind_data_transfer_service.upload.resume.garbage import Leftovers, read_age

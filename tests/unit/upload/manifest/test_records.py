@@ -14,7 +14,7 @@ from aind_data_transfer_service.errors import (
     TransferError,
 )
 from aind_data_transfer_service.storage.layout import manifest_key
-from aind_data_transfer_service.storage.s3.model import Part
+from aind_data_transfer_service.storage.model import Part
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.manifest.entry import Entry
 from aind_data_transfer_service.upload.manifest.journal import Journal

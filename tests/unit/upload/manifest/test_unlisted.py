@@ -19,7 +19,7 @@ from aind_data_transfer_service.storage.layout import (
     record_folder,
 )
 from aind_data_transfer_service.storage.local_store import LocalAssetStore
-from aind_data_transfer_service.storage.s3.model import StoredObject
+from aind_data_transfer_service.storage.model import StoredObject
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.manifest.json_lines import write_lines
 from aind_data_transfer_service.upload.manifest.manifest import Manifest, write_manifest

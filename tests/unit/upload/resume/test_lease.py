@@ -25,7 +25,7 @@ from aind_data_transfer_service.jobs.event_parser import read_events
 from aind_data_transfer_service.storage.base import AssetState, BufferBody
 from aind_data_transfer_service.storage.layout import manifest_key, mark_key, record_folder
 from aind_data_transfer_service.storage.local_store import LocalAssetStore
-from aind_data_transfer_service.storage.s3.model import Unfinished
+from aind_data_transfer_service.storage.model import Unfinished
 from aind_data_transfer_service.upload.job.events import Events, Kind, Step
 from aind_data_transfer_service.upload.job.job import UploadJob
 from aind_data_transfer_service.upload.resume import lease, lease_contention

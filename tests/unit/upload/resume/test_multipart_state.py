@@ -4,7 +4,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from aind_data_transfer_service.storage.s3.model import Part
+from aind_data_transfer_service.storage.model import Part
 from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 

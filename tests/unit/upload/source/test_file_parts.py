@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import SourceChangedError, SourceError
+from aind_data_transfer_service.source_paths import drive_retry
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
-from aind_data_transfer_service.upload.source import drive_retry, file_parts
+from aind_data_transfer_service.upload.source import file_parts
 from aind_data_transfer_service.upload.source.file_parts import Buffers, Stretches
 from aind_data_transfer_service.upload.source.scan import scan
 from aind_data_transfer_service.upload.transfer import engine

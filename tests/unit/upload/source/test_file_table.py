@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aind_data_transfer_service.errors import SourceChangedError, TransferError
-from aind_data_transfer_service.storage.s3.model import StoredObject
+from aind_data_transfer_service.storage.model import StoredObject
 from aind_data_transfer_service.upload.manifest.entry import Entry
 from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.plan.estimate import estimate

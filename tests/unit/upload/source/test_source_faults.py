@@ -12,12 +12,13 @@ from collections.abc import Callable
 from unittest.mock import patch
 
 from aind_data_transfer_service.errors import MetadataError, SourceChangedError, SourceError
+from aind_data_transfer_service.source_paths import drive_retry
 from aind_data_transfer_service.storage import page_cache, system_calls
 from aind_data_transfer_service.upload.job import source_recheck
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from aind_data_transfer_service.upload.plan.items import sha256_of
 from aind_data_transfer_service.upload.plan.plan import PART_SIZE
-from aind_data_transfer_service.upload.source import drive_retry, scan
+from aind_data_transfer_service.upload.source import scan
 from tests.support import missing, slow
 from tests.support.transfer import NOBODY, PREFIX, TransferTestCase, as_an_ordinary_user
 

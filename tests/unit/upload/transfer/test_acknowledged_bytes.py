@@ -8,9 +8,9 @@ from aind_data_transfer_service.concurrency.daemon_thread import beside
 from aind_data_transfer_service.concurrency.transfer_budget import Traffic
 from aind_data_transfer_service.errors import TransferError
 from aind_data_transfer_service.storage.base import BufferBody, Conduct
+from aind_data_transfer_service.storage.model import Part, S3Keys
 from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
-from aind_data_transfer_service.storage.s3.model import Part, S3Keys
 from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.plan.items import FileItem, ZipItem
 from aind_data_transfer_service.upload.plan.plan import MEBI, PART_SIZE

@@ -13,7 +13,7 @@ from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import DestinationError, ExitCode, RequestError
 from aind_data_transfer_service.storage.layout import former_manifest_key, manifest_key, mark_key
 from aind_data_transfer_service.storage.local_store import LocalAssetStore
-from aind_data_transfer_service.storage.s3.model import StoredObject
+from aind_data_transfer_service.storage.model import StoredObject
 from aind_data_transfer_service.upload.cli import verify
 from aind_data_transfer_service.upload.manifest.entry import Entry
 from aind_data_transfer_service.upload.manifest.manifest import Manifest, write_manifest

@@ -9,8 +9,8 @@ from unittest.mock import patch
 from aind_data_transfer_service.cli import main
 from aind_data_transfer_service.errors import ExitCode, VerificationError
 from aind_data_transfer_service.storage.local_store import LocalAssetStore
+from aind_data_transfer_service.storage.model import Begun, Part, StoredObject, same_etag
 from aind_data_transfer_service.storage.multipart import agreed
-from aind_data_transfer_service.storage.s3.model import Begun, Part, StoredObject, same_etag
 from aind_data_transfer_service.upload.job.events import Kind, Step
 from tests.support.transfer import PREFIX, TransferTestCase
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from aind_data_transfer_service.cli.metadata import survey
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata.assemble import gather
+from aind_data_transfer_service.metadata.asset_facts import Facts
 from aind_data_transfer_service.metadata.base import Found, SourceBase
-from aind_data_transfer_service.metadata.documents import Facts
 from aind_data_transfer_service.metadata.registry import Lab
-from aind_data_transfer_service.metadata.schemas import Generation
 from aind_data_transfer_service.metadata.sources.labtracks.procedures import read_tasks
 from aind_data_transfer_service.metadata.sources.labtracks.rows import read_subject
 from aind_data_transfer_service.settings.metadata import MetadataSettings, Policy
+from aind_data_transfer_service.settings.schema_generation import Generation
 from tests.support import campaign, slow
 from tests.unit.metadata.sources.labtracks.test_rows import row
 
