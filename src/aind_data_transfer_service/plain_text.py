@@ -86,7 +86,7 @@ def trim(text: str) -> str:
     '/data/a'
     """
     stripped = text.strip()
-    if stripped.isascii():
+    if stripped.isascii() or ("!" <= stripped[0] <= "~" and "!" <= stripped[-1] <= "~"):
         return stripped
     kept = _AT_BEGIN.sub("", _as_letters(stripped))
     begin = len(stripped) - len(kept)

@@ -64,6 +64,12 @@ _MONTH_NAME = r"(?P<name>[a-z]{3,9})\.?"
 _ISO = re.compile(
     r"(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})[ Tt]" + _CLOCK + _ZONE, re.I | re.A
 )
+_PLAIN = re.compile(
+    r"(\d{4})-(\d{2})-(\d{2})[ T](\d{2}):(\d{2}):(\d{2})"
+    r"|(\d{1,2})/(\d{1,2})/(\d{4}) (\d{1,2}):(\d{2}):(\d{2})",
+    re.A,
+)
+"""What most times look like: year first, or year last with slashes."""
 _FORMS = tuple(
     re.compile(form, re.I | re.A)
     for form in (
@@ -177,6 +183,8 @@ def to_millisecond(moment: datetime) -> datetime:
     >>> to_millisecond(datetime(2014, 1, 16, 15, 59, 59, 999999))
     datetime.datetime(2014, 1, 16, 16, 0)
     """
+    if not moment.microsecond:
+        return moment
     if moment.year > LAST_YEAR:
         return moment  # refused later, and the last moment of all cannot be rounded up
     rounded = moment + timedelta(microseconds=500)
@@ -237,6 +245,8 @@ def _refuse_clock_change(moment: datetime, zone: ZoneInfo, or_repeated: bool) ->
 
 def _from_text(value: str, date_order: DateOrder) -> datetime:
     """Read text in any of the known forms."""
+    if moment := _from_plain_text(value, date_order):
+        return moment
     value = plain_text.trim(value)
     found = _ISO.fullmatch(value)
     if found is None:
@@ -249,6 +259,22 @@ def _from_text(value: str, date_order: DateOrder) -> datetime:
                 raise ValueError(f"{quoted(value)} holds {problem}; {_right(date_order)}")
             raise ValueError(_why_not(text, date_order))
     return _assemble(value, found.groupdict(), date_order)
+
+
+def _from_plain_text(value: str, date_order: DateOrder) -> datetime | None:
+    """Read text in one of the usual forms; return None if it is in no such form, or wrong."""
+    if not (found := _PLAIN.fullmatch(value)):
+        return None
+    parts = found.groups()
+    if parts[0]:
+        year, month, day, hour, minute, second = map(int, parts[:6])
+    else:
+        first, other, year, hour, minute, second = map(int, parts[6:])
+        month, day = (first, other) if date_order == "MDY" else (other, first)
+    try:
+        return datetime(year, month, day, hour, minute, second)
+    except ValueError:
+        return None
 
 
 def _assemble(text: str, part: dict[str, str | None], date_order: DateOrder) -> datetime:

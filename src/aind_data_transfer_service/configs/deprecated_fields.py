@@ -70,6 +70,8 @@ def without_former_fields(job: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     ['temp_directory: "/scratch" has no effect; data are sent from their source and not staged']
     """
     left = dict(job)
+    if FORMER_FIELDS.isdisjoint(left):
+        return left, []
     warnings = []
     for name in FORMER_FIELDS.intersection(job):
         if _says_nothing(name, job[name]):

@@ -17,7 +17,7 @@ the wall clock shows this time twice; see `configs.datetimes`.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypedDict
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -223,6 +223,19 @@ class _BehaviorDir(ModalityConfigs):
     former_field: ClassVar[str] = BEHAVIOR_DIR
 
 
+class _Notes(NamedTuple):
+    """What a job knows besides its fields."""
+
+    names_platform: bool = True
+    """Whether the asset's name begins with the platform."""
+    asset_name: str = ""
+    """The name under which the job is recorded, if it is."""
+    warnings: tuple[str, ...] = ()
+
+
+_NO_NOTES = _Notes()
+
+
 class BasicUploadJobConfigs(_Model):
     """One asset to upload: whose, of what, recorded when, and where its folders lie."""
 
@@ -255,10 +268,7 @@ class BasicUploadJobConfigs(_Model):
     """Whether to only tell what would be done."""
     log_level: LogLevel = "INFO"
     """How much the job logs."""
-    _names_platform: bool = PrivateAttr(default=True)
-    _asset_name: str = PrivateAttr(default="")
-
-    _warnings: tuple[str, ...] = PrivateAttr(default=())
+    _notes: _Notes = PrivateAttr(default_factory=lambda: _NO_NOTES)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -275,12 +285,14 @@ class BasicUploadJobConfigs(_Model):
         config = handler(data)
         if config.behavior_dir is not None:
             warnings = [*config._behavior_warnings(config.behavior_dir), *warnings]
-        if warnings:
-            config._warnings = tuple(warnings)
-        if not context.get("names_platform", True):
-            config._names_platform = False
-        if name := context.get("asset_name"):
-            config._asset_name = name
+        names_platform, name = context.get("names_platform", True), context.get("asset_name", "")
+        if warnings or name or not names_platform:
+            notes = config._read_notes()
+            config._notes = _Notes(
+                names_platform and notes.names_platform,
+                name or notes.asset_name,
+                tuple(warnings) or notes.warnings,
+            )
         return config
 
     @field_validator("modalities", mode="after")
@@ -320,7 +332,7 @@ class BasicUploadJobConfigs(_Model):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What has no effect, or another one than in earlier releases; each with its field."""
-        return self._warnings
+        return self._read_notes().warnings
 
     @property
     def s3_prefix(self) -> str:
@@ -331,11 +343,17 @@ class BasicUploadJobConfigs(_Model):
         Its time is the wall clock's, without the offset. Two sessions of one platform and subject
         whose names are equal, as in the hour that the clock shows twice, are refused, not merged.
         """
-        if self._asset_name:
-            return self._asset_name
+        notes = self._read_notes()
+        if notes.asset_name:
+            return notes.asset_name
         moment = self.acq_datetime.isoformat("_", "seconds")[:19].replace(":", "-")
         name = f"{self.subject_id}_{moment}"
-        return f"{self.platform.abbreviation}_{name}" if self._names_platform else name
+        return f"{self.platform.abbreviation}_{name}" if notes.names_platform else name
+
+    def _read_notes(self) -> _Notes:
+        """Return the notes without pydantic's search for a private attribute, which is slow."""
+        found: _Notes = (self.__pydantic_private__ or {}).get("_notes", _NO_NOTES)
+        return found
 
 
 def path_warnings(
@@ -352,7 +370,7 @@ def path_warnings(
     """
     for location, path in config.paths():
         written = _value_at(given, location)
-        if not isinstance(written, str):
+        if not isinstance(written, str) or written == str(path):
             continue
         written = plain_text.trim(written)
         if windows_paths.is_windows_path(written) and not windows_paths.is_windows_path(str(path)):

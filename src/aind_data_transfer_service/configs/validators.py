@@ -28,6 +28,8 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _ODD_BLANKS = re.compile(r"[\u00a0\u1680\u2000-\u200a\u202f\u205f]")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://?")
 _SCIENTIFIC = re.compile(r"\d+([.,]\d+)?E[+-]?\d+", re.A | re.I)
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_. -]*)+(?<! )")
+"""What most paths look like; such a path has nothing to remove or to refuse."""
 _SUBJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 _WHOLE = re.compile(r"(\d{1,63})(?:\.0+)?", re.A)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
@@ -45,7 +47,8 @@ def text(value: object) -> str:
         raise ValueError("empty; write a text")
     if not stripped.isascii() or not stripped.isprintable():
         stripped = _ODD_BLANKS.sub(" ", stripped)
-        plain_text.refuse(stripped, quoted(stripped))
+        if plain_text.wrong_character(stripped):
+            plain_text.refuse(stripped, quoted(stripped))
     if len(stripped) > MAX_TEXT:
         raise ValueError(f"{len(stripped)} characters long; write at most {MAX_TEXT}")
     return stripped
@@ -71,6 +74,8 @@ def path(value: object, mappings: Mapping[str, str] | None = None) -> PurePosixP
         Where the cluster has network names and drives (`windows_paths.posix_path`). Only the
         service knows; without it, such a path stays in its normal form, for the service to map.
     """
+    if type(value) is str and len(value) <= MAX_PATH_BYTES // 4 and _PLAIN_PATH.fullmatch(value):
+        return PurePosixPath(value)
     stripped = _without_slash(plain_text.trim(written_path(value)))
     if not stripped.isascii() or not stripped.isprintable():
         plain_text.refuse(stripped, quoted(stripped))
@@ -96,6 +101,8 @@ def written_path(value: object) -> str:
     ValueError
         If the value is not a path.
     """
+    if isinstance(value, str):
+        return value
     given = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(given, str):
         raise ValueError(f"{quoted(value)} is no path; {_PATH_RIGHT}")

@@ -99,6 +99,7 @@ def read_rows(data: bytes, warnings: list[str]) -> Iterator[Row]:
     """
     text = _without_mark(_decoded(data, warnings))
     text, dialect = _dialect(text)
+    has_guards = "=" in text
     number = count = 0
     try:
         for number, cells in enumerate(_cells(text, dialect), start=1):
@@ -113,7 +114,7 @@ def read_rows(data: bytes, warnings: list[str]) -> Iterator[Row]:
                     "beside and below the table, or split the file into several"
                 )
             if any(cells):
-                yield Row(number, [_unguarded(c) if "=" in c else c for c in cells])
+                yield Row(number, list(map(_unguarded, cells)) if has_guards else cells)
     except csv.Error as error:
         raise DamagedText(_why(number + 1, error)) from error
 
@@ -266,6 +267,8 @@ def _cells(text: str, dialect: _Dialect) -> Iterator[list[str]]:
 
 def _without_blanks(text: str, delimiter: str, quote: str) -> str:
     """Remove the blanks between delimiters and the quotation marks around values."""
+    if not _may_have_blanks(text, quote):
+        return text
     mark, edge = re.escape(quote), f"{re.escape(delimiter)}\r\n"
     blank = f"[{_BLANKS.replace(delimiter, '')}]"
     if not re.search(f"{mark}{blank}+(?:[{edge}]|\\Z)|(?:^|[{edge}]){blank}+{mark}", text):
@@ -273,6 +276,13 @@ def _without_blanks(text: str, delimiter: str, quote: str) -> str:
     value = f"{mark}(?:[^{mark}]|{mark}{mark})*+{mark}"
     quoted_value = f"(?:(?<=[{edge}])|\\A){blank}*({value}){blank}*(?=[{edge}]|\\Z)"
     return re.sub(quoted_value, r"\1", text)
+
+
+def _may_have_blanks(text: str, quote: str) -> bool:
+    """Return whether blanks may stand beside a quotation mark; to look is faster than to search."""
+    if quote not in text:
+        return False
+    return not text.isascii() or any(f"{quote}{b}" in text or f"{b}{quote}" in text for b in " \t")
 
 
 def _unguarded(cell: str) -> str:

@@ -1,5 +1,6 @@
 """One row of a spreadsheet on its way to become a job."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,8 +44,7 @@ class Draft:
 
     def finish(self, context: dict[str, Any]) -> BasicUploadJobConfigs | None:
         """Make the job; None where something is wrong, which `lines` then tells."""
-        for source in self._header.job:
-            self._take(source, self._job)
+        self._take(self._header.job, self._job)
         self._take_modalities()
         self._require()
         self._job["modalities"] = self._modalities
@@ -76,30 +76,32 @@ class Draft:
             if column not in self._header.missing
         ]
 
-    def _take(self, source: Source, into: dict[str, Any]) -> None:
-        """Take the value of one cell, where it is not blank."""
-        try:
-            cell = self._row.cells[source.index]
-        except IndexError:
-            return
-        if type(cell) is str:
-            if is_empty(cell):
-                return
-            if problem := text_problem(cell):
-                self.note(source.column, problem)
-            into[source.field] = cell
-            return
-        if isinstance(cell, bool) and source.field == "subject_id":
-            self.note(
-                source.column,
-                f"{quoted(str(cell).upper())} is a check box or a truth value; format the cell as "
-                "text and write the subject's id, such as 690165",
-            )
-            return
-        try:
-            into[source.field] = meant(cell, source.kind, self._date1904)
-        except ValueError as error:
-            self.note(source.column, str(error))
+    def _take(self, sources: Sequence[Source], into: dict[str, Any]) -> None:
+        """Take the values of cells that are not blank."""
+        cells = self._row.cells
+        width = len(cells)
+        for source in sources:
+            if source.index >= width:
+                continue
+            cell = cells[source.index]
+            if type(cell) is str:
+                # Most values begin with a character that everybody sees.
+                if "!" <= cell[:1] <= "~" or not is_empty(cell):
+                    if problem := text_problem(cell):
+                        self.note(source.column, problem)
+                    into[source.field] = cell
+                continue
+            if isinstance(cell, bool) and source.field == "subject_id":
+                self.note(
+                    source.column,
+                    f"{quoted(str(cell).upper())} is a check box or a truth value; format the cell "
+                    "as text and write the subject's id, such as 690165",
+                )
+                continue
+            try:
+                into[source.field] = meant(cell, source.kind, self._date1904)
+            except ValueError as error:
+                self.note(source.column, str(error))
 
     def _take_modalities(self) -> None:
         """Take the modalities that are filled in, and see that there is no gap between them."""
@@ -107,8 +109,7 @@ class Draft:
         for number, sources in self._header.modalities:
             values: dict[str, Any] = {}
             wrong = len(self._wrong)
-            for source in sources:
-                self._take(source, values)
+            self._take(sources, values)
             if not values and len(self._wrong) == wrong:
                 blank.append(number)
                 continue

@@ -30,7 +30,7 @@ class ReadRequest(msgspec.Struct, frozen=True):
     names_platform: bool = True
 
 
-class FoundModality(msgspec.Struct, frozen=True):
+class FoundModality(msgspec.Struct, frozen=True, gc=False):
     """What the checks need to know of a modality."""
 
     modality: str
@@ -42,7 +42,7 @@ class FoundModality(msgspec.Struct, frozen=True):
     """The column that names it, if that is not one of modalities; else empty."""
 
 
-class FoundJob(msgspec.Struct, frozen=True):
+class FoundJob(msgspec.Struct, frozen=True, gc=False):
     """A good row: its job as JSON text, and what the checks need to know of the job."""
 
     row: int

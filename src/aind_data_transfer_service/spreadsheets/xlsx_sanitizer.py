@@ -14,7 +14,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
@@ -37,6 +36,7 @@ from aind_data_transfer_service.spreadsheets.xlsx_parts import (
     open_package,
     parse,
 )
+from aind_data_transfer_service.spreadsheets.xlsx_plain_table import find_plain_table
 
 _REFERENCE = re.compile(r"([A-Za-z]{1,3})([1-9]\d{0,6})", re.A)
 _KIND = re.compile(rb"""\st\s*=\s*(?:"[^"]*"|'[^']*')""")
@@ -123,11 +123,11 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
     try:
         package = open_package(data, max_unpacked)
         for content in filter(None, (package.shared_texts, package.styles)):
-            _look_through(content)
+            _Look(content, {})
         layouts = number_layouts(package.styles or b"<none/>")
         parts: list[Part] = []
         for sheet in package.sheets:
-            parts.append(_look_through(sheet.content, layouts))
+            parts.append(_look_through_sheet(sheet.content, layouts))
             _limit(parts)
     except (
         zipfile.BadZipFile,
@@ -148,9 +148,18 @@ def unpack(data: bytes, max_unpacked: int) -> Workbook:
     return Workbook(_packed(package, parts), tuple(sheets), package.date1904)
 
 
-def _look_through(content: bytes, layouts: Mapping[str, Layout] = MappingProxyType({})) -> Part:
-    """Read through one part for what its cells reach to, and what is wrong with them."""
-    return _Look(content, layouts).part
+def _look_through_sheet(content: bytes, layouts: Mapping[str, Layout]) -> Part:
+    """Read through a sheet for what its cells reach to, and what is wrong with them."""
+    table = find_plain_table(content, layouts)
+    if table is None:
+        return _Look(content, layouts).part
+    part = _Look(table.shell, layouts).part
+    part.rows = max(part.rows, table.rows)
+    part.columns = max(part.columns, table.columns)
+    part.shared += table.shared
+    part.layouts |= table.layouts
+    _limit_cells(len(part.layouts))
+    return part
 
 
 class _Look:
