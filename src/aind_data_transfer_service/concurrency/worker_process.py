@@ -6,6 +6,7 @@ when the process that started it is gone, killed or not.
 """
 
 import ctypes
+import gc
 import io
 import os
 import resource
@@ -43,10 +44,14 @@ def serve(handle: Callable[[bytes], bytes], warm: Callable[[], object]) -> None:
     requests, replies = open(0, "rb", closefd=False), open(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a stray print must not end up in a reply
     warm()
+    gc.collect()
+    gc.freeze()  # the modules stay
+    gc.disable()  # a reply is made of objects that are kept; afterwards there is time
     _write(replies, READY)
     while (header := requests.read(HEADER.size)) and len(header) == HEADER.size:
         (length,) = HEADER.unpack(header)
         _write(replies, handle(requests.read(length)))
+        gc.collect()
 
 
 def _write(stream: io.BufferedWriter, content: bytes) -> None:

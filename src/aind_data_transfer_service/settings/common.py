@@ -122,8 +122,9 @@ class CommonSettings(EnvironmentSettings):
         named : str | None
             The bucket that the job names.
         """
-        in_folder = self.destination_root != "s3://"
-        return named or self.default_s3_bucket or (LOCAL_BUCKET if in_folder else None)
+        if found := named or self.default_s3_bucket:
+            return found
+        return LOCAL_BUCKET if self.destination_root != "s3://" else None
 
     @property
     def bucket_names(self) -> Mapping[str, str]:

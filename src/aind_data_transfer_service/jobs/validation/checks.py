@@ -23,7 +23,10 @@ from aind_data_transfer_service.jobs.store.job_store import JobStore
 from aind_data_transfer_service.jobs.validation.code_ocean_checks import capsule_warnings
 from aind_data_transfer_service.jobs.validation.link_checks import find_broken_links
 from aind_data_transfer_service.jobs.validation.metadata_checks import Known
-from aind_data_transfer_service.jobs.validation.requests import asset_location
+from aind_data_transfer_service.jobs.validation.requests import (
+    asset_location,
+    asset_locations,
+)
 from aind_data_transfer_service.jobs.validation.results import (
     LATE,
     CheckResult,
@@ -100,10 +103,11 @@ class Checks:
         result = CheckResult()
         if labelled and (text := _zone_warning(self._settings)):
             result.warnings[labelled[0].label].append(text)
-        known = self._check_buckets(labelled, result)
+        loop = asyncio.get_running_loop()
+        known = await loop.run_in_executor(self._pool, self._check_buckets, labelled, result)
         if known:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._pool, self._check_repeated, known, result)
+            places = await loop.run_in_executor(self._pool, self._places, known)
+            await loop.run_in_executor(self._pool, self._check_repeated, places, result)
             await loop.run_in_executor(self._pool, self._check_terms, known, result)
             checks = (
                 self._check_sources,
@@ -113,7 +117,7 @@ class Checks:
                 self._check_capsules,
             )
             parts = [loop.run_in_executor(self._pool, check, known) for check in checks]
-            for part in await asyncio.gather(self._check_in_flight(known), *parts):
+            for part in await asyncio.gather(self._check_in_flight(places), *parts):
                 result.add(part)
         return result.in_order(job.label for job in labelled)
 
@@ -126,8 +130,9 @@ class Checks:
 
     def _check_buckets(self, jobs: Sequence[ToCheck], result: CheckResult) -> list[ToCheck]:
         """Report jobs that have no bucket, or one that is not allowed, and return the others."""
+        of_settings = self._settings.bucket_for(None)
         for job in jobs:
-            bucket = self._settings.bucket_for(job.config.s3_bucket)
+            bucket = job.config.s3_bucket or of_settings
             if bucket is not None:
                 problem = bucket_problem(bucket, self._settings.allowed_buckets)
                 default = "" if job.config.s3_bucket else "no bucket is named, and the default "
@@ -173,9 +178,10 @@ class Checks:
         """See that nothing lies at the destination under the names of the assets."""
         result = CheckResult()
         by_bucket: dict[str, dict[str, list[ToCheck]]] = defaultdict(lambda: defaultdict(list))
+        of_settings = self._settings.bucket_for(None) or ""
         for job in jobs:
             if not job.config.force_cloud_sync:
-                bucket = self._settings.bucket_for(job.config.s3_bucket) or ""
+                bucket = job.config.s3_bucket or of_settings
                 by_bucket[bucket][job.config.s3_prefix].append(job)
 
         def states(bucket: str) -> dict[str, AssetState]:
@@ -208,16 +214,18 @@ class Checks:
                 "set force_cloud_sync to upload into it"
             )
 
-    def _check_repeated(self, jobs: Sequence[ToCheck], result: CheckResult) -> None:
+    def _places(self, jobs: Sequence[ToCheck]) -> dict[str, str]:
+        """Return where the asset of each job goes, by the job's label."""
+        locations = asset_locations(self._settings, (job.config for job in jobs))
+        return {job.label: location for job, location in zip(jobs, locations, strict=True)}
+
+    def _check_repeated(self, places: Mapping[str, str], result: CheckResult) -> None:
         """See that no two jobs bring the same asset, whether or not they name its bucket."""
         first: dict[str, str] = {}
-        for job in jobs:
-            location = asset_location(self._settings, job.config)
-            other = first.setdefault(location, job.label)
-            if other != job.label:
-                result.errors[job.label].append(
-                    f"{job.label}: the same asset as {other} ({location})"
-                )
+        for label, location in places.items():
+            other = first.setdefault(location, label)
+            if other != label:
+                result.errors[label].append(f"{label}: the same asset as {other} ({location})")
 
     def _check_terms(self, jobs: Sequence[ToCheck], result: CheckResult) -> None:
         """Warn of platforms and modalities that the chosen generation of the schema lacks."""
@@ -232,10 +240,9 @@ class Checks:
                     f"{' and no '.join(missing)}; data_description.json will be invalid{unless}"
                 )
 
-    async def _check_in_flight(self, jobs: Sequence[ToCheck]) -> CheckResult:
+    async def _check_in_flight(self, places: Mapping[str, str]) -> CheckResult:
         """See that no job is bringing the same asset at this moment."""
         result = CheckResult()
-        places = {job.label: asset_location(self._settings, job.config) for job in jobs}
         try:
             found = await self._store.in_thread(
                 self._store.in_flight, places.values(), seconds=self._settings.check_timeout

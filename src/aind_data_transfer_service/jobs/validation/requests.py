@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -100,10 +100,16 @@ class Drafts:
 
 def asset_location(settings: ServiceSettings, config: ConfigToCheck) -> str:
     """Tell where an asset goes: `s3://bucket/prefix`, or a local path."""
-    bucket = settings.bucket_for(config.s3_bucket) or ""
+    return next(asset_locations(settings, [config]))
+
+
+def asset_locations(settings: ServiceSettings, configs: Iterable[ConfigToCheck]) -> Iterator[str]:
+    """Yield where each of many assets goes; the settings are read once."""
+    default = settings.bucket_for(None) or ""
     root = settings.destination_root
     base = root if root == "s3://" else f"{root.rstrip('/')}/"
-    return f"{base}{bucket}/{config.s3_prefix}"
+    for config in configs:
+        yield f"{base}{config.s3_bucket or default}/{config.s3_prefix}"
 
 
 def draft_basic(texts: Sequence[str], settings: ServiceSettings) -> Drafts:
