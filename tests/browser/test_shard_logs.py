@@ -35,7 +35,7 @@ class ShardLogPageTest(PageTest):
         choice.select_option("shard 2")
         log.get_by_text("shard 2 sends").wait_for()
         self.assertNotIn("shard 1", log.inner_text())
-        self.page.get_by_role("radio", name="Output").check()
+        self.page.get_by_role("radio", name="stdout").check()
         log.get_by_text("output of 2").wait_for()
         self.executor.files["7", "stdout"] = b"all is there\n"
         choice.select_option("the last job")

@@ -100,7 +100,8 @@ class StatusPageTest(PageTest):
         )
         running = {
             "name": "behavior_2_2024-02-19_11-25-17",
-            "state": "RUNNING",
+            "state": JobState.RUNNING,
+            "executor": "local",
             "files_done": 812,
             "files_total": 2004,
             "bytes_done": 171_000_000_000,
@@ -111,14 +112,10 @@ class StatusPageTest(PageTest):
         self.open()
         shown = self.page.locator("#rows").inner_text().replace("\xa0", " ")
         self.assertIn("207 MB · 412 files", shown)
-        said = self.page.evaluate(
-            """async job => {
-                const sheet = document.querySelector('link[rel="stylesheet"]').href;
-                const { progressWords } = await import(sheet.replace("site.css", "format.js"));
-                return progressWords(job);
-            }""",
-            running,
-        )
+        [job] = self.add(running)
+        self.service.manager.feed.publish([job])
+        self.page.locator(f'tr[data-job="{job.id}"]').wait_for()
+        said = self.page.locator(f'tr[data-job="{job.id}"] .progress-cell').inner_text()
         expected = "171 GB of 402 GB · 812 of 2,004 files · 356 MB/s · 10 min 49 s left"
         self.assertEqual(expected, said.replace("\xa0", " "))
 
@@ -172,7 +169,7 @@ class StatusPageTest(PageTest):
         page.context.close()
 
     def test_a_page_that_hears_nothing_asks_again(self) -> None:
-        self.page.route("**/api/jobs/stream", lambda route: route.abort())
+        self.page.route("**/jobs/stream", lambda route: route.abort())
         self.page.goto(self.service.url + "/jobs")
         self.page.locator('#live[data-live="poll"]').wait_for()
         self.add({"name": "unheard of"})
@@ -195,15 +192,15 @@ class StatusPageTest(PageTest):
         self.open(f"/jobs/{job_id}")
         self.page.locator('#job[data-state="RUNNING"]').wait_for()
         self.page.locator("#log").get_by_text("careful").wait_for()
-        self.page.get_by_role("radio", name="Output").check()
+        self.page.get_by_role("radio", name="stdout").check()
         self.page.locator("#log").get_by_text("begun").wait_for()
         self.page.get_by_role("button", name="Cancel job").click()
-        self.page.get_by_role("button", name="Let it run").click()
+        self.page.get_by_role("button", name="Keep running").click()
         self.assertEqual(JobState.RUNNING, self.service.manager.store.get(job_id).state)
         self.page.get_by_role("button", name="Cancel job").click()
-        self.page.get_by_role("button", name="Stop the job").click()
+        self.page.get_by_role("dialog").get_by_role("button", name="Cancel job").click()
         self.page.locator('#job[data-state="CANCELLED"]').wait_for(timeout=20_000)
-        self.page.get_by_role("button", name="Submit again").wait_for()
+        self.page.get_by_role("button", name="Resubmit").wait_for()
 
     def test_a_failed_job_says_why_and_is_submitted_again(self) -> None:
         folder = self.service.folder / "session"
@@ -225,8 +222,8 @@ class StatusPageTest(PageTest):
         self.page.locator(".notice").get_by_text("the drive went away").wait_for()
         self.page.get_by_text("the subject was not looked up").wait_for()
         self.page.locator("#timeline").get_by_text("preflight").wait_for()
-        self.page.get_by_role("button", name="Submit again").click()
-        self.page.get_by_role("link", name=job.id).wait_for()  # "Repeats"
+        self.page.get_by_role("button", name="Resubmit").click()
+        self.page.get_by_role("link", name=job.id).wait_for()  # "Resubmission of"
         new_id = self.page.locator("#job").get_attribute("data-job")
         self.assertEqual(job.id, self.service.manager.store.get(new_id).resubmit_of)
         store = self.service.manager.store
@@ -250,8 +247,8 @@ class StatusPageTest(PageTest):
     def test_what_cannot_be_done_is_told(self) -> None:
         [job] = self.add({"upload_job_settings": "{}", "state": JobState.FAILED})
         self.open(f"/jobs/{job.id}")
-        self.page.get_by_role("button", name="Submit again").click()
-        self.page.get_by_text("The job could not be submitted again").wait_for()
+        self.page.get_by_role("button", name="Resubmit").click()
+        self.page.get_by_text("The job could not be resubmitted").wait_for()
 
 
 class NarrowAndDarkTest(PageTest):
@@ -317,7 +314,7 @@ class ClusterPageTest(PageTest):
         service = self.enterContext(Service(hpc=self.hpc.model_copy(update={"port": port})))
         self.addCleanup(self.page.context.close)
         self.page.goto(service.url + "/jobs")
-        silence = self.page.get_by_text("nothing has answered since")
+        silence = self.page.get_by_text("unreachable since")
         silence.wait_for()
         self.page.reload()
         self.assertRegex(silence.locator("time").inner_text(), "Today|Yesterday|UTC")
@@ -333,7 +330,7 @@ class ClusterPageTest(PageTest):
         job = Job(id=new_job_id(), **(usual | values))
         self.service.manager.store.add([job])
         self.page.goto(f"{self.service.url}/jobs/{job.id}")
-        self.page.get_by_role("button", name="Submit again").click()
+        self.page.get_by_role("button", name="Resubmit").click()
         self.page.locator("#limits").wait_for()
         return job.id
 
@@ -345,7 +342,7 @@ class ClusterPageTest(PageTest):
         limit.fill("240")
         memory.fill("")
         memory.press("Enter")
-        self.page.get_by_role("link", name=job_id).wait_for()  # "Repeats"
+        self.page.get_by_role("link", name=job_id).wait_for()  # "Resubmission of"
         new_id = self.page.locator("#job").get_attribute("data-job")
         new = self.service.manager.store.get(new_id)
         self.assertEqual('{"time_limit": 240}', new.hpc_settings)
@@ -363,7 +360,7 @@ class ClusterPageTest(PageTest):
     def submit_form(self, job_id: str) -> str:
         """Press the form's button, and return the settings of the new job."""
         self.page.get_by_role("button", name="Submit", exact=True).click()
-        self.page.get_by_role("link", name=job_id).wait_for()  # "Repeats"
+        self.page.get_by_role("link", name=job_id).wait_for()  # "Resubmission of"
         new_id = self.page.locator("#job").get_attribute("data-job")
         store = self.service.manager.store
         store.update(new_id, state=JobState.CANCELLED)  # the next one is of the same asset

@@ -245,7 +245,7 @@ class SubmitPageTest(PageTest):
             self.page.get_by_text("the jobs are saved and start once this is resolved").wait_for()
             self.assertTrue(self.submit.is_disabled())
             self.page.get_by_role("status").get_by_role("link", name="Job Status").click()
-            self.page.get_by_text("nothing has answered since").wait_for()
+            self.page.get_by_text("unreachable since").wait_for()
             self.page.locator('#rows tr[data-state="SUBMITTED"]').wait_for()
             self.page.goto("about:blank")
 

@@ -82,6 +82,6 @@ class PageTest(unittest.TestCase):
 
     def _note(self, message: Any) -> None:
         """Keep what the browser complains of; refused requests are the tests' own business."""
-        expected = ("Failed to load resource", *self.expected_complaints)
+        expected = ("Failed to load resource", "Failed to fetch", *self.expected_complaints)
         if message.type == "error" and not any(words in message.text for words in expected):
             self.troubles.append(message.text)

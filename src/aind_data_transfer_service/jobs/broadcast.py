@@ -5,7 +5,10 @@ import weakref
 from collections.abc import Iterable
 
 from aind_data_transfer_service.jobs.models import Job
+from aind_data_transfer_service.jobs.states import ACTIVE, JobState
 
+LIST_CHANGED = "list"
+"""The news that a job was added or changed its state: lists and counts are out of date."""
 BACKLOG = 5000
 """How many changed jobs a listener may leave waiting before it is let go."""
 
@@ -15,9 +18,11 @@ class Subscription:
 
     Listening begins when the subscription is made, not when it is first asked. It ends when the
     feed closes, or when the listener is so far behind that it had better read everything anew.
+    With `follows_list`, `LIST_CHANGED` is news as well.
     """
 
-    def __init__(self, backlog: int):
+    def __init__(self, backlog: int, follows_list: bool = False):
+        self.follows_list = follows_list
         self._backlog = backlog
         self._waiting: dict[str, Job] = {}
         self._words: dict[str, None] = {}
@@ -67,14 +72,16 @@ class Feed:
     def __init__(self, backlog: int = BACKLOG):
         self._backlog = backlog
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self._active: dict[str, JobState] = {}
+        """The last published state of each active job."""
 
     def __len__(self) -> int:
         """Tell how many listen."""
         return len(self._subscriptions)
 
-    def subscribe(self) -> Subscription:
+    def subscribe(self, follows_list: bool = False) -> Subscription:
         """Listen from now on; forgotten when nobody holds the subscription any more."""
-        subscription = Subscription(self._backlog)
+        subscription = Subscription(self._backlog, follows_list)
         self._subscriptions.add(subscription)
         return subscription
 
@@ -83,11 +90,18 @@ class Feed:
         self._subscriptions.discard(subscription)
 
     def publish(self, jobs: Iterable[Job]) -> None:
-        """Tell of changed jobs."""
+        """Send changed jobs to all listeners, and `LIST_CHANGED` if one is in another state."""
         listeners = list(self._subscriptions)
+        changed = False
         for job in jobs:
+            changed |= self._active.pop(job.id, None) is not job.state
+            if job.state in ACTIVE:
+                self._active[job.id] = job.state
             for listener in listeners:
                 listener.offer(job)
+        for listener in listeners if changed else ():
+            if listener.follows_list:
+                listener.mention(LIST_CHANGED)
 
     def mention(self, word: str) -> None:
         """Tell of something else that is new."""

@@ -38,6 +38,7 @@ from aind_data_transfer_service.server.routers import (
     docs,
     health,
     job_events,
+    job_page,
     jobs,
     pages,
     spreadsheets,
@@ -131,8 +132,19 @@ def create_app(
     app.mount("/static-offline-docs", StaticFiles(directory=assets), name="static-offline-docs")
     templating.install(app)
     exception_handlers.install(app)
-    for module in (spreadsheets, submission, stream, job_events, jobs, health, docs, pages):
+    for module in (
+        spreadsheets,
+        submission,
+        stream,
+        job_events,
+        jobs,
+        health,
+        docs,
+        pages,
+        job_page,
+    ):
         app.include_router(module.router)
+    app.include_router(spreadsheets.page_router)
     hosts = ServedHosts(settings.allowed_hosts, settings.own_addresses)
     # The last one added sees a request first.
     app.add_middleware(exception_handlers.Failsafe)

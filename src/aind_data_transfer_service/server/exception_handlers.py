@@ -35,7 +35,12 @@ from aind_data_transfer_service.errors import (
 from aind_data_transfer_service.logging_config import REQUEST_ID
 from aind_data_transfer_service.redaction import redact_all
 from aind_data_transfer_service.server.responses import EnvelopeResponse, failure
-from aind_data_transfer_service.server.templating import render, root_path, route_path
+from aind_data_transfer_service.server.templating import (
+    is_partial,
+    render,
+    root_path,
+    route_path,
+)
 from aind_data_transfer_service.settings.slurm import MEMORY
 from aind_data_transfer_service.slurmrest.job_properties import property_meant
 
@@ -281,9 +286,9 @@ def _fault_response(request: Request, reference: str) -> Response:
 
 
 def refusal(request: Request, status: int, message: str, errors: list[str]) -> Response:
-    """Answer a browser with a page, and everyone else with an envelope."""
+    """Answer a browser with a page, and scripts of pages and everyone else with an envelope."""
     errors = redact_all(errors)
-    wants_page = "text/html" in request.headers.get("accept", "")
+    wants_page = "text/html" in request.headers.get("accept", "") and not is_partial(request)
     if wants_page and not route_path(request).startswith("/api/"):
         context = {"status": status, "heading": message, "errors": first_errors(errors)}
         return render(request, "error.html", context, status_code=status)

@@ -1,12 +1,24 @@
-"""Figures and states as a person reads them; the pages' scripts say the same in `format.js`."""
+"""Figures and states as a person reads them."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
+from markupsafe import Markup, escape
+
 from aind_data_transfer_service.formatting import duration, number, size
 from aind_data_transfer_service.jobs.states import ENDED, JobState
+
+MOST_SHOWN = 128 * 1024
+"""Characters of a job's settings on its page."""
+LIMIT_LABELS = {
+    "time_limit": "Time limit (minutes)",
+    "memory_per_cpu": "Memory (MB per CPU)",
+    "memory_per_gpu": "Memory (MB per GPU)",
+    "memory_per_node": "Memory (MB per node; 0 is the whole node)",
+}
 
 
 class Problem(NamedTuple):
@@ -90,8 +102,8 @@ def is_ended(state: str) -> bool:
     return JobState(state) in ENDED
 
 
-def may_retry(job: Mapping[str, Any], step: str) -> bool:
-    """Tell whether a person may have a step after the upload done once more."""
+def can_retry(job: Mapping[str, Any], step: str) -> bool:
+    """Return whether a person can have a step after the upload done once more."""
     return job["state"] == JobState.COMPLETED and job[step] in ("FAILED", "WAITING")
 
 
@@ -100,18 +112,21 @@ def state_name(state: str) -> str:
     return state.capitalize()
 
 
-def progress_words(job: Mapping[str, Any]) -> str:
+def progress_text(job: Mapping[str, Any]) -> str:
     """Write how far a job is: bytes, files, rate, time left.
 
-    Such as `171 GB of 402 GB · 812 of 2,004 files · 356 MB/s · 10 min 49 s left`.
+    Such as `171 GB of 402 GB · 812 of 2,004 files · 356 MB/s · 10 min 49 s left`; before there are
+    figures, the job's step, or that it waits.
     """
     if not job.get("files_total"):
-        return ""
+        if job["state"] == JobState.RUNNING:
+            return f"Step: {job['step']}" if job.get("step") else ""
+        return "" if is_ended(job["state"]) else "Waiting for its turn"
     if job["state"] == JobState.COMPLETED:
-        return _lines([size(job["bytes_total"]), _files(job["files_total"])])
+        return _lines([size(job["bytes_total"]), plural(job["files_total"], "file")])
     parts = [
         f"{size(job['bytes_done'] or 0)} of {size(job['bytes_total'])}",
-        f"{number(job['files_done'] or 0)} of {_files(job['files_total'])}",
+        f"{number(job['files_done'] or 0)} of {plural(job['files_total'], 'file')}",
     ]
     if job["state"] == JobState.RUNNING:
         if job.get("bytes_per_second"):
@@ -119,6 +134,12 @@ def progress_words(job: Mapping[str, Any]) -> str:
         if job.get("seconds_left") is not None:
             parts.append(f"{duration(job['seconds_left'])} left")
     return _lines(parts)
+
+
+def seconds_between(start: str, end: str) -> float:
+    """Return the seconds from one moment to another, both in ISO 8601; not less than 0."""
+    taken = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    return max(0.0, taken.total_seconds())
 
 
 def share(job: Mapping[str, Any]) -> float | None:
@@ -133,10 +154,17 @@ def share(job: Mapping[str, Any]) -> float | None:
 
 
 def progress_heading(state: str) -> str:
-    """Say what the figures of a job's progress mean in its state."""
-    if state == JobState.COMPLETED:
-        return "Arrived and verified"
-    return "How far it came" if is_ended(state) else "Progress"
+    """Return the heading of a job's progress in its state."""
+    return _PROGRESS_HEADINGS.get(JobState(state), "Progress")
+
+
+_PROGRESS_HEADINGS = {
+    JobState.COMPLETED: "Arrived and verified",
+    JobState.FAILED: "Progress before failure",
+    JobState.TIMEOUT: "Progress before failure",
+    JobState.CANCELLED: "Progress before cancellation",
+    JobState.UNKNOWN: "Last known progress",
+}
 
 
 def timeline(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -159,6 +187,53 @@ def timeline(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             start["is_over"] = True
         entries.append(entry)
     return [entry for entry in entries if not entry.pop("is_over", False)]
+
+
+def log_note(size_of_log: int, begin: int) -> str:
+    """Return how much of a log is shown, from a byte on.
+
+    Examples
+    --------
+    >>> log_note(0, 0), log_note(1500, 0), log_note(1_000_000, 738_000)
+    ('Nothing has been written yet.', '1.50 kB in all.', 'The last 262 kB of 1.00 MB.')
+    """
+    if not size_of_log:
+        return "Nothing has been written yet."
+    if begin:
+        return f"The last {size(size_of_log - begin)} of {size(size_of_log)}."
+    return f"{size(size_of_log)} in all."
+
+
+def verbatim(text: str) -> Markup:
+    """Escape a text so that a browser keeps its carriage returns, too.
+
+    Examples
+    --------
+    >>> verbatim("10 %\\r<b>")
+    Markup('10 %&#13;&lt;b&gt;')
+    """
+    return escape(text).replace("\r", Markup("&#13;"))
+
+
+def pretty_json(text: str) -> str:
+    """Indent JSON text; text that is not JSON, or has too many lines, is not changed."""
+    try:
+        lines = json.dumps(json.loads(text), indent=2, ensure_ascii=False) if text else ""
+    except (ValueError, RecursionError):
+        lines = text
+    shown = lines if len(lines) <= MOST_SHOWN else text
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """Write a number of things.
+
+    Examples
+    --------
+    >>> plural(1, "row"), plural(1200, "row"), plural(2, "job is", "jobs are")
+    ('1 row', '1,200 rows', '2 jobs are')
+    """
+    return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 
 def briefly(seconds: float | None) -> str:
@@ -184,11 +259,6 @@ def documents(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     told = [rows for event in events if (rows := event["figures"].get("documents"))]
     return told[-1] if told else []
-
-
-def _files(count: int) -> str:
-    """Write a number of files."""
-    return f"{number(count)} {'file' if count == 1 else 'files'}"
 
 
 def _lines(parts: list[str]) -> str:

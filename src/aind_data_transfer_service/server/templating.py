@@ -1,6 +1,7 @@
 """How pages are made: the templates, what each of them knows, and where their assets lie."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,26 +29,39 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+HTMX_CONFIG = json.dumps(
+    {
+        "extensions": "sse",
+        "implicitInheritance": False,
+        "includeIndicatorCSS": False,  # the policy of our pages allows no style but our files
+    }
+)
+"""How htmx works on our pages, whose security policy lets it run no code from attributes."""
+
 _ENVIRONMENT.globals.update(
+    htmx_config=HTMX_CONFIG,
     version=aind_data_transfer_service.__version__,
     states=[state.value for state in JobState],
     active_states=sorted(state.value for state in ACTIVE),
     is_ended=template_filters.is_ended,
-    progress_words=template_filters.progress_words,
+    progress_text=template_filters.progress_text,
     share=template_filters.share,
     timeline=template_filters.timeline,
     documents=template_filters.documents,
     progress_heading=template_filters.progress_heading,
     place=template_filters.place,
-    may_retry=template_filters.may_retry,
+    can_retry=template_filters.can_retry,
+    log_note=template_filters.log_note,
+    seconds_between=template_filters.seconds_between,
 )
 _ENVIRONMENT.filters.update(
-    size=formatting.size,
+    plural=template_filters.plural,
     duration=formatting.duration,
     number=formatting.number,
     briefly=template_filters.briefly,
     utc=template_filters.utc,
     state_name=template_filters.state_name,
+    verbatim=template_filters.verbatim,
     without_label=template_filters.without_label,
 )
 
@@ -85,9 +99,35 @@ def render(
     status_code : int
         Status of the answer.
     """
+    text = render_text(template, _common(request) | dict(context))
+    return HTMLResponse(text, status_code=status_code)
+
+
+def render_text(template: str, context: Mapping[str, Any]) -> str:
+    """Render a template that is no page; characters that UTF-8 cannot carry are replaced."""
+    text = _ENVIRONMENT.get_template(template).render(context)
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def render_fragment(
+    request: Request, template: str, context: Mapping[str, Any], status_code: int = 200
+) -> HTMLResponse:
+    """Render a part of a page that is shown also if its status is one of an error."""
+    response = render(request, template, context, status_code)
+    response.headers["HX-Reswap"] = "innerHTML"
+    return response
+
+
+def is_partial(request: Request) -> bool:
+    """Return whether a script of a page asks for a part of a page instead of a page."""
+    return request.headers.get("HX-Request-Type") == "partial"
+
+
+def _common(request: Request) -> dict[str, Any]:
+    """Return what all templates know."""
     state = request.app.state
     root = root_path(request)
-    common = {
+    return {
         "root": root,
         "path": route_path(request),
         "static": root + state.static_path,
@@ -95,9 +135,8 @@ def render(
         "project_names_link": state.settings.project_names_link,
         "help_link": root + "/help",
         "lab_timezone": state.settings.lab_timezone,
+        "partial": is_partial(request),
     }
-    text = _ENVIRONMENT.get_template(template).render(common | dict(context))
-    return HTMLResponse(text.encode("utf-8", "replace"), status_code=status_code)
 
 
 def route_path(request: Request) -> str:

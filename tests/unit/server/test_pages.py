@@ -99,7 +99,7 @@ class PagesTest(JobsTest):
         text = await self.page(f"/jobs/{job.id}")
         self.assertIn("no folder", text)
         self.assertIn('<dd data-field="exit_code">10</dd>', text)
-        self.assertIn("A script tells no steps", await self.page(f"/jobs/{other.id}"))
+        self.assertIn("Custom scripts do not report steps", await self.page(f"/jobs/{other.id}"))
 
     async def test_a_jobs_page_lists_its_documents_as_they_were_told_of_last(self) -> None:
         [job] = self.add({"name": "one"})

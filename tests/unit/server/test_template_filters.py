@@ -85,7 +85,7 @@ class ProgressTest(unittest.TestCase):
 
     def said(self, **changes: object) -> str:
         """Write its progress, with plain blanks."""
-        return template_filters.progress_words(self.job(**changes)).replace("\xa0", " ")
+        return template_filters.progress_text(self.job(**changes)).replace("\xa0", " ")
 
     def test_a_running_job_tells_bytes_files_rate_and_time_left(self) -> None:
         expected = "5.00 MB of 10.0 MB · 3 of 1,007 files · 2.00 MB/s · 2 s left"
@@ -147,7 +147,7 @@ class HeadingTest(unittest.TestCase):
 
     def test_figures_are_headed_by_what_they_mean(self) -> None:
         self.assertEqual("Arrived and verified", template_filters.progress_heading("COMPLETED"))
-        self.assertEqual("How far it came", template_filters.progress_heading("FAILED"))
+        self.assertEqual("Progress before failure", template_filters.progress_heading("FAILED"))
         self.assertEqual("Progress", template_filters.progress_heading("RUNNING"))
 
     def test_a_message_loses_the_number_of_its_job(self) -> None:

@@ -1,7 +1,8 @@
 """The jobs: a list of them, one of them, its log, and what can be done to it."""
 
 import asyncio
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -10,7 +11,8 @@ from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from aind_data_transfer_service.jobs.models import event_to_json, job_to_json, others_to_json
+from aind_data_transfer_service.jobs.manager import JobManager
+from aind_data_transfer_service.jobs.models import Job, event_to_json, job_to_json, others_to_json
 from aind_data_transfer_service.jobs.resubmission import suggested_limits
 from aind_data_transfer_service.jobs.states import ENDED, JobState
 from aind_data_transfer_service.jobs.store.job_store import JobQuery
@@ -23,6 +25,7 @@ from aind_data_transfer_service.server.responses import (
     Envelope,
     EnvelopeResponse,
 )
+from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.slurm import MOST_SHARDS
 from aind_data_transfer_service.slurmrest.job_properties import read_property
 
@@ -135,21 +138,36 @@ async def get_job(job_id: str, manager: Manager, settings: Settings) -> Envelope
     """
     job = await manager.store.in_thread(manager.store.get, job_id)
     events = await manager.store.in_thread(manager.store.events, job_id)
+    offer = await offered_limits(job, manager, settings)
     data: dict[str, Any] = {
         "job": job_to_json(job, full=True),
         "events": [event_to_json(event) for event in events],
-        "suggested_limits": {},
-        "asked_limits": {},
-        "limit_notes": {},
+        "suggested_limits": offer.suggested,
+        "asked_limits": offer.asked,
+        "limit_notes": offer.notes,
     }
-    if settings.on_cluster and job.state in ENDED:
-        asked = manager.asked_limits(job)
-        if asked is not None:
-            limits = suggested_limits(job, asked, settings.hpc)
-            capped = await manager.cap_limits(job, limits, asked)
-            data["suggested_limits"], data["limit_notes"] = capped.limits, capped.notes
-            data["asked_limits"] = asked
     return EnvelopeResponse("Job", data)
+
+
+@dataclass(frozen=True)
+class LimitOffer:
+    """The limits with which an ended job of a cluster can be submitted again; empty for others."""
+
+    suggested: Mapping[str, int | None] = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+async def offered_limits(job: Job, manager: JobManager, settings: ServiceSettings) -> LimitOffer:
+    """Suggest limits for a job that is submitted again, as far as its partitions allow."""
+    if not settings.on_cluster or job.state not in ENDED:
+        return LimitOffer()
+    asked = manager.asked_limits(job)
+    if asked is None:
+        return LimitOffer()
+    limits = suggested_limits(job, asked, settings.hpc)
+    capped = await manager.cap_limits(job, limits, asked)
+    return LimitOffer(capped.limits, asked, capped.notes)
 
 
 @router.get("/{job_id}/log", response_model=Envelope)
@@ -176,7 +194,7 @@ async def get_log(
 async def cancel_job(job_id: str, manager: Manager) -> EnvelopeResponse:
     """Stop a job, or take it out of the queue."""
     job = await manager.cancel(job_id)
-    return EnvelopeResponse("The job was told to stop", {"job": job_to_json(job)})
+    return EnvelopeResponse("Cancellation requested", {"job": job_to_json(job)})
 
 
 @router.post("/{job_id}/resubmit", response_model=Envelope)

@@ -1,7 +1,7 @@
 """The pages: submit, status, one job, the service itself, help."""
 
 import asyncio
-import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,18 +11,16 @@ from fastapi.responses import Response
 from aind_data_transfer_service.configs.limits import MAX_FILE_BYTES
 from aind_data_transfer_service.configs.vocabulary import MODALITIES, PLATFORMS
 from aind_data_transfer_service.jobs.models import (
-    event_to_json,
     job_to_json,
     others_to_json,
     utc_now,
 )
-from aind_data_transfer_service.jobs.secret_env import without_values
 from aind_data_transfer_service.jobs.store.job_store import JobQuery
 from aind_data_transfer_service.server.dependencies import Manager, Settings
 from aind_data_transfer_service.server.routers.health import activity, examine, file_warnings
 from aind_data_transfer_service.server.routers.jobs import PAGE_SIZES, Wanted
 from aind_data_transfer_service.server.template_filters import token_words
-from aind_data_transfer_service.server.templating import render
+from aind_data_transfer_service.server.templating import is_partial, render, root_path
 from aind_data_transfer_service.spreadsheets.schema import COLUMNS, PROCESSOR
 
 MAIL_TYPES = (
@@ -32,9 +30,6 @@ MAIL_TYPES = (
     ("REQUEUE", "it is queued again"),
     ("ALL", "all of these"),
 )
-
-MOST_SHOWN = 128 * 1024
-"""Characters of a job's settings on its page."""
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
 
@@ -52,18 +47,22 @@ async def submit_page(request: Request, settings: Settings) -> Response:
 
 @router.api_route("/jobs", methods=["GET", "HEAD"])
 async def jobs_page(request: Request, manager: Manager, query: Wanted) -> Response:
-    """Show the jobs, as they stand."""
-    store = manager.store
-    found, counts, submitters = await asyncio.gather(
-        store.in_thread(store.find, query),
-        store.in_thread(store.counts),
-        store.in_thread(store.submitters),
+    """Show the jobs; for a script of the page, only the list and its counts."""
+    store, partial = manager.store, is_partial(request)
+    found, counts = await asyncio.gather(
+        store.in_thread(store.find, query), store.in_thread(store.counts)
     )
+    pages = max(1, -(-found.total // query.page_size))
+    if query.page > pages:
+        query = replace(query, page=pages)
+        found = await store.in_thread(store.find, query)
+    link = _linker(query, _asked(request))
+    is_refresh = request.headers.get("HX-Source") == "div#list"
     context = {
         "jobs": [job_to_json(job) for job in found.jobs],
         "total": found.total,
         "counts": {state.value: count for state, count in counts.items()},
-        "submitters": submitters,
+        "submitters": [] if partial else await store.in_thread(store.submitters),
         "others": others_to_json(manager.others),
         "silent_since": since.isoformat() if (since := manager.silent_since) else None,
         "query": query,
@@ -71,26 +70,20 @@ async def jobs_page(request: Request, manager: Manager, query: Wanted) -> Respon
         "filtered": bool(
             query.states or query.text or query.submitter or query.since or query.until
         ),
-        "pages": max(1, -(-found.total // query.page_size)),
+        "pages": pages,
         "page_sizes": PAGE_SIZES,
-        "link": _linker(query, _asked(request)),
+        "link": link,
+        "clear_url": link(text="", submitter="", since="", until="", state=[]),
+        "announce": not is_refresh,
     }
-    return render(request, "jobs.html", context)
-
-
-@router.api_route("/jobs/{job_id}", methods=["GET", "HEAD"])
-async def job_page(request: Request, job_id: str, manager: Manager) -> Response:
-    """Show one job: how it stands, what it did, what it said."""
-    job = await manager.store.in_thread(manager.store.get, job_id)
-    events = await manager.store.in_thread(manager.store.events, job_id)
-    context = {
-        "job": job_to_json(job),
-        "events": [event_to_json(event) for event in events],
-        "settings_text": _pretty(job.upload_job_settings),
-        "hpc_text": _pretty(without_values(job.hpc_settings)),
-        "is_transfer": not job.script,
-    }
-    return render(request, "job.html", context)
+    if not partial:
+        return render(request, "jobs.html", context)
+    response = render(request, "partials/jobs.html", context)
+    if not is_refresh:
+        response.headers["HX-Push-Url"] = (
+            f"{root_path(request)}/jobs{link(page=query.page)}".rstrip("?")
+        )
+    return response
 
 
 @router.api_route("/service", methods=["GET", "HEAD"])
@@ -147,13 +140,3 @@ def _linker(query: JobQuery, asked: dict[str, str]) -> Any:
         return "?" + urlencode(kept, doseq=True)
 
     return link
-
-
-def _pretty(text: str) -> str:
-    """Set JSON text on lines; what is no JSON, or takes too many lines, stays as it is."""
-    try:
-        lines = json.dumps(json.loads(text), indent=2, ensure_ascii=False) if text else ""
-    except (ValueError, RecursionError):
-        lines = text
-    shown = lines if len(lines) <= MOST_SHOWN else text
-    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from aind_data_transfer_service.jobs.json_text import MOST_CHARACTERS
@@ -17,6 +17,7 @@ from aind_data_transfer_service.server.responses import (
     Envelope,
     EnvelopeResponse,
 )
+from aind_data_transfer_service.server.templating import is_partial, render_fragment
 
 router = APIRouter(prefix="/api", tags=["Submission"], route_class=JobsRoute)
 
@@ -55,25 +56,27 @@ class HpcJobs(BaseModel):
 
 @router.post("/submit_basic_jobs", response_model=Envelope, responses=DOCUMENTED_ERRORS)
 async def submit_basic_jobs(
-    request: BasicJobs, manager: Manager, metrics: Figures
-) -> EnvelopeResponse:
+    http: Request, request: BasicJobs, manager: Manager, metrics: Figures
+) -> Response:
     """Submit jobs, each as JSON text of its upload settings.
 
     `data.responses` has an entry for each job, with its `job_id`. One bad job, and none is
     submitted: `data.errors` names every error of every job.
     """
     submission = await manager.submit_basic(request.jobs)
-    return _answer("submit_basic_jobs", submission, metrics)
+    return _answer(http, "submit_basic_jobs", submission, metrics)
 
 
 @router.post("/submit_hpc_jobs", response_model=Envelope, responses=DOCUMENTED_ERRORS)
-async def submit_hpc_jobs(request: HpcJobs, manager: Manager, metrics: Figures) -> EnvelopeResponse:
+async def submit_hpc_jobs(
+    http: Request, request: HpcJobs, manager: Manager, metrics: Figures
+) -> Response:
     """Submit jobs with settings for the machine that runs them, or with scripts of their own."""
     items = [HpcJobRequest(j.upload_job_settings, j.hpc_settings, j.script) for j in request.jobs]
-    return _answer("submit_hpc_jobs", await manager.submit_hpc(items), metrics)
+    return _answer(http, "submit_hpc_jobs", await manager.submit_hpc(items), metrics)
 
 
-def _answer(route: str, submission: Submission, metrics: Metrics) -> EnvelopeResponse:
+def _answer(http: Request, route: str, submission: Submission, metrics: Metrics) -> Response:
     """Say what became of a submission, in the words that scripts rely on."""
     metrics.submissions.labels(route, submission.stage).inc()
     data = {
@@ -81,9 +84,14 @@ def _answer(route: str, submission: Submission, metrics: Metrics) -> EnvelopeRes
         "errors": submission.errors,
         "warnings": submission.warnings,
     }
+    message, status = "Submitted Jobs.", 200
     if submission.stage == "parse":
-        return EnvelopeResponse(MALFORMED[f"/api/{route}"], data, 406)
-    if submission.stage == "executor":
-        return EnvelopeResponse("There were errors submitting jobs to the hpc.", data, 500)
-    metrics.submitted_jobs.inc(len(submission.responses))
-    return EnvelopeResponse("Submitted Jobs.", data)
+        message, status = MALFORMED[f"/api/{route}"], 406
+    elif submission.stage == "executor":
+        message, status = "There were errors submitting jobs to the hpc.", 500
+    else:
+        metrics.submitted_jobs.inc(len(submission.responses))
+    if is_partial(http):
+        context = {**data, "message": message}
+        return render_fragment(http, "partials/submitted.html", context, status)
+    return EnvelopeResponse(message, data, status)

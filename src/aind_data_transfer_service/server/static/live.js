@@ -1,58 +1,49 @@
-// Word of changes: by server-sent events, and by asking again every few seconds where those fail.
-
-import { ROOT } from "./common.js";
+// The state of a page's event stream. While it is away, the page is read again every few seconds.
 
 const POLL_MILLISECONDS = 5000;
+const TEXTS = { on: "Live", poll: "Updating every 5 s", off: "Not live" };
+const stream = document.getElementById("stream");
+let state = "off";
 
-/**
- * Follow all jobs.
- *
- * `onJob(job)` is called for each change, `onOthers()` when what others started has changed,
- * `onCatchUp()` when something may have been missed, and `onState(state)` with "on", "poll" or
- * "off".
- */
-export function follow({ onJob, onOthers = () => {}, onCatchUp, onState }) {
-  let source = null;
-  let poll = null;
+/** Show whether the page is live, if it has a place for that. */
+function show() {
+  const live = document.getElementById("live");
+  if (!live || live.dataset.live === state) return;
+  live.dataset.live = state;
+  document.getElementById("live-words").textContent = TEXTS[state];
+}
 
-  const startPolling = () => {
-    onState("poll");
-    poll ??= setInterval(() => {
-      onCatchUp();
-      if (source?.readyState === EventSource.CLOSED) open();
-    }, POLL_MILLISECONDS);
+/** Note how the stream is. */
+function become(next) {
+  state = document.hidden ? "off" : next;
+  show();
+}
+
+/** Follow the stream; `refresh` is called if something may have been missed. */
+export function follow(refresh) {
+  // A hidden page has no connection: browsers allow six to a service, in all tabs together.
+  const connect = () => {
+    if (!document.hidden) htmx.trigger(stream, "connect");
   };
-
-  const open = () => {
-    source?.close();
-    source = new EventSource(`${ROOT}/api/jobs/stream`);
-    source.addEventListener("ready", () => {
-      clearInterval(poll);
-      poll = null;
-      onState("on");
-      onCatchUp();
-    });
-    source.addEventListener("job", (event) => onJob(JSON.parse(event.data)));
-    source.addEventListener("others", onOthers);
-    source.addEventListener("error", startPolling);
-  };
-
-  const close = () => {
-    clearInterval(poll);
-    poll = null;
-    source?.close();
-    source = null;
-    onState("off");
-  };
-
-  // A page that nobody looks at holds no connection: browsers allow six to a service, in all tabs.
+  stream.addEventListener("ready", () => {
+    become("on");
+    refresh();
+  });
+  for (const name of ["htmx:error", "htmx:response:error", "htmx:sse:error"]) {
+    stream.addEventListener(name, () => become("poll"));
+  }
+  stream.addEventListener("htmx:sse:before:connection", (event) => {
+    if (event.detail.connection.attempt) become("poll");
+  });
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) close();
-    else if (!source) open();
+    if (document.hidden) become("off");
+    else connect();
   });
-  addEventListener("pagehide", close);
-  addEventListener("pageshow", () => {
-    if (!source && !document.hidden) open();
-  });
-  if (!document.hidden) open();
+  document.addEventListener("htmx:after:swap", show); // a swap may have replaced the place
+  setInterval(() => {
+    if (document.hidden || state === "on") return;
+    refresh();
+    connect();
+  }, POLL_MILLISECONDS);
+  addEventListener("DOMContentLoaded", connect);
 }
