@@ -3,8 +3,7 @@
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, File, Request, Response, UploadFile
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, File, HTTPException, Request, Response, UploadFile
 from pydantic import BaseModel, Field, ValidationError
 
 from aind_data_transfer_service.jobs.manager import FileValidation
@@ -69,7 +68,7 @@ async def preview_rows(request: Request, more: MoreRows) -> Response:
     try:
         rows = [preview_row(entry) for entry in more.entries]
     except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
+        raise HTTPException(422, "The rows are not those of a checked file.") from error
     context = {"rows": rows, "shown": shown, "total": more.total}
     return render(request, "partials/more_rows.html", context)
 
