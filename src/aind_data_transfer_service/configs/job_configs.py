@@ -46,6 +46,27 @@ from aind_data_transfer_service.configs.deprecated_fields import (
 from aind_data_transfer_service.configs.vocabulary import Modality, Platform, quoted
 
 
+def asset_name(platform: str, subject_id: str, acquired: datetime) -> str:
+    """Return the name of an asset, by the wall clock of its acquisition time.
+
+    Parameters
+    ----------
+    platform : str
+        Abbreviation of the platform; empty for names without it.
+    subject_id : str
+        The subject.
+    acquired : datetime
+        When the acquisition began. Its offset is not part of the name.
+
+    Examples
+    --------
+    >>> asset_name("behavior", "690165", datetime(2024, 2, 19, 11, 25, 17))
+    'behavior_690165_2024-02-19_11-25-17'
+    """
+    moment = acquired.isoformat("_", "seconds")[:19].replace(":", "-")
+    return "_".join(filter(None, (platform, subject_id, moment)))
+
+
 class ReadingContext(TypedDict, total=False):
     """The settings of the service that bear on how a request is read."""
 
@@ -346,9 +367,8 @@ class BasicUploadJobConfigs(_Model):
         notes = self._read_notes()
         if notes.asset_name:
             return notes.asset_name
-        moment = self.acq_datetime.isoformat("_", "seconds")[:19].replace(":", "-")
-        name = f"{self.subject_id}_{moment}"
-        return f"{self.platform.abbreviation}_{name}" if notes.names_platform else name
+        platform = self.platform.abbreviation if notes.names_platform else ""
+        return asset_name(platform, self.subject_id, self.acq_datetime)
 
     def _read_notes(self) -> _Notes:
         """Return the notes without pydantic's search for a private attribute, which is slow."""

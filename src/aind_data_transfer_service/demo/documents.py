@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from aind_data_transfer_service.configs.job_configs import asset_name
 from aind_data_transfer_service.demo.formats import write_json
 from aind_data_transfer_service.demo.session import SUBJECT_ID, SampleSession
 
@@ -36,9 +37,9 @@ def acquisition_time(number: int) -> datetime:
     return FIRST_TIME + timedelta(days=number)
 
 
-def asset_name(acquired: datetime) -> str:
-    """Name the asset that the service makes of the sample."""
-    return f"{PLATFORM}_{SUBJECT_ID}_{acquired:%Y-%m-%d_%H-%M-%S}"
+def sample_asset_name(acquired: datetime) -> str:
+    """Return the name of the asset that the service makes of the sample."""
+    return asset_name(PLATFORM, SUBJECT_ID, acquired)
 
 
 def write_lab_folder(folder: Path) -> Path:

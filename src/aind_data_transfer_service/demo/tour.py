@@ -22,7 +22,7 @@ from tzlocal import get_localzone_name
 from aind_data_transfer_service.demo.client import JobView, ServiceClient
 from aind_data_transfer_service.demo.documents import (
     acquisition_time,
-    asset_name,
+    sample_asset_name,
     sample_spreadsheet,
     write_lab_folder,
     write_metadata,
@@ -130,7 +130,7 @@ class Tour:
         for warning in answer.get("warnings", ()):
             self._say(f"[yellow]warning:[/] {escape(warning)}")
         (job_id,) = client.submit(answer["jobs"])
-        self._say(f"Submitted {asset_name(acquired)} as job {job_id}.")
+        self._say(f"Submitted {sample_asset_name(acquired)} as job {job_id}.")
         try:
             return self._watch(client, job_id)
         except KeyboardInterrupt:
@@ -142,7 +142,7 @@ class Tour:
         destination = self._folder / "destination"
         for number in count():
             acquired = acquisition_time(number)
-            name = asset_name(acquired)
+            name = sample_asset_name(acquired)
             if not any(destination.glob(f"*/{name}")) and not client.knows(name):
                 return acquired
         raise AssertionError("count() does not end")

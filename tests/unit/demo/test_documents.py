@@ -14,7 +14,7 @@ from aind_data_schema.core.subject import Subject
 from aind_data_transfer_service.demo.documents import (
     PROJECT,
     acquisition_time,
-    asset_name,
+    sample_asset_name,
     sample_spreadsheet,
     write_lab_folder,
     write_metadata,
@@ -87,4 +87,6 @@ class Spreadsheet(unittest.TestCase):
             self.assertIn(column, row)
 
     def test_an_asset_is_named_by_platform_subject_and_time(self) -> None:
-        self.assertEqual("ecephys_690165_2024-02-20_11-25-17", asset_name(acquisition_time(1)))
+        self.assertEqual(
+            "ecephys_690165_2024-02-20_11-25-17", sample_asset_name(acquisition_time(1))
+        )

@@ -16,6 +16,7 @@ from aind_data_transfer_service.jobs.models import (
     utc_now,
 )
 from aind_data_transfer_service.jobs.store.job_store import JobQuery
+from aind_data_transfer_service.jobs.validation.requests import MAIL_TYPES
 from aind_data_transfer_service.server.dependencies import Manager, Settings
 from aind_data_transfer_service.server.routers.health import activity, examine, file_warnings
 from aind_data_transfer_service.server.routers.jobs import PAGE_SIZES, Wanted
@@ -23,13 +24,13 @@ from aind_data_transfer_service.server.template_filters import token_words
 from aind_data_transfer_service.server.templating import is_partial, render, root_path
 from aind_data_transfer_service.spreadsheets.schema import COLUMNS, PROCESSOR
 
-MAIL_TYPES = (
-    ("BEGIN", "it begins"),
-    ("END", "it ends"),
-    ("FAIL", "it fails"),
-    ("REQUEUE", "it is queued again"),
-    ("ALL", "all of these"),
-)
+MAIL_LABELS = {
+    "BEGIN": "it begins",
+    "END": "it ends",
+    "FAIL": "it fails",
+    "REQUEUE": "it is queued again",
+    "ALL": "all of these",
+}
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
 
@@ -39,7 +40,7 @@ async def submit_page(request: Request, settings: Settings) -> Response:
     """Show the page on which jobs are submitted."""
     context = {
         "max_bytes": MAX_FILE_BYTES,
-        "mail_types": MAIL_TYPES,
+        "mail_types": [(kind, MAIL_LABELS[kind]) for kind in MAIL_TYPES],
         "sends_mail": settings.on_cluster or settings.sends_mail,
     }
     return render(request, "submit.html", context)
