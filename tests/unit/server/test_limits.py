@@ -29,8 +29,7 @@ from aind_data_transfer_service.jobs.validation import requests
 from aind_data_transfer_service.jobs.validation.requests import LONGEST_SCRIPT
 from aind_data_transfer_service.server.json_body import MOST_LEVELS, VALUES_PER_JOB
 from aind_data_transfer_service.server.middleware import SMALL_BYTES, BodyLimit
-from aind_data_transfer_service.server.routers.pages import MOST_SHOWN
-from aind_data_transfer_service.server.template_filters import timeline
+from aind_data_transfer_service.server.template_filters import MOST_SHOWN, timeline
 from aind_data_transfer_service.slurmrest.models import SlurmJob
 from tests.support import slow
 from tests.support.application import ApplicationTest
