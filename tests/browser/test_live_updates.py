@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import httpx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from tests.support.service import Service
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 CRAFTED = "<img src=x onerror=alert(1)><hx-partial hx-target='#main'></template>"
+PARTIAL = {"accept": "text/html", "HX-Request-Type": "partial", "HX-Source": "div#list"}
 SELECT = """selector => {
     const text = document.querySelector(selector).firstChild;
     getSelection().setBaseAndExtent(text, 0, text, text.length);
@@ -57,8 +59,9 @@ class LiveUpdateTest(PageTest):
 
     def change(self, job: Job, **values: object) -> Job:
         """Record a change of a job, and tell of it."""
-        self.service.manager.store.update(job.id, **values)
-        job = replace(job, **values)
+        store = self.service.manager.store
+        store.update(job.id, **values)
+        [job] = store.get_many([job.id])
         self.service.manager.feed.publish([job])
         return job
 
@@ -98,6 +101,19 @@ class LiveUpdateTest(PageTest):
         self.change(running, files_done=8)
         self.page.get_by_text("8 of 10 files").wait_for()
         self.assertEqual({"progress"}, set(self.page.evaluate("window.changed")))
+
+    def test_a_list_that_was_read_before_a_row_changed_does_not_undo_the_change(self) -> None:
+        job = self.add()
+        self.open()
+        before = httpx.get(f"{self.service.url}/jobs", headers=PARTIAL).text
+        self.page.route("**/jobs?*", lambda route: route.fulfill(body=before))
+        self.page.route("**/jobs", lambda route: route.fulfill(body=before))
+        self.change(job, files_done=8)
+        self.page.get_by_text("8 of 10 files").wait_for()
+        with self.page.expect_event("requestfinished"):
+            self.page.evaluate("htmx.trigger('#list', 'refresh')")
+        self.page.locator("#list:not(.htmx-request)").wait_for()
+        self.assertTrue(self.page.get_by_text("8 of 10 files").is_visible())
 
     def test_hostile_names_and_reasons_stay_text_in_a_row_that_changes(self) -> None:
         job = self.add(name=CRAFTED)

@@ -189,6 +189,7 @@ class SubmitPageTest(PageTest):
         self.assertEqual(200, rows.count())
         self.page.get_by_role("button", name="Show more rows").click()
         self.page.get_by_role("button", name="Show more rows").click()
+        self.page.locator('#rows tr[data-row="451"]').wait_for()
         self.assertEqual(450, rows.count())
         self.assertFalse(self.page.get_by_role("button", name="Show more rows").is_visible())
 

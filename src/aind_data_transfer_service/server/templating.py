@@ -31,7 +31,7 @@ _ENVIRONMENT = Environment(
 )
 HTMX_CONFIG = json.dumps(
     {
-        "extensions": "sse",
+        "extensions": "sse, newest-row",
         "implicitInheritance": False,
         "includeIndicatorCSS": False,  # the policy of our pages allows no style but our files
     }

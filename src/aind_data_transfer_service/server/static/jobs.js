@@ -4,6 +4,11 @@ import { follow } from "./live.js";
 import "./messages.js";
 import "./times.js";
 
+// A list that was read before a row changed, and comes after it, leaves the row as it is.
+htmx.registerExtension("newest-row", {
+  htmx_before_morph_node: (row, { newNode }) => !(row.dataset?.updated > newNode.dataset?.updated),
+});
+
 const isList = (element) => element?.id === "list";
 
 document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {

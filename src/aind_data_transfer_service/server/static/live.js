@@ -1,5 +1,7 @@
 // The state of a page's event stream. While it is away, the page is read again every few seconds.
 
+import "./htmx.js";
+
 const POLL_MILLISECONDS = 5000;
 const TEXTS = { on: "Live", poll: "Updating every 5 s", off: "Not live" };
 const stream = document.getElementById("stream");
@@ -21,17 +23,23 @@ function become(next) {
 
 /** Follow the stream; `refresh` is called if something may have been missed. */
 export function follow(refresh) {
+  let isConnecting = false; // or connected: the extension itself connects again after that
   // A hidden page has no connection: browsers allow six to a service, in all tabs together.
   const connect = () => {
-    if (!document.hidden) htmx.trigger(stream, "connect");
+    if (document.hidden || isConnecting) return;
+    isConnecting = true;
+    htmx.trigger(stream, "connect");
+  };
+  const fail = () => {
+    isConnecting = false;
+    become("poll");
   };
   stream.addEventListener("ready", () => {
     become("on");
     refresh();
   });
-  for (const name of ["htmx:error", "htmx:response:error", "htmx:sse:error"]) {
-    stream.addEventListener(name, () => become("poll"));
-  }
+  for (const name of ["htmx:error", "htmx:response:error", "htmx:sse:close"]) stream.addEventListener(name, fail);
+  stream.addEventListener("htmx:sse:error", () => become("poll"));
   stream.addEventListener("htmx:sse:before:connection", (event) => {
     if (event.detail.connection.attempt) become("poll");
   });
@@ -45,5 +53,5 @@ export function follow(refresh) {
     refresh();
     connect();
   }, POLL_MILLISECONDS);
-  addEventListener("DOMContentLoaded", connect);
+  document.addEventListener("htmx:after:process", connect);
 }

@@ -1,5 +1,7 @@
 // Messages of the page itself, for what no answer of the service can say.
 
+import "./htmx.js";
+
 const blank = document.getElementById("message-template").content;
 
 /** Show a message in a live region: a title, a sentence, lines. */
