@@ -24,6 +24,7 @@ TEMPLATE_ROUTE = "/api/job_upload_template"
 
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(FOLDER / "templates"),
+    auto_reload=False,
     autoescape=select_autoescape(default=True),
     undefined=StrictUndefined,
     trim_blocks=True,

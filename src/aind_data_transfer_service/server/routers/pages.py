@@ -50,8 +50,10 @@ async def submit_page(request: Request, settings: Settings) -> Response:
 async def jobs_page(request: Request, manager: Manager, query: Wanted) -> Response:
     """Show the jobs; for a script of the page, only the list and its counts."""
     store, partial = manager.store, is_partial(request)
-    found, counts = await asyncio.gather(
-        store.in_thread(store.find, query), store.in_thread(store.counts)
+    found, counts, submitters = await asyncio.gather(
+        store.in_thread(store.find, query),
+        store.in_thread(store.counts),
+        store.in_thread(lambda: [] if partial else store.submitters()),
     )
     pages = max(1, -(-found.total // query.page_size))
     if query.page > pages:
@@ -63,7 +65,7 @@ async def jobs_page(request: Request, manager: Manager, query: Wanted) -> Respon
         "jobs": [job_to_json(job) for job in found.jobs],
         "total": found.total,
         "counts": {state.value: count for state, count in counts.items()},
-        "submitters": [] if partial else await store.in_thread(store.submitters),
+        "submitters": submitters,
         "others": others_to_json(manager.others),
         "silent_since": since.isoformat() if (since := manager.silent_since) else None,
         "query": query,
