@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse
 from starlette.types import Scope
 
 import aind_data_transfer_service
-from aind_data_transfer_service import formatting
+from aind_data_transfer_service import formatting, plain_text
 from aind_data_transfer_service.jobs.states import ACTIVE, JobState
 from aind_data_transfer_service.server import template_filters
 
@@ -56,6 +56,7 @@ _ENVIRONMENT.globals.update(
     seconds_between=template_filters.seconds_between,
 )
 _ENVIRONMENT.filters.update(
+    more=plain_text.more,
     plural=template_filters.plural,
     duration=formatting.duration,
     number=formatting.number,

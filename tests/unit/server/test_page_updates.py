@@ -13,6 +13,7 @@ from unittest import mock
 
 import anyio
 
+from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.jobs.models import Job, job_to_json
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.server import templating
@@ -70,6 +71,7 @@ class JobPartTest(JobsTest):
         self.assertEqual(200, answer.status_code)
         self.assertTrue(answer.text.strip().startswith('<div id="job"'))
         self.assertTrue(self.manager.store.get(job.id).cancel_requested)
+        self.executor.fault = ExecutorError("away")  # so that the job stays as it is recorded
         [waiting] = self.add(RUNNING | {"cancel_requested": True, "executor_ref": "8"})
         page = (await self.client.get(f"/jobs/{waiting.id}", headers=PARTIAL)).text
         self.assertIn("Cancellation requested", page)
