@@ -27,8 +27,7 @@ from aind_data_transfer_service.jobs.store import job_store
 from aind_data_transfer_service.jobs.validation import requests
 from aind_data_transfer_service.server import connection_limits, json_body
 from aind_data_transfer_service.server import metrics as server_metrics
-from aind_data_transfer_service.server import middleware
-from aind_data_transfer_service.server.routers import pages
+from aind_data_transfer_service.server import middleware, template_filters
 from aind_data_transfer_service.settings import json_objects
 from aind_data_transfer_service.settings.base import EnvironmentSettings
 from aind_data_transfer_service.settings.metadata import MetadataSettings
@@ -142,7 +141,7 @@ class Limits(unittest.TestCase):
             "Events of a job on its page and in the API": [
                 f"{job_store.EVENT_CHARACTERS // mib} MiB"
             ],
-            "Settings of a job on its page": [pages.MOST_SHOWN],
+            "Settings of a job on its page": [template_filters.MOST_SHOWN],
             "Names to choose from on the status page": [job_store.MOST_SUBMITTERS],
             "Text of Slurm on a job (reason, nodes, name)": [states.LONGEST_TEXT],
         }.items():
