@@ -20,6 +20,7 @@
     │   └── NotNow              it may fare better later
     └── UploadError             a data transfer job has to stop; carries its exit code
         ├── RequestError        the job's request or settings cannot be read
+        │   └── PluginError     a plug-in is not installed, or cannot be used
         ├── InputError          the data to be stored cannot be read
         │   ├── SourceError         a source folder or file is missing, unreadable or of no use
         │   └── SourceChangedError  a file changed while it was read
@@ -181,6 +182,10 @@ class RequestError(UploadError):
     """The job's request, or its settings, cannot be read."""
 
     exit_code = ExitCode.REQUEST
+
+
+class PluginError(RequestError):
+    """A plug-in is not installed, or cannot be used."""
 
 
 class InputError(UploadError):

@@ -1,21 +1,55 @@
-"""Which executor the settings ask for."""
+"""Which executor runs the jobs: the one that `EXECUTOR` names, of those that are installed."""
 
-import hashlib
+from dataclasses import dataclass
+from typing import Any
 
-from aind_data_transfer_service.executors.base import Executor, Guard, unguarded
+from aind_data_transfer_service.executors.base import Executor, Guard, JobSpec, unguarded
 from aind_data_transfer_service.executors.callback_tokens import Callbacks
-from aind_data_transfer_service.executors.local.executor import LocalExecutor
-from aind_data_transfer_service.executors.slurm.executor import SlurmExecutor
+from aind_data_transfer_service.plugins import EXECUTORS
+from aind_data_transfer_service.settings.env_policy import without_sources
+from aind_data_transfer_service.settings.plugin_settings import settings_of
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.slurm import HpcSettings
 from aind_data_transfer_service.slurmrest.client import SlurmClient
 from aind_data_transfer_service.slurmrest.tokens import token_source
 
 
+@dataclass(frozen=True)
+class ExecutorContext:
+    """What an executor is made with."""
+
+    service: ServiceSettings
+    """The settings of the service. Its `job_environment()` is the environment of a job on this
+    machine, and its `agreed_environment()` what a job elsewhere gets besides its own."""
+    settings: Any = None
+    """The executor's own settings, of the class that it declares."""
+    callbacks: Callbacks | None = None
+    """How jobs elsewhere reach the service with their events."""
+    guard: Guard = unguarded
+    """Raises an error if this process may not start or cancel jobs now: call it before both."""
+
+    def job_environment(self, spec: JobSpec) -> dict[str, str]:
+        """Return the environment of a job on this machine, but for the places of its files.
+
+        `UPLOAD_EVENTS_FILE` is where it writes its events, and if there is a file at
+        `UPLOAD_CANCEL_FILE`, a SIGTERM is a cancellation.
+
+        Parameters
+        ----------
+        spec : JobSpec
+            The job.
+        """
+        environment = self.service.job_environment()
+        if spec.script:
+            return without_sources(environment) | {"JOB_ID": spec.job_id}
+        recorded = {"UPLOAD_RECORDED": "true", "UPLOAD_ASSET": spec.name}
+        return environment | {"JOB_ID": spec.job_id, **recorded}
+
+
 def choose_executor(
     settings: ServiceSettings, callbacks: Callbacks | None = None, guard: Guard = unguarded
 ) -> Executor:
-    """Make the executor for a service: this machine, unless a cluster is named.
+    """Make the executor of a service: this machine, unless another one is named.
 
     Parameters
     ----------
@@ -25,32 +59,17 @@ def choose_executor(
         How the jobs reach the service with their events.
     guard : Callable
         Raises an error if this process may not start or cancel jobs.
+
+    Raises
+    ------
+    PluginError
+        If the executor is not installed, or cannot be used.
     """
-    if settings.on_cluster:
-        environment = settings.agreed_environment()
-        return SlurmExecutor(
-            make_client(settings.hpc),
-            settings.hpc,
-            environment,
-            callbacks=callbacks,
-            hpc_for=settings.hpc_for,
-            guard=guard,
-        )
-    environment = settings.job_environment()
-    environment["UPLOAD_STATE_DIR"] = str(settings.data_dir / "transfers")
-    return LocalExecutor(
-        settings.jobs_dir,
-        environment,
-        slots=settings.local_executor_slots,
-        guard=guard,
-        database=_database_id(settings),
-    )
-
-
-def _database_id(settings: ServiceSettings) -> str:
-    """Return what tells databases apart, and does not give away the password of one."""
-    shown = settings.resolved_database_url.rpartition("@")[2]
-    return hashlib.sha256(shown.encode("utf-8", "replace")).hexdigest()[:16]
+    name = settings.executor_name
+    own = settings_of(settings.executors, name)
+    context = ExecutorContext(settings, own, callbacks, guard)
+    executor: Executor = EXECUTORS.get(name).create(context)
+    return executor
 
 
 def make_client(hpc: HpcSettings) -> SlurmClient:

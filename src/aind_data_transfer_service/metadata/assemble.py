@@ -25,7 +25,7 @@ from aind_data_transfer_service.metadata.documents import (
 )
 from aind_data_transfer_service.metadata.merge_procedures import LISTS, merge_procedures
 from aind_data_transfer_service.metadata.people import doubts_about
-from aind_data_transfer_service.metadata.registry import SHOWN, Lab
+from aind_data_transfer_service.metadata.registry import Lab, label_of
 from aind_data_transfer_service.metadata.schemas import KINDS
 from aind_data_transfer_service.metadata.source_procedures import procedures_of, subject_of
 from aind_data_transfer_service.metadata.sources.folder import Folder
@@ -213,7 +213,7 @@ class _Gathering:
     def _missing(self, kind: str, failed: Sequence[Answer]) -> str:
         """Say why there is no document of a kind."""
         bad = {answer.source for answer in failed}
-        asked = [SHOWN[name] for name in self._lab.chosen(kind) if name not in bad]
+        asked = [label_of(name) for name in self._lab.chosen(kind) if name not in bad]
         reasons = [_failure(answer) for answer in failed]
         if asked:
             verb = "does not know it" if len(asked) == 1 else "do not know it"
@@ -249,14 +249,14 @@ class _Gathering:
                 failed.append(f"no funding from {_failure(answer)}")
                 continue
             if isinstance(answer.value, Funding) and policy != Policy.IGNORE:
-                self.result.warnings += [f"{SHOWN[name]}: {note}" for note in answer.value.notes]
+                self.result.warnings += [f"{label_of(name)}: {note}" for note in answer.value.notes]
             if any(item.get("funder") for item in answer.value):
                 self.result.warnings += failed if policy != Policy.IGNORE else []
-                return [*people, *answer.value], SHOWN[name], answer.seconds
+                return [*people, *answer.value], label_of(name), answer.seconds
             people = people or answer.value  # investigators, and no funding
         required = policy == Policy.REQUIRE
         if policy != Policy.IGNORE and (chosen or required):
-            asked = " and ".join(SHOWN[name] for name in chosen) or "nobody that is configured"
+            asked = " and ".join(label_of(name) for name in chosen) or "nobody that is configured"
             project = self._facts.project_name
             known = f'{asked}: no funding of "{project}" is known'
             words = [*failed, *([known] if len(failed) < len(chosen) or required else [])]
@@ -357,7 +357,7 @@ def _without(procedures: Found, failed: Sequence[Answer]) -> Found:
     """Say in procedures whose part is missing."""
     if not failed:
         return procedures
-    lines = [f"{SHOWN[answer.source]}: no answer, so its part is missing" for answer in failed]
+    lines = [f"{label_of(answer.source)}: no answer, so its part is missing" for answer in failed]
     notes = "\n".join([*str(procedures.document.get("notes") or "").splitlines(), *lines])
     return replace(procedures, document={**procedures.document, "notes": notes}, complete=False)
 
@@ -376,5 +376,5 @@ def _advice(document: Document) -> str:
 
 def _failure(answer: Answer) -> str:
     """Say which source failed, and why, once."""
-    shown = SHOWN[answer.source]
+    shown = label_of(answer.source)
     return answer.problem if answer.problem.startswith(shown) else f"{shown}: {answer.problem}"

@@ -8,6 +8,10 @@ would help. Sources may be asked from several threads at once.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+from aind_data_transfer_service.settings.base import EnvironmentSettings
+from aind_data_transfer_service.settings.common import CommonSettings
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,25 @@ class Funding(list[dict[str, Any]]):
     def __init__(self, items: Iterable[dict[str, Any]] = (), notes: tuple[str, ...] = ()):
         super().__init__(items)
         self.notes = notes
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """What a source is opened with."""
+
+    common: CommonSettings
+    """The settings that all jobs and the service have."""
+    settings: Any = None
+    """The source's own settings, of the class that it declares."""
+    timeout: float = 10.0
+    """Seconds to wait for one answer."""
+    attempts: int = 3
+    """How often a question is asked in all if it fails."""
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The lab's time zone."""
+        return ZoneInfo(self.common.lab_timezone)
 
 
 class Source(Protocol):
@@ -89,7 +112,30 @@ class SourceBase:
     """A source that has nothing yet: what it can give, a subclass says."""
 
     name = ""
+    label = ""
+    """What people call it."""
     kinds: frozenset[str] = frozenset()
+    rank = 50
+    """Its place among the sources of a document: the metadata service has 10, SharePoint,
+    LabTracks and SLIMS have 20 to 40, and files 90."""
+    settings: type[EnvironmentSettings] | None = None
+    """The class of its settings, if it has any."""
+
+    @classmethod
+    def create(cls, context: SourceContext) -> Source | None:
+        """Make the source; None if it is not configured.
+
+        Parameters
+        ----------
+        context : SourceContext
+            The settings, and how long to wait.
+
+        Raises
+        ------
+        MetadataError
+            If it cannot be used as it is configured.
+        """
+        return cls()
 
     def subject(self, subject_id: str) -> Found | None:
         """Know no subject."""

@@ -1,34 +1,24 @@
 """The sources that a lab has, and who of them is asked for what."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service.concurrency.deadline_gather import Inquiry, ask_all
 from aind_data_transfer_service.errors import MetadataError
-from aind_data_transfer_service.metadata.base import Found, Source
-from aind_data_transfer_service.metadata.sources.folder import FolderSource
+from aind_data_transfer_service.metadata.base import Found, Source, SourceContext
+from aind_data_transfer_service.plugins import METADATA_SOURCES
+from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.metadata import ENRICHES, MetadataSettings, Policy
-from aind_data_transfer_service.settings.metadata_sources import (
-    LabtracksSettings,
-    SharePointSettings,
-    SlimsSettings,
-    TarsSettings,
-)
+from aind_data_transfer_service.settings.plugin_settings import settings_of
 from aind_data_transfer_service.settings.schema_generation import Generation
 
-SHOWN = {
-    "service": "the metadata service",
-    "labtracks": "LabTracks",
-    "sharepoint": "SharePoint",
-    "tars": "TARS",
-    "slims": "SLIMS",
-    "folder": "METADATA_FOLDER",
-}
-"""What people call the sources."""
+logger = logging.getLogger(__name__)
+
+label_of = METADATA_SOURCES.label
 _ATTEMPTS = 3
 
 
@@ -161,65 +151,21 @@ def open_lab(
         How often a question is asked in all that comes to nothing.
     """
     seconds = min(timeout or settings.metadata_timeout, settings.metadata_timeout)
-    lab, url = settings.metadata, settings.metadata_service_url
-    zone = ZoneInfo(settings.lab_timezone)
-    makers: dict[str, Callable[[], Any]] = {}
-    if url:
-        makers["service"] = partial(_service, url, seconds, attempts)
-    if lab.labtracks.is_set:
-        makers["labtracks"] = partial(_labtracks, lab.labtracks, seconds, attempts)
-    if lab.sharepoint.is_set:
-        makers["sharepoint"] = partial(_sharepoint, lab.sharepoint, zone, seconds, attempts)
-    if lab.tars.is_set:
-        makers["tars"] = partial(_web, lab.tars, seconds, attempts)
-    if lab.slims.is_set:
-        makers["slims"] = partial(_web, lab.slims, seconds, attempts)
-    if lab.choice.folder:
-        makers["folder"] = partial(FolderSource, lab.choice.folder, attempts)
+    lab = settings.metadata
     sources: dict[str, Source] = {}
     broken: dict[str, str] = {}
-    for name, make in makers.items():
+    for name, plugin in METADATA_SOURCES.plugins.items():
+        own = settings_of(lab.systems, name)
+        if own is not None and not own.is_set:
+            continue
         try:
-            sources[name] = make()
+            source = plugin.create(SourceContext(settings, own, seconds, attempts))
         except MetadataError as error:
             broken[name] = str(error)
+        except Exception as error:  # it may be the code of others
+            logger.debug("the metadata source %s cannot be opened", name, exc_info=True)
+            broken[name] = f"cannot be opened: {type(error).__name__}: {redact(str(error))}"
+        else:
+            if source is not None:
+                sources[name] = source
     return Lab(sources, lab.choice, broken, settings.institution, settings.default_funder)
-
-
-def _service(url: str, timeout: float, attempts: int) -> Source:
-    """Make a source on the web: like the others it is imported only where it is used.
-
-    What they need takes longer to load than a small asset takes to travel.
-    """
-    from aind_data_transfer_service.metadata.sources.metadata_service import MetadataService
-
-    return MetadataService(url, timeout, attempts)
-
-
-def _sharepoint(
-    settings: SharePointSettings, zone: ZoneInfo, timeout: float, attempts: int
-) -> Source:
-    """Make the source that reads lists of people."""
-    from aind_data_transfer_service.metadata.http import Patience
-    from aind_data_transfer_service.metadata.sources.sharepoint.source import SharePointSource
-
-    return SharePointSource(settings, zone, Patience(seconds=timeout, attempts=attempts))
-
-
-def _web(settings: TarsSettings | SlimsSettings, timeout: float, attempts: int) -> Any:
-    """Make one of the sources that know of materials and samples."""
-    from aind_data_transfer_service.metadata.http import Patience
-    from aind_data_transfer_service.metadata.sources.slims import SlimsSource
-    from aind_data_transfer_service.metadata.sources.tars import TarsSource
-
-    patience = Patience(seconds=timeout, attempts=attempts)
-    if isinstance(settings, TarsSettings):
-        return TarsSource(settings, patience)
-    return SlimsSource(settings, patience)
-
-
-def _labtracks(settings: LabtracksSettings, timeout: float, attempts: int) -> Source:
-    """Make the source that needs a driver for its database."""
-    from aind_data_transfer_service.metadata.sources.labtracks.source import LabtracksSource
-
-    return LabtracksSource(settings, timeout, attempts)

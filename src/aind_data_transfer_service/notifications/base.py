@@ -1,9 +1,11 @@
 """What a way of telling people is, and how it fails."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.notifications.messages import Message
+from aind_data_transfer_service.settings.notifications import NotificationSettings
 
 
 class Refused(TransferServiceError):
@@ -12,6 +14,16 @@ class Refused(TransferServiceError):
 
 class Unreachable(TransferServiceError):
     """A message could not be delivered now; it may be later."""
+
+
+@dataclass(frozen=True)
+class ChannelContext:
+    """What a channel is made with."""
+
+    notifications: NotificationSettings
+    """What the service knows about messages."""
+    settings: Any = None
+    """The channel's own settings, of the class that it declares."""
 
 
 class Channel(Protocol):

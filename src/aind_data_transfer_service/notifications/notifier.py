@@ -17,14 +17,13 @@ from aind_data_transfer_service.jobs.notification_events import Occasion, is_wan
 from aind_data_transfer_service.jobs.store.job_store import JobStore
 from aind_data_transfer_service.jobs.store.outbox import GIVE_UP, Notice
 from aind_data_transfer_service.notifications.base import Channel, Refused, Unreachable
-from aind_data_transfer_service.notifications.email import MailChannel
 from aind_data_transfer_service.notifications.messages import (
     NAMED_IN_DIGEST,
     Message,
     compose,
     compose_digest,
 )
-from aind_data_transfer_service.notifications.webhook import WebhookChannel
+from aind_data_transfer_service.notifications.registry import make_channels
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 
 logger = logging.getLogger(__name__)
@@ -35,17 +34,6 @@ _LEASE = timedelta(minutes=5)
 _FIRST_WAIT = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(hours=1)
 _AT_ONCE = 4
-
-
-def make_channels(settings: NotificationSettings) -> dict[str, Channel]:
-    """Make the ways of telling that the settings name, by the beginning of their addresses."""
-    channels: dict[str, Channel] = {}
-    if settings.smtp_host:
-        channels["mailto"] = MailChannel(settings)
-    if settings.notify_webhook_url:
-        url = settings.notify_webhook_url.get_secret_value()
-        channels["webhook"] = WebhookChannel(url, settings.notify_webhook_kind)
-    return channels
 
 
 class Notifier:
@@ -209,4 +197,5 @@ def addresses(job: Job, notice: Notice, settings: NotificationSettings) -> list[
         found.update((f"mailto:{address}", None) for address in sorted(settings.notify_emails))
         if settings.notify_webhook_url:
             found["webhook:"] = None
+        found.update((f"{channel}:", None) for channel in settings.further_channels)
     return list(found)

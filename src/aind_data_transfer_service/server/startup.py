@@ -23,12 +23,14 @@ from aind_data_transfer_service.jobs.store.engine import resolve_url
 from aind_data_transfer_service.logging_config import configured_from_environment, escape
 from aind_data_transfer_service.settings.base import given_variables, read_settings
 from aind_data_transfer_service.settings.json_objects import read_object
+from aind_data_transfer_service.settings.plugin_settings import plugin_problems
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.toml_file import DEFAULT, SettingsFile, apply_settings_file
 from aind_data_transfer_service.settings.types import refuse_special_file
 from aind_data_transfer_service.settings.unknown_variables import check_names
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.slurmrest.units import two_part_time
+from aind_data_transfer_service.upload.transforms.registry import repeated_modalities
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +51,13 @@ def check_settings() -> Checked:
     """Read the service's settings and look at all that they name on this machine."""
     file = apply_settings_file(os.environ) or SettingsFile(DEFAULT)
     names = check_names(os.environ)
+    of_plugins, plugin_warnings = plugin_problems()
+    of_plugins += repeated_modalities()
     settings, problems = read_settings(ServiceSettings)
     _, of_jobs = read_settings(UploadSettings)
     problems += [line for line in of_jobs if line not in problems]
-    problems = [*file.problems, *names.errors, *problems, *missing_resources(settings)]
-    warnings = [*file.warnings, *names.warnings]
+    problems = [*file.problems, *of_plugins, *names.errors, *problems, *missing_resources(settings)]
+    warnings = [*file.warnings, *plugin_warnings, *names.warnings]
     if "lab_timezone" not in settings.model_fields_set:
         warnings.append(
             "LAB_TIMEZONE: not set; times without an offset are read in this machine's zone, "
@@ -187,11 +191,11 @@ def _folders(settings: ServiceSettings) -> Iterator[str]:
 
 
 def _files(settings: ServiceSettings) -> Iterator[str]:
-    hpc, lab = settings.hpc, settings.metadata
+    hpc = settings.hpc
     files: tuple[tuple[str, Path | None, Callable[[Path], None]], ...] = (
         ("AWS_CA_BUNDLE", settings.aws_ca_bundle, _load_certificates),
         ("HPC_CA_FILE", hpc.ca_file, _load_certificates),
-        ("CA_FILE", lab.slims.ca_file, _load_certificates),
+        ("CA_FILE", _source_certificates(settings), _load_certificates),
         ("HPC_TOKEN_FILE", hpc.token_file, _read_text),
     )
     for variable, path, read in files:
@@ -205,6 +209,15 @@ def _files(settings: ServiceSettings) -> Iterator[str]:
             yield f'{variable}: "{path}" cannot be read: {error.strerror}'
         except ValueError as error:
             yield f'{variable}: "{path}" {error}'
+
+
+def _source_certificates(settings: ServiceSettings) -> Path | None:
+    """Return the file of certificates that several sources of metadata share."""
+    systems = settings.metadata.systems
+    files = (
+        getattr(getattr(systems, name), "ca_file", None) for name in type(systems).model_fields
+    )
+    return next(filter(None, files), None)
 
 
 def _load_certificates(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -82,7 +83,7 @@ class EnvironmentSettings(BaseModel):
     @classmethod
     def variables(cls) -> dict[str, str]:
         """Name the variable of each field."""
-        groups = cls.groups().keys()
+        groups = cls._group_fields().keys()
         return {
             name: (field.alias or f"{cls.prefix}{name}").upper()
             for name, field in cls.model_fields.items()
@@ -92,12 +93,37 @@ class EnvironmentSettings(BaseModel):
     @classmethod
     def groups(cls) -> dict[str, type["EnvironmentSettings"]]:
         """Return the fields that hold settings themselves."""
-        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
         return {
-            name: kind
-            for name, kind in kinds.items()
-            if isinstance(kind, type) and issubclass(kind, EnvironmentSettings)
+            name: kind.model if isinstance(kind, PluginGroup) else kind
+            for name, kind in cls._group_fields().items()
         }
+
+    @classmethod
+    def _group_fields(cls) -> "dict[str, type[EnvironmentSettings] | PluginGroup]":
+        """Return the fields that hold settings, without looking for plug-ins."""
+        found: dict[str, type[EnvironmentSettings] | PluginGroup] = {}
+        for name, field in cls.model_fields.items():
+            plugins = [one for one in field.metadata if isinstance(one, PluginGroup)]
+            kind = field.annotation
+            if plugins:
+                found[name] = plugins[0]
+            elif isinstance(kind, type) and issubclass(kind, EnvironmentSettings):
+                found[name] = kind
+        return found
+
+    @property
+    def is_set(self) -> bool:
+        """Whether enough is set for what these settings are about to be used; else it is off."""
+        return True
+
+
+class PluginGroup(ABC):
+    """The annotation of a field that holds the settings of plug-ins."""
+
+    @property
+    @abstractmethod
+    def model(self) -> type[EnvironmentSettings]:
+        """The class of the field, which depends on what is installed."""
 
 
 Settings = TypeVar("Settings", bound=EnvironmentSettings)
@@ -144,9 +170,9 @@ def explain_settings(error: ValidationError, hidden: Collection[str] = ()) -> li
     Of the variables in `hidden`, values are not shown: they come from where secrets lie.
     """
     lines = []
-    model = next((one for one in _models() if one.__name__ == error.title), EnvironmentSettings)
-    variables = model.variables()
-    for details in error.errors(include_url=False):
+    mistakes = error.errors(include_url=False)
+    variables = _variables_of(error.title, {str(one["loc"][0]) for one in mistakes if one["loc"]})
+    for details in mistakes:
         field = str(details["loc"][0]) if details["loc"] else ""
         variable = variables.get(field, field.upper())
         if variable in hidden:
@@ -159,6 +185,19 @@ def explain_settings(error: ValidationError, hidden: Collection[str] = ()) -> li
         for words in found:
             lines.append(redaction.redact(f"{variable}: {words}" if variable else words))
     return lines
+
+
+def _variables_of(title: str, fields: Collection[str]) -> dict[str, str]:
+    """Return the variables of a class of settings, by its name and some of its fields or aliases.
+
+    Plug-ins of several packages may have classes of one name.
+    """
+    models = [one for one in _models() if one.__name__ == title]
+    for model in models:
+        variables = model.variables()
+        if {*variables, *variables.values()}.issuperset(fields):
+            return variables
+    return models[0].variables() if models else {}
 
 
 def _models(

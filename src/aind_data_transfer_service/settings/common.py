@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from tzlocal import get_localzone_name
 
 from aind_data_transfer_service.configs.bucket_aliases import BUCKET_WORDS
+from aind_data_transfer_service.plugins import TRANSFORMS
 from aind_data_transfer_service.settings.base import EnvironmentSettings
 from aind_data_transfer_service.settings.metadata import LabSettings
 from aind_data_transfer_service.settings.paths import NamePatterns, PathMappings
+from aind_data_transfer_service.settings.plugin_settings import OfPlugins
 from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.settings.schema_generation import Generation
 from aind_data_transfer_service.settings.types import (
@@ -29,6 +31,9 @@ from aind_data_transfer_service.source_paths import excluded_names
 
 LOCAL_BUCKET = "data"
 """The sub-folder of a local destination that stands for the bucket if nothing names one."""
+
+
+_TRANSFORMS = OfPlugins(TRANSFORMS)
 
 
 class CommonSettings(EnvironmentSettings):
@@ -70,6 +75,8 @@ class CommonSettings(EnvironmentSettings):
     """Seconds to wait for one answer of a source of metadata."""
     metadata: LabSettings = Field(default_factory=LabSettings)
     """Which other sources of metadata there are, and which is asked for what."""
+    transforms: Annotated[EnvironmentSettings, _TRANSFORMS] = Field(default_factory=_TRANSFORMS)
+    """The settings of each installed transform that has any."""
     aws_endpoint_url: WebAddress | None = None
     """Address of an S3 server other than Amazon's. A job can never set it."""
     s3: S3Settings = Field(default_factory=S3Settings)

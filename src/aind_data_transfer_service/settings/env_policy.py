@@ -4,13 +4,9 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from aind_data_transfer_service.redaction import Redactor
+from aind_data_transfer_service.settings.base import EnvironmentSettings
 from aind_data_transfer_service.settings.metadata import MetadataSettings
-from aind_data_transfer_service.settings.metadata_sources import (
-    LabtracksSettings,
-    SharePointSettings,
-    SlimsSettings,
-    TarsSettings,
-)
+from aind_data_transfer_service.settings.plugin_settings import job_settings
 from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
 from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.settings.upload import UploadSettings
@@ -80,7 +76,9 @@ def inherited_variables(environment: Mapping[str, str], private: Redactor) -> di
 
 
 def _of_systems() -> frozenset[str]:
-    return frozenset(name for model in _SYSTEMS for name in model.variables().values())
+    systems: list[type[EnvironmentSettings]] = [AfterwardsSettings, MetadataSettings]
+    systems += job_settings()
+    return frozenset(name for model in systems for name in model.variables().values())
 
 
 SECRETS_OF_AWS = frozenset({"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"})
@@ -110,14 +108,6 @@ _OF_THE_NODE = frozenset(
 )
 """What decides which programs run, which settings they read at home, over whose machine their
 requests go, whose certificates they trust, and which machine a name means."""
-_SYSTEMS = (
-    AfterwardsSettings,
-    LabtracksSettings,
-    MetadataSettings,
-    SharePointSettings,
-    SlimsSettings,
-    TarsSettings,
-)
 _OF_ONE_JOB = frozenset(
     {
         "JOB_ID",

@@ -1,7 +1,7 @@
 """Which source is asked for which document, in which order, and what a missing one means."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,33 +11,31 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainValidator,
-    SecretStr,
     model_validator,
 )
 
 from aind_data_transfer_service.configs.vocabulary import limited_hints, nearest, quoted
+from aind_data_transfer_service.plugins import METADATA_SOURCES
 from aind_data_transfer_service.settings.base import EnvironmentSettings
 from aind_data_transfer_service.settings.json_objects import MOST_LISTED, read_object, refuse
-from aind_data_transfer_service.settings.metadata_sources import (
-    LabtracksSettings,
-    SharePointSettings,
-    SlimsSettings,
-    TarsSettings,
+from aind_data_transfer_service.settings.plugin_settings import (
+    OfPlugins,
+    as_environment,
+    environment_of,
 )
 from aind_data_transfer_service.settings.schema_generation import Generation
 
-SOURCES = {
-    "subject": ("service", "labtracks", "folder"),
-    "procedures": ("service", "sharepoint", "labtracks", "folder", "tars"),
-    "instrument": ("service", "slims", "folder"),
-    "rig": ("service", "slims", "folder"),
-    "funding": ("service", "folder"),
-    "project_names": ("service", "folder"),
-}
-"""Who can tell what, in the order in which they are asked where nothing else is said: the
-metadata service, then the system that a thing lives in, then files. TARS has no procedures of its
-own, it completes those of the others."""
+KINDS = ("subject", "procedures", "instrument", "rig", "funding", "project_names")
+"""What sources can be asked for."""
 ENRICHES = "tars"
+"""The source that has no procedures of its own, but completes those of the others."""
+
+
+def sources_of(kind: str) -> tuple[str, ...]:
+    """Name the installed sources of a kind of document, in the order in which they are asked."""
+    plugins = METADATA_SOURCES.plugins.items()
+    found = [(plugin.rank, name) for name, plugin in plugins if kind in plugin.kinds]
+    return tuple(name for _, name in sorted(found))
 
 
 class Policy(StrEnum):
@@ -88,8 +86,8 @@ def _read_table(value: Any) -> dict[str, dict[str, Any]]:
     with limited_hints(MOST_LISTED):
         for written, choice in found.items():
             kind = written.strip().lower().replace("-", "_")
-            if kind not in SOURCES:
-                hint = _meant(written, SOURCES)
+            if kind not in KINDS:
+                hint = _meant(written, KINDS)
                 mistakes.append(f"{quoted(written)} is not a kind of document; {hint}")
             elif kind in table:
                 mistakes.append(f"{quoted(kind)} is there twice; keep one")
@@ -129,7 +127,7 @@ def _read_choice(kind: str, value: Any) -> tuple[dict[str, Any], list[str]]:
 
 def _read_names(kind: str, value: Any) -> tuple[tuple[str, ...], list[str]]:
     """Read names of sources, in their order: a list, or a text with commas."""
-    known = SOURCES[kind]
+    known = sources_of(kind)
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
     if not isinstance(value, list | tuple):
@@ -137,10 +135,12 @@ def _read_names(kind: str, value: Any) -> tuple[tuple[str, ...], list[str]]:
     names: list[str] = []
     mistakes = []
     for one in value:
-        name = one.strip().lower() if isinstance(one, str) else None
+        name = one.strip().lower() if isinstance(one, str) else ""
         if name in known:
             names.append(name)
-        elif name in _ALL_SOURCES:
+        elif name in METADATA_SOURCES.unusable:
+            mistakes.append(METADATA_SOURCES.unusable[name])
+        elif name in METADATA_SOURCES.plugins:
             mistakes.append(f"the source {quoted(one)} has no {kind}; {_meant('', known)}")
         else:
             mistakes.append(f"{quoted(one)} is not a source of {kind}; {_meant(one, known)}")
@@ -149,7 +149,6 @@ def _read_names(kind: str, value: Any) -> tuple[tuple[str, ...], list[str]]:
     return tuple(dict.fromkeys(names)), mistakes
 
 
-_ALL_SOURCES = frozenset().union(*SOURCES.values())
 SourceTable = Annotated[dict[str, dict[str, Any]], PlainValidator(_read_table)]
 ChosenGeneration = Annotated[Generation, BeforeValidator(_generation)]
 OnMissing = Annotated[Policy, BeforeValidator(_policy)]
@@ -191,7 +190,7 @@ class MetadataSettings(EnvironmentSettings):
 
     def order_of(self, kind: str) -> tuple[str, ...]:
         """Name the sources of a document in their order, whether or not they are configured."""
-        return self._choice(kind).get("sources") or SOURCES[kind]
+        return self._choice(kind).get("sources") or sources_of(kind)
 
     def policy_of(self, kind: str, ought_to_be_known: bool) -> Policy:
         """Return what it means that there is no such document.
@@ -278,33 +277,16 @@ def _is_part(choice: Mapping[str, Any], whole: Mapping[str, Any] | None) -> bool
     return choice.items() <= (whole or {}).items()
 
 
+_SYSTEMS = OfPlugins(METADATA_SOURCES)
+
+
 class LabSettings(EnvironmentSettings):
     """All that is known of the systems that metadata come from."""
 
     choice: MetadataSettings = Field(default_factory=MetadataSettings)
-    labtracks: LabtracksSettings = Field(default_factory=LabtracksSettings)
-    sharepoint: SharePointSettings = Field(default_factory=SharePointSettings)
-    tars: TarsSettings = Field(default_factory=TarsSettings)
-    slims: SlimsSettings = Field(default_factory=SlimsSettings)
+    systems: Annotated[EnvironmentSettings, _SYSTEMS] = Field(default_factory=_SYSTEMS)
+    """The settings of each installed source that has any."""
 
     def environment(self) -> dict[str, str]:
         """Write out the variables of the configured systems, their secrets among them."""
-        systems = (self.labtracks, self.sharepoint, self.tars, self.slims)
-        found = dict(_variables(self.choice))
-        for system in systems:
-            if system.is_set:
-                found |= dict(_variables(system))
-        return found
-
-
-def _variables(settings: EnvironmentSettings) -> Iterator[tuple[str, str]]:
-    """Write settings as the environment has them, as far as anything was said."""
-    variables = settings.variables()
-    for name in sorted(settings.model_fields_set):
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            value = value.get_secret_value()
-        if isinstance(value, dict):
-            value = json.dumps(value)
-        if value is not None and name in variables:
-            yield variables[name], str(value)
+        return as_environment(self.choice) | environment_of(self.systems)

@@ -6,7 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from aind_data_transfer_service.plugins import NOTIFICATION_CHANNELS
 from aind_data_transfer_service.settings.base import EnvironmentSettings
+from aind_data_transfer_service.settings.plugin_settings import OfPlugins, settings_of
 from aind_data_transfer_service.settings.types import HostName, Names, WebAddress
 
 _ADDRESS = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+")
@@ -39,6 +41,11 @@ def _occasions(value: frozenset[str]) -> frozenset[str]:
     return found
 
 
+_CHANNELS = OfPlugins(NOTIFICATION_CHANNELS)
+_OWN_CHANNELS = frozenset({"mailto", "webhook"})
+"""The channels whose settings are here."""
+
+
 class NotificationSettings(EnvironmentSettings):
     """What the web service reads about telling people."""
 
@@ -56,16 +63,27 @@ class NotificationSettings(EnvironmentSettings):
     notify_emails: Annotated[Names, AfterValidator(_addresses)] = frozenset()
     """Who gets e-mails about all jobs, separated by commas."""
     notify_on: Annotated[Names, AfterValidator(_occasions)] = frozenset({"FAIL"})
-    """On what occasions these, and the webhook, are told."""
+    """On what occasions these, the webhook, and the channels of plug-ins are told."""
     notify_webhook_url: SecretStr | None = None
     """An address that is told too; it is kept secret, since whoever knows it can write there."""
     notify_webhook_kind: Literal["plain", "slack", "teams"] = "plain"
     """Whose form the webhook takes."""
+    channels: Annotated[EnvironmentSettings, _CHANNELS] = Field(default_factory=_CHANNELS)
+    """The settings of each further channel that is installed and has any."""
+
+    @property
+    def further_channels(self) -> tuple[str, ...]:
+        """The channels of plug-ins that are configured, by name: they hear of all jobs."""
+        return tuple(
+            name
+            for name in sorted(NOTIFICATION_CHANNELS.plugins.keys() - _OWN_CHANNELS)
+            if (own := settings_of(self.channels, name)) is None or own.is_set
+        )
 
     @property
     def is_on(self) -> bool:
         """Whether anybody can be told at all."""
-        return bool(self.smtp_host or self.notify_webhook_url)
+        return bool(self.smtp_host or self.notify_webhook_url or self.further_channels)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -3,18 +3,25 @@
 import json
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from pydantic import Field, PrivateAttr, Secret, SecretStr, model_validator
 
 from aind_data_transfer_service import redaction
+from aind_data_transfer_service.errors import PluginError
 from aind_data_transfer_service.network.host_names import DEFAULT_PORTS, Authority, parse_pattern
+from aind_data_transfer_service.plugins import EXECUTORS
 from aind_data_transfer_service.redaction import Redactor
-from aind_data_transfer_service.settings.base import SETTINGS_FILE
+from aind_data_transfer_service.settings.base import SETTINGS_FILE, EnvironmentSettings
 from aind_data_transfer_service.settings.common import CommonSettings
 from aind_data_transfer_service.settings.env_policy import SECRETS_OF_AWS, inherited_variables
 from aind_data_transfer_service.settings.notifications import NotificationSettings
+from aind_data_transfer_service.settings.plugin_settings import (
+    OfPlugins,
+    environment_of,
+    secrets_in,
+)
 from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
 from aind_data_transfer_service.settings.s3_accounts import S3Accounts, account_of
 from aind_data_transfer_service.settings.slurm import HpcSettings
@@ -28,6 +35,8 @@ from aind_data_transfer_service.settings.types import (
     sqlite_files,
 )
 from aind_data_transfer_service.source_paths.roots import is_under
+
+_EXECUTORS = OfPlugins(EXECUTORS)
 
 
 class ServiceSettings(CommonSettings):
@@ -59,6 +68,10 @@ class ServiceSettings(CommonSettings):
     """Days after their end for which jobs are kept; by default they are kept for good."""
     monitor_interval: float | None = Field(default=None, gt=0, le=3600)
     """Seconds between two looks at the executor; by default 10 on a cluster, else 1."""
+    executor: str | None = None
+    """The executor that runs the jobs; by default `slurm` if a cluster is set, else `local`."""
+    executors: Annotated[EnvironmentSettings, _EXECUTORS] = Field(default_factory=_EXECUTORS)
+    """The settings of each installed executor that has any."""
     hpc: HpcSettings = Field(default_factory=HpcSettings)
     """What is known of the cluster."""
     s3_accounts: S3Accounts = Secret(())
@@ -72,8 +85,26 @@ class ServiceSettings(CommonSettings):
 
     @property
     def on_cluster(self) -> bool:
-        """Whether jobs run on a cluster rather than on this machine."""
-        return bool(self.hpc.host)
+        """Whether jobs run on a cluster of Slurm."""
+        return self.executor_name == "slurm"
+
+    @property
+    def executor_name(self) -> str:
+        """The name of the executor that runs the jobs."""
+        return self.executor or ("slurm" if self.hpc.host else "local")
+
+    @model_validator(mode="after")
+    def _executor_can_run(self) -> Self:
+        """Refuse an executor that is not installed, or lacks what it needs."""
+        if self.executor is None:
+            return self
+        try:
+            EXECUTORS.get(self.executor)
+        except PluginError as error:
+            raise ValueError(f"EXECUTOR: {error}") from None
+        if self.on_cluster and not self.hpc.host:
+            raise ValueError("EXECUTOR is slurm, so HPC_HOST or HPC_URL is needed")
+        return self
 
     @property
     def look_interval(self) -> float:
@@ -248,6 +279,8 @@ class ServiceSettings(CommonSettings):
         ):
             if secret is not None:
                 private.learn_setting(secret.get_secret_value())
+        for value in (*secrets_in(self.executors), *secrets_in(notifications.channels)):
+            private.learn_setting(value)
         of_jobs = {os.environ.get(name) for name in SECRETS_OF_AWS}
         for account in self.s3_accounts.get_secret_value():
             for key in account.secrets:
@@ -298,4 +331,5 @@ class ServiceSettings(CommonSettings):
             if name in self.model_fields_set and (value := getattr(self, name)):
                 environment[name.upper()] = str(value)
         environment |= self.s3.environment()
+        environment |= environment_of(self.transforms)
         return environment | self.metadata.environment() | self.afterwards.environment()

@@ -11,17 +11,18 @@ from aind_data_transfer_service.settings.base import (
     EnvironmentSettings,
     is_link,
 )
-from aind_data_transfer_service.settings.metadata import SOURCES
+from aind_data_transfer_service.settings.metadata import KINDS
+from aind_data_transfer_service.settings.plugin_settings import prefixes
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 
 OWN_PREFIXES = (
-    *("HPC_", "METADATA_", "LABTRACKS_", "SHAREPOINT_", "TARS_", "SLIMS_", "CODEOCEAN_"),
+    *("HPC_", "METADATA_", "CODEOCEAN_"),
     *("REGISTRATION_", "SMTP_", "NOTIFY_", "UPLOAD_", "AWS_PARAM_", "AWS_CHECKSUM_"),
     *("S3_ACCOUNTS_", "SPREADSHEET_", "SOURCE_ROOTS_", "LOCAL_EXECUTOR_", "DATABASE_URL_"),
     "LAB_TIMEZONE_",
 )
-"""A variable that begins like this is a setting of ours, or a mistake."""
+"""A variable that begins like this, or as those of a plug-in, is a setting, or a mistake."""
 
 REMOVED: Mapping[str, str] = {
     "CALLBACK_URL": "set INTERNAL_URL",
@@ -34,12 +35,13 @@ REMOVED: Mapping[str, str] = {
     "HPC_TIMEOUT": "an answer of slurmrestd has 30 seconds",
     **{
         f"METADATA_{kind.upper()}": f'set METADATA_SOURCES.{kind}, as {{"{kind}": ["folder"]}}'
-        for kind in SOURCES
+        for kind in KINDS
     },
     **{
         f"METADATA_POLICY_{kind.upper()}": f"set if_missing in METADATA_SOURCES.{kind}, as "
         f'{{"{kind}": {{"if_missing": "require"}}}}'
-        for kind in SOURCES.keys() - {"subject", "project_names"}
+        for kind in KINDS
+        if kind not in ("subject", "project_names")
     },
     "METADATA_TIME_LIMIT": "the questions of one job have 60 seconds",
     **dict.fromkeys(
@@ -102,7 +104,7 @@ def check_names(environment: Mapping[str, str]) -> Findings:
     environment : Mapping[str, str]
         All variables. An empty one counts as not set.
     """
-    known = known_variables()
+    known, own_prefixes = known_variables(), (*OWN_PREFIXES, *prefixes())
     found = Findings()
     for variable, value in sorted(environment.items()):
         name = variable.upper()
@@ -110,7 +112,7 @@ def check_names(environment: Mapping[str, str]) -> Findings:
             continue
         if name in REMOVED:
             found.errors.append(f"{variable}: no longer a setting; remove it ({REMOVED[name]})")
-        elif name.startswith(OWN_PREFIXES):
+        elif name.startswith(own_prefixes):
             if not _is_of_another(name, value, known):
                 found.errors.append(f"{variable}: unknown setting; {suggestion(name, known)}")
         elif not name.startswith(_OTHERS) and (near := _similar(name, known)):

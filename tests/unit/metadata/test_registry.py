@@ -25,14 +25,19 @@ from aind_data_transfer_service.metadata.schemas import version_of
 from aind_data_transfer_service.metadata.sources.folder import FolderSource, read_folder
 from aind_data_transfer_service.settings.base import explain_settings
 from aind_data_transfer_service.settings.env_policy import shared_variables
-from aind_data_transfer_service.settings.metadata import SOURCES, MetadataSettings, Policy
+from aind_data_transfer_service.settings.metadata import (
+    KINDS,
+    MetadataSettings,
+    Policy,
+    sources_of,
+)
 from aind_data_transfer_service.settings.schema_generation import Generation
 from aind_data_transfer_service.settings.upload import UploadSettings
 from tests.support import slow
 from tests.unit.metadata.test_assemble import FACTS
 
 ID = FACTS.subject_id
-WORDS = st.sampled_from([*SOURCES, *SOURCES["procedures"], *Policy, "sources", "if_missing"])
+WORDS = st.sampled_from([*KINDS, *sources_of("procedures"), *Policy, "sources", "if_missing"])
 TABLES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | WORDS,
     lambda inner: st.lists(inner) | st.dictionaries(WORDS | st.text(), inner),
@@ -565,7 +570,7 @@ class Settings(unittest.TestCase):
         self.assertEqual(("folder", "labtracks"), found.order_of("subject"))
         self.assertEqual(("folder",), found.order_of("project_names"))
         self.assertEqual(("slims",), found.order_of("rig"))
-        self.assertEqual(SOURCES["funding"], found.order_of("funding"))
+        self.assertEqual(sources_of("funding"), found.order_of("funding"))
         policies = [found.policy_of(kind, True) for kind in ("subject", "rig", "funding")]
         self.assertEqual(["require", "ignore", "warn"], policies)
         self.assertEqual("warn", found.policy_of("subject", False))
@@ -580,8 +585,8 @@ class Settings(unittest.TestCase):
                 self.assertTrue(line.startswith("METADATA_SOURCES: "), line)
                 self.assertTrue(line.isprintable(), line)
         else:
-            for kind in SOURCES:
-                self.assertTrue(set(found.order_of(kind)) <= set(SOURCES[kind]))
+            for kind in KINDS:
+                self.assertTrue(set(found.order_of(kind)) <= set(sources_of(kind)))
 
     def test_a_foreign_variable_of_that_name_is_disregarded(self) -> None:
         with patch.dict(os.environ, {"METADATA": "x"}, clear=True):

@@ -40,7 +40,7 @@ from aind_data_transfer_service.upload.job.events import Events, Step
 from aind_data_transfer_service.upload.manifest.entry import Entry, utc
 from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.manifest.manifest import read_manifest
-from aind_data_transfer_service.upload.plan.items import FileItem, FileItems, ZipItem
+from aind_data_transfer_service.upload.plan.items import FileItem, FileItems
 from aind_data_transfer_service.upload.plan.plan import MEBI, PART_SIZE, Plan, Series, part_size
 from aind_data_transfer_service.upload.source.file_table import Files, SourceFile, Tree
 from aind_data_transfer_service.upload.source.reader import read_source
@@ -48,6 +48,7 @@ from aind_data_transfer_service.upload.source.scan import scan
 from aind_data_transfer_service.upload.transfer import engine as module
 from aind_data_transfer_service.upload.transfer.engine import Transfer, gathered
 from aind_data_transfer_service.upload.transfer.progress import Progress
+from aind_data_transfer_service.upload.transforms.zip import ZipItem
 from aind_data_transfer_service.upload.verify.compare import verify
 from tests.support import slow
 from tests.support.threads import limit_threads

@@ -8,7 +8,7 @@ from aind_data_transfer_service.configs.vocabulary import nearest
 from aind_data_transfer_service.jobs.validation.results import LATE, CheckResult, ToCheck, said
 from aind_data_transfer_service.metadata.base import Found
 from aind_data_transfer_service.metadata.conversion import in_generation
-from aind_data_transfer_service.metadata.registry import SHOWN, open_lab
+from aind_data_transfer_service.metadata.registry import label_of, open_lab
 from aind_data_transfer_service.settings.metadata import Policy
 from aind_data_transfer_service.settings.service import ServiceSettings
 
@@ -82,7 +82,7 @@ class Known:
         failed = _failures(told)
         lists = [told[name] for name in chosen if name not in failed and told[name]]
         if not lists and "service" in chosen:
-            failed.setdefault("service", f"{SHOWN['service']} lists none")
+            failed.setdefault("service", f"{label_of('service')} lists none")
         for job in jobs:
             place = f"{job.label}, project_name"
             if lists:
@@ -100,7 +100,7 @@ def _failures(answers: Mapping[str, object]) -> dict[str, str]:
     failed = {}
     for name, answer in answers.items():
         if answer is LATE:
-            failed[name] = f"{SHOWN[name]} {LATE}"
+            failed[name] = f"{label_of(name)} {LATE}"
         elif isinstance(answer, Exception):
             failed[name] = said(answer)
     return failed
@@ -109,7 +109,7 @@ def _failures(answers: Mapping[str, object]) -> dict[str, str]:
 def _knows_none(sources: Sequence[str]) -> str:
     """Say that sources know none of something."""
     verb = "knows no" if len(sources) == 1 else "know no"
-    return f"{' and '.join(SHOWN[name] for name in sources)} {verb}"
+    return f"{' and '.join(label_of(name) for name in sources)} {verb}"
 
 
 def _no_project(name: str, known: Sequence[str]) -> str:

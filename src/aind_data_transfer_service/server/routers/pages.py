@@ -17,6 +17,7 @@ from aind_data_transfer_service.jobs.models import (
 )
 from aind_data_transfer_service.jobs.store.job_store import JobQuery
 from aind_data_transfer_service.jobs.validation.requests import MAIL_TYPES
+from aind_data_transfer_service.plugins import EXECUTORS
 from aind_data_transfer_service.server.dependencies import Manager, Settings
 from aind_data_transfer_service.server.routers.health import activity, examine, file_warnings
 from aind_data_transfer_service.server.routers.jobs import PAGE_SIZES, Wanted
@@ -98,7 +99,7 @@ async def service_page(request: Request, manager: Manager, settings: Settings) -
         "health": health,
         "file_warnings": await file_warnings(manager),
         "activity": activity(manager),
-        "executor": manager.executor.name,
+        "executor": EXECUTORS.label(manager.executor.name),
         "cluster": settings.hpc.url if settings.on_cluster else "",
         "partition": settings.hpc.default_properties.get("partition"),
         "database": settings.resolved_database_url.partition(":")[0].partition("+")[0],

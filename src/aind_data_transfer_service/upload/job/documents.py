@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,9 +24,11 @@ from aind_data_transfer_service.metadata.schemas import RECORD
 from aind_data_transfer_service.metadata.validation import Status, status_of
 from aind_data_transfer_service.settings.schema_generation import Generation
 from aind_data_transfer_service.storage.base import AssetStore
-from aind_data_transfer_service.upload.plan.plan import Plan
+from aind_data_transfer_service.upload.plan.plan import Compression, Plan
 
 SOFTWARE = "aind-data-transfer-service"
+_MOST_NAMED = 100
+"""Of how many objects made from the data of an asset `processing.json` has the names."""
 
 
 def facts_of(
@@ -140,6 +143,11 @@ def _is_of(process: Any, started: datetime) -> bool:
     return isinstance(process, Mapping) and process.get("start_date_time") == started.isoformat()
 
 
+def _method(done: Compression) -> tuple[str, str]:
+    """Return what is the same for data that are compressed in the same way."""
+    return done.notes, json.dumps(done.parameters, sort_keys=True, default=str)
+
+
 def _processes(
     config: BasicUploadJobConfigs, plan: Plan, started: datetime, ended: datetime
 ) -> list[Process]:
@@ -147,11 +155,13 @@ def _processes(
     sources = [str(modality.source) for modality in config.modalities]
     frame = (started, ended, sources, plan.location, __version__)
     done = []
-    archives = [item.key for item in plan.archives]
-    if archives:
-        notes = "Folders were packed into one zip each while they were sent"
-        parameters = {"format": "zip", "method": "deflate"}
-        done.append(Process("Compression", notes, *frame, parameters, {"archives": archives}))
+    for (notes, _), alike in groupby(sorted(plan.compressions, key=_method), _method):
+        these = list(alike)
+        keys = [item.key for one in these for item in one.items]
+        outputs: dict[str, Any] = {"archives": keys}
+        if len(keys) > _MOST_NAMED:
+            outputs = {"objects": len(keys)}
+        done.append(Process("Compression", notes, *frame, these[0].parameters, outputs))
     notes = f"Data transfer by {SOFTWARE}"
     options = {"force_cloud_sync": config.force_cloud_sync}
     outputs = {"files": plan.files_total, "bytes": plan.bytes_total}

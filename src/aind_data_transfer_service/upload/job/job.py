@@ -70,8 +70,8 @@ from aind_data_transfer_service.upload.manifest.manifest import (
 )
 from aind_data_transfer_service.upload.manifest.shard_records import unlike, write_record
 from aind_data_transfer_service.upload.plan.estimate import estimate
-from aind_data_transfer_service.upload.plan.items import FileItems, Item, items_of, links_of
-from aind_data_transfer_service.upload.plan.plan import Picked, Plan, Series
+from aind_data_transfer_service.upload.plan.items import FileItems, Item, links_of
+from aind_data_transfer_service.upload.plan.plan import Compression, Picked, Plan, Series
 from aind_data_transfer_service.upload.plan.shards import Shard, places_of
 from aind_data_transfer_service.upload.resume.asset_lock import claim_asset
 from aind_data_transfer_service.upload.resume.claim import Claim
@@ -87,6 +87,8 @@ from aind_data_transfer_service.upload.source.changes import changes_between, ch
 from aind_data_transfer_service.upload.source.check import check_sources
 from aind_data_transfer_service.upload.source.sample import Sample
 from aind_data_transfer_service.upload.source.scan import Rules, Scan, scan
+from aind_data_transfer_service.upload.transforms.registry import plan_modality
+from aind_data_transfer_service.upload.transforms.uncompressed import Uncompressed
 
 _DOCUMENTS_AT_ONCE = 8
 _PUBLISH_GRACE = 3.0
@@ -294,6 +296,7 @@ class UploadJob:
     def _preflight(self) -> tuple[list[Scan], AssetState]:
         """Look at the sources and the destination, and write nothing that stays."""
         with self._events.during(Step.PREFLIGHT, "sources and destination are checked") as figures:
+            preflight.check_plugins()
             check_sources(
                 [(m.default_output_folder_name, m.source) for m in self._config.modalities],
                 self._drive,
@@ -310,6 +313,7 @@ class UploadJob:
             scans = self._scan()
             for warning in (
                 *preflight.left_behind(scans),
+                *preflight.plugin_warnings(),
                 *preflight.without_effect(self._config),
                 *(self._afterwards.problems() if not self._settings.upload_shard else ()),
             ):
@@ -437,19 +441,32 @@ class UploadJob:
     ) -> Plan:
         """Decide for each modality what is sent."""
         parts: list[Sequence[Item]] = []
+        compressions: list[Compression] = []
         links: Sample[dict[str, str]] = Sample()
         for config, found in zip(self._config.modalities, scans):
             name = found.tree.folder
             with self._events.during(Step.MODALITY, f"{name} is planned") as figures:
-                chosen, warnings = items_of(
-                    found, config.modality.abbreviation, config.compress_raw_data, links
+                transform, planned = plan_modality(
+                    found,
+                    config.modality.abbreviation,
+                    bool(config.compress_raw_data),
+                    links,
+                    config.extra_configs,
+                    self._settings.transforms,
                 )
-                for warning in warnings:
+                limit = self._store.key_limit
+                preflight.check_keys(transform.name, planned.items, self._prefix, name, limit)
+                for warning in planned.warnings:
                     self._events.warn(warning)
-                zipped = not isinstance(chosen, FileItems)
+                is_plain = isinstance(planned.items, FileItems)
+                zipped = transform.name == "zip" and not is_plain
                 figures.update(files=len(found.files), bytes=found.size, zip=zipped)
-                figures["message"] = f"{name}: {'as one zip' if zipped else 'as it is'}"
-                parts.append(chosen)
+                how = Uncompressed.label if is_plain else transform.label
+                figures["message"] = f"{name}: {how}"
+                parts.append(planned.items)
+                if planned.notes:
+                    done = Compression(planned.notes, planned.parameters, planned.items)
+                    compressions.append(done)
         excluded = Sample(f"metadata_dir/{shown(name)}" for name in folder.excluded)
         for found, part in zip(scans, parts):
             excluded.add(found.excluded)
@@ -466,6 +483,7 @@ class UploadJob:
             excluded,
             links,
             Sample([*_broken_links(scans), *folder.broken_links]),
+            compressions,
         )
         plan.check(self._store.object_limit)
         return plan

@@ -4,16 +4,25 @@ enough.
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.errors import DestinationError, DestinationExistsError, SourceError
+from aind_data_transfer_service.errors import (
+    DestinationError,
+    DestinationExistsError,
+    PluginError,
+    SourceError,
+)
 from aind_data_transfer_service.plain_text import listed, shown
+from aind_data_transfer_service.plugins import OF_JOBS
 from aind_data_transfer_service.storage.base import AssetState, AssetStore
+from aind_data_transfer_service.storage.layout import key_problem
 from aind_data_transfer_service.upload.manifest.manifest import Manifest
+from aind_data_transfer_service.upload.plan.items import FileItems, Item
 from aind_data_transfer_service.upload.source.scan import Scan
+from aind_data_transfer_service.upload.transforms.registry import own_transform
 
 _PROBLEMS = 50
 """How many problems of sources are named."""
@@ -198,8 +207,58 @@ def without_effect(config: BasicUploadJobConfigs) -> Iterator[str]:
     """Tell which wishes this release does not fulfil."""
     yield from config.warnings
     for modality in config.modalities:
-        if modality.extra_configs:
+        abbreviation, compress = modality.modality.abbreviation, modality.compress_raw_data
+        own = own_transform(abbreviation) if compress else None
+        if modality.extra_configs and not (own and own.takes_extra_configs):
             yield (
                 f"{modality.default_output_folder_name}: extra_configs have no effect on data "
                 "that travel as they are or as a zip"
             )
+
+
+def check_plugins() -> None:
+    """Refuse to work with plug-ins of which nobody knows which one is meant.
+
+    Raises
+    ------
+    PluginError
+        If two have one name, or the installation of this package is broken.
+    """
+    problems = [line for registry in OF_JOBS for line in registry.errors()]
+    if problems:
+        raise PluginError(listed(problems))
+
+
+def plugin_warnings() -> Iterator[str]:
+    """Return which plug-ins cannot be used, and why."""
+    for registry in OF_JOBS:
+        yield from registry.warnings()
+
+
+def check_keys(transform: str, items: Sequence[Item], prefix: str, folder: str, limit: int) -> None:
+    """Refuse objects that a transform places elsewhere than in the folder of its modality.
+
+    Parameters
+    ----------
+    transform : str
+        Its name.
+    items : Sequence of Item
+        What it makes of the data.
+    prefix, folder : str
+        The names of the asset and of the folder.
+    limit : int
+        How many bytes a key may have.
+
+    Raises
+    ------
+    PluginError
+        If a key is not in the folder, or the store cannot have it.
+    """
+    if isinstance(items, FileItems):  # their keys are names of the source, which were checked
+        return
+    for item in items:
+        problem = key_problem(f"{prefix}/{item.key}", limit)
+        if not item.key.startswith(f"{folder}/"):
+            problem = f"it is not in the folder {folder}"
+        if problem:
+            raise PluginError(f"transform {transform}: {shown(item.key)}: {problem}")

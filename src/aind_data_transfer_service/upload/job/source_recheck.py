@@ -13,10 +13,15 @@ from concurrent.futures import Future
 from aind_data_transfer_service.concurrency.daemon_thread import Pool
 from aind_data_transfer_service.concurrency.transfer_budget import cores
 from aind_data_transfer_service.errors import SourceChangedError
-from aind_data_transfer_service.upload.plan.items import FileItems, Item, ZipItem, sha256_of
+from aind_data_transfer_service.upload.plan.items import (
+    FileItems,
+    Item,
+    StreamedItem,
+    sha256_of,
+)
 from aind_data_transfer_service.upload.plan.plan import Series
 from aind_data_transfer_service.upload.resume.sent_files import Arrivals
-from aind_data_transfer_service.upload.source.file_table import Files, Tree
+from aind_data_transfer_service.upload.source.file_table import Files, SourceFile, Tree, is_doubtful
 
 _BATCH = 1000
 """How many files are queued at once; there may be a million."""
@@ -68,7 +73,12 @@ def _doubtful(part: Sequence[Item], now: Mapping[Tree, Files]) -> Iterator[int]:
         yield from part.files.doubtful(now[part.files.tree])
         return
     for place, item in enumerate(part):
-        if isinstance(item, ZipItem) and any(
-            True for _ in item.files.doubtful(now[item.files.tree])
-        ):
+        if isinstance(item, StreamedItem) and _has_doubtful(item.files, now):
             yield place
+
+
+def _has_doubtful(files: Sequence[SourceFile], now: Mapping[Tree, Files]) -> bool:
+    """Return whether any of some files is doubtful."""
+    if isinstance(files, Files):  # all of a source: compared at once, if nothing has changed
+        return any(True for _ in files.doubtful(now[files.tree]))
+    return any(is_doubtful(file, now[file.tree]) for file in files)

@@ -3,14 +3,14 @@
 import itertools
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from aind_data_transfer_service.errors import SourceError
 from aind_data_transfer_service.plain_text import first_lines, listed, shown
-from aind_data_transfer_service.upload.plan.items import FileItems, Item, ZipItem
+from aind_data_transfer_service.upload.plan.items import FileItems, Item, StreamedItem
 from aind_data_transfer_service.upload.source.sample import Sample
 
 MEBI = 1024**2
@@ -124,6 +124,17 @@ def in_order(items: Sequence[Item], threshold: int = PART_SIZE) -> tuple[Picked,
 
 
 @dataclass(frozen=True)
+class Compression:
+    """What a transform does to the data of a modality."""
+
+    notes: str
+    """What is done, for people."""
+    parameters: Mapping[str, Any]
+    items: Sequence[Item]
+    """What is made of the data."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that one job will send."""
 
@@ -142,6 +153,8 @@ class Plan:
     """The `path` of each link that was followed, and its `target`."""
     broken_links: Sample[str] = field(default_factory=Sample)
     """What is wrong with links that are left out."""
+    compressions: Sequence[Compression] = ()
+    """What is done to data on the way."""
 
     @cached_property
     def files_total(self) -> int:
@@ -162,12 +175,6 @@ class Plan:
             )
             for part in self.items.parts
         )
-
-    @property
-    def archives(self) -> Iterator[ZipItem]:
-        """What is made of many files on the way."""
-        parts = (part for part in self.items.parts if not isinstance(part, FileItems))
-        return (item for part in parts for item in part if isinstance(item, ZipItem))
 
     def check(self, object_limit: int | None) -> None:
         """Make sure that everything fits, and that no two files want the same place.
@@ -216,7 +223,7 @@ class Plan:
         if not self.files_total:
             yield "  no files: the asset will hold its documents and nothing else"
         for item in itertools.chain(*in_order(self.items)):
-            kind = f"zip of {item.file_count:,} files" if isinstance(item, ZipItem) else "as it is"
+            kind = item.description if isinstance(item, StreamedItem) else "as it is"
             yield f"  {item.key}  {item.source_size:,} bytes, {kind}"
         for name in self.documents:
             yield f"  {name}  document"

@@ -181,11 +181,7 @@ class Files(Sequence[SourceFile]):
                     yield place
             return
         for place, file in enumerate(self):
-            there = later.find(file.name)
-            found = None if there is None else later[there]
-            if found is None or (found.size, found.mtime_ns) != (file.size, file.mtime_ns):
-                continue
-            if file.ctime_ns != found.ctime_ns or file.ctime_ns == _UNKNOWN:
+            if is_doubtful(file, later):
                 yield place
 
     def sizes(self) -> Iterator[int]:
@@ -212,3 +208,20 @@ class Files(Sequence[SourceFile]):
     def _name(self, place: int) -> bytes:
         """Give the name of the file at a place."""
         return bytes(self._names[self._ends[place] : self._ends[place + 1]])
+
+
+def is_doubtful(file: SourceFile, later: Files) -> bool:
+    """Return whether the bytes of a file may have changed though size and time did not.
+
+    Parameters
+    ----------
+    file : SourceFile
+        The file as it was.
+    later : Files
+        A later look at its source.
+    """
+    there = later.find(file.name)
+    found = None if there is None else later[there]
+    if found is None or (found.size, found.mtime_ns) != (file.size, file.mtime_ns):
+        return False
+    return file.ctime_ns != found.ctime_ns or file.ctime_ns == _UNKNOWN

@@ -22,7 +22,7 @@ from aind_data_transfer_service.errors import CancelledError, TransferError, Upl
 from aind_data_transfer_service.storage.base import AssetStore, Body, BufferBody
 from aind_data_transfer_service.storage.model import Begun, Buffer, Unfinished, Window
 from aind_data_transfer_service.upload.manifest.entry import Entry, utc
-from aind_data_transfer_service.upload.plan.items import Item, ZipItem
+from aind_data_transfer_service.upload.plan.items import Item, StreamedItem
 from aind_data_transfer_service.upload.plan.plan import MEBI, PART_SIZE, in_order, part_size
 from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from aind_data_transfer_service.upload.source.file_parts import Buffers, Stretches
@@ -254,7 +254,7 @@ class Transfer:
     def _parts(self, item: Item, size: int, digest: "_Digest") -> "Stretches | _Archive":
         """Cut an item into parts."""
         is_held = size <= _LONGEST_READ
-        if isinstance(item, ZipItem):
+        if isinstance(item, StreamedItem):
             return _Archive(partial(self._pieces, item, digest), size)
 
         def take(piece: memoryview) -> None:

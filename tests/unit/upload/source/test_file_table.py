@@ -12,7 +12,7 @@ from aind_data_transfer_service.storage.model import StoredObject
 from aind_data_transfer_service.upload.manifest.entry import Entry
 from aind_data_transfer_service.upload.manifest.journal import Journal
 from aind_data_transfer_service.upload.plan.estimate import estimate
-from aind_data_transfer_service.upload.plan.items import FileItem, FileItems, ZipItem, items_of
+from aind_data_transfer_service.upload.plan.items import FileItem, FileItems
 from aind_data_transfer_service.upload.plan.plan import Plan, Series, in_order, part_size
 from aind_data_transfer_service.upload.resume.sent_files import Arrivals, missing
 from aind_data_transfer_service.upload.source import scan as source_scan
@@ -20,6 +20,8 @@ from aind_data_transfer_service.upload.source.changes import check_still
 from aind_data_transfer_service.upload.source.file_table import Files, SourceFile, Tree
 from aind_data_transfer_service.upload.source.sample import Sample
 from aind_data_transfer_service.upload.source.scan import scan
+from aind_data_transfer_service.upload.transforms.registry import plan_modality
+from aind_data_transfer_service.upload.transforms.zip import ZipItem
 from tests.support import campaign, slow
 from tests.support.transfer import TransferTestCase
 
@@ -134,9 +136,10 @@ class TestWhatIsTooMuchForOneZip(TransferTestCase):
     def warning_of(self):
         """Tell what is said of the source; it is sent as it is."""
         found = scan(str(self.source), "behavior-videos", "p", 1024)
-        items, (warning,) = items_of(found, "behavior-videos", True, Sample())
-        self.assertIsInstance(items, FileItems)
-        self.assertEqual(len(items), len(found.files))
+        _, planned = plan_modality(found, "behavior-videos", True, Sample())
+        [warning] = planned.warnings
+        self.assertIsInstance(planned.items, FileItems)
+        self.assertEqual(len(planned.items), len(found.files))
         return warning
 
     def test_too_many_bytes_travel_as_they_are(self):
@@ -147,10 +150,11 @@ class TestWhatIsTooMuchForOneZip(TransferTestCase):
     def test_too_many_files_travel_as_they_are(self):
         for name in "abc":
             self.write(name)
-        with patch("aind_data_transfer_service.upload.plan.items.ZIP_FILES", 3):
+        with patch("aind_data_transfer_service.upload.transforms.zip.ZIP_FILES", 3):
             found = scan(str(self.source), "behavior", "p", 1024)
-            self.assertIsInstance(items_of(found, "behavior", True, Sample())[0][0], ZipItem)
-        with patch("aind_data_transfer_service.upload.plan.items.ZIP_FILES", 2):
+            _, planned = plan_modality(found, "behavior", True, Sample())
+            self.assertIsInstance(planned.items[0], ZipItem)
+        with patch("aind_data_transfer_service.upload.transforms.zip.ZIP_FILES", 2):
             self.assertIn("3 files are too many for one zip (2 at most)", self.warning_of())
 
 
@@ -161,8 +165,8 @@ class TestOneFileOfTwoTerabytes(TransferTestCase):
         size = 2 * 1000**4
         os.truncate(self.write("large.dat", b""), size)
         found = scan(str(self.source), "behavior", "p", 1024)
-        items, _ = items_of(found, "behavior", False, Sample())
-        plan = Plan("p", "l", Series([items]))
+        _, planned = plan_modality(found, "behavior", False, Sample())
+        plan = Plan("p", "l", Series([planned.items]))
         plan.check(5 * 1024**4)
         (item,), small = in_order(plan.items)
         self.assertEqual((item.source_size, len(small)), (size, 0))

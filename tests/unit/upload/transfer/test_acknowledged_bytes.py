@@ -12,12 +12,13 @@ from aind_data_transfer_service.storage.model import Part, S3Keys
 from aind_data_transfer_service.storage.open import open_store
 from aind_data_transfer_service.storage.s3.checksums import Algorithm
 from aind_data_transfer_service.upload.manifest.journal import Journal
-from aind_data_transfer_service.upload.plan.items import FileItem, ZipItem
+from aind_data_transfer_service.upload.plan.items import FileItem
 from aind_data_transfer_service.upload.plan.plan import MEBI, PART_SIZE
 from aind_data_transfer_service.upload.resume.multipart_state import Ledger
 from aind_data_transfer_service.upload.source.scan import scan
 from aind_data_transfer_service.upload.transfer.engine import Transfer
 from aind_data_transfer_service.upload.transfer.progress import Progress
+from aind_data_transfer_service.upload.transforms.zip import ZipItem
 from tests.support import wait_until
 from tests.support.scripted import OK, Scripted, refusal, reply
 from tests.support.transfer import TransferTestCase
