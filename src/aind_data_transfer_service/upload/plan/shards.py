@@ -36,7 +36,8 @@ class Shard:
 
 def cost(item: Item) -> int:
     """Tell how much work an item is, in bytes."""
-    return item.source_size + FILE_COST * item.file_count
+    requests = item.file_count or 1  # a file that is sent as several objects counts in one of them
+    return item.source_size + FILE_COST * requests
 
 
 def cut(items: Sequence[Item], shards: int) -> list["array[int]"]:
