@@ -61,7 +61,8 @@ class Registry:
         find: Callable[[str], Iterable[EntryPoint]] = _installed_in,
     ) -> None:
         self.group, self.kind = group, kind
-        self._declares = (*_IN_COMMON, *declares)
+        self.declares = declares
+        """What the classes declare, besides what every plug-in does."""
         self._find = find
 
     @cached_property
@@ -166,7 +167,7 @@ class Registry:
 
     def _problem(self, plugin: Any, name: str) -> str:
         """Return what is wrong with what a plug-in declares; empty if nothing is."""
-        missing = [name for name in self._declares if not hasattr(plugin, name)]
+        missing = [name for name in (*_IN_COMMON, *self.declares) if not hasattr(plugin, name)]
         if not isinstance(plugin, type):
             return "it is not a class"
         if missing:

@@ -25,19 +25,15 @@ from aind_data_transfer_service.jobs import event_parser, json_text
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store import job_store
 from aind_data_transfer_service.jobs.validation import requests
+from aind_data_transfer_service.plugins import METADATA_SOURCES, REGISTRIES
 from aind_data_transfer_service.server import connection_limits, json_body
 from aind_data_transfer_service.server import metrics as server_metrics
 from aind_data_transfer_service.server import middleware, template_filters
 from aind_data_transfer_service.settings import json_objects
 from aind_data_transfer_service.settings.base import EnvironmentSettings
-from aind_data_transfer_service.settings.metadata import MetadataSettings
-from aind_data_transfer_service.settings.metadata_sources import (
-    LabtracksSettings,
-    SharePointSettings,
-    SlimsSettings,
-    TarsSettings,
-)
+from aind_data_transfer_service.settings.metadata import KINDS, MetadataSettings, sources_of
 from aind_data_transfer_service.settings.notifications import NotificationSettings
+from aind_data_transfer_service.settings.plugin_settings import settings_classes
 from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
 from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.settings.service import ServiceSettings
@@ -306,13 +302,7 @@ class MetadataSources(unittest.TestCase):
     """Settings of the systems that metadata come from."""
 
     page = (SOURCE / "metadata_sources.rst").read_text(encoding="utf-8")
-    systems = (
-        LabtracksSettings,
-        SharePointSettings,
-        TarsSettings,
-        SlimsSettings,
-        MetadataSettings,
-    )
+    systems = (*settings_classes(METADATA_SOURCES).values(), MetadataSettings)
 
     def test_it_has_every_setting_and_its_default_and_no_other(self) -> None:
         expected = {}
@@ -323,6 +313,30 @@ class MetadataSources(unittest.TestCase):
         row = r"^   \* - ``([A-Z0-9_]+)``\n     - ?(.*)\n     - "
         rows = re.findall(row, self.page, re.MULTILINE)
         self.assertEqual(expected, dict(rows))
+
+    def test_the_table_has_the_sources_of_each_document_in_their_order(self) -> None:
+        table = self.page.split("     - Where nobody has it\n")[1].split("\nSources of plug-ins")[0]
+        rows = re.findall(r"^   \* - (.*)\n     - (.*)$", table, re.MULTILINE)
+        names = {
+            "names of projects, for the check of a submission": "project_names",
+            "funding, for ``data_description.json``": "funding",
+        }
+        own = {"service", "sharepoint", "labtracks", "slims", "folder", "tars"}
+        found = {}
+        for document, sources in rows:
+            kind = names.get(document, document.strip("`").removesuffix(".json"))
+            found[kind] = [one for one in re.findall("``([a-z]+)``", sources) if one in own]
+        self.assertEqual({kind: list(sources_of(kind)) for kind in KINDS}, found)
+
+
+class Extending(unittest.TestCase):
+    """What a plug-in has to declare."""
+
+    def test_the_table_has_every_group_and_what_its_classes_declare(self) -> None:
+        page = (SOURCE / "extending.rst").read_text(encoding="utf-8")
+        rows = re.findall(r"^   \* - (.*)\n     - ``(.*)``\n     - (.*)$", page, re.MULTILINE)
+        expected = {one.group: list(one.declares) for one in REGISTRIES}
+        self.assertEqual(expected, {group: re.findall("``(.*?)``", row) for _, group, row in rows})
 
 
 class UserGuide(unittest.TestCase):

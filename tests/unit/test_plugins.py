@@ -14,12 +14,27 @@ from aind_data_transfer_service.errors import PluginError
 from aind_data_transfer_service.plugins import Registry
 from tests.support import slow
 from tests.support.plugins import registered
-from tests.support.service_process import run_command
+from tests.support.service_process import environment_of, run_command
 
 GROUP = "notification_channels"
 CHANNEL = """
     class Channel:
         name, label, settings = "{name}", "Channel", None
+
+        @classmethod
+        def create(cls, context):
+            return cls()
+"""
+SECRET_CHANNEL = """
+    from pydantic import SecretStr
+    from aind_data_transfer_service.settings.base import EnvironmentSettings
+
+    class Settings(EnvironmentSettings):
+        prefix = "PAGER_"
+        pin: SecretStr = SecretStr("")
+
+    class Channel:
+        name, label, settings = "{name}", "Channel", Settings
 
         @classmethod
         def create(cls, context):
@@ -177,6 +192,31 @@ class Starting(InFolder):
         self.assertEqual(1, done.returncode)
         words = r"for the modality ecephys: flac \(lab_flac\), zarr \(lab_zarr\); uninstall"
         self.assertRegex(done.stderr, words)
+
+    @slow
+    def test_a_secret_of_the_service_alone_reaches_no_job(self) -> None:
+        self.channel("lab-pager", "pager", SECRET_CHANNEL)
+        code = """
+            from aind_data_transfer_service.settings.service import ServiceSettings
+            for name, value in ServiceSettings().job_environment().items():
+                print(name, value)
+        """
+        secret = "b7e1c93d04"
+        variables = {
+            "PAGER_PIN": secret,
+            "AWS_PROFILE": secret,
+            "AWS_REGION": "us-west-2",
+            "PYTHONPATH": str(self.folder),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", dedent(code)],
+            env=environment_of(**variables),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertIn("AWS_REGION us-west-2", done.stdout, done.stderr)
+        self.assertNotIn(secret, done.stdout)
 
     @slow
     def test_importing_the_job_or_the_service_looks_for_no_plugins(self) -> None:

@@ -21,6 +21,7 @@ from aind_data_transfer_service.metadata.merge_procedures import merge_procedure
 from aind_data_transfer_service.metadata.registry import Lab, open_lab
 from aind_data_transfer_service.metadata.source_procedures import procedures_of, subject_of
 from aind_data_transfer_service.metadata.validation import Status, status_of
+from aind_data_transfer_service.plugins import METADATA_SOURCES
 from aind_data_transfer_service.settings.base import explain_settings
 from aind_data_transfer_service.settings.metadata import ENRICHES, Policy
 from aind_data_transfer_service.settings.schema_generation import Generation
@@ -65,7 +66,7 @@ class Row:
         words = [str(self.outcome), self.status, "" if self.complete else "not complete"]
         said = ", ".join(word for word in words if word)
         took = "" if self.outcome == Outcome.NOT_CONFIGURED else f"{self.seconds:.2f} s"
-        yield f"  {self.source:<11}{said:<32}{took:>8}  {self.origin}".rstrip()
+        yield f"  {self.source:<10} {said:<32}{took:>8}  {self.origin}".rstrip()
         for text in dict.fromkeys((*self.problems, *self.notes)):
             yield f"{'':13}- {text}"
 
@@ -81,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RequestError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    for line in (*METADATA_SOURCES.errors(), *METADATA_SOURCES.warnings()):
+        print(line, file=sys.stderr)
     wanted = {"subject": options.subject_id, "procedures": options.subject_id}
     wanted |= {kind: name for kind in ("instrument", "rig") if (name := getattr(options, kind))}
     if options.project:

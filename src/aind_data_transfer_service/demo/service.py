@@ -17,7 +17,7 @@ from tzlocal import get_localzone_name
 from aind_data_transfer_service.errors import TransferServiceError
 from aind_data_transfer_service.settings.env_policy import shared_variables
 from aind_data_transfer_service.settings.service import ServiceSettings
-from aind_data_transfer_service.settings.unknown_variables import OWN_PREFIXES
+from aind_data_transfer_service.settings.unknown_variables import own_prefixes
 from aind_data_transfer_service.settings.upload import UploadSettings
 
 DEFAULT_PORT = 5000
@@ -56,7 +56,7 @@ def service_environment(folder: Path) -> dict[str, str]:
         name.upper() for model in (ServiceSettings, UploadSettings) for name in model.model_fields
     }
     ours |= shared_variables()
-    foreign = ("AWS_", *OWN_PREFIXES)
+    foreign = ("AWS_", *own_prefixes())
     environment = {
         name: value
         for name, value in os.environ.items()

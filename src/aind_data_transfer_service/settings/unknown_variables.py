@@ -12,7 +12,7 @@ from aind_data_transfer_service.settings.base import (
     is_link,
 )
 from aind_data_transfer_service.settings.metadata import KINDS
-from aind_data_transfer_service.settings.plugin_settings import prefixes
+from aind_data_transfer_service.settings.plugin_settings import prefixes as plugin_prefixes
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 
@@ -22,7 +22,7 @@ OWN_PREFIXES = (
     *("S3_ACCOUNTS_", "SPREADSHEET_", "SOURCE_ROOTS_", "LOCAL_EXECUTOR_", "DATABASE_URL_"),
     "LAB_TIMEZONE_",
 )
-"""A variable that begins like this, or as those of a plug-in, is a setting, or a mistake."""
+"""A variable that begins like this is a setting of ours, or a mistake."""
 
 REMOVED: Mapping[str, str] = {
     "CALLBACK_URL": "set INTERNAL_URL",
@@ -86,6 +86,11 @@ class Findings:
     """Variables that may belong to another program."""
 
 
+def own_prefixes() -> tuple[str, ...]:
+    """Return how settings begin that are no other program's, those of plug-ins included."""
+    return (*OWN_PREFIXES, *plugin_prefixes())
+
+
 def known_variables() -> frozenset[str]:
     """Return the names of all settings of the service and of its jobs."""
     return _variables_of(ServiceSettings) | _variables_of(UploadSettings) | {SETTINGS_FILE}
@@ -104,7 +109,7 @@ def check_names(environment: Mapping[str, str]) -> Findings:
     environment : Mapping[str, str]
         All variables. An empty one counts as not set.
     """
-    known, own_prefixes = known_variables(), (*OWN_PREFIXES, *prefixes())
+    known, prefixes = known_variables(), own_prefixes()
     found = Findings()
     for variable, value in sorted(environment.items()):
         name = variable.upper()
@@ -112,7 +117,7 @@ def check_names(environment: Mapping[str, str]) -> Findings:
             continue
         if name in REMOVED:
             found.errors.append(f"{variable}: no longer a setting; remove it ({REMOVED[name]})")
-        elif name.startswith(own_prefixes):
+        elif name.startswith(prefixes):
             if not _is_of_another(name, value, known):
                 found.errors.append(f"{variable}: unknown setting; {suggestion(name, known)}")
         elif not name.startswith(_OTHERS) and (near := _similar(name, known)):
