@@ -102,6 +102,10 @@ _UNCLEAR = (
 _WAITED_FOR = (
     "it is not submitted again; look with scontrol show job, and keep the comment that jobs get"
 )
+_HIDDEN = (
+    "the cluster's answer was lost, and Slurm has jobs that it does not show yet, of which one may "
+    "be this one"
+)
 _NOT_CANCELLED = "it is not cancelled; look with scontrol show job, and use scancel if it is"
 _REFUSED_AGAIN = "the cluster lost the job before it began, and refused to take it again: {}"
 V = TypeVar("V")
@@ -279,7 +283,8 @@ class SlurmExecutor:
             self._backoff.delay(self._listing.rest_left)
         elif is_due or has_to_look:
             listed = await (self._look() if has_to_look else self._look_if_changed())
-            await self._forget_arrays(begun - listed.keys() - self._unclear.keys())
+            gone = begun - listed.keys() - self._unclear.keys()
+            await self._forget_arrays({one for one in gone if not self._is_hidden(one)})
         if unsent:
             await self._checks.prepare()
         halt = _Halt()
@@ -309,10 +314,10 @@ class SlurmExecutor:
         for ref in refs:
             self._expect_ref(ref)
         began = self._clock()
-        listed = await self._look_for_changes(ids, {parts(ref)[0] for ref in refs})
-        if not self._listing.is_complete:  # they are as they were, as far as is known
-            ids &= listed.keys() | self._unclear.keys()
-            refs = [ref for ref in refs if parts(ref)[1] in ids]
+        numbers = {parts(ref)[0] for ref in refs} | set(map(self._number, ids))
+        listed = await self._look_for_changes(ids, numbers)
+        ids -= self._uncertain(refs, listed)  # they are as they were, as far as is known
+        refs = [ref for ref in refs if parts(ref)[1] in ids]
         await self._end_duplicates(refs, listed)
         for job_id in ids:
             await self._mind_array(job_id, listed)
@@ -327,6 +332,25 @@ class SlurmExecutor:
         refused = self._refused_refs(refs, listed)
         found = await self._standing.of([ref for ref in refs if ref not in refused], listed)
         return wrong | refused | {ref: self._not_lost(status) for ref, status in found.items()}
+
+    def _uncertain(self, refs: Iterable[str], listed: Listed) -> set[str]:
+        """Return the ids of jobs that may be there, although they were not listed."""
+        ids = {parts(ref)[1]: parts(ref)[0] for ref in refs}
+        there, is_complete = listed.keys() | self._unclear.keys(), self._listing.is_complete
+        return {
+            job_id
+            for job_id, number in ids.items()
+            if job_id not in there
+            and (not is_complete or self._listing.hides(number) or self._is_hidden(job_id))
+        }
+
+    def _is_hidden(self, job_id: str) -> bool:
+        """Return whether Slurm has a job with the number of one of ours, but did not show it."""
+        return self._listing.hides(self._number(job_id))
+
+    def _number(self, job_id: str) -> int:
+        """Return Slurm's number of a job; zero if it is not known."""
+        return self._known.get(job_id, 0)
 
     def _refused_refs(self, refs: Sequence[str], listed: Listed) -> dict[str, RunStatus]:
         """Say which jobs the cluster lost, and refused when they were submitted again."""
@@ -425,7 +449,8 @@ class SlurmExecutor:
         if shards := [task for task in listed.get(array, []) if not task.has_ended]:
             await self._arrays.end(shards)
         due = max(self._lost.setdefault(job_id, now + self._settle), self._lost.get(array, 0.0))
-        if shards or now < due or {job_id, array} & self._under_way.keys():
+        is_hidden = self._listing.may_hide(due - self._settle)
+        if shards or now < due or is_hidden or {job_id, array} & self._under_way.keys():
             reason = "whether the cluster has the job shows in a moment"
             return Started(job_id, error=reason, again=True, in_doubt=True)
         if found := await self._find_signs(job_id):
@@ -770,6 +795,7 @@ class SlurmExecutor:
             given = {one: [_lost_job(number)] for one, number in taken.items()}
             wanted = set(gone) - taken.keys()
             arrays = {shards_id(one) for one in wanted} - listed.keys() - self._unclear.keys()
+            arrays = {one for one in arrays if not self._is_hidden(one)}
             lost = await self._fresh.unstarted(wanted | (arrays & self._known.keys()))
             specs = [self._fresh.spec(one) for one in gone if one in wanted & lost]
             found = await self._send_again(specs, lost)
@@ -907,6 +933,8 @@ class SlurmExecutor:
         job_id, reason = spec.job_id, ""
         if self._clock() < self._lost[job_id]:
             reason = "the cluster's answer was lost; whether it has the job shows in a moment"
+        elif self._listing.may_hide(self._lost[job_id] - self._settle):
+            reason = _HIDDEN
         elif job := self._identity.possible(job_id):
             reason = _UNCLEAR.format(number=job.job_id, name=redact(job.name), action=_WAITED_FOR)
         else:
@@ -936,9 +964,11 @@ class SlurmExecutor:
             self._guard()
             answer = await self._client.submit(submission)
         except Unconfirmed as error:
+            self._listing.doubt()
             return await self._look_for_unconfirmed(spec, halt, error)
         except (SlurmError, LeaseLostError) as error:
             return self._unsent(spec, halt, error)
+        self._listing.drop(answer.slurm_id)
         self._lost.pop(job_id, None)
         self._backoff.note_success(job_id)
         self._fresh.add(spec, answer.slurm_id)
@@ -965,6 +995,7 @@ class SlurmExecutor:
             return Started(job_id, error=reason, answer=error.answer)
         halt.reason = reason
         if isinstance(error, AnswerLost):
+            self._listing.doubt()
             self._lost[job_id] = self._clock() + self._settle
             self._fresh.add(spec)
             return Started(job_id, error=reason, again=True, in_doubt=True)

@@ -9,6 +9,7 @@ If Slurm can list the states of jobs alone, a long queue is never listed: see `j
 
 import asyncio
 import heapq
+import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Container, Mapping
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,10 @@ from aind_data_transfer_service.executors.slurm.job_array import (
     shards_id,
 )
 from aind_data_transfer_service.slurmrest.client import SlurmClient
+from aind_data_transfer_service.slurmrest.errors import NotSlurm, Refused, SlurmError
 from aind_data_transfer_service.slurmrest.models import JobList, JobStates, SlurmJob
+
+logger = logging.getLogger(__name__)
 
 FEW = 16
 """Up to so many jobs are asked for one by one, rather than with those of all users."""
@@ -38,6 +42,8 @@ LONGEST_REST = 120.0
 _SECONDS_PER_JOB = 0.0005
 """CPU time of slurmrestd for each job in a list: 0.2 ms with Slurm 22.05, 0.5 ms with 26.05. An
 answer that takes longer was waited for, because the machine is busy, say."""
+_WITHOUT_STATES_SECONDS = 600.0
+"""For how long jobs are listed where a list of their states was refused."""
 _REMEMBERED = 1000
 """Of so many jobs that are not followed any more it is remembered when they were asked for."""
 _SKEW = timedelta(seconds=120)
@@ -77,6 +83,7 @@ class Listing:
         self._as_of: datetime | None = None
         self._trusted_until = 0.0
         self._read_at: float | None = None
+        self._no_states_until = float("-inf")
         self._rests_until = 0.0
 
     @property
@@ -103,6 +110,22 @@ class Listing:
     def is_long(self) -> bool:
         """Whether the queue is so long that only the states of its jobs are listed."""
         return self._is_long
+
+    def hides(self, number: int) -> bool:
+        """Return whether Slurm has a job of a number, but did not show it."""
+        return self._is_long and self._cache.hides(number)
+
+    def may_hide(self, sent_at: float) -> bool:
+        """Return whether a job that was sent at a time may be there, although it was not listed."""
+        return not self.is_complete or (self._is_long and self._cache.may_hide(sent_at))
+
+    def drop(self, number: int) -> None:
+        """Forget what is known of a number: Slurm has just given it to a job of ours."""
+        self._cache.drop(number)
+
+    def doubt(self) -> None:
+        """Note that Slurm may have been away, and may have lost new jobs."""
+        self._cache.doubt()
 
     def forget(self) -> None:
         """Begin again, as after a start."""
@@ -153,12 +176,26 @@ class Listing:
 
     async def _states_if_long(self) -> JobStates | None:
         """Return the states of all jobs if the queue is long and Slurm lists them, else None."""
-        states = await self._client.states()
+        states = None
+        if self._clock() >= self._no_states_until:
+            states = await self._states()
         longest = self._long_queue // 2 if self._is_long else self._long_queue
         was_long, self._is_long = self._is_long, states is not None and len(states) > longest
         if was_long and not self._is_long:
             self.forget()
         return states if self._is_long else None
+
+    async def _states(self) -> JobStates | None:
+        """Return the states of all jobs; None, for some minutes, if Slurm fails to list them."""
+        try:
+            return await self._client.states()
+        except (Refused, NotSlurm) as error:
+            self._no_states_until = self._clock() + _WITHOUT_STATES_SECONDS
+            logger.warning("slurm: the states of jobs are not listed, so jobs are: %s", error)
+            return None
+        except SlurmError:
+            self.doubt()
+            raise
 
     async def _read(self, states: JobStates, reading: Awaitable[int]) -> None:
         """Wait until jobs of a long queue were read, and begin the rest after that."""

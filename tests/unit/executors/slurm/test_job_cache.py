@@ -91,7 +91,7 @@ class FollowingTest(LongQueueTest):
         await self.executor.others(ask=True)
         self.assertEqual(1, self.client.looks)
 
-    async def test_every_change_of_state_is_seen_at_the_next_look_without_a_list(self):
+    async def test_up_to_500_changes_of_state_are_seen_at_the_next_look_without_a_list(self):
         refs = await self.begin_many()
         for ref in (refs[0], refs[9], refs[19]):
             self.become(ref, state="RUNNING")
@@ -166,7 +166,7 @@ class OthersTest(LongQueueTest):
             await self.look(refs)
         self.assertEqual([], [number for number in self.read if number >= 1000])
 
-    async def test_a_job_that_is_not_shown_is_asked_for_once(self):
+    async def test_a_job_that_is_not_shown_is_asked_for_as_seldom_as_one_that_is_unchanged(self):
         refs = await self.begin_many()
         states = self.client.states
 
@@ -176,7 +176,8 @@ class OthersTest(LongQueueTest):
         self.client.states = more
         for _ in range(3):
             await self.look(refs)
-        self.assertEqual(1, self.read.count(5000))
+        self.assertEqual(3, self.read.count(5000))
+        self.assertLessEqual(max(map(self.read.count, self.read)), 3)
 
     async def test_jobs_in_our_name_that_others_started_are_shown(self):
         refs = await self.begin_many()
@@ -275,7 +276,10 @@ class LostAnswerTest(LongQueueTest):
     """Jobs of which it is not known whether Slurm took them."""
 
     async def test_a_lost_answer_is_looked_for_among_the_new_jobs(self):
-        await self.begin_many()
+        refs = await self.begin_many()
+        self.now += 300
+        await self.look(refs)
+        self.read.clear()
         self.client.faults = [LOST]
         [started] = await self.executor.start([a_job("late")])
         self.assertEqual("121:late", started.ref)
