@@ -88,7 +88,7 @@ class Following:
         again = self.make()
         self.addAsyncCleanup(again.close)
         await again.open([spec.job_id])
-        [found] = await again.find([spec.job_id])
+        [found] = await again.find([spec])
         self.assertEqual(started.ref, found.ref)
         await again.cancel(found.ref)
 

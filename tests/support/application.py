@@ -58,9 +58,10 @@ class HandExecutor:
             self.states.setdefault(spec.job_id, RunStatus(spec.job_id, RunState.PENDING))
         return [Started(spec.job_id, ref=spec.job_id) for spec in specs]
 
-    async def find(self, job_ids: Sequence[str]) -> list[Started]:
+    async def find(self, specs: Sequence[JobSpec]) -> list[Started]:
         """Find what was taken."""
-        return [Started(one, ref=one if one in self.specs else None) for one in job_ids]
+        ids = [spec.job_id for spec in specs]
+        return [Started(one, ref=one if one in self.specs else None) for one in ids]
 
     async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
         """Tell what the test wrote down, or raise `fault`."""

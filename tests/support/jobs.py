@@ -101,16 +101,16 @@ class ToldExecutor:
         self._answer()
         return [self._start(spec) for spec in specs]
 
-    async def find(self, job_ids: Sequence[str]) -> list[Started]:
+    async def find(self, specs: Sequence[JobSpec]) -> list[Started]:
         """Find what was taken, unless the test says that this does not show yet."""
         self._answer()
         return [
             Started(
-                job_id,
-                ref=f"ref-{job_id}" if job_id in self.specs else None,
-                in_doubt=job_id in self.doubtful,
+                spec.job_id,
+                ref=f"ref-{spec.job_id}" if spec.job_id in self.specs else None,
+                in_doubt=spec.job_id in self.doubtful,
             )
-            for job_id in job_ids
+            for spec in specs
         ]
 
     async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:

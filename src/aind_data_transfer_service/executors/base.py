@@ -320,8 +320,8 @@ class Executor(Protocol):
         """Take jobs over, each at most once, however often this is called with the same id."""
         ...
 
-    async def find(self, job_ids: Sequence[str]) -> list[Started]:
-        """Look for jobs by our own ids, without starting them.
+    async def find(self, specs: Sequence[JobSpec]) -> list[Started]:
+        """Look for jobs, without starting them.
 
         One that the executor has comes with its `ref`, one of which that is not known yet is
         `in_doubt`. Of any other the executor makes sure that it does not run.

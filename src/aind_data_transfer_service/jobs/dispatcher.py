@@ -204,7 +204,7 @@ class Handover:
         is_any_sent = False
         if not doubtful:
             return is_any_sent
-        for found in await self._executor.find(list(doubtful)):
+        for found in await self._executor.find([self._spec(job) for job in doubtful.values()]):
             if found.ref is not None:
                 is_any_sent = True
                 applied = await self._store.in_thread(self._store.apply, [self._change(found)])

@@ -138,9 +138,9 @@ class LocalExecutor:
         self._wake.set()
         return started
 
-    async def find(self, job_ids: Sequence[str]) -> list[Started]:
+    async def find(self, specs: Sequence[JobSpec]) -> list[Started]:
         """Look for jobs in the queue and among the running and ended ones."""
-        return await self._in_turn(self._spool.find, job_ids)
+        return await self._in_turn(self._spool.find, [spec.job_id for spec in specs])
 
     async def statuses(self, refs: Sequence[str]) -> dict[str, RunStatus]:
         """Tell how the named jobs stand."""

@@ -428,15 +428,19 @@ class SlurmExecutor:
         """Return which of the site's defaults of jobs the cluster does not take."""
         return self._checks.default_problems()
 
-    async def find(self, job_ids: Sequence[str]) -> list[Started]:
+    async def find(self, specs: Sequence[JobSpec]) -> list[Started]:
         """Look for jobs by their marks; one that is not there may turn up for some seconds."""
-        for job_id in job_ids:
-            self._identity.expect(job_id)
+        for spec in specs:
+            if spec.job_id not in self._known:
+                self._lost.setdefault(spec.job_id, self._clock() + self._settle)
+            self._expect(spec)
+        await self._expect_others(specs)
         listed = await self._look()
-        return [await self._find(job_id, listed) for job_id in job_ids]
+        return [await self._find(spec, listed) for spec in specs]
 
-    async def _find(self, job_id: str, listed: Listed) -> Started:
+    async def _find(self, spec: JobSpec, listed: Listed) -> Started:
         """Look for one job; shards without a last job are cancelled."""
+        job_id = spec.job_id
         number = self._known.get(job_id)
         try:
             if number is None:
@@ -453,29 +457,28 @@ class SlurmExecutor:
         if shards or now < due or is_hidden or {job_id, array} & self._under_way.keys():
             reason = "whether the cluster has the job shows in a moment"
             return Started(job_id, error=reason, again=True, in_doubt=True)
-        if found := await self._find_signs(job_id):
+        if found := await self._find_signs(spec):
             return found
         for one in (job_id, array):
             self._identity.note_unsent(one)
             _remember(self._withdrawn, one, None)
         return Started(job_id, error=CANCELLED_BEFORE)
 
-    async def _find_signs(self, job_id: str) -> Started | None:
+    async def _find_signs(self, spec: JobSpec) -> Started | None:
         """Say of a job that Slurm does not list if it ran, or may be there; None if it is not.
 
         Jobs that report themselves may use a folder of logs that the service never sees.
         """
+        job_id, reports = spec.job_id, self._brings_events
         if job := self._identity.possible(job_id):
             name = redact(job.name)
             reason = _UNCLEAR.format(number=job.job_id, name=name, action=_NOT_CANCELLED)
             return Started(job_id, error=reason, again=True, in_doubt=True)
         try:
-            if await self._files.read(partial(self._folder.has_begun, job_id)):
-                return self._started(job_id, 0)  # how it ended shows in its files
+            number = await self._fresh.number_if_begun(spec, reports, is_cancelled=True)
         except ExecutorError as error:
-            if not self._brings_events:
-                return Started(job_id, error=str(error), again=True, in_doubt=True)
-        return None
+            return Started(job_id, error=str(error), again=True, in_doubt=True)
+        return None if number is None else self._started(job_id, number)
 
     async def cancel(self, ref: str) -> None:
         """Cancel a job."""

@@ -191,7 +191,13 @@ class FreshJobs:
         )
         return (left.keys() - heard - begun) & self._jobs.keys()  # not if cancelled meanwhile
 
-    async def number_if_begun(self, spec: JobSpec, reports: bool, has_listened: bool) -> int | None:
+    async def number_if_begun(
+        self,
+        spec: JobSpec,
+        reports: bool,
+        has_listened: bool = False,
+        is_cancelled: bool = False,
+    ) -> int | None:
         """Return Slurm's number of a job whose answer was lost and which Slurm does not list.
 
         It is zero if the job began under a number that is not known, and None if no sign says that
@@ -206,6 +212,9 @@ class FreshJobs:
             that the service never sees.
         has_listened : bool
             Whether this process has received events ever since it sent the job.
+        is_cancelled : bool
+            Whether the job is not sent again in any case, so that without slurmdbd an empty folder
+            is enough to say that it never ran.
 
         Raises
         ------
@@ -226,7 +235,8 @@ class FreshJobs:
             return array_number(past[0])
         if obstacle and not reports:
             raise ExecutorError(_UNCERTAIN.format(obstacle))
-        is_sure = past is not None or (reports and has_listened) or self._was_sent_lately(spec)
+        is_told = past is not None or (reports and has_listened)
+        is_sure = is_told or is_cancelled or self._was_sent_lately(spec)
         if (obstacle or is_empty) and not is_sure:
             obstacle = obstacle or _EMPTY.format(self._folder.path)
             raise ExecutorError(_UNCERTAIN.format(obstacle) + _CANCEL)

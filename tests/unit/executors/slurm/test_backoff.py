@@ -198,7 +198,7 @@ class BusyArrayTest(_Delayed):
     async def test_a_job_whose_array_waits_on_the_cluster_can_be_cancelled(self):
         self.client.faults = [None, FULL]
         await self.start_once()
-        await self.executor.find(["j1"])
+        await self.executor.find([a_job("j1")])
         self.assertEqual([101], self.client.cancelled)
 
 

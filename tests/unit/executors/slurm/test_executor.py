@@ -272,7 +272,7 @@ class SubmissionTest(SlurmTest):
         await self.begin("j1")
         await self.executor.statuses(["101:j1"])
         await self.send_again_elsewhere()
-        await self.executor.find(["j1"])
+        await self.executor.find([a_job("j1")])
         await self.executor.cancel("102:j1")
         self.assertEqual([102], self.client.cancelled)
 

@@ -194,12 +194,46 @@ class DoubtTest(SlurmTest):
         [started] = await self.executor.start([self.job()])
         self.assertEqual("101:j1", started.ref)
 
-    async def find(self, **values) -> Started:
+    async def find(self, job=None, **values) -> Started:
         """Start the service again, and look for the job, which a user has cancelled."""
         self.executor = self.make(**({"settle": 0} | values))
         await self.executor.open(["j1"])
-        [found] = await self.executor.find(["j1"])
+        [found] = await self.executor.find([job or self.job()])
         return found
+
+    async def test_slurmdbd_knows_that_a_cancelled_job_ran(self):
+        row = SlurmJob(55, "COMPLETED", name="job j1", user="svc", submitted=datetime.now(UTC))
+        for marks in ({}, {"comment": "aind-data-transfer-service:j1"}):
+            for is_mounted in (False, True):
+                with self.subTest(marks=marks, is_mounted=is_mounted):
+                    self.client.past = [replace(row, job_id=54, user="eve"), replace(row, **marks)]
+                    if is_mounted:
+                        self.leave_files("other")
+                    self.assertEqual("55:j1", (await self.find()).ref)
+
+    async def test_events_tell_that_a_cancelled_job_ran(self):
+        async def has_reported() -> bool:
+            return True
+
+        for options in ({}, {"callbacks": self.callbacks}):
+            job = self.job(has_reported=has_reported)
+            self.assertEqual("0:j1", (await self.find(job, **options)).ref)
+
+    async def test_a_cancelled_job_is_in_doubt_while_a_sign_cannot_be_asked_for(self):
+        async def fail() -> bool:
+            raise OSError("the database is away")
+
+        self.leave_files("other")
+        with self.assertLogs("aind_data_transfer_service.executors", "WARNING"):
+            self.assertTrue((await self.find(self.job(has_reported=fail))).in_doubt)
+        self.client.past = Unreachable("slurmdbd is away")
+        self.assertTrue((await self.find()).in_doubt)
+
+    async def test_a_cancelled_job_that_no_sign_tells_of_was_never_sent(self):
+        for past in (None, []):
+            self.client.past = past
+            found = await self.find()
+            self.assertEqual((None, False), (found.ref, found.in_doubt))
 
     async def test_a_job_that_left_files_was_not_cancelled_before_it_was_sent(self):
         (self.folder / "j1.out").touch()
@@ -217,7 +251,7 @@ class DoubtTest(SlurmTest):
         self.folder.chmod(0o755)
         self.executor = self.make(settle=0)
         with as_an_ordinary_user():
-            found = await self.executor.find(["j1", "j2"])
+            found = await self.executor.find([a_job("j1"), a_job("j2")])
         self.assertEqual([True, False], [one.in_doubt for one in found])
 
 
@@ -317,11 +351,11 @@ class NamesakesTest(SlurmTest):
         earlier = datetime.now(UTC) - timedelta(seconds=60)
         self.client.rewrites = CHANGED | {"submitted": earlier}
         await self.submit("j2", LOST)
-        [found] = await self.executor.find(["j2"])
+        [found] = await self.executor.find([a_job("j2")])
         self.assertTrue(found.in_doubt)
         self.assertIn("it is not cancelled", found.error)
         self.client.listed.clear()
-        [found] = await self.executor.find(["j2"])
+        [found] = await self.executor.find([a_job("j2")])
         self.assertFalse(found.in_doubt)
 
     async def test_one_that_was_refused_is_not_taken_for_the_next_of_its_name(self):

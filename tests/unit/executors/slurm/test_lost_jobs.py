@@ -134,7 +134,7 @@ class BegunTest(LossTest):
                     await self.asyncSetUp()
                     ref = await self.begin_with_witness()
                     if not few:
-                        await self.executor.find(["j1"])
+                        await self.executor.find([a_job("j1")])
                     self.client.become(102, **values)
                     ref = (await self.status(ref)).ref
                     status = await self.assert_lost(ref, 102)
@@ -245,7 +245,7 @@ class BegunTest(LossTest):
                 self.client.faults = [None, Unreachable("away")]
                 await self.executor.start([a_job("j1")])
                 self.client.become(101, state=state)
-                await self.executor.find(["j1.shards"])
+                await self.executor.find([a_job("j1.shards")])
                 self.client.listed.clear()
                 await self.executor.start([a_job("j1")])
                 comments = [one.properties["comment"] for one in self.client.submissions]

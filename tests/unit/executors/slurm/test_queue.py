@@ -431,7 +431,7 @@ class CutTest(RestingTest):
         for is_listed in (True, False):
             with self.subTest(is_listed=is_listed):
                 await self.asyncSetUp()
-                await self.executor.find(["other"])  # a rest begins
+                await self.executor.find([a_job("other")])  # a rest begins
                 refs = await self.begin("j1")
                 self.now += 60 if is_listed else 0
                 await self.executor.statuses(refs)
@@ -510,7 +510,7 @@ class FindTest(SlurmTest):
     """Jobs that were cancelled while their request was on its way."""
 
     async def find(self, job_id: str):
-        [found] = await self.executor.find([job_id])
+        [found] = await self.executor.find([a_job(job_id)])
         return found
 
     async def test_one_that_slurm_took_comes_with_its_reference(self):
@@ -533,7 +533,7 @@ class FindTest(SlurmTest):
         comment = "aind-data-transfer-service:j1"
         self.client.listed[500] = SlurmJob(500, "RUNNING", comment=comment)
         with self.assertLogs("aind_data_transfer_service.executors", "WARNING"):
-            await self.executor.find(["other"])
+            await self.executor.find([a_job("other")])
         self.assertEqual([500], self.client.cancelled)
 
     async def test_shards_without_a_last_job_are_cancelled(self):
