@@ -289,9 +289,8 @@ class _Gathering:
         self.result.warnings += self._other_devices()
         name = self.result.documents["data_description"].content.get("name")
         if name != self._facts.asset:
-            self.result.warnings.append(
-                f"data_description.json speaks of {name}, not of {self._facts.asset}"
-            )
+            speaks = f"speaks of {name}, not of" if name else "has no name; it ought to be"
+            self.result.warnings.append(f"data_description.json {speaks} {self._facts.asset}")
 
     def _other_devices(self) -> list[str]:
         """Name the rig and the instrument that are not those of the session or acquisition."""
@@ -301,10 +300,16 @@ class _Gathering:
             if document is None or wanted is None:
                 continue
             named = document.content.get(name)
-            if named != wanted:
+            start = f"{document.file_name} from {document.source} has"
+            if named is None or named == "":
                 warnings.append(
-                    f"{document.file_name} from {document.source} has the {name} {quoted(named)}, "
-                    f"{named_in}.json has {quoted(wanted)}: correct the one that is wrong"
+                    f"{start} no {name}, {named_in}.json has {quoted(wanted)}: add the {name} to "
+                    f"{document.file_name} there"
+                )
+            elif named != wanted:
+                warnings.append(
+                    f"{start} the {name} {quoted(named)}, {named_in}.json has {quoted(wanted)}: "
+                    "correct the one that is wrong"
                 )
         return warnings
 
@@ -318,8 +323,9 @@ class _Gathering:
             named = document.content.get("subject_id")
             missing = named is None and kind == "subject"
             if missing or (named is not None and str(named) != self._facts.subject_id):
+                names = "no subject (subject_id)" if missing else f"the subject {named}"
                 problems.append(
-                    f"{document.source} names the subject {named}, the job {self._facts.subject_id}"
+                    f"{document.source} names {names}, the job {self._facts.subject_id}"
                 )
         return problems
 

@@ -129,7 +129,7 @@ class TestSubject(GatherTestCase):
         with self.assertRaises(MetadataError) as caught:
             self.gather(service=False)
         text = str(caught.exception)
-        self.assertIn("subject.json names the subject None", text)
+        self.assertIn("subject.json names no subject (subject_id)", text)
         self.assertIn("session.json names the subject 1", text)
         self.assertNotIn("data_description.json", text)
 

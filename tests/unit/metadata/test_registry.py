@@ -246,12 +246,21 @@ class OtherDevices(ChooseTest):
         self.write("acquisition.json", {"subject_id": ID, "instrument_id": "scope"})
         self.write("instrument.json", {"instrument_id": "scope"})
         variables = {"METADATA_POLICY_SUBJECT": "ignore"}
-        for named, told in (("rig 2", 1), (None, 1), ("rig 1", 0)):
-            rig = Found({"rig_id": named}, True, "SLIMS")
+        for content, told in (({"rig_id": "rig 2"}, 1), ({"rig_id": "rig 1"}, 0)):
+            rig = Found(content, True, "SLIMS")
             warnings = self.gather(variables=variables, slims=Known(rig=rig)).warnings
             words = [text for text in warnings if "rig.json from SLIMS has the rig_id" in text]
             self.assertEqual(told, len(words), warnings)
             self.assertFalse([text for text in warnings if "instrument_id" in text])
+        for content in ({}, {"rig_id": None}, {"rig_id": ""}):
+            slims = Known(rig=Found(content, True, "SLIMS"))
+            text = " ".join(self.gather(variables=variables, slims=slims).warnings)
+            self.assertIn(
+                'rig.json from SLIMS has no rig_id, session.json has "rig 1": add the rig_id to '
+                "rig.json there",
+                text,
+            )
+            self.assertNotIn('the rig_id "None"', text)
         self.write("rig.json", {"rig_id": "rig 3"})
         text = " ".join(self.gather(variables=variables).warnings)
         self.assertIn('has the rig_id "rig 3", session.json has "rig 1": correct the one', text)
