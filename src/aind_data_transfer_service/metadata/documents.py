@@ -171,7 +171,6 @@ def _description(
     """Write `data_description.json` as the first generations do."""
     generation = facts.generation
     content: dict[str, Any] = {
-        "license": "CC-BY-4.0",
         "platform": platform(generation, facts.platform),
         "subject_id": facts.subject_id,
         "creation_time": facts.acquired.isoformat(),

@@ -179,6 +179,21 @@ def empty(name: str) -> dict:
     return {"name": name, "abbreviation": None, "registry": None, "registry_identifier": None}
 
 
+class Licence(unittest.TestCase):
+    """No source states a licence, and none of the schemas needs one."""
+
+    def test_no_description_has_a_licence_and_all_are_valid(self) -> None:
+        person = {"name": "Bo Bee"}
+        grant = {"funder": "NINDS", "grant_number": "R01", "investigators": [person]}
+        for generation in Generation:
+            facts = replace(FACTS, generation=generation)
+            with self.subTest(generation):
+                document = data_description(facts, [grant], "NYU")
+                self.assertEqual((Status.VALID, []), (document.status, document.problems))
+                self.assertNotIn("license", document.content)
+                self.assertNotIn("CC-BY", json.dumps(document.content))
+
+
 class SecondGeneration(unittest.TestCase):
     """Documents of generation 2."""
 
