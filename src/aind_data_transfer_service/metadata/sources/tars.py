@@ -14,12 +14,14 @@ from functools import partial
 from typing import Any
 
 from aind_data_transfer_service.concurrency.gather import ask_together
+from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.metadata import procedure_builders, terms
 from aind_data_transfer_service.metadata.base import Found, SourceBase
 from aind_data_transfer_service.metadata.entra_auth import Application, EntraAuth
 from aind_data_transfer_service.metadata.http import Patience, Web, client
 from aind_data_transfer_service.metadata.plausible_dates import is_plausible
+from aind_data_transfer_service.plain_text import listed
 from aind_data_transfer_service.settings.metadata_sources import TarsSettings
 from aind_data_transfer_service.settings.schema_generation import Generation
 
@@ -224,6 +226,8 @@ def _read_lot(lot: str, told: Mapping[str, Any]) -> Material:
     kind, protocol = _preparation(type_name)
     aliases = _aliases(_inner(preparation, "virus"))
     titer, notes = _titer(told)
+    prepared, doubts = _day(told.get("datePrepped"))
+    notes += doubts
     if type_name and not (kind or protocol):
         notes.append(f'TARS\'s type of preparation is "{type_name}"')
     return Material(
@@ -231,7 +235,7 @@ def _read_lot(lot: str, told: Mapping[str, Any]) -> Material:
         virus=_matching(_VIRUS, aliases),
         plasmid=_matching(_PLASMID, aliases),
         name=_genome(aliases),
-        prepared=_day(told.get("datePrepped")),
+        prepared=prepared,
         preparation=kind,
         protocol=protocol,
         titer=titer,
@@ -289,13 +293,23 @@ def _aliases(thing: Mapping[str, Any]) -> list[str]:
     return [one["name"] for one in aliases if isinstance(one.get("name"), str) and one["name"]]
 
 
-def _day(words: Any) -> str | None:
-    """Read the day of `2023-02-04T00:00:00Z`, which TARS keeps as a day of no zone."""
+def _day(words: Any) -> tuple[str | None, list[str]]:
+    """Read the day of `2023-02-04T00:00:00Z`, which TARS keeps as a day of no zone.
+
+    Returns
+    -------
+    tuple
+        The day, and a note if there is a value that cannot be meant.
+    """
+    if words in (None, ""):
+        return None, []
     try:
         day = date.fromisoformat(str(words)[:10])
     except ValueError:
-        return None
-    return day.isoformat() if is_plausible(day) else None
+        return None, [f"TARS's date of preparation is {quoted(words)}, which is not a date"]
+    if not is_plausible(day):
+        return None, [f"TARS's date of preparation is {quoted(words)}, which is not plausible"]
+    return day.isoformat(), []
 
 
 def _titer(lot: Mapping[str, Any]) -> tuple[int | None, list[str]]:
@@ -304,18 +318,41 @@ def _titer(lot: Mapping[str, Any]) -> tuple[int | None, list[str]]:
     Returns
     -------
     tuple
-        The titer, and a note if measurements differ and none is preferred.
+        The titer, and a note of each value that is stated and not taken for lack of a decision.
     """
     told = lot.get("titers")
-    titers = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
-    preferred = [one for one in titers if one.get("isPreferred") is True] or titers
-    results: list[Any] = [one.get("result") for one in preferred]
-    numbers = [round(one) for one in results if type(one) in (int, float) and 0 < one < 1e30]
-    different = list(dict.fromkeys(numbers))
-    if len(different) > 1:
-        shown = ", ".join(f"{one:.3g}" for one in different)
-        return None, [f"TARS has the titers {shown}, and none or several are preferred"]
-    return (different[0] if different else None), []
+    entries = told if isinstance(told, list) else [told]
+    odd = [{"result": str(one)} for one in entries if not isinstance(one, dict | None)]
+    titers = [*(one for one in entries if isinstance(one, dict)), *odd]
+    preferred = [one for one in titers if one.get("isPreferred") is True]
+    numbers, unusable = _results(preferred or titers)
+    notes = []
+    if unusable:
+        shown = listed([quoted(one) for one in unusable], separator=", ")
+        notes.append(f"TARS has titers that are no numbers above 0: {shown}")
+    if len(numbers) > 1:
+        words = f"TARS has the titers {listed([str(one) for one in numbers], separator=', ')}"
+        return None, [*notes, f"{words}, and none or several are preferred"]
+    if numbers:
+        return numbers[0], notes
+    others, _ = _results(titers)
+    if others:
+        words = "TARS's preferred titer has no result that can be used; titers not preferred"
+        notes.append(f"{words}: {listed([str(one) for one in others], separator=', ')}")
+    return None, notes
+
+
+def _results(titers: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[Any]]:
+    """Return the different results of measurements, and what is stated and is no titer."""
+    results = [one.get("result") for one in titers]
+    stated = [one for one in results if one not in (None, "")]
+    numbers = [round(one) for one in stated if _is_titer(one)]
+    return list(dict.fromkeys(numbers)), [one for one in stated if not _is_titer(one)]
+
+
+def _is_titer(value: Any) -> bool:
+    """Return whether a value is a number of genome copies."""
+    return type(value) in (int, float) and 0.5 < value < 1e30
 
 
 def _inner(thing: Mapping[str, Any], name: str) -> Mapping[str, Any]:

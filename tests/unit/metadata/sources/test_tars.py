@@ -2,6 +2,7 @@
 
 import json
 import unittest
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -132,9 +133,22 @@ class Lots(Case):
     def test_a_titer_that_nobody_prefers_is_taken_if_all_agree(self) -> None:
         for titers, expected, words in (
             ([(None, 3e13), (None, 3e13)], 30000000000000, ""),
-            ([(False, 3e13), (None, 4e13)], None, "TARS has the titers 3e+13, 4e+13"),
-            ([(True, 3e13), (True, 4e13)], None, "TARS has the titers 3e+13, 4e+13"),
+            (
+                [(False, 3e13), (None, 4e13)],
+                None,
+                "TARS has the titers 30000000000000, 40000000000000",
+            ),
+            (
+                [(True, 3e13), (True, 4e13)],
+                None,
+                "TARS has the titers 30000000000000, 40000000000000",
+            ),
             ([(True, 3e13), (False, 4e13)], 30000000000000, ""),
+            ([(None, 1.20001e12), (None, 1.20002e12)], None, "1200010000000, 1200020000000"),
+            ([(True, None), (False, 3e12)], None, "not preferred: 3000000000000"),
+            ([(True, "6e12"), (False, 3e12)], None, 'no numbers above 0: "6e12"'),
+            ([(None, 0), (None, 3e12)], 3000000000000, 'no numbers above 0: "0"'),
+            ([(True, None)], None, ""),
             ([], None, ""),
         ):
             told = [{"isPreferred": preferred, "result": one} for preferred, one in titers]
@@ -143,11 +157,27 @@ class Lots(Case):
                 found = self.source().material("VT3214g")
                 self.assertEqual(expected, found.titer)
                 self.assertIn(words, " ".join(found.notes))
+                self.assertEqual(bool(words), bool(found.notes))
 
     def test_an_empty_date_is_no_date(self) -> None:
-        for words in ("0001-01-01T00:00:00Z", "1900-01-01T00:00:00", None):
+        tomorrow = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+        for words, what in (
+            ("0001-01-01T00:00:00Z", "not plausible"),
+            ("1900-01-01T00:00:00", "not plausible"),
+            (tomorrow, "not plausible"),
+            ("spring 2023", "not a date"),
+        ):
             self.server.lots = [lot(datePrepped=words)]
-            self.assertIsNone(self.source().material("VT3214g").prepared)
+            found = self.source().material("VT3214g")
+            self.assertIsNone(found.prepared)
+            [note] = found.notes
+            self.assertEqual(
+                f'lot VT3214g: TARS\'s date of preparation is "{words}", which is {what}', note
+            )
+        for words in (None, ""):
+            self.server.lots = [lot(datePrepped=words)]
+            found = self.source().material("VT3214g")
+            self.assertEqual((None, ()), (found.prepared, found.notes))
 
     def test_a_lot_that_says_little_is_of_use_too(self) -> None:
         for told, expected in (
@@ -158,7 +188,15 @@ class Lots(Case):
                     "titers": [{"result": "many"}, 3, {"result": True}],
                     "datePrepped": "2023",
                 },
-                Material("VT3214g", notes=('lot VT3214g: TARS\'s type of preparation is "Odd"',)),
+                Material(
+                    "VT3214g",
+                    notes=(
+                        "lot VT3214g: TARS has titers that are no numbers above 0: "
+                        '"many", "True", "3"',
+                        'lot VT3214g: TARS\'s date of preparation is "2023", which is not a date',
+                        'lot VT3214g: TARS\'s type of preparation is "Odd"',
+                    ),
+                ),
             ),
         ):
             with self.subTest(expected):

@@ -47,8 +47,19 @@ _SOURCE_UNKNOWN = {
     "registry": None,
     "registry_identifier": None,
 }
-_NO_GENOTYPE = frozenset({"-", "?", "n/a", "na", "none", "unknown", "pending", "tbd"})
-"""What people write in the place of a genotype that is not known."""
+_PLACEHOLDER = re.compile(r"[-?.*_\s\u2010-\u2015]*|[?/\s]*|n\W?a\W?|null", re.IGNORECASE)
+_WORD = re.compile(r"[^\W_]+")
+_WORDS_OF_NO_GENOTYPE = frozenset("""
+    applicable assigned at available await awaiting awaits be been being but completed confirmation
+    confirmed currently data defined determination determined done entered failed for from
+    genotype genotyped genotypes genotyping given has have in incomplete inconclusive info
+    information is it known lab missing na nd needed needs never no none not now nothing of
+    on outstanding pcr pending performed progress provided re recorded requested required requires
+    result results retest retesting retype sample specified stated still submitted tba tbc tbd
+    test tested testing the this time to typed typing unavailable un unclear unconfirmed undefined
+    undetermined ungenotyped unk unkn unknown unspecified untested untyped wait waiting was yet
+    """.split())
+"""What people write in the place of a genotype that is not known has these words alone."""
 _NEGATIVE = re.compile(r"-\s*\d+(\.\d+)?")
 _PARENTS = (("maternal", "dam"), ("paternal", "sire"))
 _MAY_DIFFER = frozenset({"background_strain", "housing", "notes"})
@@ -243,10 +254,18 @@ def _genotype(class_values: Any) -> tuple[str | None, str]:
     for element in root.iter():
         if element.tag.rpartition("}")[2].lower() == "full_genotype":
             genotype = as_text("".join(element.itertext()))
-            if genotype and genotype.lower() in _NO_GENOTYPE:
+            if genotype and _is_placeholder(genotype):
                 return None, f"Full_Genotype in CLASS_VALUES is {quoted(genotype)}"
             return genotype, "Full_Genotype in CLASS_VALUES is empty"
     return None, "CLASS_VALUES has no Full_Genotype"
+
+
+def _is_placeholder(genotype: str) -> bool:
+    """Return whether text only says that a genotype is not known: `TBD?`, `not yet genotyped`."""
+    if _PLACEHOLDER.fullmatch(genotype):
+        return True
+    words = [word for word in _WORD.findall(genotype.lower()) if not word.isdecimal()]
+    return bool(words) and all(word in _WORDS_OF_NO_GENOTYPE for word in words)
 
 
 def as_text(value: Any) -> str | None:

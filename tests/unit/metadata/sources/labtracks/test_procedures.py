@@ -167,7 +167,7 @@ class Tasks(unittest.TestCase):
         )
 
     def test_a_date_that_stands_for_none_is_no_date(self) -> None:
-        for empty in (datetime(1900, 1, 1), datetime(1753, 1, 1)):
+        for empty in (datetime(1900, 1, 1), datetime(1753, 1, 1), datetime(2098, 1, 1)):
             [surgery] = read_tasks("7", [task(date_start=empty)], "here").document[
                 "subject_procedures"
             ]

@@ -2,7 +2,7 @@
 
 import json
 import unittest
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -86,6 +86,8 @@ class Fields(unittest.TestCase):
             datetime(1753, 1, 1),
             date(1, 1, 1),
             date(1899, 12, 30),
+            datetime(2098, 1, 1),
+            datetime.now() + timedelta(days=3),
         ):
             reading = read(birth_date=empty)
             self.assertNotIn("date_of_birth", reading.document)
@@ -114,11 +116,21 @@ class Fields(unittest.TestCase):
             self.assertIn(words, reading.notes[0])
 
     def test_words_for_no_genotype_are_none(self) -> None:
-        for words in ("N/A", "unknown", " TBD ", "-"):
+        for words in (
+            *("N/A", "n.a.", "unknown", " TBD ", "-", "--", "?", "???", "?/?", "null", "TBD?"),
+            *("not genotyped", "Not yet genotyped", "not typed", "not known", "(pending)"),
+            *("pending genotyping results", "Pending 3/5/2024", "to be determined", "no genotype"),
+            *("genotype unknown", "Genotyping failed; retest", "UNK", "un-typed", "not_tested"),
+            *("awaiting results from the lab", "has not been genotyped yet"),
+        ):
             reading = read(class_values=xml(words), maternal_class_values=xml(words))
             self.assertIsNone(reading.document["genotype"])
             self.assertIsNone(reading.document["breeding_info"]["maternal_genotype"])
             self.assertIn(f'Full_Genotype in CLASS_VALUES is "{words.strip()}"', reading.notes[0])
+
+    def test_genotypes_with_odd_words_are_genotypes(self) -> None:
+        for words in ("-/-", "+/+", "wt/wt", "a/a", "null/null", "Ai14/wt?", "Ai14 pending", "A/a"):
+            self.assertEqual(words, read(class_values=xml(words)).document["genotype"])
 
     def test_background_strains(self) -> None:
         for strain in BackgroundStrain:

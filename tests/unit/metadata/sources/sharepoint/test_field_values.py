@@ -1,7 +1,7 @@
 """What people write into cells, and what is read of it."""
 
 import unittest
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -266,6 +266,14 @@ class Items(unittest.TestCase):
             item = Item({"D": words})
             self.assertIsNone(item.day(ZoneInfo("UTC"), "D"))
             self.assertEqual([f'D: "{words}" is not plausible as a date'], item.problems)
+
+    def test_a_date_to_come_is_no_date_and_today_is_one(self) -> None:
+        zone = ZoneInfo("UTC")
+        today = datetime.now(zone).date()
+        soon = Item({"D": (today + timedelta(days=2)).isoformat()})
+        self.assertIsNone(soon.day(zone, "D"))
+        self.assertIn("is not plausible as a date", soon.problems[0])
+        self.assertEqual(today, Item({"D": today.isoformat()}).day(zone, "D"))
 
     def test_a_day_is_that_of_the_place(self) -> None:
         for words, zone, expected in (
