@@ -14,7 +14,11 @@ from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.plain_text import trim
 from aind_data_transfer_service.spreadsheets.rows import Cell
 from aind_data_transfer_service.spreadsheets.schema import Kind
-from aind_data_transfer_service.spreadsheets.xlsx_reader import ERROR_CELL, Unusable
+from aind_data_transfer_service.spreadsheets.xlsx_reader import (
+    ERROR_CELL,
+    FormattedNumber,
+    Unusable,
+)
 
 _LONGEST_CLOCK = timedelta(days=10_000)
 _NO_VALUE = frozenset({"nan", "none", "null", "n/a", "undefined", "-", "--", "\u2013", "\u2014"})
@@ -53,6 +57,8 @@ def meant(cell: Cell, kind: Kind, date1904: bool = False) -> Any:
         return cell
     if kind == "time":
         return _moment(cell, date1904)
+    if isinstance(cell, FormattedNumber):
+        return _as_shown(cell)
     if isinstance(cell, (bool, int, float)):
         return as_text(cell)
     shown = f"{cell:%Y-%m-%d}" if isinstance(cell, date) else str(cell)
@@ -100,6 +106,48 @@ def as_text(number: bool | int | float) -> str:
     if isinstance(number, float) and number.is_integer() and abs(number) < 1e15:
         return str(int(number))
     return f"{number:.15g}" if isinstance(number, float) else str(number)
+
+
+def fraction_problem(cell: Cell) -> str:
+    """Return why a cell does not name a subject if it is a number with a fraction; else nothing.
+
+    A program shows such a number rounded, and leaves out zeros at its end.
+
+    Parameters
+    ----------
+    cell : Cell
+        The cell's value.
+
+    Examples
+    --------
+    >>> fraction_problem(690165.4).split(";")[0], fraction_problem(690165.0)
+    ('the number in the cell has a fraction (690165.4)', '')
+    """
+    if not isinstance(cell, float) or cell.is_integer():
+        return ""
+    shown = cell.show() if isinstance(cell, FormattedNumber) else None
+    shows = "" if shown is None else f", and the cell shows {shown}"
+    return (
+        f"the number in the cell has a fraction ({as_text(float(cell))}){shows}; format the cell "
+        "as text and write the subject's id, such as 690165"
+    )
+
+
+def _as_shown(number: FormattedNumber) -> str:
+    """Return a number as its cell shows it, unless that is another number."""
+    stored, shown = as_text(float(number)), number.show()
+    if shown is None:
+        raise ValueError(
+            f"the number format of the cell shows something else than the number in it ({stored}), "
+            "such as 50% for 0.5 or 5.00E+10 for an id 5E10; format the cell as text and retype "
+            "the value"
+        )
+    if shown != stored and not number.is_integer():
+        raise ValueError(
+            f"the cell stores {stored} and shows {shown}; format the cell as text and write the "
+            "value that you mean"
+        )
+    return shown
 
 
 def _moment(cell: Cell, date1904: bool) -> datetime:

@@ -8,7 +8,11 @@ from pydantic import ValidationError
 from aind_data_transfer_service.configs import error_messages
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, path_warnings
 from aind_data_transfer_service.configs.vocabulary import quoted
-from aind_data_transfer_service.spreadsheets.cell_values import meant, text_problem
+from aind_data_transfer_service.spreadsheets.cell_values import (
+    fraction_problem,
+    meant,
+    text_problem,
+)
 from aind_data_transfer_service.spreadsheets.header import Header, Source
 from aind_data_transfer_service.spreadsheets.rows import Row, is_empty
 from aind_data_transfer_service.spreadsheets.schema import JOB_COLUMNS
@@ -97,6 +101,9 @@ class Draft:
                     f"{quoted(str(cell).upper())} is a check box or a truth value; format the cell "
                     "as text and write the subject's id, such as 690165",
                 )
+                continue
+            if source.field == "subject_id" and (problem := fraction_problem(cell)):
+                self.note(source.column, problem)
                 continue
             try:
                 into[source.field] = meant(cell, source.kind, self._date1904)

@@ -7,6 +7,7 @@ and columns are read, as they would be after saving as CSV.
 import io
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
+from typing import Self
 
 from aind_data_transfer_service.errors import SpreadsheetError
 from aind_data_transfer_service.spreadsheets import xlsx_sanitizer
@@ -22,10 +23,31 @@ ERROR_CELL = Unusable("the cell holds an error such as #REF! or #N/A; correct it
 UNSAVED_FORMULA = Unusable(
     "the formula has no stored value; open the file in Excel or LibreOffice and save it again"
 )
-OTHER_FORMAT = Unusable(
-    "the number format of the cell shows something else than the number in it, such as 50% "
-    "for 0.5 or 5.00E+10 for an id 5E10; format the cell as text and retype the value"
-)
+
+
+class FormattedNumber(float):
+    """A number whose number format may show something else than its digits.
+
+    Parameters
+    ----------
+    number : float
+        The number that is stored.
+    layout : Layout
+        How its format shows numbers.
+    """
+
+    __slots__ = ("_layout",)
+    _layout: Layout
+
+    def __new__(cls, number: float, layout: Layout) -> Self:
+        """Make it."""
+        self = super().__new__(cls, number)
+        self._layout = layout
+        return self
+
+    def show(self) -> str | None:
+        """Return what the cell shows; None if that is not certain."""
+        return self._layout.show(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +133,10 @@ def _rows(table: list[list[Cell]], part: xlsx_sanitizer.Part) -> tuple[Row, ...]
     )
     for (row, column), layout in part.layouts.items():
         if row < len(table) and column < len(table[row]):
-            table[row][column] = _as_shown(table[row][column], layout)
+            cell = table[row][column]
+            if isinstance(cell, float):
+                table[row][column] = FormattedNumber(cell, layout)
     return rows
-
-
-def _as_shown(cell: Cell, layout: Layout) -> Cell:
-    """Return a number as its number format shows it."""
-    if not isinstance(cell, float):
-        return cell
-    shown = layout.show(cell)
-    if shown is not None:
-        return shown
-    return OTHER_FORMAT if layout.has_literals else cell
 
 
 def _is_copied_down(cell: Cell, place: xlsx_sanitizer.Place, part: xlsx_sanitizer.Part) -> bool:

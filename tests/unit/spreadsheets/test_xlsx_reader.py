@@ -108,7 +108,7 @@ class CellsTest(unittest.TestCase):
                 if expected is None:
                     [error] = result.errors
                     self.assertRegex(error, "^row 2, subject_id: ")
-                    self.assertTrue("something else" in error or "is no subject id" in error)
+                    self.assertRegex(error, "something else|is no subject id|has a fraction")
                 else:
                     self.assertEqual([], result.errors)
                     self.assertEqual(expected, result.rows[0].config.subject_id)
