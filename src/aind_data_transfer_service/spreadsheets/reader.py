@@ -164,6 +164,12 @@ def _open(
     if ending == ".xlsx":
         sheets = xlsx_reader.read_sheets(data, MAX_UNPACKED_BYTES)
         sheet = _sheet_of_jobs(sheets.sheets)
+        if sheet.repeated_row:
+            raise SpreadsheetError(
+                f"the sheet {quoted(sheet.name)} is damaged: it has row {sheet.repeated_row} "
+                "twice, or a cell in it, and one of them would be lost; look whether all jobs are "
+                "there, and save it again as .xlsx"
+            )
         if hidden := [str(row.number) for row in sheet.rows[1:] if row.number in sheet.hidden_rows]:
             warnings.append(
                 f"hidden rows are read like the others: {listed(hidden, separator=', ')}; delete "

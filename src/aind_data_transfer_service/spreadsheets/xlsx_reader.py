@@ -60,6 +60,8 @@ class Sheet:
     """Its rows that are filled: neither blank nor check boxes and copied formulas alone."""
     hidden_rows: Set[int] = frozenset()
     """The numbers of the rows that are hidden, those that are not filled included."""
+    repeated_row: int = 0
+    """The first row of which only a part could be read, as it is there twice; 0 if none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ def _sheets(safe: xlsx_sanitizer.Workbook) -> Iterator[Sheet]:
         for number, sheet in enumerate(safe.sheets):
             table = workbook.get_sheet_by_index(number).to_python(skip_empty_area=False)
             rows = _rows(table, sheet.part)
-            yield Sheet(sheet.name, sheet.is_hidden, rows, sheet.part.hidden_rows)
+            part = sheet.part
+            yield Sheet(sheet.name, sheet.is_hidden, rows, part.hidden_rows, part.repeated_row)
 
 
 def _rows(table: list[list[Cell]], part: xlsx_sanitizer.Part) -> tuple[Row, ...]:

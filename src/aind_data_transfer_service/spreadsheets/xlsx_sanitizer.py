@@ -78,6 +78,8 @@ class Part:
     """Cells whose number format shows more than the number, as zeros before it."""
     hidden_rows: set[int] = field(default_factory=set)
     """Rows that are hidden, from 1."""
+    repeated_row: int = 0
+    """The first row that is there twice, or has a cell twice, from 1; 0 if none is."""
     shared: int = 0
     """How many cells refer to the table of shared texts."""
     edits: list[Edit] = field(default_factory=list)
@@ -248,7 +250,7 @@ class _Look:
     def _reach(self) -> None:
         """See that a cell has a value, and note what it is besides."""
         part, place = self.part, (self._row, self._column)
-        self._refuse_twice()
+        self._note_repeated()
         if self._row >= part.rows:
             part.rows = self._row + 1
         if self._column >= part.columns:
@@ -262,8 +264,8 @@ class _Look:
             part.layouts[place] = self._layouts[self._style]
             _limit_cells(len(part.layouts))
 
-    def _refuse_twice(self) -> None:
-        """Refuse a second value of one cell, of which the library would keep the last."""
+    def _note_repeated(self) -> None:
+        """Note a second value of one cell, of which the library keeps the last."""
         row = self._row
         if row != self._filled_row:
             self._filled_row = row
@@ -273,11 +275,8 @@ class _Look:
         else:
             is_repeated = self._column in self._columns
         self._columns.add(self._column)
-        if is_repeated:
-            raise SpreadsheetError(
-                f"the workbook is damaged: it has row {row + 1} twice, or a cell in it, and one of "
-                "them would be lost; look whether all jobs are there, and save it again as .xlsx"
-            )
+        if is_repeated and not self.part.repeated_row:
+            self.part.repeated_row = row + 1
 
     def _value(self) -> None:
         """See the value of a cell begin."""

@@ -450,7 +450,23 @@ class SheetsTest(unittest.TestCase):
         ):
             with self.subTest(rows_of_two):
                 [error] = read(sheet_xml(rows_of_two)).errors
-                self.assertIn("it has row 2 twice, or a cell in it", error)
+                self.assertIn('the sheet "Jobs" is damaged: it has row 2 twice, or a cell', error)
+
+    def test_rows_of_one_number_in_another_sheet_do_not_matter(self):
+        again = "<row r='1'><c r='A1'><v>1</v></c></row>"
+        for added in (again, "<row r='9'><c r='B9'><v>1</v></c></row>" + again, again * 3):
+            for state in ("visible", "hidden"):
+                with self.subTest(added, state=state):
+                    book = workbook(Jobs=[row()], Notes=[{"x": "y"}])
+                    book["Notes"].sheet_state = state
+                    data = with_parts(
+                        saved(book),
+                        sheet2=lambda part, new=added: part.replace(
+                            b"</sheetData>", new.encode() + b"</sheetData>"
+                        ),
+                    )
+                    result = read(data)
+                    self.assertEqual(([], 1), (result.errors, len(result.rows)))
 
     def test_more_than_one_sheet_with_jobs(self):
         [error] = read(saved(workbook(Monday=rows(1), Tuesday=rows(2)))).errors
