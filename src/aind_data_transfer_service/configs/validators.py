@@ -15,6 +15,7 @@ from typing import Any
 from aind_data_transfer_service import plain_text
 from aind_data_transfer_service.configs import windows_paths
 from aind_data_transfer_service.configs.bucket_aliases import BUCKET_WORDS
+from aind_data_transfer_service.configs.no_values import refuse_no_value
 from aind_data_transfer_service.configs.vocabulary import nearest, quoted
 
 MAX_TEXT = 256
@@ -27,12 +28,14 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _ODD_BLANKS = re.compile(r"[\u00a0\u1680\u2000-\u200a\u202f\u205f]")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://?")
-_SCIENTIFIC = re.compile(r"\d+([.,]\d+)?E[+-]?\d+", re.A | re.I)
+_SCIENTIFIC = re.compile(r"\d+(?:[.,]\d*E[+-]?|E\+)\d+", re.A | re.I)
+"""A number as spreadsheet programs show it; without a decimal sign and `+`, it may be an id."""
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_. -]*)+(?<! )")
 """What most paths look like; such a path has nothing to remove or to refuse."""
 _SUBJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 _WHOLE = re.compile(r"(\d{1,63})(?:\.0+)?", re.A)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+_TRUTH_VALUES = frozenset({"true", "false"})
 _YES = frozenset({"true", "yes", "y", "1", "t", "on"})
 _NO = frozenset({"false", "no", "n", "0", "f", "off"})
 _PATH_RIGHT = "write the path from the root of the shared drive, for example /shared_drive/690165"
@@ -51,6 +54,7 @@ def text(value: object) -> str:
             plain_text.refuse(stripped, quoted(stripped))
     if len(stripped) > MAX_TEXT:
         raise ValueError(f"{len(stripped)} characters long; write at most {MAX_TEXT}")
+    refuse_no_value(stripped)
     return stripped
 
 
@@ -139,13 +143,19 @@ def subject_id(value: object) -> str:
         raise ValueError("empty; write the subject's id, such as 690165")
     if found := _WHOLE.fullmatch(stripped):
         return found[1]
+    refuse_no_value(stripped)
+    if stripped.lower() in _TRUTH_VALUES:
+        raise ValueError(
+            f"{quoted(stripped)} is a check box or a truth value; write the subject's id, such as "
+            "690165, in a column that is formatted as text"
+        )
+    if _SCIENTIFIC.fullmatch(stripped):
+        raise ValueError(
+            f"{quoted(stripped)} is no subject id; write the id once more, in a column that is "
+            "formatted as text: the spreadsheet program took it for a number"
+        )
     if not _SUBJECT.fullmatch(stripped):
         plain_text.refuse(stripped, quoted(stripped))
-        if _SCIENTIFIC.fullmatch(stripped):
-            raise ValueError(
-                f"{quoted(stripped)} is no subject id; write the id once more, in a column that is "
-                "formatted as text: the spreadsheet program took it for a number"
-            )
         raise ValueError(
             f"{quoted(stripped)} is no subject id; write letters, digits, - and . only "
             "(it is a part of the asset's name), for example 690165"
@@ -162,6 +172,7 @@ def bucket(value: object) -> str | None:
     if is_left_out(value):
         return None
     name = plain_text.trim(value) if isinstance(value, str) else ""
+    refuse_no_value(name)
     if name.startswith("arn:"):
         raise ValueError(f"{quoted(value)} is an ARN; name the access point by its alias")
     if (word := name.lower()) in BUCKET_WORDS:
@@ -223,11 +234,19 @@ def log_level(value: object) -> str:
 def extra_configs(
     value: object, mappings: Mapping[str, str] | None = None
 ) -> dict[str, Any] | str | None:
-    """Take extra settings: a JSON object, its text, or the absolute path of a file with one."""
+    """Take extra settings: a JSON object, its text, or the absolute path of a file with one.
+
+    The text `null` means none, as it does in JSON.
+    """
     if is_left_out(value):
         return None
-    if isinstance(value, str) and (value := plain_text.trim(value))[0] in "{[":
-        return _json_object(value)
+    if isinstance(value, str):
+        value = plain_text.trim(value)
+        if value == "null":
+            return None
+        if value[0] in "{[":
+            return _json_object(value)
+        refuse_no_value(value)
     if isinstance(value, Mapping):
         try:
             return _json_object(json.dumps(dict(value), allow_nan=False))

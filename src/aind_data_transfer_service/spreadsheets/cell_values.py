@@ -5,28 +5,19 @@ a subject id comes as `690165.0`, an id such as `5-1` as a date. What a cell mea
 column.
 """
 
-import re
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from aind_data_transfer_service.configs import datetimes
 from aind_data_transfer_service.configs.vocabulary import quoted
-from aind_data_transfer_service.plain_text import trim
 from aind_data_transfer_service.spreadsheets.rows import Cell
 from aind_data_transfer_service.spreadsheets.schema import Kind
 from aind_data_transfer_service.spreadsheets.xlsx_reader import (
-    ERROR_CELL,
     FormattedNumber,
     Unusable,
 )
 
 _LONGEST_CLOCK = timedelta(days=10_000)
-_NO_VALUE = frozenset({"nan", "none", "null", "n/a", "undefined", "-", "--", "\u2013", "\u2014"})
-"""What programs and people write into a cell that has no value, in lower case."""
-_LONGEST_NO_VALUE = 20
-_SUSPICIOUS = re.compile(r"\W*[=#]|\W*Err:")
-_ERROR = re.compile(r"#[A-ZÀ-Ý][A-ZÀ-Ý0-9_/]*[!?]|#N/A|#N/D|#NV|#GETTING_DATA|Err:\d{3}")
-"""Errors of Excel, also of its German, French and Spanish versions, of Google and LibreOffice."""
 
 
 def meant(cell: Cell, kind: Kind, date1904: bool = False) -> Any:
@@ -66,37 +57,6 @@ def meant(cell: Cell, kind: Kind, date1904: bool = False) -> Any:
         f"{quoted(shown)} is a date or time: perhaps the spreadsheet program made it one; "
         "format the cell as text and write it anew"
     )
-
-
-def text_problem(text: str) -> str:
-    """Return why a text is not what was meant: an error, a formula or no value, saved as text.
-
-    Parameters
-    ----------
-    text : str
-        The text of a cell that is not blank.
-
-    Examples
-    --------
-    >>> text_problem("Ephys Platform"), bool(text_problem("#N/A")), bool(text_problem("=A2"))
-    ('', True, True)
-    """
-    if len(text) <= _LONGEST_NO_VALUE and trim(text).lower() in _NO_VALUE:
-        return f"{quoted(trim(text))} is not a value; leave the cell empty, or write one"
-    if not _SUSPICIOUS.match(text):
-        return ""
-    found = trim(text)
-    if found.startswith("="):
-        return (
-            f"{quoted(found)} is a formula that was saved as text; write its result, or format the "
-            "cell as General and enter the formula again"
-        )
-    if set(found) == {"#"} and found != "#":
-        return (
-            f"{quoted(found)} was saved because the column was too narrow to show the value; widen "
-            "the column and save the file again"
-        )
-    return str(ERROR_CELL) if _ERROR.fullmatch(found) else ""
 
 
 def as_text(number: bool | int | float) -> str:

@@ -7,15 +7,18 @@ from pydantic import ValidationError
 
 from aind_data_transfer_service.configs import error_messages
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, path_warnings
+from aind_data_transfer_service.configs.no_values import no_value_problem
 from aind_data_transfer_service.configs.vocabulary import quoted
 from aind_data_transfer_service.spreadsheets.cell_values import (
     fraction_problem,
     meant,
-    text_problem,
 )
 from aind_data_transfer_service.spreadsheets.header import Header, Source
 from aind_data_transfer_service.spreadsheets.rows import Row, is_empty
 from aind_data_transfer_service.spreadsheets.schema import JOB_COLUMNS
+
+_CHECKED = frozenset({"text", "settings"})
+"""Kinds of columns in which the model itself refuses texts that stand for no value."""
 
 
 class Draft:
@@ -91,7 +94,7 @@ class Draft:
             if type(cell) is str:
                 # Most values begin with a character that everybody sees.
                 if "!" <= cell[:1] <= "~" or not is_empty(cell):
-                    if problem := text_problem(cell):
+                    if source.kind not in _CHECKED and (problem := no_value_problem(cell)):
                         self.note(source.column, problem)
                     into[source.field] = cell
                 continue

@@ -203,6 +203,48 @@ class JobFieldsTest(unittest.TestCase):
                 configs = BasicUploadJobConfigs(**job(subject_id=given_))
                 self.assertEqual(configs.subject_id, expected)
 
+    def test_numbers_and_truth_values_of_spreadsheets_are_no_subjects(self):
+        for given_ in ("1.20E-02", "6.90E10", "6.e5", "1,5E3", "5E+10"):
+            with self.subTest(given=given_):
+                found = refusals(BasicUploadJobConfigs, **job(subject_id=given_))
+                self.assertIn("took it for a number", found["subject_id"])
+        for given_ in ("TRUE", "False", " true "):
+            with self.subTest(given=given_):
+                found = refusals(BasicUploadJobConfigs, **job(subject_id=given_))
+                self.assertIn("is a check box or a truth value", found["subject_id"])
+        for given_ in ("5E10", "5E-10", "E5", "1.2.E5", "1.5EX", "true-1"):
+            with self.subTest(given=given_):
+                config = BasicUploadJobConfigs(**job(subject_id=given_))
+                self.assertEqual(given_, config.subject_id)
+
+    def test_texts_that_stand_for_no_value(self):
+        fields = ("processor_full_name", "project_name", "process_capsule_id", "s3_bucket")
+        for name in (*fields, "subject_id"):
+            for given_, reason in (
+                *((word, "is not a value; leave it empty") for word in ("<NA>", "NaT", " nan")),
+                *((word, "is not a value; leave it empty") for word in ("null", "None", "-")),
+                ("#N/A", "is an error such as"),
+                ("#NAME?", "is an error such as"),
+                ("#####", "the column was too narrow"),
+                ("=A2", "is a formula that was saved as text"),
+            ):
+                with self.subTest(name, given=given_):
+                    found = refusals(BasicUploadJobConfigs, **job(**{name: given_}))
+                    self.assertIn(reason, found[name])
+
+    def test_null_is_no_settings(self):
+        def modality(given):
+            return ModalityConfigs(modality="fib", source=FOLDER, extra_configs=given)
+
+        for given_ in (None, "null", " null\n", ""):
+            with self.subTest(given=given_):
+                self.assertIsNone(modality(given_).extra_configs)
+        for given_ in ("NULL", "nan", "<NA>"):
+            with self.subTest(given=given_):
+                given = {"modality": "fib", "source": FOLDER, "extra_configs": given_}
+                found = refusals(ModalityConfigs, **given)
+                self.assertIn("is not a value", found["extra_configs"])
+
     def test_subject_ids_that_cannot_be_part_of_an_asset_s_name_are_refused(self):
         for given_ in ("a_b", "a/b", "..", "a b", "é", "", " ", "6.9E+05", "x" * 65, "-a", "a."):
             with self.subTest(given=given_):

@@ -33,17 +33,28 @@ class NoValueTest(unittest.TestCase):
             *("processor_full_name", "project_name", "subject_id", "process_capsule_id"),
             *("s3_bucket", "metadata_dir", "force_cloud_sync", "modality0.extra_configs"),
         )
-        for word in ("nan", "NaN", "None", "NULL", " null ", "n/a", "-", "\u2014", "undefined"):
+        for word in (
+            *("nan", "NaN", "None", "NULL", " null ", "n/a", "-", "\u2014", "undefined"),
+            *("<NA>", "NaT", "-nan", "(null)", "\\N"),
+        ):
             for column in columns:
+                if column == "modality0.extra_configs" and word.strip() == "null":
+                    continue  # it is JSON
                 table = [row() | {column: word}]
                 for read in (read_csv, read_xlsx):
                     with self.subTest(word, column=column, read=read.__name__):
                         [error] = read(table).errors
                         self.assertEqual(
-                            f'row 2, {column}: "{word.strip()}" is not a value; leave the cell '
+                            f'row 2, {column}: "{word.strip()}" is not a value; leave it '
                             "empty, or write one",
                             error,
                         )
+
+    def test_null_is_json_for_no_settings(self):
+        for read in (read_csv, read_xlsx):
+            result = read([row() | {"modality0.extra_configs": " null "}])
+            self.assertEqual([], result.errors)
+            self.assertIsNone(result.rows[0].config.modalities[0].extra_configs)
 
     def test_longer_texts_with_them_are_values(self):
         for name in ("Nanoscopy", "None of these", "A-B", "nan 2"):

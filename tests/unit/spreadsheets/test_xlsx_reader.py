@@ -115,8 +115,9 @@ class CellsTest(unittest.TestCase):
 
     def test_a_check_box_is_not_a_subject(self):
         for value in (True, False):
-            [error] = read_xlsx([row(subject_id=value)]).errors
-            self.assertRegex(error, f'^row 2, subject_id: "{str(value).upper()}" is a check box')
+            for read_one in (read_xlsx, read_csv):
+                [error] = read_one([row(subject_id=value)]).errors
+                self.assertRegex(error, f'^row 2, subject_id: "(?i:{value})" is a check box')
 
     def test_errors_and_formulas_that_were_saved_as_text(self):
         for text, words in (
@@ -159,7 +160,7 @@ class CellsTest(unittest.TestCase):
                 self.assertEqual(([], text), (result.errors, result.rows[0].config.project_name))
 
     def test_an_id_in_scientific_notation_is_named_as_such(self):
-        for text in ("6.90165E+05", "6,90165E+05", "1.23457e+19"):
+        for text in ("6.90165E+05", "6,90165E+05", "1.23457e+19", "1.20E-02", "6.90E10", "5E+10"):
             [error] = read_csv([row(subject_id=f'"{text}"')]).errors
             self.assertIn("the spreadsheet program took it for a number", error)
 
