@@ -8,6 +8,7 @@ from aind_data_transfer_service.plugins import TRANSFORMS
 from aind_data_transfer_service.settings.base import EnvironmentSettings
 from aind_data_transfer_service.settings.plugin_settings import settings_of
 from aind_data_transfer_service.upload.plan.items import FileItems, links_of
+from aind_data_transfer_service.upload.source import sample
 from aind_data_transfer_service.upload.source.sample import Sample
 from aind_data_transfer_service.upload.source.scan import Scan
 from aind_data_transfer_service.upload.transforms.base import Planned, Transform, TransformRequest
@@ -65,13 +66,25 @@ def plan_modality(
         if listed_links.has_room_for(links):
             listed_links.add(links)
             return transform, planned
-        what = "zips" if transform.name == USUAL else f"the transform {transform.name}"
-        warning = (
-            f"{scan.tree.folder}: {links.total:,} links are too many for {what}: the manifest has "
-            "no room for the targets of all of them; they travel as they are"
-        )
+        what = "a zip" if transform.name == USUAL else f"the transform {transform.name}"
+        problem = _links_problem(links, listed_links, what)
+        warning = f"{scan.tree.folder}: {problem}; they travel as they are"
         return TRANSFORMS.get(AS_IT_IS), Planned(FileItems(scan.files), (warning,))
     raise PluginError(f"no installed transform can send {scan.tree.folder} ({modality})")
+
+
+def _links_problem(
+    links: Sample[dict[str, str]], listed_links: Sample[dict[str, str]], what: str
+) -> str:
+    """Return the message that the manifest has no room for the links of a source."""
+    room = f"the manifest has room for {sample.MOST_BYTES:,} bytes of paths and targets"
+    if links.others or not listed_links.total:
+        return f"{links.total:,} links are too many for {what}: {room}"
+    total = links.total + listed_links.total
+    return (
+        f"{links.total:,} links are too many for {what} beside the {listed_links.total:,} in zips "
+        f"of other sources of this job, {total:,} in all: {room}, which those have used in part"
+    )
 
 
 def own_transform(modality: str) -> type[Transform] | None:

@@ -207,16 +207,29 @@ class FollowedTest(LinkTestCase):
         modalities = self.zip_settings("x", "y", "z")
         target = os.path.realpath(self.raw / "one.bin")
         record = {"path": "fib1/a", "target": target}
-        with patch.object(sample, "MOST_BYTES", 3 * len(json.dumps(record) + ",")):
+        room = 3 * len(json.dumps(record) + ",")
+        with patch.object(sample, "MOST_BYTES", room):
             self.run_job(self.strict(), modalities=modalities)
         header, files = read_manifest(self.store, PREFIX)
         self.assertEqual({"fib1/a", "fib1/b"}, {link["path"] for link in header["links"][:2]})
         self.assertEqual([target] * 2, [files[f"fib2/{name}"].target for name in "ab"])
         self.assertIn(
-            "fib2: 2 links are too many for zips: the manifest has no room for the targets of all "
-            "of them; they travel as they are",
+            "fib2: 2 links are too many for a zip beside the 2 in zips of other sources of this "
+            f"job, 4 in all: the manifest has room for {room:,} bytes of paths and targets, which "
+            "those have used in part; they travel as they are",
             self.told.warnings(),
         )
+
+    def test_links_of_one_source_that_have_no_room_alone_blame_no_other_source(self):
+        modalities = self.zip_settings("x", "y", "z")
+        with patch.object(sample, "MOST_BYTES", 10):
+            self.run_job(self.strict(), modalities=modalities)
+        for name in ("fib1", "fib2"):
+            self.assertIn(
+                f"{name}: 2 links are too many for a zip: the manifest has room for 10 bytes of "
+                "paths and targets; they travel as they are",
+                self.told.warnings(),
+            )
 
     def test_verify_proves_such_an_asset(self):
         self.link("p", self.raw / "probe")
