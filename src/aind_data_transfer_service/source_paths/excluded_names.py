@@ -4,7 +4,7 @@ They come and go while a job runs, so a job must not depend on them.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import translate
 from unicodedata import normalize
 
@@ -17,7 +17,8 @@ DEFAULT = (
 """What macOS, Windows, Office programs, NFS and FUSE clients, Linux desktops and NAS systems of
 Synology and QNAP leave."""
 _WILD = "*?["
-_NOTHING = re.compile("(?!)")
+_NOTHING, _ANYTHING = re.compile("(?!)"), re.compile("")
+_NOT_ASCII = r"[^\x00-\x7f]"
 
 
 class ExcludedNames:
@@ -29,26 +30,47 @@ class ExcludedNames:
     ----------
     patterns : Sequence[str]
         Names, in which `*`, `?` and `[abc]` have the meaning of `fnmatch`.
+
+    Attributes
+    ----------
+    may_match : Callable
+        Tells at little cost that a name is not excluded, which most are not: where its result is
+        true, ask `match`. It is for a million files.
     """
 
     def __init__(self, patterns: Sequence[str] = ()):
+        patterns = [normalize("NFC", pattern) for pattern in patterns]
         self._match = _compiled(patterns).match
+        self.may_match: Callable[[str], object] = _first_look(patterns).match
 
     def match(self, name: str) -> bool:
-        """Return whether a name is excluded; asked for each of a million files."""
+        """Return whether a name is excluded."""
         return self._match(name if name.isascii() else normalize("NFC", name)) is not None
 
 
 def _compiled(patterns: Sequence[str]) -> re.Pattern[str]:
-    """Return one expression for all patterns; most names differ from all in the first character."""
+    """Return one expression for all patterns."""
+    return re.compile("|".join(map(translate, patterns))) if patterns else _NOTHING
+
+
+def _first_look(patterns: Sequence[str]) -> re.Pattern[str]:
+    """Return an expression for the names that patterns may match in form NFC.
+
+    Form NFC leaves the first character of a name as it is, makes one of it that is not ASCII, or
+    makes ASCII of one that is not. So a name of which the first is ASCII and begins no pattern is
+    not matched, if all patterns begin with ASCII characters; nor is a name of ASCII characters that
+    no pattern matches as it is.
+    """
     if not patterns:
         return _NOTHING
-    patterns = [normalize("NFC", pattern) for pattern in patterns]
+    if not all(pattern[0].isascii() for pattern in patterns):
+        return _ANYTHING
     any_of = "|".join(map(translate, patterns))
+    perhaps = rf"{any_of}|[\x00-\x7f]*+{_NOT_ASCII}"
     if any(pattern[0] in _WILD for pattern in patterns):
-        return re.compile(any_of)
+        return re.compile(perhaps)
     first = "".join(sorted({re.escape(pattern[0]) for pattern in patterns}))
-    return re.compile(f"(?=[{first}])(?:{any_of})")
+    return re.compile(f"(?=[{first}])(?:{perhaps})|{_NOT_ASCII}")
 
 
 LEFT_BY_PROGRAMS = ExcludedNames(DEFAULT)

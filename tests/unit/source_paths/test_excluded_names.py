@@ -1,5 +1,6 @@
 """Names that are excluded: what programs leave wherever somebody looks."""
 
+import inspect
 import io
 import json
 import os
@@ -44,10 +45,34 @@ class PatternsTest(unittest.TestCase):
             (("._*",), (os.fsdecode(b"._\xff"), "._\n"), (os.fsdecode(b"\xff"),)),
         ):
             match = ExcludedNames(patterns).match
+            may_match = ExcludedNames(patterns).may_match
             for name in excluded:
                 self.assertTrue(match(name), (patterns, name))
+                self.assertTrue(may_match(name), (patterns, name))
             for name in others:
                 self.assertFalse(match(name), (patterns, name))
+
+    def test_a_first_look_needs_no_code_of_our_own_and_decides_most_names(self):
+        for patterns in ((), DEFAULT, ("*.tmp", *DEFAULT), ("a*",)):
+            may_match = ExcludedNames(patterns).may_match
+            self.assertTrue(inspect.isbuiltin(may_match))
+            for name in ("TDMS_1.dat", "continuous.dat", "x._a"):
+                self.assertFalse(may_match(name), (patterns, name))
+
+    def test_a_first_look_rules_out_no_name_that_is_excluded(self):
+        for pattern, name in (
+            ("K*", "\N{KELVIN SIGN}1"),
+            ("?.tmp", "e\u0301.tmp"),
+            ("*.tmp", "\xe9.tmp"),
+            ("[!a]x", "e\u0301x"),
+            ("é*", "e\u0301a"),
+            ("caf?", "cafe\u0301"),
+            ("*\n?", "a\ne\u0301"),
+            (";", "\N{GREEK QUESTION MARK}"),
+        ):
+            names = ExcludedNames([pattern])
+            self.assertTrue(names.match(name), (pattern, name))
+            self.assertTrue(names.may_match(name), (pattern, name))
 
     def test_accents_are_the_same_in_both_forms_of_unicode(self):
         for pattern, excluded, others in (

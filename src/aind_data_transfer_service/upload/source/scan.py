@@ -213,13 +213,14 @@ def _children(found: Scan, inner: str) -> list[str]:
     folder = f"{found.tree.root}/{inner}"
 
     def list_names() -> tuple[list[str], list[str], list[str]]:
+        may_be_excluded = found.rules.exclude.may_match
         is_excluded = found.rules.exclude.match
         names, links, excluded = [], [], []
         descriptor = found.tree.reader.open_folder(inner.rstrip("/"))
         try:
             with os.scandir(descriptor) as entries:
                 for entry in entries:
-                    if is_excluded(name := entry.name):
+                    if may_be_excluded(name := entry.name) and is_excluded(name):
                         excluded.append(name)
                     elif entry.is_file(follow_symlinks=False):
                         names.append(inner + name)
