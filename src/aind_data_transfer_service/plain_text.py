@@ -292,7 +292,9 @@ def listed(names: Sequence[str], limit: int = 10, separator: str = "; ") -> str:
     return separator.join(names[:limit]) + rest
 
 
-def first_lines(lines: Sequence[str], limit: int, noun: str, count: int | None = None) -> list[str]:
+def first_lines(
+    lines: Sequence[str], limit: int, singular: str, plural: str, count: int | None = None
+) -> list[str]:
     """Return the first of many lines, and a line that counts the others.
 
     Parameters
@@ -301,38 +303,40 @@ def first_lines(lines: Sequence[str], limit: int, noun: str, count: int | None =
         All of them, or at least the first `limit`.
     limit : int
         How many are returned.
-    noun : str
-        What a line is, in the plural: `errors`.
+    singular : str
+        What a line is: `error`.
+    plural : str
+        What several lines are: `errors`.
     count : int, optional
         How many lines there are, if `lines` are not all of them.
 
     Examples
     --------
-    >>> first_lines(["a", "b", "c"], 2, "errors", 1_003)
+    >>> first_lines(["a", "b", "c"], 2, "error", "errors", 1_003)
     ['a', 'b', '1,001 more errors']
     """
     rest = (len(lines) if count is None else count) - len(lines[:limit])
-    return [*lines[:limit], *([more(rest, noun)] if rest > 0 else [])]
+    return [*lines[:limit], *([more(rest, singular, plural)] if rest > 0 else [])]
 
 
-def more(count: int, noun: str = "") -> str:
+def more(count: int, singular: str = "", plural: str = "") -> str:
     """Return how a list counts what it leaves out.
 
     Parameters
     ----------
     count : int
         How many are left out.
-    noun : str
-        What they are, in the plural; empty where the list itself says it.
+    singular : str
+        What one of them is; empty where the list itself says it.
+    plural : str
+        What several of them are.
 
     Examples
     --------
-    >>> more(1_105, "errors"), more(1, "broken links"), more(3)
-    ('1,105 more errors', '1 more broken link', '3 more')
+    >>> more(1_105, "error", "errors"), more(1, "file without data", "files without data"), more(3)
+    ('1,105 more errors', '1 more file without data', '3 more')
     """
-    if count == 1:
-        noun = noun.removesuffix("s")
-    return f"{count:,} more {noun}".rstrip()
+    return f"{count:,} more {singular if count == 1 else plural}".rstrip()
 
 
 def shown(name: str) -> str:

@@ -252,10 +252,13 @@ class CutLists(unittest.TestCase):
         self.assertEqual("a and 1,200 more", listed(["a"] * 1201, 1, ", "))
 
     def test_a_line_each(self):
-        self.assertEqual(["a", "b"], first_lines(["a", "b"], 2, "jobs"))
-        self.assertEqual(["a", "1 more broken link"], first_lines(["a", "b"], 1, "broken links"))
-        self.assertEqual(["a", "1,204 more jobs"], first_lines(["a"], 1, "jobs", 1205))
-        self.assertEqual(["2 more jobs"], first_lines([], 5, "jobs", 2))
+        self.assertEqual(["a", "b"], first_lines(["a", "b"], 2, "job", "jobs"))
+        self.assertEqual(
+            ["a", "1 more file without data"],
+            first_lines(["a", "b"], 1, "file without data", "files without data"),
+        )
+        self.assertEqual(["a", "1,204 more jobs"], first_lines(["a"], 1, "job", "jobs", 1205))
+        self.assertEqual(["2 more jobs"], first_lines([], 5, "job", "jobs", 2))
 
 
 class Ends(unittest.TestCase):

@@ -57,13 +57,18 @@ def reworded(
         for details in found[:most]
     ]
     if len(found) > most:
-        words = more(len(found) - most, "errors")
+        words = more(len(found) - most, "error", "errors")
         kind = PydanticCustomError(_REWORDED, "{words}", {"words": words})
         lines.append(InitErrorDetails(type=kind, loc=(), input=None))
     return ValidationError.from_exception_data(error.title, lines)
 
 
-def first_errors(texts: Sequence[str], noun: str = "errors", most: int = MOST_ERRORS) -> list[str]:
+def first_errors(
+    texts: Sequence[str],
+    singular: str = "error",
+    plural: str = "errors",
+    most: int = MOST_ERRORS,
+) -> list[str]:
     """Return the first of many messages and the number of the others; few are all returned.
 
     Examples
@@ -75,7 +80,7 @@ def first_errors(texts: Sequence[str], noun: str = "errors", most: int = MOST_ER
     """
     if len(texts) <= most + 1:  # one of them may be a number of others already
         return list(map(_cut, texts))
-    return [*map(_cut, texts[:most]), more(len(texts) - most, noun)]
+    return [*map(_cut, texts[:most]), more(len(texts) - most, singular, plural)]
 
 
 def _cut(text: str) -> str:

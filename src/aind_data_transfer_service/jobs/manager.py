@@ -712,8 +712,8 @@ def _file_validation(read: ReadReply, found: CheckResult) -> FileValidation:
     good = [job for job in read.jobs if f"row {job.row}" not in found.errors]
     return FileValidation(
         jobs=[job.text for job in good],
-        errors=first_lines([*read.errors, *errors], MAX_ERRORS, "errors", count),
-        warnings=first_lines(warnings, MAX_ERRORS, "warnings"),
+        errors=first_lines([*read.errors, *errors], MAX_ERRORS, "error", "errors", count),
+        warnings=first_lines(warnings, MAX_ERRORS, "warning", "warnings"),
         rows=[job.row for job in good],
         assets=[job.s3_prefix for job in good],
         error_count=count,

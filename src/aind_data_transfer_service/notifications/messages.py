@@ -150,7 +150,7 @@ def compose_digest(
     ]
     facts += [(f"Job {place}", _in_digest(*one)) for place, one in enumerate(told, start=1)]
     if (others := total - len(told)) > 0:
-        facts.append(("More", more(others, "jobs")))
+        facts.append(("More", more(others, "job", "jobs")))
     states = ", ".join(one.value for one in counts)
     return Message(
         occasion=occasion,

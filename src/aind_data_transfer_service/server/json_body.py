@@ -252,4 +252,4 @@ def _count(count: int) -> list[Any]:
     """Say how many errors are not listed."""
     if not count:
         return []
-    return [{"type": "over_limit", "loc": ("body",), "msg": more(count, "errors")}]
+    return [{"type": "over_limit", "loc": ("body",), "msg": more(count, "error", "errors")}]

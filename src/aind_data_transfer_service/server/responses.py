@@ -26,7 +26,7 @@ class EnvelopeResponse(JSONResponse):
         for name in {"errors", "warnings"} & data.keys():
             texts = list(data[name])  # a text is redacted before it is cut
             texts[: MOST_ERRORS + 1] = redact_all(texts[: MOST_ERRORS + 1])
-            data = {**data, name: first_errors(texts, name)}
+            data = {**data, name: first_errors(texts, name.removesuffix("s"), name)}
         super().__init__({"message": message, "data": data}, status_code=status_code)
 
     def render(self, content: Any) -> bytes:

@@ -30,7 +30,7 @@ def refuse(problems: Sequence[str], most: int = MOST_LISTED) -> None:
     """
     if not problems:
         return
-    raise SettingErrors(first_lines(problems, most, "problems"))
+    raise SettingErrors(first_lines(problems, most, "problem", "problems"))
 
 
 def read_object(value: Any, example: str) -> tuple[dict[str, Any], list[str]]:

@@ -255,8 +255,11 @@ class _Reader:
                 )
                 break
         if self._read_paths > _MOST_READ_PATHS:
-            others = more(self._read_paths - _MOST_READ_PATHS, "paths of Windows")
-            self._result.warnings.append(f"{others} read as paths of the cluster; see the rows")
+            others = self._read_paths - _MOST_READ_PATHS
+            read = more(
+                others, "path of Windows was read as a path", "paths of Windows were read as paths"
+            )
+            self._result.warnings.append(f"{read} of the cluster; see the rows")
         if header.errors:
             self._result.rows.clear()
         if end is not None:

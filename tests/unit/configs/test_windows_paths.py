@@ -232,6 +232,11 @@ class SpreadsheetTest(unittest.TestCase):
         self.assertEqual(len(result.rows), 50)
         self.assertEqual(len(result.warnings), 21)
         self.assertIn("30 more paths", result.warnings[-1])
+        result = read_csv(table[:21], path_mappings={})
+        self.assertEqual(
+            "1 more path of Windows was read as a path of the cluster; see the rows",
+            result.warnings[-1],
+        )
 
 
 if __name__ == "__main__":

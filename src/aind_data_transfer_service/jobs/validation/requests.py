@@ -226,7 +226,7 @@ def _make_job(
         "id": new_job_id(),
         "hpc_settings": draft.request.hpc_settings.strip() or "{}",
         "script": draft.request.script.replace("\r\n", "\n"),
-        "warnings": tuple(first_errors(redact_all(warnings), "warnings")),
+        "warnings": tuple(first_errors(redact_all(warnings), "warning", "warnings")),
         "resubmit_of": resubmit_of,
     }
     config = draft.config

@@ -115,7 +115,7 @@ async def file_warnings(manager: JobManager) -> list[str]:
     if not isinstance(manager.executor, ReadsFiles):
         return []
     found = [redact(problem) for problem in await manager.executor.file_problems()]
-    return first_lines(found, _MOST_WARNINGS, "jobs")
+    return first_lines(found, _MOST_WARNINGS, "job", "jobs")
 
 
 @router.get("/metrics", response_class=Response)

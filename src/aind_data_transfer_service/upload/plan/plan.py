@@ -227,11 +227,17 @@ class Plan:
             yield f"  {item.key}  {item.source_size:,} bytes, {kind}"
         for name in self.documents:
             yield f"  {name}  document"
-        yield from _lines(self.empty_folders, "{}/  empty, left out", "empty folders")
-        yield from _lines(self.left_out, "{}  holds no data, left out", "files without data")
-        yield from _lines(self.excluded, "{}  excluded by its name", "excluded names")
-        yield from _lines(self.links, "{0[path]}  link to {0[target]}", "links")
-        yield from _lines(self.broken_links, "left out: {}", "broken links")
+        yield from _lines(
+            self.empty_folders, "{}/  empty, left out", "empty folder", "empty folders"
+        )
+        yield from _lines(
+            self.left_out, "{}  holds no data, left out", "file without data", "files without data"
+        )
+        yield from _lines(
+            self.excluded, "{}  excluded by its name", "excluded name", "excluded names"
+        )
+        yield from _lines(self.links, "{0[path]}  link to {0[target]}", "link", "links")
+        yield from _lines(self.broken_links, "left out: {}", "broken link", "broken links")
 
     def as_json(self) -> dict[str, Any]:
         """Write the plan for programs: all but the items, of which there may be a million."""
@@ -250,10 +256,11 @@ class Plan:
         }
 
 
-def _lines(values: Sample[Any], layout: str, noun: str) -> Iterator[str]:
+def _lines(values: Sample[Any], layout: str, singular: str, plural: str) -> Iterator[str]:
     """Write the values that are listed, a line each, and how many more there are."""
     lines = list(map(layout.format, values.first))
-    return (f"  {line}" for line in first_lines(lines, len(lines), noun, values.total))
+    shown = first_lines(lines, len(lines), singular, plural, values.total)
+    return (f"  {line}" for line in shown)
 
 
 def part_size(largest_size: int) -> int:

@@ -87,7 +87,8 @@ class Report:
         for difference in self.differences:
             yield f"  {self.words(difference)}"
         if self.differences_total > len(self.differences):
-            yield f"  {more(self.differences_total - len(self.differences), 'differences')}"
+            others = self.differences_total - len(self.differences)
+            yield f"  {more(others, 'difference', 'differences')}"
         if not self.deep and self.proof == READ_BACK and not self.differences_total:
             yield (
                 f"  the store does not check data itself: the job read back every byte before "
