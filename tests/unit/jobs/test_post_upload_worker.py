@@ -202,7 +202,7 @@ class Rounds(KeeperTest):
 
     async def test_an_asset_that_waited_goes_on_when_it_is_taken_in(self) -> None:
         self.stub.takes_in = False
-        keeper = self.keep(codeocean_timeout=0.5)
+        keeper = self.keep(codeocean_timeout=3)
         job = self.add()
         await keeper.retry(job.id, "analysis")
         waiting = await self.until(job, "WAITING")
