@@ -134,7 +134,10 @@ class EveryDialect(OnSlurm):
         numbers = (begun.slurm_id, array.slurm_id)
         clients = [self.a_client(self.token, endpoint) for endpoint in self.ENDPOINTS]
         await self.reach(numbers, "RUNNING", "PENDING")
-        before = [await client.states() for client in clients]
+        before = []
+        for client in clients:
+            states = await client.states()
+            before.append({number: states[number] for number in numbers})
         self.assertEqual(before[:1] * len(before), before)
         self.assertEqual({f"{begun.slurm_id} RUNNING"}, before[0][begun.slurm_id])
         tasks = {f"{array.slurm_id}_{task} PENDING" for task in (1, 2)}
