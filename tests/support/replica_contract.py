@@ -84,7 +84,7 @@ class ReplicaContract:
             self.assertIsNotNone(health["active_since"])
             page = replica.client.get("/service").text
             self.assertIn(f"process {first.process.pid}", page)
-            self.assertIn("this one" if replica is first else "stands by", page)
+            self.assertIn("this one" if replica is first else "is on standby", page)
         for number in range(8):
             (first, second)[number % 2].submit(self.script(number))
         self.assert_ran_once(second, 8)
@@ -131,7 +131,7 @@ class ReplicaContract:
         first.submit(self.script(7))
         self.assert_ran_once(second, 8)
         self.assertEqual(True, second.is_active())
-        self.assertIn("stands by", first.client.get("/service").text)
+        self.assertIn("is on standby", first.client.get("/service").text)
         second.stop()
         wait_until(first.is_active, 20, "the first process to take over again")
         first.submit(self.script(8))
