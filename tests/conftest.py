@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 _LONGEST = (
+    "tests/integration/test_slurm_long_queue.py",
     "tests/integration/test_slurm_page.py",
     "tests/integration/test_transfer_killed.py",
     "tests/integration/test_slurm_accounting.py",

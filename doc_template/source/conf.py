@@ -10,7 +10,7 @@ copyright = f"2024, {author}"
 release = __version__
 version = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 napoleon_google_docstring = False
 napoleon_use_ivar = True
 autodoc_default_options = {"ignore-module-all": True, "show-inheritance": True}

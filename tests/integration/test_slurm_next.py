@@ -37,13 +37,16 @@ class OnSlurm(unittest.IsolatedAsyncioTestCase):
         self.token = await asyncio.to_thread(self.cluster.token)
         self.client = self.a_client(self.token)
 
-    def a_client(self, token: str, endpoint: str | None = None) -> SlurmClient:
+    def a_client(
+        self, token: str, endpoint: str | None = None, timeout: float = 30.0
+    ) -> SlurmClient:
         """Make a client that is closed in the end."""
         client = SlurmClient(
             self.cluster.endpoint,
             self.cluster.username,
             FixedToken(token),
             dialect=endpoint or self.endpoint,
+            timeout=timeout,
         )
         self.addAsyncCleanup(client.aclose)
         return client
@@ -201,7 +204,8 @@ class EveryDialect(OnSlurm):
 
     async def nobody_answers(self, endpoint: str, job_id: int) -> None:
         """Ask for everything in vain."""
-        client = self.a_client(self.token, endpoint)
+        # slurmrestd waits for its controller in few threads, while other requests queue up.
+        client = self.a_client(self.token, endpoint, timeout=120)
         asked = (client.jobs, client.states, client.nodes, lambda: client.job(job_id))
         asked += (lambda: client.cancel(job_id), lambda: client.submit(a_submission("exit 0")))
         results = await asyncio.gather(*(ask() for ask in asked), return_exceptions=True)
