@@ -72,13 +72,18 @@ class Registry:
         return tuple(found[key] for key in sorted(found))
 
     @cached_property
+    def _repeated_names(self) -> list[str]:
+        """The names that several plug-ins have."""
+        names = Counter(entry.name for entry in self._entries)
+        return sorted(name for name, count in names.items() if count > 1)
+
+    @cached_property
     def _loaded(self) -> tuple[dict[str, Any], dict[str, str]]:
         """Import all plug-ins: the classes by name, and why others cannot be used, by name."""
         classes: dict[str, Any] = {}
         unusable: dict[str, str] = {}
-        names = Counter(entry.name for entry in self._entries)
         for entry in self._entries:
-            if names[entry.name] > 1:
+            if entry.name in self._repeated_names:
                 unusable[entry.name] = self._repeated(entry.name)
                 continue
             try:
@@ -129,8 +134,7 @@ class Registry:
 
         Imports nothing.
         """
-        names = Counter(entry.name for entry in self._entries)
-        found = [self._repeated(name) for name in sorted(names) if names[name] > 1]
+        found = [self._repeated(name) for name in self._repeated_names]
         if not any(entry.value.startswith(_OWN_MODULES) for entry in self._entries):
             found.append(
                 f"the installation of {_OWN_PACKAGE} registers no {self.kind} of its own (entry "
@@ -152,22 +156,24 @@ class Registry:
 
     def _load(self, entry: EntryPoint) -> Any:
         """Import a plug-in, and check what it declares."""
-        where = f"{self.kind} {entry.name} of {_package(entry)} (entry point {entry.value})"
         try:
             plugin: Any = entry.load()
         except Exception as error:  # it is the code of others, which may fail in any way
             logger.debug("a plug-in cannot be imported", exc_info=True)
             reason = " ".join(str(error).split())
-            raise PluginError(
-                f"{where}: cannot be imported: {type(error).__name__}: {reason}"
-            ) from error
+            problem = f"cannot be imported: {type(error).__name__}: {reason}"
+            raise PluginError(f"{self._where(entry)}: {problem}") from error
         if problem := self._problem(plugin, entry.name):
-            raise PluginError(f"{where}: {problem}")
+            raise PluginError(f"{self._where(entry)}: {problem}")
         return plugin
+
+    def _where(self, entry: EntryPoint) -> str:
+        """Name a plug-in and its package, whose metadata are read from the disk for it."""
+        return f"{self.kind} {entry.name} of {_package(entry)} (entry point {entry.value})"
 
     def _problem(self, plugin: Any, name: str) -> str:
         """Return what is wrong with what a plug-in declares; empty if nothing is."""
-        missing = [name for name in (*_IN_COMMON, *self.declares) if not hasattr(plugin, name)]
+        missing = [one for one in (*_IN_COMMON, *self.declares) if not hasattr(plugin, one)]
         if not isinstance(plugin, type):
             return "it is not a class"
         if missing:

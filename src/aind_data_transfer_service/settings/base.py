@@ -1,5 +1,6 @@
 """Reading settings from the environment: a variable a field, an empty one as if it were not set."""
 
+import json
 import os
 import re
 from abc import ABC, abstractmethod
@@ -111,10 +112,36 @@ class EnvironmentSettings(BaseModel):
                 found[name] = kind
         return found
 
+    def environment(self) -> dict[str, str]:
+        """Write out the variables that are set, secrets included, as a job's environment has them.
+
+        The settings of its groups are not among them.
+        """
+        variables = self.variables()
+        values = {name: getattr(self, name) for name in sorted(self.model_fields_set)}
+        return {
+            variables[name]: _text(value)
+            for name, value in values.items()
+            if value is not None and name in variables
+        }
+
     @property
     def is_set(self) -> bool:
         """Whether enough is set for what these settings are about to be used; else it is off."""
         return True
+
+
+def _text(value: Any) -> str:
+    """Write a value as its variable has it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return json.dumps(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return ",".join(map(str, value))
+    return str(value)
 
 
 class PluginGroup(ABC):

@@ -20,7 +20,6 @@ from aind_data_transfer_service.settings.base import EnvironmentSettings
 from aind_data_transfer_service.settings.json_objects import MOST_LISTED, read_object, refuse
 from aind_data_transfer_service.settings.plugin_settings import (
     OfPlugins,
-    as_environment,
     environment_of,
 )
 from aind_data_transfer_service.settings.schema_generation import Generation
@@ -289,4 +288,4 @@ class LabSettings(EnvironmentSettings):
 
     def environment(self) -> dict[str, str]:
         """Write out the variables of the configured systems, their secrets among them."""
-        return as_environment(self.choice) | environment_of(self.systems)
+        return self.choice.environment() | environment_of(self.systems)

@@ -4,7 +4,6 @@ A field of such a group is annotated with `OfPlugins`, and holds the settings of
 the plug-in's name. So they are read, checked, listed and kept secret as all others are.
 """
 
-import json
 from functools import cached_property
 from typing import Any
 
@@ -69,30 +68,8 @@ def environment_of(group: EnvironmentSettings) -> dict[str, str]:
     for name in type(group).model_fields:
         settings = getattr(group, name)
         if settings.is_set:
-            found |= as_environment(settings)
+            found |= settings.environment()
     return found
-
-
-def as_environment(settings: EnvironmentSettings) -> dict[str, str]:
-    """Write out settings as the environment has them, secrets included, if they are set."""
-    variables = settings.variables()
-    values = {name: getattr(settings, name) for name in sorted(settings.model_fields_set)}
-    return {
-        variables[name]: _text(value)
-        for name, value in values.items()
-        if value is not None and name in variables
-    }
-
-
-def _text(value: Any) -> str:
-    """Write a value as its variable has it."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, dict):
-        return json.dumps(value)
-    if isinstance(value, list | tuple | set | frozenset):
-        return ",".join(map(str, value))
-    return str(value)
 
 
 def field_of(name: str) -> str:

@@ -64,17 +64,6 @@ class AfterwardsSettings(EnvironmentSettings):
             raise ValueError("; ".join(problems))
         return self
 
-    def environment(self) -> dict[str, str]:
-        """Write out what is set, secrets included, as the environment of a job has it."""
-        found = {}
-        for name in sorted(self.model_fields_set - self.constants):
-            value = getattr(self, name)
-            if isinstance(value, SecretStr):
-                value = value.get_secret_value()
-            if value is not None:
-                found[name.upper()] = str(value)
-        return found
-
 
 def _is_readable(address: str) -> bool:
     """Tell whether others on the way could read what is sent to an address."""

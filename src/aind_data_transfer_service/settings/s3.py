@@ -78,14 +78,6 @@ class S3Settings(EnvironmentSettings):
                 raise ValueError(f"{name.upper()} is set, so S3_ENCRYPTION must be aws:kms")
         return self
 
-    def environment(self) -> dict[str, str]:
-        """Return the variables that are set, for a job elsewhere."""
-        return {
-            variable: str(value).lower() if isinstance(value, bool) else str(value)
-            for name, variable in self.variables().items()
-            if name in self.model_fields_set and (value := getattr(self, name)) is not None
-        }
-
     def request_headers(self) -> Mapping[str, str]:
         """Return the headers of every request."""
         headers = {}
