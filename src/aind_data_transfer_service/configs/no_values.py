@@ -1,6 +1,6 @@
 """Texts that stand where there is no value: `NaN`, `#N/A`, a formula that was saved as text. Pure.
 
-Programs write them into requests as well as into spreadsheets, so all clients are told of them.
+Programs write them into requests as well as into spreadsheets, so the check holds for all.
 """
 
 import re

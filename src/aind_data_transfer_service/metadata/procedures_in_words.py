@@ -1,4 +1,4 @@
-"""Procedures that a generation of the schema cannot hold, described in words."""
+"""Procedures that a generation of the schema cannot hold, as described procedures with notes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

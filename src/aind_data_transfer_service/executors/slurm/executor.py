@@ -651,7 +651,7 @@ class SlurmExecutor:
         return listed
 
     async def _look_at_some(self, ids: set[str]) -> dict[str, list[SlurmJob]] | None:
-        """Return jobs as they were when last asked for, some anew; None if that is not enough.
+        """Return jobs as last seen, some of them asked for again; None if that is not enough.
 
         Those that Slurm has not listed yet wait in the queue, as far as is known: it has just
         accepted them.

@@ -43,7 +43,7 @@ async def stream_jobs(request: Request, manager: Manager) -> EventSourceResponse
 
     An event `ready` comes first: from then on nothing is missed. An event `others` says that the
     list of jobs that others started has changed. Where a listener falls too far behind, the stream
-    ends; connect again, and read the list anew. 503 if too many listen already.
+    ends; connect again, and reload the list. 503 if too many listen already.
     """
     return _stream(request, manager, _json_event)
 
