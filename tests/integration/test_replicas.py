@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 from tests.support import postgres, slow, slurm, wait_until
+from tests.support.replica import LONG_TTL
 from tests.support.replica_contract import ReplicaContract
 
 
@@ -101,7 +102,7 @@ class SlurmReplicasTest(ReplicaContract, unittest.TestCase):
 
     def test_one_suspended_while_it_submits_submits_nothing_twice(self) -> None:
         """Each job that it had not sent is sent by the other one."""
-        first, second = self.start("first"), self.start("second")
+        first, second = self.start("first"), self.start("second", ttl=LONG_TTL)
         second.submit(*(self.script(number) for number in range(30)))
         wait_until(lambda: len(self.numbers()) > self.before, 30)
         self.suspend(first)

@@ -21,7 +21,9 @@ from tests.support import free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 TTL = 1.5
-"""Seconds that a lease lasts in tests: long enough for a busy machine."""
+"""Seconds that a lease lasts that a test lets expire."""
+LONG_TTL = 15.0
+"""Seconds that a lease lasts that must not expire, however busy the machine is."""
 
 
 class Replica:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.support import wait_until
-from tests.support.replica import TTL, Replica
+from tests.support.replica import LONG_TTL, TTL, Replica
 
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "UNKNOWN"}
 
@@ -76,7 +76,7 @@ class ReplicaContract:
         self.assertEqual(["x\n"] * count, ran)
 
     def test_one_process_runs_the_jobs_and_the_other_takes_them_too(self) -> None:
-        first, second = self.start("first"), self.start("second")
+        first, second = (self.start(name, ttl=LONG_TTL) for name in ("first", "second"))
         self.assertEqual([True, False], [first.is_active(), second.is_active()])
         for replica in (first, second):
             health = replica.health("/healthz")
@@ -90,7 +90,7 @@ class ReplicaContract:
         self.assert_ran_once(second, 8)
 
     def test_a_job_is_cancelled_by_way_of_the_process_that_stands_by(self) -> None:
-        first, second = self.start("first"), self.start("second")
+        first, second = (self.start(name, ttl=LONG_TTL) for name in ("first", "second"))
         [job_id] = first.submit(("endless", "exec sleep 300"))
         wait_until(lambda: second.states()[job_id] == "RUNNING", 30)
         self.assertEqual(200, second.client.post(f"/api/jobs/{job_id}/cancel").status_code)
@@ -105,7 +105,7 @@ class ReplicaContract:
         self.assert_ran_once(second, 2)
 
     def test_the_other_takes_over_when_the_first_is_killed(self) -> None:
-        first, second = self.start("first"), self.start("second")
+        first, second = self.start("first"), self.start("second", ttl=LONG_TTL)
         go = self.folder / "go"
         wait = f"; until [ -e {go} ]; do sleep 0.05; done"
         first.submit(*(self.script(number, wait) for number in range(6)))
@@ -118,7 +118,7 @@ class ReplicaContract:
         self.assert_ran_once(second, 8)
 
     def test_one_that_was_suspended_starts_nothing_when_it_goes_on(self) -> None:
-        first, second = self.start("first"), self.start("second")
+        first, second = self.start("first"), self.start("second", ttl=LONG_TTL)
         go = self.folder / "go"
         wait = f"; until [ -e {go} ]; do sleep 0.05; done"
         first.submit(*(self.script(number, wait) for number in range(6)))

@@ -238,6 +238,11 @@ class SlurmCluster:
             f"a node {state}; slurmd says: {self.log(self.node_daemons[0])[-300:]}",
         )
 
+    def drain(self) -> None:
+        """Let no further job begin until the cluster is mended."""
+        drained = ("state=drain", "reason=a test")
+        self.run("scontrol", "update", f"nodename={self.node}", *drained)
+
     def mend(self) -> None:
         """Do what an administrator does after slurmctld died while it had a job started.
 
