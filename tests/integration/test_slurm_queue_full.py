@@ -81,7 +81,11 @@ class QueueFullTest(ClusterTest):
             self.assertIn("its queue is full (MaxJobCount)", page)
             url = f"{service.url}/api/jobs/{cancelled['id']}/cancel"
             self.assertEqual(200, httpx.post(url, trust_env=False, timeout=30).status_code)
-            self.assertEqual("CANCELLED", self.jobs(service)[cancelled["name"]]["state"])
+            wait_until(  # it may just be on its way to the cluster
+                lambda: self.jobs(service)[cancelled["name"]]["state"] == "CANCELLED",
+                60,
+                "the cancellation",
+            )
         self.make_room()
         with self.service() as service:
             wait_until(

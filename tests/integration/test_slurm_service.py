@@ -446,7 +446,7 @@ class ServiceTest(Session, OnService):
 class EndsTest(ClusterTest):
     """How jobs end that do not end by themselves, and what is left of those that Slurm forgot."""
 
-    options = {"cpus": 2, "min_job_age": 2}
+    options = {"cpus": 2, "min_job_age": 2, "kill_wait": 5}
 
     async def asyncSetUp(self):
         self.executor = self.make()
@@ -537,13 +537,17 @@ class EndsTest(ClusterTest):
     async def test_a_job_that_reaches_its_time_limit_says_so(self):
         lines = ("trap 'echo asked' TERM", "echo ready", "sleep 100 & wait; wait")
         ref = await self.begin(*lines, time_limit=9)
-        async with asyncio.timeout(60):
-            while b"ready" not in (await self.executor.read(ref, "stdout", 0, 99)).data:
-                await asyncio.sleep(0.05)
+        await self.written(ref, b"ready\n")
         self.cluster.run("scontrol", "update", f"JobId={self.number(ref)}", "EndTime=now+2")
         status = await self.until(ref, RunState.TIMEOUT, seconds=60)
         self.assertIn("stopped at its time limit", status.reason)
-        self.assertIn(b"asked\n", (await self.executor.read(ref, "stdout", 0, 99)).data)
+        await self.written(ref, b"ready\nasked\n")
+
+    async def written(self, ref: str, text: bytes) -> None:
+        """Wait until a job has written a text, and nothing else."""
+        async with asyncio.timeout(60):
+            while (await self.executor.read(ref, "stdout", 0, 99)).data != text:
+                await asyncio.sleep(0.05)
 
     def start_now(self, ref: str) -> None:
         """Spare a job that was put back into the queue most of the two minutes that it has to wait.

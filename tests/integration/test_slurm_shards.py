@@ -157,7 +157,8 @@ class ServiceInShardsTest(ClusterTest):
 
         for shard, words in ((2, "shard 2/8 is held"), (3, "shard 3/8 is held"), (1, "step=")):
             wait_until(lambda: words in log(shard)["text"], 120, f"the log of shard {shard}")
-            self.assertEqual(SHARDS, log(shard)["shards"])
+            # Until the queue has been read, only shards with a file in the folder are known.
+            wait_until(lambda: log(shard)["shards"] == SHARDS, 60, "the number of shards")
         self.assertEqual(("RUNNING", ""), (self.job(job_id)["state"], log(0)["text"]))
         self.hold()
         self.assertEqual("COMPLETED", self.end_of(job_id)["state"])

@@ -70,7 +70,7 @@ def cgroup_conf(*, limits_memory: bool) -> str:
 def remove_cgroups(host: str) -> None:
     """Remove the control groups that slurmd left, once the last of its processes is gone."""
     for top in (_MEMORY / f"slurm_{host}", _MEMORY / "slurm"):
-        wait_until(lambda: _removed(top), 20, f"the end of what runs in {top}")
+        wait_until(lambda: _removed(top), 90, f"the end of what runs in {top}")
 
 
 def _removed(top: Path) -> bool:
