@@ -146,6 +146,10 @@ def read_job(raw: Mapping[str, Any]) -> SlurmJob | None:
     if not job_id:
         return None
     state, flags = read_state(get("job_state"))
+    ended = read_time(get("end_time"))
+    is_revoked_alone = get("job_state") in ("REVOKED", ["REVOKED"])
+    if is_revoked_alone and ended is None and get("end_time") is not None:
+        state = "PENDING"  # another cluster of the federation has the job, which has not ended
     reason = _text(get("state_reason"))
     job = SlurmJob(
         job_id=job_id,
@@ -161,7 +165,7 @@ def read_job(raw: Mapping[str, Any]) -> SlurmJob | None:
         submitted=read_time(get("submit_time")),
         eligible=read_time(get("eligible_time")),
         started=read_time(get("start_time")),
-        ended=read_time(get("end_time")),
+        ended=ended,
         comment=_text(get("comment")),
         time_limit_minutes=read_number(get("time_limit")),
         restarts=read_number(get("restart_cnt")) or 0,

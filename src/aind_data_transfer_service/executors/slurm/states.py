@@ -17,6 +17,11 @@ _HELD_AGAIN = "job requeued in held state"
 _DECISIVE = frozenset({"BOOT_FAIL", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"})
 _NO_OUTPUT = 53
 """The signal that slurmd tells of where a job's output cannot be opened; seen of Slurm 22.05."""
+_REVOKED = "REVOKED"
+"""The flag of a job of a federation that another cluster has."""
+_ON_ANOTHER_CLUSTER = (
+    "is with another cluster of the federation, which runs it; its end is reported here"
+)
 _MAY_NOT_HAVE_BEGUN = frozenset(
     {"PENDING", "CANCELLED", "BOOT_FAIL", "DEADLINE", "NODE_FAIL", "UNKNOWN"}
 )
@@ -61,6 +66,8 @@ def _judge(job: SlurmJob, cancelled: bool) -> tuple[RunState, str]:
         return RunState.PENDING, waiting_reason(job.reason, job.description or _HELD_AGAIN)
     if job.flags & _QUEUED_AGAIN and job.state != "RUNNING":
         return RunState.PENDING, _queued_again(job)
+    if job.state == "PENDING" and _REVOKED in job.flags:
+        return RunState.PENDING, _ON_ANOTHER_CLUSTER
     if job.state == "PENDING":
         if job.restarts:
             return RunState.PENDING, _queued_again(job)
@@ -94,6 +101,8 @@ def _cancelled(job: SlurmJob, cancelled: bool) -> str:
     """Say whether it was us."""
     if cancelled:
         return ""
+    if _REVOKED in job.flags:
+        return "revoked by Slurm, not from here: another cluster of the federation has the job"
     never = " before it began" if not job.nodes else ""
     return f"cancelled on the cluster{never}, not from here"
 

@@ -15,6 +15,7 @@ from aind_data_transfer_service.executors.slurm.states import run_status
 from aind_data_transfer_service.jobs.models import new_job_id
 from aind_data_transfer_service.settings.slurm import HpcSettings
 from aind_data_transfer_service.slurmrest.models import BASE_STATES, SlurmJob
+from aind_data_transfer_service.slurmrest.parsing import read_job
 
 THEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 JOB = SlurmJob(7, "RUNNING", nodes="n1", started=THEN, ended=THEN)
@@ -50,6 +51,25 @@ class StatesTest(unittest.TestCase):
             with self.subTest(reason):
                 status = self.assert_said(RunState.PENDING, words, state="PENDING", reason=reason)
                 self.assertIsNone(status.started_at, "it is only expected")
+
+    def test_a_job_that_another_cluster_of_the_federation_has(self):
+        revoked = frozenset({"REVOKED"})
+        words = "another cluster of the federation"
+        self.assert_said(RunState.PENDING, words, state="PENDING", flags=revoked)
+        self.assert_said(RunState.CANCELLED, words, state="CANCELLED", flags=revoked)
+        self.assert_said(RunState.COMPLETED, "^$", state="COMPLETED", flags=revoked)
+        for said, end, expected in (
+            ("REVOKED", 0, RunState.PENDING),
+            (["REVOKED"], {"set": True, "infinite": False, "number": 0}, RunState.PENDING),
+            (["PENDING", "REVOKED"], 0, RunState.PENDING),
+            ("REVOKED", 1764517442, RunState.CANCELLED),
+            (["CANCELLED", "REVOKED"], 0, RunState.CANCELLED),
+        ):
+            with self.subTest(said=said, end=end):
+                job = read_job({"job_id": 7, "job_state": said, "end_time": end})
+                status = run_status("7:a", job)
+                self.assertEqual(expected, status.state)
+                self.assertIn(words, status.reason)
 
     def test_a_requeue_is_told(self):
         self.assert_said(RunState.PENDING, "back into the queue", state="PENDING", restarts=1)
