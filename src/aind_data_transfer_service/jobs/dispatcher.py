@@ -288,9 +288,10 @@ class Handover:
     def _word_problem(self, job: Job) -> str:
         """Return why a job must not be sent to the bucket that its request names; else empty.
 
-        A job that may have been sent already is sent as it was.
+        A job that may have been sent already is sent as it was, and so is one with a script of its
+        own: the script decides where it uploads to.
         """
-        if not job.has_bucket_word or job.executor:
+        if not job.has_bucket_word or job.executor or job.script:
             return ""
         return word_problem(_bucket_of(job), self._bucket_names)
 

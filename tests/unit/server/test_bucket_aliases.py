@@ -158,6 +158,10 @@ class EarlierReleaseTest(ApplicationTest):
                 job = a_job(name=asset, location=f"/old/{word}/{asset}", upload_job_settings=text)
                 sent = {} if name == "unsent" else {"executor": "hand", "executor_ref": job.id}
                 self.jobs[word, name] = replace(job, state=state, **sent)
+        unsent = self.jobs["private", "unsent"]
+        text = "#!/bin/sh\nmy-upload\n"
+        script = replace(unsent, id=a_job().id, location="/old/private/own", script=text)
+        self.jobs["private", "script"] = script
         write_older_database(url, list(self.jobs.values()), "0007")
         self.settings = self.settings | {"database_url": url}
         await super().asyncSetUp()
@@ -188,6 +192,13 @@ class EarlierReleaseTest(ApplicationTest):
                 while job_id not in self.executor.specs:
                     await asyncio.sleep(0.02)
             self.assertEqual(word, self.executor.specs[job_id].bucket)
+
+    async def test_an_unsent_job_with_a_script_of_its_own_is_sent(self) -> None:
+        job = self.jobs["private", "script"]
+        async with asyncio.timeout(10):
+            while job.id not in self.executor.specs:
+                await asyncio.sleep(0.02)
+        self.assertEqual(job.script, self.executor.specs[job.id].script)
 
     async def test_an_ended_job_that_is_submitted_again_goes_to_the_bucket_of_the_word(
         self,
