@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.support import free_port, missing, slurm_accounting, slurm_conf, slurm_root, wait_until
@@ -249,13 +250,20 @@ class SlurmCluster:
         When it is back, it may not know whether the node has the job: it drains the node, and holds
         the job in the queue, until somebody has looked at them.
         """
-        state = self.run("sinfo", "-h", "-o", "%T").strip()
-        if state.startswith(("drain", "down")):
-            self.run("scontrol", "update", f"nodename={self.node}", "state=resume")
+        wait_until(self._resume_node, 60, "a node that takes jobs")
         for line in self.run("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").splitlines():
             job, _, reason = line.partition(" ")
             if "held" in reason.casefold():
                 self.run("scontrol", "release", job)
+
+    def _resume_node(self) -> bool:
+        """Resume the node where it is drained or down; return whether it takes jobs."""
+        state = self.run("sinfo", "-h", "-o", "%T").strip()
+        if not state.startswith(("drain", "down", "unk")):
+            return True
+        with suppress(AssertionError):  # refused between a start of slurmctld and its first look
+            self.run("scontrol", "update", f"nodename={self.node}", "state=resume")
+        return False
 
     def stop(self) -> None:
         """Cancel what runs, end the daemons, remove their files."""
