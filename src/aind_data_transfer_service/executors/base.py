@@ -244,10 +244,15 @@ class ReadsFiles(Protocol):
 class LeavesOutDefaults(Protocol):
     """An executor that sends a job without a default which the place where it runs may refuse."""
 
-    def left_out(self, settings: Mapping[str, Any]) -> Collection[str]:
-        """Return which limits of the site a job with some settings is sent without; never waits.
+    def left_out(self, job_id: str, settings: Mapping[str, Any]) -> Collection[str]:
+        """Return which limits of the site a job was sent without; never waits.
 
-        A limit of which that is not known now is among them.
+        Parameters
+        ----------
+        job_id : str
+            The job. If it is not known how it was sent, what is known of the place now counts.
+        settings : Mapping
+            The settings that the job states.
         """
         ...
 

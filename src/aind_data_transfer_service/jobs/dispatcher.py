@@ -211,12 +211,14 @@ class Handover:
                 self._feed.publish(applied.jobs)
             elif not found.in_doubt:
                 only_if = {"state": JobState.SUBMITTED, "executor_ref": ""}
-                await self._end_unsent(found.job_id, only_if)
+                await self._end_unsent(found.job_id, only_if, found.error or CANCELLED_BEFORE)
         return is_any_sent
 
-    async def _end_unsent(self, job_id: str, only_if: Mapping[str, Any]) -> bool:
+    async def _end_unsent(
+        self, job_id: str, only_if: Mapping[str, Any], reason: str = CANCELLED_BEFORE
+    ) -> bool:
         """Record that a job was cancelled and is not sent, unless it was handed over meanwhile."""
-        values = {"cancel_requested": True, "executor": "", "reason": CANCELLED_BEFORE}
+        values = {"cancel_requested": True, "executor": "", "reason": reason}
         change = JobChange(job_id, JobState.CANCELLED, values, only_if=only_if)
         applied = await self._store.in_thread(self._store.apply, [change])
         self._feed.publish(applied.jobs)

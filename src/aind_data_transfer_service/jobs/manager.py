@@ -517,7 +517,7 @@ class JobManager:
         asked = asked_limits(job, self.settings.hpc)
         if not asked or not isinstance(self.executor, LeavesOutDefaults):
             return asked
-        left_out = self.executor.left_out(stated_settings(job))
+        left_out = self.executor.left_out(job.id, stated_settings(job))
         return {name: value for name, value in asked.items() if name not in left_out}
 
     async def cap_limits(

@@ -57,6 +57,10 @@ class PastJobs:
                 del self._found[job_id]
         self._forget()
 
+    def remembered(self, job_id: str) -> list[SlurmJob]:
+        """Return a job as it ended, without asking slurmdbd; empty if that is not known."""
+        return self._found.get(job_id, [])
+
     def is_awaited(self, job_id: str) -> bool:
         """Tell whether a job's end may still be told: slurmdbd is away, or behind."""
         since = self._awaited.get(job_id)

@@ -60,7 +60,10 @@ from aind_data_transfer_service.executors.slurm.queue import (
     Listing,
     Turns,
 )
-from aind_data_transfer_service.executors.slurm.recent_submissions import FreshJobs
+from aind_data_transfer_service.executors.slurm.recent_submissions import (
+    FreshJobs,
+    NoEvidenceError,
+)
 from aind_data_transfer_service.executors.slurm.state_reasons import LOST_BY_CLUSTER
 from aind_data_transfer_service.executors.slurm.status import (
     Listed,
@@ -107,6 +110,9 @@ _HIDDEN = (
     "be this one"
 )
 _NOT_CANCELLED = "it is not cancelled; look with scontrol show job, and use scancel if it is"
+_CANCELLED_UNPROVEN = (
+    "cancelled; Slurm does not list the job, but whether it ran before cannot be found out: {}"
+)
 _REFUSED_AGAIN = "the cluster lost the job before it began, and refused to take it again: {}"
 V = TypeVar("V")
 
@@ -185,7 +191,7 @@ class SlurmExecutor:
         self._files = FileReads()
         self._picked = OthersJobs(hpc.username or "", hpc.default_properties.get("partition", ""))
         self._others = Others()
-        self._checks = JobChecks(client, hpc)
+        self._checks = JobChecks(client, hpc, clock)
         self._clock = clock
         self._listing = Listing(client, clock, _submits_as(hpc), long_queue)
         self._listed: dict[str, list[SlurmJob]] = {}
@@ -420,9 +426,10 @@ class SlurmExecutor:
         """Lower a time limit and memory to what the cluster's partitions allow."""
         return await self._checks.cap(limits, settings, had, seconds)
 
-    def left_out(self, settings: Mapping[str, Any]) -> Collection[str]:
-        """Return which limits of the site a job is sent without, as far as is known."""
-        return self._checks.left_out(settings)
+    def left_out(self, job_id: str, settings: Mapping[str, Any]) -> Collection[str]:
+        """Return which limits of the site a job was sent without, as far as is known."""
+        jobs = self._listed.get(job_id) or self._past.remembered(job_id)
+        return self._checks.left_out(job_id, settings, jobs)
 
     def default_problems(self) -> Sequence[str]:
         """Return which of the site's defaults of jobs the cluster does not take."""
@@ -458,14 +465,15 @@ class SlurmExecutor:
             reason = "whether the cluster has the job shows in a moment"
             return Started(job_id, error=reason, again=True, in_doubt=True)
         if found := await self._find_signs(spec):
-            return found
+            if found.ref or found.in_doubt:
+                return found
         for one in (job_id, array):
             self._identity.note_unsent(one)
             _remember(self._withdrawn, one, None)
-        return Started(job_id, error=CANCELLED_BEFORE)
+        return found or Started(job_id, error=CANCELLED_BEFORE)
 
     async def _find_signs(self, spec: JobSpec) -> Started | None:
-        """Say of a job that Slurm does not list if it ran, or may be there; None if it is not.
+        """Return what is known of a job that Slurm does not list; None if it surely never ran.
 
         Jobs that report themselves may use a folder of logs that the service never sees.
         """
@@ -475,7 +483,9 @@ class SlurmExecutor:
             reason = _UNCLEAR.format(number=job.job_id, name=name, action=_NOT_CANCELLED)
             return Started(job_id, error=reason, again=True, in_doubt=True)
         try:
-            number = await self._fresh.number_if_begun(spec, reports, is_cancelled=True)
+            number = await self._fresh.number_if_begun(spec, reports)
+        except NoEvidenceError as error:
+            return Started(job_id, error=_CANCELLED_UNPROVEN.format(error.obstacle))
         except ExecutorError as error:
             return Started(job_id, error=str(error), again=True, in_doubt=True)
         return None if number is None else self._started(job_id, number)
@@ -974,6 +984,7 @@ class SlurmExecutor:
         self._listing.drop(answer.slurm_id)
         self._lost.pop(job_id, None)
         self._backoff.note_success(job_id)
+        self._checks.note_sent(spec, hpc)
         self._fresh.add(spec, answer.slurm_id)
         _remember(self._known, job_id, answer.slurm_id)
         sent = submission.properties

@@ -50,6 +50,20 @@ _EMPTY = (
 )
 
 
+class NoEvidenceError(ExecutorError):
+    """Nothing that can be asked would know whether a job ran.
+
+    Parameters
+    ----------
+    obstacle : str
+        Why the folder of logs tells nothing.
+    """
+
+    def __init__(self, obstacle: str):
+        super().__init__(_UNCERTAIN.format(obstacle) + _CANCEL)
+        self.obstacle = obstacle
+
+
 @dataclass(frozen=True)
 class _Fresh:
     """A job that Slurm accepted a moment ago, or may have accepted."""
@@ -196,7 +210,6 @@ class FreshJobs:
         spec: JobSpec,
         reports: bool,
         has_listened: bool = False,
-        is_cancelled: bool = False,
     ) -> int | None:
         """Return Slurm's number of a job whose answer was lost and which Slurm does not list.
 
@@ -212,12 +225,11 @@ class FreshJobs:
             that the service never sees.
         has_listened : bool
             Whether this process has received events ever since it sent the job.
-        is_cancelled : bool
-            Whether the job is not sent again in any case, so that without slurmdbd an empty folder
-            is enough to say that it never ran.
 
         Raises
         ------
+        NoEvidenceError
+            If nothing that can be asked would know of the job.
         ExecutorError
             If that cannot be found out now, because one of the signs cannot be asked for.
         """
@@ -236,10 +248,9 @@ class FreshJobs:
         if obstacle and not reports:
             raise ExecutorError(_UNCERTAIN.format(obstacle))
         is_told = past is not None or (reports and has_listened)
-        is_sure = is_told or is_cancelled or self._was_sent_lately(spec)
+        is_sure = is_told or self._was_sent_lately(spec)
         if (obstacle or is_empty) and not is_sure:
-            obstacle = obstacle or _EMPTY.format(self._folder.path)
-            raise ExecutorError(_UNCERTAIN.format(obstacle) + _CANCEL)
+            raise NoEvidenceError(obstacle or _EMPTY.format(self._folder.path))
         return None
 
     async def _has_reported(self, spec: JobSpec) -> bool:

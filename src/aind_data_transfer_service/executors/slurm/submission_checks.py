@@ -26,6 +26,7 @@ from aind_data_transfer_service.settings.slurm import HpcSettings
 from aind_data_transfer_service.slurmrest.api_versions import NEWEST, OLDEST, Dialect
 from aind_data_transfer_service.slurmrest.client import SlurmClient
 from aind_data_transfer_service.slurmrest.job_properties import read_properties
+from aind_data_transfer_service.slurmrest.models import SlurmJob
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -41,6 +42,7 @@ _THREADS = 2
 """Ten thousand jobs with settings of their own take about half a second."""
 _FRESH = 2.0
 """Seconds: no job is refused because of an older answer of the cluster about its limits."""
+_REMEMBERED = 50_000
 _DIALECTS = tuple(Dialect(version) for version in range(OLDEST, NEWEST + 1))
 
 
@@ -89,6 +91,7 @@ class JobChecks:
         self._default_problems: tuple[str, ...] = ()
         self._look: asyncio.Task[None] | None = None
         self._look_due = float("-inf")
+        self._sent_without: dict[str, frozenset[str]] = {}
 
     async def check(self, specs: Sequence[JobSpec], seconds: float) -> Unfit:
         """Check jobs, all at once; jobs with the same settings are checked once."""
@@ -147,11 +150,46 @@ class JobChecks:
         asked, _ = read_properties(spec.settings)
         return _fitted(hpc, asked, cluster, is_known=cluster.are_nodes_told)
 
-    def left_out(self, settings: Mapping[str, Any]) -> frozenset[str]:
-        """Return which limits a job is sent without, by what is known of the cluster now."""
+    def note_sent(self, spec: JobSpec, fitted: HpcSettings) -> None:
+        """Note with which settings, those that `fit` returned, a job was sent."""
+        self._sent_without.pop(spec.job_id, None)
+        self._sent_without[spec.job_id] = self._names_left_out(spec.settings, fitted)
+        while len(self._sent_without) > _REMEMBERED:
+            del self._sent_without[next(iter(self._sent_without))]
+
+    def left_out(
+        self, job_id: str, settings: Mapping[str, Any], jobs: Sequence[SlurmJob]
+    ) -> frozenset[str]:
+        """Return which limits of the site a job was sent without.
+
+        A job that another process sent has the memory that Slurm lists. What is known of the
+        cluster now counts only if Slurm lists none.
+
+        Parameters
+        ----------
+        job_id : str
+            The job.
+        settings : Mapping
+            The settings that it states.
+        jobs : Sequence[SlurmJob]
+            The job as Slurm listed it last; empty if it did not.
+        """
+        if job_id in self._sent_without:
+            return self._sent_without[job_id]
         asked, _ = read_properties(settings)
+        if given := next(
+            (job for job in jobs if job.memory_per_node_mb or job.memory_per_cpu_mb), None
+        ):
+            default = site_defaults(asked, self._hpc).get("memory_per_node")
+            is_sent = default in (None, given.memory_per_node_mb)
+            return frozenset() if is_sent else frozenset({"memory_per_node"})
         cluster = self._limits.latest
         fitted = _fitted(self._hpc, asked, cluster, is_known=cluster.are_nodes_told)
+        return self._names_left_out(settings, fitted)
+
+    def _names_left_out(self, settings: Mapping[str, Any], fitted: HpcSettings) -> frozenset[str]:
+        """Return which defaults of the site are not among those of the fitted settings."""
+        asked, _ = read_properties(settings)
         names = site_defaults(asked, self._hpc).keys() - site_defaults(asked, fitted).keys()
         return frozenset(names)
 

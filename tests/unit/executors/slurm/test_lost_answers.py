@@ -11,7 +11,11 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aind_data_transfer_service.executors.base import RunState, Started
+from aind_data_transfer_service.executors.base import (
+    CANCELLED_BEFORE,
+    RunState,
+    Started,
+)
 from aind_data_transfer_service.executors.callback_tokens import Callbacks
 from aind_data_transfer_service.executors.slurm import recent_submissions
 from aind_data_transfer_service.executors.slurm.job_matching import Identity
@@ -234,6 +238,13 @@ class DoubtTest(SlurmTest):
             self.client.past = past
             found = await self.find()
             self.assertEqual((None, False), (found.ref, found.in_doubt))
+            is_known = past is not None  # without slurmdbd an empty folder proves nothing
+            self.assertEqual(is_known, found.error == CANCELLED_BEFORE, found.error)
+            self.assertEqual(not is_known, "cannot be found out" in found.error, found.error)
+            self.assertEqual(not is_known, str(self.folder) in found.error, found.error)
+        self.client.past = None
+        self.leave_files("other")
+        self.assertEqual(CANCELLED_BEFORE, (await self.find()).error)
 
     async def test_a_job_that_left_files_was_not_cancelled_before_it_was_sent(self):
         (self.folder / "j1.out").touch()

@@ -6,10 +6,12 @@ from typing import Any
 
 from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.executors.slurm.executor import SlurmExecutor
-from aind_data_transfer_service.executors.slurm.job_properties import job_properties
+from aind_data_transfer_service.executors.slurm.job_properties import job_properties, mark_of
 from aind_data_transfer_service.executors.slurm.submission_checks import JobChecks
 from aind_data_transfer_service.settings.slurm import MEMORY, HpcSettings
 from aind_data_transfer_service.slurmrest.api_versions import Dialect
+from aind_data_transfer_service.slurmrest.models import SlurmJob
+from tests.support.clock import Clock
 from tests.unit.executors.slurm.test_executor import FakeClient, SlurmTest, a_job
 from tests.unit.executors.slurm.test_partition_limits import recorded
 
@@ -59,6 +61,10 @@ class Nodes(FakeClient):
         self._partitions = [
             replace(one, total_nodes=len(self._nodes)) for one in self._limits.partitions
         ]
+
+    def resize(self, megabytes: int) -> None:
+        """Give all nodes so much memory."""
+        self._nodes = [replace(node, memory_mb=megabytes) for node in self._nodes]
 
     def put_apart(self, *partitions: str) -> None:
         """Put each node into a partition of its own."""
@@ -115,7 +121,7 @@ class NodesTest(SlurmTest):
         await executor.close()
         properties = self.client.submissions[-1].properties
         sent = {name: value for name, value in properties.items() if name in MEMORY}
-        stated = {} if executor.left_out(spec.settings) else USUAL
+        stated = {} if executor.left_out("j1", spec.settings) else USUAL
         self.assertIn(sent, (stated, {"memory_per_node": spec.settings.get("memory_per_node")}))
         return sent
 
@@ -195,6 +201,40 @@ class NodesTest(SlurmTest):
         self.client = Nodes(64_000)
         self.client.allow(512)
         self.assertEqual({}, await self.sent_by_client(a_job("j1")))
+
+    async def test_how_a_job_was_sent_is_known_whatever_becomes_of_the_cluster(self) -> None:
+        for before, after, left_out in ((1, 64_000, {"memory_per_node"}), (64_000, 1, set())):
+            with self.subTest(before=before, after=after):
+                self.client = Nodes(before)
+                self.client.listed.clear()
+                clock = Clock()
+                executor = self.make(clock=clock)
+                [started] = await executor.start([a_job("j1")])
+                self.assertIsNone(started.error)
+                self.client.resize(after)
+                clock.sleep(3600)
+                await executor.check([a_job("j2")], 5)
+                self.assertEqual(left_out, set(executor.left_out("j1", {})))
+                await executor.close()
+
+    async def test_after_a_restart_the_memory_that_slurm_lists_tells_how_a_job_was_sent(
+        self,
+    ) -> None:
+        for listed, settings, left_out in (
+            ({"memory_per_node_mb": 1024}, {}, set()),
+            ({"memory_per_node_mb": 64_000}, {}, {"memory_per_node"}),
+            ({"memory_per_cpu_mb": 2000}, {}, {"memory_per_node"}),
+            ({"memory_per_node_mb": 3000}, {"memory_per_node": 3000}, set()),
+        ):
+            with self.subTest(listed=listed):
+                self.client = Nodes(1 if not left_out else 64_000)
+                job = SlurmJob(7, "FAILED", comment=mark_of("j1"), user="svc", **listed)
+                self.client.listed[7] = job
+                executor = self.make()
+                await executor.statuses(["7:j1"])
+                await executor.check([a_job("j2")], 5)
+                self.assertEqual(left_out, set(executor.left_out("j1", settings)))
+                await executor.close()
 
     async def test_memory_that_no_partition_allows_is_an_error_that_names_the_setting(self) -> None:
         client = Nodes(64_000)
