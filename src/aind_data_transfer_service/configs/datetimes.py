@@ -147,6 +147,31 @@ def parse_acq_datetime(
     return moment
 
 
+def recorded_wall_clock(value: object) -> datetime | None:
+    """Return the time of a recorded request if it is a wall clock's; None if it has an offset.
+
+    An earlier release may have recorded a time that the clock skips or shows twice. The request
+    was accepted with it, so it is not refused now.
+
+    Parameters
+    ----------
+    value : object
+        The value in the record.
+
+    Examples
+    --------
+    >>> recorded_wall_clock("2024-11-03T01:30:00")
+    datetime.datetime(2024, 11, 3, 1, 30)
+    """
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is None else None
+
+
 def from_serial(serial: float, date1904: bool = False) -> datetime:
     """Read a date and time as spreadsheets keep it: days since the end of 1899 (or since 1904).
 

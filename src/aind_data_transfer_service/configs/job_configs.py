@@ -17,7 +17,7 @@ the wall clock shows this time twice; see `configs.datetimes`.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypedDict, TypeGuard
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -37,7 +37,11 @@ from pydantic_core import core_schema
 from aind_data_transfer_service import plain_text
 from aind_data_transfer_service.configs import error_messages, validators, windows_paths
 from aind_data_transfer_service.configs.bucket_aliases import bucket_of
-from aind_data_transfer_service.configs.datetimes import DateOrder, parse_acq_datetime
+from aind_data_transfer_service.configs.datetimes import (
+    DateOrder,
+    parse_acq_datetime,
+    recorded_wall_clock,
+)
 from aind_data_transfer_service.configs.deprecated_fields import (
     BEHAVIOR_DIR,
     behavior_warnings,
@@ -86,6 +90,9 @@ class ReadingContext(TypedDict, total=False):
     """Whether an asset's name begins with the platform, as by default."""
     asset_name: str
     """The asset's name, if the job is recorded under one already."""
+    is_recorded: bool
+    """Whether the request is recorded: it was accepted before, perhaps by an earlier release, so
+    its values are taken as they are."""
 
 
 class _Rule:
@@ -118,13 +125,34 @@ class _Rule:
 def _read_time(value: object, info: core_schema.ValidationInfo) -> datetime:
     """Read a time by the rules of `configs.datetimes`, with the settings in the context."""
     context: ReadingContext = info.context or ReadingContext()
+    if context.get("is_recorded") and (moment := recorded_wall_clock(value)):
+        return moment
     return parse_acq_datetime(value, context.get("date_order", "MDY"), context.get("lab_timezone"))
+
+
+def _is_recorded_text(value: object, info: core_schema.ValidationInfo) -> TypeGuard[str]:
+    """Return whether a value is a text of a recorded request, which is not checked again."""
+    return (
+        info.context is not None
+        and bool(info.context.get("is_recorded"))
+        and isinstance(value, str)
+        and value != ""
+    )
+
+
+def _text_reader(rule: Callable[[object], Any]) -> Callable[..., Any]:
+    """Return a rule that checks a text unless it is recorded."""
+
+    def read(value: object, info: core_schema.ValidationInfo) -> Any:
+        return value if _is_recorded_text(value, info) else rule(value)
+
+    return read
 
 
 def _read_bucket(value: object, info: core_schema.ValidationInfo) -> str | None:
     """Read a bucket by its name or by a word; it has to be one of those that are allowed."""
     context: ReadingContext = info.context or ReadingContext()
-    written = validators.bucket(value)
+    written = value if _is_recorded_text(value, info) else validators.bucket(value)
     if written is None:
         return None
     names = context.get("bucket_names")
@@ -139,6 +167,8 @@ def _read_bucket(value: object, info: core_schema.ValidationInfo) -> str | None:
 def _read_processor(value: object, info: core_schema.ValidationInfo) -> str | None:
     """Read the name of a person, which may be absent if the settings say so."""
     context: ReadingContext = info.context or ReadingContext()
+    if _is_recorded_text(value, info):
+        return value
     if validators.is_left_out(value) and context.get("processor_optional"):
         return None
     if value is None:
@@ -151,9 +181,23 @@ def _path_reader(rule: Callable[..., Any]) -> Callable[[object, core_schema.Vali
 
     def read(value: object, info: core_schema.ValidationInfo) -> Any:
         context: ReadingContext = info.context or ReadingContext()
-        return rule(value, context.get("path_mappings"))
+        mappings = context.get("path_mappings")
+        if _is_recorded_text(value, info):
+            return PurePosixPath(validators.recorded_path(value, mappings))
+        return rule(value, mappings)
 
     return read
+
+
+def _read_extra_configs(value: object, info: core_schema.ValidationInfo) -> Any:
+    """Read extra settings: an object, or the path of a file, read by the mappings."""
+    context: ReadingContext = info.context or ReadingContext()
+    mappings = context.get("path_mappings")
+    if context.get("is_recorded") and isinstance(value, dict):
+        return value
+    if _is_recorded_text(value, info):
+        return validators.recorded_path(value, mappings)
+    return validators.extra_configs(value, mappings)
 
 
 def _compress(value: object, info: core_schema.ValidationInfo) -> bool:
@@ -164,9 +208,11 @@ def _compress(value: object, info: core_schema.ValidationInfo) -> bool:
     return validators.flag(value)
 
 
-Text = Annotated[str, _Rule(validators.text, str)]
+Text = Annotated[str, _Rule(_text_reader(validators.text), str, sees_context=True)]
 ProcessorName = Annotated[str | None, _Rule(_read_processor, str, sees_context=True)]
-OptionalText = Annotated[str | None, _Rule(validators.optional_text, str | None)]
+OptionalText = Annotated[
+    str | None, _Rule(_text_reader(validators.optional_text), str | None, sees_context=True)
+]
 Path = Annotated[
     PurePosixPath,
     _Rule(
@@ -184,13 +230,11 @@ OptionalPath = Annotated[
 ]
 Flag = Annotated[bool, _Rule(validators.flag, bool)]
 Bucket = Annotated[str | None, _Rule(_read_bucket, str | None, sees_context=True)]
-SubjectId = Annotated[str, _Rule(validators.subject_id, str | int)]
+SubjectId = Annotated[str, _Rule(_text_reader(validators.subject_id), str | int, sees_context=True)]
 AcqDatetime = Annotated[datetime, _Rule(_read_time, datetime, sees_context=True)]
 Compression = Annotated[bool, _Rule(_compress, bool | None, sees_context=True)]
 Settings = dict[str, Any] | str | None
-ExtraConfigs = Annotated[
-    Settings, _Rule(_path_reader(validators.extra_configs), Settings, sees_context=True)
-]
+ExtraConfigs = Annotated[Settings, _Rule(_read_extra_configs, Settings, sees_context=True)]
 LogLevel = Annotated[str, _Rule(validators.log_level, Literal[validators.LOG_LEVELS])]
 
 

@@ -64,7 +64,8 @@ def parse_jobs(
     names_platform : bool
         Whether the names of assets begin with the platform.
     asset_names : Mapping[int, str] | None
-        The names of assets that are recorded already, by the job's number.
+        The names of assets that are recorded already, by the job's number. Such jobs were accepted
+        before, and their values are taken as they are recorded.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def parse_jobs(
             errors.insert(0, stopped(number))
             break
         recorded = (asset_names or {}).get(number, "")
-        found = _parse(text, {**context, "asset_name": recorded})
+        found = _parse(text, {**context, "asset_name": recorded, "is_recorded": bool(recorded)})
         if isinstance(found, list):
             errors.extend(f"job {number}{line}" for line in found)
             continue

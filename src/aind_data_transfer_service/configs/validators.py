@@ -97,6 +97,25 @@ def path(value: object, mappings: Mapping[str, str] | None = None) -> PurePosixP
     return found
 
 
+def recorded_path(value: str, mappings: Mapping[str, str] | None = None) -> str:
+    """Return the path of a recorded request, which is not checked again.
+
+    Parameters
+    ----------
+    value : str
+        The path in the record.
+    mappings : Mapping[str, str] | None
+        Where the cluster has network names and drives; without it, or if they do not say where
+        this path is, it stays as it is recorded.
+    """
+    if mappings is None or not windows_paths.is_windows_path(value):
+        return value
+    try:
+        return windows_paths.posix_path(value, mappings)
+    except ValueError:
+        return value
+
+
 def written_path(value: object) -> str:
     """Return a path as it was written.
 

@@ -164,7 +164,8 @@ class AfterwardsKeeper:
         from aind_data_transfer_service.post_upload import code_ocean  # takes a while
 
         config = BasicUploadJobConfigs.model_validate_json(
-            job.upload_job_settings, context=ReadingContext(processor_optional=True)
+            job.upload_job_settings,
+            context=ReadingContext(processor_optional=True, is_recorded=True),
         )
         wanted = code_ocean.wanted_of(config, job.location, job.submitted_at)
         patience = self._patience(self._settings.afterwards.codeocean_timeout)

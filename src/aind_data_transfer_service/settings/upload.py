@@ -25,7 +25,8 @@ class UploadSettings(CommonSettings):
     job_id: str | None = None
     """The service's id of this job, repeated in every event."""
     upload_recorded: bool = False
-    """Whether the service has recorded the request: its bucket is a name and never a word."""
+    """Whether the service has recorded the request: its bucket is a name and never a word, and its
+    values are not checked again."""
     upload_asset: str | None = Field(default=None, pattern=r"^[^/]+$")
     """The asset's name, if the service has recorded it; by default it follows from the request."""
     upload_events_file: Path | None = None

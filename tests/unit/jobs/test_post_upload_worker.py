@@ -93,6 +93,12 @@ class Retries(KeeperTest):
         await self.keeper.retry(job.id, "analysis")
         await self.until(job, "RUNNING")
 
+    async def test_a_job_that_an_earlier_release_accepted_is_analysed_too(self) -> None:
+        asked = {"process_capsule_id": CAPSULE, "project_name": "-", "subject_id": "none"}
+        job = self.add(upload_job_settings=a_request("/source", **asked))
+        await self.keeper.retry(job.id, "analysis")
+        await self.until(job, "RUNNING")
+
     @slow
     async def test_pressed_by_several_at_once_it_is_done_once(self) -> None:
         job, other = self.add(), self.keep()

@@ -127,6 +127,28 @@ class WordsTest(ApplicationTest):
                 self.assertEqual(word, self.executor.specs[again["id"]].bucket)
 
 
+class RecordedValuesTest(ApplicationTest):
+    """A job of an earlier release, which accepted values that are refused now."""
+
+    async def test_it_is_submitted_again_as_it_was_recorded(self) -> None:
+        values = {"project_name": "-", "acq_datetime": "2024-11-03T01:30:00"}
+        text = upload_settings(self.data_dir, subject_id="none", **values)
+        response = await self.client.post(BASIC, json={"jobs": [text]})
+        self.assertEqual(406, response.status_code)
+        job = a_job(
+            name="behavior_none_2024-11-03_01-30-00",
+            location=f"{self.state_dir}/destination/b/behavior_none_2024-11-03_01-30-00",
+            upload_job_settings=text,
+            state=JobState.FAILED,
+        )
+        self.manager.store.add([job])
+        response = await self.client.post(f"/api/jobs/{job.id}/resubmit")
+        self.assertEqual(200, response.status_code, response.text)
+        again = self.manager.store.get(self.envelope(response)["job"]["id"])
+        self.assertEqual(("-", "none"), (again.project_name, again.subject_id))
+        self.assertEqual((job.name, values["acq_datetime"]), (again.name, again.acq_datetime))
+
+
 class EarlierReleaseTest(ApplicationTest):
     """An earlier release recorded words as they were written, and took them for names."""
 

@@ -83,6 +83,7 @@ def read_request(
         "processor_optional": True,  # whether it is, the service has decided
         "path_mappings": settings.path_mappings,
         "names_platform": settings.names_platform,
+        "is_recorded": settings.upload_recorded,
     }
     if settings.upload_asset is not None:
         context["asset_name"] = settings.upload_asset

@@ -148,6 +148,27 @@ class TestProgram(TransferTestCase):
         self.assertEqual(0, self.run_main("--json-args", json.dumps(request), **buckets))
         self.assertEqual(["lab-data", "private"], self.stored_in())
 
+    def test_a_recorded_request_is_taken_as_an_earlier_release_accepted_it(self):
+        file = self.write("data\u200b/b.txt")
+        request = json.loads(self.config().model_dump_json()) | {
+            "processor_full_name": "None",
+            "project_name": "-",
+            "process_capsule_id": "NaN",
+            "subject_id": "TRUE",
+            "acq_datetime": "2024-11-03T01:30:00",  # the clock shows it twice
+            "modalities": [{"modality": "behavior", "source": str(file.parent)}],
+        }
+        text = json.dumps(request)
+        self.assertEqual(ExitCode.REQUEST, self.run_main("--json-args", text))
+        for name in ("project_name", "processor_full_name", "subject_id", "acq_datetime"):
+            self.assertIn(f"{name}: ", self.last()[1])
+        code = self.run_main("--json-args", text, UPLOAD_RECORDED="true")
+        self.assertEqual(0, code, self.err.getvalue())
+        [asset] = (self.folder / "store").glob("*/behavior_TRUE_2024-11-03_01-30-00")
+        self.assertTrue((asset / "behavior" / "b.txt").is_file())
+        description = json.loads((asset / "data_description.json").read_bytes())
+        self.assertEqual("-", description["project_name"])
+
     def test_an_asset_has_the_name_that_the_service_recorded(self):
         text = self.config().model_dump_json()
         for name, generation in ((PREFIX, "2"), (PREFIX.partition("_")[2], "0.34")):
