@@ -16,8 +16,8 @@
     ├── WorkerError             a worker process failed at a request
     │   ├── WorkerTimeout       it exceeded its deadline
     │   └── WorkerDied          it ended
-    ├── AfterwardsError         what follows a verified upload could not be done
-    │   └── NotNow              it may fare better later
+    ├── PostUploadError         a step after a verified upload failed
+    │   └── RetryableError      a later attempt may succeed
     └── UploadError             a data transfer job has to stop; carries its exit code
         ├── RequestError        the job's request or settings cannot be read
         │   └── PluginError     a plug-in is not installed, or cannot be used
@@ -153,17 +153,17 @@ class StoreUnavailable(UnavailableError):
     """The database does not answer in time."""
 
 
-class AfterwardsError(TransferServiceError):
-    """What follows a verified upload could not be done."""
+class PostUploadError(TransferServiceError):
+    """A step after a verified upload failed."""
 
 
-class NotNow(AfterwardsError):
-    """It could not be done now; it may fare better later.
+class RetryableError(PostUploadError):
+    """A step failed temporarily; a later attempt may succeed.
 
     Attributes
     ----------
     wait : float
-        Seconds that the other side asks to be left alone.
+        Seconds that the server asks to wait before the next attempt.
     """
 
     def __init__(self, message: str, wait: float = 0.0):

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import httpx
 import psutil
 
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from tests.support import seaweedfs, wait_until
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
 from tests.support.hook import Hook
@@ -38,7 +38,7 @@ class AfterUpload(unittest.TestCase):
         self.enterContext(patch.dict(os.environ, self.s3.env))
         self.stub = self.enterContext(CodeOceanStub())
         self.hook = self.enterContext(Hook())
-        known = AfterwardsSettings(
+        known = PostUploadSettings(
             codeocean_domain=self.stub.url,
             codeocean_token=TOKEN,
             codeocean_timeout=20,
@@ -52,7 +52,7 @@ class AfterUpload(unittest.TestCase):
                 institution="NYU",
                 default_funder="NINDS",
                 aws_endpoint_url=self.s3.endpoint_url,
-                afterwards=known,
+                post_upload=known,
             )
         )
         self.api = self.enterContext(httpx.Client(base_url=self.service.url, trust_env=False))
@@ -134,7 +134,7 @@ class AfterUpload(unittest.TestCase):
         job = self.until(job_id, state="COMPLETED", analysis="FAILED", registration="FAILED")
         self.assertEqual("", job["reason"])
         self.assertIn("does not accept CODEOCEAN_TOKEN (401)", job["analysis_reason"])
-        self.assertIn("refuses (422)", job["registration_reason"])
+        self.assertIn("rejected the document (422)", job["registration_reason"])
         self.assertEqual(
             self.stored("behavior/licks.bin"), (self.source / "licks.bin").read_bytes()
         )

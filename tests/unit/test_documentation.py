@@ -34,7 +34,7 @@ from aind_data_transfer_service.settings.base import EnvironmentSettings
 from aind_data_transfer_service.settings.metadata import KINDS, MetadataSettings, sources_of
 from aind_data_transfer_service.settings.notifications import NotificationSettings
 from aind_data_transfer_service.settings.plugin_settings import settings_classes
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.slurm import HpcSettings
@@ -174,7 +174,7 @@ class Settings(unittest.TestCase):
         self.assert_documented("administrators_guide.rst", kept)
 
     def test_the_page_of_what_follows_has_those_of_it(self) -> None:
-        self.assert_documented("after_the_upload.rst", named(AfterwardsSettings))
+        self.assert_documented("after_the_upload.rst", named(PostUploadSettings))
 
     def test_the_page_of_the_cluster_has_those_of_the_cluster(self) -> None:
         of_service = ("INTERNAL_URL", "S3_ACCOUNTS")

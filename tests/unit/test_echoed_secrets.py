@@ -18,10 +18,10 @@ from aind_data_transfer_service.metadata.sources.metadata_service import Metadat
 from aind_data_transfer_service.notifications.base import Unreachable
 from aind_data_transfer_service.notifications.email import MailChannel
 from aind_data_transfer_service.notifications.messages import Message
-from aind_data_transfer_service.post_upload.registration import register
+from aind_data_transfer_service.post_upload.registration import post_registration
 from aind_data_transfer_service.redaction import HIDDEN
 from aind_data_transfer_service.settings.notifications import NotificationSettings
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from tests.support import slow
 from tests.support.echo import EchoServer
@@ -58,11 +58,11 @@ class EchoesOfServices(unittest.TestCase):
 
     @slow
     def test_the_hook_for_registration(self) -> None:
-        settings = AfterwardsSettings(registration_token=PASSWORD, registration_url="http://[::1]")
+        settings = PostUploadSettings(registration_token=PASSWORD, registration_url="http://[::1]")
         for status, kind in ((400, "json"), (403, "text"), (200, "html")):
             with self.subTest(status=status, kind=kind), EchoServer(status, kind) as server:
                 there = settings.model_copy(update={"registration_url": server.url})
-                told = register(there, "s3://bucket/asset", b"{}")
+                told = post_registration(there, "s3://bucket/asset", b"{}")
                 self.assertIn(PASSWORD, "".join(server.requests))
                 self.assertEqual([], traces(told.reason, PASSWORD))
 

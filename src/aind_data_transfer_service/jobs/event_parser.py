@@ -9,7 +9,7 @@ from typing import Any
 from aind_data_transfer_service.errors import ExitCode
 from aind_data_transfer_service.executors.base import RunState, RunStatus
 from aind_data_transfer_service.jobs.models import JobEvent, storable, utc_now
-from aind_data_transfer_service.post_upload.states import STEPS, told_values
+from aind_data_transfer_service.post_upload.states import POST_UPLOAD_STEPS, status_from_event
 
 PROGRESS_FIGURES = (
     "files_done",
@@ -120,7 +120,7 @@ def read_events(data: bytes, *, final: bool = False) -> Report:
             values.update(_progress(event))
             continue
         events.append(event)
-        values.update(told_values(event.step, event.kind, event.figures))
+        values.update(status_from_event(event.step, event.kind, event.figures))
         if event.kind == "fail":
             failure = event.message
     return Report(tuple(events), values, end, failure, is_done, is_whole, unreadable)
@@ -154,7 +154,7 @@ def ends_well(event: JobEvent) -> bool:
 
 def proves(event: JobEvent) -> bool:
     """Tell whether an event comes only where the asset is whole."""
-    return ends_well(event) or event.step in STEPS
+    return ends_well(event) or event.step in POST_UPLOAD_STEPS
 
 
 def reason_of_end(status: RunStatus, failure: str, last_words: str) -> str:

@@ -20,14 +20,14 @@ from urllib.parse import urlsplit
 
 from aind_data_transfer_service.concurrency.loop_health import Heartbeat
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs, ReadingContext
-from aind_data_transfer_service.errors import AfterwardsError, JobError, UploadError
+from aind_data_transfer_service.errors import JobError, PostUploadError, UploadError
 from aind_data_transfer_service.jobs.broadcast import Feed
 from aind_data_transfer_service.jobs.models import Job, utc_now
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store.job_store import JobStore
 from aind_data_transfer_service.jobs.validation.checks import open_destination
 from aind_data_transfer_service.metadata.documents import RECORD_NAME
-from aind_data_transfer_service.post_upload.registration import register
+from aind_data_transfer_service.post_upload.registration import post_registration
 from aind_data_transfer_service.post_upload.states import (
     Analysis,
     AnalysisState,
@@ -110,15 +110,15 @@ class AfterwardsKeeper:
     async def round(self) -> None:
         """Look once at everything that is open, as much of it as there is time for."""
         longest = max(
-            self._settings.afterwards.codeocean_timeout,
-            self._settings.afterwards.registration_timeout,
+            self._settings.post_upload.codeocean_timeout,
+            self._settings.post_upload.registration_timeout,
         )
         before = utc_now() - timedelta(seconds=longest + INTERVAL)
         given_up = await self._store.in_thread(self._store.open_ends.abandon, before, _INTERRUPTED)
         for job_id in given_up:
             await self._tell(job_id)
-        settings = self._settings.afterwards
-        if not settings.knows_code_ocean:
+        settings = self._settings.post_upload
+        if not settings.code_ocean_enabled:
             return
         ids, self._after = await self._store.in_thread(
             self._store.open_ends.listed, self._after, _A_ROUND
@@ -135,13 +135,13 @@ class AfterwardsKeeper:
 
     def _unfit(self, job: Job, step: str) -> str:
         """Say why a step of a job cannot be done; empty where it can."""
-        settings = self._settings.afterwards
+        settings = self._settings.post_upload
         if job.state is not JobState.COMPLETED or not job.location or job.script:
             return f"there is no verified asset ({job.state}), so there is no {step}"
-        if step == "analysis" and not settings.knows_code_ocean:
+        if step == "analysis" and not settings.code_ocean_enabled:
             return "this service knows no Code Ocean; set CODEOCEAN_DOMAIN and CODEOCEAN_TOKEN"
         if step == "analysis" and urlsplit(job.location).scheme != "s3":
-            return "its asset lies in a folder, and Code Ocean takes buckets alone"
+            return "its asset is in a local folder; Code Ocean can register assets in buckets only"
         if step == "registration" and not settings.registration_url:
             return "this service knows no hook for registration; set REGISTRATION_URL"
         return ""
@@ -167,10 +167,10 @@ class AfterwardsKeeper:
             job.upload_job_settings,
             context=ReadingContext(processor_optional=True, is_recorded=True),
         )
-        wanted = code_ocean.wanted_of(config, job.location, job.submitted_at)
-        patience = self._patience(self._settings.afterwards.codeocean_timeout)
-        with code_ocean.CodeOcean(self._settings.afterwards, patience) as asked:
-            return asked.analyse(wanted)
+        wanted = code_ocean.AnalysisRequest.from_config(config, job.location, job.submitted_at)
+        patience = self._patience(self._settings.post_upload.codeocean_timeout)
+        with code_ocean.CodeOcean(self._settings.post_upload, patience) as asked:
+            return asked.run_analysis(wanted)
 
     def _register(self, job: Job) -> Registration:
         """Post the record of the asset, as it is stored."""
@@ -188,7 +188,7 @@ class AfterwardsKeeper:
             return Registration(RegistrationState.FAILED, str(error))
         if document is None:
             return Registration(RegistrationState.FAILED, f"the asset has no {RECORD_NAME}")
-        return register(settings.afterwards, job.location, document)
+        return post_registration(settings.post_upload, job.location, document)
 
     def _look(self, jobs: Sequence[Job]) -> list[tuple[Job, Analysis | None]]:
         """Find out what is new of jobs that run, or wait to run (None for those that may now)."""
@@ -196,22 +196,22 @@ class AfterwardsKeeper:
 
         news: list[tuple[Job, Analysis | None]] = []
         patience = self._patience(_ROUND_SECONDS)
-        with code_ocean.CodeOcean(self._settings.afterwards, patience) as asked:
+        with code_ocean.CodeOcean(self._settings.post_upload, patience) as asked:
             for job in jobs:
                 try:
                     if job.analysis == AnalysisState.WAITING:
-                        if not asked.takes_in(job.data_asset_id):
+                        if not asked.is_ingesting(job.data_asset_id):
                             news.append((job, None))
                     elif job.analysis == AnalysisState.RUNNING:
                         before = _analysis_of(job)
-                        after = asked.look_at(before)
+                        after = asked.poll(before)
                         if after != before:
                             news.append((job, after))
                 except code_ocean.NotFound:
                     lost = replace(_analysis_of(job), state=AnalysisState.FAILED)
                     reason = "Code Ocean does not know it any more"
                     news.append((job, replace(lost, reason=reason)))
-                except AfterwardsError as error:  # neither will it answer the other questions
+                except PostUploadError as error:  # neither will it answer the other questions
                     if str(error) != self._trouble:
                         self._trouble = str(error)
                         logger.warning("afterwards: %s", error, extra={"job_id": job.id})
@@ -220,14 +220,14 @@ class AfterwardsKeeper:
 
     def _patience(self, seconds: float) -> Any:
         """Make a patience that ends with the service."""
-        from aind_data_transfer_service.post_upload.code_ocean import Patience
+        from aind_data_transfer_service.post_upload.code_ocean import Deadline
 
         closing = self._closing
 
         def clock() -> float:
             return _OVER if closing.is_set() else time.monotonic()
 
-        return Patience(seconds, clock, closing.wait)
+        return Deadline(seconds, clock, closing.wait)
 
     async def _record(self, job_id: str, values: dict[str, Any]) -> None:
         """Record what is new, and tell of it."""

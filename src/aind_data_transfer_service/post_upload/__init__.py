@@ -1,1 +1,4 @@
-"""What follows a verified upload: it is registered, and analysed. Used by job and service alike."""
+"""The steps after a verified upload: registration, and analysis in Code Ocean.
+
+Both the transfer job and the service use this package. It does not know jobs or pages.
+"""

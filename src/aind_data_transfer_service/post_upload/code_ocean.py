@@ -1,10 +1,10 @@
-"""Code Ocean: an uploaded prefix becomes a data asset there, and a capsule or pipeline runs on it.
+"""Code Ocean: register an uploaded asset as a data asset, and run a capsule or pipeline on it.
 
-Everything looks first at what is there already, so that it may be done again at any time: after an
-answer that was lost, by a job that was queued again, by a person who presses a button twice.
+All operations are idempotent. Each first looks for an existing data asset or computation, so that
+it can be repeated after a lost response, by a requeued job, or by a user who clicks a button twice.
 
-Facts: https://docs.codeocean.com/user-guide/code-ocean-api and the package `codeocean` itself. To
-import this module takes a while, since it imports that: it is done where it is needed.
+API reference: https://docs.codeocean.com/user-guide/code-ocean-api and the package `codeocean`.
+This module imports that package, which is slow: import it only where it is used.
 """
 
 import re
@@ -36,59 +36,74 @@ from codeocean.data_asset import (
 from codeocean.error import Error
 
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.errors import AfterwardsError, NotNow
-from aind_data_transfer_service.post_upload.http_deadline import BoundedAdapter
+from aind_data_transfer_service.errors import PostUploadError, RetryableError
+from aind_data_transfer_service.post_upload.http_deadline import DeadlineAdapter
 from aind_data_transfer_service.post_upload.states import Analysis, AnalysisState
 from aind_data_transfer_service.redaction import on_a_line
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 8.0
-_SKEW = timedelta(seconds=60)
-_SHOWN = 200
+_INITIAL_BACKOFF = 1.0
+_MAX_BACKOFF = 8.0
+_CLOCK_SKEW = timedelta(seconds=60)
+_MAX_MESSAGE_LENGTH = 200
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 A = TypeVar("A")
 
 
-class NotFound(AfterwardsError):
-    """Code Ocean has nothing of that id."""
+class NotFound(PostUploadError):
+    """Code Ocean has no object with this id."""
 
 
-class _NotReady(NotNow):
-    """Code Ocean has yet to take the asset in."""
+class _NotReadyError(RetryableError):
+    """Code Ocean has not ingested the data asset yet."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be done in Code Ocean."""
+class AnalysisRequest:
+    """The data asset to register, and the capsule or pipeline to run on it."""
 
     name: str
-    """The asset's, which is its prefix in the bucket too."""
+    """The name of the asset, which is also its prefix in the bucket."""
     bucket: str
     tags: tuple[str, ...]
     capsule_id: str
     """The capsule or pipeline to run; empty for none."""
     since: datetime
-    """A computation that began earlier is not this job's."""
+    """When the job was submitted. Computations created earlier belong to other jobs."""
 
+    @classmethod
+    def from_config(
+        cls, config: BasicUploadJobConfigs, location: str, since: datetime
+    ) -> "AnalysisRequest":
+        """Return the request of a job.
 
-def wanted_of(config: BasicUploadJobConfigs, location: str, since: datetime) -> Wanted:
-    """Return what a request asks of Code Ocean, for the asset at a location in a bucket."""
-    place = urlsplit(location)
-    kinds = [modality.modality.abbreviation for modality in config.modalities]
-    tags = ["raw", config.platform.abbreviation, *kinds, config.subject_id, config.project_name]
-    return Wanted(
-        place.path.strip("/"),
-        place.netloc,
-        tuple(dict.fromkeys(tag for tag in tags if tag)),
-        config.process_capsule_id or "",
-        since,
-    )
+        Parameters
+        ----------
+        config : BasicUploadJobConfigs
+            The upload settings of the job.
+        location : str
+            The URI of the asset, in a bucket.
+        since : datetime
+            When the job was submitted.
+        """
+        uri = urlsplit(location)
+        modalities = [modality.modality.abbreviation for modality in config.modalities]
+        tags = [
+            *("raw", config.platform.abbreviation, *modalities),
+            *(config.subject_id, config.project_name),
+        ]
+        return cls(
+            uri.path.strip("/"),
+            uri.netloc,
+            tuple(dict.fromkeys(tag for tag in tags if tag)),
+            config.process_capsule_id or "",
+            since,
+        )
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long Code Ocean is asked. Clock and sleep are passed in, so that tests need not wait."""
+class Deadline:
+    """The time limit of a session. Tests pass in a clock and a sleep function."""
 
     seconds: float
     clock: Callable[[], float] = field(default=time.monotonic)
@@ -96,23 +111,23 @@ class Patience:
 
 
 class CodeOcean:
-    """Asks Code Ocean, for a limited time from its making on; a context manager.
+    """A session with Code Ocean that has a time limit; use it as a context manager.
 
     Parameters
     ----------
-    settings : AfterwardsSettings
-        Where it is, and the token.
-    patience : Patience
-        How long it is asked in all.
+    settings : PostUploadSettings
+        The address and the access token.
+    timing : Deadline
+        The time limit of all calls together.
     """
 
-    def __init__(self, settings: AfterwardsSettings, patience: Patience):
+    def __init__(self, settings: PostUploadSettings, timing: Deadline):
         self._domain = (settings.codeocean_domain or "").rstrip("/")
         token = settings.codeocean_token
-        self._patience = patience
-        self._until = patience.clock() + patience.seconds
+        self._timing = timing
+        self._deadline = timing.clock() + timing.seconds
         self._sdk = Sdk(domain=self._domain, token=token.get_secret_value() if token else "")
-        self._sdk.session.mount(self._domain, BoundedAdapter(self.left))
+        self._sdk.session.mount(self._domain, DeadlineAdapter(self.remaining))
         self._sdk.session.max_redirects = 0
 
     def __enter__(self) -> "CodeOcean":
@@ -121,226 +136,238 @@ class CodeOcean:
     def __exit__(self, *_: object) -> None:
         self._sdk.session.close()
 
-    def left(self) -> float:
-        """Tell how many seconds there are left."""
-        return self._until - self._patience.clock()
+    def remaining(self) -> float:
+        """Return how many seconds remain."""
+        return self._deadline - self._timing.clock()
 
-    def check(self, capsule_id: str) -> None:
-        """Make sure that the token is accepted, and that the capsule or pipeline is there.
+    def check_access(self, capsule_id: str) -> None:
+        """Check that the token is accepted, and that the capsule or pipeline exists.
+
+        Parameters
+        ----------
+        capsule_id : str
+            The capsule or pipeline; empty for none.
 
         Raises
         ------
-        AfterwardsError
-            Where something is amiss.
+        PostUploadError
+            If one of the checks fails.
         """
         if capsule_id:
-            self._insist(lambda: self._capsule(capsule_id))
+            self._retry(lambda: self._capsule(capsule_id))
         params = DataAssetSearchParams(limit=1)
-        self._insist(lambda: self._ask(lambda: self._sdk.data_assets.search_data_assets(params)))
+        self._retry(lambda: self._call(lambda: self._sdk.data_assets.search_data_assets(params)))
 
-    def analyse(self, wanted: Wanted) -> Analysis:
-        """Register an asset, and start what is to run on it; go on from what is there already.
+    def run_analysis(self, request: AnalysisRequest) -> Analysis:
+        """Register a data asset and start its computation, unless they exist already.
 
-        Never raises what Code Ocean is to blame for: the answer says what went wrong, and what was
-        reached before that.
+        Errors of Code Ocean are not raised. The result holds the reason, and the steps that
+        succeeded before the error.
         """
         done = Analysis(AnalysisState.PENDING)
         try:
-            done = self._insist(lambda: self._registered(wanted))
-            self._insist(lambda: self._taken_in(done.data_asset_id))
-            if not wanted.capsule_id:
+            done = self._retry(lambda: self._find_or_register(request))
+            self._retry(lambda: self._require_ready(done.data_asset_id))
+            if not request.capsule_id:
                 return replace(done, state=AnalysisState.REGISTERED)
-            return self._insist(lambda: self._started(wanted, done))
-        except _NotReady as error:
+            return self._retry(lambda: self._find_or_start(request, done))
+        except _NotReadyError as error:
             return replace(done, state=AnalysisState.WAITING, reason=str(error))
-        except AfterwardsError as error:
+        except PostUploadError as error:
             return replace(done, state=AnalysisState.FAILED, reason=str(error))
 
-    def takes_in(self, data_asset_id: str) -> bool:
-        """Tell whether Code Ocean has yet to take an asset in.
+    def is_ingesting(self, data_asset_id: str) -> bool:
+        """Return whether Code Ocean is still ingesting a data asset.
 
         Raises
         ------
-        AfterwardsError
-            Where that cannot be found out.
+        PostUploadError
+            If Code Ocean does not return the state.
         """
-        found = self._ask(lambda: self._sdk.data_assets.get_data_asset(data_asset_id))
+        found = self._call(lambda: self._sdk.data_assets.get_data_asset(data_asset_id))
         return found.state not in (DataAssetState.Ready, DataAssetState.Failed)
 
-    def look_at(self, analysis: Analysis) -> Analysis:
-        """Tell how a computation stands.
+    def poll(self, analysis: Analysis) -> Analysis:
+        """Return an analysis with the current state of its computation.
 
         Raises
         ------
-        AfterwardsError
-            Where that cannot be found out.
+        PostUploadError
+            If Code Ocean does not return the state.
         """
         computations = self._sdk.computations
-        found = self._ask(lambda: computations.get_computation(analysis.computation_id))
-        return _standing(analysis, found)
+        found = self._call(lambda: computations.get_computation(analysis.computation_id))
+        return _with_state(analysis, found)
 
-    def _registered(self, wanted: Wanted) -> Analysis:
-        """Find the asset among the data assets, or make it one."""
-        found = self._find(wanted)
+    def _find_or_register(self, request: AnalysisRequest) -> Analysis:
+        """Return the data asset; register it if it does not exist."""
+        found = self._find(request)
         if found is None:
             source = AWSS3Source(
-                bucket=wanted.bucket, prefix=wanted.name, keep_on_external_storage=True
+                bucket=request.bucket, prefix=request.name, keep_on_external_storage=True
             )
             params = DataAssetParams(
-                name=wanted.name,
-                tags=list(wanted.tags),
-                mount=wanted.name,
+                name=request.name,
+                tags=list(request.tags),
+                mount=request.name,
                 source=Source(aws=source),
             )
-            found = self._ask(lambda: self._sdk.data_assets.create_data_asset(params))
+            found = self._call(lambda: self._sdk.data_assets.create_data_asset(params))
         return Analysis(
             AnalysisState.PENDING,
             data_asset_id=found.id,
             data_asset_link=f"{self._domain}/data-assets/{found.id}",
         )
 
-    def _find(self, wanted: Wanted) -> DataAsset | None:
-        """Find the data asset of a prefix, where there is one that has not failed."""
-        params = DataAssetSearchParams(query=f'name:"{wanted.name}"', limit=100)
+    def _find(self, request: AnalysisRequest) -> DataAsset | None:
+        """Return the data asset of a prefix, unless its ingestion failed; None if there is none."""
+        params = DataAssetSearchParams(query=f'name:"{request.name}"', limit=100)
         search = self._sdk.data_assets.search_data_assets_iterator
-        return self._ask(lambda: next((a for a in search(params) if _is_of(a, wanted)), None))
+        return self._call(
+            lambda: next((a for a in search(params) if _is_data_asset_of(a, request)), None)
+        )
 
-    def _taken_in(self, data_asset_id: str) -> None:
-        """Make sure that Code Ocean has taken the asset in."""
-        found = self._ask(lambda: self._sdk.data_assets.get_data_asset(data_asset_id))
+    def _require_ready(self, data_asset_id: str) -> None:
+        """Raise an error unless Code Ocean has ingested the data asset."""
+        found = self._call(lambda: self._sdk.data_assets.get_data_asset(data_asset_id))
         if found.state == DataAssetState.Failed:
-            why = self._shown(found.failure_reason or "it gives no reason")
-            raise AfterwardsError(f"Code Ocean could not take the asset in: {why}")
+            why = self._excerpt(found.failure_reason or "no reason given")
+            raise PostUploadError(f"Code Ocean could not ingest the data asset: {why}")
         if found.state != DataAssetState.Ready:
-            raise _NotReady("Code Ocean is still taking the asset in")
+            raise _NotReadyError("Code Ocean is still ingesting the data asset")
 
-    def _started(self, wanted: Wanted, done: Analysis) -> Analysis:
-        """Find what runs on the asset, or start it."""
-        capsule, kind = self._capsule(wanted.capsule_id)
+    def _find_or_start(self, request: AnalysisRequest, done: Analysis) -> Analysis:
+        """Return the computation of the asset; start it if there is none."""
+        capsule, kind = self._capsule(request.capsule_id)
         routes = self._sdk.capsules if kind == "capsule_id" else self._sdk.pipelines
-        listed = self._ask(lambda: routes.list_computations(capsule.id))
-        known = [one for one in listed if _is_for(one, done.data_asset_id, wanted.since)]
+        listed = self._call(lambda: routes.list_computations(capsule.id))
+        known = [
+            one for one in listed if _is_computation_of(one, done.data_asset_id, request.since)
+        ]
         found = max(known, key=lambda one: one.created, default=None)
         if found is None:
-            attached = [DataAssetsRunParam(id=done.data_asset_id, mount=wanted.name)]
+            attached = [DataAssetsRunParam(id=done.data_asset_id, mount=request.name)]
             params = RunParams(**{kind: capsule.id}, data_assets=attached)
-            found = self._ask(lambda: self._sdk.computations.run_capsule(params))
+            found = self._call(lambda: self._sdk.computations.run_capsule(params))
         started = replace(
             done,
             computation_id=found.id,
             computation_link=f"{self._domain}/capsule/{capsule.slug}/tree",
         )
-        return _standing(started, found)
+        return _with_state(started, found)
 
     def _capsule(self, capsule_id: str) -> tuple[Capsule, str]:
-        """Find a capsule or a pipeline, and say which of them it is."""
+        """Return a capsule or pipeline, and the name of its parameter."""
         if not _ID.fullmatch(capsule_id):
-            raise AfterwardsError(
-                f'process_capsule_id: "{capsule_id[:100]}" is no id of a capsule or pipeline'
+            raise PostUploadError(
+                f'process_capsule_id: "{capsule_id[:100]}" is not a valid ID of a capsule or '
+                "pipeline"
             )
         try:
-            return self._ask(lambda: self._sdk.capsules.get_capsule(capsule_id)), "capsule_id"
+            return self._call(lambda: self._sdk.capsules.get_capsule(capsule_id)), "capsule_id"
         except NotFound:
-            pass  # perhaps it is a pipeline
+            pass  # it may be a pipeline
         try:
-            return self._ask(lambda: self._sdk.pipelines.get_pipeline(capsule_id)), "pipeline_id"
+            return self._call(lambda: self._sdk.pipelines.get_pipeline(capsule_id)), "pipeline_id"
         except NotFound:
-            raise AfterwardsError(
-                f"process_capsule_id: Code Ocean knows neither capsule nor pipeline {capsule_id}, "
-                "or CODEOCEAN_TOKEN may not see it"
+            raise PostUploadError(
+                f"process_capsule_id: Code Ocean has no capsule or pipeline {capsule_id}, or "
+                "CODEOCEAN_TOKEN has no access to it"
             ) from None
 
-    def _insist(self, work: Callable[[], A]) -> A:
-        """Do something again while that may help and there is time."""
-        pause = _FIRST_PAUSE
+    def _retry(self, work: Callable[[], A]) -> A:
+        """Call a function; on a temporary error repeat it until the time is up."""
+        backoff = _INITIAL_BACKOFF
         while True:
             try:
                 return work()
-            except NotNow as error:
-                wait = max(pause, error.wait)
-                if wait >= self.left():
+            except RetryableError as error:
+                wait = max(backoff, error.wait)
+                if wait >= self.remaining():
                     raise
-            self._patience.sleep(wait)
-            pause = min(_LONGEST_PAUSE, pause * 2)
+            self._timing.sleep(wait)
+            backoff = min(_MAX_BACKOFF, backoff * 2)
 
-    def _ask(self, question: Callable[[], A]) -> A:
-        """Put one question, and say in words what goes wrong."""
-        here = f"Code Ocean at {urlsplit(self._domain).netloc}"
+    def _call(self, function: Callable[[], A]) -> A:
+        """Call the API once; raise its errors with a message for users."""
+        server = f"Code Ocean at {urlsplit(self._domain).netloc}"
         try:
-            return question()
+            return function()
         except Error as error:
-            raise self._refusal(here, error) from None
+            raise self._error(server, error) from None
         except requests.Timeout:
-            raise NotNow(f"{here} did not answer in time") from None
+            raise RetryableError(f"{server} did not respond in time") from None
         except requests.TooManyRedirects:
-            raise AfterwardsError(
-                f"{here} sends us elsewhere; look whether CODEOCEAN_DOMAIN is right"
-            ) from None
+            raise PostUploadError(f"{server} redirects requests; check CODEOCEAN_DOMAIN") from None
         except requests.exceptions.SSLError:
-            raise AfterwardsError(f"{here} shows a certificate that is not trusted") from None
-        except (requests.exceptions.InvalidJSONError, *_MALFORMED):
-            raise AfterwardsError(
-                f"{here} answered something that is not understood; look whether CODEOCEAN_DOMAIN "
-                "is right and no login page stands before it"
+            raise PostUploadError(f"{server} has a certificate that is not trusted") from None
+        except (requests.exceptions.InvalidJSONError, *_MALFORMED_RESPONSE):
+            raise PostUploadError(
+                f"{server} sent an invalid response; check CODEOCEAN_DOMAIN, and whether a proxy "
+                "answers with a login page"
             ) from None
         except requests.RequestException:
-            raise NotNow(f"{here} cannot be reached, or broke off its answer") from None
+            raise RetryableError(f"{server} is unreachable, or closed the connection") from None
 
-    def _refusal(self, here: str, error: Error) -> AfterwardsError:
-        """Say why Code Ocean refused."""
+    def _error(self, server: str, error: Error) -> PostUploadError:
+        """Return the exception for an error response."""
         status = error.status_code
         if status == 404:
-            return NotFound(f"{here} has no such thing (404)")
+            return NotFound(f"{server} does not have this object (404)")
         if status == 401:
-            return AfterwardsError(f"{here} does not accept CODEOCEAN_TOKEN (401)")
+            return PostUploadError(f"{server} does not accept CODEOCEAN_TOKEN (401)")
         if status == 403:
-            return AfterwardsError(f"{here} does not let CODEOCEAN_TOKEN do this (403)")
+            return PostUploadError(f"{server}: CODEOCEAN_TOKEN has no permission for this (403)")
         if status == 429 or status >= 500:
-            after = error.http_err.response.headers.get("Retry-After", "")
-            wait = float(after) if after.isascii() and after.isdigit() else 0.0
-            asks = f" and asks to wait {wait:g} s" if wait else ""
-            return NotNow(f"{here} is not able to answer now ({status}){asks}", wait)
-        return AfterwardsError(f"{here} refuses ({status}): {self._shown(error.message)}")
+            header = error.http_err.response.headers.get("Retry-After", "")
+            wait = float(header) if header.isascii() and header.isdigit() else 0.0
+            hint = f"; it asks to wait {wait:g} s" if wait else ""
+            return RetryableError(f"{server} is unavailable ({status}){hint}", wait)
+        return PostUploadError(
+            f"{server} rejected the request ({status}): {self._excerpt(error.message)}"
+        )
 
-    def _shown(self, text: Any) -> str:
-        """Fit what Code Ocean says onto a line."""
-        return on_a_line("".join(c if c.isprintable() else " " for c in str(text)), _SHOWN)
+    def _excerpt(self, text: Any) -> str:
+        """Return the text of a response as one short line."""
+        return on_a_line(
+            "".join(c if c.isprintable() else " " for c in str(text)), _MAX_MESSAGE_LENGTH
+        )
 
 
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
-"""What the SDK raises where an answer is not as it should be."""
+_MALFORMED_RESPONSE = (KeyError, TypeError, ValueError, AttributeError)
+"""What the SDK raises if a response does not have the expected form."""
 
 
-def _is_of(found: DataAsset, wanted: Wanted) -> bool:
-    """Tell whether a data asset is the one of this prefix, and of use."""
+def _is_data_asset_of(found: DataAsset, request: AnalysisRequest) -> bool:
+    """Return whether a data asset has the prefix of a request, and has not failed."""
     source = found.source_bucket
     return (
-        found.name == wanted.name
+        found.name == request.name
         and found.state != DataAssetState.Failed
         and source is not None
-        and source.bucket == wanted.bucket
-        and (source.prefix or "").strip("/") == wanted.name
+        and source.bucket == request.bucket
+        and (source.prefix or "").strip("/") == request.name
     )
 
 
-def _is_for(computation: Computation, data_asset_id: str, since: datetime) -> bool:
-    """Tell whether a computation is the one that this job started on its asset, and of use."""
+def _is_computation_of(computation: Computation, data_asset_id: str, since: datetime) -> bool:
+    """Return whether this job started a computation on its data asset, and it has not failed."""
     attached = [one.id for one in computation.data_assets or ()]
     return (
         data_asset_id in attached
-        and computation.created >= (since - _SKEW).timestamp()
+        and computation.created >= (since - _CLOCK_SKEW).timestamp()
         and not _has_failed(computation)
     )
 
 
 def _has_failed(computation: Computation) -> bool:
-    """Tell whether a computation has come to a bad end."""
-    bad = (ComputationEndStatus.Failed, ComputationEndStatus.Stopped)
-    return computation.state == ComputationState.Failed or computation.end_status in bad
+    """Return whether a computation failed or was stopped."""
+    failures = (ComputationEndStatus.Failed, ComputationEndStatus.Stopped)
+    return computation.state == ComputationState.Failed or computation.end_status in failures
 
 
-def _standing(analysis: Analysis, computation: Computation) -> Analysis:
-    """Say how an analysis stands by its computation."""
+def _with_state(analysis: Analysis, computation: Computation) -> Analysis:
+    """Return an analysis with the state of its computation."""
     if _has_failed(computation):
         how = "was stopped" if computation.end_status == ComputationEndStatus.Stopped else "failed"
         code = computation.exit_code

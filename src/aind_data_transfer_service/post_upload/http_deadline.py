@@ -1,4 +1,4 @@
-"""Requests that end when their time is over, however slowly a server answers."""
+"""HTTP requests with a deadline for the complete response, for `requests`."""
 
 import io
 from collections.abc import Callable
@@ -9,24 +9,25 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 _CONNECT_SECONDS = 10.0
-_SILENCE_SECONDS = 30.0
-_PIECE = 65536
-_LARGEST = 64 * 1024**2
+_IDLE_SECONDS = 30.0
+_CHUNK_SIZE = 65536
+_MAX_RESPONSE_BYTES = 64 * 1024**2
 
 
-class BoundedAdapter(HTTPAdapter):
-    """Sends requests, and reads their answers whole, within the time that is left.
+class DeadlineAdapter(HTTPAdapter):
+    """Sends requests, and reads each complete response before the deadline.
 
-    The time-outs of `requests` count from byte to byte; an answer that trickles in has none.
+    The timeouts of `requests` apply to each socket operation: a response that arrives slowly would
+    never time out.
 
     Parameters
     ----------
-    left : Callable
-        Tells how many seconds there are.
+    remaining : Callable
+        Returns how many seconds remain.
     """
 
-    def __init__(self, left: Callable[[], float]):
-        self._left = left
+    def __init__(self, remaining: Callable[[], float]):
+        self._remaining = remaining
         super().__init__()
 
     def send(self, request: Any, *args: Any, **details: Any) -> requests.Response:
@@ -35,35 +36,39 @@ class BoundedAdapter(HTTPAdapter):
         Raises
         ------
         requests.Timeout
-            Where the time is over.
+            If the time is up.
         requests.ConnectionError
-            Where the answer breaks off, or has no end.
+            If the connection is closed early, or the response is too large.
         """
-        left = self._in_time()
+        remaining = self._check_deadline()
         details["stream"] = True
-        details["timeout"] = (min(_CONNECT_SECONDS, left), min(_SILENCE_SECONDS, left))
+        details["timeout"] = (min(_CONNECT_SECONDS, remaining), min(_IDLE_SECONDS, remaining))
         response = super().send(request, **details)
         try:
-            response.raw = io.BytesIO(self._body(response))
+            response.raw = io.BytesIO(self._read_body(response))
         except urllib3.exceptions.ReadTimeoutError as error:
             raise requests.ReadTimeout(request=request) from error
         except urllib3.exceptions.HTTPError as error:
-            raise requests.ConnectionError("the answer broke off", request=request) from error
+            raise requests.ConnectionError(
+                "the connection was closed early", request=request
+            ) from error
         return response
 
-    def _body(self, response: requests.Response) -> bytes:
-        """Read an answer to its end."""
+    def _read_body(self, response: requests.Response) -> bytes:
+        """Return the complete body of a response."""
         body = bytearray()
-        while piece := response.raw.read1(_PIECE, decode_content=True):  # `read` waits for all
-            body += piece
-            self._in_time()
-            if len(body) > _LARGEST:
-                raise requests.ConnectionError("the answer has no end", request=response.request)
+        while chunk := response.raw.read1(_CHUNK_SIZE, decode_content=True):  # `read` would block
+            body += chunk
+            self._check_deadline()
+            if len(body) > _MAX_RESPONSE_BYTES:
+                raise requests.ConnectionError(
+                    "the response is too large", request=response.request
+                )
         return bytes(body)
 
-    def _in_time(self) -> float:
-        """Tell how many seconds are left; there have to be some."""
-        left = self._left()
-        if left <= 0:
+    def _check_deadline(self) -> float:
+        """Return how many seconds remain; raise an error if the time is up."""
+        remaining = self._remaining()
+        if remaining <= 0:
             raise requests.Timeout
-        return left
+        return remaining

@@ -1,7 +1,7 @@
-"""The hook for registration: `metadata.nd.json` is posted to a database of documents.
+"""Registration: post `metadata.nd.json` to a document database.
 
-The request bears a key (`Idempotency-Key`) that is the same whenever the same document of the same
-asset is posted, so that a receiver can tell a repetition.
+Each request has an `Idempotency-Key`, which is the same whenever the same document of the same
+asset is posted, so that the receiver can recognize duplicates.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from aind_data_transfer_service.errors import MetadataError
 from aind_data_transfer_service.post_upload.states import Registration, RegistrationState
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 
 if TYPE_CHECKING:
     from aind_data_transfer_service.metadata.http import Patience
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 _ATTEMPTS = 4
 
 
-def register(
-    settings: AfterwardsSettings, location: str, document: bytes, patience: "Patience | None" = None
+def post_registration(
+    settings: PostUploadSettings, location: str, document: bytes, patience: "Patience | None" = None
 ) -> Registration:
-    """Post a document; the answer says what went wrong, where something did.
+    """Post a document, and return whether the receiver accepted it.
 
     Parameters
     ----------
-    settings : AfterwardsSettings
-        Where to, with what token, and for how long.
+    settings : PostUploadSettings
+        The address, the token and the time limit.
     location : str
-        Where the asset lies.
+        The URI of the asset.
     document : bytes
-        The very bytes that are stored.
+        The document, exactly as it is stored.
     patience : Patience | None
-        By default, as long as the settings say.
+        Default: the time limit of the settings.
     """
     from aind_data_transfer_service.metadata.http import Patience, Web, client
 
@@ -49,13 +49,16 @@ def register(
         patience or Patience(settings.registration_timeout, _ATTEMPTS),
     )
     try:
-        answer = web.ask("POST", url, content=document, headers=headers)
+        response = web.ask("POST", url, content=document, headers=headers)
     except MetadataError as error:
         return Registration(RegistrationState.FAILED, str(error))
     finally:
         web.close()
-    if answer.is_success:
+    if response.is_success:
         return Registration(RegistrationState.COMPLETED)
-    meaning = "; look at REGISTRATION_TOKEN" if answer.status_code in (401, 403) else ""
-    reason = f"the registration at {urlsplit(url).netloc} refuses ({answer.status_code}){meaning}"
+    hint = "; check REGISTRATION_TOKEN" if response.status_code in (401, 403) else ""
+    reason = (
+        f"the registration at {urlsplit(url).netloc} rejected the document "
+        f"({response.status_code}){hint}"
+    )
     return Registration(RegistrationState.FAILED, reason)

@@ -1,4 +1,4 @@
-"""How it stands with what follows an upload. Pure."""
+"""States of the steps after an upload, and how they are read from events."""
 
 import re
 from collections.abc import Mapping
@@ -9,22 +9,22 @@ from urllib.parse import urlsplit
 
 
 class AnalysisState(StrEnum):
-    """How it stands with an asset in Code Ocean."""
+    """The state of an asset in Code Ocean."""
 
     PENDING = "PENDING"
-    """Code Ocean is being asked at this moment."""
+    """The request to Code Ocean is in progress."""
     WAITING = "WAITING"
-    """It is registered, and Code Ocean has yet to take it in."""
+    """The data asset is registered; Code Ocean is still ingesting it."""
     REGISTERED = "REGISTERED"
-    """It is a data asset, and nothing was to run."""
+    """The data asset is ready. The job names no capsule to run."""
     RUNNING = "RUNNING"
-    """A capsule or pipeline runs on it."""
+    """A capsule or pipeline is running on the data asset."""
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
 
 
 class RegistrationState(StrEnum):
-    """How it stands with the hook for registration."""
+    """The state of the registration."""
 
     PENDING = "PENDING"
     COMPLETED = "COMPLETED"
@@ -33,18 +33,18 @@ class RegistrationState(StrEnum):
 
 @dataclass(frozen=True)
 class Analysis:
-    """What became of an asset in Code Ocean."""
+    """The result of registering and analysing an asset in Code Ocean."""
 
     state: AnalysisState
     reason: str = ""
-    """One line, where there is something to say."""
+    """One line, if there is a reason to report."""
     data_asset_id: str = ""
     data_asset_link: str = ""
     computation_id: str = ""
     computation_link: str = ""
 
     def values(self) -> dict[str, str]:
-        """Write it as a job's record has it, and as events tell it."""
+        """Return the fields of a job's record and of an event."""
         return {
             "analysis": self.state.value,
             "analysis_reason": self.reason,
@@ -57,33 +57,40 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Registration:
-    """What became of the registration."""
+    """The result of the registration."""
 
     state: RegistrationState
     reason: str = ""
 
     def values(self) -> dict[str, str]:
-        """Write it as a job's record has it, and as events tell it."""
+        """Return the fields of a job's record and of an event."""
         return {"registration": self.state.value, "registration_reason": self.reason}
 
 
-STEPS: dict[str, type[AnalysisState] | type[RegistrationState]] = {
+POST_UPLOAD_STEPS: dict[str, type[AnalysisState] | type[RegistrationState]] = {
     "analysis": AnalysisState,
     "registration": RegistrationState,
 }
-"""The steps of a job that come when the asset is whole, and the states that they tell."""
+"""The steps of a job after the asset is complete, and the states of each."""
 _IDS = frozenset({"data_asset_id", "computation_id"})
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_LONGEST_REASON = 500
+_MAX_REASON_LENGTH = 500
 
 
-def told_values(step: str, kind: str, figures: Mapping[str, Any]) -> dict[str, str]:
-    """Read what an event tells of these steps, as values of a job's record.
+def status_from_event(step: str, kind: str, figures: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of a job's record that an event of one of these steps sets.
 
-    A user's own script can write events as well: so nothing is taken that is no state, no id, or
-    no link that a page may show.
+    A custom script can write events too. Values that are not valid states, IDs or links are
+    ignored.
+
+    Parameters
+    ----------
+    step, kind : str
+        The step and the kind of the event.
+    figures : Mapping[str, Any]
+        The data of the event.
     """
-    states = STEPS.get(step)
+    states = POST_UPLOAD_STEPS.get(step)
     if states is None:
         return {}
     if kind == "start":
@@ -99,18 +106,18 @@ def told_values(step: str, kind: str, figures: Mapping[str, Any]) -> dict[str, s
 
 
 def _clean(name: str, value: Any) -> str:
-    """Take one value, or nothing in its stead."""
+    """Return a value if it is valid, else an empty text."""
     if not isinstance(value, str):
         return ""
     if name in _IDS:
         return value if _ID.fullmatch(value) else ""
     if name.endswith("_link"):
         return value if _is_link(value) else ""
-    return value[:_LONGEST_REASON]
+    return value[:_MAX_REASON_LENGTH]
 
 
 def _is_link(value: str) -> bool:
-    """Tell whether a page may link there."""
+    """Return whether pages may link to an address."""
     try:
         parts = urlsplit(value)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and len(value) <= 2000
@@ -118,5 +125,5 @@ def _is_link(value: str) -> bool:
         return False
 
 
-NO_CODE_OCEAN = "no Code Ocean is named (CODEOCEAN_DOMAIN, CODEOCEAN_TOKEN)"
-NO_BUCKET = "the asset lies in a folder, and Code Ocean takes buckets alone"
+NO_CODE_OCEAN = "Code Ocean is not configured (CODEOCEAN_DOMAIN, CODEOCEAN_TOKEN)"
+NO_BUCKET = "the asset is in a local folder; Code Ocean can register assets in buckets only"

@@ -7,7 +7,7 @@ from aind_data_transfer_service.redaction import Redactor
 from aind_data_transfer_service.settings.base import EnvironmentSettings
 from aind_data_transfer_service.settings.metadata import MetadataSettings
 from aind_data_transfer_service.settings.plugin_settings import job_settings
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from aind_data_transfer_service.settings.s3 import S3Settings
 from aind_data_transfer_service.settings.upload import UploadSettings
 
@@ -76,7 +76,7 @@ def inherited_variables(environment: Mapping[str, str], private: Redactor) -> di
 
 
 def _of_systems() -> frozenset[str]:
-    systems: list[type[EnvironmentSettings]] = [AfterwardsSettings, MetadataSettings]
+    systems: list[type[EnvironmentSettings]] = [PostUploadSettings, MetadataSettings]
     systems += job_settings()
     return frozenset(name for model in systems for name in model.variables().values())
 

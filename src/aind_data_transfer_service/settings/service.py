@@ -22,7 +22,7 @@ from aind_data_transfer_service.settings.plugin_settings import (
     environment_of,
     secrets_in,
 )
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from aind_data_transfer_service.settings.s3_accounts import S3Accounts, account_of
 from aind_data_transfer_service.settings.slurm import HpcSettings
 from aind_data_transfer_service.settings.types import (
@@ -78,7 +78,7 @@ class ServiceSettings(CommonSettings):
     """Other accounts of S3 with their buckets, whose keys replace those of `HPC_AWS_*`."""
     notifications: NotificationSettings = Field(default_factory=NotificationSettings)
     """Whom to tell how jobs go."""
-    afterwards: AfterwardsSettings = Field(default_factory=AfterwardsSettings)
+    post_upload: PostUploadSettings = Field(default_factory=PostUploadSettings)
     """Who hears of an asset once it is verified."""
 
     _database_url: SecretStr | None = PrivateAttr(default=None)
@@ -332,4 +332,4 @@ class ServiceSettings(CommonSettings):
                 environment[name.upper()] = str(value)
         environment |= self.s3.environment()
         environment |= environment_of(self.transforms)
-        return environment | self.metadata.environment() | self.afterwards.environment()
+        return environment | self.metadata.environment() | self.post_upload.environment()

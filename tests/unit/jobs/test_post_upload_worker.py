@@ -16,7 +16,7 @@ from aind_data_transfer_service.jobs.models import Job, utc_now
 from aind_data_transfer_service.jobs.post_upload_worker import AfterwardsKeeper
 from aind_data_transfer_service.jobs.states import JobState
 from aind_data_transfer_service.jobs.store.job_store import JobStore
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support import slow, untraced
 from tests.support.code_ocean import CAPSULE, TOKEN, CodeOceanStub
@@ -43,8 +43,8 @@ class KeeperTest(unittest.IsolatedAsyncioTestCase):
     def keep(self, **afterwards) -> AfterwardsKeeper:
         """Make a keeper."""
         usual = {"codeocean_domain": self.stub.url, "codeocean_token": TOKEN}
-        known = AfterwardsSettings(**(usual | afterwards))
-        settings = ServiceSettings(data_dir=self.folder, lab_timezone="UTC", afterwards=known)
+        known = PostUploadSettings(**(usual | afterwards))
+        settings = ServiceSettings(data_dir=self.folder, lab_timezone="UTC", post_upload=known)
         keeper = AfterwardsKeeper(settings, self.store, self.feed)
         self.addAsyncCleanup(keeper.close)
         return keeper
@@ -115,15 +115,15 @@ class Retries(KeeperTest):
     async def test_what_fails_again_says_why(self) -> None:
         job = self.add(capsule="gone")
         await self.keeper.retry(job.id, "analysis")
-        self.assertIn("neither capsule", (await self.until(job, "FAILED")).analysis_reason)
+        self.assertIn("no capsule or pipeline", (await self.until(job, "FAILED")).analysis_reason)
 
     async def test_what_cannot_be_done_is_refused_in_words(self) -> None:
-        nobody = AfterwardsSettings().model_dump()
+        nobody = PostUploadSettings().model_dump()
         for job, step, words, keeper in (
             (self.add(state=JobState.FAILED), "analysis", "no verified asset", self.keeper),
             (self.add(location=""), "analysis", "no verified asset", self.keeper),
             (self.add(script="#!/bin/sh"), "analysis", "no verified asset", self.keeper),
-            (self.add(location="/data/b/a"), "analysis", "lies in a folder", self.keeper),
+            (self.add(location="/data/b/a"), "analysis", "is in a local folder", self.keeper),
             (self.add(), "registration", "set REGISTRATION_URL", self.keeper),
             (self.add(), "analysis", "set CODEOCEAN_DOMAIN", self.keep(**nobody)),
         ):
@@ -207,7 +207,7 @@ class Rounds(KeeperTest):
         self.assertEqual(asked, len(self.stub.asked))
 
     async def test_an_asset_that_waited_goes_on_when_it_is_taken_in(self) -> None:
-        self.stub.takes_in = False
+        self.stub.is_ingesting = False
         keeper = self.keep(codeocean_timeout=3)
         job = self.add()
         await keeper.retry(job.id, "analysis")

@@ -7,14 +7,14 @@ from unittest import mock
 from pydantic import ValidationError
 
 from aind_data_transfer_service.jobs.event_parser import read_events
-from aind_data_transfer_service.post_upload.states import Analysis, AnalysisState, told_values
+from aind_data_transfer_service.post_upload.states import Analysis, AnalysisState, status_from_event
 from aind_data_transfer_service.settings.base import explain_settings
 from aind_data_transfer_service.settings.env_policy import (
     is_administrators,
     shared_variables,
     without_sources,
 )
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from tests.support.jobs import event_line
 
@@ -44,9 +44,9 @@ class Events(unittest.TestCase):
         self.assertFalse(read_events(event_line("verify", "end", "all")).is_proven)
 
     def test_other_steps_tell_nothing_of_it(self) -> None:
-        self.assertEqual({}, told_values("verify", "end", DONE.values()))
-        self.assertEqual({}, told_values("analysis", "warning", {}))
-        self.assertEqual({}, told_values("analysis", "end", {"analysis": "BREWING"}))
+        self.assertEqual({}, status_from_event("verify", "end", DONE.values()))
+        self.assertEqual({}, status_from_event("analysis", "warning", {}))
+        self.assertEqual({}, status_from_event("analysis", "end", {"analysis": "BREWING"}))
 
     def test_nothing_comes_through_that_a_page_may_not_show(self) -> None:
         for name, value in (
@@ -56,9 +56,9 @@ class Events(unittest.TestCase):
             ("data_asset_id", "../../admin"),
             ("computation_id", 7),
         ):
-            found = told_values("analysis", "end", DONE.values() | {name: value})
+            found = status_from_event("analysis", "end", DONE.values() | {name: value})
             self.assertEqual("", found[name], value)
-        reason = told_values(
+        reason = status_from_event(
             "registration", "end", {"registration": "FAILED", "registration_reason": "x" * 9999}
         )
         self.assertEqual(500, len(reason["registration_reason"]))
@@ -67,25 +67,25 @@ class Events(unittest.TestCase):
 class Settings(unittest.TestCase):
     """`CODEOCEAN_…` and `REGISTRATION_…`."""
 
-    def read(self, **variables: str) -> AfterwardsSettings:
+    def read(self, **variables: str) -> PostUploadSettings:
         """Read exactly these variables."""
         with mock.patch.dict(os.environ, variables, clear=True):
-            return AfterwardsSettings()
+            return PostUploadSettings()
 
     def test_nothing_said_is_no_error(self) -> None:
-        self.assertFalse(self.read().knows_code_ocean)
-        self.assertFalse(self.read(CODEOCEAN_DOMAIN="", REGISTRATION_TOKEN="").knows_code_ocean)
+        self.assertFalse(self.read().code_ocean_enabled)
+        self.assertFalse(self.read(CODEOCEAN_DOMAIN="", REGISTRATION_TOKEN="").code_ocean_enabled)
         self.assertEqual({}, self.read().environment())
 
     def test_secrets_are_not_shown(self) -> None:
         found = self.read(CODEOCEAN_DOMAIN="https://co.example.org", CODEOCEAN_TOKEN=SECRET)
-        self.assertTrue(found.knows_code_ocean)
+        self.assertTrue(found.code_ocean_enabled)
         self.assertNotIn(SECRET, f"{found} {found!r} {found.model_dump()}")
 
     def test_what_does_not_go_together_is_refused_without_the_secret(self) -> None:
         for variables, words in (
-            ({"CODEOCEAN_TOKEN": SECRET}, "needed together"),
-            ({"CODEOCEAN_DOMAIN": "https://co.example.org"}, "needed together"),
+            ({"CODEOCEAN_TOKEN": SECRET}, "must be set together"),
+            ({"CODEOCEAN_DOMAIN": "https://co.example.org"}, "must be set together"),
             ({"REGISTRATION_TOKEN": SECRET}, "REGISTRATION_URL is needed too"),
             (
                 {"CODEOCEAN_DOMAIN": "http://co.example.org", "CODEOCEAN_TOKEN": SECRET},

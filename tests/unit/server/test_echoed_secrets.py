@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from aind_data_transfer_service.redaction import HIDDEN, protect_logs
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from aind_data_transfer_service.settings.slurm import HpcSettings
 from tests.support import slow, wait_until
 from tests.support.echo import EchoServer
@@ -102,7 +102,7 @@ class EchoedSecrets(unittest.TestCase):
                     hpc=self.hpc(proxy.port),
                     callback_url="http://service.example.org",
                     destination=str(self.folder / "store"),
-                    afterwards=AfterwardsSettings(
+                    post_upload=PostUploadSettings(
                         codeocean_domain="https://co.example.org", codeocean_token=CODE_OCEAN
                     ),
                 ) as service,

@@ -594,4 +594,4 @@ class AfterwardsRoutesTest(JobsTest):
         self.assertIn('href="https://co.example.org/data-assets/1"', page)
         self.assertRegex(page, r'data-retry="analysis" *hidden>')
         page = (await self.client.get(f"/jobs/{plain.id}")).text
-        self.assertRegex(page, r'id="afterwards"[^>]* hidden>')
+        self.assertRegex(page, r'id="post-upload"[^>]* hidden>')

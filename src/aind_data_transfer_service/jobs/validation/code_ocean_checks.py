@@ -6,7 +6,7 @@ What is amiss there is never more than a warning: the data are to travel all the
 from collections.abc import Callable, Mapping
 
 from aind_data_transfer_service.concurrency.deadline_pool import Workers
-from aind_data_transfer_service.errors import AfterwardsError
+from aind_data_transfer_service.errors import PostUploadError
 from aind_data_transfer_service.post_upload.states import NO_BUCKET, NO_CODE_OCEAN
 from aind_data_transfer_service.settings.service import ServiceSettings
 
@@ -42,20 +42,20 @@ def capsule_warnings(
 
 def _question(settings: ServiceSettings) -> Callable[[str], str]:
     """Make the question about a capsule or pipeline: what is wrong with it, empty for nothing."""
-    known = settings.afterwards
+    known = settings.post_upload
     in_bucket = settings.destination_root == "s3://"
-    if not known.knows_code_ocean:  # perhaps the jobs hear of it from the store of parameters
+    if not known.code_ocean_enabled:  # perhaps the jobs hear of it from the store of parameters
         problem = "" if settings.param_store_name else NO_CODE_OCEAN
         return lambda _: problem
 
     def ask(capsule_id: str) -> str:
         from aind_data_transfer_service.post_upload import code_ocean  # takes a while
 
-        patience = code_ocean.Patience(settings.check_timeout)
+        patience = code_ocean.Deadline(settings.check_timeout)
         try:
             with code_ocean.CodeOcean(known, patience) as asked:
-                asked.check(capsule_id)
-        except AfterwardsError as error:
+                asked.check_access(capsule_id)
+        except PostUploadError as error:
             return str(error)
         return ""
 

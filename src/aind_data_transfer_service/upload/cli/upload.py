@@ -23,7 +23,7 @@ from aind_data_transfer_service.errors import ExitCode, UploadError
 from aind_data_transfer_service.logging_config import configure_logging, configured_from_environment
 from aind_data_transfer_service.redaction import redact
 from aind_data_transfer_service.settings.base import explain_settings
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.upload.cli.cancel_request import is_cancelled
 from aind_data_transfer_service.upload.cli.request import (
@@ -99,7 +99,7 @@ def _upload(
         on_publish=shutdown.protect,
         on_proven=on_proven,
         plan_as_json=arguments.json,
-        afterwards=AfterwardsSettings(),
+        afterwards=PostUploadSettings(),
         halt=halt,
     ).run()
 

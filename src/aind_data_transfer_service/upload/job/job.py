@@ -39,7 +39,7 @@ from aind_data_transfer_service.metadata.documents import RECORD_NAME, Document
 from aind_data_transfer_service.metadata.registry import open_lab
 from aind_data_transfer_service.metadata.sources.folder import Folder, read_folder
 from aind_data_transfer_service.plain_text import listed, shown
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from aind_data_transfer_service.settings.upload import UploadSettings
 from aind_data_transfer_service.source_paths.drive_retry import Drive
 from aind_data_transfer_service.source_paths.excluded_names import ExcludedNames
@@ -143,7 +143,7 @@ class UploadJob:
         Is called when the asset is whole: from then on the job is not to be stopped any more.
     plan_as_json : bool
         Whether a dry run prints its plan for programs rather than for people.
-    afterwards : AfterwardsSettings | None
+    afterwards : PostUploadSettings | None
         Who hears of the asset then; by default nobody.
     halt : Halt | None
         Stops all work of the job; by default nobody can.
@@ -161,7 +161,7 @@ class UploadJob:
         on_publish: Callable[[], None] = lambda: None,
         on_proven: Callable[[], None] = lambda: None,
         plan_as_json: bool = False,
-        afterwards: AfterwardsSettings | None = None,
+        afterwards: PostUploadSettings | None = None,
         halt: Halt | None = None,
         timing: Timing | None = None,
     ):

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from aind_data_transfer_service.concurrency.cancellation import Halt
 from aind_data_transfer_service.configs.job_configs import BasicUploadJobConfigs
-from aind_data_transfer_service.errors import AfterwardsError
-from aind_data_transfer_service.post_upload.registration import register
+from aind_data_transfer_service.errors import PostUploadError
+from aind_data_transfer_service.post_upload.registration import post_registration
 from aind_data_transfer_service.post_upload.states import (
     NO_BUCKET,
     NO_CODE_OCEAN,
@@ -23,7 +23,7 @@ from aind_data_transfer_service.post_upload.states import (
     Registration,
     RegistrationState,
 )
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from aind_data_transfer_service.upload.job.events import Events, Step
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Afterwards:
 
     Parameters
     ----------
-    settings : AfterwardsSettings | None
+    settings : PostUploadSettings | None
         Whom to tell; None for nobody.
     config : BasicUploadJobConfigs
         What was asked for.
@@ -53,14 +53,14 @@ class Afterwards:
 
     def __init__(
         self,
-        settings: AfterwardsSettings | None,
+        settings: PostUploadSettings | None,
         config: BasicUploadJobConfigs,
         location: str,
         events: Events,
         halt: Halt | None = None,
     ):
         self._halt = halt or Halt()
-        self._settings = settings or AfterwardsSettings.model_construct()
+        self._settings = settings or PostUploadSettings.model_construct()
         self._config, self._location, self._events = config, location, events
         self._is_in_bucket = urlsplit(location).scheme == "s3"
 
@@ -109,11 +109,11 @@ class Afterwards:
         if self._config.process_capsule_id:
             return True
         always = self._settings.codeocean_register == "always"
-        return self._settings.knows_code_ocean and always and self._is_in_bucket
+        return self._settings.code_ocean_enabled and always and self._is_in_bucket
 
     def _problem(self) -> str:
         """Say why the analysis cannot come about; empty where it can."""
-        if not self._settings.knows_code_ocean:
+        if not self._settings.code_ocean_enabled:
             return NO_CODE_OCEAN
         if not self._is_in_bucket:
             return NO_BUCKET
@@ -121,9 +121,9 @@ class Afterwards:
 
         seconds = min(_CHECK_SECONDS, self._settings.codeocean_timeout)
         try:
-            with code_ocean.CodeOcean(self._settings, code_ocean.Patience(seconds)) as asked:
-                asked.check(self._config.process_capsule_id or "")
-        except AfterwardsError as error:
+            with code_ocean.CodeOcean(self._settings, code_ocean.Deadline(seconds)) as asked:
+                asked.check_access(self._config.process_capsule_id or "")
+        except PostUploadError as error:
             return str(error)
         except Exception as error:  # the upload is not to suffer for it
             logger.exception("the check of Code Ocean failed in a way that was not foreseen")
@@ -136,24 +136,24 @@ class Afterwards:
             document = record()
             if document is None:
                 return Registration(RegistrationState.FAILED, "metadata.nd.json is not to be found")
-            return register(self._settings, self._location, document)
+            return post_registration(self._settings, self._location, document)
         except Exception as error:  # the asset is whole, whatever this is
             logger.exception("the registration failed in a way that was not foreseen")
             return Registration(RegistrationState.FAILED, f"unexpected {type(error).__name__}")
 
     def _analysis(self, since: datetime) -> Analysis:
         """Have Code Ocean take the asset, and run what is to run."""
-        if not self._settings.knows_code_ocean:
+        if not self._settings.code_ocean_enabled:
             return Analysis(AnalysisState.FAILED, NO_CODE_OCEAN)
         if not self._is_in_bucket:
             return Analysis(AnalysisState.FAILED, NO_BUCKET)
         try:
             from aind_data_transfer_service.post_upload import code_ocean  # takes a while
 
-            patience = code_ocean.Patience(self._settings.codeocean_timeout)
-            wanted = code_ocean.wanted_of(self._config, self._location, since)
+            patience = code_ocean.Deadline(self._settings.codeocean_timeout)
+            wanted = code_ocean.AnalysisRequest.from_config(self._config, self._location, since)
             with code_ocean.CodeOcean(self._settings, patience) as asked:
-                return asked.analyse(wanted)
+                return asked.run_analysis(wanted)
         except Exception as error:  # the asset is whole, whatever this is
             logger.exception("the analysis failed in a way that was not foreseen")
             return Analysis(AnalysisState.FAILED, f"unexpected {type(error).__name__}")

@@ -22,7 +22,7 @@ from aind_data_transfer_service.jobs.validation.checks import Checks, look_at_so
 from aind_data_transfer_service.jobs.validation.requests import Draft, HpcJobRequest
 from aind_data_transfer_service.jobs.validation.results import CheckResult, Labelled, ToCheck
 from aind_data_transfer_service.settings.metadata import LabSettings, MetadataSettings, Policy
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from aind_data_transfer_service.settings.service import ServiceSettings
 from aind_data_transfer_service.settings.slurm import HpcSettings
 from aind_data_transfer_service.source_paths import roots as source_roots
@@ -113,28 +113,32 @@ class ChecksTest(unittest.IsolatedAsyncioTestCase):
         s3["default_s3_bucket"] = "recordings"
         not_there = "row 2: it could not be checked"
         with CodeOceanStub() as stub:
-            known = AfterwardsSettings(codeocean_domain=stub.url, codeocean_token=TOKEN)
-            wrong = AfterwardsSettings(codeocean_domain=stub.url, codeocean_token="x")
+            known = PostUploadSettings(codeocean_domain=stub.url, codeocean_token=TOKEN)
+            wrong = PostUploadSettings(codeocean_domain=stub.url, codeocean_token="x")
             for settings, job, warnings in (
-                ({}, asked, ["row 2, process_capsule_id: nothing will run .* no Code Ocean"]),
-                ({"afterwards": known}, asked, ["lies in a folder"]),
-                ({"afterwards": known} | s3, asked, [not_there]),
-                ({"afterwards": wrong} | s3, asked, [not_there, "not accept CODEOCEAN_TOKEN"]),
                 (
-                    {"afterwards": known} | s3,
+                    {},
+                    asked,
+                    ["row 2, process_capsule_id: nothing will run .* Code Ocean is not configured"],
+                ),
+                ({"post_upload": known}, asked, ["is in a local folder"]),
+                ({"post_upload": known} | s3, asked, [not_there]),
+                ({"post_upload": wrong} | s3, asked, [not_there, "not accept CODEOCEAN_TOKEN"]),
+                (
+                    {"post_upload": known} | s3,
                     self.job(process_capsule_id="gone"),
-                    [not_there, "knows neither capsule nor pipeline gone"],
+                    [not_there, "has no capsule or pipeline gone"],
                 ),
                 ({"hpc": HpcSettings(aws_param_store_name="/p")}, asked, []),
                 ({"aws_param_store_name": "/p"}, asked, []),
             ):
                 self.assert_found(await self.check(job, **settings), [], warnings)
             stub.fail("capsules", "slow")
-            late = await self.check(asked, afterwards=known, check_timeout=0.3, **s3)
+            late = await self.check(asked, post_upload=known, check_timeout=0.3, **s3)
             self.assertIn("did not answer in time", late.flat_warnings()[-1])
             place = "aind_data_transfer_service.post_upload.code_ocean.CodeOcean"
             with patch(place, side_effect=RuntimeError("hunter2")):
-                odd = await self.check(asked, afterwards=known, **s3)
+                odd = await self.check(asked, post_upload=known, **s3)
             self.assertIn("the check itself failed (RuntimeError)", odd.flat_warnings()[-1])
 
     async def test_a_bare_script_has_nothing_to_check(self):

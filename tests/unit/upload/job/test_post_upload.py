@@ -9,8 +9,8 @@ from unittest.mock import patch
 from aind_data_transfer_service.concurrency.cancellation import Halt
 from aind_data_transfer_service.concurrency.daemon_thread import beside
 from aind_data_transfer_service.errors import DestinationExistsError, TerminatedError
-from aind_data_transfer_service.post_upload.registration import register
-from aind_data_transfer_service.settings.post_upload import AfterwardsSettings
+from aind_data_transfer_service.post_upload.registration import post_registration
+from aind_data_transfer_service.settings.post_upload import PostUploadSettings
 from aind_data_transfer_service.upload.job import post_upload
 from aind_data_transfer_service.upload.job.job import Outcome, UploadJob
 from aind_data_transfer_service.upload.job.post_upload import Afterwards
@@ -26,7 +26,7 @@ NOW = datetime.now(UTC)
 class WholeJob(TransferTestCase):
     """A job whose asset arrives in a folder."""
 
-    def go(self, settings: AfterwardsSettings | None = None, **request):
+    def go(self, settings: PostUploadSettings | None = None, **request):
         """Run a job."""
         self.write("a.txt")
         config = self.config(**request)
@@ -35,7 +35,7 @@ class WholeJob(TransferTestCase):
 
     def test_the_stored_document_is_registered_once_the_asset_is_whole(self) -> None:
         with Hook() as hook:
-            self.go(AfterwardsSettings(registration_url=hook.url))
+            self.go(PostUploadSettings(registration_url=hook.url))
         self.assertEqual([self.stored()["metadata.nd.json"]], hook.raw)
         self.assertEqual("COMPLETED", self.told.figures("registration", "end")["registration"])
         order = [step for step, kind in self.told.steps() if kind == "end"]
@@ -44,15 +44,15 @@ class WholeJob(TransferTestCase):
     def test_a_registration_that_fails_is_told_and_the_job_ends_well(self) -> None:
         with Hook() as hook:
             hook.answers = [422]
-            self.go(AfterwardsSettings(registration_url=hook.url))
+            self.go(PostUploadSettings(registration_url=hook.url))
         self.assertEqual("FAILED", self.told.figures("registration", "end")["registration"])
-        self.assertIn("refuses (422)", self.told.warnings()[-1])
+        self.assertIn("rejected the document (422)", self.told.warnings()[-1])
         self.assertEqual(("done", "end"), self.told.steps()[-1])
 
     def test_a_job_queued_again_after_publishing_does_what_was_left(self) -> None:
         self.write("a.txt")
         with Hook() as hook:
-            known = AfterwardsSettings(registration_url=hook.url)
+            known = PostUploadSettings(registration_url=hook.url)
 
             def run(job_id: str) -> Outcome:
                 settings = self.settings(job_id=job_id)
@@ -72,41 +72,41 @@ class WholeJob(TransferTestCase):
         self.assertEqual(keys[0], keys[1])
 
     def test_a_fault_of_our_own_is_none_of_the_jobs(self) -> None:
-        place = f"aind_data_transfer_service.upload.job.post_upload.{register.__name__}"
+        place = f"aind_data_transfer_service.upload.job.post_upload.{post_registration.__name__}"
         with patch(place, side_effect=RuntimeError("hunter2")):
-            self.go(AfterwardsSettings(registration_url="http://127.0.0.1:1"))
+            self.go(PostUploadSettings(registration_url="http://127.0.0.1:1"))
         reason = self.told.figures("registration", "end")["registration_reason"]
         self.assertEqual("unexpected RuntimeError", reason)
         self.assertEqual(("done", "end"), self.told.steps()[-1])
 
     def test_a_capsule_without_a_code_ocean_is_warned_of_before_and_recorded_after(self) -> None:
         self.go(process_capsule_id=CAPSULE)
-        self.assertIn("no Code Ocean is named", self.told.warnings()[0])
+        self.assertIn("Code Ocean is not configured", self.told.warnings()[0])
         self.assertIn("the upload goes on", self.told.warnings()[0])
         self.assertEqual("FAILED", self.told.figures("analysis", "end")["analysis"])
         self.assertEqual(("done", "end"), self.told.steps()[-1])
 
     def test_an_asset_in_a_folder_is_not_for_code_ocean(self) -> None:
         with CodeOceanStub() as stub:
-            known = AfterwardsSettings(codeocean_domain=stub.url, codeocean_token=TOKEN)
+            known = PostUploadSettings(codeocean_domain=stub.url, codeocean_token=TOKEN)
             self.go(known)
             self.assertFalse(any(step == "analysis" for step, *_ in self.told.all))
             self.go(known, process_capsule_id=CAPSULE, force_cloud_sync=True)
             reason = self.told.figures("analysis", "end")["analysis_reason"]
-            self.assertIn("lies in a folder", reason)
+            self.assertIn("is in a local folder", reason)
             self.assertEqual([], stub.asked)
 
     def test_a_dry_run_checks_and_tells_nobody(self) -> None:
         with Hook() as hook:
-            known = AfterwardsSettings(registration_url=hook.url)
+            known = PostUploadSettings(registration_url=hook.url)
             self.go(known, dry_run=True, process_capsule_id=CAPSULE)
         self.assertEqual([], hook.raw)
-        self.assertIn("no Code Ocean is named", self.told.warnings()[0])
+        self.assertIn("Code Ocean is not configured", self.told.warnings()[0])
 
     def test_the_shards_of_an_asset_leave_it_to_the_last_job(self) -> None:
         self.write("a.txt")
         with Hook() as hook:
-            known = AfterwardsSettings(registration_url=hook.url)
+            known = PostUploadSettings(registration_url=hook.url)
             settings = self.settings(upload_shard="1/2", job_id="j1")
             config = self.config(process_capsule_id=CAPSULE)
             UploadJob(config, settings, self.told, afterwards=known).run()
@@ -129,7 +129,7 @@ class InABucket(TransferTestCase):
         **settings,
     ) -> Afterwards:
         """Make the steps of a job."""
-        known = AfterwardsSettings(
+        known = PostUploadSettings(
             codeocean_domain=self.stub.url, codeocean_token=token, **settings
         )
         config = self.config(process_capsule_id=capsule)
@@ -153,7 +153,7 @@ class InABucket(TransferTestCase):
     def test_what_is_amiss_is_told_before_anything_is_sent(self) -> None:
         for steps, words in (
             (self.steps(token="wrong"), "does not accept CODEOCEAN_TOKEN"),
-            (self.steps(capsule="gone"), "knows neither capsule nor pipeline gone"),
+            (self.steps(capsule="gone"), "has no capsule or pipeline gone"),
         ):
             [problem] = steps.problems()
             self.assertIn(words, problem)
