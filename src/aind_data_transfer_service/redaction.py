@@ -25,8 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from aind_data_transfer_service.private_keys import HIDDEN, find_private_keys
-
+HIDDEN = "[hidden]"
 SHORTEST = 6
 """Characters of the shortest secret that is searched for in text."""
 _GUESSABLE = 12
@@ -47,12 +46,20 @@ _FORMS = re.compile(
     r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?"
 )
 _LONG_LINE = 16
-"""Characters from which a line of a longer secret is searched for by itself."""
+"""Characters from which a line of a longer secret is searched for by itself, and"""
 _MOST_LINES = 500
-"""Lines of a secret that are searched for by themselves, at most."""
 _KEY_LINE = re.compile(rf"[A-Za-z0-9+/=]{{{SHORTEST},}}")
-"""A line of a private key, which is searched for by itself even if it is short."""
+"""the lines of a private key for which this holds whatever their length."""
+_LONGEST_KEY = 16 * 1024
+"""Characters of the longest private key that is found by its form."""
 _KEY_MARK = "PRIVATE KEY"
+_KEY_MARKS = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_BODY = re.compile(
+    r"(?:\[hidden\]|[A-Za-z0-9+/=\s\\]"
+    r"|(?:Proc-Type|DEK-Info|Version|Comment|Charset|Hash):[^\n\\]*)*"
+)
+"""What a private key has between its first and its last line, also if some of it is hidden."""
+_KEY_SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\\ \t\r\n"
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-%")
 _URL_SAFE = {"+": "-", "/": "_"}
 _NAMED = {
@@ -200,8 +207,8 @@ class Redactor:
         if any(mark in text for mark in _MARKS):
             forms = _FORMS.finditer(text)
             found += [(max(one.start(), one.end("login")), one.end()) for one in forms]
-        if "PRIVATE" in text:
-            found += [place for place in find_private_keys(text) if place[0] < place[1]]
+        if _KEY_MARK in text:
+            found += [place for place in _private_keys(text) if place[0] < place[1]]
         if is_cut:
             for lines in self._of_lines:
                 found += _cut_secrets(text, lines)
@@ -212,6 +219,28 @@ class Redactor:
             else:
                 places.append((first, last))
         return places
+
+
+def _private_keys(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where private keys are, without their first and last lines; either may be missing."""
+    place, begun = 0, None
+    for mark in _KEY_MARKS.finditer(text):
+        is_end, start = mark[1] == "END", mark.start()
+        is_whole = is_end and begun is not None and start - begun <= _LONGEST_KEY
+        if begun is not None:
+            yield begun, start if is_whole else _end_of_body(text, begun, start)
+        if is_end and not is_whole:
+            near = text[max(place, start - _LONGEST_KEY) : start]
+            yield start - len(near) + len(near.rstrip(_KEY_SIGNS)), start
+        place, begun = mark.end(), None if is_end else mark.end()
+    if begun is not None:
+        yield begun, _end_of_body(text, begun, len(text))
+
+
+def _end_of_body(text: str, start: int, end: int) -> int:
+    """Return where the body of a private key ends whose last line is missing."""
+    body = _KEY_BODY.match(text, start, end)
+    return body.end() if body else start
 
 
 def _cut_secrets(text: str, lines: list[str]) -> Iterator[tuple[int, int]]:
