@@ -39,7 +39,7 @@ class FewFilesTest(unittest.TestCase):
         )
         cls.addClassCleanup(cls.process.wait, 30)
         cls.addClassCleanup(cls.process.terminate)
-        wait_until(cls.answers, 30, "the service")
+        wait_until(cls.answers, SECONDS, "the service")
 
     @classmethod
     def answers(cls) -> bool:
@@ -70,7 +70,7 @@ class FewFilesTest(unittest.TestCase):
                 answer = httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=SECONDS)
                 self.assertEqual(200, answer.status_code, path)
             self.assertIsNone(self.process.poll())
-            more = [self.connect(stack) for _ in range(300)]
+            more = [self.connect(stack) for _ in range(200)]
             for stream in more:
                 stream.sendall(STREAM)
             answers = [self.head(stream) for stream in more]
