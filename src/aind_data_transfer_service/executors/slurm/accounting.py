@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from aind_data_transfer_service.executors.slurm.bounded_memory import drop_oldest
 from aind_data_transfer_service.executors.slurm.job_matching import Identity
 from aind_data_transfer_service.slurmrest.client import SlurmClient
 from aind_data_transfer_service.slurmrest.errors import SlurmError
@@ -18,7 +19,6 @@ from aind_data_transfer_service.slurmrest.models import SlurmJob
 logger = logging.getLogger(__name__)
 
 UNTOLD = "Slurm no longer lists the job, and its accounting does not tell its end yet"
-_REMEMBERED = 50_000
 _PATIENCE = 600.0
 
 
@@ -172,5 +172,4 @@ class PastJobs:
             self._pending,
         )
         for memory in memories:
-            while len(memory) > _REMEMBERED:
-                del memory[next(iter(memory))]
+            drop_oldest(memory)

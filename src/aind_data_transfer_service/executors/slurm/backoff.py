@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 
-_REMEMBERED = 50_000
+from aind_data_transfer_service.executors.slurm.bounded_memory import drop_oldest
 
 
 class Backoff:
@@ -86,5 +86,4 @@ class Backoff:
     def _remember(self, job_id: str, moment: float) -> None:
         """Keep a bounded number of jobs in mind."""
         self._refusals[job_id] = moment
-        while len(self._refusals) > _REMEMBERED:
-            del self._refusals[next(iter(self._refusals))]
+        drop_oldest(self._refusals)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from aind_data_transfer_service.errors import ExecutorError, LeaseLostError
 from aind_data_transfer_service.executors.base import (
@@ -34,6 +34,7 @@ from aind_data_transfer_service.executors.job_files import READ_SECONDS, FileRea
 from aind_data_transfer_service.executors.slurm.accounting import PastJobs
 from aind_data_transfer_service.executors.slurm.backoff import Backoff
 from aind_data_transfer_service.executors.slurm.batch_script import check_id
+from aind_data_transfer_service.executors.slurm.bounded_memory import remember
 from aind_data_transfer_service.executors.slurm.foreign_jobs import OthersJobs
 from aind_data_transfer_service.executors.slurm.job_array import (
     ArrayKeeper,
@@ -89,7 +90,6 @@ from aind_data_transfer_service.slurmrest.models import SlurmJob
 
 logger = logging.getLogger(__name__)
 
-_REMEMBERED = 50_000
 _LONGEST_WORD = 2.0
 """Seconds that the folder of logs may take for a file, before Slurm is asked without it."""
 _PROBLEM_SECONDS = 3600.0
@@ -114,7 +114,6 @@ _CANCELLED_UNPROVEN = (
     "cancelled; Slurm does not list the job, but whether it ran before cannot be found out: {}"
 )
 _REFUSED_AGAIN = "the cluster lost the job before it began, and refused to take it again: {}"
-V = TypeVar("V")
 
 
 @dataclass
@@ -375,7 +374,7 @@ class SlurmExecutor:
             job = self._unclear[job_id]
             if await self._is_claimed(job_id, job):
                 del self._unclear[job_id]
-                _remember(self._known, job_id, array_number(job))
+                remember(self._known, job_id, array_number(job))
                 self._listed[job_id] = listed[job_id] = [self._identity.see(job_id, job)]
 
     async def _is_claimed(self, job_id: str, job: SlurmJob) -> bool:
@@ -469,7 +468,7 @@ class SlurmExecutor:
                 return found
         for one in (job_id, array):
             self._identity.note_unsent(one)
-            _remember(self._withdrawn, one, None)
+            remember(self._withdrawn, one, None)
         return found or Started(job_id, error=CANCELLED_BEFORE)
 
     async def _find_signs(self, spec: JobSpec) -> Started | None:
@@ -497,7 +496,7 @@ class SlurmExecutor:
             return
         self._guard()
         self._expect_ref(ref)
-        _remember(self._cancelled, job_id, None)
+        remember(self._cancelled, job_id, None)
         array = shards_id(job_id)
         self._fresh.discard(job_id, array)
         if not self._has_looked:
@@ -549,7 +548,7 @@ class SlurmExecutor:
             chunk = replace(chunk, problem=_TRACELESS.format(self._folder.path))
         if chunk.problem:
             if not self._brings_events or await self._files.read(self._folder.is_there):
-                _remember(self._unreadable, job_id, (self._clock(), chunk.problem))
+                remember(self._unreadable, job_id, (self._clock(), chunk.problem))
         elif file == "events":
             self._unreadable.pop(job_id, None)
         return chunk
@@ -580,7 +579,7 @@ class SlurmExecutor:
         """Return whether a job without files in the folder has been so for long."""
         now = self._clock()
         since = self._traceless.get(job_id, now)
-        _remember(self._traceless, job_id, since)
+        remember(self._traceless, job_id, since)
         return now - since >= self._grace
 
     def _read(self, job_id: str, file: JobFile, offset: int, limit: int) -> tuple[FileChunk, bool]:
@@ -763,7 +762,7 @@ class SlurmExecutor:
             self._inherited.discard(job_id)
             numbers = {array_number(job) for job in jobs}
             if len(numbers) > 1 or self._known.get(job_id) not in numbers:
-                _remember(self._known, job_id, min(numbers))
+                remember(self._known, job_id, min(numbers))
         self._fresh.see(listed)
         self._fresh.see({job_id: [job] for job_id, job in self._unclear.items()})
         self._past.see(listed)
@@ -840,13 +839,13 @@ class SlurmExecutor:
             elif not one.ref:
                 self._fresh.discard(one.job_id, shards_id(one.job_id))
                 reason = _REFUSED_AGAIN.format(one.error)
-                _remember(self._refused_again, one.job_id, reason)
+                remember(self._refused_again, one.job_id, reason)
                 logger.warning("slurm: job %s: %s", one.job_id, reason)
         return found
 
     async def _cancel_late(self, started: Started) -> None:
         """Cancel a job that was cancelled while it was submitted again, now or when it turns up."""
-        _remember(self._withdrawn, started.job_id, None)
+        remember(self._withdrawn, started.job_id, None)
         if started.ref:
             try:
                 await self.cancel(started.ref)
@@ -986,7 +985,7 @@ class SlurmExecutor:
         self._backoff.note_success(job_id)
         self._checks.note_sent(spec, hpc)
         self._fresh.add(spec, answer.slurm_id)
-        _remember(self._known, job_id, answer.slurm_id)
+        remember(self._known, job_id, answer.slurm_id)
         sent = submission.properties
         self._identity.note_sent(job_id, sent, datetime.now(UTC), answer.slurm_id)
         return self._started(job_id, answer.slurm_id, answer.raw)
@@ -1037,7 +1036,7 @@ class SlurmExecutor:
             return self._unsent(spec, halt, lost)
         started = self._unsent(spec, halt, error.meaning)
         if not started.again:  # should it turn up all the same, it is cancelled
-            _remember(self._withdrawn, job_id, None)
+            remember(self._withdrawn, job_id, None)
         return started
 
     @staticmethod
@@ -1057,11 +1056,3 @@ def _submits_as(hpc: HpcSettings) -> str:
     """Return whose jobs ours are; empty if the site or a job may name another user."""
     is_named = "user_id" in hpc.default_properties or "user_id" in (hpc.user_settings or ())
     return "" if is_named else hpc.username or ""
-
-
-def _remember(memory: dict[str, V], key: str, value: V) -> None:
-    """Keep a bounded number of things in mind, the newest of them."""
-    memory.pop(key, None)
-    memory[key] = value
-    while len(memory) > _REMEMBERED:
-        del memory[next(iter(memory))]

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import JobSpec
 from aind_data_transfer_service.executors.job_files import FileReads
 from aind_data_transfer_service.executors.slurm.accounting import PastJobs
+from aind_data_transfer_service.executors.slurm.bounded_memory import drop_oldest
 from aind_data_transfer_service.executors.slurm.job_array import array_number
 from aind_data_transfer_service.executors.slurm.log_directory import LogFolder
 from aind_data_transfer_service.executors.slurm.states import has_begun
@@ -29,7 +30,6 @@ from aind_data_transfer_service.executors.slurm.status import Listed
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_REMEMBERED = 50_000
 _MOST_SUBMISSIONS = 5
 """How often a lost job is submitted again if jobs that began left files in the log folder."""
 _WITNESSES = 16
@@ -141,7 +141,7 @@ class FreshJobs:
     def note_again(self, job_id: str) -> None:
         """Note that a job was submitted again."""
         self._again[job_id] = self._again.pop(job_id, 0) + 1
-        _trim(self._again)
+        drop_oldest(self._again)
 
     def discard(self, *job_ids: str) -> None:
         """Forget jobs that are not to be submitted again."""
@@ -176,7 +176,7 @@ class FreshJobs:
                 self.discard(job_id)
             elif (number := array_number(jobs[0])) != self._jobs[job_id].number:
                 self._jobs[job_id] = replace(self._jobs[job_id], number=number)
-        _trim(self._begun)
+        drop_oldest(self._begun)
 
     async def unstarted(self, job_ids: Iterable[str]) -> set[str]:
         """Return which of some jobs that Slurm lost are new, and show no sign of having begun."""
@@ -323,10 +323,4 @@ class FreshJobs:
             logger.warning("slurm: lost job %s is not submitted again: %s", job_id, why)
             self.discard(job_id)
             self._withheld[job_id] = None
-        _trim(self._withheld)
-
-
-def _trim(memory: dict[str, Any]) -> None:
-    """Drop the oldest of too many things."""
-    while len(memory) > _REMEMBERED:
-        del memory[next(iter(memory))]
+        drop_oldest(self._withheld)

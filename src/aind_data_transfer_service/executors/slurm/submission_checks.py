@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from aind_data_transfer_service.concurrency.daemon_thread import Pool
 from aind_data_transfer_service.errors import ExecutorError
 from aind_data_transfer_service.executors.base import CappedLimits, JobSpec, Unfit
+from aind_data_transfer_service.executors.slurm.bounded_memory import remember
 from aind_data_transfer_service.executors.slurm.cluster import LONGEST_AGE, KnownLimits
 from aind_data_transfer_service.executors.slurm.job_properties import site_defaults
 from aind_data_transfer_service.executors.slurm.partition_limits import (
@@ -42,7 +43,6 @@ _THREADS = 2
 """Ten thousand jobs with settings of their own take about half a second."""
 _FRESH = 2.0
 """Seconds: no job is refused because of an older answer of the cluster about its limits."""
-_REMEMBERED = 50_000
 _DIALECTS = tuple(Dialect(version) for version in range(OLDEST, NEWEST + 1))
 
 
@@ -152,10 +152,8 @@ class JobChecks:
 
     def note_sent(self, spec: JobSpec, fitted: HpcSettings) -> None:
         """Note with which settings, those that `fit` returned, a job was sent."""
-        self._sent_without.pop(spec.job_id, None)
-        self._sent_without[spec.job_id] = self._names_left_out(spec.settings, fitted)
-        while len(self._sent_without) > _REMEMBERED:
-            del self._sent_without[next(iter(self._sent_without))]
+        asked, _ = read_properties(spec.settings)
+        remember(self._sent_without, spec.job_id, self._names_left_out(asked, fitted))
 
     def left_out(
         self, job_id: str, settings: Mapping[str, Any], jobs: Sequence[SlurmJob]
@@ -185,11 +183,10 @@ class JobChecks:
             return frozenset() if is_sent else frozenset({"memory_per_node"})
         cluster = self._limits.latest
         fitted = _fitted(self._hpc, asked, cluster, is_known=cluster.are_nodes_told)
-        return self._names_left_out(settings, fitted)
+        return self._names_left_out(asked, fitted)
 
-    def _names_left_out(self, settings: Mapping[str, Any], fitted: HpcSettings) -> frozenset[str]:
+    def _names_left_out(self, asked: Mapping[str, Any], fitted: HpcSettings) -> frozenset[str]:
         """Return which defaults of the site are not among those of the fitted settings."""
-        asked, _ = read_properties(settings)
         names = site_defaults(asked, self._hpc).keys() - site_defaults(asked, fitted).keys()
         return frozenset(names)
 
