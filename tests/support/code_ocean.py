@@ -35,13 +35,13 @@ class CodeOceanStub:
     faults : list
         What goes wrong with the next requests whose `METHOD path` a pattern finds: a status, or the
         name of a fault (`slow`, `half`, `html`, `odd`, `lost`, `elsewhere`).
-    is_ingesting : bool
+    is_ready_at_once : bool
         Whether a new data asset is ready at once.
     """
 
     def __init__(self) -> None:
         self.faults: list[tuple[str, int | str, dict[str, str]]] = []
-        self.is_ingesting = True
+        self.is_ready_at_once = True
         self.assets: dict[str, dict[str, Any]] = {}
         self.computations: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
@@ -177,7 +177,7 @@ class CodeOceanStub:
             "tags": body["tags"],
             "last_used": 0,
             "owner": "o",
-            "state": "ready" if self.is_ingesting else "draft",
+            "state": "ready" if self.is_ready_at_once else "draft",
             "type": "dataset",
             "source_bucket": {
                 "origin": "aws",

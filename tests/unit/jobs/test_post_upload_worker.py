@@ -207,7 +207,7 @@ class Rounds(KeeperTest):
         self.assertEqual(asked, len(self.stub.asked))
 
     async def test_an_asset_that_waited_goes_on_when_it_is_taken_in(self) -> None:
-        self.stub.is_ingesting = False
+        self.stub.is_ready_at_once = False
         keeper = self.keep(codeocean_timeout=3)
         job = self.add()
         await keeper.retry(job.id, "analysis")

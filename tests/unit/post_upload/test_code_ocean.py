@@ -218,7 +218,7 @@ class Faults(CodeOceanTest):
         self.assertIn("did not respond in time", done.reason)
 
     def test_an_asset_that_is_not_taken_in_waits_and_goes_on_later(self) -> None:
-        self.stub.is_ingesting = False
+        self.stub.is_ready_at_once = False
         done = self.run_analysis()
         self.assertEqual(AnalysisState.WAITING, done.state)
         self.assertEqual("Code Ocean is still ingesting the data asset", done.reason)
@@ -229,15 +229,15 @@ class Faults(CodeOceanTest):
         self.assertEqual(1, len(self.stub.assets))
 
     def test_an_asset_that_cannot_be_taken_in_says_why_and_is_made_anew(self) -> None:
-        self.stub.is_ingesting = False
+        self.stub.is_ready_at_once = False
         first = self.run_analysis()
         self.stub.assets[first.data_asset_id].update(
             state="failed", failure_reason="the bucket is not ours"
         )
-        self.stub.is_ingesting = True
+        self.stub.is_ready_at_once = True
         self.assertEqual(AnalysisState.RUNNING, self.run_analysis().state)
         self.stub.assets.clear()
-        create, self.stub.is_ingesting = self.stub._create, False
+        create, self.stub.is_ready_at_once = self.stub._create, False
 
         def fail(body):
             status, asset = create(body)
