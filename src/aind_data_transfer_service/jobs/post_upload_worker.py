@@ -29,6 +29,7 @@ from aind_data_transfer_service.jobs.validation.checks import open_destination
 from aind_data_transfer_service.metadata.documents import RECORD_NAME
 from aind_data_transfer_service.post_upload.registration import post_registration
 from aind_data_transfer_service.post_upload.states import (
+    NO_BUCKET,
     Analysis,
     AnalysisState,
     Registration,
@@ -141,7 +142,7 @@ class AfterwardsKeeper:
         if step == "analysis" and not settings.code_ocean_enabled:
             return "this service knows no Code Ocean; set CODEOCEAN_DOMAIN and CODEOCEAN_TOKEN"
         if step == "analysis" and urlsplit(job.location).scheme != "s3":
-            return "its asset is in a local folder; Code Ocean can register assets in buckets only"
+            return NO_BUCKET
         if step == "registration" and not settings.registration_url:
             return "this service knows no hook for registration; set REGISTRATION_URL"
         return ""
