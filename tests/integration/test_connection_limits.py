@@ -70,6 +70,7 @@ class FewFilesTest(unittest.TestCase):
                 answer = httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=SECONDS)
                 self.assertEqual(200, answer.status_code, path)
             self.assertIsNone(self.process.poll())
+            # Each closes a silent one; beyond those, they would close each other.
             more = [self.connect(stack) for _ in range(200)]
             for stream in more:
                 stream.sendall(STREAM)
